@@ -1,0 +1,203 @@
+//! All rules for flows.
+
+use super::model::{Flow, Returned};
+use crate::data::{Data, Fault, arguments_of, is_plain, ungrouped, wiring, wiring_of_ours};
+use crate::fallback::Errors;
+use crate::names::written;
+use crate::signature::{Parameter, Role};
+use crate::task::{MOST_INPUTS, check_context, check_label, check_settings};
+use syn::Type;
+
+pub(super) fn options(flow: &Flow, errors: &mut Errors) {
+    check_label(&flow.label, errors);
+    check_settings(&flow.defaults, errors);
+    if let Some(runs) = &flow.max_active_runs
+        && (runs.value == 0 || runs.value > u64::from(u32::MAX))
+    {
+        let message = format!(
+            "expected `max_active_runs` to be from 1 to {}, got {}",
+            u32::MAX,
+            runs.value
+        );
+        errors.at(&runs.tokens, message);
+    }
+    if let Some(timeout) = &flow.timeout
+        && timeout.value.is_zero()
+    {
+        errors.at(
+            &timeout.tokens,
+            "expected `timeout` to be more than nothing: leave it out for no limit",
+        );
+    }
+    for resource in &flow.resources {
+        if let Type::Reference(reference) = ungrouped(resource) {
+            let message = format!(
+                "expected the type of a resource, got a reference: write `{}`",
+                written(&reference.elem)
+            );
+            errors.at(resource, message);
+        } else if let Some(fault) = Fault::of(resource) {
+            errors.at(&fault, fault.message());
+        }
+    }
+}
+
+pub(super) fn function(flow: &Flow, errors: &mut Errors) {
+    flow.function.check(errors);
+    if let Some(one_too_many) = flow.parameters().nth(MOST_INPUTS) {
+        let message = format!(
+            "expected at most {MOST_INPUTS} parameters, got {}: group them in a struct",
+            flow.parameters().count()
+        );
+        errors.at(&one_too_many.pattern, message);
+    }
+    if flow.function.is_generic() {
+        // What is wrong with the types is that they are generic.
+        return;
+    }
+    for parameter in &flow.function.parameters {
+        match parameter.role() {
+            Role::Input => data(parameter, errors),
+            Role::Resource => errors.at(
+                parameter.marks.first(),
+                "a flow takes no resources, its tasks do: put `#[resource]` on the parameter of a task",
+            ),
+            Role::Context => check_context(parameter, errors),
+        }
+    }
+    match Returned::of(&flow.function) {
+        Returned::Nothing => {}
+        Returned::Fallible { ty, ok, .. } if flow.function.is_async() => fallible(ty, ok, errors),
+        Returned::Fallible { ty, ok, .. } => {
+            let value = ok.map_or_else(|| "T".to_owned(), value_name);
+            let message = format!(
+                "expected a node, got `{}`: a plain `fn` flow wires tasks, and cannot fail; write `Node<{value}>`, or make \
+                 it an `async fn`",
+                written(ty)
+            );
+            errors.at(ty, message);
+        }
+        Returned::Wiring(ty) => wired(flow.function.is_async(), ty, errors),
+    }
+}
+
+fn data(parameter: &Parameter, errors: &mut Errors) {
+    let ty = ungrouped(&parameter.ty);
+    if wiring_of_ours(ty).is_some() {
+        let message = format!(
+            "expected plain data, got `{}`: a flow's parameters are known before it runs; to pass a node, await it, or \
+             write an ordinary function over nodes, without `#[flow]`",
+            written(ty)
+        );
+        errors.at(ty, message);
+    } else if let Type::Reference(_) = ty {
+        let name = parameter.name().map_or_else(|| "value".to_owned(), ToString::to_string);
+        let owned = Data::of(ty).stored_name();
+        let message = format!(
+            "expected owned data, got `{}`: a flow keeps its parameters; write `{name}: {owned}`",
+            written(ty)
+        );
+        errors.at(ty, message);
+    } else if let Some(fault) = Fault::of(ty) {
+        errors.at(&fault, fault.message());
+    }
+}
+
+fn fallible(ty: &Type, ok: Option<&Type>, errors: &mut Errors) {
+    let Some(ok) = ok else {
+        let got = written(ty);
+        let message = format!(
+            "expected a `Result` that names its value, got `{got}`: write `Result<T>`, or `Result<()>` for none"
+        );
+        return errors.at(ty, message);
+    };
+    if wiring_of_ours(ok).is_some() {
+        let message = format!(
+            "expected data, got `{}` within a `Result`: await it, `Ok(node.await?)`, and return `Result<{}>`",
+            written(ok),
+            value_name(ok)
+        );
+        errors.at(ok, message);
+    } else if arguments_of(ok, "Result").is_some() {
+        errors.at(
+            ok,
+            format!(
+                "expected data, got `{}` within a `Result`: return one `Result`",
+                written(ok)
+            ),
+        );
+    } else if let Some(fault) = Fault::of(ok) {
+        errors.at(&fault, fault.message());
+    }
+}
+
+/// Nodes, mappings, tuples of them.
+fn wired(is_async: bool, ty: &Type, errors: &mut Errors) {
+    let ty = ungrouped(ty);
+    if let Some(("Flow", value)) = wiring(ty) {
+        let message = format!(
+            "expected a node, got `{}`: pass the flow to a task that takes its output, `{}`, and return the node of that",
+            written(ty),
+            written(value)
+        );
+        errors.at(ty, message);
+    } else if let Some((_, value)) = wiring(ty) {
+        if let Some(fault) = Fault::of(value) {
+            errors.at(&fault, fault.message());
+        }
+    } else if let Type::Tuple(tuple) = ty {
+        for element in &tuple.elems {
+            wired(is_async, element, errors);
+        }
+    } else if let Some(fault @ (Fault::Unnamed(_) | Fault::Infer(_) | Fault::Never(_))) = Fault::of(ty) {
+        errors.at(
+            &fault,
+            "expected a `Node<T>`, a `Mapped<T>` or a tuple of them: a flow returns nodes",
+        );
+    } else if let Some(list) = list_of_nodes(ty) {
+        let message = format!(
+            "expected a node, got `{}`: pass the nodes to a task that takes a `{list}` (by `gather`), and return its node",
+            written(ty)
+        );
+        errors.at(ty, message);
+    } else {
+        let (got, value) = (written(ty), Data::of(ty).stored_name());
+        let alias = if is_plain(ty) {
+            ""
+        } else {
+            " (if it is an alias of a node's type, write that type)"
+        };
+        let message = if is_async {
+            format!(
+                "expected `Result<{value}>`, got `{got}`: an `async fn` flow returns a `Result` of data, or nodes{alias}"
+            )
+        } else {
+            format!(
+                "expected a node, got `{got}`: a plain `fn` flow returns before its tasks run; write `Node<{value}>`, or \
+                 make it an `async fn` that returns `Result<{value}>`{alias}"
+            )
+        };
+        errors.at(ty, message);
+    }
+}
+
+/// `Vec<Node<T>>` and arrays of nodes: what they would give.
+fn list_of_nodes(ty: &Type) -> Option<String> {
+    let element = match ty {
+        Type::Array(array) => &array.elem,
+        ty => match arguments_of(ty, "Vec")?[..] {
+            [element] => element,
+            _ => return None,
+        },
+    };
+    wiring(element).map(|_| format!("Vec<{}>", value_name(element)))
+}
+
+/// The data that a type of a flow stands for.
+fn value_name(ty: &Type) -> String {
+    match wiring(ty) {
+        Some(("Mapped", element)) => format!("Vec<{}>", written(element)),
+        Some((_, value)) => written(value),
+        None => written(ty),
+    }
+}

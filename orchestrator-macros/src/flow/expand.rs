@@ -1,0 +1,143 @@
+//! A checked flow to code.
+
+use super::model::{Flow, Returned};
+use crate::names::written;
+use crate::place::Place;
+use crate::signature::{Parameter, Role};
+use crate::task::{count, described, duration, label, private, settings};
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::quote;
+
+pub(super) fn flow(flow: &Flow) -> TokenStream {
+    let private = private();
+    let function = &flow.function;
+    let attributes = function.outer_attributes();
+    let (visibility, name) = (&function.visibility, function.name());
+    let parameters = flow.parameters().map(parameter);
+    let values = flow.parameters().filter_map(Parameter::name);
+    // Checked to be clear; what is not has been reported.
+    let output = Returned::of(function).spelled();
+    let (definition, body) = (definition(flow), body(flow));
+    // A parameter that is no data is shown among the parameters.
+    let start = Place::between(function.signature.paren_token).all(quote!(#private::flow));
+    quote! {
+        #(#attributes)*
+        // There is a limit of our own.
+        #[allow(clippy::too_many_arguments)]
+        #visibility fn #name(#(#parameters),*) -> #private::Flow<#output> {
+            static __FLOW: #private::FlowDef = #definition;
+            #private::inventory::submit! { #private::FlowEntry(&__FLOW) }
+            #start(&__FLOW, (#(#values,)*), #body)
+        }
+    }
+}
+
+/// A parameter of the function that callers see: the plain type, so that `"x".into()` is of that type.
+pub(crate) fn parameter(parameter: &Parameter) -> TokenStream {
+    let (name, ty) = (parameter.name(), &parameter.ty);
+    quote!(#name: #ty)
+}
+
+fn definition(flow: &Flow) -> TokenStream {
+    let private = private();
+    let label = label(&flow.label, &flow.function);
+    let parameters = flow.parameters().map(described);
+    let resources = flow.resources.iter().map(|ty| {
+        let name = written(ty);
+        quote!(#private::Resource { name: #name, type_name: #name, id: ::std::any::TypeId::of::<#ty> })
+    });
+    let is_async = flow.function.is_async();
+    let max_active_runs = option(flow.max_active_runs.as_ref().map(count));
+    let timeout = option(flow.timeout.as_ref().map(|timeout| duration(timeout.value)));
+    let defaults = settings(&flow.defaults);
+    quote! {
+        #private::FlowDef {
+            #label,
+            parameters: &[#(#parameters),*],
+            resources: &[#(#resources),*],
+            is_async: #is_async,
+            max_active_runs: #max_active_runs,
+            timeout: #timeout,
+            defaults: #defaults,
+        }
+    }
+}
+
+fn option(value: Option<TokenStream>) -> TokenStream {
+    match value {
+        Some(value) => quote!(::core::option::Option::Some(#value)),
+        None => quote!(::core::option::Option::None),
+    }
+}
+
+/// A closure that runs the user's function with the parameters of a run.
+fn body(flow: &Flow) -> TokenStream {
+    let private = private();
+    let function = &flow.function;
+    let (user, name) = (function.inner(), function.name());
+    let context = Ident::new("context_", Span::mixed_site());
+    let (mut values, mut passes) = (Vec::new(), Vec::new());
+    for (number, parameter) in function.parameters.iter().enumerate() {
+        if parameter.role() == Role::Context {
+            passes.push(quote!(&#context));
+        } else {
+            let value = Ident::new(&format!("value{number}_"), Span::mixed_site());
+            passes.push(quote!(#value));
+            values.push(value);
+        }
+    }
+    let takes_context = values.len() < passes.len();
+    let context_pattern = if takes_context { quote!(#context) } else { quote!(_) };
+    let returned = Returned::of(function);
+    let check = check_output(&returned);
+    let ended = ended(flow, &returned, &quote!(#name(#(#passes),*)));
+    quote! {
+        |(#(#values,)*), #context_pattern| {
+            #user
+            #check
+            #ended
+        }
+    }
+}
+
+/// What becomes of a call of the user's function.
+fn ended(flow: &Flow, returned: &Returned<'_>, called: &TokenStream) -> TokenStream {
+    let private = private();
+    let function = &flow.function;
+    let name = Place::of(function.name());
+    let place = function.output().map_or(name, Place::of);
+    match returned {
+        Returned::Fallible { ok, error, .. } => {
+            let fallible = name.all(quote!(#private::FlowBody::fallible));
+            // Apart, so that an error that is none is shown where it stands.
+            let into_error = error.map_or(place, Place::of).all(quote!(#private::IntoTaskError::into_task_error));
+            quote! {
+                #fallible::<#ok, _>(async move {
+                    match #called.await {
+                        ::core::result::Result::Ok(value) => ::core::result::Result::Ok(value),
+                        ::core::result::Result::Err(error) => ::core::result::Result::Err(#into_error(error)),
+                    }
+                })
+            }
+        }
+        Returned::Nothing | Returned::Wiring(_) if function.is_async() => {
+            let wiring = name.all(quote!(#private::FlowBody::wiring));
+            quote!(#wiring(async move { #called.await }))
+        }
+        Returned::Nothing | Returned::Wiring(_) => {
+            let wired = place.all(quote!(#private::FlowBody::wired));
+            quote!(#wired(#called))
+        }
+    }
+}
+
+/// Checks that the output is what was read off the words: `Node` may mean something else here than in the prelude.
+fn check_output(returned: &Returned<'_>) -> Option<TokenStream> {
+    let Returned::Wiring(ty) = returned else { return None };
+    let (private, place, spelled) = (private(), Place::of(ty), returned.spelled()?);
+    let found = place.all(quote!(as #private::FlowReturn>::Output));
+    let open = place.first(quote!(::core::marker::PhantomData<<));
+    let close = place.last(quote!(>));
+    let expected = place.first(quote!(::core::marker::PhantomData::<));
+    Some(quote!(let _: #open #ty #found #close = #expected #spelled #close;))
+}

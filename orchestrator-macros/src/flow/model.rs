@@ -1,0 +1,79 @@
+//! A flow as its author wrote it.
+
+use crate::data::{arguments_of, ungrouped, wiring};
+use crate::options::Given;
+use crate::signature::{Function, Parameter, Role};
+use crate::task::{Label, Settings};
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote};
+use std::time::Duration;
+use syn::Type;
+
+pub(crate) struct Flow {
+    pub(crate) function: Function,
+    pub(crate) label: Label,
+    pub(crate) max_active_runs: Option<Given<u64>>,
+    pub(crate) timeout: Option<Given<Duration>>,
+    pub(crate) defaults: Settings,
+    pub(crate) resources: Vec<Type>,
+}
+
+/// What a flow's body returns.
+pub(crate) enum Returned<'a> {
+    Nothing,
+    /// `Result` of data, from a body that awaits
+    Fallible {
+        ty: &'a Type,
+        ok: Option<&'a Type>,
+        error: Option<&'a Type>,
+    },
+    /// nodes
+    Wiring(&'a Type),
+}
+
+impl Flow {
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = &Parameter> {
+        self.function
+            .parameters
+            .iter()
+            .filter(|parameter| parameter.role() == Role::Input)
+    }
+}
+
+impl<'a> Returned<'a> {
+    pub(crate) fn of(function: &'a Function) -> Self {
+        let Some(ty) = function.output() else {
+            return Self::Nothing;
+        };
+        match arguments_of(ty, "Result") {
+            Some(arguments) => Self::Fallible {
+                ty,
+                ok: arguments.first().copied(),
+                error: arguments.get(1).copied(),
+            },
+            None => Self::Wiring(ty),
+        }
+    }
+
+    /// The type of the flow's output, where it can be seen.
+    pub(crate) fn spelled(&self) -> Option<TokenStream> {
+        match self {
+            Self::Nothing => Some(quote!(())),
+            Self::Fallible { ok, .. } => ok.map(ToTokens::to_token_stream),
+            Self::Wiring(ty) => spelled(ty),
+        }
+    }
+}
+
+/// What nodes of this type give.
+fn spelled(ty: &Type) -> Option<TokenStream> {
+    if let Type::Tuple(tuple) = ungrouped(ty) {
+        let elements = tuple.elems.iter().map(spelled).collect::<Option<Vec<_>>>()?;
+        return Some(quote!((#(#elements,)*)));
+    }
+    match wiring(ty)? {
+        ("Node", value) => Some(value.to_token_stream()),
+        ("Mapped", element) => Some(quote!(::std::vec::Vec<#element>)),
+        _ => None,
+    }
+}

@@ -1,0 +1,88 @@
+//! Tokens to options of a flow.
+
+use super::model::Flow;
+use crate::fallback::Errors;
+use crate::options::{Argument, Form, Known, arguments};
+use crate::signature::Function;
+use crate::task::{LABEL, Label, SETTINGS, Settings};
+use proc_macro2::TokenStream;
+use syn::Result;
+
+/// The options that only a flow has.
+pub(crate) const OWN: [Known; 4] = [
+    Known {
+        name: "max_active_runs",
+        form: Form::Value,
+        example: "max_active_runs = 1",
+    },
+    Known {
+        name: "timeout",
+        form: Form::Value,
+        example: "timeout = \"2h\"",
+    },
+    Known {
+        name: "defaults",
+        form: Form::Options,
+        example: "defaults(retries = 2)",
+    },
+    Known {
+        name: "resources",
+        form: Form::Types,
+        example: "resources = [Database]",
+    },
+];
+
+pub(super) fn flow(options: TokenStream, function: Function, errors: &mut Errors) -> Flow {
+    let mut flow = Flow {
+        function,
+        label: Label::default(),
+        max_active_runs: None,
+        timeout: None,
+        defaults: Settings::default(),
+        resources: Vec::new(),
+    };
+    let known: Vec<&Known> = LABEL.iter().chain(&OWN).collect();
+    for argument in arguments(options, &known, of_tasks, errors) {
+        let read = match flow.label.read(argument) {
+            Ok(Some(other)) => flow.read(other, errors),
+            read => read.map(drop),
+        };
+        if let Err(error) = read {
+            errors.push(error);
+        }
+    }
+    flow
+}
+
+fn of_tasks(name: &str) -> Option<String> {
+    let known = SETTINGS.iter().find(|known| known.name == name)?;
+    Some(format!(
+        ": it is one of tasks, write `defaults({})` to set it for those of the flow",
+        known.example
+    ))
+}
+
+fn of_each_task(name: &str) -> Option<String> {
+    let is_one = LABEL.iter().any(|known| known.name == name);
+    is_one.then(|| ": each task has its own".to_owned())
+}
+
+impl Flow {
+    fn read(&mut self, argument: Argument, errors: &mut Errors) -> Result<()> {
+        match argument.name().as_str() {
+            "max_active_runs" => self.max_active_runs = Some(argument.whole()?),
+            "timeout" => self.timeout = Some(argument.duration()?),
+            "resources" => self.resources = argument.types(),
+            "defaults" => {
+                let known: Vec<&Known> = SETTINGS.iter().collect();
+                for default in arguments(argument.options(), &known, of_each_task, errors) {
+                    if let Err(error) = self.defaults.read(default) {
+                        errors.push(error);
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

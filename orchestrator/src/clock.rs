@@ -1,0 +1,63 @@
+//! Where the time comes from.
+
+use std::fmt;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::Instant;
+
+/// The clock of a runtime. All timestamps come from it; waits inside a process are tokio's.
+#[derive(Clone)]
+pub struct Clock(Source);
+
+#[derive(Clone)]
+enum Source {
+    System,
+    Tokio { start: DateTime<Utc>, origin: Instant },
+}
+
+impl Clock {
+    /// The system's clock.
+    pub fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that stands at `start` now and goes on with tokio's clock: where that is paused
+    /// (`tokio::time::pause`, `#[tokio::test(start_paused = true)]`), moving it moves this one.
+    pub fn tokio(start: DateTime<Utc>) -> Self {
+        Self(Source::Tokio {
+            start,
+            origin: Instant::now(),
+        })
+    }
+
+    /// A clock that shows the system's time now, and goes on with tokio's clock.
+    pub fn tokio_from_now() -> Self {
+        Self::tokio(Self::system().now())
+    }
+
+    /// The time.
+    pub fn now(&self) -> DateTime<Utc> {
+        match &self.0 {
+            #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+            Source::System => Utc::now(),
+            Source::Tokio { start, origin } => {
+                let passed = TimeDelta::from_std(origin.elapsed()).unwrap_or(TimeDelta::MAX);
+                start.checked_add_signed(passed).unwrap_or(DateTime::<Utc>::MAX_UTC)
+            }
+        }
+    }
+
+    /// The time in microseconds since 1970.
+    pub(crate) fn micros(&self) -> i64 {
+        self.now().timestamp_micros()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Source::System => f.write_str("Clock(system)"),
+            Source::Tokio { .. } => write!(f, "Clock(tokio, {})", self.now()),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+/// What is wrong with the graph that a flow describes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GraphError {
+    /// Tasks wait for each other.
+    #[error("task `{}` waits for itself: {}", path[0], path.join(" → "))]
+    Cycle {
+        /// The keys along the cycle; the first is the last.
+        path: Vec<String>,
+    },
+    /// A node was made in another flow, or outside of any.
+    #[error(
+        "task `{task}` takes a node that was made outside of this flow: make it in this flow's body \
+         (a node made on another tokio task is outside, too: use `join!` instead of `spawn`)"
+    )]
+    ForeignNode {
+        /// The task that takes the node.
+        task: String,
+    },
+    /// A node of a mapping was used outside of the mapping.
+    #[error(
+        "task `{task}` takes `{node}`, one element of a mapping, outside of that mapping: \
+         return the node from the closure of `expand`, and take what `expand` gives"
+    )]
+    OutsideMapping {
+        /// The task that takes the node.
+        task: String,
+        /// The node.
+        node: String,
+    },
+    /// An option was set on a node that had been planned.
+    #[error(
+        "`{option}` is set on task `{task}` after it was planned: set options where the task is called, before the next `.await`"
+    )]
+    Planned {
+        /// The task.
+        task: String,
+        /// The option.
+        option: &'static str,
+    },
+    /// An option was set on a mapping of several tasks.
+    #[error(
+        "`{option}` is set on a mapping of {tasks} tasks: set it inside the closure of `expand`, on the task that is meant"
+    )]
+    OptionOnGroup {
+        /// The option.
+        option: &'static str,
+        /// How many tasks the closure makes.
+        tasks: usize,
+    },
+    /// A flow was called in the closure of a mapping.
+    #[error(
+        "flow `{flow}` is called inside a mapping: call it outside and use its node in the closure, \
+         or write an ordinary function over nodes"
+    )]
+    FlowInMapping {
+        /// The flow.
+        flow: String,
+    },
+    /// An option has a value that it cannot have.
+    #[error("task `{task}`: {problem}")]
+    Option {
+        /// The task.
+        task: String,
+        /// What was expected, and what came.
+        problem: String,
+    },
+    /// A name holds a character that keys are built with.
+    #[error("a name holds `{character}`: expected a name without `/`, `#`, `[`, `]` and white space, got `{name}`")]
+    Name {
+        /// The name.
+        name: String,
+        /// What must not be in it.
+        character: char,
+    },
+    /// The flow is an `async fn`: its graph depends on results.
+    #[error("flow `{flow}` decides as it goes (`async fn`): its graph is known only when it has run")]
+    Dynamic {
+        /// The flow.
+        flow: String,
+    },
+}

@@ -1,0 +1,104 @@
+//! Errors.
+//!
+//! Bodies fail with any error; what the runtime makes of it is a [`TaskError`]. The library's own functions return
+//! [`Error`].
+
+mod graph;
+mod store;
+mod task;
+
+pub use graph::GraphError;
+pub use store::StoreError;
+pub(crate) use task::{Cause, Panicked};
+pub use task::{IntoTaskError, TaskError, fatal, retry_after, skip};
+
+use crate::id::RunId;
+
+/// Any error, boxed.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A result whose error may be anything: what bodies of tasks and flows return where they have no error of their own.
+pub type Result<T, E = BoxError> = std::result::Result<T, E>;
+
+/// What the library's own functions fail with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The graph that a flow describes is refused.
+    #[error("flow `{flow}`: {source}")]
+    Graph {
+        /// The flow's name.
+        flow: String,
+        /// What is wrong with the graph.
+        source: GraphError,
+    },
+    /// The flow's body failed before a run existed.
+    #[error("flow `{flow}`: {error}")]
+    Body {
+        /// The flow's name.
+        flow: String,
+        /// What the body failed with.
+        error: TaskError,
+    },
+    /// A task needs a resource that the runtime does not have.
+    #[error(
+        "task `{task}` takes the resource `{resource}: &{type_name}`, and the runtime has none: \
+         give it one with `Runtime::builder().resource(…)`"
+    )]
+    MissingResource {
+        /// The task's name.
+        task: String,
+        /// The parameter's name.
+        resource: &'static str,
+        /// The type that was asked for, as the task spells it.
+        type_name: &'static str,
+    },
+    /// A task names a pool that the runtime does not have, or asks for more slots than the pool has.
+    #[error("task `{task}` takes {slots} slot(s) of the pool `{pool}`, {problem}")]
+    Pool {
+        /// The task's name.
+        task: String,
+        /// The pool's name.
+        pool: String,
+        /// How many slots the task takes.
+        slots: u32,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// Two flows of this binary have one name.
+    #[error("two flows are named `{name}`: {first} and {second}; rename one with `#[flow(name = \"…\")]`")]
+    DuplicateFlow {
+        /// The name.
+        name: &'static str,
+        /// Where the first is.
+        first: String,
+        /// Where the second is.
+        second: String,
+    },
+    /// A key was asked for again, with other parameters.
+    #[error(
+        "flow `{flow}` has a run with the key `{key}` ({run}) and the parameters {recorded}; \
+         asked for were the parameters {asked}: use another key"
+    )]
+    KeyTaken {
+        /// The flow's name.
+        flow: String,
+        /// The key.
+        key: String,
+        /// The run that has the key.
+        run: RunId,
+        /// The parameters of that run, as JSON.
+        recorded: String,
+        /// The parameters that were asked for, as JSON.
+        asked: String,
+    },
+    /// Options of a runtime or of a run do not fit together.
+    #[error("{0}")]
+    Options(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no tokio runtime to run on.
+    #[error("a flow runs on tokio: call this inside `#[tokio::main]` or `Runtime::block_on`")]
+    NoTokio,
+}

@@ -1,0 +1,168 @@
+//! What happens, as it happens.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::broadcast;
+
+use crate::error::TaskError;
+use crate::id::RunId;
+use crate::state::{RunState, TaskState};
+
+/// Something that happened in a runtime. Logs, notifications, the dashboard and tests all read these.
+///
+/// # Examples
+///
+/// ```
+/// use orchestrator::prelude::*;
+///
+/// #[task]
+/// async fn hello() -> u32 { 1 }
+///
+/// #[flow]
+/// fn greeting() -> Node<u32> { hello() }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<()> {
+/// let runtime = Runtime::in_memory();
+/// let mut events = runtime.events();
+/// greeting().on(&runtime).await?;
+/// assert!(matches!(events.next().await, Some(Event::RunStarted { .. })));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A run went from pending to running.
+    #[non_exhaustive]
+    RunStarted {
+        /// The run.
+        run: RunId,
+        /// The flow's name.
+        flow: &'static str,
+        /// The instant that the run is for.
+        logical_date: DateTime<Utc>,
+    },
+    /// A run reached its final state.
+    #[non_exhaustive]
+    RunFinished {
+        /// The run.
+        run: RunId,
+        /// The flow's name.
+        flow: &'static str,
+        /// Its final state.
+        state: RunState,
+        /// How long it ran.
+        duration: Duration,
+        /// Why, if it is not a success.
+        error: Option<TaskError>,
+    },
+    /// An attempt of a task started.
+    #[non_exhaustive]
+    TaskStarted {
+        /// The run.
+        run: RunId,
+        /// The node's key, as `process[3]`.
+        key: String,
+        /// The number of the attempt, from 1.
+        attempt: u32,
+    },
+    /// An attempt failed, and there will be another.
+    #[non_exhaustive]
+    TaskRetrying {
+        /// The run.
+        run: RunId,
+        /// The node's key.
+        key: String,
+        /// The number of the attempt that failed.
+        attempt: u32,
+        /// How long until the next attempt.
+        delay: Duration,
+        /// What the attempt failed with.
+        error: TaskError,
+    },
+    /// A task reached its final state.
+    #[non_exhaustive]
+    TaskFinished {
+        /// The run.
+        run: RunId,
+        /// The node's key.
+        key: String,
+        /// Its final state.
+        state: TaskState,
+        /// How many attempts were made; 0 where it never ran.
+        attempts: u32,
+        /// How long the last attempt took; zero where there was none.
+        duration: Duration,
+        /// Why, if it is not a success.
+        error: Option<TaskError>,
+    },
+    /// A mapping learned how many elements it has.
+    #[non_exhaustive]
+    Expanded {
+        /// The run.
+        run: RunId,
+        /// The key of the mapping's first task.
+        key: String,
+        /// How many elements there are.
+        elements: usize,
+    },
+}
+
+/// How many events a slow reader may lag behind before it loses the oldest.
+const CAPACITY: usize = 4096;
+
+/// A reader of a runtime's events. A reader that is more than 4,096 events behind loses the oldest of them; runs never
+/// wait for readers.
+#[derive(Debug)]
+pub struct Events {
+    receiver: broadcast::Receiver<Event>,
+    lost: u64,
+}
+
+impl Events {
+    /// The next event; `None` when the runtime is gone.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            match self.receiver.recv().await {
+                Ok(event) => return Some(event),
+                Err(broadcast::error::RecvError::Lagged(events)) => self.lost += events,
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// How many events this reader was too slow for.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+}
+
+/// Where events go in. Nothing is built for nobody: see [`EventSink::emit`].
+#[derive(Debug)]
+pub(crate) struct EventSink(broadcast::Sender<Event>);
+
+impl EventSink {
+    pub(crate) fn new() -> Self {
+        Self(broadcast::channel(CAPACITY).0)
+    }
+
+    pub(crate) fn subscribe(&self) -> Events {
+        Events {
+            receiver: self.0.subscribe(),
+            lost: 0,
+        }
+    }
+
+    pub(crate) fn is_heard(&self) -> bool {
+        self.0.receiver_count() > 0
+    }
+
+    /// Builds and sends an event, if somebody listens.
+    pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
+        if self.is_heard() {
+            let _ = self.0.send(event());
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The flows of this binary: each `#[flow]` registers itself.
+
+use super::{FlowDef, FlowEntry};
+use crate::error::Error;
+
+/// All registered flows, in no particular order.
+///
+/// Flows of a library crate that the binary never mentions are not linked, and so not here: `use my_flows as _;` in
+/// `main.rs` brings them in.
+pub fn flows() -> impl Iterator<Item = &'static FlowDef> {
+    inventory::iter::<FlowEntry>.into_iter().map(|entry| entry.0)
+}
+
+/// Refuses a flow whose name another flow of this binary has.
+pub(crate) fn check_name(definition: &'static FlowDef) -> Result<(), Error> {
+    let other = flows().find(|flow| flow.name == definition.name && !std::ptr::eq(*flow, definition));
+    let place = |flow: &FlowDef| format!("{}:{}", flow.file, flow.line);
+    match other {
+        None => Ok(()),
+        Some(other) => Err(Error::DuplicateFlow {
+            name: definition.name,
+            first: place(definition).min(place(other)),
+            second: place(definition).max(place(other)),
+        }),
+    }
+}

@@ -1,0 +1,159 @@
+//! Workflows as ordinary Rust functions.
+//!
+//! ```
+//! use orchestrator::prelude::*;
+//!
+//! #[task(retries = 3, retry_delay = "60s")]
+//! async fn extract(day: u32) -> Result<Vec<u64>> {
+//!     Ok(vec![1, 2, u64::from(day)])
+//! }
+//!
+//! #[task]
+//! async fn load(rows: &[u64]) -> u64 {
+//!     rows.iter().sum()
+//! }
+//!
+//! #[flow]
+//! fn etl(day: u32) -> Node<u64> {
+//!     load(extract(day)) // passing a node is the dependency; its type is checked here
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<()> {
+//! assert_eq!(etl(28).on(&Runtime::in_memory()).await?, 31);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Words
+//!
+//! | word | meaning |
+//! | --- | --- |
+//! | task | a function that does work: [`#[task]`](macro@task) |
+//! | flow | a function that wires tasks: [`#[flow]`](macro@flow), [`Flow`] |
+//! | node | one use of a task in a flow: [`Node`]; a mapped one: [`Mapped`] |
+//! | key | a node's name in its flow: `extract`, `extract#2` for the second use, `process[7]` for an element, `report/load` in a flow in the flow |
+//! | run | one execution of a flow: [`Run`], [`RunRecord`] |
+//! | attempt | one try of one node in one run, numbered from 1 |
+//! | logical date | the instant that a run is for: [`Context::logical_date`] |
+//! | interval | the span of time that a run is for: [`Context::interval`] |
+//! | outcome | what became of a task: [`Outcome`] |
+//! | pool | a named number of slots that tasks share: [`RuntimeBuilder::pool`] |
+//! | resource | a thing that tasks use and that is no data: [`RuntimeBuilder::resource`] |
+//! | runtime | store, clock, limits and resources together: [`Runtime`] |
+//!
+//! # States
+//!
+//! ```text
+//!  Pending ──► Running ──► Success | Failed | Skipped | Cancelled
+//!     │         │   ▲
+//!     │         ▼   │
+//!     │       Retrying ──► Cancelled
+//!     └──► Skipped | UpstreamFailed | Cancelled
+//! ```
+//!
+//! A run is red ([`RunState::Failed`]) when a failure in it was not handled. A failed task is handled where each task
+//! that takes its result takes it as an [`Outcome`] and succeeded, where a flow's body awaited it, or where it was
+//! marked [`allow_failure`](Node::allow_failure).
+#![doc(test(attr(deny(warnings), allow(dead_code))))]
+
+// words
+mod clock;
+mod error;
+mod event;
+mod id;
+mod state;
+mod value;
+// definitions
+mod flow;
+mod task;
+// pure
+mod graph;
+mod policy;
+// keeping
+mod store;
+// running
+mod runtime;
+
+pub use clock::Clock;
+pub use error::{BoxError, Error, GraphError, IntoTaskError, Result, StoreError, TaskError, fatal, retry_after, skip};
+pub use event::{Event, Events};
+pub use flow::registry::flows;
+pub use flow::{Accepts, Flow, FlowDef, FlowReturn};
+pub use graph::{Graph, GraphEdge, GraphNode};
+pub use id::{ParseRunIdError, RunId};
+pub use orchestrator_macros::{flow, task};
+pub use runtime::{MockFn, MockReturn, Run, RunHandle, Runtime, RuntimeBuilder, TaskFn};
+pub use state::{RunState, TaskState};
+pub use store::{RunRecord, TaskRun, Tasks};
+pub use task::{
+    Context, Delay, Element, Gathered, Input, Interval, IntoInput, IntoList, List, Mapped, Mapping, Node, Outcome,
+    Parameter, ParseTriggerError, Pool, Resource, TaskOptions, Trigger, Upstream, expand, gather,
+};
+pub use value::Data;
+
+/// What a file of tasks and flows needs: `use orchestrator::prelude::*;`.
+pub mod prelude {
+    pub use crate::{
+        BoxError, Context, Error, Event, Flow, Interval, Mapped, Node, Outcome, Result, RunState, Runtime, TaskError,
+        TaskState, Trigger, expand, fatal, flow, gather, retry_after, skip, task,
+    };
+}
+
+/// What the macros' expansions call. Not covered by semantic versioning.
+#[doc(hidden)]
+pub mod __private {
+    pub use inventory;
+
+    pub use crate::flow::{Accepts, FlowBody, FlowDef, FlowEntry, FlowReturn, Parameters, flow};
+    pub use crate::task::{
+        BlockingBody, Body, BodyFuture, Borrowed, Call, Context, Delay, Input, IntoInput, Mapped, Node, Parameter,
+        Pool, Resource, TaskDef, TaskEntry, TaskOptions, Trigger, node,
+    };
+    pub use crate::value::{Data, Value};
+    pub use crate::{Flow, IntoTaskError, TaskError};
+
+    /// The result of an infallible body.
+    pub fn success<T: Data>(value: T) -> Result<Value, TaskError> {
+        Ok(Value::new(value))
+    }
+
+    /// The result of a fallible body.
+    pub fn fallible<T: Data, E: IntoTaskError>(result: Result<T, E>) -> Result<Value, TaskError> {
+        result.map(Value::new).map_err(IntoTaskError::into_task_error)
+    }
+
+    /// What a body returned that seemed to be infallible: its own method `plain` is the one that is found where it is a
+    /// `Result` after all, behind an alias.
+    #[derive(Debug)]
+    pub struct Returned<T>(pub T);
+
+    impl<T, E> Returned<Result<T, E>> {
+        /// Refused, by a bound that nothing meets.
+        pub fn plain(self)
+        where
+            Self: SeenToBeFallible,
+        {
+        }
+    }
+
+    /// Nothing implements this: it is there for its message.
+    #[diagnostic::on_unimplemented(
+        message = "this type is an alias of a `Result`",
+        label = "expected `Result` itself",
+        note = "whether a task can fail is read off the word: write `Result<T>` in place of the alias"
+    )]
+    pub trait SeenToBeFallible {}
+
+    /// Found where `Returned` has no method of its own.
+    pub trait NotResult<T> {
+        /// The value.
+        fn plain(self) -> T;
+    }
+
+    impl<T> NotResult<T> for Returned<T> {
+        fn plain(self) -> T {
+            self.0
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! One attempt of one task, in steps: call the body; poll it; where it waits, say that it runs, and watch time and
+//! cancelling; see what came of it; record that; tell the plan.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context as Cx, Poll};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::lane::Lane;
+use super::limits::Slots;
+use super::live::RunCore;
+use super::panic;
+use super::plan::{End, Instance, Job, Work};
+use crate::error::TaskError;
+use crate::event::Event;
+use crate::state::TaskState;
+use crate::store::{Row, Transition};
+use crate::task::{Body, BodyFuture, Call, Context, TaskDef};
+use crate::value::Value;
+
+/// What is known of an attempt.
+pub(super) struct Attempt {
+    at: Instance,
+    cell: u32,
+    number: u16,
+    timeout: Option<Duration>,
+    definition: &'static TaskDef,
+    context: Option<Arc<Context>>,
+    started: i64,
+    span: tracing::Span,
+}
+
+/// What came of an attempt.
+enum Outcome {
+    Returned(Result<Value, TaskError>),
+    /// Blocking work that could not be stopped goes on, and its node must not be tried again before it returns.
+    Abandoned(TaskError, tokio::task::JoinHandle<()>),
+    Cancelled,
+}
+
+/// Runs an attempt, and takes the lane's next piece of work.
+pub(super) async fn run(lane: &mut Lane, job: Job, slots: Option<Slots>) -> Option<Job> {
+    let run = Arc::clone(&lane.run);
+    let Job {
+        at,
+        cell,
+        attempt: number,
+        timeout,
+        work,
+    } = job;
+    let Work::Task { definition, args } = work else {
+        return None;
+    };
+    let context = definition.cooperative.then(|| run.context(at, number));
+    let call = Call::new(args, &run.runtime.resources, context.clone());
+    let mut attempt = Attempt {
+        at,
+        cell,
+        number,
+        timeout,
+        definition,
+        context,
+        started: lane.now,
+        span: tracing::Span::none(),
+    };
+    attempt.announce(&run);
+    let outcome = match attempt.call(&run, call, slots) {
+        Err(error) => Outcome::Returned(Err(error)),
+        Ok(Running::Async(mut body, slots)) => {
+            let outcome = attempt.first_poll(lane, &mut body).await;
+            drop((body, slots));
+            outcome
+        }
+        Ok(Running::Blocking(handle)) => attempt.watch_blocking(lane, handle).await,
+    };
+    lane.now = run.runtime.clock.micros();
+    attempt.conclude(lane, outcome).await
+}
+
+/// A body that was called.
+enum Running {
+    Async(BodyFuture, Option<Slots>),
+    Blocking(tokio::task::JoinHandle<Result<Value, TaskError>>),
+}
+
+impl Attempt {
+    /// Tells those who listen that the attempt starts.
+    fn announce(&mut self, run: &RunCore) {
+        if tracing::enabled!(tracing::Level::INFO) {
+            let key = run.live.lock().plan.key(self.at);
+            self.span = tracing::info_span!(
+                "task", run = %run.facts.id, flow = run.facts.flow, task = key, attempt = self.number
+            );
+        }
+        run.runtime.events.emit(|| Event::TaskStarted {
+            run: run.facts.id,
+            key: run.live.lock().plan.key(self.at),
+            attempt: u32::from(self.number),
+        });
+    }
+
+    /// Calls the body, which takes its inputs. Users' code may run here: projections of inputs.
+    fn call(&self, run: &RunCore, mut call: Call<'_>, slots: Option<Slots>) -> Result<Running, TaskError> {
+        let mocks = &run.runtime.mocks;
+        let mock = (!mocks.is_empty())
+            .then(|| mocks.get(&std::ptr::from_ref(self.definition).addr()))
+            .flatten();
+        let _entered = self.span.enter();
+        let called = panic::catch(|| match (mock, &self.definition.body) {
+            (Some(mock), _) => Running::Async(mock.body(&mut call), slots),
+            (None, Body::Async(body)) => Running::Async(body(&mut call), slots),
+            (None, Body::Blocking(body)) => {
+                let (body, span) = (body(&mut call), self.span.clone());
+                Running::Blocking(tokio::task::spawn_blocking(move || {
+                    let result = panic::catch(|| span.in_scope(body));
+                    // freed by the thread that used them, whatever became of the attempt
+                    drop(slots);
+                    result.unwrap_or_else(|panicked| Err(TaskError::panicked(&panicked)))
+                }))
+            }
+        });
+        called.map_err(|panicked| TaskError::panicked(&panicked))
+    }
+
+    /// Polls an async body once, here; most of what a body does not wait for is done by that.
+    async fn first_poll(&self, lane: &mut Lane, body: &mut BodyFuture) -> Outcome {
+        match poll_fn(|cx| Poll::Ready(self.poll(body, cx))).await {
+            Poll::Ready(result) => Outcome::Returned(result),
+            Poll::Pending => self.watch(lane, body).await,
+        }
+    }
+
+    fn poll(&self, body: &mut BodyFuture, cx: &mut Cx<'_>) -> Poll<Result<Value, TaskError>> {
+        let _entered = self.span.enter();
+        match panic::catch(|| body.as_mut().poll(cx)) {
+            Ok(poll) => poll,
+            Err(panicked) => Poll::Ready(Err(TaskError::panicked(&panicked))),
+        }
+    }
+
+    /// Waits for an async body, and watches time and cancelling meanwhile.
+    async fn watch(&self, lane: &mut Lane, body: &mut BodyFuture) -> Outcome {
+        let run = Arc::clone(&lane.run);
+        self.record_running(lane);
+        lane.wait();
+        let cancel = self.token(&run);
+        let deadline = self.timeout.map(|timeout| (timeout, Instant::now() + timeout));
+        let mut polled = poll_fn(|cx| self.poll(body, cx));
+        tokio::select! {
+            biased;
+            result = &mut polled => return Outcome::Returned(result),
+            () = cancel.cancelled() => {}
+            timeout = passed(deadline) => return Outcome::Returned(Err(TaskError::timed_out(timeout))),
+        }
+        // a body that asked for its cancellation sees to its own end; another is dropped
+        if !self.context.as_ref().is_some_and(|context| context.has_asked()) {
+            return Outcome::Cancelled;
+        }
+        match tokio::time::timeout(run.runtime.grace, polled).await {
+            Ok(Ok(value)) => Outcome::Returned(Ok(value)),
+            Ok(Err(_)) | Err(_) => Outcome::Cancelled,
+        }
+    }
+
+    /// Waits for blocking work, which cannot be stopped, only left alone.
+    async fn watch_blocking(
+        &self,
+        lane: &mut Lane,
+        mut handle: tokio::task::JoinHandle<Result<Value, TaskError>>,
+    ) -> Outcome {
+        let run = Arc::clone(&lane.run);
+        self.record_running(lane);
+        lane.wait();
+        let cancel = self.token(&run);
+        let deadline = self.timeout.map(|timeout| (timeout, Instant::now() + timeout));
+        let timed_out = tokio::select! {
+            biased;
+            joined = &mut handle => return Outcome::Returned(joined.unwrap_or_else(|_| Err(TaskError::cancelled()))),
+            () = cancel.cancelled() => None,
+            timeout = passed(deadline) => Some(timeout),
+        };
+        if let Some(context) = &self.context {
+            context.cancel();
+        }
+        if let Some(timeout) = timed_out {
+            return Outcome::Abandoned(TaskError::timed_out(timeout), returned(handle));
+        }
+        match tokio::time::timeout(run.runtime.grace, &mut handle).await {
+            Ok(Ok(Ok(value))) => Outcome::Returned(Ok(value)),
+            _ => Outcome::Cancelled,
+        }
+    }
+
+    fn token(&self, run: &RunCore) -> CancellationToken {
+        let live = run.live.lock();
+        let scope = live.plan.wiring.nodes[self.at.node as usize].scope;
+        live.scopes[scope as usize].cancel.clone()
+    }
+
+    /// Says that the attempt is under way; nobody waits for this.
+    fn record_running(&self, lane: &Lane) {
+        lane.run.append(self.row(TaskState::Running, 0, None));
+    }
+
+    fn row(&self, state: TaskState, finished: i64, error: Option<TaskError>) -> Transition {
+        let row = Row {
+            started: self.started,
+            finished,
+            error,
+            attempts: self.number,
+            state,
+        };
+        Transition::Task {
+            frame: self.at.frame,
+            cell: self.cell,
+            row,
+        }
+    }
+
+    /// Records what came of the attempt, tells the plan, and takes the next piece of work.
+    async fn conclude(self, lane: &mut Lane, outcome: Outcome) -> Option<Job> {
+        let (result, abandoned) = match outcome {
+            Outcome::Returned(result) => (result, None),
+            Outcome::Abandoned(error, returned) => (Err(error), Some(returned)),
+            Outcome::Cancelled => (Err(TaskError::cancelled()), None),
+        };
+        let run = Arc::clone(&lane.run);
+        let end = match result {
+            Ok(value) => End::Success(value),
+            Err(error) if error.is_cancelled() => End::Cancelled,
+            Err(error) if error.is_skipped() => End::Skipped(error),
+            Err(error) => {
+                let (policy, key) = run.live.lock().plan.policy(self.at);
+                match policy.next_delay(&error, u32::from(self.number), run.facts.id, &key) {
+                    Some(delay) if !run.cancel.is_cancelled() => {
+                        return self.retry(lane, error, key, delay, abandoned).await;
+                    }
+                    _ => self.failed(&run, &key, error),
+                }
+            }
+        };
+        lane.record(self.row(end.state(), lane.now, end.error().cloned())).await;
+        let live = &mut *run.live.lock();
+        if run.runtime.events.is_heard() {
+            let duration = Duration::from_micros(u64::try_from(lane.now - self.started).unwrap_or(0));
+            run.emit_finished(live, self.at, end.state(), self.number, duration, end.error());
+        }
+        live.plan.finish(self.at, end);
+        lane.resume(live);
+        lane.take(live)
+    }
+
+    fn failed(&self, run: &RunCore, key: &str, error: TaskError) -> End {
+        let flow = run.facts.flow;
+        tracing::error!(run = %run.facts.id, flow, task = key, attempt = self.number, "task failed: {error}");
+        End::Failed(error)
+    }
+
+    async fn retry(
+        self,
+        lane: &mut Lane,
+        error: TaskError,
+        key: String,
+        delay: Duration,
+        abandoned: Option<tokio::task::JoinHandle<()>>,
+    ) -> Option<Job> {
+        let run = Arc::clone(&lane.run);
+        let (attempt, shown) = (u32::from(self.number), humantime::format_duration(delay));
+        let flow = run.facts.flow;
+        tracing::warn!(run = %run.facts.id, flow, task = key, attempt, "attempt failed, next in {shown}: {error}");
+        run.runtime.events.emit(|| Event::TaskRetrying {
+            run: run.facts.id,
+            key,
+            attempt,
+            delay,
+            error: error.clone(),
+        });
+        lane.record(self.row(TaskState::Retrying, lane.now, Some(error))).await;
+        let (at, due) = (self.at, Instant::now() + delay);
+        let live = &mut *run.live.lock();
+        live.plan.retry_later(at);
+        match abandoned {
+            None => {
+                live.retry_at(at, due);
+                run.wake.notify_one();
+            }
+            Some(returned) => {
+                let run = Arc::clone(&run);
+                tokio::spawn(async move {
+                    let _ = returned.await;
+                    run.live.lock().retry_at(at, due);
+                    run.wake.notify_one();
+                });
+            }
+        }
+        lane.resume(live);
+        lane.take(live)
+    }
+}
+
+/// Waits until a deadline has passed, and says what the timeout was; without one, for ever.
+async fn passed(deadline: Option<(Duration, Instant)>) -> Duration {
+    match deadline {
+        Some((timeout, at)) => {
+            tokio::time::sleep_until(at).await;
+            timeout
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Tells when blocking work has returned, whatever it returned.
+fn returned(handle: tokio::task::JoinHandle<Result<Value, TaskError>>) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        let _ = handle.await;
+    })
+}

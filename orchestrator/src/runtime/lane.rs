@@ -1,0 +1,283 @@
+//! Lanes: tokio tasks that take ready work of a run and run it, one piece after the other.
+//!
+//! A lane runs bodies in place: a chain of tasks that never wait needs one lane and spawns nothing. A lane whose body
+//! waits stays with that body; another lane is spawned for what else is ready. So there are as many lanes as there are
+//! bodies waiting, and at most one more for each thread. What a body's end makes ready is taken by the same lane, or by
+//! others if there is more.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::attempt;
+use super::limits::{GateKey, Slots};
+use super::live::RunCore;
+use super::plan::{Job, Work};
+use super::{Inner, panic};
+use crate::error::{Cause, TaskError};
+use crate::store::Transition;
+use crate::task::{Arg, Elements};
+
+tokio::task_local! {
+    /// The runtime whose body is running: tasks that the body awaits run on it, too.
+    pub(super) static RUNTIME: Arc<Inner>;
+}
+
+/// How much a lane does before it lets others have the thread: so many pieces of work, or so many microseconds.
+const TURN_PIECES: u32 = 64;
+const TURN_MICROS: i64 = 1_000;
+
+/// How many elements a gather takes at a time.
+const GATHERED_AT_ONCE: u32 = 256;
+
+/// Runs a lane of one gate, until there is nothing more for it to do.
+pub(super) async fn run(run: Arc<RunCore>, gate: u32) {
+    let runtime = Arc::clone(&run.runtime);
+    RUNTIME.scope(runtime, work(run, gate)).await;
+}
+
+async fn work(run: Arc<RunCore>, gate: u32) {
+    let key = Arc::clone(&run.live.lock().gates[gate as usize].key);
+    let plain = *key == GateKey::PLAIN;
+    let mut lane = Lane {
+        run,
+        gate,
+        plain,
+        active: false,
+        now: 0,
+        pieces: 0,
+        turn_began: 0,
+    };
+    let mut slots = lane.run.runtime.limits.acquire(&key).await;
+    let (mut job, helped) = lane.begin();
+    if helped {
+        // a task that was just spawned cannot be stolen from this thread until this one lets go of it
+        yield_now().await;
+    }
+    lane.now = lane.run.runtime.clock.micros();
+    lane.turn_began = lane.now;
+    if !plain {
+        // these slots are for one body: others may be waiting for them
+        if let Some(job) = job {
+            attempt::run(&mut lane, job, Some(slots)).await;
+        }
+        return lane.retire();
+    }
+    while let Some(piece) = job {
+        job = if matches!(piece.work, Work::Task { .. }) {
+            attempt::run(&mut lane, piece, None).await
+        } else {
+            lane.machinery(piece);
+            lane.next()
+        };
+        slots = lane.take_turns(slots).await;
+    }
+    lane.retire();
+}
+
+/// One lane.
+pub(super) struct Lane {
+    pub(super) run: Arc<RunCore>,
+    gate: u32,
+    /// Whether its slots are for more than one body.
+    plain: bool,
+    /// Whether the run counts it among the lanes that are at work.
+    active: bool,
+    /// The time at which it last looked, in microseconds since 1970.
+    pub(super) now: i64,
+    pieces: u32,
+    turn_began: i64,
+}
+
+impl Lane {
+    /// Takes the first piece of work. Says whether another lane was called for the rest.
+    fn begin(&mut self) -> (Option<Job>, bool) {
+        let run = Arc::clone(&self.run);
+        let live = &mut *run.live.lock();
+        let gate = &mut live.gates[self.gate as usize];
+        gate.starting = false;
+        gate.active += 1;
+        self.active = true;
+        let job = live.plan.next(self.gate);
+        run.flush(live);
+        let helped = live.gates[self.gate as usize].starting;
+        if job.is_none() {
+            self.rest(live);
+        }
+        (job, helped)
+    }
+
+    /// Takes the next piece of work.
+    fn next(&mut self) -> Option<Job> {
+        let run = Arc::clone(&self.run);
+        let live = &mut *run.live.lock();
+        self.take(live)
+    }
+
+    /// Takes the next piece of work, with the plan in hand.
+    pub(super) fn take(&mut self, live: &mut super::live::Live) -> Option<Job> {
+        let gate = &live.gates[self.gate as usize];
+        // after a wait there may be more lanes at work than are worth having
+        let others = gate.active > self.run.workers;
+        let job = if others || !self.plain {
+            None
+        } else {
+            live.plan.next(self.gate)
+        };
+        if job.is_none() {
+            self.rest(live);
+        }
+        self.run.flush(live);
+        job
+    }
+
+    /// This lane's body waits, or has nothing to do: others may work.
+    fn rest(&mut self, live: &mut super::live::Live) {
+        if std::mem::take(&mut self.active) {
+            live.gates[self.gate as usize].active -= 1;
+        }
+    }
+
+    /// The body in hand waits for something.
+    pub(super) fn wait(&mut self) {
+        let run = Arc::clone(&self.run);
+        let live = &mut *run.live.lock();
+        self.rest(live);
+        run.staff(live, self.gate);
+    }
+
+    /// The body in hand has ended its wait.
+    pub(super) fn resume(&mut self, live: &mut super::live::Live) {
+        if !std::mem::replace(&mut self.active, true) {
+            live.gates[self.gate as usize].active += 1;
+        }
+    }
+
+    fn retire(&mut self) {
+        let run = Arc::clone(&self.run);
+        let live = &mut *run.live.lock();
+        self.rest(live);
+        run.staff(live, self.gate);
+    }
+
+    /// Lets others have the thread now and then, and the slot if somebody waits for one.
+    async fn take_turns(&mut self, slots: Slots) -> Slots {
+        self.pieces += 1;
+        if self.pieces < TURN_PIECES && self.now - self.turn_began < TURN_MICROS {
+            return slots;
+        }
+        yield_now().await;
+        self.pieces = 0;
+        self.turn_began = self.now;
+        if !self.run.runtime.limits.is_full() {
+            return slots;
+        }
+        drop(slots);
+        self.run.runtime.limits.acquire(&GateKey::PLAIN).await
+    }
+
+    /// Opens a mapping, or collects its results.
+    fn machinery(&self, job: Job) {
+        match job.work {
+            Work::Open { spec, lists } => {
+                let worked_out = panic::catch(|| {
+                    let lists = lists.into_iter().map(Arg::into_value).collect();
+                    let elements = Elements { lists, spec };
+                    let len = (elements.spec.length)(&elements.lists);
+                    (elements, len)
+                });
+                let mut live = self.run.live.lock();
+                match worked_out {
+                    Ok((elements, Ok(len))) => match u32::try_from(len) {
+                        Ok(len) => live.plan.opened(job.at, Arc::new(elements), len),
+                        Err(_) => live
+                            .plan
+                            .fail(job.at, failed(format!("a list of {len} elements is too long"))),
+                    },
+                    Ok((_, Err(problem))) => live.plan.fail(job.at, failed(problem)),
+                    Err(panicked) => {
+                        live.plan
+                            .fail(job.at, super::plan::End::Failed(TaskError::panicked(&panicked)));
+                    }
+                }
+            }
+            Work::Gather(gathering) => {
+                let collected = panic::catch(|| {
+                    let mut elements = Elements_ {
+                        run: &self.run,
+                        gathering: &gathering,
+                        next: 0,
+                        taken: None,
+                    };
+                    (gathering.collect)(&mut elements)
+                });
+                let mut live = self.run.live.lock();
+                match collected {
+                    Ok(value) => live.plan.gathered(job.at, &gathering, value),
+                    Err(panicked) => {
+                        live.plan
+                            .fail(job.at, super::plan::End::Failed(TaskError::panicked(&panicked)));
+                    }
+                }
+            }
+            Work::Task { .. } => unreachable!("a task is no machinery"),
+        }
+    }
+
+    /// Records a transition, and waits for its commit.
+    pub(super) async fn record(&self, transition: Transition) {
+        if let Err(error) = self.run.log.record(transition).wait().await {
+            tracing::error!(run = %self.run.facts.id, %error, "the store refused a transition");
+        }
+    }
+}
+
+fn failed(problem: String) -> super::plan::End {
+    super::plan::End::Failed(TaskError::new(Cause::Failed, problem))
+}
+
+/// The elements of a gather, taken a few at a time.
+struct Elements_<'a> {
+    run: &'a RunCore,
+    gathering: &'a super::plan::Gathering,
+    next: u32,
+    taken: Option<smallvec::IntoIter<[crate::task::Resolved; 64]>>,
+}
+
+impl Iterator for Elements_<'_> {
+    type Item = crate::task::Resolved;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(resolved) = self.taken.as_mut().and_then(Iterator::next) {
+                return Some(self.gathering.project(resolved));
+            }
+            if self.next >= self.gathering.len {
+                return None;
+            }
+            let end = (self.next + GATHERED_AT_ONCE).min(self.gathering.len);
+            let taken = self.run.live.lock().plan.take_elements(self.gathering, self.next..end);
+            self.taken = Some(taken.into_iter());
+            self.next = end;
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let taken = self.taken.as_ref().map_or(0, ExactSizeIterator::len);
+        let left = (self.gathering.len - self.next) as usize + taken;
+        (left, Some(left))
+    }
+}
+
+/// Goes to the back of this thread's queue, from where other threads may take it.
+async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

@@ -1,0 +1,228 @@
+//! Flows on runtimes: accepted, started, awaited.
+
+use std::future::IntoFuture;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::runtime::Handle as Tokio;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::conduct::{self, CallError, Called, Conductor};
+use super::handle::{Run, RunHandle};
+use super::live::{Live, Refusal, RunCore};
+use super::{Inner, Runtime};
+use crate::error::{Cause, Error, TaskError};
+use crate::flow::{Flow, FlowCall, Request, registry};
+use crate::graph::{self, Graph};
+use crate::store::{self, NewRun, RunLog};
+use crate::task::{Context, Input, Interval, RunFacts, scope};
+use crate::value::{Data, Value};
+
+impl<T: Data> Flow<T> {
+    /// Binds the flow to a runtime. Without it a flow goes to [`Runtime::default_runtime`].
+    pub fn on(mut self, runtime: &Runtime) -> Self {
+        self.request.host = Some(Arc::clone(&runtime.0) as _);
+        self
+    }
+
+    /// The flow's graph, without running it: the flow's function is called, its tasks are not.
+    ///
+    /// # Errors
+    ///
+    /// Where the graph is refused, and where the flow is an `async fn`, whose graph depends on results.
+    pub fn graph(&self) -> Result<Graph, Error> {
+        let facts = self.request.facts(&*self.host()?, self.call.definition.name);
+        graph::of_flow(&self.call, &Arc::new(Context::of_flow(facts, CancellationToken::new())))
+    }
+
+    /// Runs the flow, and waits for its end. A run that fails is an `Ok`: its state says so.
+    ///
+    /// # Errors
+    ///
+    /// Where no run was made, or its record could not be kept: the graph is refused, a resource or a pool is missing,
+    /// the store fails.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future asks for the run's end, as [`RunHandle::cancel`] does.
+    pub async fn run(self) -> Result<Run<T>, Error> {
+        let handle = self.start().await?;
+        let guard = handle.token().drop_guard();
+        let run = handle.await;
+        guard.disarm();
+        run
+    }
+
+    /// Starts the flow, and gives a handle on the run.
+    ///
+    /// # Errors
+    ///
+    /// As for [`run`](Self::run).
+    pub async fn start(self) -> Result<RunHandle<T>, Error> {
+        let host = self.host()?;
+        start(host, self.call, &self.request).await
+    }
+
+    fn host(&self) -> Result<Arc<Inner>, Error> {
+        let given = self.request.host.clone().and_then(|host| host.downcast::<Inner>().ok());
+        match given {
+            Some(inner) => Ok(inner),
+            None => Ok(Runtime::default_runtime()?.0),
+        }
+    }
+}
+
+/// Awaiting a flow runs it, and gives what it returned. In the body of another flow it is a part of that flow's run.
+impl<T: Data> IntoFuture for Flow<T> {
+    type Output = Result<T, TaskError>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            if scope::with(|_| ()).is_some() {
+                return self.into_node().await;
+            }
+            match self.run().await {
+                Ok(run) => run.into_result(),
+                Err(error) => Err(TaskError::new(Cause::Fatal, error.to_string())),
+            }
+        })
+    }
+}
+
+impl Request {
+    fn facts(&self, runtime: &Inner, flow: &'static str) -> Arc<RunFacts> {
+        let now = runtime.clock.now();
+        let logical_date = self.logical_date.unwrap_or(now);
+        let interval = self.interval.unwrap_or(Interval {
+            start: logical_date,
+            end: logical_date,
+        });
+        Arc::new(RunFacts {
+            id: runtime.ids.run_id(now),
+            flow,
+            logical_date,
+            interval,
+        })
+    }
+}
+
+/// Accepts a run and starts it.
+async fn start<T>(runtime: Arc<Inner>, flow: Arc<FlowCall>, request: &Request) -> Result<RunHandle<T>, Error> {
+    let definition = flow.definition;
+    let tokio = Tokio::try_current().map_err(|_| Error::NoTokio)?;
+    registry::check_name(definition)?;
+    runtime.check_has(definition.name, definition.resources)?;
+    if let Some(interval) = request.interval.filter(|interval| interval.end < interval.start) {
+        return Err(Error::Options(format!(
+            "expected an interval to end after its start, got {interval}"
+        )));
+    }
+    let facts = request.facts(&runtime, definition.name);
+    let (id, cancel) = (facts.id, CancellationToken::new());
+    let mut live = Live::new();
+    let context = Arc::new(Context::of_flow(Arc::clone(&facts), cancel.clone()));
+    // a plain function is all of its flow's body: what it wrote down is checked before there is a run
+    let called = conduct::call(&mut live, &runtime, &flow, None, context, cancel.clone());
+    if let Err(CallError::Refused(refusal)) = called {
+        return Err(match refusal {
+            Refusal::Graph(source) => Error::Graph {
+                flow: definition.name.to_owned(),
+                source,
+            },
+            Refusal::Runtime(error) => error,
+        });
+    }
+    let created = runtime.clock.now();
+    let new = NewRun {
+        facts: Arc::clone(&facts),
+        parameters: flow.parameters.clone(),
+        created,
+    };
+    let log = runtime.store.create_run(new).await?;
+    let run = RunCore::new(runtime, facts, log, cancel.clone(), &tokio, live);
+    let (called, planned) = match called {
+        Ok(called) => called,
+        Err(error) => (Called::Failed(error.into_task_error()), None),
+    };
+    planned.into_iter().for_each(|transition| run.append(transition));
+    let turn = definition
+        .max_active_runs
+        .map(|runs| run.runtime.turn(definition.name, runs));
+    let mut conductor = Conductor::new(Arc::clone(&run), called, definition.timeout);
+    let conducted = async move {
+        let _turn = match turn {
+            Some(turn) => conductor.wait_for(turn).await,
+            None => None,
+        };
+        conductor.run().await
+    };
+    Ok(RunHandle::new(id, cancel, tokio.spawn(conducted)))
+}
+
+/// Runs what `plant` writes down: a run of its own, which is recorded nowhere. Gives what became of what it returned.
+pub(super) async fn alone(
+    runtime: Arc<Inner>,
+    name: &'static str,
+    plant: impl FnOnce() -> Result<Input, TaskError>,
+) -> Result<Value, TaskError> {
+    let refused = |error: Error| TaskError::new(Cause::Fatal, error.to_string());
+    let tokio = Tokio::try_current().map_err(|_| refused(Error::NoTokio))?;
+    let facts = Request::default().facts(&runtime, name);
+    let cancel = CancellationToken::new();
+    let mut live = Live::new();
+    let (output, planned) = conduct::plant(&mut live, &runtime, cancel.clone(), plant)?;
+    let created = runtime.clock.now();
+    let log = store::unrecorded(NewRun {
+        facts: Arc::clone(&facts),
+        parameters: serde_json::Map::new(),
+        created,
+    });
+    let run = RunCore::new(runtime, facts, log, cancel.clone(), &tokio, live);
+    planned.into_iter().for_each(|transition| run.append(transition));
+    let guard = cancel.drop_guard();
+    let conducted = tokio
+        .spawn(Conductor::new(run, Called::Returned(output), None).run())
+        .await;
+    guard.disarm();
+    match conducted {
+        Ok(finished) => finished.map_err(refused)?.into_value(),
+        Err(_) => Err(refused(Error::NoTokio)),
+    }
+}
+
+impl RunCore {
+    fn new(
+        runtime: Arc<Inner>,
+        facts: Arc<RunFacts>,
+        log: Arc<dyn RunLog>,
+        cancel: CancellationToken,
+        tokio: &Tokio,
+        live: Live,
+    ) -> Arc<Self> {
+        let workers = tokio.metrics().num_workers();
+        Arc::new(Self {
+            runtime,
+            facts,
+            log,
+            cancel,
+            wake: Notify::new(),
+            workers,
+            live: Mutex::new(live),
+        })
+    }
+}
+
+impl Inner {
+    /// The slots of a flow that says how many of its runs may be under way.
+    fn turn(&self, flow: &'static str, runs: u32) -> Arc<Semaphore> {
+        let mut active = self.active.lock();
+        Arc::clone(
+            active
+                .entry(flow)
+                .or_insert_with(|| Arc::new(Semaphore::new(runs as usize))),
+        )
+    }
+}

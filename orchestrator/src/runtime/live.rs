@@ -1,0 +1,322 @@
+//! A run under way: what its conductor and its lanes share.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Inner;
+use super::lane;
+use super::limits::GateKey;
+use super::plan::{Ended, Instance, Plan};
+use crate::error::{Error, GraphError, TaskError};
+use crate::event::Event;
+use crate::graph::build::Defaults;
+use crate::state::TaskState;
+use crate::store::{Row, RunLog, Transition};
+use crate::task::scope::{Kind, Scope};
+use crate::task::{Body, Context, Place, RunFacts, TaskDef};
+
+/// A run under way.
+#[derive(Debug)]
+pub(super) struct RunCore {
+    pub(super) runtime: Arc<Inner>,
+    pub(super) facts: Arc<RunFacts>,
+    pub(super) log: Arc<dyn RunLog>,
+    pub(super) cancel: CancellationToken,
+    /// Tells the conductor that there is something for it to see to.
+    pub(super) wake: Notify,
+    /// How many threads run async bodies: as many lanes are worth having at once.
+    pub(super) workers: usize,
+    pub(super) live: Mutex<Live>,
+}
+
+/// The part of it that changes.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) plan: Plan,
+    gate_numbers: HashMap<GateKey, u32>,
+    pub(super) gates: Vec<Gate>,
+    /// The flow itself, then the flows that it called.
+    pub(super) scopes: Vec<ScopeState>,
+    pub(super) timers: BinaryHeap<Reverse<Timer>>,
+    /// Nodes that are flows, and may start.
+    pub(super) flows: Vec<u32>,
+}
+
+/// Bodies that take the same slots.
+#[derive(Debug)]
+pub(super) struct Gate {
+    pub(super) key: Arc<GateKey>,
+    /// A lane was spawned and has not begun.
+    pub(super) starting: bool,
+    /// Lanes that are polling bodies, or looking for some.
+    pub(super) active: usize,
+}
+
+/// A flow in the run.
+#[derive(Debug)]
+pub(super) struct ScopeState {
+    pub(super) defaults: Defaults,
+    pub(super) cancel: CancellationToken,
+}
+
+/// The time of a retry.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Timer {
+    pub(super) at: Instant,
+    frame: u32,
+    node: u32,
+    index: u32,
+}
+
+impl Timer {
+    fn instance(&self) -> Instance {
+        Instance {
+            frame: self.frame,
+            node: self.node,
+            index: self.index,
+        }
+    }
+}
+
+/// Why nodes cannot be planned.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    Graph(GraphError),
+    Runtime(Error),
+}
+
+impl Live {
+    pub(super) fn new() -> Self {
+        let plain = Gate {
+            key: Arc::new(GateKey::PLAIN),
+            starting: false,
+            active: 0,
+        };
+        Self {
+            plan: Plan::new(),
+            gate_numbers: HashMap::from([(GateKey::PLAIN, 0)]),
+            gates: vec![plain],
+            scopes: Vec::new(),
+            timers: BinaryHeap::new(),
+            flows: Vec::new(),
+        }
+    }
+
+    /// Plans what the body of a flow has written down, and checks that the runtime can run it.
+    pub(super) fn absorb(
+        &mut self,
+        runtime: &Inner,
+        scope: &mut Scope,
+        number: u32,
+    ) -> Result<Option<Transition>, Refusal> {
+        if scope.specs.is_empty() && scope.problem.is_none() && scope.waits.is_empty() && scope.limits.is_empty() {
+            return Ok(None);
+        }
+        let first = self.plan.wiring.nodes.len();
+        let Self {
+            plan,
+            gate_numbers,
+            gates,
+            scopes,
+            ..
+        } = self;
+        let gate = |node: &crate::graph::build::Planned| {
+            let Kind::Task(definition) = &node.kind else { return 0 };
+            let blocking = matches!(definition.body, Body::Blocking(_)) && !runtime.is_mocked(definition);
+            let pool = node.policy.pool.as_ref();
+            if !blocking && pool.is_none() {
+                return 0;
+            }
+            *gate_numbers
+                .entry(GateKey::new(blocking, pool))
+                .or_insert_with_key(|key| {
+                    gates.push(Gate {
+                        key: Arc::new(key.clone()),
+                        starting: false,
+                        active: 0,
+                    });
+                    super::plan::id_of(gates.len() - 1)
+                })
+        };
+        plan.absorb(scope, number, &scopes[number as usize].defaults, gate)
+            .map_err(Refusal::Graph)?;
+        let mut checked: Option<&TaskDef> = None;
+        for node in &self.plan.wiring.nodes[first..] {
+            let Kind::Task(definition) = &node.kind else { continue };
+            if let Some(pool) = &node.policy.pool {
+                runtime.limits.check(&node.name, pool).map_err(Refusal::Runtime)?;
+            }
+            if !checked.is_some_and(|checked| std::ptr::eq(checked, *definition)) {
+                runtime
+                    .check_resources(definition.name, definition)
+                    .map_err(Refusal::Runtime)?;
+                checked = Some(definition);
+            }
+        }
+        self.plan.wait(scope.waits.drain(..));
+        let metas = self.plan.wiring.metas(first);
+        Ok((!metas.is_empty()).then_some(Transition::Planned(metas)))
+    }
+
+    /// Tries a node again later.
+    pub(super) fn retry_at(&mut self, at: Instance, time: Instant) {
+        let Instance { frame, node, index } = at;
+        self.timers.push(Reverse(Timer {
+            at: time,
+            frame,
+            node,
+            index,
+        }));
+    }
+
+    /// The next thing that time will bring.
+    pub(super) fn next_timer(&self) -> Option<Instant> {
+        self.timers.peek().map(|Reverse(timer)| timer.at)
+    }
+
+    /// Makes retries ready whose time has come.
+    pub(super) fn due(&mut self, now: Instant) {
+        while self.timers.peek().is_some_and(|Reverse(timer)| timer.at <= now) {
+            if let Some(Reverse(timer)) = self.timers.pop() {
+                self.plan.retry_now(timer.instance());
+            }
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn is_mocked(&self, definition: &'static TaskDef) -> bool {
+        !self.mocks.is_empty() && self.mocks.contains_key(&std::ptr::from_ref(definition).addr())
+    }
+
+    /// Refuses a task whose resources are not there.
+    pub(super) fn check_resources(&self, task: &str, definition: &'static TaskDef) -> Result<(), Error> {
+        if definition.resources.is_empty() || self.is_mocked(definition) {
+            return Ok(());
+        }
+        self.check_has(task, definition.resources)
+    }
+
+    pub(super) fn check_has(&self, task: &str, resources: &'static [crate::task::Resource]) -> Result<(), Error> {
+        match resources.iter().find(|resource| !self.resources.has((resource.id)())) {
+            None => Ok(()),
+            Some(missing) => Err(Error::MissingResource {
+                task: task.to_owned(),
+                resource: missing.name,
+                type_name: missing.type_name,
+            }),
+        }
+    }
+}
+
+impl RunCore {
+    /// Records and passes on what the plan has to tell. Called with the plan in hand, so that the record is in order.
+    pub(super) fn flush(self: &Arc<Self>, live: &mut Live) {
+        let mut wake = live.plan.is_done();
+        if let Some(outbox) = live.plan.take_outbox() {
+            let now = self.runtime.clock.micros();
+            for frame in outbox.extended {
+                self.append(Transition::Extended { frame });
+            }
+            for frame in outbox.opened {
+                let (region, elements) = (frame.region, frame.len as usize);
+                self.append(Transition::Expanded(frame));
+                self.runtime.events.emit(|| Event::Expanded {
+                    run: self.facts.id,
+                    key: live.plan.wiring.nodes[region as usize].key(),
+                    elements,
+                });
+            }
+            for Ended {
+                at,
+                cell,
+                state,
+                attempts,
+                error,
+            } in outbox.ended
+            {
+                self.emit_finished(live, at, state, attempts, Duration::ZERO, error.as_ref());
+                let row = Row {
+                    started: 0,
+                    finished: now,
+                    error,
+                    attempts,
+                    state,
+                };
+                self.append(Transition::Task {
+                    frame: at.frame,
+                    cell,
+                    row,
+                });
+            }
+            wake |= !outbox.flows.is_empty();
+            live.flows.extend(outbox.flows);
+            for (promise, resolved) in outbox.promises {
+                promise.fulfil(resolved);
+            }
+        }
+        if wake {
+            self.wake.notify_one();
+        }
+        for gate in 0..live.plan.gates() {
+            self.staff(live, gate);
+        }
+    }
+
+    /// Records what nobody waits for: it is committed with what comes after it.
+    pub(super) fn append(&self, transition: Transition) {
+        drop(self.log.record(transition));
+    }
+
+    /// Spawns a lane for a gate, if there is work for one more. The lane does the same when it begins.
+    pub(super) fn staff(self: &Arc<Self>, live: &mut Live, gate: u32) -> bool {
+        let wanted = live.plan.has_ready(gate);
+        let state = &mut live.gates[gate as usize];
+        if !wanted || state.starting || state.active >= self.workers {
+            return false;
+        }
+        state.starting = true;
+        tokio::spawn(lane::run(Arc::clone(self), gate));
+        true
+    }
+
+    pub(super) fn emit_finished(
+        &self,
+        live: &Live,
+        at: Instance,
+        state: TaskState,
+        attempts: u16,
+        duration: Duration,
+        error: Option<&TaskError>,
+    ) {
+        self.runtime.events.emit(|| Event::TaskFinished {
+            run: self.facts.id,
+            key: live.plan.key(at),
+            state,
+            attempts: u32::from(attempts),
+            duration,
+            error: error.cloned(),
+        });
+    }
+
+    /// The context of an attempt, and what cancels it.
+    pub(super) fn context(&self, at: Instance, attempt: u16) -> Arc<Context> {
+        let live = self.live.lock();
+        let node = &live.plan.wiring.nodes[at.node as usize];
+        let place = Place {
+            task: node.name.to_string(),
+            key: live.plan.key(at),
+            map_index: live.plan.map_index(at),
+            attempt: u32::from(attempt),
+        };
+        let token = live.scopes[node.scope as usize].cancel.child_token();
+        Arc::new(Context::of_task(Arc::clone(&self.facts), place, token))
+    }
+}

@@ -1,0 +1,192 @@
+//! The runtime: executes runs.
+//!
+//! The life of a run, in files: [`launch`] accepts it; [`conduct`] polls the bodies of its flows, and sees to time,
+//! cancelling and the end; [`plan`] knows what may run next; [`lane`] takes ready work and runs it, each attempt in the
+//! steps of [`attempt`]. One thread at a time holds a run's plan, and never across an await.
+
+mod attempt;
+mod awaiting;
+mod builder;
+mod conduct;
+mod handle;
+mod lane;
+mod launch;
+mod limits;
+mod live;
+mod mock;
+mod panic;
+mod plan;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+pub use builder::RuntimeBuilder;
+pub use handle::{Run, RunHandle};
+use limits::Limits;
+pub use mock::{Mock, MockFn, MockReturn, TaskFn};
+
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::event::{EventSink, Events};
+use crate::id::IdSource;
+use crate::store::{RunRecord, Store};
+use crate::task::{Resources, TaskOptions};
+
+/// Executes runs: a store, a clock, limits and resources together. Cheap to clone; clones are the same runtime.
+///
+/// A flow goes to the runtime it is put [`on`](crate::Flow::on), and otherwise to the default one, which is made on
+/// first use.
+///
+/// # Examples
+///
+/// ```
+/// use orchestrator::prelude::*;
+///
+/// struct Database { url: String }
+///
+/// #[task(pool = "database")]
+/// async fn count(table: &str, #[resource] database: &Database) -> u64 {
+///     format!("{}/{table}", database.url).len() as u64
+/// }
+///
+/// #[flow]
+/// fn report() -> Node<u64> { count("orders") }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<()> {
+/// let runtime = Runtime::builder()
+///     .store("memory")
+///     .pool("database", 4)
+///     .resource(Database { url: "db".into() })
+///     .build()
+///     .await?;
+/// assert_eq!(report().on(&runtime).await?, 9);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Runtime(pub(crate) Arc<Inner>);
+
+/// What clones of a runtime share.
+#[derive(Clone, Debug)]
+pub(crate) struct Inner {
+    store: Arc<dyn Store>,
+    clock: Clock,
+    ids: Arc<IdSource>,
+    limits: Limits,
+    resources: Resources,
+    grace: Duration,
+    defaults: TaskOptions,
+    mocks: HashMap<usize, Mock>,
+    events: Arc<EventSink>,
+    /// The slots of flows that say how many of their runs may be under way.
+    active: Arc<Mutex<HashMap<&'static str, Arc<Semaphore>>>>,
+}
+
+/// The environment variable that names the store of the default runtime.
+const STORE_VARIABLE: &str = "ORCHESTRATOR_STORE";
+
+impl Runtime {
+    /// Starts describing a runtime.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::new()
+    }
+
+    /// A runtime for tests: its store is in memory and gone with it, and its clock goes on with tokio's, so that paused
+    /// time moves it.
+    pub fn in_memory() -> Self {
+        let builder = RuntimeBuilder::new().clock(Clock::tokio_from_now());
+        Self(Arc::new(builder.inner(Arc::new(crate::store::MemoryStore::default()))))
+    }
+
+    /// The default runtime, on the store that the environment variable `ORCHESTRATOR_STORE` names (`memory` unless it is
+    /// set). It is made on first use.
+    ///
+    /// # Errors
+    ///
+    /// Where the variable names no store.
+    pub fn default_runtime() -> Result<Self, Error> {
+        static DEFAULT: OnceLock<Runtime> = OnceLock::new();
+        if let Some(runtime) = DEFAULT.get() {
+            return Ok(runtime.clone());
+        }
+        let url = std::env::var(STORE_VARIABLE).unwrap_or_else(|_| "memory".to_owned());
+        let builder = RuntimeBuilder::new();
+        let made = Self(Arc::new(builder.inner(builder::store(&url)?)));
+        Ok(DEFAULT.get_or_init(|| made).clone())
+    }
+
+    /// This runtime, with a task replaced by a closure: for tests. Retries and timeouts apply as to the task.
+    ///
+    /// The closure takes the task's parameters by value: a `String` for a `&str`, a `Vec<T>` for a `&[T]`. It needs its
+    /// parameters' types written out. It returns what the task returns, or a `Result` of it.
+    ///
+    /// Other clones of the runtime keep the task; the store and the limits stay shared.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use orchestrator::prelude::*;
+    ///
+    /// #[task]
+    /// async fn fetch(url: &str) -> Result<u32> { Err(format!("no network to reach {url}").into()) }
+    ///
+    /// #[flow]
+    /// fn pipeline() -> Node<u32> { fetch("https://example.com") }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<()> {
+    /// let runtime = Runtime::in_memory().mock(fetch, |_url: String| 42);
+    /// assert_eq!(pipeline().on(&runtime).await?, 42);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn mock<Args, Task, Closure>(mut self, task: Task, closure: Closure) -> Self
+    where
+        Task: TaskFn<Args>,
+        Closure: MockFn<Args, Task::Output>,
+    {
+        if let Some((definition, mock)) = mock::prepare(task, closure) {
+            Arc::make_mut(&mut self.0)
+                .mocks
+                .insert(std::ptr::from_ref(definition).addr(), mock);
+        }
+        self
+    }
+
+    /// A reader of what happens in this runtime from now on.
+    pub fn events(&self) -> Events {
+        self.0.events.subscribe()
+    }
+
+    /// The runtime's time.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.0.clock.now()
+    }
+
+    /// All runs of a flow, in the order in which they were asked for.
+    ///
+    /// # Errors
+    ///
+    /// Where the store fails.
+    pub async fn runs(&self, flow: &str) -> Result<Vec<RunRecord>, Error> {
+        Ok(self.0.store.runs(flow).await?)
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime")
+            .field("store", &self.0.store)
+            .field("clock", &self.0.clock)
+            .field("limits", &self.0.limits)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,399 @@
+//! Ready work out, what became of it in.
+
+use std::collections::binary_heap::PeekMut;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::frame::Phase;
+use super::{End, Instance, Plan};
+use crate::graph::build::Reach;
+use crate::policy::retry::Policy;
+use crate::state::TaskState;
+use crate::task::scope::{Handle, Kind, MappingSpec};
+use crate::task::{Arg, Args, Convert, Derived, Elements, Given, Input, Projection, Resolved, Source, TaskDef};
+use crate::value::Value;
+
+/// Something to run.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) at: Instance,
+    /// The place of its row in its frame.
+    pub(crate) cell: u32,
+    /// The number of the attempt, from 1.
+    pub(crate) attempt: u16,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) work: Work,
+}
+
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// A task's body.
+    Task { definition: &'static TaskDef, args: Args },
+    /// A mapping's list is worked out.
+    Open { spec: MappingSpec, lists: Args },
+    /// What became of a mapping's elements is collected.
+    Gather(Gathering),
+}
+
+/// A gather under way: its elements are taken a few at a time, so that nobody waits long for the plan.
+#[derive(Debug)]
+pub(crate) struct Gathering {
+    pub(crate) len: u32,
+    pub(crate) collect: fn(&mut dyn Iterator<Item = Resolved>) -> Value,
+    projection: Option<Projection>,
+    of: Of,
+}
+
+#[derive(Debug)]
+enum Of {
+    Node(Instance),
+    Elements(Arc<Elements>),
+}
+
+impl Plan {
+    /// The next piece of work for a gate.
+    pub(crate) fn next(&mut self, gate: u32) -> Option<Job> {
+        loop {
+            let mut first = self.ready.get_mut(gate as usize)?.peek_mut()?;
+            let at = first.instance();
+            if at.index + 1 < first.end {
+                let (order, node, index) = first.key.0;
+                first.key = std::cmp::Reverse((order, node, index + 1));
+                drop(first);
+            } else {
+                PeekMut::pop(first);
+            }
+            if matches!(self.cell(at).phase, Phase::Running | Phase::Ended(_)) {
+                continue;
+            }
+            if let Some(job) = self.start(at) {
+                return Some(job);
+            }
+        }
+    }
+
+    fn start(&mut self, at: Instance) -> Option<Job> {
+        let cell_number = self.cell_number(at);
+        let cell = self.cell_mut(at);
+        cell.phase = Phase::Running;
+        cell.attempts += 1;
+        let attempt = cell.attempts;
+        let node = &self.wiring.nodes[at.node as usize];
+        let timeout = node.policy.timeout;
+        let last = u32::from(attempt) > node.policy.retries;
+        let work = match &node.kind {
+            Kind::Task(definition) => Work::Task {
+                definition,
+                args: self.args(at, last),
+            },
+            Kind::Mapping(spec) => Work::Open {
+                spec: (**spec).clone(),
+                lists: self.args(at, last),
+            },
+            Kind::Gather(_) => Work::Gather(self.gathering(at)?),
+            Kind::Flow(_) => return None,
+        };
+        Some(Job {
+            at,
+            cell: cell_number,
+            attempt,
+            timeout,
+            work,
+        })
+    }
+
+    fn args(&mut self, at: Instance, last: bool) -> Args {
+        let inputs = std::mem::take(&mut self.wiring.nodes[at.node as usize].inputs);
+        let args = inputs.iter().map(|input| self.arg(at, input, last)).collect();
+        self.wiring.nodes[at.node as usize].inputs = inputs;
+        args
+    }
+
+    fn arg(&mut self, at: Instance, input: &Input, last: bool) -> Arg {
+        let bare = input.projection.is_none() && matches!(input.convert, Convert::Plain | Convert::Outcomes);
+        let given = match &input.source {
+            Source::Value(value) => return Arg::Value(value.clone()),
+            Source::Many(inputs, combine) => {
+                Given::Many(inputs.iter().map(|input| self.arg(at, input, last)).collect(), *combine)
+            }
+            Source::Node(Handle::Scoped { id, .. }) => match self.give(at, *id, input.convert, last) {
+                Resolved::Success(value) if bare => return Arg::Value(value),
+                resolved => Given::Node(resolved),
+            },
+            Source::Node(Handle::Element { mapping, .. }) => {
+                let (frame, index) = self.outer(at.frame, at.index, *mapping);
+                let elements = match &self.frames[frame as usize].elements {
+                    Some(elements) => Arc::clone(elements),
+                    None => unreachable!("a mapping has its list until its last element is final"),
+                };
+                match bare {
+                    true => return Arg::Element(elements, index),
+                    false => Given::Element(elements, index),
+                }
+            }
+            Source::Node(Handle::Loose(_)) => unreachable!("a loose node is refused when it is planned"),
+        };
+        Arg::Derived(Box::new(Derived {
+            given,
+            projection: input.projection.clone(),
+            convert: input.convert,
+        }))
+    }
+
+    /// What became of an upstream, for one of its users: the value itself where nobody else will need it.
+    fn give(&mut self, at: Instance, upstream: u32, convert: Convert, last: bool) -> Resolved {
+        let (own, other) = (
+            &self.wiring.nodes[at.node as usize],
+            &self.wiring.nodes[upstream as usize],
+        );
+        let same = own.region == other.region;
+        let (uses, may_move) = (other.uses, same && last && self.may_give_away(other));
+        let Some(source) = self.upstream(at, upstream, if same { Reach::Same } else { Reach::Into }) else {
+            return Resolved::Unknown;
+        };
+        let cell = self.cell_mut(source);
+        if matches!(convert, Convert::Outcomes) || cell.phase == Phase::Ended(TaskState::Success) {
+            let value = match may_move && cell.used + 1 == uses {
+                true => cell.value.take(),
+                false => cell.value.clone(),
+            };
+            if let Some(value) = value {
+                return Resolved::Success(value);
+            }
+        }
+        self.resolved(source)
+    }
+
+    /// A user of other nodes' values is done with them.
+    pub(super) fn release_inputs(&mut self, at: Instance) {
+        let inputs = std::mem::take(&mut self.wiring.nodes[at.node as usize].inputs);
+        let region = self.wiring.nodes[at.node as usize].region;
+        for input in &inputs {
+            input.for_each_node(&mut |handle, _| {
+                if let Handle::Scoped { id, .. } = handle
+                    && self.wiring.nodes[*id as usize].region == region
+                {
+                    let source = Instance { node: *id, ..at };
+                    self.cell_mut(source).used += 1;
+                    self.forget_unused(source);
+                }
+            });
+        }
+        self.wiring.nodes[at.node as usize].inputs = inputs;
+    }
+
+    /// Drops a value that nobody will take any more.
+    pub(super) fn forget_unused(&mut self, at: Instance) {
+        let node = &self.wiring.nodes[at.node as usize];
+        let (uses, keep) = (node.uses, !self.may_give_away(node));
+        let cell = self.cell_mut(at);
+        if !keep && cell.used >= uses {
+            cell.value = None;
+        }
+    }
+
+    fn gathering(&mut self, at: Instance) -> Option<Gathering> {
+        let node = &self.wiring.nodes[at.node as usize];
+        let Kind::Gather(spec) = &node.kind else { return None };
+        let (collect, projection) = (spec.collect, spec.projection.clone());
+        let edge = *node.upstreams.first()?;
+        let mapping = Instance {
+            node: spec.mapping,
+            ..at
+        };
+        let frame = self.opened.get(&mapping).copied();
+        match (edge.reach, frame) {
+            (Reach::OutOf, Some(frame)) => {
+                let len = self.frames[frame as usize].len;
+                let of = Of::Node(Instance {
+                    frame,
+                    node: edge.node,
+                    index: 0,
+                });
+                Some(Gathering {
+                    len,
+                    collect,
+                    projection,
+                    of,
+                })
+            }
+            // the bare elements of the list
+            (_, Some(frame)) if !self.frames[frame as usize].unexpanded => {
+                let frame = &self.frames[frame as usize];
+                let of = Of::Elements(Arc::clone(frame.elements.as_ref()?));
+                Some(Gathering {
+                    len: frame.len,
+                    collect,
+                    projection,
+                    of,
+                })
+            }
+            _ => {
+                let end = self.gathered_end(mapping, TaskState::UpstreamFailed);
+                self.settle(at, end, false);
+                None
+            }
+        }
+    }
+
+    /// What became of some elements of a gather, each taken once.
+    pub(crate) fn take_elements(&mut self, gathering: &Gathering, indexes: Range<u32>) -> SmallVec<[Resolved; 64]> {
+        match &gathering.of {
+            Of::Elements(elements) => indexes.map(|index| Resolved::Success(elements.get(index))).collect(),
+            Of::Node(of) => {
+                let node = &self.wiring.nodes[of.node as usize];
+                let (uses, may_move) = (node.uses, self.may_give_away(node));
+                let take = |index| {
+                    let at = Instance { index, ..*of };
+                    let cell = self.cell_mut(at);
+                    cell.used += 1;
+                    let value = match may_move && cell.used == uses {
+                        true => cell.value.take(),
+                        false => cell.value.clone(),
+                    };
+                    match value {
+                        Some(value) if cell.phase == Phase::Ended(TaskState::Success) => Resolved::Success(value),
+                        _ => self.resolved(at),
+                    }
+                };
+                indexes.map(take).collect()
+            }
+        }
+    }
+
+    /// A gather has collected its elements.
+    pub(crate) fn gathered(&mut self, at: Instance, gathering: &Gathering, value: Value) {
+        let (state, of) = match gathering.of {
+            Of::Elements(_) => (TaskState::Success, at),
+            Of::Node(of) => (self.mapping_state(of), of),
+        };
+        let end = match state {
+            TaskState::Success => End::Success(value),
+            state => {
+                self.cell_mut(at).value = Some(value);
+                self.gathered_end(of, state)
+            }
+        };
+        self.settle(at, end, false);
+    }
+
+    /// A mapping's list was worked out.
+    pub(crate) fn opened(&mut self, at: Instance, elements: Arc<Elements>, len: u32) {
+        // the node's end lets go of the lists' inputs; the elements hold the lists
+        self.open(at, elements, len);
+        self.settle(at, End::Success(Value::new(())), false);
+    }
+
+    /// A job is done.
+    pub(crate) fn finish(&mut self, at: Instance, end: End) {
+        self.settle(at, end, true);
+    }
+
+    /// A job failed without a body: a mapping's list, or a gather.
+    pub(crate) fn fail(&mut self, at: Instance, end: End) {
+        self.settle(at, end, false);
+    }
+
+    /// An attempt failed, and another will follow.
+    pub(crate) fn retry_later(&mut self, at: Instance) {
+        self.cell_mut(at).phase = Phase::Retrying;
+        let stage = self.wiring.nodes[at.node as usize].stage;
+        if at.frame != 0 && self.limits.contains_key(&stage) {
+            self.stage(at.frame, stage).leave(at, true, false);
+            self.admit(at.frame, stage);
+        }
+        if self.cancelled {
+            self.settle(at, End::Cancelled, false);
+        }
+    }
+
+    /// The time of the next attempt has come.
+    pub(crate) fn retry_now(&mut self, at: Instance) {
+        if self.cell(at).phase == Phase::Retrying {
+            self.cell_mut(at).phase = Phase::Waiting;
+            self.ready(at);
+        }
+    }
+
+    /// The options of the task, and the instance's key, for when an attempt failed.
+    pub(crate) fn policy(&self, at: Instance) -> (Arc<Policy>, String) {
+        (Arc::clone(&self.wiring.nodes[at.node as usize].policy), self.key(at))
+    }
+
+    /// The flow's own output, or that of a flow in it: the value, or what became of the nodes that it was to come from.
+    pub(crate) fn output(&mut self, output: &Input, at: Option<u32>) -> Result<Arg, End> {
+        let mut missing = None;
+        output.for_each_node(&mut |handle, _| {
+            if let (Handle::Scoped { id, .. }, None) = (handle, &missing) {
+                let source = Instance {
+                    frame: 0,
+                    node: *id,
+                    index: 0,
+                };
+                missing = match self.resolved(source) {
+                    Resolved::Success(_) => None,
+                    Resolved::Skipped(reason) => Some(End::Skipped(reason)),
+                    Resolved::Failed(error) if error.is_cancelled() => Some(End::Cancelled),
+                    Resolved::Failed(_) | Resolved::UpstreamFailed(_) => {
+                        Some(End::UpstreamFailed(self.upstream_error(source)))
+                    }
+                    Resolved::Unknown => Some(End::Cancelled),
+                };
+            }
+        });
+        match missing {
+            Some(end) => Err(end),
+            None => {
+                let at = Instance {
+                    frame: 0,
+                    node: at.unwrap_or(0),
+                    index: 0,
+                };
+                Ok(self.output_arg(at, output))
+            }
+        }
+    }
+
+    fn output_arg(&mut self, at: Instance, output: &Input) -> Arg {
+        match &output.source {
+            Source::Value(value) => Arg::Value(value.clone()),
+            Source::Many(inputs, combine) => {
+                let args = inputs.iter().map(|input| self.output_arg(at, input)).collect();
+                Arg::Derived(Box::new(Derived {
+                    given: Given::Many(args, *combine),
+                    projection: None,
+                    convert: Convert::Plain,
+                }))
+            }
+            Source::Node(handle) => {
+                let node = match handle {
+                    Handle::Scoped { id, .. } => *id,
+                    Handle::Element { .. } | Handle::Loose(_) => unreachable!("an output was checked to be a node"),
+                };
+                let given = Given::Node(self.resolved(Instance {
+                    frame: 0,
+                    node,
+                    index: 0,
+                }));
+                Arg::Derived(Box::new(Derived {
+                    given,
+                    projection: output.projection.clone(),
+                    convert: output.convert,
+                }))
+            }
+        }
+    }
+}
+
+impl Gathering {
+    /// An element as it is collected.
+    pub(crate) fn project(&self, resolved: Resolved) -> Resolved {
+        match (resolved, &self.projection) {
+            (Resolved::Success(value), Some(projection)) => Resolved::Success(projection.apply(value)),
+            (other, _) => other,
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! What happens next in a run, as a function of its graph, of what has happened, and of nothing else: no IO, no time,
+//! no user's code.
+//!
+//! The flow itself and each mapping have a [`Frame`]: a table of cells, one for each node and element. The flow's own
+//! frame is the first, and has one element. A node whose upstreams allow it becomes *ready*; [`Plan::next`] hands out
+//! ready work, [`Plan::finish`] takes back what became of it.
+
+mod advance;
+mod dispatch;
+mod frame;
+mod stage;
+mod verdict;
+
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+
+pub(crate) use dispatch::{Gathering, Job, Work};
+use frame::{Cell, Frame, Phase};
+pub(crate) use verdict::Verdict;
+
+use crate::error::{GraphError, TaskError};
+use crate::graph::build::{Defaults, Planned, Reach, Wiring};
+use crate::policy::trigger::Tally;
+use crate::state::TaskState;
+use crate::store::FrameMeta;
+use crate::task::scope::{Kind, NONE, Promise, Scope, Wait};
+use crate::task::{Input, Resolved};
+
+/// One node, or one mapped element of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Instance {
+    pub(crate) frame: u32,
+    pub(crate) node: u32,
+    pub(crate) index: u32,
+}
+
+/// What became of an attempt, or of a node without one.
+#[derive(Debug)]
+pub(crate) enum End {
+    Success(crate::value::Value),
+    Failed(TaskError),
+    Skipped(TaskError),
+    UpstreamFailed(TaskError),
+    Cancelled,
+}
+
+impl End {
+    pub(crate) fn state(&self) -> TaskState {
+        match self {
+            Self::Success(_) => TaskState::Success,
+            Self::Failed(_) => TaskState::Failed,
+            Self::Skipped(_) => TaskState::Skipped,
+            Self::UpstreamFailed(_) => TaskState::UpstreamFailed,
+            Self::Cancelled => TaskState::Cancelled,
+        }
+    }
+
+    pub(crate) fn error(&self) -> Option<&TaskError> {
+        match self {
+            Self::Failed(error) | Self::Skipped(error) | Self::UpstreamFailed(error) => Some(error),
+            Self::Success(_) | Self::Cancelled => None,
+        }
+    }
+}
+
+/// An instance ended without being run to its end: what is recorded of it, but for the time.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) at: Instance,
+    pub(crate) cell: u32,
+    pub(crate) state: TaskState,
+    pub(crate) attempts: u16,
+    pub(crate) error: Option<TaskError>,
+}
+
+/// What the plan has to tell the rest of the run: nodes that ended without running, mappings that opened, bodies to
+/// start, promises to fulfil.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    pub(crate) ended: Vec<Ended>,
+    pub(crate) opened: Vec<FrameMeta>,
+    pub(crate) extended: Vec<u32>,
+    pub(crate) flows: Vec<u32>,
+    pub(crate) promises: Vec<(Arc<Promise>, Resolved)>,
+}
+
+impl Outbox {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ended.is_empty()
+            && self.opened.is_empty()
+            && self.extended.is_empty()
+            && self.flows.is_empty()
+            && self.promises.is_empty()
+    }
+}
+
+/// Ready work: one instance, or the elements `index..end` of one node. Ordered by when it should start, the first the
+/// greatest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Ready {
+    key: std::cmp::Reverse<(u32, std::cmp::Reverse<u32>, u32)>,
+    frame: u32,
+    end: u32,
+}
+
+impl Ready {
+    /// A mapping stands where it was made; in it later nodes go first, then elements by index.
+    fn new(order: u32, instance: Instance, end: u32) -> Self {
+        use std::cmp::Reverse;
+        Self {
+            key: Reverse((order, Reverse(instance.node), instance.index)),
+            frame: instance.frame,
+            end,
+        }
+    }
+
+    fn instance(&self) -> Instance {
+        let (_, std::cmp::Reverse(node), index) = self.key.0;
+        Instance {
+            frame: self.frame,
+            node,
+            index,
+        }
+    }
+}
+
+/// A run's graph, and how far it is.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) wiring: Wiring,
+    frames: Vec<Frame>,
+    /// The frames of each mapping.
+    regions: HashMap<u32, Vec<u32>>,
+    /// The frame of a mapping's elements, by the instance of the mapping's node.
+    opened: HashMap<Instance, u32>,
+    /// Ready work by gate.
+    ready: Vec<BinaryHeap<Ready>>,
+    /// How many elements of a stage may be under way at once.
+    limits: HashMap<u32, u32>,
+    /// What became of the upstreams of instances whose rule was stated.
+    tallies: HashMap<Instance, Tally>,
+    errors: HashMap<Instance, TaskError>,
+    waits: HashMap<u32, Vec<Arc<Promise>>>,
+    /// Instances that are not final.
+    open: usize,
+    /// How many nodes have failed or are upstream-failed, and are no machinery.
+    failures: usize,
+    /// The scopes from which no more nodes will come: their values may go to their last user.
+    closed: std::collections::HashSet<u32>,
+    cancelled: bool,
+    /// Ends that are still to be passed on: one at a time, so that a long chain of them needs no deep stack.
+    ends: std::collections::VecDeque<(Instance, End, bool)>,
+    settling: bool,
+    pub(crate) outbox: Outbox,
+}
+
+impl Plan {
+    pub(crate) fn new() -> Self {
+        Self {
+            frames: vec![Frame::of_flow()],
+            ..Self::default()
+        }
+    }
+
+    /// Plans what a body has written down. `gate` says which limits a task's body needs.
+    pub(crate) fn absorb(
+        &mut self,
+        scope: &mut Scope,
+        number: u32,
+        defaults: &Defaults,
+        mut gate: impl FnMut(&Planned) -> u32,
+    ) -> Result<(), GraphError> {
+        let first = self.wiring.nodes.len();
+        self.wiring.absorb(scope, number, defaults)?;
+        self.limits.extend(scope.limits.drain(..));
+        for node in &mut self.wiring.nodes[first..] {
+            node.gate = gate(node);
+            let gate = node.gate as usize;
+            if self.ready.len() <= gate {
+                self.ready.resize_with(gate + 1, BinaryHeap::new);
+            }
+        }
+        let last = self.wiring.nodes.len();
+        self.frames[0].cells.reserve(last - first);
+        for id in first..last {
+            self.place(id_of(id));
+        }
+        for id in first..last {
+            self.begin(id_of(id));
+        }
+        Ok(())
+    }
+
+    /// Gives a new node its cells: one in the flow's frame, or one for each element where its mapping is open.
+    fn place(&mut self, node: u32) {
+        let planned = &self.wiring.nodes[node as usize];
+        if planned.region == NONE {
+            self.frames[0].cells.push(Cell::NEW);
+            self.open += 1;
+            return;
+        }
+        let region = planned.region;
+        for frame in self.frames_of(region) {
+            self.open += self.frames[frame as usize].extend();
+            self.outbox.extended.push(frame);
+        }
+    }
+
+    /// Looks at a new node for the first time: its upstreams may be done already.
+    fn begin(&mut self, node: u32) {
+        let region = self.wiring.nodes[node as usize].region;
+        if region == NONE {
+            self.begin_instance(Instance {
+                frame: 0,
+                node,
+                index: 0,
+            });
+            return;
+        }
+        for frame in self.frames_of(region) {
+            if self.frames[frame as usize].unexpanded {
+                self.end_unexpanded(frame, node);
+            } else {
+                self.begin_column(frame, node);
+            }
+        }
+    }
+
+    pub(super) fn frames_of(&self, region: u32) -> Vec<u32> {
+        self.regions.get(&region).cloned().unwrap_or_default()
+    }
+
+    /// Lets a body wait for nodes.
+    pub(crate) fn wait(&mut self, waits: impl IntoIterator<Item = Wait>) {
+        for Wait { node, promise } in waits {
+            self.wiring.nodes[node as usize].awaited = true;
+            self.wiring.nodes[node as usize].pinned = true;
+            let instance = Instance {
+                frame: 0,
+                node,
+                index: 0,
+            };
+            match self.cell(instance).phase {
+                Phase::Ended(_) => {
+                    let resolved = self.resolved(instance);
+                    self.outbox.promises.push((promise, resolved));
+                }
+                _ => self.waits.entry(node).or_default().push(promise),
+            }
+        }
+    }
+
+    /// Tells when a node is final, without taking its failure for handled.
+    pub(crate) fn watch(&mut self, node: u32, promise: Arc<Promise>) {
+        match self
+            .cell(Instance {
+                frame: 0,
+                node,
+                index: 0,
+            })
+            .phase
+        {
+            Phase::Ended(_) => self.outbox.promises.push((promise, Resolved::Unknown)),
+            _ => self.waits.entry(node).or_default().push(promise),
+        }
+    }
+
+    /// A flow's body returned: what it gives is taken by its caller (`None`), or by the node that it is.
+    pub(crate) fn returned(&mut self, output: &Input, to: Option<u32>) {
+        let mut nodes = Vec::new();
+        output.for_each_node(&mut |handle, _| {
+            if let crate::task::scope::Handle::Scoped { id, .. } = handle {
+                nodes.push(*id);
+            }
+        });
+        for id in nodes {
+            let Some(node) = self.wiring.nodes.get_mut(id as usize) else {
+                continue;
+            };
+            node.pinned = true;
+            node.returned_to = Some(to.unwrap_or(NONE));
+        }
+    }
+
+    /// No more nodes will come from a scope.
+    pub(crate) fn close(&mut self, scope: u32) {
+        self.closed.insert(scope);
+    }
+
+    /// Whether a node's value may be given away, to the last of those that are known to take it.
+    fn may_give_away(&self, node: &Planned) -> bool {
+        !node.pinned && self.closed.contains(&node.scope)
+    }
+
+    /// Nodes that are flows, and whose bodies have started.
+    pub(crate) fn running_flows(&self) -> Vec<u32> {
+        let flows = (0..)
+            .zip(&self.wiring.nodes)
+            .filter(|(_, node)| matches!(node.kind, Kind::Flow(_)));
+        let running = flows.filter(|(_, node)| self.frames[0].cell(node.local, 0).phase == Phase::Running);
+        running.map(|(id, _)| id).collect()
+    }
+
+    /// Whether all that was planned is done.
+    pub(crate) fn is_done(&self) -> bool {
+        self.open == 0
+    }
+
+    pub(crate) fn has_ready(&self, gate: u32) -> bool {
+        self.ready.get(gate as usize).is_some_and(|ready| !ready.is_empty())
+    }
+
+    pub(crate) fn gates(&self) -> u32 {
+        id_of(self.ready.len())
+    }
+
+    fn cell(&self, at: Instance) -> &Cell {
+        let local = self.wiring.nodes[at.node as usize].local;
+        self.frames[at.frame as usize].cell(local, at.index)
+    }
+
+    fn cell_mut(&mut self, at: Instance) -> &mut Cell {
+        let local = self.wiring.nodes[at.node as usize].local;
+        self.frames[at.frame as usize].cell_mut(local, at.index)
+    }
+
+    /// The place of an instance's row in its frame.
+    pub(crate) fn cell_number(&self, at: Instance) -> u32 {
+        let local = self.wiring.nodes[at.node as usize].local;
+        local * self.frames[at.frame as usize].len + at.index
+    }
+
+    /// The element of an outer region that an element is in.
+    fn outer(&self, mut frame: u32, mut index: u32, region: u32) -> (u32, u32) {
+        while self.frames[frame as usize].region != region && frame != 0 {
+            (frame, index) = self.frames[frame as usize].parent;
+        }
+        (frame, index)
+    }
+
+    /// The instance of an upstream that an instance looks at. Out of a mapping there are many; then it is the first.
+    fn upstream(&self, at: Instance, node: u32, reach: Reach) -> Option<Instance> {
+        match reach {
+            Reach::Same => Some(Instance { node, ..at }),
+            Reach::Into => {
+                let (frame, index) = self.outer(at.frame, at.index, self.wiring.nodes[node as usize].region);
+                Some(Instance { frame, node, index })
+            }
+            Reach::OutOf => {
+                let mapping = self.wiring.nodes[node as usize].region;
+                let frame = self.opened.get(&Instance { node: mapping, ..at })?;
+                Some(Instance {
+                    frame: *frame,
+                    node,
+                    index: 0,
+                })
+            }
+        }
+    }
+
+    /// The key of an instance, as `process#2[7]`.
+    pub(crate) fn key(&self, at: Instance) -> String {
+        let node = &self.wiring.nodes[at.node as usize];
+        let (mut frame, mut index) = (at.frame, at.index);
+        let mut path = Vec::new();
+        while frame != 0 {
+            let here = &self.frames[frame as usize];
+            if !here.unexpanded {
+                path.push(index);
+            }
+            (frame, index) = here.parent;
+        }
+        let indexes: String = path.iter().rev().map(|index| format!("[{index}]")).collect();
+        node.key() + &indexes
+    }
+
+    /// How many attempts of an instance have started, and whether it is mapped.
+    pub(crate) fn map_index(&self, at: Instance) -> Option<usize> {
+        (self.wiring.nodes[at.node as usize].region != NONE).then_some(at.index as usize)
+    }
+}
+
+/// Nodes, elements and frames are counted in 32 bits: four thousand million are more than a machine holds.
+pub(crate) fn id_of(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(NONE)
+}

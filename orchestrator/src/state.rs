@@ -1,0 +1,136 @@
+//! The states of runs and tasks, and which may follow which.
+
+use std::fmt;
+
+/// The state of a task in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TaskState {
+    /// It has not started: it waits for its upstreams, or for a slot.
+    Pending,
+    /// An attempt is under way.
+    Running,
+    /// An attempt failed, and the next one has a time.
+    Retrying,
+    /// It has a result (perhaps a cached one).
+    Success,
+    /// Its last attempt failed.
+    Failed,
+    /// It was not meant to run this time: its body said so, or its trigger rule.
+    Skipped,
+    /// It did not run, because what it takes is not there.
+    UpstreamFailed,
+    /// The run was cancelled before it was done.
+    Cancelled,
+}
+
+impl TaskState {
+    /// Whether the state is a last one.
+    pub fn is_final(self) -> bool {
+        matches!(
+            self,
+            Self::Success | Self::Failed | Self::Skipped | Self::UpstreamFailed | Self::Cancelled
+        )
+    }
+
+    /// Whether a task in this state may go over into `next`. All of the rules are here.
+    ///
+    /// ```text
+    ///  Pending ──► Running ──► Success | Failed | Skipped | Cancelled
+    ///     │         │   ▲
+    ///     │         ▼   │
+    ///     │       Retrying ──► Cancelled
+    ///     └──► Success (cached) | Skipped | UpstreamFailed | Cancelled
+    /// ```
+    pub fn may_become(self, next: Self) -> bool {
+        match self {
+            Self::Pending => next != Self::Pending && next != Self::Retrying,
+            Self::Running => {
+                matches!(
+                    next,
+                    Self::Retrying | Self::Success | Self::Failed | Self::Skipped | Self::Cancelled
+                )
+            }
+            Self::Retrying => matches!(next, Self::Running | Self::Cancelled),
+            Self::Success | Self::Failed | Self::Skipped | Self::UpstreamFailed | Self::Cancelled => false,
+        }
+    }
+
+    /// Whether this state may be recorded where `old` was: an attempt that never waited is recorded once, when it is
+    /// over, so that `Running` may be passed over.
+    pub(crate) fn may_be_recorded_after(self, old: Self) -> bool {
+        let ran = matches!(old, Self::Pending | Self::Retrying) && Self::Running.may_become(self);
+        old.may_become(self) || ran
+    }
+
+    /// The name, as `upstream_failed`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Retrying => "retrying",
+            Self::Success => "success",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl fmt::Display for TaskState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The state of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RunState {
+    /// It was accepted and has not started: other runs of its flow come first.
+    Pending,
+    /// It is under way.
+    Running,
+    /// It is done, and every failure in it was handled.
+    Success,
+    /// A failure in it was not handled.
+    Failed,
+    /// Someone asked for its end.
+    Cancelled,
+}
+
+impl RunState {
+    /// Whether the state is a last one.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Success | Self::Failed | Self::Cancelled)
+    }
+
+    /// Whether a run in this state may go over into `next`.
+    pub fn may_become(self, next: Self) -> bool {
+        match self {
+            Self::Pending => matches!(next, Self::Running | Self::Failed | Self::Cancelled),
+            Self::Running => next.is_final(),
+            Self::Success | Self::Failed | Self::Cancelled => false,
+        }
+    }
+
+    /// The name, as `success`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Success => "success",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl fmt::Display for RunState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}

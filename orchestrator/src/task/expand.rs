@@ -1,0 +1,377 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::input::outcome;
+use super::node::{call_options, describe};
+use super::scope::{self, GatherMode, GatherSpec, Handle, Kind, MappingSpec, NONE, NodeSpec};
+use super::{Delay, Input, IntoInput, Node, Outcome, Pool, Resolved, TaskOptions, Trigger, Upstream};
+use crate::error::GraphError;
+use crate::value::{Data, Value};
+
+/// A task, or several, mapped over a list: one result of type `T` for each element, in the list's order.
+///
+/// It is given for a parameter of type `Vec<T>` (all results; skipped ones are left out; where an element failed, the
+/// task is upstream-failed) or `Vec<Outcome<T>>` (whatever became of the elements). Awaited in an `async` flow it gives
+/// a `Vec<T>`.
+///
+/// Options set on it hold for its task; where the closure made several, set them inside.
+pub struct Mapped<T> {
+    scope: u64,
+    mapping: u32,
+    stage: u32,
+    /// How many nodes the closure made.
+    nodes: u32,
+    /// What the closure returned: the template's result.
+    node: Node<T>,
+}
+
+/// A list to map over: what [`cross`](Node::cross) and [`zip`](Node::zip) give.
+pub struct List<T> {
+    inputs: Vec<Input>,
+    spec: MappingSpec,
+    element: std::marker::PhantomData<fn() -> T>,
+}
+
+/// What can be made into a [`List`]: a node of a `Vec`, a `Vec`, a [`Mapped`], another list.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no list of `{T}`",
+    label = "expected a `Vec<{T}>`, a `Node<Vec<{T}>>`, a `Mapped<{T}>` or a `List<{T}>`"
+)]
+pub trait IntoList<T> {
+    #[doc(hidden)]
+    fn into_list(self) -> List<T>;
+}
+
+/// What can be mapped over a list of `T`: a task of one parameter of type `T`, or a closure that takes a `Node<T>` and
+/// returns a node or a mapping.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be mapped over a list of `{T}`",
+    label = "expected a task that takes a `{T}`, or a closure that takes a `Node<{T}>`"
+)]
+pub trait Mapping<T, R>: FnOnce(Node<T>) -> R {}
+
+#[diagnostic::do_not_recommend]
+impl<T, R, F: FnOnce(Node<T>) -> R> Mapping<T, R> for F {}
+
+/// What the closure of an `expand` may return: a node, or (nested) a mapping.
+#[diagnostic::on_unimplemented(
+    message = "the closure of `expand` returns a node or a mapping, not a `{Self}`",
+    label = "expected `Node<_>` or `Mapped<_>`",
+    note = "a flow cannot be mapped: write an ordinary function that takes and returns nodes"
+)]
+pub trait Element {
+    /// What becomes of one element.
+    type Item: Data;
+
+    #[doc(hidden)]
+    fn into_node(self) -> Node<Self::Item>;
+}
+
+impl<T: Data> Element for Node<T> {
+    type Item = T;
+
+    fn into_node(self) -> Node<T> {
+        self
+    }
+}
+
+impl<T: Data> Element for Mapped<T> {
+    type Item = Vec<T>;
+
+    fn into_node(self) -> Node<Vec<T>> {
+        self.values()
+    }
+}
+
+/// Maps a task, or a closure over tasks, over a list.
+///
+/// The closure is called once, with a node that stands for the element: several tasks an element, captured values and
+/// nodes, and nesting all work.
+///
+/// # Examples
+///
+/// ```
+/// use orchestrator::prelude::*;
+///
+/// #[task]
+/// async fn square(n: u64) -> u64 { n * n }
+///
+/// #[task]
+/// async fn sum(numbers: &[u64]) -> u64 { numbers.iter().sum() }
+///
+/// #[flow]
+/// fn squares() -> Node<u64> {
+///     sum(expand(vec![1, 2, 3], square))
+/// }
+/// ```
+pub fn expand<T: Data, R: Element>(list: impl IntoList<T>, mapping: impl Mapping<T, R>) -> Mapped<R::Item> {
+    list.into_list().expand(mapping)
+}
+
+impl<T: Data> List<T> {
+    fn plain(input: Input) -> Self {
+        let spec = MappingSpec {
+            length: Arc::new(|lists| Ok(lists[0].get::<Vec<T>>().len())),
+            get: Arc::new(|lists, index| Value::new(lists[0].get::<Vec<T>>()[index].clone())),
+            plain: true,
+        };
+        Self {
+            inputs: vec![input],
+            spec,
+            element: std::marker::PhantomData,
+        }
+    }
+
+    /// Maps a task, or a closure over tasks, over the list: see [`expand`].
+    pub fn expand<R: Element>(self, mapping: impl Mapping<T, R>) -> Mapped<R::Item> {
+        let spec = NodeSpec::new(Kind::Mapping(Box::new(self.spec)), self.inputs.into_boxed_slice());
+        match scope::add(spec) {
+            Handle::Scoped { scope, id } => {
+                let element = Node::new(Handle::Element { scope, mapping: id });
+                mapped(scope, id, || mapping(element).into_node())
+            }
+            // outside of a flow there is nothing to map in; awaiting says so
+            loose => {
+                let node = mapping(Node::new(loose)).into_node();
+                Mapped {
+                    scope: u64::MAX,
+                    mapping: NONE,
+                    stage: NONE,
+                    nodes: 0,
+                    node,
+                }
+            }
+        }
+    }
+
+    /// All pairs of an element of this list and one of the other: row by row, the last list fastest.
+    pub fn cross<U: Data>(self, other: impl IntoList<U>) -> List<(T, U)> {
+        self.join(
+            other.into_list(),
+            |left, right| Ok(left * right),
+            |index, right| (index / right, index % right),
+        )
+    }
+
+    /// Pairs of the elements at the same index. Lists of different length are refused when they are known: the mapping
+    /// fails, and says how long each is.
+    pub fn zip<U: Data>(self, other: impl IntoList<U>) -> List<(T, U)> {
+        let length = |left, right| match left == right {
+            true => Ok(left),
+            false => Err(format!(
+                "expected `zip` to be given lists of one length, got {left} and {right} elements"
+            )),
+        };
+        self.join(other.into_list(), length, |index, _| (index, index))
+    }
+
+    fn join<U: Data>(
+        mut self,
+        other: List<U>,
+        length: fn(usize, usize) -> Result<usize, String>,
+        indexes: fn(usize, usize) -> (usize, usize),
+    ) -> List<(T, U)> {
+        let (left, right, split) = (self.spec, other.spec, self.inputs.len());
+        self.inputs.extend(other.inputs);
+        let right_length = Arc::clone(&right.length);
+        let spec = MappingSpec {
+            length: Arc::new(move |lists| {
+                let (lefts, rights) = lists.split_at(split);
+                length((left.length)(lefts)?, (right.length)(rights)?)
+            }),
+            get: Arc::new(move |lists, index| {
+                let (lefts, rights) = lists.split_at(split);
+                let (at_left, at_right) = indexes(index, right_length(rights).unwrap_or(1));
+                let pair = (
+                    (left.get)(lefts, at_left).take::<T>(),
+                    (right.get)(rights, at_right).take::<U>(),
+                );
+                Value::new(pair)
+            }),
+            plain: false,
+        };
+        List {
+            inputs: self.inputs,
+            spec,
+            element: std::marker::PhantomData,
+        }
+    }
+}
+
+/// Runs the closure of an `expand` in its mapping's region.
+fn mapped<T>(scope: u64, mapping: u32, closure: impl FnOnce() -> Node<T>) -> Mapped<T> {
+    let (node, stage, nodes) = scope::in_region(mapping, closure);
+    Mapped {
+        scope,
+        mapping,
+        stage,
+        nodes,
+        node,
+    }
+}
+
+impl<T: Data> IntoList<T> for Node<Vec<T>> {
+    fn into_list(self) -> List<T> {
+        List::plain(IntoInput::<Vec<T>>::into_input(self))
+    }
+}
+
+impl<T: Data> IntoList<T> for &Node<Vec<T>> {
+    fn into_list(self) -> List<T> {
+        List::plain(IntoInput::<Vec<T>>::into_input(self))
+    }
+}
+
+impl<T: Data> IntoList<T> for Vec<T> {
+    fn into_list(self) -> List<T> {
+        List::plain(IntoInput::<Vec<T>>::into_input(self))
+    }
+}
+
+impl<T: Data> IntoList<T> for Mapped<T> {
+    fn into_list(self) -> List<T> {
+        List::plain(IntoInput::<Vec<T>>::into_input(self))
+    }
+}
+
+impl<T: Data> IntoList<T> for &Mapped<T> {
+    fn into_list(self) -> List<T> {
+        List::plain(IntoInput::<Vec<T>>::into_input(self))
+    }
+}
+
+impl<T> IntoList<T> for List<T> {
+    fn into_list(self) -> Self {
+        self
+    }
+}
+
+impl<T: Data> Node<Vec<T>> {
+    /// Maps a task, or a closure over tasks, over the list: see [`expand`].
+    pub fn expand<R: Element>(&self, mapping: impl Mapping<T, R>) -> Mapped<R::Item> {
+        self.into_list().expand(mapping)
+    }
+
+    /// All pairs with another list: see [`List::cross`].
+    pub fn cross<U: Data>(&self, other: impl IntoList<U>) -> List<(T, U)> {
+        self.into_list().cross(other)
+    }
+
+    /// Pairs with another list of the same length: see [`List::zip`].
+    pub fn zip<U: Data>(&self, other: impl IntoList<U>) -> List<(T, U)> {
+        self.into_list().zip(other)
+    }
+}
+
+impl<T: Data> Mapped<T> {
+    call_options!();
+
+    /// Maps over the results, element by element: an element goes on as soon as it is there, without waiting for the
+    /// others.
+    pub fn expand<R: Element>(&self, mapping: impl Mapping<T, R>) -> Mapped<R::Item> {
+        let node = self.node.clone();
+        mapped(self.scope, self.mapping, || mapping(node).into_node())
+    }
+
+    /// How many elements may be under way at once: between the start of the first task of this `expand` and the end of
+    /// its last. An element that only waits for a retry does not count. No limit by default.
+    pub fn concurrency(self, elements: u32) -> Self {
+        scope::with(|scope| match elements {
+            0 => scope.refuse(GraphError::Option {
+                task: self.label(),
+                problem: "expected `concurrency` to be at least 1 element, got 0".to_owned(),
+            }),
+            _ => scope.limits.push((self.stage, elements)),
+        });
+        self
+    }
+
+    fn label(&self) -> String {
+        match self.node.handle {
+            Handle::Scoped { id, .. } => {
+                scope::with(|scope| scope.spec(id).map(|spec| spec.name().to_owned())).flatten()
+            }
+            _ => None,
+        }
+        .unwrap_or_else(|| "a mapping".to_owned())
+    }
+
+    fn describe(self, option: &'static str, change: impl FnOnce(&mut NodeSpec)) -> Self {
+        if self.nodes > 1 {
+            let problem = GraphError::OptionOnGroup {
+                option,
+                tasks: self.nodes as usize,
+            };
+            scope::with(|scope| scope.refuse(problem));
+        } else {
+            describe(&self.node.handle, option, change);
+        }
+        self
+    }
+
+    fn gathered<U>(&self, mode: GatherMode, collect: fn(&mut dyn Iterator<Item = Resolved>) -> Value) -> Node<U> {
+        let spec = GatherSpec {
+            of: self.node.handle.clone(),
+            mapping: self.mapping,
+            projection: self.node.projection.clone(),
+            mode,
+            collect,
+        };
+        let gathered = scope::with(|scope| (scope.id == self.scope).then(|| scope.gather(spec))).flatten();
+        // without its scope the mapping is foreign, and planning says so
+        Node::new(gathered.unwrap_or(Handle::Element {
+            scope: self.scope,
+            mapping: self.mapping,
+        }))
+    }
+
+    pub(crate) fn values(&self) -> Node<Vec<T>> {
+        self.gathered(GatherMode::Values, |elements| {
+            let values = elements.filter_map(|resolved| match resolved {
+                Resolved::Success(value) => Some(value.take::<T>()),
+                _ => None,
+            });
+            Value::new(exactly(values))
+        })
+    }
+
+    pub(crate) fn outcomes(&self) -> Node<Vec<Outcome<T>>> {
+        self.gathered(GatherMode::Outcomes, |elements| {
+            Value::new(exactly(elements.map(outcome::<T>)))
+        })
+    }
+
+    pub(crate) fn done(&self) -> Node<()> {
+        self.gathered(GatherMode::Done, |_| Value::new(()))
+    }
+}
+
+/// Collects with room for as many as there may be, and no more.
+fn exactly<T>(elements: impl Iterator<Item = T>) -> Vec<T> {
+    let (at_least, at_most) = elements.size_hint();
+    let mut list = Vec::with_capacity(at_most.unwrap_or(at_least));
+    list.extend(elements);
+    list
+}
+
+impl<T> Clone for Mapped<T> {
+    fn clone(&self) -> Self {
+        Self {
+            node: self.node.clone(),
+            ..*self
+        }
+    }
+}
+
+impl<T> fmt::Debug for Mapped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Mapped").field(&self.node).finish()
+    }
+}
+
+impl<T> fmt::Debug for List<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "List<{}>", std::any::type_name::<T>())
+    }
+}

@@ -1,0 +1,84 @@
+//! Values that travel between tasks.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What travels between tasks: any type that is `Clone + Serialize + DeserializeOwned + Send + Sync + 'static`.
+///
+/// It is implemented for all of them; derive what is missing:
+///
+/// ```
+/// #[derive(Clone, serde::Serialize, serde::Deserialize)]
+/// struct Customer {
+///     id: u32,
+/// }
+/// ```
+///
+/// In memory nothing is encoded: a value stays what it is, behind an [`Arc`]. The bounds are there because a run may
+/// have to be continued by another process.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot travel between tasks",
+    label = "not `Clone + Serialize + Deserialize + Send + Sync + 'static`",
+    note = "derive what is missing: `#[derive(Clone, serde::Serialize, serde::Deserialize)]`"
+)]
+pub trait Data: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Clone + Serialize + DeserializeOwned + Send + Sync + 'static> Data for T {}
+
+/// A value of some [`Data`] type, shared.
+#[derive(Clone)]
+pub struct Value(Arc<dyn Any + Send + Sync>);
+
+impl Value {
+    /// Wraps a value.
+    pub fn new<T: Data>(value: T) -> Self {
+        Self(Arc::new(value))
+    }
+
+    /// Borrows the value.
+    ///
+    /// # Panics
+    ///
+    /// Where the value is of another type: the types along an edge are checked by the compiler, so this is a bug.
+    #[track_caller]
+    pub fn get<T: Data>(&self) -> &T {
+        match self.0.downcast_ref() {
+            Some(value) => value,
+            None => mistyped::<T>(),
+        }
+    }
+
+    /// The value itself: moved where nobody else holds it, cloned otherwise.
+    #[track_caller]
+    pub(crate) fn take<T: Data>(self) -> T {
+        Arc::unwrap_or_clone(self.share())
+    }
+
+    #[track_caller]
+    pub(crate) fn share<T: Data>(self) -> Arc<T> {
+        match self.0.downcast() {
+            Ok(value) => value,
+            Err(_) => mistyped::<T>(),
+        }
+    }
+}
+
+#[cold]
+#[track_caller]
+fn mistyped<T>() -> ! {
+    unreachable!(
+        "a value is not the `{}` that the compiler checked",
+        std::any::type_name::<T>()
+    )
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Value(..)")
+    }
+}
