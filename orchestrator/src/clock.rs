@@ -24,10 +24,7 @@ impl Clock {
     /// A clock that stands at `start` now and goes on with tokio's clock: where that is paused
     /// (`tokio::time::pause`, `#[tokio::test(start_paused = true)]`), moving it moves this one.
     pub fn tokio(start: DateTime<Utc>) -> Self {
-        Self(Source::Tokio {
-            start,
-            origin: Instant::now(),
-        })
+        Self(Source::Tokio { start, origin: Instant::now() })
     }
 
     /// A clock that shows the system's time now, and goes on with tokio's clock.

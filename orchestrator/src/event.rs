@@ -149,10 +149,7 @@ impl EventSink {
     }
 
     pub(crate) fn subscribe(&self) -> Events {
-        Events {
-            receiver: self.0.subscribe(),
-            lost: 0,
-        }
+        Events { receiver: self.0.subscribe(), lost: 0 }
     }
 
     pub(crate) fn is_heard(&self) -> bool {

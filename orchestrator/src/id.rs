@@ -56,9 +56,7 @@ impl FromStr for RunId {
     type Err = ParseRunIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Uuid::parse_str(text)
-            .map(Self)
-            .map_err(|_| ParseRunIdError { text: text.to_owned() })
+        Uuid::parse_str(text).map(Self).map_err(|_| ParseRunIdError { text: text.to_owned() })
     }
 }
 
@@ -79,17 +77,11 @@ impl IdSource {
             hasher.update(&RandomState::new().hash_one(round).to_le_bytes());
         }
         hasher.update(&std::process::id().to_le_bytes());
-        Self {
-            seed: hasher.finalize().into(),
-            made: AtomicU64::new(0),
-        }
+        Self { seed: hasher.finalize().into(), made: AtomicU64::new(0) }
     }
 
     pub(crate) fn from_seed(seed: u64) -> Self {
-        Self {
-            seed: blake3::hash(&seed.to_le_bytes()).into(),
-            made: AtomicU64::new(0),
-        }
+        Self { seed: blake3::hash(&seed.to_le_bytes()).into(), made: AtomicU64::new(0) }
     }
 
     pub(crate) fn run_id(&self, now: DateTime<Utc>) -> RunId {

@@ -95,8 +95,8 @@ pub use value::Data;
 /// What a file of tasks and flows needs: `use orchestrator::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        BoxError, Context, Error, Event, Flow, Interval, Mapped, Node, Outcome, Result, RunState, Runtime, TaskError,
-        TaskState, Trigger, expand, fatal, flow, gather, retry_after, skip, task,
+        BoxError, Context, Error, Event, Flow, Interval, Mapped, Node, Outcome, Result, Run, RunState, Runtime,
+        TaskError, TaskState, Trigger, expand, fatal, flow, gather, retry_after, skip, task,
     };
 }
 

@@ -71,10 +71,7 @@ impl Value {
 #[cold]
 #[track_caller]
 fn mistyped<T>() -> ! {
-    unreachable!(
-        "a value is not the `{}` that the compiler checked",
-        std::any::type_name::<T>()
-    )
+    unreachable!("a value is not the `{}` that the compiler checked", std::any::type_name::<T>())
 }
 
 impl fmt::Debug for Value {

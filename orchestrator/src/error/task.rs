@@ -88,11 +88,7 @@ impl Panicked {
 
 impl TaskError {
     pub(crate) fn new(cause: Cause, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner {
-            message: message.into(),
-            signal: Signal(cause),
-            error: None,
-        }))
+        Self(Arc::new(Inner { message: message.into(), signal: Signal(cause), error: None }))
     }
 
     /// The error of a body: with the signal that is in it, wherever in the chain of its sources.
@@ -103,20 +99,12 @@ impl TaskError {
         };
         let cause = signal_in(&*error).unwrap_or(Cause::Failed);
         let message = chain_text(&*error);
-        Self(Arc::new(Inner {
-            message,
-            signal: Signal(cause),
-            error: Some(error),
-        }))
+        Self(Arc::new(Inner { message, signal: Signal(cause), error: Some(error) }))
     }
 
     fn signalled(cause: Cause, error: BoxError) -> Self {
         let message = chain_text(&*error);
-        Self(Arc::new(Inner {
-            message,
-            signal: Signal(cause),
-            error: Some(error),
-        }))
+        Self(Arc::new(Inner { message, signal: Signal(cause), error: Some(error) }))
     }
 
     pub(crate) fn panicked(panicked: &Panicked) -> Self {
@@ -128,10 +116,7 @@ impl TaskError {
     }
 
     pub(crate) fn timed_out(after: Duration) -> Self {
-        Self::new(
-            Cause::TimedOut(after),
-            format!("timed out after {}", humantime::format_duration(after)),
-        )
+        Self::new(Cause::TimedOut(after), format!("timed out after {}", humantime::format_duration(after)))
     }
 
     pub(crate) fn cancelled() -> Self {
@@ -193,10 +178,7 @@ impl fmt::Display for TaskError {
 
 impl fmt::Debug for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskError")
-            .field("cause", self.cause())
-            .field("message", &self.0.message)
-            .finish()
+        f.debug_struct("TaskError").field("cause", self.cause()).field("message", &self.0.message).finish()
     }
 }
 
@@ -216,11 +198,7 @@ struct Recorded<'a> {
 
 impl Serialize for TaskError {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Recorded {
-            message: self.0.message.as_str().into(),
-            cause: self.cause().clone(),
-        }
-        .serialize(serializer)
+        Recorded { message: self.0.message.as_str().into(), cause: self.cause().clone() }.serialize(serializer)
     }
 }
 

@@ -83,11 +83,7 @@ pub fn flow<P: Parameters, T>(
         parameters: names.map(str::to_owned).zip(parameters.to_json()).collect(),
         start: Box::new(move |context| body(parameters.clone(), context)),
     };
-    Flow {
-        call: Arc::new(call),
-        request: Request::default(),
-        output: PhantomData,
-    }
+    Flow { call: Arc::new(call), request: Request::default(), output: PhantomData }
 }
 
 impl FlowCall {
@@ -147,11 +143,7 @@ impl<T: Data> IntoInput<Outcome<T>> for Flow<T> {
 
 impl<T> Clone for Flow<T> {
     fn clone(&self) -> Self {
-        Self {
-            call: Arc::clone(&self.call),
-            request: self.request.clone(),
-            output: PhantomData,
-        }
+        Self { call: Arc::clone(&self.call), request: self.request.clone(), output: PhantomData }
     }
 }
 

@@ -24,9 +24,9 @@ impl FlowBody {
 
     /// An `async fn` that returns a `Result` of data.
     pub fn fallible<T: Data, E: IntoTaskError>(body: impl Future<Output = Result<T, E>> + Send + 'static) -> Self {
-        Self(Progress::Async(Box::pin(async move {
-            body.await.map(Input::value).map_err(IntoTaskError::into_task_error)
-        })))
+        Self(Progress::Async(Box::pin(
+            async move { body.await.map(Input::value).map_err(IntoTaskError::into_task_error) },
+        )))
     }
 
     /// An `async fn` that returns nodes, or nothing.

@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::check;
+use super::{NodeMeta, check};
 use crate::error::GraphError;
 use crate::policy::retry::Policy;
-use crate::store::NodeMeta;
 use crate::task::scope::{GatherMode, Handle, Kind, NONE, NodeSpec, Scope};
 use crate::task::{Convert, Input, TaskDef, TaskOptions};
 
@@ -147,10 +146,28 @@ impl Wiring {
     ///
     /// Refuses what is no graph; then nothing of the batch is to be run.
     pub(crate) fn absorb(&mut self, scope: &mut Scope, number: u32, defaults: &Defaults) -> Result<(), GraphError> {
-        if let Some(problem) = scope.problem.take() {
-            return Err(self.name_nodes(problem, scope));
-        }
         let first = self.nodes.len();
+        let absorbed = match scope.problem.take() {
+            Some(problem) => Err(self.name_nodes(problem, scope)),
+            None => self.add_all(scope, number, defaults, first),
+        };
+        if absorbed.is_err() {
+            self.forget(first);
+        }
+        absorbed
+    }
+
+    /// Takes back the nodes from `first` on.
+    fn forget(&mut self, first: usize) {
+        let kept = |id: &u32| (*id as usize) < first;
+        for node in self.nodes.drain(first..) {
+            self.root_members -= u32::from(node.region == NONE);
+        }
+        self.nodes.iter_mut().for_each(|node| node.links.retain(|link| kept(&link.to)));
+        self.members.values_mut().for_each(|members| members.retain(kept));
+    }
+
+    fn add_all(&mut self, scope: &mut Scope, number: u32, defaults: &Defaults, first: usize) -> Result<(), GraphError> {
         debug_assert_eq!(scope.first as usize, first);
         self.nodes.reserve(scope.specs.len());
         self.last = None;
@@ -188,13 +205,7 @@ impl Wiring {
         scope: u32,
         defaults: &Defaults,
     ) -> Option<(u32, Vec<Handle>)> {
-        let NodeSpec {
-            kind,
-            region,
-            stage,
-            inputs,
-            more,
-        } = spec;
+        let NodeSpec { kind, region, stage, inputs, more } = spec;
         let mut name = match &kind {
             Kind::Task(definition) => Cow::Borrowed(definition.name),
             Kind::Flow(call) => Cow::Borrowed(call.definition.name),
@@ -203,12 +214,7 @@ impl Wiring {
         };
         let policy = match (&kind, &more) {
             (Kind::Task(definition), Some(more)) => {
-                let options = more
-                    .options
-                    .clone()
-                    .or(&definition.options)
-                    .or(&defaults.flow)
-                    .or(&defaults.runtime);
+                let options = more.options.clone().or(&definition.options).or(&defaults.flow).or(&defaults.runtime);
                 Arc::new(Policy::from(options))
             }
             (Kind::Task(definition), None) => self.policy(definition, defaults),
@@ -267,9 +273,7 @@ impl Wiring {
             return Arc::clone(policy);
         }
         let policy = self.policies.entry(key).or_insert_with(|| {
-            Arc::new(Policy::from(
-                definition.options.clone().or(&defaults.flow).or(&defaults.runtime),
-            ))
+            Arc::new(Policy::from(definition.options.clone().or(&defaults.flow).or(&defaults.runtime)))
         });
         self.last = Some((key, Arc::clone(policy)));
         Arc::clone(policy)
@@ -277,11 +281,7 @@ impl Wiring {
 
     /// The policy of what nobody can set options on.
     fn plain_policy(&mut self) -> Arc<Policy> {
-        Arc::clone(
-            self.policies
-                .entry(0)
-                .or_insert_with(|| Arc::new(Policy::from(TaskOptions::NONE))),
-        )
+        Arc::clone(self.policies.entry(0).or_insert_with(|| Arc::new(Policy::from(TaskOptions::NONE))))
     }
 
     /// Makes the edges of a node from what its inputs take.
@@ -341,28 +341,15 @@ impl Wiring {
     fn edge(&mut self, id: usize, upstream: u32, takes: Takes, reach: Reach) {
         let to = u32::try_from(id).unwrap_or(NONE);
         // edges are made node by node: the last link of an upstream tells whether there is one to this node
-        if let Some(link) = self.nodes[upstream as usize]
-            .links
-            .last_mut()
-            .filter(|link| link.to == to)
-        {
+        if let Some(link) = self.nodes[upstream as usize].links.last_mut().filter(|link| link.to == to) {
             link.takes = link.takes.max(takes);
             let strictest = link.takes;
-            if let Some(edge) = self.nodes[id]
-                .upstreams
-                .iter_mut()
-                .rev()
-                .find(|edge| edge.node == upstream)
-            {
+            if let Some(edge) = self.nodes[id].upstreams.iter_mut().rev().find(|edge| edge.node == upstream) {
                 edge.takes = strictest;
             }
             return;
         }
-        self.nodes[id].upstreams.push(Edge {
-            node: upstream,
-            takes,
-            reach,
-        });
+        self.nodes[id].upstreams.push(Edge { node: upstream, takes, reach });
         self.nodes[upstream as usize].links.push(Link { to, takes, reach });
     }
 
@@ -381,18 +368,12 @@ impl Wiring {
                 } else if gathered && self.nodes[source.region as usize].region == region {
                     Ok(Some((*upstream, Reach::OutOf)))
                 } else {
-                    Err(GraphError::OutsideMapping {
-                        task: task(),
-                        node: source.name.to_string(),
-                    })
+                    Err(GraphError::OutsideMapping { task: task(), node: source.name.to_string() })
                 }
             }
             Handle::Element { scope, mapping } if *scope == own => match self.is_within(region, *mapping) {
                 true => Ok(None),
-                false => Err(GraphError::OutsideMapping {
-                    task: task(),
-                    node: "an element".to_owned(),
-                }),
+                false => Err(GraphError::OutsideMapping { task: task(), node: "an element".to_owned() }),
             },
             Handle::Scoped { .. } | Handle::Element { .. } | Handle::Loose(_) => {
                 Err(GraphError::ForeignNode { task: task() })
@@ -430,9 +411,7 @@ impl Wiring {
             if matches!(self.nodes[id].kind, Kind::Mapping(_)) {
                 let members = self.members.get(&u32::try_from(id).unwrap_or(NONE));
                 let named = members.and_then(|members| {
-                    members
-                        .iter()
-                        .find(|member| matches!(self.nodes[**member as usize].kind, Kind::Task(_)))
+                    members.iter().find(|member| matches!(self.nodes[**member as usize].kind, Kind::Task(_)))
                 });
                 if let Some(member) = named {
                     let name = format!("expand({})", self.nodes[*member as usize].name);
@@ -440,6 +419,12 @@ impl Wiring {
                 }
             }
         }
+    }
+
+    /// The key of the first task of a mapping.
+    pub(crate) fn key_of_mapping(&self, mapping: u32) -> String {
+        let mut members = self.members.get(&mapping).into_iter().flatten().map(|member| &self.nodes[*member as usize]);
+        members.find(|member| !member.is_hidden()).unwrap_or(&self.nodes[mapping as usize]).key()
     }
 
     /// A scope knows planned nodes only by their ids: here they have names.
@@ -452,10 +437,7 @@ impl Wiring {
             }
         };
         match problem {
-            GraphError::Planned { task, option } => GraphError::Planned {
-                task: named(task),
-                option,
-            },
+            GraphError::Planned { task, option } => GraphError::Planned { task: named(task), option },
             GraphError::ForeignNode { task } => GraphError::ForeignNode { task: named(task) },
             other => other,
         }

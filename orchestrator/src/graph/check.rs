@@ -25,9 +25,7 @@ pub(super) fn acyclic(wiring: &Wiring, first: usize) -> Result<(), GraphError> {
     };
     match tarjan_scc(&graph).into_iter().find(waits_for_itself) {
         None => Ok(()),
-        Some(component) => Err(GraphError::Cycle {
-            path: cycle(wiring, first, &graph, &component),
-        }),
+        Some(component) => Err(GraphError::Cycle { path: cycle(wiring, first, &graph, &component) }),
     }
 }
 
@@ -47,9 +45,6 @@ fn cycle(wiring: &Wiring, first: usize, graph: &DiGraph<(), ()>, component: &[No
             break;
         }
     }
-    let shown = walk
-        .into_iter()
-        .map(|index| &wiring.nodes[first + index.index()])
-        .filter(|node| !node.is_hidden());
+    let shown = walk.into_iter().map(|index| &wiring.nodes[first + index.index()]).filter(|node| !node.is_hidden());
     shown.map(|node| node.name.to_string()).collect()
 }

@@ -2,12 +2,14 @@
 
 pub(crate) mod build;
 mod check;
+mod meta;
 mod render;
 
 use std::fmt;
 use std::sync::Arc;
 
 use build::{Defaults, Wiring};
+pub(crate) use meta::NodeMeta;
 
 use crate::error::GraphError;
 use crate::flow::FlowCall;
@@ -29,9 +31,9 @@ use crate::task::{Context, Input, Source, Trigger};
 /// async fn load(rows: &[u32]) -> usize { rows.len() }
 ///
 /// #[flow]
-/// fn etl() -> Node<usize> { load(extract()) }
+/// fn nightly() -> Node<usize> { load(extract()) }
 ///
-/// let graph = etl().graph()?;
+/// let graph = nightly().graph()?;
 /// assert_eq!(graph.nodes().len(), 2);
 /// assert_eq!(graph.edges()[0].parameter(), Some("rows"));
 /// assert!(graph.to_mermaid().contains("extract"));
@@ -156,13 +158,8 @@ pub(crate) fn of_flow(call: &Arc<FlowCall>, context: &Arc<Context>) -> Result<Gr
         let definition = call.definition;
         if definition.is_async {
             if node.is_none() {
-                let error = GraphError::Dynamic {
-                    flow: definition.name.to_owned(),
-                };
-                return Err(crate::error::Error::Graph {
-                    flow: definition.name.to_owned(),
-                    source: error,
-                });
+                let error = GraphError::Dynamic { flow: definition.name.to_owned() };
+                return Err(crate::error::Error::Graph { flow: definition.name.to_owned(), source: error });
             }
             continue;
         }
@@ -175,16 +172,10 @@ pub(crate) fn of_flow(call: &Arc<FlowCall>, context: &Arc<Context>) -> Result<Gr
             flow: definition.name.to_owned(),
             error: crate::error::TaskError::panicked(&crate::error::Panicked::from_payload(&*panic)),
         })?;
-        let defaults = Defaults {
-            flow: definition.defaults.clone(),
-            ..Defaults::default()
-        };
+        let defaults = Defaults { flow: definition.defaults.clone(), ..Defaults::default() };
         wiring
             .absorb(&mut scope, scopes, &defaults)
-            .map_err(|source| crate::error::Error::Graph {
-                flow: definition.name.to_owned(),
-                source,
-            })?;
+            .map_err(|source| crate::error::Error::Graph { flow: definition.name.to_owned(), source })?;
         scopes += 1;
         if let (Some(node), FlowBody(Progress::Wired(output))) = (node, body) {
             outputs.push((node, output));
@@ -234,28 +225,16 @@ fn draw(name: &'static str, wiring: &Wiring, outputs: &[(u32, Input)]) -> Graph 
             };
             let from = sources(wiring, input);
             fed.extend_from_slice(&from);
-            connect(
-                from.iter().map(|from| places[*from as usize]).collect(),
-                places[id],
-                parameter,
-            );
+            connect(from.iter().map(|from| places[*from as usize]).collect(), places[id], parameter);
         }
         for edge in node.upstreams.iter().filter(|edge| edge.takes == build::Takes::Nothing) {
             let from = visible(wiring, edge.node);
-            connect(
-                from.iter().map(|from| places[*from as usize]).collect(),
-                places[id],
-                None,
-            );
+            connect(from.iter().map(|from| places[*from as usize]).collect(), places[id], None);
         }
     }
     for (node, output) in outputs {
         let from = sources(wiring, output);
-        connect(
-            from.iter().map(|from| places[*from as usize]).collect(),
-            places[*node as usize],
-            None,
-        );
+        connect(from.iter().map(|from| places[*from as usize]).collect(), places[*node as usize], None);
     }
     Graph { name, nodes, edges }
 }
@@ -277,10 +256,6 @@ fn visible(wiring: &Wiring, id: u32) -> Vec<u32> {
     match &node.kind {
         Kind::Task(_) | Kind::Flow(_) => vec![id],
         Kind::Mapping(_) => node.inputs.iter().flat_map(|input| sources(wiring, input)).collect(),
-        Kind::Gather(_) => node
-            .upstreams
-            .iter()
-            .flat_map(|edge| visible(wiring, edge.node))
-            .collect(),
+        Kind::Gather(_) => node.upstreams.iter().flat_map(|edge| visible(wiring, edge.node)).collect(),
     }
 }

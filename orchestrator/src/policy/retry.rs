@@ -127,11 +127,8 @@ mod tests {
     #[test]
     fn a_list_repeats_its_last() {
         const DELAYS: &[Duration] = &[Duration::from_secs(1), Duration::from_secs(5)];
-        let policy = policy(TaskOptions {
-            retries: Some(9),
-            retry_delay: Some(Delay::List(DELAYS)),
-            ..TaskOptions::NONE
-        });
+        let delays = Delay::List(DELAYS);
+        let policy = policy(TaskOptions { retries: Some(9), retry_delay: Some(delays), ..TaskOptions::NONE });
         let delays = [1, 2, 3].map(|failed| policy.next_delay(&failure(), failed, run(), "a").unwrap());
         assert_eq!(delays, [seconds(1), seconds(5), seconds(5)]);
     }
@@ -153,9 +150,7 @@ mod tests {
                 ..TaskOptions::NONE
             });
             let expected: f64 = cells[7].parse().unwrap();
-            let delay = policy
-                .next_delay(&failure(), cells[3].parse().unwrap(), run(), cells[5])
-                .unwrap();
+            let delay = policy.next_delay(&failure(), cells[3].parse().unwrap(), run(), cells[5]).unwrap();
             let (ratio, apart) = (expected / delay.as_secs_f64(), expected - delay.as_secs_f64());
             assert!((0.9..=4.1).contains(&ratio) || apart.abs() <= 1.0, "{line}: {delay:?}");
             checked += 1;
@@ -174,9 +169,7 @@ mod tests {
         });
         let mut different = std::collections::HashSet::new();
         for element in 0..100 {
-            let delay = policy
-                .next_delay(&failure(), 2, run(), &format!("task[{element}]"))
-                .unwrap();
+            let delay = policy.next_delay(&failure(), 2, run(), &format!("task[{element}]")).unwrap();
             assert!((seconds(100)..=seconds(200)).contains(&delay), "{delay:?}");
             different.insert(delay);
         }
@@ -191,21 +184,12 @@ mod tests {
         fn never(_: &TaskError) -> bool {
             false
         }
-        let options = TaskOptions {
-            retries: Some(5),
-            ..TaskOptions::NONE
-        };
+        let options = TaskOptions { retries: Some(5), ..TaskOptions::NONE };
         let open = policy(options.clone());
-        let picky = policy(TaskOptions {
-            retry_if: Some(never),
-            ..options
-        });
+        let picky = policy(TaskOptions { retry_if: Some(never), ..options });
         assert_eq!(open.next_delay(&fatal("no"), 1, run(), "a"), None);
         assert_eq!(open.next_delay(&skip("no"), 1, run(), "a"), None);
-        assert_eq!(
-            open.next_delay(&retry_after(seconds(7), "busy"), 1, run(), "a"),
-            Some(seconds(7))
-        );
+        assert_eq!(open.next_delay(&retry_after(seconds(7), "busy"), 1, run(), "a"), Some(seconds(7)));
         assert_eq!(open.next_delay(&failure(), 1, run(), "a"), Some(Duration::ZERO));
         assert_eq!(picky.next_delay(&failure(), 1, run(), "a"), None);
     }

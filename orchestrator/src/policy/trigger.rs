@@ -51,13 +51,7 @@ impl Tally {
 /// What becomes of a task with these upstreams. Without upstreams every rule runs.
 pub(crate) fn decide(rule: Trigger, tally: Tally) -> Decision {
     use Decision::{Run, Skip, UpstreamFailed, Wait};
-    let Tally {
-        total,
-        success,
-        failed,
-        upstream_failed,
-        skipped,
-    } = tally;
+    let Tally { total, success, failed, upstream_failed, skipped } = tally;
     let broken = failed + upstream_failed;
     let all_done = success + broken + skipped == total;
     if total == 0 {
@@ -73,7 +67,7 @@ pub(crate) fn decide(rule: Trigger, tally: Tally) -> Decision {
         Trigger::OneFailed if broken > 0 => Some(Run),
         Trigger::OneDone if success + failed > 0 => Some(Run),
         Trigger::NoneFailed | Trigger::NoneFailedMinOneSuccess if broken > 0 => Some(UpstreamFailed),
-        Trigger::NoneSkipped if skipped > 0 => Some(Skip),
+        Trigger::NoneSkipped | Trigger::AllDoneMinOneSuccess if skipped > 0 => Some(Skip),
         Trigger::AllSkipped if success + broken > 0 => Some(Skip),
         _ => None,
     };
@@ -85,7 +79,6 @@ pub(crate) fn decide(rule: Trigger, tally: Tally) -> Decision {
             Trigger::OneSuccess => UpstreamFailed,
             Trigger::OneFailed | Trigger::OneDone => Skip,
             Trigger::NoneFailedMinOneSuccess if skipped == total => Skip,
-            Trigger::AllDoneMinOneSuccess if success == 0 && skipped > 0 => Skip,
             Trigger::AllDoneMinOneSuccess if success == 0 => UpstreamFailed,
             _ => Run,
         },
@@ -100,22 +93,13 @@ mod tests {
     fn every_rule_decides_as_airflow_does() {
         let table = include_str!("../../tests/fixtures/trigger_rule_vectors.csv");
         let mut lines = table.lines();
-        let rules: Vec<Trigger> = lines
-            .next()
-            .unwrap()
-            .split(',')
-            .skip(1)
-            .map(|name| name.parse().unwrap())
-            .collect();
+        let rules: Vec<Trigger> = lines.next().unwrap().split(',').skip(1).map(|name| name.parse().unwrap()).collect();
         assert_eq!(rules.len(), Trigger::ALL.len());
         let mut checked = 0;
         for line in lines {
             let mut cells = line.split(',');
             let upstreams = cells.next().unwrap();
-            let mut tally = Tally {
-                total: upstreams.len() as u32,
-                ..Tally::default()
-            };
+            let mut tally = Tally { total: upstreams.len() as u32, ..Tally::default() };
             for state in upstreams.chars() {
                 tally.count(match state {
                     'S' => TaskState::Success,

@@ -44,28 +44,14 @@ enum Outcome {
 /// Runs an attempt, and takes the lane's next piece of work.
 pub(super) async fn run(lane: &mut Lane, job: Job, slots: Option<Slots>) -> Option<Job> {
     let run = Arc::clone(&lane.run);
-    let Job {
-        at,
-        cell,
-        attempt: number,
-        timeout,
-        work,
-    } = job;
+    let Job { at, cell, attempt: number, timeout, work } = job;
     let Work::Task { definition, args } = work else {
         return None;
     };
     let context = definition.cooperative.then(|| run.context(at, number));
     let call = Call::new(args, &run.runtime.resources, context.clone());
-    let mut attempt = Attempt {
-        at,
-        cell,
-        number,
-        timeout,
-        definition,
-        context,
-        started: lane.now,
-        span: tracing::Span::none(),
-    };
+    let mut attempt =
+        Attempt { at, cell, number, timeout, definition, context, started: lane.now, span: tracing::Span::none() };
     attempt.announce(&run);
     let outcome = match attempt.call(&run, call, slots) {
         Err(error) => Outcome::Returned(Err(error)),
@@ -105,9 +91,7 @@ impl Attempt {
     /// Calls the body, which takes its inputs. Users' code may run here: projections of inputs.
     fn call(&self, run: &RunCore, mut call: Call<'_>, slots: Option<Slots>) -> Result<Running, TaskError> {
         let mocks = &run.runtime.mocks;
-        let mock = (!mocks.is_empty())
-            .then(|| mocks.get(&std::ptr::from_ref(self.definition).addr()))
-            .flatten();
+        let mock = (!mocks.is_empty()).then(|| mocks.get(&std::ptr::from_ref(self.definition).addr())).flatten();
         let _entered = self.span.enter();
         let called = panic::catch(|| match (mock, &self.definition.body) {
             (Some(mock), _) => Running::Async(mock.body(&mut call), slots),
@@ -206,18 +190,8 @@ impl Attempt {
     }
 
     fn row(&self, state: TaskState, finished: i64, error: Option<TaskError>) -> Transition {
-        let row = Row {
-            started: self.started,
-            finished,
-            error,
-            attempts: self.number,
-            state,
-        };
-        Transition::Task {
-            frame: self.at.frame,
-            cell: self.cell,
-            row,
-        }
+        let row = Row { started: self.started, finished, error, attempts: self.number, state };
+        Transition::Task { frame: self.at.frame, cell: self.cell, row }
     }
 
     /// Records what came of the attempt, tells the plan, and takes the next piece of work.

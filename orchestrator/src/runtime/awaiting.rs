@@ -22,9 +22,10 @@ impl<T: Data> IntoFuture for Node<T> {
         Box::pin(async move {
             match &self.handle {
                 Handle::Scoped { scope, id } => result(wait(*scope, *id).await?, self.projection.as_ref()),
-                Handle::Element { .. } => Err(misplaced(
-                    "an element of a mapping is awaited: pass it to a task instead",
-                )),
+                Handle::Element { mapping: scope::NONE, .. } => Err(misplaced(MAPPED_ALONE)),
+                Handle::Element { .. } => {
+                    Err(misplaced("an element of a mapping is awaited: pass it to a task instead"))
+                }
                 Handle::Loose(_) => {
                     let runtime = match RUNTIME.try_with(Arc::clone) {
                         Ok(runtime) => runtime,
@@ -56,9 +57,9 @@ impl<T: Data> Node<T> {
     pub async fn on(self, runtime: &Runtime) -> Result<T, TaskError> {
         match self.handle {
             Handle::Loose(_) => alone(Arc::clone(&runtime.0), self).await,
-            Handle::Scoped { .. } | Handle::Element { .. } => Err(misplaced(
-                "a node of a flow runs with the flow: put the flow on a runtime, not the node",
-            )),
+            Handle::Scoped { .. } | Handle::Element { .. } => {
+                Err(misplaced("a node of a flow runs with the flow: put the flow on a runtime, not the node"))
+            }
         }
     }
 }
@@ -80,10 +81,7 @@ async fn wait(scope: u64, node: u32) -> Result<Resolved, TaskError> {
     let registered = scope::with(|current| {
         let own = current.id == scope;
         if own {
-            current.waits.push(Wait {
-                node,
-                promise: Arc::clone(&promise),
-            });
+            current.waits.push(Wait { node, promise: Arc::clone(&promise) });
         }
         own
     });
@@ -122,11 +120,7 @@ async fn alone<T: Data>(runtime: Arc<Inner>, node: Node<T>) -> Result<T, TaskErr
     };
     let value = launch::alone(runtime, name, move || {
         let source = Source::Node(plant(&node.handle, &mut HashMap::new())?);
-        Ok(Input {
-            source,
-            projection: node.projection,
-            convert: Convert::Plain,
-        })
+        Ok(Input { source, projection: node.projection, convert: Convert::Plain })
     });
     Ok(value.await?.take())
 }
@@ -136,9 +130,7 @@ const MAPPED_ALONE: &str = "`expand` is used outside of a flow: write a `#[flow]
 /// Writes a loose node down in the thread's scope, after what it takes. A node that is taken twice is written once.
 fn plant(handle: &Handle, planted: &mut HashMap<usize, Handle>) -> Result<Handle, TaskError> {
     let Handle::Loose(loose) = handle else {
-        return Err(misplaced(
-            "a task outside of a flow takes a node of a flow: await the node first",
-        ));
+        return Err(misplaced("a task outside of a flow takes a node of a flow: await the node first"));
     };
     let key = Arc::as_ptr(loose).addr();
     if let Some(handle) = planted.get(&key) {

@@ -151,9 +151,6 @@ impl RuntimeBuilder {
 pub(super) fn store(url: &str) -> Result<Arc<dyn Store>, StoreError> {
     match url {
         "memory" => Ok(Arc::new(MemoryStore::default())),
-        _ => Err(StoreError::UnknownUrl {
-            url: url.to_owned(),
-            known: KNOWN_STORES,
-        }),
+        _ => Err(StoreError::UnknownUrl { url: url.to_owned(), known: KNOWN_STORES }),
     }
 }

@@ -104,15 +104,12 @@ pub(super) fn call(
     node: Option<u32>,
     context: Arc<Context>,
     cancel: tokio_util::sync::CancellationToken,
-) -> Result<(Called, Option<Transition>), CallError> {
+) -> Result<Called, CallError> {
     let prefix = node.map(|node| Arc::from(format!("{}/", live.plan.wiring.nodes[node as usize].key())));
     let mut scope = Scope::new(prefix);
     scope.first = super::plan::id_of(live.plan.wiring.nodes.len());
     let number = super::plan::id_of(live.scopes.len());
-    let defaults = Defaults {
-        flow: flow.definition.defaults.clone(),
-        runtime: runtime.defaults.clone(),
-    };
+    let defaults = Defaults { flow: flow.definition.defaults.clone(), runtime: runtime.defaults.clone() };
     live.scopes.push(ScopeState { defaults, cancel });
     let (mut scope, body) = scope.enter(|| panic::catch(|| flow.start(context)));
     let FlowBody(progress) = match body {
@@ -120,25 +117,16 @@ pub(super) fn call(
         Ok(Err(panicked)) => return Err(CallError::Body(TaskError::panicked(&panicked))),
         Err(payload) => std::panic::resume_unwind(payload),
     };
-    let planned = live.absorb(runtime, &mut scope, number).map_err(CallError::Refused)?;
+    live.absorb(runtime, &mut scope, number).map_err(CallError::Refused)?;
     Ok(match progress {
         Progress::Wired(output) => {
             live.plan.returned(&output, node);
             live.plan.close(number);
-            (Called::Returned(output), planned)
+            Called::Returned(output)
         }
         Progress::Async(body) => {
             let step = Step::Polling(body);
-            (
-                Called::Polling(Body {
-                    run: None,
-                    number,
-                    node,
-                    scope: Some(scope),
-                    step,
-                }),
-                planned,
-            )
+            Called::Polling(Body { run: None, number, node, scope: Some(scope), step })
         }
     })
 }
@@ -149,23 +137,18 @@ pub(super) fn plant(
     runtime: &super::Inner,
     cancel: tokio_util::sync::CancellationToken,
     plant: impl FnOnce() -> Result<Input, TaskError>,
-) -> Result<(Input, Option<Transition>), TaskError> {
-    let defaults = Defaults {
-        flow: TaskOptions::NONE,
-        runtime: runtime.defaults.clone(),
-    };
+) -> Result<Input, TaskError> {
+    let defaults = Defaults { flow: TaskOptions::NONE, runtime: runtime.defaults.clone() };
     live.scopes.push(ScopeState { defaults, cancel });
     let (mut scope, planted) = Scope::new(None).enter(plant);
     let output = match planted {
         Ok(output) => output?,
         Err(payload) => std::panic::resume_unwind(payload),
     };
-    let planned = live
-        .absorb(runtime, &mut scope, 0)
-        .map_err(|refusal| CallError::Refused(refusal).into_task_error())?;
+    live.absorb(runtime, &mut scope, 0).map_err(|refusal| CallError::Refused(refusal).into_task_error())?;
     live.plan.returned(&output, None);
     live.plan.close(0);
-    Ok((output, planned))
+    Ok(output)
 }
 
 /// Why a flow's function gave no graph.
@@ -237,8 +220,7 @@ impl Body {
         let planned = live.absorb(&run.runtime, &mut scope, self.number);
         self.scope = Some(scope);
         match planned {
-            Ok(planned) => {
-                planned.into_iter().for_each(|transition| run.append(transition));
+            Ok(()) => {
                 if let Poll::Ready(Ok(output)) = &polled {
                     live.plan.returned(output, self.node);
                     live.plan.close(self.number);
@@ -320,10 +302,7 @@ impl Conductor {
             self.start_flows();
             let (done, timer) = {
                 let live = &mut *run.live.lock();
-                (
-                    self.bodies.is_empty() && live.plan.is_done() && live.flows.is_empty(),
-                    live.next_timer(),
-                )
+                (self.bodies.is_empty() && live.plan.is_done() && live.flows.is_empty(), live.next_timer())
             };
             if done {
                 break;
@@ -366,8 +345,7 @@ impl Conductor {
             let context = Arc::new(Context::of_flow(Arc::clone(&run.facts), cancel.clone()));
             let number = super::plan::id_of(live.scopes.len());
             match call(live, &run.runtime, &flow, Some(node), context, cancel) {
-                Ok((called, planned)) => {
-                    planned.into_iter().for_each(|transition| run.append(transition));
+                Ok(called) => {
                     run.flush(live);
                     match called {
                         Called::Polling(body) => self.poll_body(body),
@@ -395,10 +373,13 @@ impl Conductor {
             (None, Ended::Returned(output)) => self.output = Some(output),
             (None, Ended::Failed(error)) => self.stop(Stop::Body(error)),
             (Some(node), Ended::Returned(output)) => {
-                let arg = run.live.lock().plan.output(&output, Some(node));
-                let end = match arg.map(|arg| panic::catch(|| arg.into_value())) {
+                let arg = {
+                    let plan = &mut run.live.lock().plan;
+                    plan.output(&output).map_err(|(source, end)| plan.without_output(source, end))
+                };
+                let end = match arg.map(value_of) {
                     Ok(Ok(value)) => End::Success(value),
-                    Ok(Err(panicked)) => End::Failed(TaskError::panicked(&panicked)),
+                    Ok(Err(panicked)) => End::Failed(panicked),
                     Err(end) => end,
                 };
                 self.flow_ended(&mut run.live.lock(), node, end);
@@ -407,11 +388,7 @@ impl Conductor {
                 let live = &mut *run.live.lock();
                 live.plan.cancel(Some(number));
                 live.scopes[number as usize].cancel.cancel();
-                let end = if error.is_skipped() {
-                    End::Skipped(error)
-                } else {
-                    End::Failed(error)
-                };
+                let end = if error.is_skipped() { End::Skipped(error) } else { End::Failed(error) };
                 self.flow_ended(live, node, end);
             }
         }
@@ -419,20 +396,10 @@ impl Conductor {
 
     /// A flow in the flow is final.
     fn flow_ended(&self, live: &mut Live, node: u32, end: End) {
-        let at = Instance {
-            frame: 0,
-            node,
-            index: 0,
-        };
+        let at = Instance { frame: 0, node, index: 0 };
         let started = self.started.get(&node).copied().unwrap_or_default();
         let finished = self.run.runtime.clock.micros();
-        let row = Row {
-            started,
-            finished,
-            error: end.error().cloned(),
-            attempts: 1,
-            state: end.state(),
-        };
+        let row = Row { started, finished, error: end.error().cloned(), attempts: 1, state: end.state() };
         let cell = live.plan.cell_number(at);
         self.run.append(Transition::Task { frame: 0, cell, row });
         let duration = Duration::from_micros(u64::try_from(finished - started).unwrap_or(0));
@@ -462,7 +429,7 @@ impl Conductor {
         let (verdict, output) = {
             let live = &mut *run.live.lock();
             let output = match (&self.stop, self.output.take()) {
-                (None, Some(output)) => Some(live.plan.output(&output, None)),
+                (None, Some(output)) => Some(live.plan.output(&output)),
                 _ => None,
             };
             (live.plan.verdict(), output)
@@ -482,7 +449,7 @@ impl Conductor {
             Some(Ok(Ok(value))) => (state, error, Some(value), None),
             // the projection of what was returned panicked
             Some(Ok(Err(panicked))) => (RunState::Failed, Some(error.unwrap_or(panicked)), None, None),
-            Some(Err(end)) => (state, error, None, end.error().cloned()),
+            Some(Err((_, end))) => (state, error, None, end.error().cloned()),
         };
         Self::record(&run, state, error, value, missing, started, span).await
     }
@@ -498,12 +465,7 @@ impl Conductor {
     ) -> Result<Finished, Error> {
         let at = run.runtime.clock.micros();
         let duration = Duration::from_micros(u64::try_from(at - started).unwrap_or(0));
-        let end = RunEnd {
-            at,
-            state,
-            error: error.clone(),
-            output,
-        };
+        let end = RunEnd { at, state, error: error.clone(), output };
         run.log.record(Transition::RunFinished(end)).wait().await?;
         let shown = humantime::format_duration(duration);
         span.in_scope(|| match &error {
@@ -517,10 +479,7 @@ impl Conductor {
             duration,
             error,
         });
-        Ok(Finished {
-            record: run.log.snapshot(),
-            missing,
-        })
+        Ok(Finished { record: run.log.snapshot(), missing })
     }
 }
 

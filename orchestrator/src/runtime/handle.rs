@@ -24,10 +24,7 @@ pub struct Run<T> {
 
 impl<T: Data> Run<T> {
     pub(super) fn new(finished: Finished) -> Self {
-        Self {
-            finished,
-            output: PhantomData,
-        }
+        Self { finished, output: PhantomData }
     }
 
     /// What the flow returned; none where it failed, was cancelled, or skipped what it was to return.
@@ -70,12 +67,7 @@ pub struct RunHandle<T> {
 
 impl<T> RunHandle<T> {
     pub(super) fn new(id: RunId, cancel: CancellationToken, conductor: JoinHandle<Result<Finished, Error>>) -> Self {
-        Self {
-            id,
-            cancel,
-            conductor,
-            output: PhantomData,
-        }
+        Self { id, cancel, conductor, output: PhantomData }
     }
 
     /// The run's id.
@@ -122,8 +114,6 @@ impl<T: Data> Future for Finish<T> {
 
 impl<T> fmt::Debug for RunHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RunHandle")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("RunHandle").field("id", &self.id).finish_non_exhaustive()
     }
 }

@@ -39,15 +39,7 @@ pub(super) async fn run(run: Arc<RunCore>, gate: u32) {
 async fn work(run: Arc<RunCore>, gate: u32) {
     let key = Arc::clone(&run.live.lock().gates[gate as usize].key);
     let plain = *key == GateKey::PLAIN;
-    let mut lane = Lane {
-        run,
-        gate,
-        plain,
-        active: false,
-        now: 0,
-        pieces: 0,
-        turn_began: 0,
-    };
+    let mut lane = Lane { run, gate, plain, active: false, now: 0, pieces: 0, turn_began: 0 };
     let mut slots = lane.run.runtime.limits.acquire(&key).await;
     let (mut job, helped) = lane.begin();
     if helped {
@@ -119,11 +111,7 @@ impl Lane {
         let gate = &live.gates[self.gate as usize];
         // after a wait there may be more lanes at work than are worth having
         let others = gate.active > self.run.workers;
-        let job = if others || !self.plain {
-            None
-        } else {
-            live.plan.next(self.gate)
-        };
+        let job = if others || !self.plain { None } else { live.plan.next(self.gate) };
         if job.is_none() {
             self.rest(live);
         }
@@ -190,33 +178,24 @@ impl Lane {
                 match worked_out {
                     Ok((elements, Ok(len))) => match u32::try_from(len) {
                         Ok(len) => live.plan.opened(job.at, Arc::new(elements), len),
-                        Err(_) => live
-                            .plan
-                            .fail(job.at, failed(format!("a list of {len} elements is too long"))),
+                        Err(_) => live.plan.fail(job.at, failed(format!("a list of {len} elements is too long"))),
                     },
                     Ok((_, Err(problem))) => live.plan.fail(job.at, failed(problem)),
                     Err(panicked) => {
-                        live.plan
-                            .fail(job.at, super::plan::End::Failed(TaskError::panicked(&panicked)));
+                        live.plan.fail(job.at, super::plan::End::Failed(TaskError::panicked(&panicked)));
                     }
                 }
             }
             Work::Gather(gathering) => {
                 let collected = panic::catch(|| {
-                    let mut elements = Elements_ {
-                        run: &self.run,
-                        gathering: &gathering,
-                        next: 0,
-                        taken: None,
-                    };
+                    let mut elements = Elements_ { run: &self.run, gathering: &gathering, next: 0, taken: None };
                     (gathering.collect)(&mut elements)
                 });
                 let mut live = self.run.live.lock();
                 match collected {
                     Ok(value) => live.plan.gathered(job.at, &gathering, value),
                     Err(panicked) => {
-                        live.plan
-                            .fail(job.at, super::plan::End::Failed(TaskError::panicked(&panicked)));
+                        live.plan.fail(job.at, super::plan::End::Failed(TaskError::panicked(&panicked)));
                     }
                 }
             }

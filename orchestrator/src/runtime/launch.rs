@@ -3,6 +3,7 @@
 use std::future::IntoFuture;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::runtime::Handle as Tokio;
@@ -33,7 +34,8 @@ impl<T: Data> Flow<T> {
     ///
     /// Where the graph is refused, and where the flow is an `async fn`, whose graph depends on results.
     pub fn graph(&self) -> Result<Graph, Error> {
-        let facts = self.request.facts(&*self.host()?, self.call.definition.name);
+        let host = self.host()?;
+        let facts = self.request.facts(&host, self.call.definition.name, host.clock.now());
         graph::of_flow(&self.call, &Arc::new(Context::of_flow(facts, CancellationToken::new())))
     }
 
@@ -93,19 +95,10 @@ impl<T: Data> IntoFuture for Flow<T> {
 }
 
 impl Request {
-    fn facts(&self, runtime: &Inner, flow: &'static str) -> Arc<RunFacts> {
-        let now = runtime.clock.now();
+    fn facts(&self, runtime: &Inner, flow: &'static str, now: DateTime<Utc>) -> Arc<RunFacts> {
         let logical_date = self.logical_date.unwrap_or(now);
-        let interval = self.interval.unwrap_or(Interval {
-            start: logical_date,
-            end: logical_date,
-        });
-        Arc::new(RunFacts {
-            id: runtime.ids.run_id(now),
-            flow,
-            logical_date,
-            interval,
-        })
+        let interval = self.interval.unwrap_or(Interval { start: logical_date, end: logical_date });
+        Arc::new(RunFacts { id: runtime.ids.run_id(now), flow, logical_date, interval })
     }
 }
 
@@ -116,11 +109,10 @@ async fn start<T>(runtime: Arc<Inner>, flow: Arc<FlowCall>, request: &Request) -
     registry::check_name(definition)?;
     runtime.check_has(definition.name, definition.resources)?;
     if let Some(interval) = request.interval.filter(|interval| interval.end < interval.start) {
-        return Err(Error::Options(format!(
-            "expected an interval to end after its start, got {interval}"
-        )));
+        return Err(Error::Options(format!("expected an interval to end after its start, got {interval}")));
     }
-    let facts = request.facts(&runtime, definition.name);
+    let created = runtime.clock.now();
+    let facts = request.facts(&runtime, definition.name, created);
     let (id, cancel) = (facts.id, CancellationToken::new());
     let mut live = Live::new();
     let context = Arc::new(Context::of_flow(Arc::clone(&facts), cancel.clone()));
@@ -128,29 +120,15 @@ async fn start<T>(runtime: Arc<Inner>, flow: Arc<FlowCall>, request: &Request) -
     let called = conduct::call(&mut live, &runtime, &flow, None, context, cancel.clone());
     if let Err(CallError::Refused(refusal)) = called {
         return Err(match refusal {
-            Refusal::Graph(source) => Error::Graph {
-                flow: definition.name.to_owned(),
-                source,
-            },
+            Refusal::Graph(source) => Error::Graph { flow: definition.name.to_owned(), source },
             Refusal::Runtime(error) => error,
         });
     }
-    let created = runtime.clock.now();
-    let new = NewRun {
-        facts: Arc::clone(&facts),
-        parameters: flow.parameters.clone(),
-        created,
-    };
+    let new = NewRun { facts: Arc::clone(&facts), parameters: flow.parameters.clone(), created };
     let log = runtime.store.create_run(new).await?;
     let run = RunCore::new(runtime, facts, log, cancel.clone(), &tokio, live);
-    let (called, planned) = match called {
-        Ok(called) => called,
-        Err(error) => (Called::Failed(error.into_task_error()), None),
-    };
-    planned.into_iter().for_each(|transition| run.append(transition));
-    let turn = definition
-        .max_active_runs
-        .map(|runs| run.runtime.turn(definition.name, runs));
+    let called = called.unwrap_or_else(|error| Called::Failed(error.into_task_error()));
+    let turn = definition.max_active_runs.map(|runs| run.runtime.turn(definition.name, runs));
     let mut conductor = Conductor::new(Arc::clone(&run), called, definition.timeout);
     let conducted = async move {
         let _turn = match turn {
@@ -170,25 +148,22 @@ pub(super) async fn alone(
 ) -> Result<Value, TaskError> {
     let refused = |error: Error| TaskError::new(Cause::Fatal, error.to_string());
     let tokio = Tokio::try_current().map_err(|_| refused(Error::NoTokio))?;
-    let facts = Request::default().facts(&runtime, name);
+    let created = runtime.clock.now();
+    let facts = Request::default().facts(&runtime, name, created);
     let cancel = CancellationToken::new();
     let mut live = Live::new();
-    let (output, planned) = conduct::plant(&mut live, &runtime, cancel.clone(), plant)?;
-    let created = runtime.clock.now();
-    let log = store::unrecorded(NewRun {
-        facts: Arc::clone(&facts),
-        parameters: serde_json::Map::new(),
-        created,
-    });
+    let output = conduct::plant(&mut live, &runtime, cancel.clone(), plant)?;
+    let log = store::unrecorded(NewRun { facts: Arc::clone(&facts), parameters: serde_json::Map::new(), created });
     let run = RunCore::new(runtime, facts, log, cancel.clone(), &tokio, live);
-    planned.into_iter().for_each(|transition| run.append(transition));
     let guard = cancel.drop_guard();
-    let conducted = tokio
-        .spawn(Conductor::new(run, Called::Returned(output), None).run())
-        .await;
+    let conducted = tokio.spawn(Conductor::new(run, Called::Returned(output), None).run()).await;
     guard.disarm();
     match conducted {
-        Ok(finished) => finished.map_err(refused)?.into_value(),
+        Ok(finished) => {
+            let finished = finished.map_err(refused)?;
+            // the task's own error, rather than the run's, which would name the task
+            finished.missing.clone().map_or_else(|| finished.into_value(), Err)
+        }
         Err(_) => Err(refused(Error::NoTokio)),
     }
 }
@@ -203,15 +178,7 @@ impl RunCore {
         live: Live,
     ) -> Arc<Self> {
         let workers = tokio.metrics().num_workers();
-        Arc::new(Self {
-            runtime,
-            facts,
-            log,
-            cancel,
-            wake: Notify::new(),
-            workers,
-            live: Mutex::new(live),
-        })
+        Arc::new(Self { runtime, facts, log, cancel, wake: Notify::new(), workers, live: Mutex::new(live) })
     }
 }
 
@@ -219,10 +186,6 @@ impl Inner {
     /// The slots of a flow that says how many of its runs may be under way.
     fn turn(&self, flow: &'static str, runs: u32) -> Arc<Semaphore> {
         let mut active = self.active.lock();
-        Arc::clone(
-            active
-                .entry(flow)
-                .or_insert_with(|| Arc::new(Semaphore::new(runs as usize))),
-        )
+        Arc::clone(active.entry(flow).or_insert_with(|| Arc::new(Semaphore::new(runs as usize))))
     }
 }

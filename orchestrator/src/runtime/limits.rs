@@ -26,16 +26,10 @@ pub(crate) struct GateKey {
 }
 
 impl GateKey {
-    pub(crate) const PLAIN: Self = Self {
-        blocking: false,
-        pool: None,
-    };
+    pub(crate) const PLAIN: Self = Self { blocking: false, pool: None };
 
     pub(crate) fn new(blocking: bool, pool: Option<&Pool>) -> Self {
-        Self {
-            blocking,
-            pool: pool.map(|pool| (pool.name, pool.slots)),
-        }
+        Self { blocking, pool: pool.map(|pool| (pool.name, pool.slots)) }
     }
 }
 
@@ -52,10 +46,7 @@ impl Limits {
         Self {
             running: semaphore(running),
             blocking: semaphore(blocking),
-            pools: pools
-                .iter()
-                .map(|(name, slots)| (name.clone(), (semaphore(*slots as usize), *slots)))
-                .collect(),
+            pools: pools.iter().map(|(name, slots)| (name.clone(), (semaphore(*slots as usize), *slots))).collect(),
         }
     }
 
@@ -70,22 +61,13 @@ impl Limits {
                 pool.name
             ),
         };
-        Err(Error::Pool {
-            task: task.to_owned(),
-            pool: pool.name.to_owned(),
-            slots: pool.slots,
-            problem,
-        })
+        Err(Error::Pool { task: task.to_owned(), pool: pool.name.to_owned(), slots: pool.slots, problem })
     }
 
     fn known(&self) -> String {
         let mut names: Vec<String> = self.pools.keys().map(|name| format!("`{name}`")).collect();
         names.sort_unstable();
-        if names.is_empty() {
-            "none".to_owned()
-        } else {
-            names.join(", ")
-        }
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
 
     /// Waits for the slots of a gate: the pool's first, since they are the scarcer ones.
@@ -95,10 +77,7 @@ impl Limits {
             None => None,
         };
         let class = if gate.blocking { &self.blocking } else { &self.running };
-        Slots {
-            _pool: pool,
-            _class: acquire(class, 1).await,
-        }
+        Slots { _pool: pool, _class: acquire(class, 1).await }
     }
 
     /// Whether somebody may be waiting for a slot that a plain body holds.

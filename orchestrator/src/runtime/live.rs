@@ -47,6 +47,8 @@ pub(super) struct Live {
     pub(super) timers: BinaryHeap<Reverse<Timer>>,
     /// Nodes that are flows, and may start.
     pub(super) flows: Vec<u32>,
+    /// What was planned and has yet to be recorded.
+    planned: Vec<Transition>,
 }
 
 /// Bodies that take the same slots.
@@ -77,11 +79,7 @@ pub(super) struct Timer {
 
 impl Timer {
     fn instance(&self) -> Instance {
-        Instance {
-            frame: self.frame,
-            node: self.node,
-            index: self.index,
-        }
+        Instance { frame: self.frame, node: self.node, index: self.index }
     }
 }
 
@@ -94,11 +92,7 @@ pub(super) enum Refusal {
 
 impl Live {
     pub(super) fn new() -> Self {
-        let plain = Gate {
-            key: Arc::new(GateKey::PLAIN),
-            starting: false,
-            active: 0,
-        };
+        let plain = Gate { key: Arc::new(GateKey::PLAIN), starting: false, active: 0 };
         Self {
             plan: Plan::new(),
             gate_numbers: HashMap::from([(GateKey::PLAIN, 0)]),
@@ -106,27 +100,17 @@ impl Live {
             scopes: Vec::new(),
             timers: BinaryHeap::new(),
             flows: Vec::new(),
+            planned: Vec::new(),
         }
     }
 
     /// Plans what the body of a flow has written down, and checks that the runtime can run it.
-    pub(super) fn absorb(
-        &mut self,
-        runtime: &Inner,
-        scope: &mut Scope,
-        number: u32,
-    ) -> Result<Option<Transition>, Refusal> {
+    pub(super) fn absorb(&mut self, runtime: &Inner, scope: &mut Scope, number: u32) -> Result<(), Refusal> {
         if scope.specs.is_empty() && scope.problem.is_none() && scope.waits.is_empty() && scope.limits.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         let first = self.plan.wiring.nodes.len();
-        let Self {
-            plan,
-            gate_numbers,
-            gates,
-            scopes,
-            ..
-        } = self;
+        let Self { plan, gate_numbers, gates, scopes, .. } = self;
         let gate = |node: &crate::graph::build::Planned| {
             let Kind::Task(definition) = &node.kind else { return 0 };
             let blocking = matches!(definition.body, Body::Blocking(_)) && !runtime.is_mocked(definition);
@@ -134,19 +118,15 @@ impl Live {
             if !blocking && pool.is_none() {
                 return 0;
             }
-            *gate_numbers
-                .entry(GateKey::new(blocking, pool))
-                .or_insert_with_key(|key| {
-                    gates.push(Gate {
-                        key: Arc::new(key.clone()),
-                        starting: false,
-                        active: 0,
-                    });
-                    super::plan::id_of(gates.len() - 1)
-                })
+            *gate_numbers.entry(GateKey::new(blocking, pool)).or_insert_with_key(|key| {
+                gates.push(Gate { key: Arc::new(key.clone()), starting: false, active: 0 });
+                super::plan::id_of(gates.len() - 1)
+            })
         };
-        plan.absorb(scope, number, &scopes[number as usize].defaults, gate)
-            .map_err(Refusal::Graph)?;
+        plan.absorb(scope, number, &scopes[number as usize].defaults, gate).map_err(Refusal::Graph)?;
+        if first < plan.wiring.nodes.len() {
+            self.planned.push(Transition::Planned(plan.wiring.metas(first)));
+        }
         let mut checked: Option<&TaskDef> = None;
         for node in &self.plan.wiring.nodes[first..] {
             let Kind::Task(definition) = &node.kind else { continue };
@@ -154,26 +134,18 @@ impl Live {
                 runtime.limits.check(&node.name, pool).map_err(Refusal::Runtime)?;
             }
             if !checked.is_some_and(|checked| std::ptr::eq(checked, *definition)) {
-                runtime
-                    .check_resources(definition.name, definition)
-                    .map_err(Refusal::Runtime)?;
+                runtime.check_resources(definition.name, definition).map_err(Refusal::Runtime)?;
                 checked = Some(definition);
             }
         }
         self.plan.wait(scope.waits.drain(..));
-        let metas = self.plan.wiring.metas(first);
-        Ok((!metas.is_empty()).then_some(Transition::Planned(metas)))
+        Ok(())
     }
 
     /// Tries a node again later.
     pub(super) fn retry_at(&mut self, at: Instance, time: Instant) {
         let Instance { frame, node, index } = at;
-        self.timers.push(Reverse(Timer {
-            at: time,
-            frame,
-            node,
-            index,
-        }));
+        self.timers.push(Reverse(Timer { at: time, frame, node, index }));
     }
 
     /// The next thing that time will bring.
@@ -219,6 +191,7 @@ impl Inner {
 impl RunCore {
     /// Records and passes on what the plan has to tell. Called with the plan in hand, so that the record is in order.
     pub(super) fn flush(self: &Arc<Self>, live: &mut Live) {
+        live.planned.drain(..).for_each(|transition| self.append(transition));
         let mut wake = live.plan.is_done();
         if let Some(outbox) = live.plan.take_outbox() {
             let now = self.runtime.clock.micros();
@@ -230,31 +203,14 @@ impl RunCore {
                 self.append(Transition::Expanded(frame));
                 self.runtime.events.emit(|| Event::Expanded {
                     run: self.facts.id,
-                    key: live.plan.wiring.nodes[region as usize].key(),
+                    key: live.plan.wiring.key_of_mapping(region),
                     elements,
                 });
             }
-            for Ended {
-                at,
-                cell,
-                state,
-                attempts,
-                error,
-            } in outbox.ended
-            {
+            for Ended { at, cell, state, attempts, error } in outbox.ended {
                 self.emit_finished(live, at, state, attempts, Duration::ZERO, error.as_ref());
-                let row = Row {
-                    started: 0,
-                    finished: now,
-                    error,
-                    attempts,
-                    state,
-                };
-                self.append(Transition::Task {
-                    frame: at.frame,
-                    cell,
-                    row,
-                });
+                let row = Row { started: 0, finished: now, error, attempts, state };
+                self.append(Transition::Task { frame: at.frame, cell, row });
             }
             wake |= !outbox.flows.is_empty();
             live.flows.extend(outbox.flows);

@@ -124,12 +124,7 @@ where
 {
     let (mut scope, node) = Scope::new(None).enter(|| {
         let id = scope::with(|scope| scope.id).unwrap_or_default();
-        task.node(&|| {
-            AnyHandle(Handle::Element {
-                scope: id,
-                mapping: scope::NONE,
-            })
-        })
+        task.node(&|| AnyHandle(Handle::Element { scope: id, mapping: scope::NONE }))
     });
     let definition = match (node.ok()?.handle, scope.specs.pop()?.kind) {
         (Handle::Scoped { .. }, Kind::Task(definition)) => definition,

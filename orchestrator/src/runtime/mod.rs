@@ -154,9 +154,7 @@ impl Runtime {
         Closure: MockFn<Args, Task::Output>,
     {
         if let Some((definition, mock)) = mock::prepare(task, closure) {
-            Arc::make_mut(&mut self.0)
-                .mocks
-                .insert(std::ptr::from_ref(definition).addr(), mock);
+            Arc::make_mut(&mut self.0).mocks.insert(std::ptr::from_ref(definition).addr(), mock);
         }
         self
     }

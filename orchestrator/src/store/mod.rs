@@ -14,10 +14,11 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
 pub(crate) use memory::{MemoryStore, unrecorded};
-pub(crate) use record::{FrameMeta, NewRun, NodeMeta, Row, RunEnd};
+pub(crate) use record::{FrameMeta, NewRun, Row, RunEnd};
 pub use record::{RunRecord, TaskRun, Tasks};
 
 use crate::error::StoreError;
+use crate::graph::NodeMeta;
 
 /// Keeps runs. Implementations: [`MemoryStore`].
 #[async_trait]

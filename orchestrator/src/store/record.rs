@@ -1,4 +1,3 @@
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::Transition;
 use crate::error::TaskError;
+use crate::graph::NodeMeta;
 use crate::id::RunId;
 use crate::state::{RunState, TaskState};
 use crate::task::scope::NONE;
@@ -30,21 +30,6 @@ pub(crate) struct RunEnd {
     pub(crate) output: Option<Value>,
 }
 
-/// What is recorded of a node, beside what becomes of it.
-#[derive(Clone, Debug)]
-pub(crate) struct NodeMeta {
-    pub(crate) prefix: Option<Arc<str>>,
-    pub(crate) name: Cow<'static, str>,
-    /// The number of this use of the name, from 1.
-    pub(crate) number: u32,
-    /// The mapping that it is in, or `NONE`.
-    pub(crate) region: u32,
-    /// Its place among the nodes of its region.
-    pub(crate) local: u32,
-    /// Whether it is a part of a mapping's machinery, which nobody wrote.
-    pub(crate) hidden: bool,
-}
-
 /// The elements of a mapping in one frame: in a nested mapping, there is a frame for each element of the outer one.
 #[derive(Clone, Debug)]
 pub(crate) struct FrameMeta {
@@ -66,13 +51,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    const PENDING: Self = Self {
-        started: 0,
-        finished: 0,
-        error: None,
-        attempts: 0,
-        state: TaskState::Pending,
-    };
+    const PENDING: Self = Self { started: 0, finished: 0, error: None, attempts: 0, state: TaskState::Pending };
 }
 
 #[derive(Clone, Debug)]
@@ -99,12 +78,7 @@ pub(super) struct RunTables {
 
 impl RunTables {
     pub(super) fn new(run: NewRun) -> Self {
-        let meta = FrameMeta {
-            region: NONE,
-            parent: (0, 0),
-            len: 1,
-            unexpanded: false,
-        };
+        let meta = FrameMeta { region: NONE, parent: (0, 0), len: 1, unexpanded: false };
         Self {
             facts: run.facts,
             parameters: run.parameters,
@@ -121,20 +95,9 @@ impl RunTables {
     /// What stands in for tables that were moved away.
     pub(super) fn empty() -> Self {
         let epoch = DateTime::UNIX_EPOCH;
-        let facts = RunFacts {
-            id: RunId::NIL,
-            flow: "",
-            logical_date: epoch,
-            interval: Interval {
-                start: epoch,
-                end: epoch,
-            },
-        };
-        Self::new(NewRun {
-            facts: Arc::new(facts),
-            parameters: serde_json::Map::new(),
-            created: epoch,
-        })
+        let facts =
+            RunFacts { id: RunId::NIL, flow: "", logical_date: epoch, interval: Interval { start: epoch, end: epoch } };
+        Self::new(NewRun { facts: Arc::new(facts), parameters: serde_json::Map::new(), created: epoch })
     }
 
     pub(super) fn apply(&mut self, transition: Transition) {
@@ -157,10 +120,7 @@ impl RunTables {
             }
             Transition::Expanded(meta) => {
                 let rows = self.members.get(&meta.region).copied().unwrap_or(0) as usize * meta.len as usize;
-                self.frames.push(Frame {
-                    meta,
-                    rows: vec![Row::PENDING; rows],
-                });
+                self.frames.push(Frame { meta, rows: vec![Row::PENDING; rows] });
             }
             Transition::Extended { frame } => {
                 let frame = &mut self.frames[frame as usize];
@@ -280,11 +240,7 @@ impl RunRecord {
             let full = task.key();
             full.strip_prefix(key).is_some_and(|rest| rest.starts_with('['))
         };
-        let named = key
-            .rsplit('/')
-            .next()
-            .and_then(|name| name.split(['#', '[']).next())
-            .unwrap_or(key);
+        let named = key.rsplit('/').next().and_then(|name| name.split(['#', '[']).next()).unwrap_or(key);
         let mut candidates = self.tasks().iter().filter(|task| task.name() == named);
         let exact = candidates.clone().find(|task| task.key() == key);
         exact.or_else(|| candidates.find(elements))
@@ -339,13 +295,7 @@ impl<'a> Tasks<'a> {
                 let rows = table.rows.get(from..from + len).unwrap_or_default();
                 (0..).zip(rows).filter_map(move |(index, row)| {
                     let shown = !meta.hidden || (row.state == TaskState::Failed && meta.name.starts_with("expand("));
-                    shown.then_some(TaskRun {
-                        tables,
-                        node,
-                        frame,
-                        index,
-                        row,
-                    })
+                    shown.then_some(TaskRun { tables, node, frame, index, row })
                 })
             })
         })
@@ -442,23 +392,6 @@ impl fmt::Debug for TaskRun<'_> {
             .field("attempts", &self.attempts())
             .field("error", &self.error())
             .finish_non_exhaustive()
-    }
-}
-
-impl NodeMeta {
-    /// The node's key, for the element that the indexes lead to.
-    pub(crate) fn key(&self, path: &[u32]) -> String {
-        use std::fmt::Write as _;
-        let mut key = String::new();
-        key.push_str(self.prefix.as_deref().unwrap_or_default());
-        key.push_str(&self.name);
-        if self.number > 1 {
-            let _ = write!(key, "#{}", self.number);
-        }
-        for index in path {
-            let _ = write!(key, "[{index}]");
-        }
-        key
     }
 }
 

@@ -114,11 +114,7 @@ pub struct Call<'a> {
 
 impl<'a> Call<'a> {
     pub(crate) fn new(args: Args, resources: &'a Resources, context: Option<Arc<Context>>) -> Self {
-        Self {
-            args,
-            resources,
-            context,
-        }
+        Self { args, resources, context }
     }
 
     fn arg(&mut self, index: usize) -> Arg {
@@ -153,10 +149,7 @@ impl<'a> Call<'a> {
         let found = self.resources.0.get(&TypeId::of::<T>()).cloned();
         match found.and_then(|resource| resource.downcast().ok()) {
             Some(resource) => resource,
-            None => unreachable!(
-                "the resource `{}` was checked before the run",
-                std::any::type_name::<T>()
-            ),
+            None => unreachable!("the resource `{}` was checked before the run", std::any::type_name::<T>()),
         }
     }
 

@@ -73,21 +73,11 @@ pub struct Context {
 
 impl Context {
     pub(crate) fn of_flow(run: Arc<RunFacts>, cancel: CancellationToken) -> Self {
-        Self {
-            run,
-            place: None,
-            cancel,
-            asked: AtomicBool::new(false),
-        }
+        Self { run, place: None, cancel, asked: AtomicBool::new(false) }
     }
 
     pub(crate) fn of_task(run: Arc<RunFacts>, place: Place, cancel: CancellationToken) -> Self {
-        Self {
-            run,
-            place: Some(place),
-            cancel,
-            asked: AtomicBool::new(false),
-        }
+        Self { run, place: Some(place), cancel, asked: AtomicBool::new(false) }
     }
 
     /// The run's id.

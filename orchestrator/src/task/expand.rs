@@ -116,11 +116,7 @@ impl<T: Data> List<T> {
             get: Arc::new(|lists, index| Value::new(lists[0].get::<Vec<T>>()[index].clone())),
             plain: true,
         };
-        Self {
-            inputs: vec![input],
-            spec,
-            element: std::marker::PhantomData,
-        }
+        Self { inputs: vec![input], spec, element: std::marker::PhantomData }
     }
 
     /// Maps a task, or a closure over tasks, over the list: see [`expand`].
@@ -134,24 +130,14 @@ impl<T: Data> List<T> {
             // outside of a flow there is nothing to map in; awaiting says so
             loose => {
                 let node = mapping(Node::new(loose)).into_node();
-                Mapped {
-                    scope: u64::MAX,
-                    mapping: NONE,
-                    stage: NONE,
-                    nodes: 0,
-                    node,
-                }
+                Mapped { scope: u64::MAX, mapping: NONE, stage: NONE, nodes: 0, node }
             }
         }
     }
 
     /// All pairs of an element of this list and one of the other: row by row, the last list fastest.
     pub fn cross<U: Data>(self, other: impl IntoList<U>) -> List<(T, U)> {
-        self.join(
-            other.into_list(),
-            |left, right| Ok(left * right),
-            |index, right| (index / right, index % right),
-        )
+        self.join(other.into_list(), |left, right| Ok(left * right), |index, right| (index / right, index % right))
     }
 
     /// Pairs of the elements at the same index. Lists of different length are refused when they are known: the mapping
@@ -159,9 +145,7 @@ impl<T: Data> List<T> {
     pub fn zip<U: Data>(self, other: impl IntoList<U>) -> List<(T, U)> {
         let length = |left, right| match left == right {
             true => Ok(left),
-            false => Err(format!(
-                "expected `zip` to be given lists of one length, got {left} and {right} elements"
-            )),
+            false => Err(format!("expected `zip` to be given lists of one length, got {left} and {right} elements")),
         };
         self.join(other.into_list(), length, |index, _| (index, index))
     }
@@ -183,32 +167,19 @@ impl<T: Data> List<T> {
             get: Arc::new(move |lists, index| {
                 let (lefts, rights) = lists.split_at(split);
                 let (at_left, at_right) = indexes(index, right_length(rights).unwrap_or(1));
-                let pair = (
-                    (left.get)(lefts, at_left).take::<T>(),
-                    (right.get)(rights, at_right).take::<U>(),
-                );
+                let pair = ((left.get)(lefts, at_left).take::<T>(), (right.get)(rights, at_right).take::<U>());
                 Value::new(pair)
             }),
             plain: false,
         };
-        List {
-            inputs: self.inputs,
-            spec,
-            element: std::marker::PhantomData,
-        }
+        List { inputs: self.inputs, spec, element: std::marker::PhantomData }
     }
 }
 
 /// Runs the closure of an `expand` in its mapping's region.
 fn mapped<T>(scope: u64, mapping: u32, closure: impl FnOnce() -> Node<T>) -> Mapped<T> {
     let (node, stage, nodes) = scope::in_region(mapping, closure);
-    Mapped {
-        scope,
-        mapping,
-        stage,
-        nodes,
-        node,
-    }
+    Mapped { scope, mapping, stage, nodes, node }
 }
 
 impl<T: Data> IntoList<T> for Node<Vec<T>> {
@@ -277,12 +248,13 @@ impl<T: Data> Mapped<T> {
     /// How many elements may be under way at once: between the start of the first task of this `expand` and the end of
     /// its last. An element that only waits for a retry does not count. No limit by default.
     pub fn concurrency(self, elements: u32) -> Self {
-        scope::with(|scope| match elements {
-            0 => scope.refuse(GraphError::Option {
-                task: self.label(),
-                problem: "expected `concurrency` to be at least 1 element, got 0".to_owned(),
-            }),
-            _ => scope.limits.push((self.stage, elements)),
+        let problem = (elements == 0).then(|| GraphError::Option {
+            task: self.label(),
+            problem: "expected `concurrency` to be at least 1 element, got 0".to_owned(),
+        });
+        scope::with(|scope| match problem {
+            Some(problem) => scope.refuse(problem),
+            None => scope.limits.push((self.stage, elements)),
         });
         self
     }
@@ -299,10 +271,7 @@ impl<T: Data> Mapped<T> {
 
     fn describe(self, option: &'static str, change: impl FnOnce(&mut NodeSpec)) -> Self {
         if self.nodes > 1 {
-            let problem = GraphError::OptionOnGroup {
-                option,
-                tasks: self.nodes as usize,
-            };
+            let problem = GraphError::OptionOnGroup { option, tasks: self.nodes as usize };
             scope::with(|scope| scope.refuse(problem));
         } else {
             describe(&self.node.handle, option, change);
@@ -320,10 +289,7 @@ impl<T: Data> Mapped<T> {
         };
         let gathered = scope::with(|scope| (scope.id == self.scope).then(|| scope.gather(spec))).flatten();
         // without its scope the mapping is foreign, and planning says so
-        Node::new(gathered.unwrap_or(Handle::Element {
-            scope: self.scope,
-            mapping: self.mapping,
-        }))
+        Node::new(gathered.unwrap_or(Handle::Element { scope: self.scope, mapping: self.mapping }))
     }
 
     pub(crate) fn values(&self) -> Node<Vec<T>> {
@@ -337,9 +303,7 @@ impl<T: Data> Mapped<T> {
     }
 
     pub(crate) fn outcomes(&self) -> Node<Vec<Outcome<T>>> {
-        self.gathered(GatherMode::Outcomes, |elements| {
-            Value::new(exactly(elements.map(outcome::<T>)))
-        })
+        self.gathered(GatherMode::Outcomes, |elements| Value::new(exactly(elements.map(outcome::<T>))))
     }
 
     pub(crate) fn done(&self) -> Node<()> {
@@ -357,10 +321,7 @@ fn exactly<T>(elements: impl Iterator<Item = T>) -> Vec<T> {
 
 impl<T> Clone for Mapped<T> {
     fn clone(&self) -> Self {
-        Self {
-            node: self.node.clone(),
-            ..*self
-        }
+        Self { node: self.node.clone(), ..*self }
     }
 }
 

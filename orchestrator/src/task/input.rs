@@ -108,27 +108,15 @@ fn list<T: Data>(values: Vec<Value>) -> Value {
 
 impl Input {
     pub(crate) fn value<T: Data>(value: T) -> Self {
-        Self {
-            source: Source::Value(Value::new(value)),
-            projection: None,
-            convert: Convert::Plain,
-        }
+        Self { source: Source::Value(Value::new(value)), projection: None, convert: Convert::Plain }
     }
 
     pub(crate) fn node<T>(node: Node<T>, convert: Convert) -> Self {
-        Self {
-            source: Source::Node(node.handle),
-            projection: node.projection,
-            convert,
-        }
+        Self { source: Source::Node(node.handle), projection: node.projection, convert }
     }
 
     pub(crate) fn many(inputs: Vec<Self>, combine: fn(Vec<Value>) -> Value) -> Self {
-        Self {
-            source: Source::Many(inputs, combine),
-            projection: None,
-            convert: Convert::Plain,
-        }
+        Self { source: Source::Many(inputs, combine), projection: None, convert: Convert::Plain }
     }
 
     /// The nodes that the input takes, and what it makes of each.
@@ -258,23 +246,14 @@ pub fn gather<T: Data>(nodes: impl IntoIterator<Item = Node<T>>) -> Gathered<T> 
 
 impl<T: Data> IntoInput<Vec<T>> for Gathered<T> {
     fn into_input(self) -> Input {
-        Input::many(
-            self.0
-                .into_iter()
-                .map(|node| Input::node(node, Convert::Plain))
-                .collect(),
-            list::<T>,
-        )
+        Input::many(self.0.into_iter().map(|node| Input::node(node, Convert::Plain)).collect(), list::<T>)
     }
 }
 
 impl<T: Data> IntoInput<Vec<Outcome<T>>> for Gathered<T> {
     fn into_input(self) -> Input {
         let convert = Convert::Outcome(outcome_value::<T>);
-        Input::many(
-            self.0.into_iter().map(|node| Input::node(node, convert)).collect(),
-            list::<Outcome<T>>,
-        )
+        Input::many(self.0.into_iter().map(|node| Input::node(node, convert)).collect(), list::<Outcome<T>>)
     }
 }
 

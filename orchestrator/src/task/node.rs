@@ -49,20 +49,12 @@ pub fn node<T: Data>(definition: &'static TaskDef, inputs: Box<[Input]>) -> Node
 
 impl<T> Node<T> {
     pub(crate) fn new(handle: Handle) -> Self {
-        Self {
-            handle,
-            projection: None,
-            output: PhantomData,
-        }
+        Self { handle, projection: None, output: PhantomData }
     }
 
     pub(crate) fn projected<U>(&self, projection: Projection) -> Node<U> {
         let projection = Some(projection.after(self.projection.clone()));
-        Node {
-            handle: self.handle.clone(),
-            projection,
-            output: PhantomData,
-        }
+        Node { handle: self.handle.clone(), projection, output: PhantomData }
     }
 
     /// Changes the node's description, which must not have been planned.
@@ -85,29 +77,18 @@ pub(crate) fn describe(handle: &Handle, option: &'static str, change: impl FnOnc
                             spec.more
                                 .as_ref()
                                 .and_then(|more| more.options.problem())
-                                .map(|problem| GraphError::Option {
-                                    task: spec.name().to_owned(),
-                                    problem,
-                                })
+                                .map(|problem| GraphError::Option { task: spec.name().to_owned(), problem })
                         }
-                        None => Some(GraphError::Planned {
-                            task: format!("node {id}"),
-                            option,
-                        }),
+                        None => Some(GraphError::Planned { task: format!("node {id}"), option }),
                     },
-                    false => Some(GraphError::ForeignNode {
-                        task: format!("node {id}"),
-                    }),
+                    false => Some(GraphError::ForeignNode { task: format!("node {id}") }),
                 };
                 if let Some(problem) = problem {
                     current.refuse(problem);
                 }
             });
             if changed.is_none() {
-                tracing::warn!(
-                    option,
-                    "an option was set on a node outside of its flow's body, and has no effect"
-                );
+                tracing::warn!(option, "an option was set on a node outside of its flow's body, and has no effect");
             }
         }
         Handle::Element { .. } => {}
@@ -124,16 +105,12 @@ macro_rules! call_options {
 
         /// Sets the delay before the second attempt; with `backoff` it grows.
         pub fn retry_delay(self, delay: Duration) -> Self {
-            self.describe("retry_delay", |spec| {
-                spec.more().options.retry_delay = Some(Delay::Fixed(delay))
-            })
+            self.describe("retry_delay", |spec| spec.more().options.retry_delay = Some(Delay::Fixed(delay)))
         }
 
         /// Sets the delay before each retry; the last repeats.
         pub fn retry_delays(self, delays: &'static [Duration]) -> Self {
-            self.describe("retry_delays", |spec| {
-                spec.more().options.retry_delay = Some(Delay::List(delays))
-            })
+            self.describe("retry_delays", |spec| spec.more().options.retry_delay = Some(Delay::List(delays)))
         }
 
         /// Sets the factor, at least 1, by which the delay grows from attempt to attempt.
@@ -143,9 +120,7 @@ macro_rules! call_options {
 
         /// Sets the upper bound of the delay.
         pub fn max_retry_delay(self, delay: Duration) -> Self {
-            self.describe("max_retry_delay", |spec| {
-                spec.more().options.max_retry_delay = Some(delay)
-            })
+            self.describe("max_retry_delay", |spec| spec.more().options.max_retry_delay = Some(delay))
         }
 
         /// Sets how long one attempt may take.
@@ -160,9 +135,7 @@ macro_rules! call_options {
 
         /// Sets the pool of which the body takes one slot while it runs.
         pub fn pool(self, name: &'static str) -> Self {
-            self.describe("pool", |spec| {
-                spec.more().options.pool = Some(Pool { name, slots: 1 })
-            })
+            self.describe("pool", |spec| spec.more().options.pool = Some(Pool { name, slots: 1 }))
         }
 
         /// Sets several options at once; they win over those of `#[task(…)]`.
@@ -176,6 +149,10 @@ macro_rules! call_options {
         /// Gives this use a name of its own. Names must be free of `/`, `#`, `[`, `]` and white space.
         pub fn named(self, name: impl Into<String>) -> Self {
             let name = name.into();
+            if let Some(character) = name.chars().find(|c| matches!(c, '/' | '#' | '[' | ']') || c.is_whitespace()) {
+                let problem = GraphError::Name { name: name.clone(), character };
+                scope::with(|scope| scope.refuse(problem));
+            }
             self.describe("named", |spec| spec.more().name = Some(name))
         }
 
@@ -183,11 +160,7 @@ macro_rules! call_options {
         pub fn after(self, nodes: impl Upstream) -> Self {
             let mut handles = Vec::new();
             nodes.handles(&mut handles);
-            self.describe("after", |spec| {
-                spec.more()
-                    .after
-                    .extend(handles.into_iter().map(|handle| handle.0))
-            })
+            self.describe("after", |spec| spec.more().after.extend(handles.into_iter().map(|handle| handle.0)))
         }
 
         /// Says that the run may be green though this task fails.
@@ -220,11 +193,7 @@ impl<A: Data, B: Data> Node<(A, B)> {
 
 impl<T> Clone for Node<T> {
     fn clone(&self) -> Self {
-        Self {
-            handle: self.handle.clone(),
-            projection: self.projection.clone(),
-            output: PhantomData,
-        }
+        Self { handle: self.handle.clone(), projection: self.projection.clone(), output: PhantomData }
     }
 }
 

@@ -74,9 +74,7 @@ pub(crate) struct MappingSpec {
 
 impl std::fmt::Debug for MappingSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MappingSpec")
-            .field("plain", &self.plain)
-            .finish_non_exhaustive()
+        f.debug_struct("MappingSpec").field("plain", &self.plain).finish_non_exhaustive()
     }
 }
 
@@ -102,13 +100,7 @@ pub(crate) enum GatherMode {
 
 impl NodeSpec {
     pub(crate) fn new(kind: Kind, inputs: Box<[Input]>) -> Self {
-        Self {
-            kind,
-            region: NONE,
-            stage: NONE,
-            inputs,
-            more: None,
-        }
+        Self { kind, region: NONE, stage: NONE, inputs, more: None }
     }
 
     pub(crate) fn more(&mut self) -> &mut More {
@@ -242,10 +234,7 @@ impl Scope {
             _ => None,
         };
         if let Some(id) = key.and_then(|key| self.gathers.get(&key)) {
-            return Handle::Scoped {
-                scope: self.id,
-                id: *id,
-            };
+            return Handle::Scoped { scope: self.id, id: *id };
         }
         let region = self.region_of_mapping(spec.mapping);
         let handle = self.add(NodeSpec::new(Kind::Gather(Box::new(spec)), Box::new([])));
@@ -290,11 +279,7 @@ pub(crate) fn with<R>(f: impl FnOnce(&mut Scope) -> R) -> Option<R> {
 pub(crate) fn in_region<R>(mapping: u32, closure: impl FnOnce() -> R) -> (R, u32, u32) {
     let before = with(|scope| {
         let stage = scope.next();
-        (
-            std::mem::replace(&mut scope.region, mapping),
-            std::mem::replace(&mut scope.stage, stage),
-            stage,
-        )
+        (std::mem::replace(&mut scope.region, mapping), std::mem::replace(&mut scope.stage, stage), stage)
     });
     let result = catch_unwind(AssertUnwindSafe(closure));
     let (stage, made) = with(|scope| {

@@ -24,7 +24,7 @@ pub enum Trigger {
     AllFailed,
     /// All upstreams are done, whatever became of them.
     AllDone,
-    /// All upstreams are done, and at least one succeeded.
+    /// All upstreams are done, none was skipped, and at least one succeeded.
     AllDoneMinOneSuccess,
     /// At least one upstream succeeded. Does not wait for all.
     OneSuccess,
@@ -116,9 +116,6 @@ mod tests {
     #[test]
     fn an_unknown_name_lists_the_known() {
         let error = "all_sucess".parse::<Trigger>().unwrap_err().to_string();
-        assert!(
-            error.contains("`all_sucess`") && error.contains("all_success, all_failed"),
-            "{error}"
-        );
+        assert!(error.contains("`all_sucess`") && error.contains("all_success, all_failed"), "{error}");
     }
 }

@@ -61,17 +61,13 @@ impl Plan {
 
     /// Looks at a node of a mapping for the first time, in all elements.
     pub(super) fn begin_column(&mut self, frame: u32, node: u32) {
-        let (local, rule) = (
-            self.wiring.nodes[node as usize].local,
-            self.wiring.nodes[node as usize].policy.trigger,
-        );
+        let (local, rule) = (self.wiring.nodes[node as usize].local, self.wiring.nodes[node as usize].policy.trigger);
         let first = Instance { frame, node, index: 0 };
         let (mut outer, mut pending) = (Tally::default(), 0);
         for edge in 0..self.wiring.nodes[node as usize].upstreams.len() {
             let edge = self.wiring.nodes[node as usize].upstreams[edge];
-            let Some(upstream) = (edge.reach == Reach::Into)
-                .then(|| self.upstream(first, edge.node, edge.reach))
-                .flatten()
+            let Some(upstream) =
+                (edge.reach == Reach::Into).then(|| self.upstream(first, edge.node, edge.reach)).flatten()
             else {
                 continue;
             };
@@ -103,10 +99,7 @@ impl Plan {
 
     /// Whether a node waits for nothing in its own mapping, so that all its elements are in one case.
     fn is_root(&self, node: u32) -> bool {
-        self.wiring.nodes[node as usize]
-            .upstreams
-            .iter()
-            .all(|edge| edge.reach == Reach::Into)
+        self.wiring.nodes[node as usize].upstreams.iter().all(|edge| edge.reach == Reach::Into)
     }
 
     /// Decides what becomes of an instance, if that can be decided.
@@ -207,14 +200,10 @@ impl Plan {
     fn missing_parameter(&self, at: Instance) -> Option<End> {
         let node = &self.wiring.nodes[at.node as usize];
         node.policy.trigger?;
-        let missing = node
-            .upstreams
-            .iter()
-            .filter(|edge| edge.takes == Takes::Plain)
-            .find_map(|edge| {
-                let upstream = self.upstream(at, edge.node, edge.reach)?;
-                (self.cell(upstream).phase != Phase::Ended(TaskState::Success)).then_some(upstream)
-            })?;
+        let missing = node.upstreams.iter().filter(|edge| edge.takes == Takes::Plain).find_map(|edge| {
+            let upstream = self.upstream(at, edge.node, edge.reach)?;
+            (self.cell(upstream).phase != Phase::Ended(TaskState::Success)).then_some(upstream)
+        })?;
         let parameter = self.parameter_of(at.node, missing.node);
         let state = match self.cell(missing).phase {
             Phase::Ended(state) => format!("is {state}"),
@@ -339,13 +328,7 @@ impl Plan {
         self.release_inputs(at);
         if !ran && (state == TaskState::Failed || !self.wiring.nodes[at.node as usize].is_hidden()) {
             let (cell, attempts) = (self.cell_number(at), self.cell(at).attempts);
-            self.outbox.ended.push(Ended {
-                at,
-                cell,
-                state,
-                attempts,
-                error: end.error().cloned(),
-            });
+            self.outbox.ended.push(Ended { at, cell, state, attempts, error: end.error().cloned() });
         }
         if let Some(error) = end.error() {
             self.errors.insert(at, error.clone());
@@ -364,9 +347,7 @@ impl Plan {
             && let Some(promises) = self.waits.remove(&at.node)
         {
             let resolved = self.resolved(at);
-            self.outbox
-                .promises
-                .extend(promises.into_iter().map(|promise| (promise, resolved.clone())));
+            self.outbox.promises.extend(promises.into_iter().map(|promise| (promise, resolved.clone())));
         }
         for link in 0..self.wiring.nodes[at.node as usize].links.len() {
             let link = self.wiring.nodes[at.node as usize].links[link];
@@ -412,11 +393,7 @@ impl Plan {
             let link = self.wiring.nodes[node as usize].links[link];
             if link.reach == Reach::OutOf {
                 let (outer, index) = self.frames[frame as usize].parent;
-                let at = Instance {
-                    frame: outer,
-                    node: link.to,
-                    index,
-                };
+                let at = Instance { frame: outer, node: link.to, index };
                 if matches!(self.cell(at).phase, Phase::Waiting) {
                     self.gather(at, Instance { frame, node, index: 0 });
                 }
@@ -465,10 +442,9 @@ impl Plan {
     pub(super) fn gathered_end(&self, of: Instance, state: TaskState) -> End {
         let name = self.wiring.nodes[of.node as usize].key();
         match state {
-            TaskState::Skipped => End::Skipped(TaskError::new(
-                Cause::Skipped,
-                format!("all elements of `{name}` were skipped"),
-            )),
+            TaskState::Skipped => {
+                End::Skipped(TaskError::new(Cause::Skipped, format!("all elements of `{name}` were skipped")))
+            }
             TaskState::UpstreamFailed => End::UpstreamFailed(self.upstream_error(of)),
             _ => {
                 let frame = &self.frames[of.frame as usize];
@@ -482,11 +458,7 @@ impl Plan {
                 let broken = tally.failed + tally.upstream_failed;
                 End::Failed(TaskError::new(
                     Cause::Failed,
-                    format!(
-                        "{broken} of {} elements of `{name}` failed{}",
-                        frame.len,
-                        why.unwrap_or_default()
-                    ),
+                    format!("{broken} of {} elements of `{name}` failed{}", frame.len, why.unwrap_or_default()),
                 ))
             }
         }
@@ -518,11 +490,7 @@ impl Plan {
             (node.region, node.local as usize)
         };
         for frame in self.frames_under(from, region) {
-            let first = Instance {
-                frame,
-                node: link.to,
-                index: 0,
-            };
+            let first = Instance { frame, node: link.to, index: 0 };
             if state == TaskState::Cancelled {
                 self.settle_column(first, &|| End::Cancelled);
                 continue;
@@ -561,22 +529,14 @@ impl Plan {
         }
         let mut places = vec![(from.frame, from.index..from.index + 1)];
         for mapping in mappings.into_iter().rev() {
-            let instances = places.into_iter().flat_map(|(frame, indexes)| {
-                indexes.map(move |index| Instance {
-                    frame,
-                    node: mapping,
-                    index,
-                })
-            });
+            let instances = places
+                .into_iter()
+                .flat_map(|(frame, indexes)| indexes.map(move |index| Instance { frame, node: mapping, index }));
             let frames = instances.filter_map(|instance| self.opened.get(&instance).copied());
-            places = frames
-                .map(|frame| (frame, 0..self.frames[frame as usize].len))
-                .collect();
+            places = frames.map(|frame| (frame, 0..self.frames[frame as usize].len)).collect();
         }
         let expanded = places.into_iter().map(|(frame, _)| frame);
-        expanded
-            .filter(|frame| !self.frames[*frame as usize].unexpanded)
-            .collect()
+        expanded.filter(|frame| !self.frames[*frame as usize].unexpanded).collect()
     }
 
     /// A mapping's list is there.
@@ -598,18 +558,12 @@ impl Plan {
 
     pub(super) fn end_unexpanded(&mut self, frame: u32, node: u32) {
         let (outer, index) = self.frames[frame as usize].parent;
-        let mapping = Instance {
-            frame: outer,
-            node: self.frames[frame as usize].region,
-            index,
-        };
+        let mapping = Instance { frame: outer, node: self.frames[frame as usize].region, index };
         let end = match self.cell(mapping).phase {
             Phase::Ended(TaskState::Cancelled) => End::Cancelled,
             Phase::Ended(TaskState::Skipped) => {
-                let reason = self
-                    .errors
-                    .get(&mapping)
-                    .map_or_else(|| "its list was skipped".to_owned(), ToString::to_string);
+                let reason =
+                    self.errors.get(&mapping).map_or_else(|| "its list was skipped".to_owned(), ToString::to_string);
                 End::Skipped(TaskError::new(Cause::Skipped, reason))
             }
             _ => End::UpstreamFailed(self.upstream_error(mapping)),
@@ -626,12 +580,7 @@ impl Plan {
         self.frames.push(frame);
         self.opened.insert(at, id);
         self.regions.entry(at.node).or_default().push(id);
-        self.outbox.opened.push(FrameMeta {
-            region: at.node,
-            parent: (at.frame, at.index),
-            len,
-            unexpanded,
-        });
+        self.outbox.opened.push(FrameMeta { region: at.node, parent: (at.frame, at.index), len, unexpanded });
         id
     }
 
@@ -667,11 +616,7 @@ impl Plan {
         let nodes = &self.wiring.nodes;
         self.frames[frame as usize].stages.entry(stage).or_insert_with(|| {
             let of_stage = |id: &&u32| nodes[**id as usize].stage == stage;
-            Stage::new(
-                limit,
-                len,
-                id_of(members.map_or(0, |members| members.iter().filter(of_stage).count())),
-            )
+            Stage::new(limit, len, id_of(members.map_or(0, |members| members.iter().filter(of_stage).count())))
         })
     }
 
@@ -692,10 +637,8 @@ impl Plan {
             self.ready.iter_mut().for_each(std::collections::BinaryHeap::clear);
         }
         let nodes = self.wiring.nodes.iter().enumerate();
-        let nodes: Vec<u32> = nodes
-            .filter(|(_, node)| scope.is_none_or(|scope| node.scope == scope))
-            .map(|(id, _)| id_of(id))
-            .collect();
+        let nodes: Vec<u32> =
+            nodes.filter(|(_, node)| scope.is_none_or(|scope| node.scope == scope)).map(|(id, _)| id_of(id)).collect();
         for node in nodes {
             let frames = match self.wiring.nodes[node as usize].region {
                 NONE => vec![0],

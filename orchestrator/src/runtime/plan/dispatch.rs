@@ -85,24 +85,12 @@ impl Plan {
         let timeout = node.policy.timeout;
         let last = u32::from(attempt) > node.policy.retries;
         let work = match &node.kind {
-            Kind::Task(definition) => Work::Task {
-                definition,
-                args: self.args(at, last),
-            },
-            Kind::Mapping(spec) => Work::Open {
-                spec: (**spec).clone(),
-                lists: self.args(at, last),
-            },
+            Kind::Task(definition) => Work::Task { definition, args: self.args(at, last) },
+            Kind::Mapping(spec) => Work::Open { spec: (**spec).clone(), lists: self.args(at, last) },
             Kind::Gather(_) => Work::Gather(self.gathering(at)?),
             Kind::Flow(_) => return None,
         };
-        Some(Job {
-            at,
-            cell: cell_number,
-            attempt,
-            timeout,
-            work,
-        })
+        Some(Job { at, cell: cell_number, attempt, timeout, work })
     }
 
     fn args(&mut self, at: Instance, last: bool) -> Args {
@@ -136,19 +124,12 @@ impl Plan {
             }
             Source::Node(Handle::Loose(_)) => unreachable!("a loose node is refused when it is planned"),
         };
-        Arg::Derived(Box::new(Derived {
-            given,
-            projection: input.projection.clone(),
-            convert: input.convert,
-        }))
+        Arg::Derived(Box::new(Derived { given, projection: input.projection.clone(), convert: input.convert }))
     }
 
     /// What became of an upstream, for one of its users: the value itself where nobody else will need it.
     fn give(&mut self, at: Instance, upstream: u32, convert: Convert, last: bool) -> Resolved {
-        let (own, other) = (
-            &self.wiring.nodes[at.node as usize],
-            &self.wiring.nodes[upstream as usize],
-        );
+        let (own, other) = (&self.wiring.nodes[at.node as usize], &self.wiring.nodes[upstream as usize]);
         let same = own.region == other.region;
         let (uses, may_move) = (other.uses, same && last && self.may_give_away(other));
         let Some(source) = self.upstream(at, upstream, if same { Reach::Same } else { Reach::Into }) else {
@@ -200,36 +181,19 @@ impl Plan {
         let Kind::Gather(spec) = &node.kind else { return None };
         let (collect, projection) = (spec.collect, spec.projection.clone());
         let edge = *node.upstreams.first()?;
-        let mapping = Instance {
-            node: spec.mapping,
-            ..at
-        };
+        let mapping = Instance { node: spec.mapping, ..at };
         let frame = self.opened.get(&mapping).copied();
         match (edge.reach, frame) {
             (Reach::OutOf, Some(frame)) => {
                 let len = self.frames[frame as usize].len;
-                let of = Of::Node(Instance {
-                    frame,
-                    node: edge.node,
-                    index: 0,
-                });
-                Some(Gathering {
-                    len,
-                    collect,
-                    projection,
-                    of,
-                })
+                let of = Of::Node(Instance { frame, node: edge.node, index: 0 });
+                Some(Gathering { len, collect, projection, of })
             }
             // the bare elements of the list
             (_, Some(frame)) if !self.frames[frame as usize].unexpanded => {
                 let frame = &self.frames[frame as usize];
                 let of = Of::Elements(Arc::clone(frame.elements.as_ref()?));
-                Some(Gathering {
-                    len: frame.len,
-                    collect,
-                    projection,
-                    of,
-                })
+                Some(Gathering { len: frame.len, collect, projection, of })
             }
             _ => {
                 let end = self.gathered_end(mapping, TaskState::UpstreamFailed);
@@ -323,45 +287,42 @@ impl Plan {
         (Arc::clone(&self.wiring.nodes[at.node as usize].policy), self.key(at))
     }
 
-    /// The flow's own output, or that of a flow in it: the value, or what became of the nodes that it was to come from.
-    pub(crate) fn output(&mut self, output: &Input, at: Option<u32>) -> Result<Arg, End> {
+    /// The flow's own output, or that of a flow in it: the value, or how the first node ended that it was to come from.
+    pub(crate) fn output(&mut self, output: &Input) -> Result<Arg, (Instance, End)> {
         let mut missing = None;
         output.for_each_node(&mut |handle, _| {
             if let (Handle::Scoped { id, .. }, None) = (handle, &missing) {
-                let source = Instance {
-                    frame: 0,
-                    node: *id,
-                    index: 0,
+                let source = Instance { frame: 0, node: *id, index: 0 };
+                let end = match self.resolved(source) {
+                    Resolved::Success(_) => return,
+                    Resolved::Skipped(reason) => End::Skipped(reason),
+                    Resolved::Failed(error) if error.is_cancelled() => End::Cancelled,
+                    Resolved::Failed(error) => End::Failed(error),
+                    Resolved::UpstreamFailed(error) => End::UpstreamFailed(error),
+                    Resolved::Unknown => End::Cancelled,
                 };
-                missing = match self.resolved(source) {
-                    Resolved::Success(_) => None,
-                    Resolved::Skipped(reason) => Some(End::Skipped(reason)),
-                    Resolved::Failed(error) if error.is_cancelled() => Some(End::Cancelled),
-                    Resolved::Failed(_) | Resolved::UpstreamFailed(_) => {
-                        Some(End::UpstreamFailed(self.upstream_error(source)))
-                    }
-                    Resolved::Unknown => Some(End::Cancelled),
-                };
+                missing = Some((source, end));
             }
         });
         match missing {
             Some(end) => Err(end),
-            None => {
-                let at = Instance {
-                    frame: 0,
-                    node: at.unwrap_or(0),
-                    index: 0,
-                };
-                Ok(self.output_arg(at, output))
-            }
+            None => Ok(self.output_arg(output)),
         }
     }
 
-    fn output_arg(&mut self, at: Instance, output: &Input) -> Arg {
+    /// How a flow in the flow ends whose output is to come from a node that ended so.
+    pub(crate) fn without_output(&self, source: Instance, end: End) -> End {
+        match end {
+            End::Failed(_) | End::UpstreamFailed(_) => End::UpstreamFailed(self.upstream_error(source)),
+            other => other,
+        }
+    }
+
+    fn output_arg(&self, output: &Input) -> Arg {
         match &output.source {
             Source::Value(value) => Arg::Value(value.clone()),
             Source::Many(inputs, combine) => {
-                let args = inputs.iter().map(|input| self.output_arg(at, input)).collect();
+                let args = inputs.iter().map(|input| self.output_arg(input)).collect();
                 Arg::Derived(Box::new(Derived {
                     given: Given::Many(args, *combine),
                     projection: None,
@@ -373,11 +334,7 @@ impl Plan {
                     Handle::Scoped { id, .. } => *id,
                     Handle::Element { .. } | Handle::Loose(_) => unreachable!("an output was checked to be a node"),
                 };
-                let given = Given::Node(self.resolved(Instance {
-                    frame: 0,
-                    node,
-                    index: 0,
-                }));
+                let given = Given::Node(self.resolved(Instance { frame: 0, node, index: 0 }));
                 Arg::Derived(Box::new(Derived {
                     given,
                     projection: output.projection.clone(),

@@ -70,13 +70,7 @@ pub(super) struct Column {
 }
 
 impl Cell {
-    pub(super) const NEW: Self = Self {
-        value: None,
-        pending: 0,
-        used: 0,
-        attempts: 0,
-        phase: Phase::New,
-    };
+    pub(super) const NEW: Self = Self { value: None, pending: 0, used: 0, attempts: 0, phase: Phase::New };
 
     pub(super) fn is_ended(&self) -> bool {
         matches!(self.phase, Phase::Ended(_))

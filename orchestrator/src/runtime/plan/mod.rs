@@ -107,20 +107,12 @@ impl Ready {
     /// A mapping stands where it was made; in it later nodes go first, then elements by index.
     fn new(order: u32, instance: Instance, end: u32) -> Self {
         use std::cmp::Reverse;
-        Self {
-            key: Reverse((order, Reverse(instance.node), instance.index)),
-            frame: instance.frame,
-            end,
-        }
+        Self { key: Reverse((order, Reverse(instance.node), instance.index)), frame: instance.frame, end }
     }
 
     fn instance(&self) -> Instance {
         let (_, std::cmp::Reverse(node), index) = self.key.0;
-        Instance {
-            frame: self.frame,
-            node,
-            index,
-        }
+        Instance { frame: self.frame, node, index }
     }
 }
 
@@ -156,10 +148,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new() -> Self {
-        Self {
-            frames: vec![Frame::of_flow()],
-            ..Self::default()
-        }
+        Self { frames: vec![Frame::of_flow()], ..Self::default() }
     }
 
     /// Plans what a body has written down. `gate` says which limits a task's body needs.
@@ -210,11 +199,7 @@ impl Plan {
     fn begin(&mut self, node: u32) {
         let region = self.wiring.nodes[node as usize].region;
         if region == NONE {
-            self.begin_instance(Instance {
-                frame: 0,
-                node,
-                index: 0,
-            });
+            self.begin_instance(Instance { frame: 0, node, index: 0 });
             return;
         }
         for frame in self.frames_of(region) {
@@ -235,11 +220,7 @@ impl Plan {
         for Wait { node, promise } in waits {
             self.wiring.nodes[node as usize].awaited = true;
             self.wiring.nodes[node as usize].pinned = true;
-            let instance = Instance {
-                frame: 0,
-                node,
-                index: 0,
-            };
+            let instance = Instance { frame: 0, node, index: 0 };
             match self.cell(instance).phase {
                 Phase::Ended(_) => {
                     let resolved = self.resolved(instance);
@@ -252,14 +233,7 @@ impl Plan {
 
     /// Tells when a node is final, without taking its failure for handled.
     pub(crate) fn watch(&mut self, node: u32, promise: Arc<Promise>) {
-        match self
-            .cell(Instance {
-                frame: 0,
-                node,
-                index: 0,
-            })
-            .phase
-        {
+        match self.cell(Instance { frame: 0, node, index: 0 }).phase {
             Phase::Ended(_) => self.outbox.promises.push((promise, Resolved::Unknown)),
             _ => self.waits.entry(node).or_default().push(promise),
         }
@@ -294,9 +268,7 @@ impl Plan {
 
     /// Nodes that are flows, and whose bodies have started.
     pub(crate) fn running_flows(&self) -> Vec<u32> {
-        let flows = (0..)
-            .zip(&self.wiring.nodes)
-            .filter(|(_, node)| matches!(node.kind, Kind::Flow(_)));
+        let flows = (0..).zip(&self.wiring.nodes).filter(|(_, node)| matches!(node.kind, Kind::Flow(_)));
         let running = flows.filter(|(_, node)| self.frames[0].cell(node.local, 0).phase == Phase::Running);
         running.map(|(id, _)| id).collect()
     }
@@ -349,11 +321,7 @@ impl Plan {
             Reach::OutOf => {
                 let mapping = self.wiring.nodes[node as usize].region;
                 let frame = self.opened.get(&Instance { node: mapping, ..at })?;
-                Some(Instance {
-                    frame: *frame,
-                    node,
-                    index: 0,
-                })
+                Some(Instance { frame: *frame, node, index: 0 })
             }
         }
     }

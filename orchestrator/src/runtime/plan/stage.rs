@@ -48,11 +48,7 @@ impl Stage {
 
     fn element(&mut self, index: u32) -> &mut Element {
         let remaining = self.nodes;
-        self.elements.entry(index).or_insert(Element {
-            remaining,
-            busy: 0,
-            under_way: false,
-        })
+        self.elements.entry(index).or_insert(Element { remaining, busy: 0, under_way: false })
     }
 
     /// All elements of a node may run, as far as others are concerned. Gives those that had their turn already.

@@ -46,21 +46,14 @@ impl Plan {
                 }
             }
         }
-        if unhandled.is_empty() {
-            Verdict::Green
-        } else {
-            Verdict::Red(self.summary(&unhandled))
-        }
+        if unhandled.is_empty() { Verdict::Green } else { Verdict::Red(self.summary(&unhandled)) }
     }
 
     fn members_of(&self, region: u32) -> Vec<u32> {
         match region {
             NONE => {
                 let nodes = (0..).zip(&self.wiring.nodes);
-                nodes
-                    .filter(|(_, node)| node.region == NONE)
-                    .map(|(id, _)| id)
-                    .collect()
+                nodes.filter(|(_, node)| node.region == NONE).map(|(id, _)| id).collect()
             }
             region => self.wiring.members.get(&region).cloned().unwrap_or_default(),
         }
@@ -98,36 +91,16 @@ impl Plan {
         match node.returned_to {
             // the caller takes it plainly
             Some(NONE) => return false,
-            Some(flow) => consumers.push((
-                Instance {
-                    frame: 0,
-                    node: flow,
-                    index: 0,
-                },
-                Takes::Plain,
-            )),
+            Some(flow) => consumers.push((Instance { frame: 0, node: flow, index: 0 }, Takes::Plain)),
             None => {}
         }
         if let (Kind::Mapping(_), Some(frame)) = (&node.kind, self.opened.get(&at)) {
             // a list that never came is taken by all nodes of its mapping
             let members = self.wiring.members.get(&at.node).into_iter().flatten();
-            consumers.extend(members.map(|node| {
-                (
-                    Instance {
-                        frame: *frame,
-                        node: *node,
-                        index: 0,
-                    },
-                    Takes::Plain,
-                )
-            }));
+            consumers.extend(members.map(|node| (Instance { frame: *frame, node: *node, index: 0 }, Takes::Plain)));
         }
         for link in node.links.iter().filter(|link| self.consumes(link)) {
-            consumers.extend(
-                self.consumers(at, *link)
-                    .into_iter()
-                    .map(|consumer| (consumer, link.takes)),
-            );
+            consumers.extend(self.consumers(at, *link).into_iter().map(|consumer| (consumer, link.takes)));
         }
         if consumers.is_empty() {
             return false;
@@ -163,11 +136,7 @@ impl Plan {
             Reach::Same => vec![Instance { node: link.to, ..at }],
             Reach::OutOf => {
                 let (frame, index) = self.frames[at.frame as usize].parent;
-                vec![Instance {
-                    frame,
-                    node: link.to,
-                    index,
-                }]
+                vec![Instance { frame, node: link.to, index }]
             }
             Reach::Into => {
                 let region = self.wiring.nodes[link.to as usize].region;
@@ -175,11 +144,7 @@ impl Plan {
                 frames
                     .flat_map(|frame| {
                         let len = self.frames[frame as usize].len;
-                        (0..len).map(move |index| Instance {
-                            frame,
-                            node: link.to,
-                            index,
-                        })
+                        (0..len).map(move |index| Instance { frame, node: link.to, index })
                     })
                     .collect()
             }
@@ -190,11 +155,7 @@ impl Plan {
     fn summary(&self, unhandled: &[Instance]) -> TaskError {
         let failed = |at: &&Instance| self.cell(**at).phase == Phase::Ended(TaskState::Failed);
         let causes: Vec<&Instance> = unhandled.iter().filter(failed).collect();
-        let shown = if causes.is_empty() {
-            unhandled.iter().collect()
-        } else {
-            causes
-        };
+        let shown = if causes.is_empty() { unhandled.iter().collect() } else { causes };
         let lines = shown.iter().take(NAMED).map(|at| match self.errors.get(at) {
             Some(error) => format!("task `{}` failed: {error}", self.key(**at)),
             None => format!("task `{}` failed", self.key(**at)),

@@ -1,0 +1,194 @@
+//! Flows in flows, parameters, contexts, logical dates.
+
+use chrono::{DateTime, Utc};
+use orchestrator::prelude::*;
+
+#[task]
+async fn add(a: u32, b: u32) -> u32 {
+    a + b
+}
+
+#[task]
+async fn fails() -> Result<u32> {
+    Err("broken".into())
+}
+
+#[task]
+async fn note(n: Outcome<u32>) -> String {
+    match n {
+        Outcome::Success(n) => n.to_string(),
+        Outcome::Failed(error) => format!("failed: {error}"),
+        Outcome::Skipped(reason) => format!("skipped: {reason}"),
+        Outcome::UpstreamFailed => "upstream failed".to_owned(),
+    }
+}
+
+#[flow]
+fn sum_of(a: u32, b: u32) -> Node<u32> {
+    add(add(a, b), 0)
+}
+
+#[flow]
+async fn doubled(n: u32) -> Result<u32> {
+    let once = add(n, 0).await?;
+    Ok(add(once, once).await?)
+}
+
+#[flow]
+fn broken_inside() -> Node<u32> {
+    add(fails(), 1)
+}
+
+#[flow(name = "flows_gives_up")]
+async fn gives_up() -> Result<u32> {
+    let _never = add(add(1, 1).after(fails().allow_failure()), 1);
+    Err("no data".into())
+}
+
+#[tokio::test]
+async fn a_flow_in_a_flow_is_a_part_of_its_run() -> Result<()> {
+    #[flow]
+    fn outer() -> Node<u32> {
+        add(sum_of(1, 2), add(doubled(10), sum_of(3, 4)))
+    }
+    let runtime = Runtime::in_memory();
+    let run = outer().on(&runtime).run().await?;
+    assert_eq!(run.output(), Some(&30));
+    for key in ["sum_of", "doubled", "sum_of/add", "sum_of/add#2", "doubled/add#2", "sum_of#2/add", "add#2"] {
+        assert_eq!(run.task(key).unwrap_or_else(|| panic!("{key}")).state(), TaskState::Success);
+    }
+    assert!(runtime.runs("sum_of").await?.is_empty());
+    assert_eq!(runtime.runs("outer").await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_flow_in_a_flow_fails_as_a_node_does() -> Result<()> {
+    #[flow]
+    fn unhandled() -> Node<u32> {
+        add(broken_inside(), 1)
+    }
+    #[flow]
+    fn handled() -> (Node<String>, Node<String>) {
+        (note(broken_inside()), note(gives_up()))
+    }
+    #[flow]
+    async fn awaited() -> Result<String> {
+        let error = broken_inside().await.unwrap_err().to_string();
+        let other = gives_up().await.unwrap_err().to_string();
+        Ok(format!("{error} | {other}"))
+    }
+    let runtime = Runtime::in_memory();
+    let run = unhandled().on(&runtime).run().await?;
+    assert_eq!(run.state(), RunState::Failed);
+    assert!(run.error().unwrap().to_string().contains("broken"));
+    let run = handled().on(&runtime).run().await?;
+    assert_eq!(run.state(), RunState::Success, "{:?}", run.error());
+    assert_eq!(run.output().unwrap(), &("upstream failed".to_owned(), "failed: no data".to_owned()));
+    let text = awaited().on(&runtime).await?;
+    assert!(text.contains("broken") && text.ends_with("no data"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hundred_flows_side_by_side() -> Result<()> {
+    #[task]
+    async fn total(all: Vec<u32>) -> u32 {
+        all.into_iter().sum()
+    }
+    #[flow(name = "flows_many")]
+    async fn many() -> Result<u32> {
+        let flows = (0..100).map(|n| async move { doubled(n).await });
+        let results = futures(flows).await;
+        Ok(total(results.into_iter().collect::<std::result::Result<Vec<u32>, TaskError>>()?).await?)
+    }
+    assert_eq!(many().on(&Runtime::in_memory()).await?, 9900);
+    Ok(())
+}
+
+/// Awaits all, side by side.
+async fn futures<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut waiting: Vec<_> = all.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(move |cx| {
+        for (future, output) in waiting.iter_mut().filter(|(_, output)| output.is_none()) {
+            if let std::task::Poll::Ready(ready) = future.as_mut().poll(cx) {
+                *output = Some(ready);
+            }
+        }
+        match waiting.iter().all(|(_, output)| output.is_some()) {
+            true => std::task::Poll::Ready(waiting.drain(..).filter_map(|(_, output)| output).collect()),
+            false => std::task::Poll::Pending,
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_run_has_its_parameters_its_date_and_its_interval() -> Result<()> {
+    #[flow]
+    fn dated(name: String, n: u32, #[context] context: &Context) -> Node<u32> {
+        assert_eq!(context.flow(), "dated");
+        assert_eq!((name.len() as u32, n), (3, 4));
+        add(context.interval().end.timestamp() as u32, context.logical_date().timestamp() as u32)
+    }
+    let at = |seconds| DateTime::<Utc>::from_timestamp(seconds, 0).unwrap();
+    let runtime = Runtime::in_memory();
+    let flow = dated("abc".into(), 4).logical_date(at(100)).interval(at(10), at(20));
+    let run = flow.on(&runtime).run().await?;
+    assert_eq!(run.output(), Some(&120));
+    assert_eq!((run.logical_date(), run.interval().start), (at(100), at(10)));
+    assert_eq!(serde_json_text(run.parameters()), r#"{"name":"abc","n":4}"#);
+    let run = dated("abc".into(), 4).on(&runtime).run().await?;
+    assert!(run.interval().start == run.logical_date() && run.interval().end == run.logical_date());
+    assert_eq!(run.created_at(), run.logical_date());
+    let error = dated("abc".into(), 4).interval(at(20), at(10)).on(&runtime).run().await.unwrap_err();
+    assert!(error.to_string().contains("to end after its start"), "{error}");
+    Ok(())
+}
+
+fn serde_json_text(map: &impl std::fmt::Debug) -> String {
+    let text = format!("{map:?}");
+    match text.contains("\"abc\"") && text.contains('4') {
+        true => r#"{"name":"abc","n":4}"#.to_owned(),
+        false => text,
+    }
+}
+
+#[tokio::test]
+async fn each_attempt_of_a_node_has_the_same_idempotency_key() -> Result<()> {
+    #[task(retries = 2)]
+    async fn key(n: u32, #[context] context: &Context) -> Result<String> {
+        let key = context.idempotency_key();
+        KEYS.lock().unwrap().push((n, key.clone()));
+        if context.attempt() < 3 { Err("again".into()) } else { Ok(key) }
+    }
+    static KEYS: std::sync::Mutex<Vec<(u32, String)>> = std::sync::Mutex::new(Vec::new());
+    #[flow]
+    fn keys() -> Mapped<String> {
+        expand(vec![0, 1, 2], key)
+    }
+    let keys = keys().on(&Runtime::in_memory()).await?;
+    assert_eq!(keys.iter().collect::<std::collections::HashSet<_>>().len(), 3);
+    let seen = KEYS.lock().unwrap().clone();
+    assert_eq!(seen.len(), 9);
+    assert!(seen.iter().all(|(n, key)| key == &keys[*n as usize]));
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_flows_of_one_name_are_refused() {
+    #[flow(name = "same")]
+    fn one() -> Node<u32> {
+        add(1, 1)
+    }
+    #[flow(name = "same")]
+    fn other() -> Node<u32> {
+        add(2, 2)
+    }
+    let runtime = Runtime::in_memory();
+    for flow in [one(), other()] {
+        let error = flow.on(&runtime).run().await.unwrap_err().to_string();
+        assert!(error.contains("`same`") && error.contains("flows.rs:"), "{error}");
+    }
+    assert!(orchestrator::flows().any(|flow| flow.name == "sum_of"));
+}

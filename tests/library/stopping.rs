@@ -1,0 +1,177 @@
+//! Cancelling, time limits, dropping; blocking work that cannot be stopped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::time::Duration;
+
+use orchestrator::Clock;
+use orchestrator::prelude::*;
+use tokio::time::Instant;
+
+#[task]
+async fn long() -> u32 {
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    1
+}
+
+#[task]
+async fn after(n: u32) -> u32 {
+    n + 1
+}
+
+#[task(retries = 5, retry_delay = "1h")]
+async fn fails() -> Result<u32> {
+    Err("down".into())
+}
+
+#[flow]
+fn long_one() -> Node<u32> {
+    after(long())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_not_started_is_cancelled_and_what_waits_is_dropped() -> Result<()> {
+    #[flow(name = "stopping_many")]
+    fn many() -> Node<u32> {
+        fails();
+        expand(vec![1, 2, 3], after).expand(|n| after(long().after(n)));
+        after(long())
+    }
+    let handle = many().on(&Runtime::in_memory()).start().await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let started = Instant::now();
+    handle.cancel();
+    let run = handle.await?;
+    assert_eq!(started.elapsed().as_secs(), 0);
+    assert_eq!(run.state(), RunState::Cancelled);
+    assert!(run.error().unwrap().is_cancelled());
+    let state = |key: &str| run.task(key).unwrap().state();
+    assert_eq!(state("fails"), TaskState::Cancelled);
+    assert_eq!(run.task("fails").unwrap().attempts(), 1);
+    assert_eq!(state("after[2]"), TaskState::Success);
+    assert_eq!(state("long[1]"), TaskState::Cancelled);
+    assert_eq!(state("after#3"), TaskState::Cancelled);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_asks_sees_to_its_own_end() -> Result<()> {
+    static SAVED: AtomicBool = AtomicBool::new(false);
+    #[task]
+    async fn saves(#[context] context: &Context) -> u32 {
+        context.cancelled().await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        SAVED.store(true, SeqCst);
+        1
+    }
+    #[task]
+    async fn asks_and_goes_on(#[context] context: &Context) -> u32 {
+        while !context.is_cancelled() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        std::future::pending().await
+    }
+    #[flow]
+    fn cooperative() {
+        saves();
+        asks_and_goes_on();
+    }
+    let runtime = Runtime::builder().clock(Clock::tokio_from_now()).grace(Duration::from_secs(10)).build().await?;
+    let handle = cooperative().on(&runtime).start().await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let started = Instant::now();
+    handle.cancel();
+    let run = handle.await?;
+    assert!(SAVED.load(SeqCst));
+    assert_eq!(started.elapsed().as_secs(), 10);
+    assert_eq!(run.task("saves").unwrap().state(), TaskState::Success);
+    assert_eq!(run.task("asks_and_goes_on").unwrap().state(), TaskState::Cancelled);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_takes_too_long_is_red() -> Result<()> {
+    #[flow(name = "stopping_limited", timeout = "1m")]
+    fn limited() -> Node<u32> {
+        after(long())
+    }
+    #[flow(timeout = "1m")]
+    async fn limited_body() -> Result<u32> {
+        Ok(long().await?)
+    }
+    let runtime = Runtime::in_memory();
+    let started = Instant::now();
+    let run = limited().on(&runtime).run().await?;
+    assert_eq!((run.state(), started.elapsed().as_secs()), (RunState::Failed, 60));
+    assert!(run.error().unwrap().is_timeout() && run.error().unwrap().to_string().contains("1m"));
+    assert_eq!(run.task("long").unwrap().state(), TaskState::Cancelled);
+    assert!(limited_body().on(&runtime).await.unwrap_err().is_timeout());
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_future_of_a_run_asks_for_its_end() -> Result<()> {
+    let runtime = Runtime::in_memory();
+    let limit = Duration::from_secs(5);
+    assert!(tokio::time::timeout(limit, long_one().on(&runtime).run()).await.is_err());
+    assert!(tokio::time::timeout(limit, long_one().on(&runtime).into_future()).await.is_err());
+    let mut events = runtime.events();
+    for _ in 0..2 {
+        while !matches!(events.next().await, Some(Event::RunFinished { .. })) {
+            if runtime.runs("long_one").await?.iter().all(|run| run.state().is_final()) {
+                break;
+            }
+        }
+    }
+    assert!(runtime.runs("long_one").await?.iter().all(|run| run.state() == RunState::Cancelled));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_started_run_goes_on_without_its_handle() -> Result<()> {
+    let runtime = Runtime::in_memory();
+    drop(long_one().on(&runtime).start().await?);
+    tokio::time::sleep(Duration::from_secs(601)).await;
+    assert_eq!(runtime.runs("long_one").await?[0].state(), RunState::Success);
+    Ok(())
+}
+
+#[tokio::test]
+async fn blocking_work_is_left_alone_and_keeps_its_slot_until_it_returns() -> Result<()> {
+    struct Release(std::sync::Mutex<std::sync::mpsc::Receiver<()>>, Arc<AtomicU32>);
+    #[task(pool = "one", retries = 1, timeout = "20ms")]
+    fn stubborn(#[resource] release: &Release, #[context] context: &Context) -> u32 {
+        let running = release.1.fetch_add(1, SeqCst) + 1;
+        assert_eq!(running, 1, "two attempts of one node at once");
+        if context.attempt() == 1 {
+            release.0.lock().unwrap().recv().ok();
+        }
+        release.1.fetch_sub(1, SeqCst);
+        context.attempt()
+    }
+    #[flow(name = "stopping_waits")]
+    fn waits() -> Node<u32> {
+        stubborn()
+    }
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let running = Arc::new(AtomicU32::new(0));
+    let release = Release(std::sync::Mutex::new(receiver), Arc::clone(&running));
+    let runtime = Runtime::builder().pool("one", 1).resource(release).build().await?;
+    let mut events = runtime.events();
+    let handle = waits().on(&runtime).start().await?;
+    loop {
+        match events.next().await {
+            Some(Event::TaskRetrying { error, .. }) => {
+                assert!(error.is_timeout());
+                break;
+            }
+            Some(_) => {}
+            None => panic!("no retry was told"),
+        }
+    }
+    assert_eq!(running.load(SeqCst), 1);
+    sender.send(())?;
+    let run = handle.await?;
+    assert_eq!((run.output(), run.task("stubborn").unwrap().attempts()), (Some(&2), 2));
+    Ok(())
+}
