@@ -1,5 +1,6 @@
 //! What happens, as it happens.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -141,25 +142,31 @@ impl Events {
 
 /// Where events go in. Nothing is built for nobody: see [`EventSink::emit`].
 #[derive(Debug)]
-pub(crate) struct EventSink(broadcast::Sender<Event>);
+pub(crate) struct EventSink {
+    sender: broadcast::Sender<Event>,
+    /// Whether there may be readers: the channel itself can only be asked under its lock.
+    heard: AtomicBool,
+}
 
 impl EventSink {
     pub(crate) fn new() -> Self {
-        Self(broadcast::channel(CAPACITY).0)
+        Self { sender: broadcast::channel(CAPACITY).0, heard: AtomicBool::new(false) }
     }
 
     pub(crate) fn subscribe(&self) -> Events {
-        Events { receiver: self.0.subscribe(), lost: 0 }
+        let receiver = self.sender.subscribe();
+        self.heard.store(true, Ordering::Release);
+        Events { receiver, lost: 0 }
     }
 
     pub(crate) fn is_heard(&self) -> bool {
-        self.0.receiver_count() > 0
+        self.heard.load(Ordering::Acquire)
     }
 
     /// Builds and sends an event, if somebody listens.
     pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
         if self.is_heard() {
-            let _ = self.0.send(event());
+            let _ = self.sender.send(event());
         }
     }
 }

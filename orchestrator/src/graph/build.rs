@@ -21,6 +21,8 @@ pub(crate) struct Wiring {
     root_members: u32,
     /// How often each name was used.
     names: HashMap<(Option<Arc<str>>, Cow<'static, str>), u32>,
+    /// The name that was looked up last, and how often it was used: most nodes have the name of the one before.
+    last_name: Option<(Option<Arc<str>>, Cow<'static, str>, u32)>,
     /// The policy of a task that is called without options, for the scope that is being planned.
     policies: HashMap<usize, Arc<Policy>, AddressHash>,
     last: Option<(usize, Arc<Policy>)>,
@@ -400,9 +402,21 @@ impl Wiring {
         if matches!(node.kind, Kind::Mapping(_) | Kind::Gather(_)) {
             return;
         }
-        let uses = self.names.entry((node.prefix.clone(), node.name.clone())).or_insert(0);
-        *uses += 1;
-        node.number = *uses;
+        let same = |(prefix, name, _): &&mut (Option<Arc<str>>, Cow<'static, str>, u32)| {
+            name.as_ptr() == node.name.as_ptr() && *name == node.name && *prefix == node.prefix
+        };
+        if let Some((_, _, uses)) = self.last_name.as_mut().filter(same) {
+            *uses += 1;
+            node.number = *uses;
+            return;
+        }
+        let key = (node.prefix.clone(), node.name.clone());
+        if let Some((prefix, name, uses)) = self.last_name.take() {
+            self.names.insert((prefix, name), uses);
+        }
+        let uses = self.names.get(&key).copied().unwrap_or(0) + 1;
+        node.number = uses;
+        self.last_name = Some((key.0, key.1, uses));
     }
 
     /// Calls each mapping by its first task.

@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::lane::Lane;
 use super::limits::Slots;
-use super::live::RunCore;
+use super::live::{Live, RunCore};
 use super::panic;
 use super::plan::{End, Instance, Job, Work};
 use crate::error::TaskError;
 use crate::event::Event;
 use crate::state::TaskState;
-use crate::store::{Row, Transition};
+use crate::store::{Commit, Row, Transition};
 use crate::task::{Body, BodyFuture, Call, Context, TaskDef};
 use crate::value::Value;
 
@@ -42,8 +42,7 @@ enum Outcome {
 }
 
 /// Runs an attempt, and takes the lane's next piece of work.
-pub(super) async fn run(lane: &mut Lane, job: Job, slots: Option<Slots>) -> Option<Job> {
-    let run = Arc::clone(&lane.run);
+pub(super) async fn run(run: &Arc<RunCore>, lane: &mut Lane, job: Job, slots: Option<Slots>) -> Option<Job> {
     let Job { at, cell, attempt: number, timeout, work } = job;
     let Work::Task { definition, args } = work else {
         return None;
@@ -52,18 +51,18 @@ pub(super) async fn run(lane: &mut Lane, job: Job, slots: Option<Slots>) -> Opti
     let call = Call::new(args, &run.runtime.resources, context.clone());
     let mut attempt =
         Attempt { at, cell, number, timeout, definition, context, started: lane.now, span: tracing::Span::none() };
-    attempt.announce(&run);
-    let outcome = match attempt.call(&run, call, slots) {
+    attempt.announce(run);
+    let outcome = match attempt.call(run, call, slots) {
         Err(error) => Outcome::Returned(Err(error)),
         Ok(Running::Async(mut body, slots)) => {
-            let outcome = attempt.first_poll(lane, &mut body).await;
+            let outcome = attempt.first_poll(run, lane, &mut body).await;
             drop((body, slots));
             outcome
         }
-        Ok(Running::Blocking(handle)) => attempt.watch_blocking(lane, handle).await,
+        Ok(Running::Blocking(handle)) => attempt.watch_blocking(run, lane, handle).await,
     };
     lane.now = run.runtime.clock.micros();
-    attempt.conclude(lane, outcome).await
+    attempt.conclude(run, lane, outcome).await
 }
 
 /// A body that was called.
@@ -110,10 +109,10 @@ impl Attempt {
     }
 
     /// Polls an async body once, here; most of what a body does not wait for is done by that.
-    async fn first_poll(&self, lane: &mut Lane, body: &mut BodyFuture) -> Outcome {
+    async fn first_poll(&self, run: &Arc<RunCore>, lane: &mut Lane, body: &mut BodyFuture) -> Outcome {
         match poll_fn(|cx| Poll::Ready(self.poll(body, cx))).await {
             Poll::Ready(result) => Outcome::Returned(result),
-            Poll::Pending => self.watch(lane, body).await,
+            Poll::Pending => self.watch(run, lane, body).await,
         }
     }
 
@@ -126,11 +125,10 @@ impl Attempt {
     }
 
     /// Waits for an async body, and watches time and cancelling meanwhile.
-    async fn watch(&self, lane: &mut Lane, body: &mut BodyFuture) -> Outcome {
-        let run = Arc::clone(&lane.run);
-        self.record_running(lane);
-        lane.wait();
-        let cancel = self.token(&run);
+    async fn watch(&self, run: &Arc<RunCore>, lane: &mut Lane, body: &mut BodyFuture) -> Outcome {
+        self.record_running(run);
+        lane.wait(run);
+        let cancel = self.token(run);
         let deadline = self.timeout.map(|timeout| (timeout, Instant::now() + timeout));
         let mut polled = poll_fn(|cx| self.poll(body, cx));
         tokio::select! {
@@ -152,13 +150,13 @@ impl Attempt {
     /// Waits for blocking work, which cannot be stopped, only left alone.
     async fn watch_blocking(
         &self,
+        run: &Arc<RunCore>,
         lane: &mut Lane,
         mut handle: tokio::task::JoinHandle<Result<Value, TaskError>>,
     ) -> Outcome {
-        let run = Arc::clone(&lane.run);
-        self.record_running(lane);
-        lane.wait();
-        let cancel = self.token(&run);
+        self.record_running(run);
+        lane.wait(run);
+        let cancel = self.token(run);
         let deadline = self.timeout.map(|timeout| (timeout, Instant::now() + timeout));
         let timed_out = tokio::select! {
             biased;
@@ -185,8 +183,8 @@ impl Attempt {
     }
 
     /// Says that the attempt is under way; nobody waits for this.
-    fn record_running(&self, lane: &Lane) {
-        lane.run.append(self.row(TaskState::Running, 0, None));
+    fn record_running(&self, run: &RunCore) {
+        run.append(self.row(TaskState::Running, 0, None));
     }
 
     fn row(&self, state: TaskState, finished: i64, error: Option<TaskError>) -> Transition {
@@ -195,13 +193,12 @@ impl Attempt {
     }
 
     /// Records what came of the attempt, tells the plan, and takes the next piece of work.
-    async fn conclude(self, lane: &mut Lane, outcome: Outcome) -> Option<Job> {
+    async fn conclude(self, run: &Arc<RunCore>, lane: &mut Lane, outcome: Outcome) -> Option<Job> {
         let (result, abandoned) = match outcome {
             Outcome::Returned(result) => (result, None),
             Outcome::Abandoned(error, returned) => (Err(error), Some(returned)),
             Outcome::Cancelled => (Err(TaskError::cancelled()), None),
         };
-        let run = Arc::clone(&lane.run);
         let end = match result {
             Ok(value) => End::Success(value),
             Err(error) if error.is_cancelled() => End::Cancelled,
@@ -210,21 +207,36 @@ impl Attempt {
                 let (policy, key) = run.live.lock().plan.policy(self.at);
                 match policy.next_delay(&error, u32::from(self.number), run.facts.id, &key) {
                     Some(delay) if !run.cancel.is_cancelled() => {
-                        return self.retry(lane, error, key, delay, abandoned).await;
+                        return self.retry(run, lane, error, key, delay, abandoned).await;
                     }
-                    _ => self.failed(&run, &key, error),
+                    _ => self.failed(run, &key, error),
                 }
             }
         };
-        lane.record(self.row(end.state(), lane.now, end.error().cloned())).await;
-        let live = &mut *run.live.lock();
+        let row = self.row(end.state(), lane.now, end.error().cloned());
+        let commit = {
+            let live = &mut *run.live.lock();
+            match run.log.record(row) {
+                Commit::Done(result) => {
+                    run.check(result);
+                    return self.finish(run, lane, live, end);
+                }
+                waiting @ Commit::Waiting(_) => waiting,
+            }
+        };
+        run.check(commit.wait().await);
+        self.finish(run, lane, &mut run.live.lock(), end)
+    }
+
+    /// Tells the plan of the end, which is recorded, and takes the next piece of work.
+    fn finish(self, run: &Arc<RunCore>, lane: &mut Lane, live: &mut Live, end: End) -> Option<Job> {
         if run.runtime.events.is_heard() {
             let duration = Duration::from_micros(u64::try_from(lane.now - self.started).unwrap_or(0));
             run.emit_finished(live, self.at, end.state(), self.number, duration, end.error());
         }
         live.plan.finish(self.at, end);
         lane.resume(live);
-        lane.take(live)
+        lane.take(run, live)
     }
 
     fn failed(&self, run: &RunCore, key: &str, error: TaskError) -> End {
@@ -235,13 +247,13 @@ impl Attempt {
 
     async fn retry(
         self,
+        run: &Arc<RunCore>,
         lane: &mut Lane,
         error: TaskError,
         key: String,
         delay: Duration,
         abandoned: Option<tokio::task::JoinHandle<()>>,
     ) -> Option<Job> {
-        let run = Arc::clone(&lane.run);
         let (attempt, shown) = (u32::from(self.number), humantime::format_duration(delay));
         let flow = run.facts.flow;
         tracing::warn!(run = %run.facts.id, flow, task = key, attempt, "attempt failed, next in {shown}: {error}");
@@ -252,7 +264,7 @@ impl Attempt {
             delay,
             error: error.clone(),
         });
-        lane.record(self.row(TaskState::Retrying, lane.now, Some(error))).await;
+        run.check(run.log.record(self.row(TaskState::Retrying, lane.now, Some(error))).wait().await);
         let (at, due) = (self.at, Instant::now() + delay);
         let live = &mut *run.live.lock();
         live.plan.retry_later(at);
@@ -262,7 +274,7 @@ impl Attempt {
                 run.wake.notify_one();
             }
             Some(returned) => {
-                let run = Arc::clone(&run);
+                let run = Arc::clone(run);
                 tokio::spawn(async move {
                     let _ = returned.await;
                     run.live.lock().retry_at(at, due);
@@ -271,7 +283,7 @@ impl Attempt {
             }
         }
         lane.resume(live);
-        lane.take(live)
+        lane.take(run, live)
     }
 }
 

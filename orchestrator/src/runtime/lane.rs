@@ -11,11 +11,10 @@ use std::task::Poll;
 
 use super::attempt;
 use super::limits::{GateKey, Slots};
-use super::live::RunCore;
+use super::live::{Live, RunCore};
 use super::plan::{Job, Work};
 use super::{Inner, panic};
 use crate::error::{Cause, TaskError};
-use crate::store::Transition;
 use crate::task::{Arg, Elements};
 
 tokio::task_local! {
@@ -39,37 +38,38 @@ pub(super) async fn run(run: Arc<RunCore>, gate: u32) {
 async fn work(run: Arc<RunCore>, gate: u32) {
     let key = Arc::clone(&run.live.lock().gates[gate as usize].key);
     let plain = *key == GateKey::PLAIN;
-    let mut lane = Lane { run, gate, plain, active: false, now: 0, pieces: 0, turn_began: 0 };
-    let mut slots = lane.run.runtime.limits.acquire(&key).await;
-    let (mut job, helped) = lane.begin();
+    let mut lane = Lane { gate, plain, active: false, now: 0, pieces: 0, turn_began: 0 };
+    let mut slots = run.runtime.limits.acquire(&key).await;
+    let (mut job, helped) = lane.begin(&run);
     if helped {
-        // a task that was just spawned cannot be stolen from this thread until this one lets go of it
-        yield_now().await;
+        let_others_help().await;
     }
-    lane.now = lane.run.runtime.clock.micros();
+    lane.now = run.runtime.clock.micros();
     lane.turn_began = lane.now;
     if !plain {
         // these slots are for one body: others may be waiting for them
         if let Some(job) = job {
-            attempt::run(&mut lane, job, Some(slots)).await;
+            attempt::run(&run, &mut lane, job, Some(slots)).await;
         }
-        return lane.retire();
+        return lane.wait(&run);
     }
     while let Some(piece) = job {
         job = if matches!(piece.work, Work::Task { .. }) {
-            attempt::run(&mut lane, piece, None).await
+            attempt::run(&run, &mut lane, piece, None).await
         } else {
-            lane.machinery(piece);
-            lane.next()
+            machinery(&run, piece);
+            lane.take(&run, &mut run.live.lock())
         };
-        slots = lane.take_turns(slots).await;
+        if lane.had_its_turn() {
+            slots = lane.take_turns(&run, slots).await;
+        }
     }
-    lane.retire();
+    lane.wait(&run);
 }
 
 /// One lane.
+#[derive(Debug)]
 pub(super) struct Lane {
-    pub(super) run: Arc<RunCore>,
     gate: u32,
     /// Whether its slots are for more than one body.
     plain: bool,
@@ -83,8 +83,7 @@ pub(super) struct Lane {
 
 impl Lane {
     /// Takes the first piece of work. Says whether another lane was called for the rest.
-    fn begin(&mut self) -> (Option<Job>, bool) {
-        let run = Arc::clone(&self.run);
+    fn begin(&mut self, run: &Arc<RunCore>) -> (Option<Job>, bool) {
         let live = &mut *run.live.lock();
         let gate = &mut live.gates[self.gate as usize];
         gate.starting = false;
@@ -99,115 +98,93 @@ impl Lane {
         (job, helped)
     }
 
-    /// Takes the next piece of work.
-    fn next(&mut self) -> Option<Job> {
-        let run = Arc::clone(&self.run);
-        let live = &mut *run.live.lock();
-        self.take(live)
-    }
-
     /// Takes the next piece of work, with the plan in hand.
-    pub(super) fn take(&mut self, live: &mut super::live::Live) -> Option<Job> {
-        let gate = &live.gates[self.gate as usize];
+    pub(super) fn take(&mut self, run: &Arc<RunCore>, live: &mut Live) -> Option<Job> {
         // after a wait there may be more lanes at work than are worth having
-        let others = gate.active > self.run.workers;
+        let others = live.gates[self.gate as usize].active > run.workers;
         let job = if others || !self.plain { None } else { live.plan.next(self.gate) };
         if job.is_none() {
             self.rest(live);
         }
-        self.run.flush(live);
+        run.flush(live);
         job
     }
 
-    /// This lane's body waits, or has nothing to do: others may work.
-    fn rest(&mut self, live: &mut super::live::Live) {
+    /// Others may work: this lane does not.
+    fn rest(&mut self, live: &mut Live) {
         if std::mem::take(&mut self.active) {
             live.gates[self.gate as usize].active -= 1;
         }
     }
 
-    /// The body in hand waits for something.
-    pub(super) fn wait(&mut self) {
-        let run = Arc::clone(&self.run);
+    /// This lane waits, or ends.
+    pub(super) fn wait(&mut self, run: &Arc<RunCore>) {
         let live = &mut *run.live.lock();
         self.rest(live);
         run.staff(live, self.gate);
     }
 
     /// The body in hand has ended its wait.
-    pub(super) fn resume(&mut self, live: &mut super::live::Live) {
+    pub(super) fn resume(&mut self, live: &mut Live) {
         if !std::mem::replace(&mut self.active, true) {
             live.gates[self.gate as usize].active += 1;
         }
     }
 
-    fn retire(&mut self) {
-        let run = Arc::clone(&self.run);
-        let live = &mut *run.live.lock();
-        self.rest(live);
-        run.staff(live, self.gate);
+    fn had_its_turn(&mut self) -> bool {
+        self.pieces += 1;
+        self.pieces >= TURN_PIECES || self.now - self.turn_began >= TURN_MICROS
     }
 
-    /// Lets others have the thread now and then, and the slot if somebody waits for one.
-    async fn take_turns(&mut self, slots: Slots) -> Slots {
-        self.pieces += 1;
-        if self.pieces < TURN_PIECES && self.now - self.turn_began < TURN_MICROS {
-            return slots;
-        }
-        yield_now().await;
+    /// Lets others have the thread, and the slot if somebody waits for one.
+    async fn take_turns(&mut self, run: &RunCore, slots: Slots) -> Slots {
+        tokio::task::yield_now().await;
         self.pieces = 0;
         self.turn_began = self.now;
-        if !self.run.runtime.limits.is_full() {
+        if !run.runtime.limits.is_full() {
             return slots;
         }
         drop(slots);
-        self.run.runtime.limits.acquire(&GateKey::PLAIN).await
+        run.runtime.limits.acquire(&GateKey::PLAIN).await
     }
+}
 
-    /// Opens a mapping, or collects its results.
-    fn machinery(&self, job: Job) {
-        match job.work {
-            Work::Open { spec, lists } => {
-                let worked_out = panic::catch(|| {
-                    let lists = lists.into_iter().map(Arg::into_value).collect();
-                    let elements = Elements { lists, spec };
-                    let len = (elements.spec.length)(&elements.lists);
-                    (elements, len)
-                });
-                let mut live = self.run.live.lock();
-                match worked_out {
-                    Ok((elements, Ok(len))) => match u32::try_from(len) {
-                        Ok(len) => live.plan.opened(job.at, Arc::new(elements), len),
-                        Err(_) => live.plan.fail(job.at, failed(format!("a list of {len} elements is too long"))),
-                    },
-                    Ok((_, Err(problem))) => live.plan.fail(job.at, failed(problem)),
-                    Err(panicked) => {
-                        live.plan.fail(job.at, super::plan::End::Failed(TaskError::panicked(&panicked)));
-                    }
+/// Opens a mapping, or collects its results.
+fn machinery(run: &RunCore, job: Job) {
+    match job.work {
+        Work::Open { spec, lists } => {
+            let worked_out = panic::catch(|| {
+                let lists = lists.into_iter().map(Arg::into_value).collect();
+                let elements = Elements { lists, spec };
+                let len = (elements.spec.length)(&elements.lists);
+                (elements, len)
+            });
+            let mut live = run.live.lock();
+            match worked_out {
+                Ok((elements, Ok(len))) => match u32::try_from(len) {
+                    Ok(len) => live.plan.opened(job.at, Arc::new(elements), len),
+                    Err(_) => live.plan.fail(job.at, failed(format!("a list of {len} elements is too long"))),
+                },
+                Ok((_, Err(problem))) => live.plan.fail(job.at, failed(problem)),
+                Err(panicked) => {
+                    live.plan.fail(job.at, super::plan::End::Failed(TaskError::panicked(&panicked)));
                 }
             }
-            Work::Gather(gathering) => {
-                let collected = panic::catch(|| {
-                    let mut elements = Elements_ { run: &self.run, gathering: &gathering, next: 0, taken: None };
-                    (gathering.collect)(&mut elements)
-                });
-                let mut live = self.run.live.lock();
-                match collected {
-                    Ok(value) => live.plan.gathered(job.at, &gathering, value),
-                    Err(panicked) => {
-                        live.plan.fail(job.at, super::plan::End::Failed(TaskError::panicked(&panicked)));
-                    }
+        }
+        Work::Gather(gathering) => {
+            let collected = panic::catch(|| {
+                let mut elements = Elements_ { run, gathering: &gathering, next: 0, taken: None };
+                (gathering.collect)(&mut elements)
+            });
+            let mut live = run.live.lock();
+            match collected {
+                Ok(value) => live.plan.gathered(job.at, &gathering, value),
+                Err(panicked) => {
+                    live.plan.fail(job.at, super::plan::End::Failed(TaskError::panicked(&panicked)));
                 }
             }
-            Work::Task { .. } => unreachable!("a task is no machinery"),
         }
-    }
-
-    /// Records a transition, and waits for its commit.
-    pub(super) async fn record(&self, transition: Transition) {
-        if let Err(error) = self.run.log.record(transition).wait().await {
-            tracing::error!(run = %self.run.facts.id, %error, "the store refused a transition");
-        }
+        Work::Task { .. } => unreachable!("a task is no machinery"),
     }
 }
 
@@ -248,11 +225,12 @@ impl Iterator for Elements_<'_> {
     }
 }
 
-/// Goes to the back of this thread's queue, from where other threads may take it.
-async fn yield_now() {
-    let mut yielded = false;
+/// Goes to the back of this thread's queue, from where other threads take it, and lets one know. A task that was just
+/// spawned stands where no other thread may take it, until this one lets go of the thread.
+async fn let_others_help() {
+    let mut asked = false;
     poll_fn(|cx| {
-        if std::mem::replace(&mut yielded, true) {
+        if std::mem::replace(&mut asked, true) {
             return Poll::Ready(());
         }
         cx.waker().wake_by_ref();

@@ -14,7 +14,7 @@ use super::Inner;
 use super::lane;
 use super::limits::GateKey;
 use super::plan::{Ended, Instance, Plan};
-use crate::error::{Error, GraphError, TaskError};
+use crate::error::{Error, GraphError, StoreError, TaskError};
 use crate::event::Event;
 use crate::graph::build::Defaults;
 use crate::state::TaskState;
@@ -229,6 +229,14 @@ impl RunCore {
     /// Records what nobody waits for: it is committed with what comes after it.
     pub(super) fn append(&self, transition: Transition) {
         drop(self.log.record(transition));
+    }
+
+    /// A run whose store fails comes to its end: what cannot be kept is not to be done.
+    pub(super) fn check(&self, committed: Result<(), StoreError>) {
+        if let Err(error) = committed {
+            tracing::error!(run = %self.facts.id, flow = self.facts.flow, "the store refused a transition: {error}");
+            self.cancel.cancel();
+        }
     }
 
     /// Spawns a lane for a gate, if there is work for one more. The lane does the same when it begins.
