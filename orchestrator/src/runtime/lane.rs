@@ -23,7 +23,7 @@ tokio::task_local! {
 }
 
 /// How much a lane does before it lets others have the thread: so many pieces of work, or so many microseconds.
-const TURN_PIECES: u32 = 64;
+const TURN_PIECES: u32 = 256;
 const TURN_MICROS: i64 = 1_000;
 
 /// How many elements a gather takes at a time.

@@ -344,6 +344,7 @@ impl Plan {
         self.forget_unused(at);
         self.open -= 1;
         if at.frame == 0
+            && !self.waits.is_empty()
             && let Some(promises) = self.waits.remove(&at.node)
         {
             let resolved = self.resolved(at);

@@ -138,7 +138,7 @@ pub(crate) struct Plan {
     /// How many nodes have failed or are upstream-failed, and are no machinery.
     failures: usize,
     /// The scopes from which no more nodes will come: their values may go to their last user.
-    closed: std::collections::HashSet<u32>,
+    closed: Vec<bool>,
     cancelled: bool,
     /// Ends that are still to be passed on: one at a time, so that a long chain of them needs no deep stack.
     ends: std::collections::VecDeque<(Instance, End, bool)>,
@@ -258,12 +258,14 @@ impl Plan {
 
     /// No more nodes will come from a scope.
     pub(crate) fn close(&mut self, scope: u32) {
-        self.closed.insert(scope);
+        let scope = scope as usize;
+        self.closed.resize(self.closed.len().max(scope + 1), false);
+        self.closed[scope] = true;
     }
 
     /// Whether a node's value may be given away, to the last of those that are known to take it.
     fn may_give_away(&self, node: &Planned) -> bool {
-        !node.pinned && self.closed.contains(&node.scope)
+        !node.pinned && self.closed.get(node.scope as usize).is_some_and(|closed| *closed)
     }
 
     /// Nodes that are flows, and whose bodies have started.
