@@ -69,11 +69,7 @@ async fn score_customers(
 
 /// A key that is refused today is refused in five minutes, too: no retries for that.
 fn give_up_if_lasting(error: ScoringError) -> BoxError {
-    if error.is_lasting() {
-        fatal(error).into()
-    } else {
-        error.into()
-    }
+    if error.is_lasting() { fatal(error).into() } else { error.into() }
 }
 
 /// Loads the scores into the warehouse; a day that is loaded again replaces itself. Returns the number of rows.
@@ -102,9 +98,7 @@ fn notify(
         None => "nothing loaded".to_owned(),
     };
     let segments = warehouse.segments(day)?;
-    let segments = segments
-        .map(|size| format!("{} {}", size.segment, format::count(size.customers)))
-        .join(", ");
+    let segments = segments.map(|size| format!("{} {}", size.segment, format::count(size.customers))).join(", ");
     slack.post("#customers", format!("Churn scores of {day}: {headline} ({segments})"));
     Ok(())
 }
@@ -163,9 +157,7 @@ impl Resources {
 async fn run_day(day: NaiveDate, runtime: &Runtime) -> Result<Run<u64>> {
     let six = NaiveTime::MIN + TimeDelta::hours(6);
     let fire = day.and_time(six).and_utc();
-    let flow = customer_pipeline()
-        .logical_date(fire)
-        .interval(fire - TimeDelta::days(1), fire);
+    let flow = customer_pipeline().logical_date(fire).interval(fire - TimeDelta::days(1), fire);
     Ok(flow.on(runtime).run().await?)
 }
 
@@ -179,9 +171,7 @@ const DEFAULT_DAY: NaiveDate = NaiveDate::from_ymd_opt(1997, 2, 28).expect("a da
 async fn run(arguments: &[String]) -> Result<RunState> {
     let day = match arguments {
         [] => DEFAULT_DAY,
-        [day] => day
-            .parse()
-            .map_err(|_| format!("expected a day as {DEFAULT_DAY}, got `{day}`"))?,
+        [day] => day.parse().map_err(|_| format!("expected a day as {DEFAULT_DAY}, got `{day}`"))?,
         _ => return Err(format!("expected at most one day as {DEFAULT_DAY}, got {}", arguments.join(" ")).into()),
     };
     let service = ScoringService::start(API_KEY).await?;

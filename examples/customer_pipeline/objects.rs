@@ -47,10 +47,7 @@ impl Objects {
         if let Err(source) = fs::create_dir_all(&root) {
             return Err(ObjectsError::Folder { folder: root, source });
         }
-        Ok(Self {
-            store: Arc::new(LocalFileSystem::new_with_prefix(&root)?),
-            root,
-        })
+        Ok(Self { store: Arc::new(LocalFileSystem::new_with_prefix(&root)?), root })
     }
 
     /// The folder.
@@ -68,10 +65,7 @@ impl Objects {
         for<'a> &'a [T]: RecordWriter<T>,
     {
         let bytes = encode(rows).map_err(|source| content(key, source))?;
-        self.store
-            .put(&Key::from(key), bytes.into())
-            .await
-            .map_err(|source| store(key, source))?;
+        self.store.put(&Key::from(key), bytes.into()).await.map_err(|source| store(key, source))?;
         Ok(())
     }
 
@@ -83,30 +77,18 @@ impl Objects {
     where
         Vec<T>: RecordReader<T>,
     {
-        let object = self
-            .store
-            .get(&Key::from(key))
-            .await
-            .map_err(|source| store(key, source))?;
+        let object = self.store.get(&Key::from(key)).await.map_err(|source| store(key, source))?;
         let bytes = object.bytes().await.map_err(|source| store(key, source))?;
-        SerializedFileReader::new(bytes)
-            .and_then(|file| decode(&file))
-            .map_err(|source| content(key, source))
+        SerializedFileReader::new(bytes).and_then(|file| decode(&file)).map_err(|source| content(key, source))
     }
 }
 
 fn store(key: &str, source: object_store::Error) -> ObjectsError {
-    ObjectsError::Store {
-        key: key.to_owned(),
-        source,
-    }
+    ObjectsError::Store { key: key.to_owned(), source }
 }
 
 fn content(key: &str, source: ParquetError) -> ObjectsError {
-    ObjectsError::Content {
-        key: key.to_owned(),
-        source,
-    }
+    ObjectsError::Content { key: key.to_owned(), source }
 }
 
 fn encode<T>(rows: &[T]) -> Result<Vec<u8>, ParquetError>
@@ -161,10 +143,7 @@ mod tests {
         let objects = Objects::open(folder.path().join("objects")).unwrap();
         for rows in [vec![customer(1), customer(28)], vec![]] {
             objects.write("customers/1997-02-28.parquet", &rows).await.unwrap();
-            assert_eq!(
-                objects.read::<Customer>("customers/1997-02-28.parquet").await.unwrap(),
-                rows
-            );
+            assert_eq!(objects.read::<Customer>("customers/1997-02-28.parquet").await.unwrap(), rows);
         }
         assert!(objects.root().join("customers/1997-02-28.parquet").is_file());
     }

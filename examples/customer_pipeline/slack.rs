@@ -16,10 +16,7 @@ pub(crate) struct Message {
 impl Slack {
     /// Puts a message into the outbox.
     pub(crate) fn post(&self, channel: &str, text: String) {
-        let message = Message {
-            channel: channel.to_owned(),
-            text,
-        };
+        let message = Message { channel: channel.to_owned(), text };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(message);
     }
 

@@ -22,12 +22,7 @@ async fn pipeline(api_key: &str) -> Pipeline {
     let scoring = ScoringClient::new(&service.url(), api_key).unwrap();
     let resources = Resources::open(&DataFolder::at(folder.path()), scoring).unwrap();
     let runtime = resources.runtime().await.unwrap();
-    Pipeline {
-        resources,
-        runtime,
-        _service: service,
-        _folder: folder,
-    }
+    Pipeline { resources, runtime, _service: service, _folder: folder }
 }
 
 #[tokio::test]
@@ -35,18 +30,11 @@ async fn february_28_loads_42_customers() {
     let pipeline = pipeline(API_KEY).await;
     let run = run_day(FEBRUARY_28, &pipeline.runtime).await.unwrap();
     assert_eq!((run.state(), run.output()), (RunState::Success, Some(&42)));
-    assert!(
-        run.tasks()
-            .iter()
-            .all(|task| task.state() == TaskState::Success && task.attempts() == 1)
-    );
+    assert!(run.tasks().iter().all(|task| task.state() == TaskState::Success && task.attempts() == 1));
 
     let rows = pipeline.resources.warehouse.rows();
     assert_eq!(rows.len(), 42);
-    assert!(
-        rows.iter()
-            .all(|row| row.as_of == FEBRUARY_28 && row.last_purchase == FEBRUARY_28)
-    );
+    assert!(rows.iter().all(|row| row.as_of == FEBRUARY_28 && row.last_purchase == FEBRUARY_28));
     assert_eq!(pipeline.resources.slack.take().len(), 1);
 }
 
@@ -55,9 +43,7 @@ async fn june_30_loads_2_customers() {
     let pipeline = pipeline(API_KEY).await;
     let run = run_day(JUNE_30, &pipeline.runtime).await.unwrap();
     assert_eq!(run.output(), Some(&2));
-    let [message] = &pipeline.resources.slack.take()[..] else {
-        panic!("expected one message")
-    };
+    let [message] = &pipeline.resources.slack.take()[..] else { panic!("expected one message") };
     assert!(message.text.contains("2 customers loaded"), "{message:?}");
 }
 
@@ -74,18 +60,9 @@ async fn a_day_that_runs_twice_changes_nothing() {
 #[tokio::test]
 async fn the_whole_sample_goes_in_batches_and_fills_every_segment() {
     let pipeline = pipeline(API_KEY).await;
-    let [start, end] = [
-        NaiveDate::from_ymd_opt(1997, 1, 1).unwrap(),
-        JUNE_30.succ_opt().unwrap(),
-    ]
-    .map(|day| day.and_time(NaiveTime::MIN).and_utc());
-    let run = customer_pipeline()
-        .logical_date(end)
-        .interval(start, end)
-        .on(&pipeline.runtime)
-        .run()
-        .await
-        .unwrap();
+    let [start, end] = [NaiveDate::from_ymd_opt(1997, 1, 1).unwrap(), JUNE_30.succ_opt().unwrap()]
+        .map(|day| day.and_time(NaiveTime::MIN).and_utc());
+    let run = customer_pipeline().logical_date(end).interval(start, end).on(&pipeline.runtime).run().await.unwrap();
     assert_eq!(run.output(), Some(&2_357));
     let segments = pipeline.resources.warehouse.segments(end.date_naive()).unwrap();
     assert!(segments.iter().all(|size| size.customers > 0), "{segments:?}");

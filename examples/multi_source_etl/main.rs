@@ -64,12 +64,7 @@ fn multi_source_etl() -> Node<Summary> {
 }
 
 async fn runtime(shop: &Shop, warehouse: &Warehouse) -> Result<Runtime> {
-    Ok(Runtime::builder()
-        .store("memory")
-        .resource(shop.clone())
-        .resource(warehouse.clone())
-        .build()
-        .await?)
+    Ok(Runtime::builder().store("memory").resource(shop.clone()).resource(warehouse.clone()).build().await?)
 }
 
 async fn run_all(folder: &DataFolder) -> Result<RunState> {
@@ -87,20 +82,12 @@ async fn run_all(folder: &DataFolder) -> Result<RunState> {
 
 fn add(name: &str, first_day: &str, last_day: &str, folder: &DataFolder) -> Result<RunState> {
     let day = |text: &str| -> Result<NaiveDate> {
-        text.parse()
-            .map_err(|_| format!("expected a day as 1997-12-24, got `{text}`").into())
+        text.parse().map_err(|_| format!("expected a day as 1997-12-24, got `{text}`").into())
     };
-    let source = NewSource {
-        name: name.to_owned(),
-        first_day: day(first_day)?,
-        last_day: day(last_day)?,
-    };
+    let source = NewSource { name: name.to_owned(), first_day: day(first_day)?, last_day: day(last_day)? };
     let shop = Shop::open(folder.shop())?;
     shop.add_source(source)?;
-    println!(
-        "added `{name}`; the next run has {}",
-        format::plural(shop.sources()?.len() as u64, "source", "sources")
-    );
+    println!("added `{name}`; the next run has {}", format::plural(shop.sources()?.len() as u64, "source", "sources"));
     Ok(RunState::Success)
 }
 

@@ -15,25 +15,13 @@ struct Etl {
 async fn etl() -> Etl {
     let folder = tempfile::tempdir().unwrap();
     let place = DataFolder::at(folder.path());
-    let (shop, warehouse) = (
-        Shop::open(place.shop()).unwrap(),
-        Warehouse::open(place.warehouse()).unwrap(),
-    );
+    let (shop, warehouse) = (Shop::open(place.shop()).unwrap(), Warehouse::open(place.warehouse()).unwrap());
     let runtime = runtime(&shop, &warehouse).await.unwrap();
-    Etl {
-        shop,
-        warehouse,
-        runtime,
-        _folder: folder,
-    }
+    Etl { shop, warehouse, runtime, _folder: folder }
 }
 
 fn processed(run: &Run<Summary>) -> Vec<Option<usize>> {
-    run.tasks()
-        .iter()
-        .filter(|task| task.name() == "process_source")
-        .map(|task| task.map_index())
-        .collect()
+    run.tasks().iter().filter(|task| task.name() == "process_source").map(|task| task.map_index()).collect()
 }
 
 #[tokio::test]
@@ -59,11 +47,7 @@ async fn a_row_more_is_a_task_more_in_the_next_run() {
     let etl = etl().await;
     let before = processed(&multi_source_etl().on(&etl.runtime).run().await.unwrap()).len();
     let day = |day| NaiveDate::from_ymd_opt(1997, 12, day).unwrap();
-    let christmas = NewSource {
-        name: "christmas_1997".to_owned(),
-        first_day: day(1),
-        last_day: day(24),
-    };
+    let christmas = NewSource { name: "christmas_1997".to_owned(), first_day: day(1), last_day: day(24) };
     etl.shop.add_source(christmas).unwrap();
 
     let run = multi_source_etl().on(&etl.runtime).run().await.unwrap();

@@ -52,24 +52,10 @@ impl Warehouse {
     /// # Errors
     /// SQLite's.
     pub(crate) fn upsert(&self, sales: &SourceSales) -> rusqlite::Result<()> {
-        let SourceSales {
-            source,
-            purchases,
-            customers,
-            cds,
-            cents,
-        } = sales;
+        let SourceSales { source, purchases, customers, cds, cents } = sales;
         let connection = self.0.connection();
         let mut upsert = connection.prepare_cached(UPSERT)?;
-        upsert.execute(params![
-            source.name,
-            source.first_day,
-            source.last_day,
-            purchases,
-            customers,
-            cds,
-            cents
-        ])?;
+        upsert.execute(params![source.name, source.first_day, source.last_day, purchases, customers, cds, cents])?;
         Ok(())
     }
 
@@ -78,9 +64,7 @@ impl Warehouse {
     /// # Errors
     /// SQLite's.
     pub(crate) fn sources(&self) -> rusqlite::Result<u64> {
-        self.0
-            .connection()
-            .query_row("SELECT count(*) FROM source_sales", [], |row| row.get(0))
+        self.0.connection().query_row("SELECT count(*) FROM source_sales", [], |row| row.get(0))
     }
 
     /// Everything in the table: name, purchases, customers, CDs, cents.
@@ -90,11 +74,8 @@ impl Warehouse {
         let mut query = connection
             .prepare("SELECT source, purchases, customers, cds, cents FROM source_sales ORDER BY source")
             .unwrap();
-        let rows = query
-            .query_map([], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
-            })
-            .unwrap();
+        let rows =
+            query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))).unwrap();
         rows.map(Result::unwrap).collect()
     }
 }

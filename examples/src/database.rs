@@ -38,10 +38,7 @@ impl Database {
         prepare: impl FnOnce(&Transaction<'_>) -> Result<(), Box<dyn Error + Send + Sync>>,
     ) -> Result<Self, DatabaseError> {
         match connect(&path, prepare) {
-            Ok(connection) => Ok(Self {
-                connection: Arc::new(Mutex::new(connection)),
-                path,
-            }),
+            Ok(connection) => Ok(Self { connection: Arc::new(Mutex::new(connection)), path }),
             Err(source) => Err(DatabaseError { path, source }),
         }
     }

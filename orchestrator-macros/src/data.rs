@@ -70,6 +70,11 @@ pub(crate) enum Fault<'a> {
 }
 
 impl<'a> Fault<'a> {
+    /// The first one in the type of a resource: it is found by its type, which may hold trait objects.
+    pub(crate) fn of_resource(ty: &'a Type) -> Option<Self> {
+        Self::of(ty).filter(|fault| !matches!(fault, Self::Unnamed(Type::TraitObject(_))))
+    }
+
     /// The first one in a type.
     pub(crate) fn of(ty: &'a Type) -> Option<Self> {
         let mut search = FaultSearch(None);
@@ -82,10 +87,7 @@ impl<'a> Fault<'a> {
         let got = written(self);
         match self {
             Self::Reference(ty) => {
-                format!(
-                    "expected owned data, got the reference `{got}`: write `{}`",
-                    Data::of(ty).stored_name()
-                )
+                format!("expected owned data, got the reference `{got}`: write `{}`", Data::of(ty).stored_name())
             }
             Self::Exclusive(ty) => {
                 let owned = Data::of(ty).stored_name();
@@ -169,22 +171,65 @@ pub(crate) fn arguments_of<'a>(ty: &'a Type, name: &str) -> Option<Vec<&'a Type>
     Some(types.collect())
 }
 
-/// `Node<T>`, `Mapped<T>` or `Flow<T>`, by its last word: the name and `T`.
-pub(crate) fn wiring(ty: &Type) -> Option<(&'static str, &Type)> {
-    ["Node", "Mapped", "Flow"]
-        .iter()
-        .find_map(|name| match arguments_of(ty, name)?[..] {
-            [argument] => Some((*name, argument)),
-            _ => None,
-        })
+/// A type that flows are made of, by its last word.
+#[derive(Clone, Copy)]
+pub(crate) enum Wiring<'a> {
+    Node(&'a Type),
+    Mapped(&'a Type),
+    Flow(&'a Type),
 }
 
-/// The same where a type of one's own may have such a name, by another path.
-pub(crate) fn wiring_of_ours(ty: &Type) -> Option<(&'static str, &Type)> {
-    let Type::Path(path) = ungrouped(ty) else { return None };
-    let segments = &path.path.segments;
-    let is_ours = segments.len() == 1 || segments.first()?.ident == "orchestrator";
-    wiring(ty).filter(|_| is_ours)
+impl<'a> Wiring<'a> {
+    pub(crate) fn of(ty: &'a Type) -> Option<Self> {
+        let argument = |name| match arguments_of(ty, name)?[..] {
+            [argument] => Some(argument),
+            _ => None,
+        };
+        None.or(argument("Node").map(Self::Node))
+            .or(argument("Mapped").map(Self::Mapped))
+            .or(argument("Flow").map(Self::Flow))
+    }
+
+    /// The same where a type of one's own may have such a name, by another path; references are looked through.
+    pub(crate) fn of_ours(ty: &'a Type) -> Option<Self> {
+        let path = match ungrouped(ty) {
+            Type::Reference(reference) => return Self::of_ours(&reference.elem),
+            Type::Path(path) => &path.path,
+            _ => return None,
+        };
+        let is_ours = path.segments.len() == 1 || path.segments.first()?.ident == "orchestrator";
+        Self::of(ty).filter(|_| is_ours)
+    }
+
+    pub(crate) fn noun(self) -> &'static str {
+        match self {
+            Self::Node(_) => "node",
+            Self::Mapped(_) => "mapping",
+            Self::Flow(_) => "flow",
+        }
+    }
+
+    /// The type of what it gives.
+    pub(crate) fn value(self) -> TokenStream {
+        match self {
+            Self::Node(ty) | Self::Flow(ty) => ty.to_token_stream(),
+            Self::Mapped(element) => quote!(::std::vec::Vec<#element>),
+        }
+    }
+
+    /// The type of what it gives, as people write it.
+    pub(crate) fn value_name(self) -> String {
+        match self {
+            Self::Node(ty) | Self::Flow(ty) => written(ty),
+            Self::Mapped(element) => format!("Vec<{}>", written(element)),
+        }
+    }
+
+    /// The type that it is written with.
+    pub(crate) fn argument(self) -> &'a Type {
+        let (Self::Node(ty) | Self::Mapped(ty) | Self::Flow(ty)) = self;
+        ty
+    }
 }
 
 /// Whether the type is plain data by its name: the standard library's, or a tuple of such.
@@ -195,11 +240,7 @@ pub(crate) fn is_plain(ty: &Type) -> bool {
         "VecDeque",
     ];
     match ungrouped(ty) {
-        Type::Path(path) => path
-            .path
-            .segments
-            .last()
-            .is_some_and(|last| PLAIN.iter().any(|name| last.ident == name)),
+        Type::Path(path) => path.path.segments.last().is_some_and(|last| PLAIN.iter().any(|name| last.ident == name)),
         Type::Tuple(tuple) => tuple.elems.iter().all(is_plain),
         Type::Array(_) | Type::Slice(_) | Type::Reference(_) => true,
         _ => false,

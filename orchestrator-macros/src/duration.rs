@@ -3,13 +3,7 @@
 use std::time::Duration;
 
 /// The units, from large to small, with their milliseconds.
-const UNITS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// What a duration in an attribute may be at most: a hundred years, well inside of what clocks and dates can add.
 const LONGEST_DAYS: u64 = 36_500;
@@ -26,7 +20,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     }
     if text.contains(char::is_whitespace) {
         let joined: String = text.split_whitespace().collect();
-        parse(&joined)?;
+        parse(&joined).map_err(|error| error.replacen(&joined, text, 1))?;
         return Err(format!("got `\"{text}\"`: write it without spaces, `\"{joined}\"`"));
     }
     let mut milliseconds = 0_u64;
@@ -34,10 +28,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let mut rest = text;
     while !rest.is_empty() {
         let (number, unit, after) = part(rest, text)?;
-        let index = UNITS
-            .iter()
-            .position(|(name, _)| *name == unit)
-            .ok_or_else(|| unknown_unit(unit, text))?;
+        let index = UNITS.iter().position(|(name, _)| *name == unit).ok_or_else(|| unknown_unit(unit, text))?;
         match smallest {
             Some(before) if before == index => return Err(format!("got `\"{text}\"`: the unit `{unit}` stands twice")),
             Some(before) if before > index => {
@@ -67,14 +58,10 @@ fn part<'a>(rest: &'a str, text: &str) -> Result<(&'a str, &'a str, &'a str), St
     let letters = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
     let (unit, after) = tail.split_at(letters);
     if unit.starts_with(['.', ',']) {
-        return Err(format!(
-            "got `\"{text}\"`: numbers are whole, a smaller unit takes the rest as in `\"1h30m\"`"
-        ));
+        return Err(format!("got `\"{text}\"`: numbers are whole, a smaller unit takes the rest as in `\"1h30m\"`"));
     }
     if number.is_empty() {
-        return Err(format!(
-            "got `\"{text}\"`: a number comes before its unit, as in `\"60s\"`"
-        ));
+        return Err(format!("got `\"{text}\"`: a number comes before its unit, as in `\"60s\"`"));
     }
     if unit.is_empty() {
         return Err(match number == text {
@@ -115,11 +102,7 @@ mod tests {
             ("1d2h3m4s5ms", 93_784_005),
             ("36500d", 36_500 * 86_400_000),
         ] {
-            assert_eq!(
-                parse(text).map(|duration| duration.as_millis()),
-                Ok(milliseconds),
-                "{text}"
-            );
+            assert_eq!(parse(text).map(|duration| duration.as_millis()), Ok(milliseconds), "{text}");
         }
     }
 
@@ -134,10 +117,7 @@ mod tests {
             ("1.5h", "numbers are whole"),
             ("s", "a number comes before its unit"),
             ("5 parsecs", "unknown unit"),
-            (
-                "5parsecs",
-                "unknown unit `parsecs`, the units are `ms`, `s`, `m`, `h` and `d`",
-            ),
+            ("5parsecs", "unknown unit `parsecs`, the units are `ms`, `s`, `m`, `h` and `d`"),
             ("10min", "write `m` for minutes"),
             ("5M", "unknown unit `M`"),
             ("1m1m", "the unit `m` stands twice"),

@@ -1,7 +1,7 @@
 //! What is emitted when something is wrong: every error, and an item to stand in for the one that was asked for, so
 //! that the code which uses it compiles and the user sees one error, not twenty.
 
-use crate::data::{Data, Fault, ungrouped, wiring_of_ours};
+use crate::data::{Data, Fault, Wiring, ungrouped};
 use crate::flow::Returned;
 use crate::place::Place;
 use crate::signature::{Function, Parameter, Role};
@@ -39,10 +39,7 @@ impl Errors {
 
     /// Code that reports each of them, one by one.
     fn each(&self) -> impl Iterator<Item = TokenStream> {
-        self.0
-            .iter()
-            .flat_map(|errors| errors.clone())
-            .map(|error| error.to_compile_error())
+        self.0.iter().flat_map(|errors| errors.clone()).map(|error| error.to_compile_error())
     }
 
     /// An item with the errors before it.
@@ -90,13 +87,13 @@ fn is_right(parameter: &Parameter) -> bool {
         Type::Reference(reference) => &reference.elem,
         other => other,
     };
-    wiring_of_ours(ty).is_none() && Fault::of(ty).is_none()
+    Wiring::of_ours(ty).is_none() && Fault::of(ty).is_none()
 }
 
 /// The data that was meant, where that can be told.
 fn known(ty: &Type) -> Option<TokenStream> {
-    if let Some((_, value)) = wiring_of_ours(ty) {
-        return known(value);
+    if let Some(wiring) = Wiring::of_ours(ty) {
+        return Fault::of(wiring.argument()).is_none().then(|| wiring.value());
     }
     let data = Data::of(ty);
     let is_known = match data {
@@ -123,19 +120,11 @@ impl<'a> StandIn<'a> {
             quote!(__Output)
         });
         let receiver = function.signature.receiver().map(ToTokens::to_token_stream);
-        Self {
-            function,
-            generics,
-            parameters: receiver.into_iter().collect(),
-            output: quote!(#wrapper<#output>),
-        }
+        Self { function, generics, parameters: receiver.into_iter().collect(), output: quote!(#wrapper<#output>) }
     }
 
     fn inputs(&self) -> impl Iterator<Item = &'a Parameter> + use<'a> {
-        self.function
-            .parameters
-            .iter()
-            .filter(|parameter| parameter.role() == Role::Input)
+        self.function.parameters.iter().filter(|parameter| parameter.role() == Role::Input)
     }
 
     /// What is passed for a parameter that cannot be is not looked at.
@@ -146,12 +135,7 @@ impl<'a> StandIn<'a> {
     }
 
     fn item(&self) -> TokenStream {
-        let Self {
-            function,
-            generics,
-            parameters,
-            output,
-        } = self;
+        let Self { function, generics, parameters, output } = self;
         let attributes = function.outer_attributes();
         let (visibility, name, clause) = (&function.visibility, function.name(), &generics.where_clause);
         quote! {
@@ -161,5 +145,66 @@ impl<'a> StandIn<'a> {
                 ::core::unreachable!()
             }
         }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proc_macro2::{TokenStream, TokenTree};
+    use syn::LitStr;
+
+    /// The texts of the errors in an expansion.
+    pub(crate) fn messages(expansion: TokenStream) -> Vec<String> {
+        let mut messages = Vec::new();
+        let mut is_error = false;
+        for token in expansion {
+            match token {
+                TokenTree::Ident(ident) => is_error = ident == "compile_error",
+                TokenTree::Group(group) if is_error => {
+                    messages.extend(syn::parse2::<LitStr>(group.stream()).map(|text| text.value()));
+                    is_error = false;
+                }
+                TokenTree::Group(group) => messages.extend(self::messages(group.stream())),
+                TokenTree::Punct(_) | TokenTree::Literal(_) => {}
+            }
+        }
+        messages
+    }
+
+    type Macro = fn(TokenStream, TokenStream) -> TokenStream;
+
+    /// Each line is an attribute's options, and after `=>` a part of each message that is expected.
+    #[track_caller]
+    pub(crate) fn check_options(expand: Macro, item: &str, cases: &str) {
+        for (options, expected) in lines(cases) {
+            check(expand, options, item, &expected);
+        }
+    }
+
+    /// Each line is an item, and after `=>` a part of each message that is expected.
+    #[track_caller]
+    pub(crate) fn check_items(expand: Macro, cases: &str) {
+        for (item, expected) in lines(cases) {
+            check(expand, "", item, &expected);
+        }
+    }
+
+    fn lines(cases: &str) -> impl Iterator<Item = (&str, Vec<&str>)> {
+        cases.lines().map(str::trim).filter(|line| !line.is_empty()).map(|line| match line.split_once("=>") {
+            Some((case, messages)) => (case.trim(), messages.split(";;").map(str::trim).collect()),
+            None => (line, Vec::new()),
+        })
+    }
+
+    #[track_caller]
+    fn check(expand: Macro, options: &str, item: &str, expected: &[&str]) {
+        let parse = |code: &str| code.parse::<TokenStream>().unwrap_or_else(|error| panic!("{code}: {error}"));
+        let expansion = expand(parse(options), parse(item));
+        let messages = messages(expansion.clone());
+        assert_eq!(messages.len(), expected.len(), "({options}) {item}: {messages:#?}");
+        for (message, part) in messages.iter().zip(expected) {
+            assert!(message.contains(part), "({options}) {item}: expected `{part}` in `{message}`");
+        }
+        syn::parse2::<syn::File>(expansion).unwrap_or_else(|error| panic!("({options}) {item}: {error}"));
     }
 }

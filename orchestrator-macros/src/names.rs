@@ -24,36 +24,21 @@ pub(crate) fn fault_in_key(name: &str) -> Option<String> {
     if name.is_empty() {
         return Some("must not be empty".to_owned());
     }
-    let bad = name
-        .chars()
-        .find(|c| matches!(c, '/' | '#' | '[' | ']') || c.is_whitespace() || c.is_control())?;
-    let bad = if bad.is_whitespace() || bad.is_control() {
-        "white space".to_owned()
-    } else {
-        format!("`{bad}`")
-    };
-    Some(format!(
-        "must not contain {bad}: it is part of the keys of nodes, as in `sub/load#2[7]`"
-    ))
+    let bad = name.chars().find(|c| matches!(c, '/' | '#' | '[' | ']') || c.is_whitespace() || c.is_control())?;
+    let bad = if bad.is_whitespace() || bad.is_control() { "white space".to_owned() } else { format!("`{bad}`") };
+    Some(format!("must not contain {bad}: it is part of the keys of nodes, as in `sub/load#2[7]`"))
 }
 
 /// The known word that is nearest to `word`, if one is near.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = snake_case(word);
     let limit = (word.chars().count() / 3).max(1);
-    known
-        .into_iter()
-        .map(|known| (distance(&word, known), known))
-        .filter(|(d, _)| *d <= limit)
-        .min()
-        .map(|(_, k)| k)
+    known.into_iter().map(|known| (distance(&word, known), known)).filter(|(d, _)| *d <= limit).min().map(|(_, k)| k)
 }
 
 /// `"; did you mean `retries`?"`, or nothing.
 pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(word, known)
-        .map(|known| format!("; did you mean `{known}`?"))
-        .unwrap_or_default()
+    nearest(word, known).map(|known| format!("; did you mean `{known}`?")).unwrap_or_default()
 }
 
 /// `` `a`, `b` and `c` ``.

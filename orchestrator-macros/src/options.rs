@@ -52,11 +52,7 @@ pub(crate) struct Given<T> {
 
 impl<T> Given<T> {
     pub(crate) fn map<U>(self, f: impl FnOnce(T) -> U) -> Given<U> {
-        Given {
-            key: self.key,
-            value: f(self.value),
-            tokens: self.tokens,
-        }
+        Given { key: self.key, value: f(self.value), tokens: self.tokens }
     }
 }
 
@@ -76,10 +72,8 @@ pub(crate) fn arguments(
         while !input.is_empty() {
             match argument(input, known, elsewhere) {
                 Ok(argument) if seen.contains(&argument.name()) => {
-                    errors.at(
-                        &argument.key,
-                        format!("option `{}` is given twice: leave one of them out", argument.key),
-                    );
+                    errors
+                        .at(&argument.key, format!("option `{}` is given twice: leave one of them out", argument.key));
                 }
                 Ok(argument) => {
                     seen.push(argument.name());
@@ -107,40 +101,27 @@ pub(crate) fn arguments(
 fn argument(input: ParseStream<'_>, known: &[&Known], elsewhere: Elsewhere) -> Result<Argument> {
     let all = || list(known.iter().map(|known| known.name));
     if !input.peek(Ident::peek_any) {
-        return Err(input.error(format!(
-            "expected an option such as `{}` (options: {})",
-            known[0].example,
-            all()
-        )));
+        return Err(input.error(format!("expected an option such as `{}` (options: {})", known[0].example, all())));
     }
     let key = input.call(Ident::parse_any)?;
     let name = key.unraw().to_string();
     let Some(option) = known.iter().find(|known| known.name == name) else {
         let hint = elsewhere(&name).unwrap_or_else(|| did_you_mean(&name, known.iter().map(|known| known.name)));
-        return Err(Error::new(
-            key.span(),
-            format!("unknown option `{name}`{hint} (options: {})", all()),
-        ));
+        return Err(Error::new(key.span(), format!("unknown option `{name}`{hint} (options: {})", all())));
     };
     let wrong_form = |at: Error| Error::new(at.span(), format!("expected `{}`", option.example));
     let value = match option.form {
         Form::Value | Form::Types if !input.peek(Token![=]) => {
             let bare = input.is_empty() || input.peek(Token![,]);
             return Err(match bare {
-                true => Error::new(
-                    key.span(),
-                    format!("`{name}` needs a value: write `{}`", option.example),
-                ),
+                true => Error::new(key.span(), format!("`{name}` needs a value: write `{}`", option.example)),
                 false => wrong_form(input.error("")),
             });
         }
         Form::Value => {
             input.parse::<Token![=]>()?;
             if input.is_empty() || input.peek(Token![,]) {
-                return Err(Error::new(
-                    key.span(),
-                    format!("`{name}` needs a value: write `{}`", option.example),
-                ));
+                return Err(Error::new(key.span(), format!("`{name}` needs a value: write `{}`", option.example)));
             }
             Value::Expression(input.parse().map_err(wrong_form)?)
         }
@@ -151,11 +132,7 @@ fn argument(input: ParseStream<'_>, known: &[&Known], elsewhere: Elsewhere) -> R
             }
             let types;
             bracketed!(types in input);
-            Value::Types(
-                Punctuated::<Type, Token![,]>::parse_terminated(&types)?
-                    .into_iter()
-                    .collect(),
-            )
+            Value::Types(Punctuated::<Type, Token![,]>::parse_terminated(&types)?.into_iter().collect())
         }
         Form::Options if !input.peek(token::Paren) => return Err(wrong_form(Error::new(key.span(), ""))),
         Form::Options => {
@@ -164,11 +141,7 @@ fn argument(input: ParseStream<'_>, known: &[&Known], elsewhere: Elsewhere) -> R
             Value::Options(options.parse()?)
         }
     };
-    Ok(Argument {
-        key,
-        value,
-        example: option.example,
-    })
+    Ok(Argument { key, value, example: option.example })
 }
 
 fn skip_to_comma(input: ParseStream<'_>) {
@@ -191,9 +164,7 @@ impl Argument {
     /// A list of strings.
     pub(crate) fn strings(self) -> Result<Given<Vec<LitStr>>> {
         let strings = elements(self.expression()).and_then(|elements| {
-            elements
-                .map(|element| literal(element).and_then(string).cloned())
-                .collect::<Option<Vec<_>>>()
+            elements.map(|element| literal(element).and_then(string).cloned()).collect::<Option<Vec<_>>>()
         });
         self.given("a list of strings", strings)
     }
@@ -254,11 +225,7 @@ impl Argument {
     /// A word, bare or as a string.
     pub(crate) fn word(self) -> Result<Given<String>> {
         let word = match self.expression() {
-            Some(Expr::Path(path)) => path
-                .path
-                .segments
-                .last()
-                .map(|segment| segment.ident.unraw().to_string()),
+            Some(Expr::Path(path)) => path.path.segments.last().map(|segment| segment.ident.unraw().to_string()),
             Some(other) => literal(other).and_then(string).map(LitStr::value),
             None => None,
         };
@@ -282,11 +249,7 @@ impl Argument {
     fn given<T>(self, what: &str, value: Option<T>) -> Result<Given<T>> {
         let tokens = self.tokens();
         match value {
-            Some(value) => Ok(Given {
-                key: self.key,
-                value,
-                tokens,
-            }),
+            Some(value) => Ok(Given { key: self.key, value, tokens }),
             None => {
                 let (key, got, example) = (&self.key, written(&tokens), self.example);
                 let message = format!("expected `{key}` to be {what}, got `{got}`: write for example `{example}`");
@@ -345,13 +308,8 @@ fn read_duration(expression: &Expr) -> std::result::Result<Duration, String> {
         Some(Lit::Str(text)) => duration::parse(&text.value()),
         Some(Lit::Int(_) | Lit::Float(_)) => {
             let number = written(expression);
-            Err(format!(
-                "got `{number}`: a number has no unit, write `\"{number}s\"` for seconds"
-            ))
+            Err(format!("got `{number}`: a number has no unit, write `\"{number}s\"` for seconds"))
         }
-        _ => Err(format!(
-            "got `{}`: write a number with a unit in quotes, such as `\"60s\"`",
-            written(expression)
-        )),
+        _ => Err(format!("got `{}`: write a number with a unit in quotes, such as `\"60s\"`", written(expression))),
     }
 }

@@ -24,10 +24,7 @@ impl Place {
 
     /// From the one parenthesis to the other.
     pub(crate) fn between(parentheses: token::Paren) -> Self {
-        Self {
-            first: parentheses.span.open(),
-            last: parentheses.span.close(),
-        }
+        Self { first: parentheses.span.open(), last: parentheses.span.close() }
     }
 
     /// Generated code that begins here.
@@ -40,11 +37,13 @@ impl Place {
         placed(tokens, self.last)
     }
 
-    /// Generated code in parentheses that end here.
-    pub(crate) fn last_group(self, tokens: TokenStream) -> TokenStream {
-        let mut group = Group::new(Delimiter::Parenthesis, tokens);
+    /// The value as an argument that is shown here: all of it, which one token would not be.
+    pub(crate) fn shown(self, value: TokenStream) -> TokenStream {
+        let identity = self.all(quote!(::core::convert::identity));
+        let mut group = Group::new(Delimiter::Parenthesis, value);
         group.set_span(Span::mixed_site().located_at(self.last));
-        TokenTree::Group(group).into()
+        let group = TokenTree::Group(group);
+        quote!(#identity #group)
     }
 
     /// Generated code that begins and ends here.

@@ -79,7 +79,7 @@ pub use clock::Clock;
 pub use error::{BoxError, Error, GraphError, IntoTaskError, Result, StoreError, TaskError, fatal, retry_after, skip};
 pub use event::{Event, Events};
 pub use flow::registry::flows;
-pub use flow::{Accepts, Flow, FlowDef, FlowReturn};
+pub use flow::{Flow, FlowDef, FlowReturn};
 pub use graph::{Graph, GraphEdge, GraphNode};
 pub use id::{ParseRunIdError, RunId};
 pub use orchestrator_macros::{flow, task};
@@ -105,7 +105,8 @@ pub mod prelude {
 pub mod __private {
     pub use inventory;
 
-    pub use crate::flow::{Accepts, FlowBody, FlowDef, FlowEntry, FlowReturn, Parameters, flow};
+    pub use crate::flow::{FlowBody, FlowDef, FlowEntry, FlowReturn, Parameters, flow};
+    pub use crate::task::AnyHandle;
     pub use crate::task::{
         BlockingBody, Body, BodyFuture, Borrowed, Call, Context, Delay, Input, IntoInput, Mapped, Node, Parameter,
         Pool, Resource, TaskDef, TaskEntry, TaskOptions, Trigger, node,

@@ -23,7 +23,8 @@ use serde::de::DeserializeOwned;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot travel between tasks",
     label = "not `Clone + Serialize + Deserialize + Send + Sync + 'static`",
-    note = "derive what is missing: `#[derive(Clone, serde::Serialize, serde::Deserialize)]`"
+    note = "derive what is missing: `#[derive(Clone, serde::Serialize, serde::Deserialize)]`",
+    note = "what is no data is marked: `#[resource]` what the runtime is given once, `#[context]` the context"
 )]
 pub trait Data: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {}
 

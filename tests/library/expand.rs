@@ -353,7 +353,7 @@ async fn siblings_are_independent_and_all_run_once() -> Result<()> {
     #[task]
     async fn see(n: u32) -> u32 {
         *SEEN.lock().unwrap().get_or_insert_default().entry(n).or_default() += 1;
-        if n % 7 == 0 {
+        if n.is_multiple_of(7) {
             tokio::task::yield_now().await;
         }
         n

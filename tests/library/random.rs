@@ -68,7 +68,7 @@ async fn step(
     seconds: u64,
     #[context] context: &Context,
 ) -> Result<u64> {
-    if seconds % 3 > 0 {
+    if !seconds.is_multiple_of(3) {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
     let (skips, is_fatal) = signals;

@@ -118,12 +118,12 @@ async fn word(n: u32) -> String {
 async fn plain_values_are_given_as_they_are_clear() -> Result<()> {
     #[flow]
     fn plain() -> Node<String> {
-        let tags = vec!["a".to_owned(), "b".to_owned()];
+        let tags = ["a".to_owned(), "b".to_owned()];
         describe("name", &tags[..], HashMap::from([("k".to_owned(), 1)]), 0.5, true)
     }
     #[flow]
     fn arrays() -> Node<String> {
-        describe(word(2), ["a".to_owned()], &HashMap::new(), &1.5, false)
+        describe(word(2), ["a".to_owned()], HashMap::new(), 1.5, false)
     }
     #[flow]
     fn nodes() -> Node<String> {

@@ -64,10 +64,7 @@ impl ScoringClient {
             .default_headers(headers)
             .no_proxy() // the service is on this machine, wherever HTTP_PROXY points
             .build()?;
-        Ok(Self {
-            http,
-            url: format!("{url}{CHURN_PATH}"),
-        })
+        Ok(Self { http, url: format!("{url}{CHURN_PATH}") })
     }
 
     /// The churn probabilities of a batch, in its order.
@@ -75,9 +72,7 @@ impl ScoringClient {
     /// # Errors
     /// If the service does not answer in time, refuses, or answers something else than it was asked.
     pub(crate) async fn churn_probabilities(&self, customers: &[Customer]) -> Result<Vec<f64>, ScoringError> {
-        let batch = Batch {
-            customers: customers.iter().map(history).collect(),
-        };
+        let batch = Batch { customers: customers.iter().map(history).collect() };
         let response = self.http.post(&self.url).json(&batch).send().await?;
         if let Err(status) = response.error_for_status_ref() {
             let said = response.text().await?; // the reason, which the status alone does not tell

@@ -16,12 +16,7 @@ pub(super) struct BgNbd {
 }
 
 /// The parameters that the paper publishes for this very sample.
-pub(super) const CDNOW: BgNbd = BgNbd {
-    r: 0.243,
-    alpha: 4.414,
-    a: 0.793,
-    b: 2.426,
-};
+pub(super) const CDNOW: BgNbd = BgNbd { r: 0.243, alpha: 4.414, a: 0.793, b: 2.426 };
 
 impl BgNbd {
     /// The probability that the customer has left: `1 - P(alive)`.
@@ -45,12 +40,7 @@ mod tests {
     use super::*;
 
     fn alive(repeat_days: u32, last_purchase_week: f64, observed_weeks: f64) -> f64 {
-        CDNOW.probability_alive(&History {
-            customer_id: 1,
-            repeat_days,
-            last_purchase_week,
-            observed_weeks,
-        })
+        CDNOW.probability_alive(&History { customer_id: 1, repeat_days, last_purchase_week, observed_weeks })
     }
 
     #[test]

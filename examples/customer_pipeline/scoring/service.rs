@@ -57,14 +57,8 @@ impl Drop for ScoringService {
 async fn authorize(State(api_key): State<Arc<str>>, request: Request, next: Next) -> Response {
     match request.headers().get(API_KEY_HEADER) {
         Some(shown) if shown.as_bytes() == api_key.as_bytes() => next.run(request).await,
-        Some(_) => refuse(
-            StatusCode::UNAUTHORIZED,
-            format!("the key in `{API_KEY_HEADER}` is not known here"),
-        ),
-        None => refuse(
-            StatusCode::UNAUTHORIZED,
-            format!("expected an API key in `{API_KEY_HEADER}`, got none"),
-        ),
+        Some(_) => refuse(StatusCode::UNAUTHORIZED, format!("the key in `{API_KEY_HEADER}` is not known here")),
+        None => refuse(StatusCode::UNAUTHORIZED, format!("expected an API key in `{API_KEY_HEADER}`, got none")),
     }
 }
 
@@ -76,14 +70,11 @@ async fn churn(Json(batch): Json<Batch>) -> Response {
             format!("expected at most {LARGEST_BATCH} customers, got {got}; send them in smaller batches"),
         );
     }
-    let scores = batch.customers.iter().map(|history| Score {
-        customer_id: history.customer_id,
-        churn_probability: CDNOW.churn_probability(history),
-    });
-    Json(Scores {
-        scores: scores.collect(),
-    })
-    .into_response()
+    let scores = batch
+        .customers
+        .iter()
+        .map(|history| Score { customer_id: history.customer_id, churn_probability: CDNOW.churn_probability(history) });
+    Json(Scores { scores: scores.collect() }).into_response()
 }
 
 fn refuse(status: StatusCode, why: String) -> Response {

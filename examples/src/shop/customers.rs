@@ -83,11 +83,7 @@ mod tests {
         let shop = Shop::open(folder.path().join("shop.db")).unwrap();
         let customers = daily(&shop, day(1997, 2, 28));
         assert_eq!(customers.len(), 42);
-        assert!(
-            customers
-                .iter()
-                .all(|customer| customer.last_purchase == day(1997, 2, 28))
-        );
+        assert!(customers.iter().all(|customer| customer.last_purchase == day(1997, 2, 28)));
         assert_eq!(daily(&shop, day(1998, 6, 30)).len(), 2);
         assert_eq!(daily(&shop, day(1998, 4, 13)), []); // the one day on which nobody bought
     }
@@ -114,10 +110,7 @@ mod tests {
             }
         );
         assert_eq!(first(day(1997, 9, 30)).purchase_days, 3);
-        assert_eq!(
-            first(day(1997, 12, 12)).lifetime_value_cents,
-            2_933 + 2_973 + 1_496 + 2_648
-        );
+        assert_eq!(first(day(1997, 12, 12)).lifetime_value_cents, 2_933 + 2_973 + 1_496 + 2_648);
     }
 
     #[test]

@@ -91,12 +91,7 @@ fn fill(transaction: &Transaction<'_>) -> Result<(), Box<dyn Error + Send + Sync
         transaction.prepare("INSERT INTO purchases (customer_id, purchased_at, cds, cents) VALUES (?1, ?2, ?3, ?4)")?;
     for bought in cdnow::purchases()? {
         customer.execute(params![bought.customer, bought.full_set_customer])?;
-        purchase.execute(params![
-            bought.customer,
-            sql_time(midnight(bought.day)),
-            bought.cds,
-            bought.cents
-        ])?;
+        purchase.execute(params![bought.customer, sql_time(midnight(bought.day)), bought.cds, bought.cents])?;
     }
     sources::register_weeks(transaction)?;
     Ok(())

@@ -40,11 +40,7 @@ pub enum SourceError {
     #[error(
         "expected a new name and a last day that is not before the first, got `{name}` from {first_day} to {last_day}; see the table `sources` for the names in use"
     )]
-    Refused {
-        name: String,
-        first_day: NaiveDate,
-        last_day: NaiveDate,
-    },
+    Refused { name: String, first_day: NaiveDate, last_day: NaiveDate },
     #[error("the source could not be added")]
     Sqlite(#[from] rusqlite::Error),
 }
@@ -58,12 +54,7 @@ impl Shop {
         let connection = self.0.connection();
         let mut query = connection.prepare_cached("SELECT id, name, first_day, last_day FROM sources ORDER BY id")?;
         let sources = query.query_map([], |row| {
-            Ok(Source {
-                id: row.get(0)?,
-                name: row.get(1)?,
-                first_day: row.get(2)?,
-                last_day: row.get(3)?,
-            })
+            Ok(Source { id: row.get(0)?, name: row.get(1)?, first_day: row.get(2)?, last_day: row.get(3)? })
         })?;
         sources.collect()
     }
@@ -80,16 +71,8 @@ impl Shop {
         match added {
             Ok(_) => Ok(()),
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
-                let NewSource {
-                    name,
-                    first_day,
-                    last_day,
-                } = source;
-                Err(SourceError::Refused {
-                    name,
-                    first_day,
-                    last_day,
-                })
+                let NewSource { name, first_day, last_day } = source;
+                Err(SourceError::Refused { name, first_day, last_day })
             }
             Err(error) => Err(error.into()),
         }
@@ -106,29 +89,25 @@ impl Shop {
              FROM purchases WHERE purchased_at >= ?1 AND purchased_at < ?2",
         )?;
         let after = source.last_day.succ_opt().unwrap_or(NaiveDate::MAX);
-        query.query_row(
-            params![sql_time(midnight(source.first_day)), sql_time(midnight(after))],
-            |row| {
-                Ok(SourceSales {
-                    source: source.clone(),
-                    purchases: row.get(0)?,
-                    customers: row.get(1)?,
-                    cds: row.get(2)?,
-                    cents: row.get(3)?,
-                })
-            },
-        )
+        query.query_row(params![sql_time(midnight(source.first_day)), sql_time(midnight(after))], |row| {
+            Ok(SourceSales {
+                source: source.clone(),
+                purchases: row.get(0)?,
+                customers: row.get(1)?,
+                cds: row.get(2)?,
+                cents: row.get(3)?,
+            })
+        })
     }
 }
 
 /// The sources to begin with: the 78 weeks of the sample, which end with it exactly.
 pub(super) fn register_weeks(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     let mut insert = transaction.prepare("INSERT INTO sources (name, first_day, last_day) VALUES (?1, ?2, ?3)")?;
-    let (first, last): (NaiveDate, NaiveDate) = transaction.query_row(
-        "SELECT date(min(purchased_at)), date(max(purchased_at)) FROM purchases",
-        [],
-        |row| Ok((row.get(0)?, row.get(1)?)),
-    )?;
+    let (first, last): (NaiveDate, NaiveDate) =
+        transaction.query_row("SELECT date(min(purchased_at)), date(max(purchased_at)) FROM purchases", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
     let weeks = first.iter_weeks().take_while(|week| *week <= last);
     for (number, week) in (1..).zip(weeks) {
         insert.execute(params![format!("week-{number:02}"), week, week + Days::new(6)])?;
@@ -142,11 +121,7 @@ mod tests {
 
     fn new(name: &str, first: u32, last: u32) -> NewSource {
         let day = |day| NaiveDate::from_ymd_opt(1997, 12, day).unwrap();
-        NewSource {
-            name: name.to_owned(),
-            first_day: day(first),
-            last_day: day(last),
-        }
+        NewSource { name: name.to_owned(), first_day: day(first), last_day: day(last) }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! All rules for flows.
 
 use super::model::{Flow, Returned};
-use crate::data::{Data, Fault, arguments_of, is_plain, ungrouped, wiring, wiring_of_ours};
+use crate::data::{Data, Fault, Wiring, arguments_of, is_plain, ungrouped};
 use crate::fallback::Errors;
 use crate::names::written;
 use crate::signature::{Parameter, Role};
@@ -14,29 +14,20 @@ pub(super) fn options(flow: &Flow, errors: &mut Errors) {
     if let Some(runs) = &flow.max_active_runs
         && (runs.value == 0 || runs.value > u64::from(u32::MAX))
     {
-        let message = format!(
-            "expected `max_active_runs` to be from 1 to {}, got {}",
-            u32::MAX,
-            runs.value
-        );
+        let message = format!("expected `max_active_runs` to be from 1 to {}, got {}", u32::MAX, runs.value);
         errors.at(&runs.tokens, message);
     }
     if let Some(timeout) = &flow.timeout
         && timeout.value.is_zero()
     {
-        errors.at(
-            &timeout.tokens,
-            "expected `timeout` to be more than nothing: leave it out for no limit",
-        );
+        errors.at(&timeout.tokens, "expected `timeout` to be more than nothing: leave it out for no limit");
     }
     for resource in &flow.resources {
         if let Type::Reference(reference) = ungrouped(resource) {
-            let message = format!(
-                "expected the type of a resource, got a reference: write `{}`",
-                written(&reference.elem)
-            );
+            let message =
+                format!("expected the type of a resource, got a reference: write `{}`", written(&reference.elem));
             errors.at(resource, message);
-        } else if let Some(fault) = Fault::of(resource) {
+        } else if let Some(fault) = Fault::of_resource(resource) {
             errors.at(&fault, fault.message());
         }
     }
@@ -83,7 +74,7 @@ pub(super) fn function(flow: &Flow, errors: &mut Errors) {
 
 fn data(parameter: &Parameter, errors: &mut Errors) {
     let ty = ungrouped(&parameter.ty);
-    if wiring_of_ours(ty).is_some() {
+    if Wiring::of_ours(ty).is_some() {
         let message = format!(
             "expected plain data, got `{}`: a flow's parameters are known before it runs; to pass a node, await it, or \
              write an ordinary function over nodes, without `#[flow]`",
@@ -93,10 +84,8 @@ fn data(parameter: &Parameter, errors: &mut Errors) {
     } else if let Type::Reference(_) = ty {
         let name = parameter.name().map_or_else(|| "value".to_owned(), ToString::to_string);
         let owned = Data::of(ty).stored_name();
-        let message = format!(
-            "expected owned data, got `{}`: a flow keeps its parameters; write `{name}: {owned}`",
-            written(ty)
-        );
+        let message =
+            format!("expected owned data, got `{}`: a flow keeps its parameters; write `{name}: {owned}`", written(ty));
         errors.at(ty, message);
     } else if let Some(fault) = Fault::of(ty) {
         errors.at(&fault, fault.message());
@@ -111,21 +100,15 @@ fn fallible(ty: &Type, ok: Option<&Type>, errors: &mut Errors) {
         );
         return errors.at(ty, message);
     };
-    if wiring_of_ours(ok).is_some() {
+    if let Some(wiring) = Wiring::of_ours(ok) {
         let message = format!(
             "expected data, got `{}` within a `Result`: await it, `Ok(node.await?)`, and return `Result<{}>`",
             written(ok),
-            value_name(ok)
+            wiring.value_name()
         );
         errors.at(ok, message);
     } else if arguments_of(ok, "Result").is_some() {
-        errors.at(
-            ok,
-            format!(
-                "expected data, got `{}` within a `Result`: return one `Result`",
-                written(ok)
-            ),
-        );
+        errors.at(ok, format!("expected data, got `{}` within a `Result`: return one `Result`", written(ok)));
     } else if let Some(fault) = Fault::of(ok) {
         errors.at(&fault, fault.message());
     }
@@ -134,15 +117,15 @@ fn fallible(ty: &Type, ok: Option<&Type>, errors: &mut Errors) {
 /// Nodes, mappings, tuples of them.
 fn wired(is_async: bool, ty: &Type, errors: &mut Errors) {
     let ty = ungrouped(ty);
-    if let Some(("Flow", value)) = wiring(ty) {
+    if let Some(flow @ Wiring::Flow(_)) = Wiring::of(ty) {
         let message = format!(
             "expected a node, got `{}`: pass the flow to a task that takes its output, `{}`, and return the node of that",
             written(ty),
-            written(value)
+            flow.value_name()
         );
         errors.at(ty, message);
-    } else if let Some((_, value)) = wiring(ty) {
-        if let Some(fault) = Fault::of(value) {
+    } else if let Some(wiring) = Wiring::of(ty) {
+        if let Some(fault) = Fault::of(wiring.argument()) {
             errors.at(&fault, fault.message());
         }
     } else if let Type::Tuple(tuple) = ty {
@@ -150,10 +133,7 @@ fn wired(is_async: bool, ty: &Type, errors: &mut Errors) {
             wired(is_async, element, errors);
         }
     } else if let Some(fault @ (Fault::Unnamed(_) | Fault::Infer(_) | Fault::Never(_))) = Fault::of(ty) {
-        errors.at(
-            &fault,
-            "expected a `Node<T>`, a `Mapped<T>` or a tuple of them: a flow returns nodes",
-        );
+        errors.at(&fault, "expected a `Node<T>`, a `Mapped<T>` or a tuple of them: a flow returns nodes");
     } else if let Some(list) = list_of_nodes(ty) {
         let message = format!(
             "expected a node, got `{}`: pass the nodes to a task that takes a `{list}` (by `gather`), and return its node",
@@ -162,11 +142,7 @@ fn wired(is_async: bool, ty: &Type, errors: &mut Errors) {
         errors.at(ty, message);
     } else {
         let (got, value) = (written(ty), Data::of(ty).stored_name());
-        let alias = if is_plain(ty) {
-            ""
-        } else {
-            " (if it is an alias of a node's type, write that type)"
-        };
+        let alias = if is_plain(ty) { "" } else { " (if it is an alias of a node's type, write that type)" };
         let message = if is_async {
             format!(
                 "expected `Result<{value}>`, got `{got}`: an `async fn` flow returns a `Result` of data, or nodes{alias}"
@@ -190,14 +166,10 @@ fn list_of_nodes(ty: &Type) -> Option<String> {
             _ => return None,
         },
     };
-    wiring(element).map(|_| format!("Vec<{}>", value_name(element)))
+    Wiring::of(element).map(|wiring| format!("Vec<{}>", wiring.value_name()))
 }
 
 /// The data that a type of a flow stands for.
 fn value_name(ty: &Type) -> String {
-    match wiring(ty) {
-        Some(("Mapped", element)) => format!("Vec<{}>", written(element)),
-        Some((_, value)) => written(value),
-        None => written(ty),
-    }
+    Wiring::of(ty).map_or_else(|| written(ty), Wiring::value_name)
 }

@@ -72,7 +72,6 @@ fn option(value: Option<TokenStream>) -> TokenStream {
 
 /// A closure that runs the user's function with the parameters of a run.
 fn body(flow: &Flow) -> TokenStream {
-    let private = private();
     let function = &flow.function;
     let (user, name) = (function.inner(), function.name());
     let context = Ident::new("context_", Span::mixed_site());
@@ -110,12 +109,15 @@ fn ended(flow: &Flow, returned: &Returned<'_>, called: &TokenStream) -> TokenStr
         Returned::Fallible { ok, error, .. } => {
             let fallible = name.all(quote!(#private::FlowBody::fallible));
             // Apart, so that an error that is none is shown where it stands.
-            let into_error = error.map_or(place, Place::of).all(quote!(#private::IntoTaskError::into_task_error));
+            let place = error.map_or(place, Place::of);
+            let into_error = place.all(quote!(#private::IntoTaskError::into_task_error));
+            let (value, error) = (Ident::new("value_", Span::mixed_site()), Ident::new("error_", Span::mixed_site()));
+            let shown = place.shown(quote!(#error));
             quote! {
                 #fallible::<#ok, _>(async move {
                     match #called.await {
-                        ::core::result::Result::Ok(value) => ::core::result::Result::Ok(value),
-                        ::core::result::Result::Err(error) => ::core::result::Result::Err(#into_error(error)),
+                        ::core::result::Result::Ok(#value) => ::core::result::Result::Ok(#value),
+                        ::core::result::Result::Err(#error) => ::core::result::Result::Err(#into_error(#shown)),
                     }
                 })
             }

@@ -28,3 +28,97 @@ pub(crate) fn flow(options: TokenStream, item: TokenStream) -> TokenStream {
     in_options.append(in_function);
     fallback::flow(&flow.function, &in_options)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::flow;
+    use crate::fallback::tests::{check_items, check_options};
+
+    const RIGHT: &str = "fn pipeline(day: u32) -> Node<u64> { load(day) }";
+
+    #[test]
+    fn right_flows_have_no_errors() {
+        check_options(
+            flow,
+            RIGHT,
+            r#"
+            max_active_runs = 1, timeout = "1h", resources = [A, b::B<C, D>, Arc<dyn E>]
+            name = "a", defaults(retries = 2, retry_delay = ["5m"], pool = "p"), tags = ["b"]
+            "#,
+        );
+        check_items(
+            flow,
+            r#"
+            fn pipeline(day: u32) -> Node<u64> { load(day) }
+            fn a() {}
+            fn a() -> () {}
+            fn a() -> (orchestrator::Node<u8>, (Mapped<A>, Node<(B, C)>)) {}
+            async fn a(mut b: Vec<u8>, #[context] c: &Context) -> anyhow::Result<()> {}
+            async fn a() -> Node<u8> {}
+            "#,
+        );
+    }
+
+    #[test]
+    fn options_that_are_wrong_are_named() {
+        check_options(
+            flow,
+            RIGHT,
+            r#"
+            max_active_run = 1                 => did you mean `max_active_runs`?
+            backoff = 2                        => unknown option `backoff`: it is one of tasks, write `defaults(backoff = 2.0)`
+            defaults(name = "a")               => unknown option `name`: each task has its own (options: `retries`,
+            defaults(retries = 1, retries = 2) => option `retries` is given twice
+            defaults(pool_slots = 1)           => `pool_slots` needs a pool
+            defaults(timeout = 60)             => write `"60s"`
+            defaults = 2                       => expected `defaults(retries = 2)`
+            max_active_runs = 0                => expected `max_active_runs` to be from 1
+            timeout = "0s"                     => expected `timeout` to be more than nothing
+            resources = Database               => expected `resources = [Database]`
+            resources = [&Database]            => write `Database`
+            "#,
+        );
+    }
+
+    #[test]
+    fn functions_that_are_no_flows_are_refused() {
+        check_items(
+            flow,
+            r#"
+            fn a(&self) {}                           => a flow cannot take `self`
+            fn a<T>(b: T) -> Node<T> {}              => a flow cannot be generic
+            fn a(b: &[u8]) {}                        => write `b: Vec<u8>`
+            fn a(b: Node<u8>) {}                     => to pass a node, await it
+            fn a(b: Mapped<u8>, (c, d): (u8, u8)) {} => expected a name ;; to pass a node, await it
+            fn a(b: impl Display) {}                 => got `impl Display`
+            fn a(#[resource] b: &B) {}               => a flow takes no resources
+            fn a(#[context] b: Context) {}           => expected `#[context] b: &Context`
+            #[task] fn a() {}                        => a task or a flow, not both
+            struct A;                                => got a struct: a flow is a function
+            "#,
+        );
+    }
+
+    #[test]
+    fn outputs_that_are_no_nodes_are_refused() {
+        check_items(
+            flow,
+            r#"
+            fn a() -> Result<u8> {}               => write `Node<u8>`, or make it an `async fn`
+            fn a() -> Result<Node<u8>> {}         => write `Node<u8>`, or make it an `async fn`
+            fn a() -> String {}                   => write `Node<String>`
+            fn a() -> &str {}                     => write `Node<String>`
+            fn a() -> (Node<u8>, u8) {}           => expected a node, got `u8`
+            fn a() -> Wired {}                    => if it is an alias
+            fn a() -> [Node<u8>; 2] {}            => takes a `Vec<u8>`
+            fn a() -> Flow<u8> {}                 => pass the flow to a task that takes its output, `u8`
+            fn a() -> Node<&str> {}               => write `String`
+            fn a() -> impl FlowReturn {}          => a flow returns nodes
+            async fn a() -> u8 {}                 => expected `Result<u8>`, got `u8`
+            async fn a() -> Result<Mapped<u8>> {} => return `Result<Vec<u8>>`
+            async fn a() -> fmt::Result {}        => write `Result<T>`
+            async fn a() -> Result<Result<u8>> {} => return one `Result`
+            "#,
+        );
+    }
+}

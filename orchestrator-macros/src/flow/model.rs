@@ -1,6 +1,6 @@
 //! A flow as its author wrote it.
 
-use crate::data::{arguments_of, ungrouped, wiring};
+use crate::data::{Wiring, arguments_of, ungrouped};
 use crate::options::Given;
 use crate::signature::{Function, Parameter, Role};
 use crate::task::{Label, Settings};
@@ -33,10 +33,7 @@ pub(crate) enum Returned<'a> {
 
 impl Flow {
     pub(crate) fn parameters(&self) -> impl Iterator<Item = &Parameter> {
-        self.function
-            .parameters
-            .iter()
-            .filter(|parameter| parameter.role() == Role::Input)
+        self.function.parameters.iter().filter(|parameter| parameter.role() == Role::Input)
     }
 }
 
@@ -46,11 +43,7 @@ impl<'a> Returned<'a> {
             return Self::Nothing;
         };
         match arguments_of(ty, "Result") {
-            Some(arguments) => Self::Fallible {
-                ty,
-                ok: arguments.first().copied(),
-                error: arguments.get(1).copied(),
-            },
+            Some(arguments) => Self::Fallible { ty, ok: arguments.first().copied(), error: arguments.get(1).copied() },
             None => Self::Wiring(ty),
         }
     }
@@ -71,9 +64,5 @@ fn spelled(ty: &Type) -> Option<TokenStream> {
         let elements = tuple.elems.iter().map(spelled).collect::<Option<Vec<_>>>()?;
         return Some(quote!((#(#elements,)*)));
     }
-    match wiring(ty)? {
-        ("Node", value) => Some(value.to_token_stream()),
-        ("Mapped", element) => Some(quote!(::std::vec::Vec<#element>)),
-        _ => None,
-    }
+    Wiring::of(ty).map(Wiring::value)
 }

@@ -10,26 +10,10 @@ use syn::Result;
 
 /// The options that only a flow has.
 pub(crate) const OWN: [Known; 4] = [
-    Known {
-        name: "max_active_runs",
-        form: Form::Value,
-        example: "max_active_runs = 1",
-    },
-    Known {
-        name: "timeout",
-        form: Form::Value,
-        example: "timeout = \"2h\"",
-    },
-    Known {
-        name: "defaults",
-        form: Form::Options,
-        example: "defaults(retries = 2)",
-    },
-    Known {
-        name: "resources",
-        form: Form::Types,
-        example: "resources = [Database]",
-    },
+    Known { name: "max_active_runs", form: Form::Value, example: "max_active_runs = 1" },
+    Known { name: "timeout", form: Form::Value, example: "timeout = \"2h\"" },
+    Known { name: "defaults", form: Form::Options, example: "defaults(retries = 2)" },
+    Known { name: "resources", form: Form::Types, example: "resources = [Database]" },
 ];
 
 pub(super) fn flow(options: TokenStream, function: Function, errors: &mut Errors) -> Flow {
@@ -56,10 +40,7 @@ pub(super) fn flow(options: TokenStream, function: Function, errors: &mut Errors
 
 fn of_tasks(name: &str) -> Option<String> {
     let known = SETTINGS.iter().find(|known| known.name == name)?;
-    Some(format!(
-        ": it is one of tasks, write `defaults({})` to set it for those of the flow",
-        known.example
-    ))
+    Some(format!(": it is one of tasks, write `defaults({})` to set it for those of the flow", known.example))
 }
 
 fn of_each_task(name: &str) -> Option<String> {

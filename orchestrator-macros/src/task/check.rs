@@ -1,7 +1,7 @@
 //! All rules for tasks.
 
 use super::model::{Delay, Label, Output, Settings, Task};
-use crate::data::{Data, Fault, arguments_of, ungrouped, wiring_of_ours};
+use crate::data::{Data, Fault, Wiring, arguments_of, ungrouped};
 use crate::fallback::Errors;
 use crate::names::{fault_in_key, written};
 use crate::signature::{Parameter, Role};
@@ -29,10 +29,7 @@ pub(crate) fn check_label(label: &Label, errors: &mut Errors) {
         if tag.value().trim().is_empty() {
             errors.at(tag, "expected a tag, got an empty string: leave it out");
         } else if seen.contains(&tag.value()) {
-            errors.at(
-                tag,
-                format!("tag `{}` is given twice: leave one of them out", tag.value()),
-            );
+            errors.at(tag, format!("tag `{}` is given twice: leave one of them out", tag.value()));
         }
         seen.push(tag.value());
     }
@@ -43,10 +40,7 @@ pub(crate) fn check_settings(settings: &Settings, errors: &mut Errors) {
     if let Some(timeout) = &settings.timeout
         && timeout.value.is_zero()
     {
-        errors.at(
-            &timeout.tokens,
-            "expected `timeout` to be more than nothing: leave it out for no limit",
-        );
+        errors.at(&timeout.tokens, "expected `timeout` to be more than nothing: leave it out for no limit");
     }
     if let Some(pool) = &settings.pool
         && pool.value.trim().is_empty()
@@ -55,32 +49,25 @@ pub(crate) fn check_settings(settings: &Settings, errors: &mut Errors) {
     }
     if let Some(slots) = &settings.pool_slots {
         if settings.pool.is_none() {
-            errors.at(
-                &slots.key,
-                "`pool_slots` needs a pool: add `pool = \"…\"`, or leave it out",
-            );
+            errors.at(&slots.key, "`pool_slots` needs a pool: add `pool = \"…\"`, or leave it out");
         }
         if slots.value == 0 || slots.value > u64::from(u32::MAX) {
-            errors.at(
-                &slots.tokens,
-                format!(
-                    "expected `pool_slots` to be from 1 to {}, got {}",
-                    u32::MAX,
-                    slots.value
-                ),
-            );
+            errors
+                .at(&slots.tokens, format!("expected `pool_slots` to be from 1 to {}, got {}", u32::MAX, slots.value));
         }
     }
 }
 
 fn check_retries(settings: &Settings, errors: &mut Errors) {
+    if let Some(predicate) = &settings.retry_if
+        && predicate.value.path.segments.first().is_some_and(|first| first.ident == "Self")
+    {
+        errors.at(&predicate.tokens, "expected the type's name, got `Self`: options stand outside of the `impl`");
+    }
     if let Some(retries) = &settings.retries
         && retries.value > MOST_RETRIES
     {
-        errors.at(
-            &retries.tokens,
-            format!("expected `retries` to be at most {MOST_RETRIES}, got {}", retries.value),
-        );
+        errors.at(&retries.tokens, format!("expected `retries` to be at most {MOST_RETRIES}, got {}", retries.value));
     }
     if let Some(backoff) = &settings.backoff
         && !(backoff.value >= 1.0 && backoff.value.is_finite())
@@ -91,10 +78,7 @@ fn check_retries(settings: &Settings, errors: &mut Errors) {
     match settings.retry_delay.as_ref().map(|delay| (&delay.value, delay)) {
         Some((Delay::List(delays), given)) => {
             if delays.is_empty() {
-                errors.at(
-                    &given.tokens,
-                    "expected at least one delay in `retry_delay`: the last one repeats",
-                );
+                errors.at(&given.tokens, "expected at least one delay in `retry_delay`: the last one repeats");
             }
             let excluded = [
                 settings.backoff.as_ref().map(|backoff| &backoff.key),
@@ -113,7 +97,8 @@ fn check_retries(settings: &Settings, errors: &mut Errors) {
                 && most.value < *delay
             {
                 let (delay, got) = (written(&given.tokens), written(&most.tokens));
-                let message = format!("expected `max_retry_delay` to be at least `retry_delay`, {delay}, got {got}");
+                let message =
+                    format!("expected `max_retry_delay` to be at least the `retry_delay` of {delay}, got {got}");
                 errors.at(&most.tokens, message);
             }
         }
@@ -124,10 +109,8 @@ fn check_retries(settings: &Settings, errors: &mut Errors) {
 pub(super) fn function(task: &Task, errors: &mut Errors) {
     task.function.check(errors);
     if let Some(one_too_many) = task.inputs().nth(MOST_INPUTS) {
-        let message = format!(
-            "expected at most {MOST_INPUTS} inputs, got {}: group them in a struct",
-            task.inputs().count()
-        );
+        let message =
+            format!("expected at most {MOST_INPUTS} inputs, got {}: group them in a struct", task.inputs().count());
         errors.at(&one_too_many.pattern, message);
     }
     if task.function.is_generic() {
@@ -146,16 +129,12 @@ pub(super) fn function(task: &Task, errors: &mut Errors) {
 
 fn input(parameter: &Parameter, errors: &mut Errors) {
     let ty = ungrouped(&parameter.ty);
-    if let Some((name, inner)) = wiring_of_ours(ty) {
-        let inner = if name == "Mapped" {
-            format!("Vec<{}>", written(inner))
-        } else {
-            written(inner)
-        };
+    if let Some(wiring) = Wiring::of_ours(ty) {
         let message = format!(
-            "expected data, got `{}`: a task takes the value, `{inner}`, and the flow passes the {}",
+            "expected data, got `{}`: a task takes the value, `{}`, and the flow passes the {}",
             written(ty),
-            name.to_lowercase()
+            wiring.value_name(),
+            wiring.noun()
         );
         errors.at(ty, message);
         return;
@@ -189,9 +168,7 @@ fn input(parameter: &Parameter, errors: &mut Errors) {
 fn resource(parameter: &Parameter, errors: &mut Errors) {
     let ty = ungrouped(&parameter.ty);
     let got = written(ty);
-    let name = parameter
-        .name()
-        .map_or_else(|| "resource".to_owned(), ToString::to_string);
+    let name = parameter.name().map_or_else(|| "resource".to_owned(), ToString::to_string);
     let Type::Reference(reference) = ty else {
         let message =
             format!("expected `#[resource] {name}: &{got}`, got `{got}`: tasks share a resource, so they borrow it");
@@ -199,13 +176,7 @@ fn resource(parameter: &Parameter, errors: &mut Errors) {
         return;
     };
     if let Some(lifetime) = &reference.lifetime {
-        errors.at(
-            lifetime,
-            format!(
-                "expected a reference without a lifetime: write `&{}`",
-                written(&reference.elem)
-            ),
-        );
+        errors.at(lifetime, format!("expected a reference without a lifetime: write `&{}`", written(&reference.elem)));
     } else if reference.mutability.is_some() {
         let message = format!(
             "expected `&{}`, got `{got}`: tasks share a resource; if they change it, let it hold a `Mutex`",
@@ -229,12 +200,11 @@ fn resource(parameter: &Parameter, errors: &mut Errors) {
                     );
                     errors.at(ty, message);
                 }
-                // Behind a pointer a trait object is a type that can be found.
-                elem => match Fault::of(elem) {
-                    None => {}
-                    Some(Fault::Unnamed(Type::TraitObject(_))) => {}
-                    Some(fault) => errors.at(&fault, fault.message()),
-                },
+                elem => {
+                    if let Some(fault) = Fault::of_resource(elem) {
+                        errors.at(&fault, fault.message());
+                    }
+                }
             },
         }
     }
@@ -242,18 +212,13 @@ fn resource(parameter: &Parameter, errors: &mut Errors) {
 
 pub(crate) fn check_context(parameter: &Parameter, errors: &mut Errors) {
     let ty = ungrouped(&parameter.ty);
-    let name = parameter
-        .name()
-        .map_or_else(|| "context".to_owned(), ToString::to_string);
+    let name = parameter.name().map_or_else(|| "context".to_owned(), ToString::to_string);
     let is_right = matches!(ty, Type::Reference(reference)
         if reference.lifetime.is_none()
             && reference.mutability.is_none()
             && matches!(ungrouped(&reference.elem), Type::Path(_)));
     if !is_right {
-        errors.at(
-            ty,
-            format!("expected `#[context] {name}: &Context`, got `{}`", written(ty)),
-        );
+        errors.at(ty, format!("expected `#[context] {name}: &Context`, got `{}`", written(ty)));
     }
 }
 
@@ -267,29 +232,19 @@ fn output(task: &Task, errors: &mut Errors) {
         errors.at(ty, message);
     }
     let Some(ty) = output.value() else { return };
-    if let Some((name, inner)) = wiring_of_ours(ty) {
+    if let Some(wiring) = Wiring::of_ours(ty) {
         let message = format!(
             "expected data, got `{}`: a task returns a value, such as `{}`; what wires tasks is a `#[flow]`, or a function \
              without an attribute",
             written(ty),
-            if name == "Mapped" {
-                format!("Vec<{}>", written(inner))
-            } else {
-                written(inner)
-            }
+            wiring.value_name()
         );
         errors.at(ty, message);
     } else if arguments_of(ty, "Result").is_some() {
-        errors.at(
-            ty,
-            format!(
-                "expected data, got `{}` within a `Result`: return one `Result`",
-                written(ty)
-            ),
-        );
+        errors.at(ty, format!("expected data, got `{}` within a `Result`: return one `Result`", written(ty)));
     } else if let Some(fault) = Fault::of(ty) {
         let message = match &fault {
-            Fault::Unnamed(Type::ImplTrait(future)) if written(future).contains("Future<") => {
+            Fault::Unnamed(future) if written(future).contains("Future<") => {
                 "expected a type that has values, got a future: write `async fn`, and the type that it returns"
                     .to_owned()
             }

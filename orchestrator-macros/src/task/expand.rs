@@ -39,7 +39,7 @@ pub(super) fn task(task: &Task) -> TokenStream {
 }
 
 /// A parameter of the function that callers see.
-pub(crate) fn parameter(parameter: &Parameter) -> TokenStream {
+fn parameter(parameter: &Parameter) -> TokenStream {
     let (private, name, place) = (private(), parameter.name(), Place::of(&parameter.ty));
     let stored = Data::of(&parameter.ty).stored(place);
     let open = place.first(quote!(impl #private::IntoInput));
@@ -48,7 +48,7 @@ pub(crate) fn parameter(parameter: &Parameter) -> TokenStream {
 }
 
 /// The type of the values of a task's nodes.
-pub(crate) fn output_type(output: &Output<'_>) -> TokenStream {
+fn output_type(output: &Output<'_>) -> TokenStream {
     output.value().map_or_else(|| quote!(()), |ty| quote!(#ty))
 }
 
@@ -76,14 +76,8 @@ fn definition(task: &Task) -> TokenStream {
 
 /// The fields that tasks and flows have in common.
 pub(crate) fn label(label: &Label, function: &Function) -> TokenStream {
-    let name = label
-        .name
-        .as_ref()
-        .map_or_else(|| function.name().unraw().to_string(), |name| name.value.clone());
-    let description = label
-        .description
-        .as_ref()
-        .map_or_else(|| function.documentation(), |text| text.value.clone());
+    let name = label.name.as_ref().map_or_else(|| function.name().unraw().to_string(), |name| name.value.clone());
+    let description = label.description.as_ref().map_or_else(|| function.documentation(), |text| text.value.clone());
     let tags = label.tags.iter().flat_map(|tags| &tags.value);
     quote! {
         name: #name,
@@ -102,10 +96,7 @@ pub(crate) fn described(parameter: &Parameter) -> TokenStream {
 }
 
 fn names(parameter: &Parameter) -> TokenStream {
-    let name = parameter
-        .name()
-        .map(|name| name.unraw().to_string())
-        .unwrap_or_default();
+    let name = parameter.name().map(|name| name.unraw().to_string()).unwrap_or_default();
     let type_name = written(&parameter.ty);
     quote!(name: #name, type_name: #type_name)
 }
@@ -127,44 +118,20 @@ pub(crate) fn settings(settings: &Settings) -> TokenStream {
         let name = format_ident!("{name}");
         set.extend(value.map(|value| quote!(#options.#name = ::core::option::Option::Some(#value);)));
     };
-    option("retries", settings.retries.as_ref().map(count));
-    option(
-        "retry_delay",
-        settings.retry_delay.as_ref().map(|delay| delay_value(&delay.value)),
-    );
-    option(
-        "backoff",
-        settings.backoff.as_ref().map(|backoff| backoff.value.to_token_stream()),
-    );
-    option(
-        "max_retry_delay",
-        settings.max_retry_delay.as_ref().map(|delay| duration(delay.value)),
-    );
-    option(
-        "retry_if",
-        settings.retry_if.as_ref().map(|path| predicate(&path.value)),
-    );
-    option(
-        "timeout",
-        settings.timeout.as_ref().map(|timeout| duration(timeout.value)),
-    );
-    option(
-        "trigger",
-        settings.trigger.as_ref().map(|trigger| {
-            let rule = format_ident!("{}", trigger.value);
-            quote!(#private::Trigger::#rule)
-        }),
-    );
-    option(
-        "pool",
-        settings.pool.as_ref().map(|pool| {
-            let (name, slots) = (
-                &pool.value,
-                settings.pool_slots.as_ref().map_or_else(|| quote!(1), count),
-            );
-            quote!(#private::Pool { name: #name, slots: #slots })
-        }),
-    );
+    let Settings { retries, retry_delay, backoff, max_retry_delay, retry_if, timeout, trigger, pool, pool_slots } =
+        settings;
+    option("retries", retries.as_ref().map(count));
+    option("retry_delay", retry_delay.as_ref().map(|delay| delay_value(&delay.value)));
+    let backoff = backoff.as_ref().map(|backoff| backoff.value).filter(|backoff| backoff.is_finite());
+    option("backoff", backoff.map(|backoff| quote!(#backoff)));
+    option("max_retry_delay", max_retry_delay.as_ref().map(|delay| duration(delay.value)));
+    option("retry_if", retry_if.as_ref().map(|path| predicate(&path.value)));
+    option("timeout", timeout.as_ref().map(|timeout| duration(timeout.value)));
+    let trigger = trigger.as_ref().map(|trigger| format_ident!("{}", trigger.value));
+    option("trigger", trigger.map(|rule| quote!(#private::Trigger::#rule)));
+    let slots = pool_slots.as_ref().map_or_else(|| quote!(1), count);
+    let pool = pool.as_ref().map(|pool| &pool.value);
+    option("pool", pool.map(|name| quote!(#private::Pool { name: #name, slots: #slots })));
     if set.is_empty() {
         return quote!(#private::TaskOptions::NONE);
     }
@@ -224,12 +191,14 @@ fn body(task: &Task) -> TokenStream {
     let ended = match &output {
         Output::Fallible { ok, error } => {
             // Apart, so that a value that is no data and an error that is none are each shown where they stand.
-            let success = success(ok, quote!(value));
+            let value = Ident::new("value_", Span::mixed_site());
+            let error_value = Ident::new("error_", Span::mixed_site());
+            let success = success(ok, quote!(#value));
             let failure = Place::of(error.unwrap_or(ok)).all(quote!(#private::fallible::<(), _>));
             quote! {
                 match #called {
-                    ::core::result::Result::Ok(value) => #success,
-                    ::core::result::Result::Err(error) => #failure(::core::result::Result::Err(error)),
+                    ::core::result::Result::Ok(#value) => #success,
+                    ::core::result::Result::Err(#error_value) => #failure(::core::result::Result::Err(#error_value)),
                 }
             }
         }
@@ -280,10 +249,7 @@ fn arguments(task: &Task, call: &Ident) -> (Vec<TokenStream>, Vec<TokenStream>) 
         let taken = match parameter.role() {
             Role::Context => quote!(#private::Call::context(#call)),
             Role::Resource => {
-                let (open, ty) = (
-                    place.first(quote!(#private::Call::resource)),
-                    resource_type(&parameter.ty),
-                );
+                let (open, ty) = (place.first(quote!(#private::Call::resource)), resource_type(&parameter.ty));
                 quote!(#open::<#ty>(#call))
             }
             Role::Input => {
@@ -309,10 +275,6 @@ fn arguments(task: &Task, call: &Ident) -> (Vec<TokenStream>, Vec<TokenStream>) 
 /// The value of a body, shown at its type.
 fn success(ty: &Type, value: TokenStream) -> TokenStream {
     let (private, place) = (private(), Place::of(ty));
-    let (success, shown) = (
-        place.all(quote!(#private::success)),
-        place.all(quote!(::core::convert::identity)),
-    );
-    let value = place.last_group(value);
-    quote!(#success(#shown #value))
+    let (success, value) = (place.all(quote!(#private::success)), place.shown(value));
+    quote!(#success(#value))
 }

@@ -30,3 +30,158 @@ pub(crate) fn task(options: TokenStream, item: TokenStream) -> TokenStream {
     in_options.append(in_function);
     fallback::task(&task.function, &in_options)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::task;
+    use crate::fallback::tests::{check_items, check_options};
+    use proc_macro2::TokenStream;
+
+    const RIGHT: &str = "async fn load(rows: &[Row]) -> Result<u64> { Ok(1) }";
+
+    #[test]
+    fn right_tasks_have_no_errors() {
+        check_options(
+            task,
+            RIGHT,
+            r#"
+            retries = 0, retry_delay = "0s", max_retry_delay = "0s", backoff = 1
+            trigger = "all_done", retry_if = my::own::<A, B>, tags = [], description = r"text",
+            "#,
+        );
+        check_items(
+            task,
+            r#"
+            async fn load(rows: &[Row]) -> Result<u64> { Ok(1) }
+            fn nothing() {}
+            pub(crate) async fn a(mut a: u8, b: &str, #[resource] c: &C, #[context] d: &Context) -> B {}
+            fn a(a: &(A), b: (B), c: Option<[C; 3]>, d: Cow<'static, str>, e: fn(&str) -> u8) {}
+            fn a(#[resource] a: &Box<dyn A>, #[resource] b: &(B, Vec<B>)) -> tree::Node<u8> {}
+            fn a() { struct A; impl A { fn a() -> Self { Self } } }
+            "#,
+        );
+    }
+
+    #[test]
+    fn options_that_are_wrong_are_named() {
+        check_options(
+            task,
+            RIGHT,
+            r#"
+            colour = 3                                                => unknown option `colour` (options: `name`,
+            timout = 3                                                => unknown option `timout`; did you mean `timeout`? (options:
+            max_active_runs = 3                                       => unknown option `max_active_runs`: it is one of `#[flow]`
+            retries = 3, pool = "a", retries = 3                      => option `retries` is given twice
+            "load"                                                    => expected an option such as `name = "extract"`
+            retries: 3                                                => expected `retries = 3`
+            retries =                                                 => `retries` needs a value: write `retries = 3`
+            retries = , timeout                                       => `retries` needs a value ;; `timeout` needs a value
+            retries = -1                                              => expected `retries` to be a whole number, got `-1`
+            retries = MANY                                            => expected `retries` to be a whole number, got `MANY`
+            retries = 3 4, pool = 5                                   => expected a comma ;; expected `pool` to be a string, got `5`
+            retries = 101                                             => expected `retries` to be at most 100, got 101
+            backoff = "2"                                             => expected `backoff` to be a number
+            backoff = 1e999                                           => expected `backoff` to be a factor
+            timeout = soon()                                          => got `soon()`: write a number with a unit in quotes
+            timeout = "0ms"                                           => expected `timeout` to be more than nothing
+            retry_delay = []                                          => expected at least one delay
+            retry_delay = ["1s", 2, "x"]                              => got `2`: a number has no unit
+            retry_delay = ["1s"], max_retry_delay = "1m", backoff = 2 => `backoff` cannot be combined ;; `max_retry_delay` cannot
+            retry_delay = "2s", max_retry_delay = "1s"                => at least the `retry_delay` of "2s", got "1s"
+            retry_if = |_| true                                       => expected `retry_if` to be the path of a function
+            retry_if = Self::transient                                => expected the type's name, got `Self`
+            trigger = OneFailed                                       => unknown trigger rule `OneFailed`; did you mean `one_failed`?
+            trigger = 3                                               => expected `trigger` to be a name
+            pool = " "                                                => expected `pool` to name a pool
+            pool_slots = 1                                            => `pool_slots` needs a pool
+            pool = "a", pool_slots = 0                                => expected `pool_slots` to be from 1
+            name = ""                                                 => `name` must not be empty
+            name = "a b"                                              => `name` must not contain white space
+            tags = ["a", "b", "a", ""]                                => tag `a` is given twice ;; expected a tag, got an empty string
+            tags = [a]                                                => expected `tags` to be a list of strings, got `[a]`
+            "#,
+        );
+    }
+
+    #[test]
+    fn functions_that_are_no_tasks_are_refused() {
+        check_items(
+            task,
+            r#"
+            const fn a() {}                            => cannot be `const`
+            extern "C" fn a() {}                       => cannot be `extern`
+            unsafe fn a() {}                           => cannot be `unsafe`
+            fn a<'a>(a: &'a str) -> &'a str { a }      => cannot be generic
+            fn a() where u8: Copy {}                   => cannot have a `where` clause
+            fn a(self) {}                              => cannot take `self`
+            fn a(self: Box<Self>, b: &Self) -> Self {} => cannot take `self`
+            fn a(b: Vec<Self>) { vec![Self] }          => expected the type's name, got `Self`
+            fn a() { vec![1, Self::B] }                => expected the type's name, got `Self`
+            fn a() { fn b() -> Self {} }               => expected the type's name, got `Self`
+            #[my::task] fn a() {}                      => `#[task]` is given twice
+            fn a();                                    => got a trait's method
+            impl A {}                                  => got an impl block
+            mod a {}                                   => got a module
+            "#,
+        );
+    }
+
+    #[test]
+    fn parameters_that_are_no_inputs_are_refused() {
+        check_items(
+            task,
+            r#"
+            fn a(ref b: u8) {}                                 => write `b: u8`
+            fn a(b @ c: u8) {}                                 => write `b: u8`
+            fn a(A { b }: A) {}                                => write `value: A` and take it apart
+            fn a(b: impl A) {}                                 => expected the name of a type, got `impl A`
+            fn a(b: &dyn A, c: Vec<_>, d: Cow<'_, str>) {}     => got `dyn A` ;; got `_` ;; got the lifetime `'_`
+            fn a(b: &'b [u8]) {}                               => write `&[u8]`
+            fn a(b: &mut str) {}                               => write `mut b: String`
+            fn a(b: Vec<&[u8]>) {}                             => got the reference `&[u8]`: write `Vec<u8>`
+            fn a(b: Mapped<u8>, c: &orchestrator::Flow<u8>) {} => takes the value, `Vec<u8>` ;; the flow passes the flow
+            fn a(#[cfg(b)] b: u8) {}                           => cannot depend on `cfg`
+            fn a(#[doc = "b"] b: u8) {}                        => has no documentation
+            fn a(#[contxt] b: &Context) {}                     => did you mean `#[context]`?
+            fn a(#[resource(1)] b: &B) {}                      => expected `#[resource]` alone
+            fn a(#[resource] #[context] b: &B) {}              => expected one of `#[resource]` and `#[context]`
+            fn a(#[context] b: &mut Context) {}                => expected `#[context] b: &Context`, got `&mut Context`
+            fn a(#[resource] b: &str) {}                       => wrap the `String` in a struct
+            fn a(#[resource] b: &'static B) {}                 => write `&B`
+            fn a(#[resource] b: &impl B) {}                    => got `impl B`
+            "#,
+        );
+    }
+
+    #[test]
+    fn outputs_that_are_no_data_are_refused() {
+        check_items(
+            task,
+            r#"
+            fn a() -> &str {}                          => write `String`
+            fn a() -> Result<Option<&'static [u8]>> {} => write `Vec<u8>`
+            fn a() -> impl Future<Output = u8> {}      => got a future: write `async fn`
+            fn a() -> Box<dyn Future<Output = u8>> {}  => got a future: write `async fn`
+            fn a() -> impl Display {}                  => got `impl Display`
+            fn a() -> ! {}                             => got `!`
+            fn a() -> Result<_> {}                     => got `_`
+            fn a() -> io::Result {}                    => write `Result<T>`
+            fn a() -> Result<Result<u8>> {}            => return one `Result`
+            fn a() -> Mapped<u8> {}                    => such as `Vec<u8>`
+            "#,
+        );
+    }
+
+    #[test]
+    fn a_mistake_leaves_a_function_of_that_name() {
+        for (options, item) in [
+            ("retires = 1", "async fn load(rows: &[Row]) -> Result<u64> { Ok(1) }"),
+            ("", "async fn load(rows: &[Row], (a, b): (A, B)) -> Result<u64> { Ok(1) }"),
+        ] {
+            let parse = |code: &str| code.parse::<TokenStream>().expect(code);
+            let expansion = task(parse(options), parse(item)).to_string().replace(' ', "");
+            assert!(expansion.contains("fnload(rows:impl::orchestrator::__private::IntoInput<::std::vec::Vec<Row>>"));
+            assert!(expansion.contains("->::orchestrator::__private::Node<u64>"));
+        }
+    }
+}

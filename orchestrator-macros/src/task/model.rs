@@ -54,24 +54,15 @@ pub(crate) enum Output<'a> {
 
 impl Task {
     pub(crate) fn inputs(&self) -> impl Iterator<Item = &Parameter> {
-        self.function
-            .parameters
-            .iter()
-            .filter(|parameter| parameter.role() == Role::Input)
+        self.function.parameters.iter().filter(|parameter| parameter.role() == Role::Input)
     }
 
     pub(crate) fn resources(&self) -> impl Iterator<Item = &Parameter> {
-        self.function
-            .parameters
-            .iter()
-            .filter(|parameter| parameter.role() == Role::Resource)
+        self.function.parameters.iter().filter(|parameter| parameter.role() == Role::Resource)
     }
 
     pub(crate) fn has_context(&self) -> bool {
-        self.function
-            .parameters
-            .iter()
-            .any(|parameter| parameter.role() == Role::Context)
+        self.function.parameters.iter().any(|parameter| parameter.role() == Role::Context)
     }
 }
 

@@ -9,11 +9,7 @@ use proc_macro2::TokenStream;
 use syn::{Error, Result};
 
 const fn known(name: &'static str, example: &'static str) -> Known {
-    Known {
-        name,
-        form: Form::Value,
-        example,
-    }
+    Known { name, form: Form::Value, example }
 }
 
 /// The options that say what people see.
@@ -37,11 +33,7 @@ pub(crate) const SETTINGS: [Known; 9] = [
 ];
 
 pub(super) fn task(options: TokenStream, function: Function, errors: &mut Errors) -> Task {
-    let mut task = Task {
-        function,
-        label: Label::default(),
-        settings: Settings::default(),
-    };
+    let mut task = Task { function, label: Label::default(), settings: Settings::default() };
     let known: Vec<&Known> = LABEL.iter().chain(&SETTINGS).collect();
     for argument in arguments(options, &known, of_flows, errors) {
         let read = match task.label.read(argument) {
@@ -100,18 +92,10 @@ fn delay(argument: Argument) -> Result<Given<Delay>> {
 }
 
 fn trigger(argument: Argument) -> Result<Given<&'static str>> {
-    let Given {
-        key,
-        value: word,
-        tokens,
-    } = argument.word()?;
+    let Given { key, value: word, tokens } = argument.word()?;
     let names = || TRIGGERS.iter().map(|(name, _)| *name);
     match TRIGGERS.iter().find(|(name, _)| *name == word) {
-        Some((_, variant)) => Ok(Given {
-            key,
-            value: variant,
-            tokens,
-        }),
+        Some((_, variant)) => Ok(Given { key, value: variant, tokens }),
         None => {
             let suggestion = did_you_mean(&word, names());
             let message = format!("unknown trigger rule `{word}`{suggestion} (rules: {})", list(names()));

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 pub use definition::{FlowDef, FlowEntry};
-pub use parameters::{Accepts, Parameters};
+pub use parameters::Parameters;
 pub(crate) use returns::Progress;
 pub use returns::{FlowBody, FlowReturn};
 
@@ -123,18 +123,21 @@ impl<T> Flow<T> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Data> IntoInput<T> for Flow<T> {
     fn into_input(self) -> Input {
         IntoInput::<T>::into_input(self.into_node())
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Data> IntoInput<Option<T>> for Flow<T> {
     fn into_input(self) -> Input {
         IntoInput::<Option<T>>::into_input(self.into_node())
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Data> IntoInput<Outcome<T>> for Flow<T> {
     fn into_input(self) -> Input {
         IntoInput::<Outcome<T>>::into_input(self.into_node())

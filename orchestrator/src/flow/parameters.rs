@@ -1,25 +1,5 @@
 use crate::value::Data;
 
-/// A parameter of a flow's function: of a type that may be given a `G`, which is that type itself.
-///
-/// It is a trait only so that the compiler can say what is wrong where a node is passed. The parameter's type is the one
-/// that implements it, so that the type of `"x".into()` is known.
-#[diagnostic::on_unimplemented(
-    message = "a flow's parameter takes a `{Self}`, this is a `{G}`",
-    label = "expected `{Self}`",
-    note = "a flow takes plain data: to pass a node, await it first, or write an ordinary function over nodes instead of a flow"
-)]
-pub trait Accepts<G> {
-    #[doc(hidden)]
-    fn accept(given: G) -> Self;
-}
-
-impl<T> Accepts<T> for T {
-    fn accept(given: T) -> T {
-        given
-    }
-}
-
 /// The parameters of a flow: a tuple of data.
 pub trait Parameters: Clone + Send + Sync + 'static {
     /// Each parameter as JSON; null where it cannot be.

@@ -92,7 +92,7 @@ pub(super) enum Ended {
 /// The function of a flow, called.
 pub(super) enum Called {
     Returned(Input),
-    Polling(Body),
+    Polling(Box<Body>),
     Failed(TaskError),
 }
 
@@ -126,7 +126,7 @@ pub(super) fn call(
         }
         Progress::Async(body) => {
             let step = Step::Polling(body);
-            Called::Polling(Body { run: None, number, node, scope: Some(scope), step })
+            Called::Polling(Box::new(Body { run: None, number, node, scope: Some(scope), step }))
         }
     })
 }
@@ -261,7 +261,7 @@ impl Conductor {
         };
         match called {
             Called::Returned(output) => conductor.output = Some(output),
-            Called::Polling(body) => conductor.poll_body(body),
+            Called::Polling(body) => conductor.poll_body(*body),
             Called::Failed(error) => conductor.stop = Some(Stop::Body(error)),
         }
         conductor
@@ -348,7 +348,7 @@ impl Conductor {
                 Ok(called) => {
                     run.flush(live);
                     match called {
-                        Called::Polling(body) => self.poll_body(body),
+                        Called::Polling(body) => self.poll_body(*body),
                         Called::Returned(output) => {
                             let step = Step::Polling(Box::pin(std::future::ready(Ok(output))));
                             self.poll_body(Body {

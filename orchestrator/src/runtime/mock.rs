@@ -10,7 +10,9 @@ use crate::value::{Data, Value};
 
 /// What runs in a task's place.
 #[derive(Clone)]
-pub struct Mock(Arc<dyn Fn(&mut Call<'_>) -> Result<Value, TaskError> + Send + Sync>);
+pub(crate) struct Mock(Arc<MockedBody>);
+
+type MockedBody = dyn Fn(&mut Call<'_>) -> Result<Value, TaskError> + Send + Sync;
 
 impl Mock {
     pub(crate) fn body(&self, call: &mut Call<'_>) -> BodyFuture {
@@ -126,9 +128,8 @@ where
         let id = scope::with(|scope| scope.id).unwrap_or_default();
         task.node(&|| AnyHandle(Handle::Element { scope: id, mapping: scope::NONE }))
     });
-    let definition = match (node.ok()?.handle, scope.specs.pop()?.kind) {
-        (Handle::Scoped { .. }, Kind::Task(definition)) => definition,
-        _ => return None,
+    let (Handle::Scoped { .. }, Kind::Task(definition)) = (node.ok()?.handle, scope.specs.pop()?.kind) else {
+        return None;
     };
     Some((definition, Mock(Arc::new(move |call| closure.call(call)))))
 }

@@ -29,7 +29,8 @@ use tokio::sync::Semaphore;
 pub use builder::RuntimeBuilder;
 pub use handle::{Run, RunHandle};
 use limits::Limits;
-pub use mock::{Mock, MockFn, MockReturn, TaskFn};
+use mock::Mock;
+pub use mock::{MockFn, MockReturn, TaskFn};
 
 use crate::clock::Clock;
 use crate::error::Error;

@@ -71,7 +71,7 @@ pub trait Element {
 impl<T: Data> Element for Node<T> {
     type Item = T;
 
-    fn into_node(self) -> Node<T> {
+    fn into_node(self) -> Self {
         self
     }
 }
@@ -196,7 +196,7 @@ impl<T: Data> IntoList<T> for &Node<Vec<T>> {
 
 impl<T: Data> IntoList<T> for Vec<T> {
     fn into_list(self) -> List<T> {
-        List::plain(IntoInput::<Vec<T>>::into_input(self))
+        List::plain(IntoInput::<Self>::into_input(self))
     }
 }
 

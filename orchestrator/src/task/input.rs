@@ -141,60 +141,77 @@ pub trait IntoInput<T> {
     fn into_input(self) -> Input;
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Data> IntoInput<T> for T {
     fn into_input(self) -> Input {
         Input::value(self)
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Data> IntoInput<T> for &T {
     fn into_input(self) -> Input {
         Input::value(self.clone())
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl IntoInput<String> for &str {
     fn into_input(self) -> Input {
         Input::value(self.to_owned())
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Data> IntoInput<Vec<T>> for &[T] {
     fn into_input(self) -> Input {
         Input::value(self.to_vec())
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Data, const N: usize> IntoInput<Vec<T>> for [T; N] {
     fn into_input(self) -> Input {
         Input::value(Vec::from(self))
     }
 }
 
-impl<T: Data> IntoInput<T> for Node<T> {
+#[diagnostic::do_not_recommend]
+impl<T: Data, const N: usize> IntoInput<Vec<T>> for &[T; N] {
+    fn into_input(self) -> Input {
+        Input::value(self.to_vec())
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T> IntoInput<T> for Node<T> {
     fn into_input(self) -> Input {
         Input::node(self, Convert::Plain)
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Data> IntoInput<Option<T>> for Node<T> {
     fn into_input(self) -> Input {
         Input::node(self, Convert::Option(option::<T>))
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Data> IntoInput<Outcome<T>> for Node<T> {
     fn into_input(self) -> Input {
         Input::node(self, Convert::Outcome(outcome_value::<T>))
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Data> IntoInput<Vec<T>> for Mapped<T> {
     fn into_input(self) -> Input {
         Input::node(self.values(), Convert::Plain)
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Data> IntoInput<Vec<Outcome<T>>> for Mapped<T> {
     fn into_input(self) -> Input {
         Input::node(self.outcomes(), Convert::Outcomes)
@@ -204,6 +221,7 @@ impl<T: Data> IntoInput<Vec<Outcome<T>>> for Mapped<T> {
 /// What a reference to a handle gives, the handle gives.
 macro_rules! by_reference {
     ($($handle:ident => $($target:ty),+;)+) => {$($(
+        #[diagnostic::do_not_recommend]
         impl<T: Data> IntoInput<$target> for &$handle<T> {
             fn into_input(self) -> Input {
                 IntoInput::<$target>::into_input(self.clone())
@@ -244,12 +262,14 @@ pub fn gather<T: Data>(nodes: impl IntoIterator<Item = Node<T>>) -> Gathered<T> 
     Gathered(nodes.into_iter().collect())
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Data> IntoInput<Vec<T>> for Gathered<T> {
     fn into_input(self) -> Input {
         Input::many(self.0.into_iter().map(|node| Input::node(node, Convert::Plain)).collect(), list::<T>)
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Data> IntoInput<Vec<Outcome<T>>> for Gathered<T> {
     fn into_input(self) -> Input {
         let convert = Convert::Outcome(outcome_value::<T>);
@@ -260,12 +280,14 @@ impl<T: Data> IntoInput<Vec<Outcome<T>>> for Gathered<T> {
 /// Arrays of nodes are gathered.
 macro_rules! arrays {
     ($($item:ty, $node:ident => $owned:expr;)+) => {$(
+        #[diagnostic::do_not_recommend]
         impl<T: Data, const N: usize> IntoInput<Vec<T>> for [$item; N] {
             fn into_input(self) -> Input {
                 IntoInput::<Vec<T>>::into_input(gather(self.into_iter().map(|$node| $owned)))
             }
         }
 
+        #[diagnostic::do_not_recommend]
         impl<T: Data, const N: usize> IntoInput<Vec<Outcome<T>>> for [$item; N] {
             fn into_input(self) -> Input {
                 IntoInput::<Vec<Outcome<T>>>::into_input(gather(self.into_iter().map(|$node| $owned)))

@@ -43,7 +43,7 @@ pub struct Node<T> {
 }
 
 /// Makes a node of a task: what a task function calls.
-pub fn node<T: Data>(definition: &'static TaskDef, inputs: Box<[Input]>) -> Node<T> {
+pub fn node<T>(definition: &'static TaskDef, inputs: Box<[Input]>) -> Node<T> {
     Node::new(scope::add(NodeSpec::new(Kind::Task(definition), inputs)))
 }
 

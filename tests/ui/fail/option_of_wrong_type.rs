@@ -1,0 +1,8 @@
+use orchestrator::prelude::*;
+
+#[task(retries = "3")]
+async fn extract() -> Result<u32> {
+    Ok(1)
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use orchestrator::prelude::*;
+
+#[task(retries = 3, retry_delay = "1s", backoff = 0.5)]
+async fn extract() -> Result<u32> {
+    Ok(1)
+}
+
+fn main() {}
