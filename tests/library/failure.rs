@@ -360,3 +360,34 @@ async fn jitter_is_the_same_for_the_same_seed() -> Result<()> {
     assert_ne!(takes(1).await?, takes(2).await?);
     Ok(())
 }
+
+/// Panics when it is dropped.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+struct Explosive;
+
+impl Drop for Explosive {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("dropped");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_panics_when_it_is_dropped_ends_the_run() -> Result<()> {
+    #[task]
+    async fn explosive() -> Explosive {
+        Explosive
+    }
+    #[task]
+    async fn look(_explosive: &Explosive) -> u32 {
+        1
+    }
+    #[flow]
+    fn exploding() -> Node<u32> {
+        inc(look(explosive()))
+    }
+    let run = tokio::time::timeout(Duration::from_secs(30), exploding().on(&Runtime::in_memory()).run());
+    assert_eq!(run.await??.state(), RunState::Failed);
+    Ok(())
+}

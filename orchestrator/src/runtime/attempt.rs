@@ -41,28 +41,83 @@ enum Outcome {
     Cancelled,
 }
 
-/// Runs an attempt, and takes the lane's next piece of work.
-pub(super) async fn run(run: &Arc<RunCore>, lane: &mut Lane, job: Job, slots: Option<Slots>) -> Option<Job> {
+/// An attempt that was started.
+pub(super) enum Started {
+    /// It is over already; the lane has its next piece of work.
+    Over(Option<Job>),
+    /// Something has to be waited for: the body, or a commit.
+    Waits(Box<Waiting>),
+}
+
+/// An attempt that waits.
+pub(super) struct Waiting {
+    attempt: Attempt,
+    on: On,
+}
+
+enum On {
+    Body(BodyFuture, Option<Slots>),
+    Thread(tokio::task::JoinHandle<Result<Value, TaskError>>),
+    /// It is over; what came of it has yet to be concluded.
+    Conclusion(Outcome),
+    Commit(Commit, End),
+}
+
+/// Starts an attempt: calls its body, and polls it once. What is over by that is recorded and told, and the lane has its
+/// next piece of work: so a task that waits for nothing costs no future of ours.
+pub(super) fn start(run: &Arc<RunCore>, lane: &mut Lane, job: Job, slots: Option<Slots>, cx: &mut Cx<'_>) -> Started {
     let Job { at, cell, attempt: number, timeout, work } = job;
-    let Work::Task { definition, args } = work else {
-        return None;
-    };
+    let Work::Task { definition, args } = work else { return Started::Over(None) };
     let context = definition.cooperative.then(|| run.context(at, number));
     let call = Call::new(args, &run.runtime.resources, context.clone());
     let mut attempt =
         Attempt { at, cell, number, timeout, definition, context, started: lane.now, span: tracing::Span::none() };
     attempt.announce(run);
-    let outcome = match attempt.call(run, call, slots) {
-        Err(error) => Outcome::Returned(Err(error)),
-        Ok(Running::Async(mut body, slots)) => {
-            let outcome = attempt.first_poll(run, lane, &mut body).await;
-            drop((body, slots));
-            outcome
-        }
-        Ok(Running::Blocking(handle)) => attempt.watch_blocking(run, lane, handle).await,
+    let on = match attempt.call(run, call, slots) {
+        Err(error) => On::Conclusion(Outcome::Returned(Err(error))),
+        Ok(Running::Blocking(handle)) => On::Thread(handle),
+        Ok(Running::Async(mut body, slots)) => match attempt.poll(&mut body, cx) {
+            Poll::Pending => On::Body(body, slots),
+            Poll::Ready(result) => {
+                drop((body, slots));
+                lane.now = run.runtime.clock.micros();
+                match result {
+                    Ok(value) => match attempt.commit(run, lane, End::Success(value)) {
+                        Ok(next) => return Started::Over(next),
+                        Err((commit, end)) => On::Commit(commit, end),
+                    },
+                    Err(error) => On::Conclusion(Outcome::Returned(Err(error))),
+                }
+            }
+        },
     };
-    lane.now = run.runtime.clock.micros();
-    attempt.conclude(run, lane, outcome).await
+    Started::Waits(Box::new(Waiting { attempt, on }))
+}
+
+impl Waiting {
+    /// Waits for the attempt's end, and takes the lane's next piece of work.
+    pub(super) async fn end(self, run: &Arc<RunCore>, lane: &mut Lane) -> Option<Job> {
+        let Self { attempt, on } = self;
+        let outcome = match on {
+            On::Body(mut body, slots) => {
+                let outcome = attempt.watch(run, lane, &mut body).await;
+                drop((body, slots));
+                lane.now = run.runtime.clock.micros();
+                outcome
+            }
+            On::Thread(handle) => {
+                let outcome = attempt.watch_blocking(run, lane, handle).await;
+                lane.now = run.runtime.clock.micros();
+                outcome
+            }
+            On::Conclusion(outcome) => outcome,
+            On::Commit(commit, end) => {
+                run.check(commit.wait().await);
+                return attempt.finish(run, lane, &mut run.live.lock(), end);
+            }
+        };
+        attempt.conclude(run, lane, outcome).await
+    }
 }
 
 /// A body that was called.
@@ -106,14 +161,6 @@ impl Attempt {
             }
         });
         called.map_err(|panicked| TaskError::panicked(&panicked))
-    }
-
-    /// Polls an async body once, here; most of what a body does not wait for is done by that.
-    async fn first_poll(&self, run: &Arc<RunCore>, lane: &mut Lane, body: &mut BodyFuture) -> Outcome {
-        match poll_fn(|cx| Poll::Ready(self.poll(body, cx))).await {
-            Poll::Ready(result) => Outcome::Returned(result),
-            Poll::Pending => self.watch(run, lane, body).await,
-        }
     }
 
     fn poll(&self, body: &mut BodyFuture, cx: &mut Cx<'_>) -> Poll<Result<Value, TaskError>> {
@@ -213,23 +260,30 @@ impl Attempt {
                 }
             }
         };
-        let row = self.row(end.state(), lane.now, end.error().cloned());
-        let commit = {
-            let live = &mut *run.live.lock();
-            match run.log.record(row) {
-                Commit::Done(result) => {
-                    run.check(result);
-                    return self.finish(run, lane, live, end);
-                }
-                waiting @ Commit::Waiting(_) => waiting,
+        match self.commit(run, lane, end) {
+            Ok(next) => next,
+            Err((commit, end)) => {
+                run.check(commit.wait().await);
+                self.finish(run, lane, &mut run.live.lock(), end)
             }
-        };
-        run.check(commit.wait().await);
-        self.finish(run, lane, &mut run.live.lock(), end)
+        }
+    }
+
+    /// Records the end. Where it is committed at once, the plan is told under the same lock.
+    fn commit(&self, run: &Arc<RunCore>, lane: &mut Lane, end: End) -> Result<Option<Job>, (Commit, End)> {
+        let row = self.row(end.state(), lane.now, end.error().cloned());
+        let live = &mut *run.live.lock();
+        match run.log.record(row) {
+            Commit::Done(result) => {
+                run.check(result);
+                Ok(self.finish(run, lane, live, end))
+            }
+            waiting @ Commit::Waiting(_) => Err((waiting, end)),
+        }
     }
 
     /// Tells the plan of the end, which is recorded, and takes the next piece of work.
-    fn finish(self, run: &Arc<RunCore>, lane: &mut Lane, live: &mut Live, end: End) -> Option<Job> {
+    fn finish(&self, run: &Arc<RunCore>, lane: &mut Lane, live: &mut Live, end: End) -> Option<Job> {
         if run.runtime.events.is_heard() {
             let duration = Duration::from_micros(u64::try_from(lane.now - self.started).unwrap_or(0));
             run.emit_finished(live, self.at, end.state(), self.number, duration, end.error());

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context as Cx, Poll};
 use std::time::Duration;
 
@@ -305,6 +306,11 @@ impl Conductor {
                 (self.bodies.is_empty() && live.plan.is_done() && live.flows.is_empty(), live.next_timer())
             };
             if done {
+                break;
+            }
+            if run.broken.load(Ordering::Acquire) {
+                let text = "a panic in the runtime itself, or in the `Drop` of a value: see the panic's own message";
+                self.stop(Stop::Body(TaskError::new(crate::error::Cause::Panicked, text)));
                 break;
             }
             tokio::select! {

@@ -7,9 +7,10 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
+use std::sync::atomic::Ordering;
+use std::task::{Context as Cx, Poll};
 
-use super::attempt;
+use super::attempt::{self, Started, Waiting};
 use super::limits::{GateKey, Slots};
 use super::live::{Live, RunCore};
 use super::plan::{Job, Work};
@@ -32,7 +33,22 @@ const GATHERED_AT_ONCE: u32 = 256;
 /// Runs a lane of one gate, until there is nothing more for it to do.
 pub(super) async fn run(run: Arc<RunCore>, gate: u32) {
     let runtime = Arc::clone(&run.runtime);
+    let alarm = Alarm(Arc::clone(&run));
     RUNTIME.scope(runtime, work(run, gate)).await;
+    drop(alarm);
+}
+
+/// A lane that panics must not leave its run waiting for ever. Users' code is caught elsewhere: this is for our own, and
+/// for values whose `Drop` panics.
+struct Alarm(Arc<RunCore>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.broken.store(true, Ordering::Release);
+            self.0.wake.notify_one();
+        }
+    }
 }
 
 async fn work(run: Arc<RunCore>, gate: u32) {
@@ -48,23 +64,34 @@ async fn work(run: Arc<RunCore>, gate: u32) {
     lane.turn_began = lane.now;
     if !plain {
         // these slots are for one body: others may be waiting for them
-        if let Some(job) = job {
-            attempt::run(&run, &mut lane, job, Some(slots)).await;
+        let mut slots = Some(slots);
+        if job.is_some() {
+            let started =
+                poll_fn(|cx| Poll::Ready(job.take().map(|job| attempt::start(&run, &mut lane, job, slots.take(), cx))));
+            if let Some(Started::Waits(waiting)) = started.await {
+                waiting.end(&run, &mut lane).await;
+            }
         }
         return lane.wait(&run);
     }
-    while let Some(piece) = job {
-        job = if matches!(piece.work, Work::Task { .. }) {
-            attempt::run(&run, &mut lane, piece, None).await
-        } else {
-            machinery(&run, piece);
-            lane.take(&run, &mut run.live.lock())
-        };
-        if lane.had_its_turn() {
-            slots = lane.take_turns(&run, slots).await;
+    loop {
+        match poll_fn(|cx| Poll::Ready(lane.turn(&run, &mut job, cx))).await {
+            Turn::Idle => break,
+            Turn::Over => slots = lane.take_turns(&run, slots).await,
+            Turn::Waits(waiting) => job = waiting.end(&run, &mut lane).await,
         }
     }
     lane.wait(&run);
+}
+
+/// How a lane's turn ends.
+enum Turn {
+    /// There is nothing to do.
+    Idle,
+    /// Others are to have the thread for a while.
+    Over,
+    /// A body waits for something.
+    Waits(Box<Waiting>),
 }
 
 /// One lane.
@@ -129,6 +156,25 @@ impl Lane {
         if !std::mem::replace(&mut self.active, true) {
             live.gates[self.gate as usize].active += 1;
         }
+    }
+
+    /// Works for as long as nothing waits and nobody else's turn has come.
+    fn turn(&mut self, run: &Arc<RunCore>, job: &mut Option<Job>, cx: &mut Cx<'_>) -> Turn {
+        while let Some(piece) = job.take() {
+            *job = if matches!(piece.work, Work::Task { .. }) {
+                match attempt::start(run, self, piece, None, cx) {
+                    Started::Over(next) => next,
+                    Started::Waits(waiting) => return Turn::Waits(waiting),
+                }
+            } else {
+                machinery(run, piece);
+                self.take(run, &mut run.live.lock())
+            };
+            if self.had_its_turn() {
+                return Turn::Over;
+            }
+        }
+        Turn::Idle
     }
 
     fn had_its_turn(&mut self) -> bool {

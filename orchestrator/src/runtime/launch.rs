@@ -2,6 +2,7 @@
 
 use std::future::IntoFuture;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
@@ -178,7 +179,16 @@ impl RunCore {
         live: Live,
     ) -> Arc<Self> {
         let workers = tokio.metrics().num_workers();
-        Arc::new(Self { runtime, facts, log, cancel, wake: Notify::new(), workers, live: Mutex::new(live) })
+        Arc::new(Self {
+            runtime,
+            facts,
+            log,
+            cancel,
+            wake: Notify::new(),
+            workers,
+            broken: AtomicBool::new(false),
+            live: Mutex::new(live),
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -33,6 +34,8 @@ pub(super) struct RunCore {
     pub(super) wake: Notify,
     /// How many threads run async bodies: as many lanes are worth having at once.
     pub(super) workers: usize,
+    /// A lane panicked: the run cannot be trusted to come to its end.
+    pub(super) broken: AtomicBool,
     pub(super) live: Mutex<Live>,
 }
 
