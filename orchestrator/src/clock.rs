@@ -53,7 +53,10 @@ impl Clock {
                 Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
                 Err(before) => -i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX),
             },
-            Source::Tokio { .. } => self.now().timestamp_micros(),
+            Source::Tokio { start, origin } => {
+                let passed = i64::try_from(origin.elapsed().as_micros()).unwrap_or(i64::MAX);
+                start.timestamp_micros().saturating_add(passed)
+            }
         }
     }
 }
