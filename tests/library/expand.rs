@@ -383,3 +383,141 @@ async fn an_element_with_a_stated_rule_and_outside_upstreams() -> Result<()> {
     assert_eq!(settled().on(&Runtime::in_memory()).await?, [1000, 1100, 1002]);
     Ok(())
 }
+
+/// Runs a flow that must come to an end.
+async fn ends<T: orchestrator::Data>(flow: Flow<T>) -> Run<T> {
+    let run = tokio::time::timeout(Duration::from_secs(3600), flow.on(&Runtime::in_memory()).run());
+    run.await.expect("the run comes to its end").unwrap()
+}
+
+#[task]
+async fn later(n: u32) -> Vec<u32> {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    (0..n).collect()
+}
+
+#[task]
+async fn both(a: Outcome<u32>, b: Outcome<u32>) -> bool {
+    a.is_success() && b.is_success()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_captured_node_may_fail_before_an_empty_list_comes() {
+    #[flow]
+    fn empty() -> Node<u32> {
+        let failed = odd_fails(1).allow_failure();
+        sum(later(0).expand(|n| add(n, &failed)))
+    }
+    #[flow]
+    fn empty_within() -> Mapped<u32> {
+        let failed = odd_skips(1);
+        later(2).expand(|_| sum(later(0).expand(|n| add(n, &failed))))
+    }
+    assert_eq!(ends(empty()).await.output(), Some(&0));
+    assert_eq!(ends(empty_within()).await.output(), Some(&vec![0, 0]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_captured_node_may_fail_before_a_mapping_that_uses_its_own_whole() {
+    #[flow]
+    fn whole() -> Mapped<bool> {
+        let failed = odd_fails(1);
+        let sums = later(3).expand(|n| add(n, &failed));
+        let total = sum(&sums);
+        sums.expand(|n| both(n, &total))
+    }
+    let run = ends(whole()).await;
+    assert_eq!((run.state(), run.output()), (RunState::Success, Some(&vec![false, false, false])));
+}
+
+#[tokio::test]
+async fn bare_elements_may_be_used_again_after_they_are_final() {
+    #[flow]
+    async fn used_again() -> Result<Vec<u32>> {
+        let tens = range(3).expand(|n: Node<u32>| n.map(|n| n * 10));
+        let more: Vec<u32> = tens.expand(double).await?;
+        let bare: Vec<u32> = tens.clone().await?;
+        let once_more: Vec<u32> = tens.expand(|n| add(n, 1)).await?;
+        Ok([more, bare, once_more].concat())
+    }
+    assert_eq!(ends(used_again()).await.output(), Some(&vec![0, 20, 40, 0, 10, 20, 1, 11, 21]));
+}
+
+#[tokio::test]
+async fn outcomes_of_a_list_that_never_came_are_missing_by_name() {
+    #[task]
+    async fn broken_list() -> Result<Vec<u32>> {
+        Err("no list".into())
+    }
+    #[task(trigger = all_done)]
+    async fn report(results: Vec<Outcome<u32>>) -> usize {
+        results.len()
+    }
+    #[flow]
+    fn reported() -> Node<usize> {
+        report(broken_list().expand(double))
+    }
+    let run = ends(reported()).await;
+    let report = run.task("report").unwrap();
+    assert_eq!(report.state(), TaskState::UpstreamFailed);
+    assert!(report.error().unwrap().to_string().contains("`results`"), "{:?}", report.error());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_mapping_starts_after_a_cancel() -> Result<()> {
+    #[flow]
+    fn cancelled_early() -> Node<u32> {
+        let (started, go) = (&STARTED, &GO);
+        sum(range(5)
+            .map(move |list| {
+                started.store(1, SeqCst);
+                while go.load(SeqCst) == 0 {
+                    std::thread::yield_now();
+                }
+                list.clone()
+            })
+            .expand(double))
+    }
+    static STARTED: AtomicU32 = AtomicU32::new(0);
+    static GO: AtomicU32 = AtomicU32::new(0);
+    let threads = tokio::task::spawn_blocking(|| {
+        let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+        threads.block_on(async {
+            let handle = cancelled_early().on(&Runtime::in_memory()).start().await.unwrap();
+            while STARTED.load(SeqCst) == 0 {
+                tokio::task::yield_now().await;
+            }
+            handle.cancel();
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            GO.store(1, SeqCst);
+            handle.await.unwrap()
+        })
+    });
+    let run = threads.await?;
+    assert_eq!(run.state(), RunState::Cancelled);
+    assert!(run.tasks().iter().filter(|task| task.name() == "double").all(|task| task.state() == TaskState::Cancelled));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_holds_for_its_own_stage_and_is_set_before_planning() {
+    #[flow]
+    fn leaking() -> Mapped<u32> {
+        expand(vec![1, 1, 1, 1], |n: Node<u32>| n).concurrency(1).expand(sleep)
+    }
+    #[flow]
+    async fn too_late() -> Result<Vec<u32>> {
+        let slept = expand(vec![1, 1], sleep);
+        double(1).await?;
+        Ok(slept.concurrency(1).await?)
+    }
+    let started = Instant::now();
+    ends(leaking()).await;
+    assert_eq!(started.elapsed().as_secs(), 1);
+    let run = ends(too_late()).await;
+    let error = run.error().unwrap().to_string();
+    assert!(error.contains("`concurrency`") && error.contains("`sleep`"), "{error}");
+}

@@ -373,21 +373,87 @@ impl Drop for Explosive {
     }
 }
 
+#[task]
+async fn explosive() -> Explosive {
+    Explosive
+}
+
 #[tokio::test]
-async fn a_value_that_panics_when_it_is_dropped_ends_the_run() -> Result<()> {
-    #[task]
-    async fn explosive() -> Explosive {
-        Explosive
+async fn values_that_panic_when_they_are_dropped_harm_nobody_else() -> Result<()> {
+    #[flow]
+    fn exploding() -> Node<u32> {
+        explosive();
+        inc(one())
     }
+    let run = tokio::time::timeout(Duration::from_secs(30), exploding().on(&Runtime::in_memory()).run()).await??;
+    assert!(run.tasks().iter().all(|task| task.state().is_final()), "{:?}", run.tasks());
+    assert_eq!((run.state(), run.output()), (RunState::Success, Some(&2)));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_whose_values_panic_when_they_are_dropped_leave_a_true_record() -> Result<()> {
+    #[task(timeout = "1s")]
+    async fn holds_one() -> u32 {
+        let _explosive = Explosive;
+        std::future::pending().await
+    }
+    #[flow]
+    fn held_by_a_task() {
+        holds_one();
+        inc(one());
+    }
+    #[flow]
+    async fn held_by_the_body() -> Result<u32> {
+        let _explosive = Explosive;
+        std::future::pending().await
+    }
+    let runtime = Runtime::in_memory();
+    let run = tokio::time::timeout(Duration::from_secs(60), held_by_a_task().on(&runtime).run()).await??;
+    assert_eq!(run.state(), RunState::Failed);
+    assert_eq!(run.task("holds_one").unwrap().state(), TaskState::Failed);
+    assert_eq!(run.task("inc").unwrap().state(), TaskState::Success);
+    let handle = held_by_the_body().on(&runtime).start().await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    handle.cancel();
+    assert_eq!(
+        tokio::time::timeout(Duration::from_secs(60), handle.into_future()).await??.state(),
+        RunState::Cancelled
+    );
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_nobody_waited_for_any_more_is_not_handled() -> Result<()> {
     #[task]
-    async fn look(_explosive: &Explosive) -> u32 {
+    async fn fails_late() -> Result<u32> {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        Err("late".into())
+    }
+    #[flow]
+    async fn stops_waiting() -> Result<u32> {
+        tokio::select! {
+            result = fails_late().into_future() => Ok(result?),
+            () = tokio::time::sleep(Duration::from_secs(1)) => Ok(1),
+        }
+    }
+    let run = stops_waiting().on(&Runtime::in_memory()).run().await?;
+    assert_eq!((run.state(), run.output()), (RunState::Failed, Some(&1)));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_poll_counts_towards_the_timeout() -> Result<()> {
+    #[task(timeout = "10s")]
+    async fn slow_to_wait() -> u32 {
+        tokio::time::advance(Duration::from_secs(9)).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
         1
     }
     #[flow]
-    fn exploding() -> Node<u32> {
-        inc(look(explosive()))
+    fn waits_slowly() -> Node<u32> {
+        slow_to_wait()
     }
-    let run = tokio::time::timeout(Duration::from_secs(30), exploding().on(&Runtime::in_memory()).run());
-    assert_eq!(run.await??.state(), RunState::Failed);
+    assert!(waits_slowly().on(&Runtime::in_memory()).await.unwrap_err().to_string().contains("timed out after 10s"));
     Ok(())
 }

@@ -192,3 +192,104 @@ async fn two_flows_of_one_name_are_refused() {
     }
     assert!(orchestrator::flows().any(|flow| flow.name == "sum_of"));
 }
+
+#[task(pool = "nowhere")]
+async fn pooled() -> Result<u32> {
+    unreachable!("it has no pool")
+}
+
+#[flow]
+fn child_without_pool() -> Node<u32> {
+    add(pooled(), add(1, 1))
+}
+
+#[tokio::test]
+async fn what_a_flow_in_a_flow_lacks_is_found_before_anything_runs() -> Result<()> {
+    #[flow]
+    fn static_parent() -> Node<u32> {
+        add(child_without_pool(), 1)
+    }
+    #[flow]
+    async fn async_parent() -> Result<u32> {
+        Ok(child_without_pool().await?)
+    }
+    let runtime = Runtime::in_memory();
+    let error = static_parent().on(&runtime).run().await.unwrap_err().to_string();
+    assert!(error.contains("`nowhere`") && error.contains("`pooled`"), "{error}");
+    let run = async_parent().on(&runtime).run().await?;
+    assert!(run.error().unwrap().to_string().contains("`nowhere`"));
+    assert_eq!(run.tasks().iter().map(|task| task.key()).collect::<Vec<_>>(), ["child_without_pool"]);
+    Ok(())
+}
+
+#[task]
+async fn long(seconds: u64) -> u32 {
+    tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
+    1
+}
+
+#[flow]
+fn inner_of_three() -> Node<u32> {
+    add(long(1000), 1)
+}
+
+#[flow]
+async fn middle_of_three() -> Result<u32> {
+    let inner = add(inner_of_three(), 1);
+    long(1).await?;
+    drop(inner);
+    Err("given up".into())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flow_that_fails_takes_the_flows_inside_it_along() -> Result<()> {
+    #[flow]
+    async fn outer_of_three() -> Result<u32> {
+        Ok(middle_of_three().await.unwrap_or(7))
+    }
+    let started = tokio::time::Instant::now();
+    let run = outer_of_three().on(&Runtime::in_memory()).run().await?;
+    assert_eq!((run.output(), run.state(), started.elapsed().as_secs()), (Some(&7), RunState::Success, 1));
+    let state = |key: &str| run.task(key).unwrap().state();
+    assert_eq!(state("middle_of_three"), TaskState::Failed);
+    assert_eq!(state("middle_of_three/inner_of_three"), TaskState::Cancelled);
+    assert_eq!(state("middle_of_three/inner_of_three/long"), TaskState::Cancelled);
+    assert_eq!(state("middle_of_three/inner_of_three/add"), TaskState::Cancelled);
+    Ok(())
+}
+
+#[flow(timeout = "5s")]
+fn hurried() -> Node<u32> {
+    long(1000)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_timeout_of_a_flow_holds_inside_another() -> Result<()> {
+    #[flow]
+    async fn waits_for_hurried() -> Result<String> {
+        Ok(hurried().await.unwrap_err().to_string())
+    }
+    let started = tokio::time::Instant::now();
+    let text = waits_for_hurried().on(&Runtime::in_memory()).await?;
+    assert!(text.contains("timed out after 5s") && started.elapsed().as_secs() == 5, "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_flow_awaited_in_a_body_runs_where_the_body_does() -> Result<()> {
+    #[task]
+    async fn runs_a_flow() -> Result<u32> {
+        Ok(sum_of(1, 2).await?)
+    }
+    #[task]
+    fn blocks_on_a_task() -> Result<u32> {
+        Ok(tokio::runtime::Handle::current().block_on(add(1, 2).into_future())?)
+    }
+    #[flow]
+    fn ambient() -> (Node<u32>, Node<u32>) {
+        (runs_a_flow(), blocks_on_a_task())
+    }
+    let runtime = Runtime::in_memory().mock(add, |a: u32, b: u32| a * 100 + b);
+    assert_eq!(ambient().on(&runtime).await?, ((100 + 2) * 100, 102));
+    Ok(())
+}

@@ -232,3 +232,45 @@ async fn a_missing_resource_is_found_before_anything_runs() -> Result<()> {
     assert_eq!(needs_it().on(&mocked).await?, 2);
     Ok(())
 }
+
+#[task]
+async fn leaf(n: u32) -> u32 {
+    n
+}
+
+#[tokio::test]
+async fn a_body_that_awaits_a_task_does_not_wait_for_its_own_slot() -> Result<()> {
+    #[task]
+    async fn outer(n: u32) -> Result<u32> {
+        Ok(leaf(n).await? + 1)
+    }
+    #[flow(name = "limits_nested")]
+    fn nested() -> Mapped<u32> {
+        expand(vec![1, 2, 3], outer)
+    }
+    let runtime = Runtime::builder().max_running(1).build().await?;
+    let nested = tokio::time::timeout(Duration::from_secs(60), nested().on(&runtime).into_future());
+    assert_eq!(nested.await??, [2, 3, 4]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_body_that_awaits_a_task_of_its_own_pool_is_refused() -> Result<()> {
+    #[task(pool = "one")]
+    async fn inner() -> u32 {
+        1
+    }
+    #[task(pool = "one")]
+    async fn outer() -> Result<u32> {
+        Ok(inner().await?)
+    }
+    #[flow(name = "limits_own_pool")]
+    fn own_pool() -> Node<u32> {
+        outer()
+    }
+    let runtime = Runtime::builder().pool("one", 1).build().await?;
+    let refused = tokio::time::timeout(Duration::from_secs(60), own_pool().on(&runtime).into_future());
+    let error = refused.await?.unwrap_err().to_string();
+    assert!(error.contains("`inner`") && error.contains("pool `one`"), "{error}");
+    Ok(())
+}

@@ -74,9 +74,9 @@ pub enum GraphError {
         character: char,
     },
     /// The flow is an `async fn`: its graph depends on results.
-    #[error("flow `{flow}` decides as it goes (`async fn`): its graph is known only when it has run")]
+    #[error("it decides as it goes (`async fn`): its graph is known only when it has run")]
     Dynamic {
-        /// The flow.
+        /// The flow's name.
         flow: String,
     },
 }

@@ -42,7 +42,7 @@ pub enum Error {
     },
     /// A task needs a resource that the runtime does not have.
     #[error(
-        "task `{task}` takes the resource `{resource}: &{type_name}`, and the runtime has none: \
+        "task `{task}` takes the resource `{resource}: {type_name}`, and the runtime has none: \
          give it one with `Runtime::builder().resource(…)`"
     )]
     MissingResource {

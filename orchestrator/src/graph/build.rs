@@ -76,8 +76,6 @@ pub(crate) struct Planned {
     /// Its value may be asked for again by somebody that `uses` does not count.
     pub(crate) pinned: bool,
     pub(crate) allow_failure: bool,
-    /// Set by the runtime: a body awaited it.
-    pub(crate) awaited: bool,
     /// Set by the runtime: a body returned it; the node of that flow, or `NONE` for the run's own caller.
     pub(crate) returned_to: Option<u32>,
     /// Set by the runtime: which limits its body needs.
@@ -260,7 +258,6 @@ impl Wiring {
             uses: 0,
             pinned: false,
             allow_failure,
-            awaited: false,
             returned_to: None,
             gate: 0,
         });

@@ -149,6 +149,15 @@ impl GraphEdge {
 
 /// Calls a static flow's function, and the functions of the static flows that it calls, and draws what they wrote down.
 pub(crate) fn of_flow(call: &Arc<FlowCall>, context: &Arc<Context>) -> Result<Graph, crate::error::Error> {
+    let (wiring, outputs) = wire(call, context)?;
+    Ok(draw(call.definition.name, &wiring, &outputs))
+}
+
+/// The nodes of a static flow, and of the static flows that it calls; and what those returned, by their nodes.
+pub(crate) fn wire(
+    call: &Arc<FlowCall>,
+    context: &Arc<Context>,
+) -> Result<(Wiring, Vec<(u32, Input)>), crate::error::Error> {
     let mut wiring = Wiring::default();
     let mut pending = vec![(Arc::clone(call), None::<u32>)];
     // what a flow called in the flow returned, by its node
@@ -186,7 +195,7 @@ pub(crate) fn of_flow(call: &Arc<FlowCall>, context: &Arc<Context>) -> Result<Gr
             }
         }
     }
-    Ok(draw(call.definition.name, &wiring, &outputs))
+    Ok((wiring, outputs))
 }
 
 fn draw(name: &'static str, wiring: &Wiring, outputs: &[(u32, Input)]) -> Graph {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::lane::Lane;
+use super::lane::{AMBIENT, Lane};
 use super::limits::Slots;
 use super::live::{Live, RunCore};
 use super::panic;
@@ -100,8 +100,11 @@ impl Waiting {
         let Self { attempt, on } = self;
         let outcome = match on {
             On::Body(mut body, slots) => {
-                let outcome = attempt.watch(run, lane, &mut body).await;
-                drop((body, slots));
+                let mut outcome = attempt.watch(run, lane, &mut body).await;
+                if let Err(panicked) = panic::catch(|| drop(body)) {
+                    outcome = Outcome::Returned(Err(TaskError::panicked(&panicked)));
+                }
+                drop(slots);
                 lane.now = run.runtime.clock.micros();
                 outcome
             }
@@ -151,9 +154,12 @@ impl Attempt {
             (Some(mock), _) => Running::Async(mock.body(&mut call), slots),
             (None, Body::Async(body)) => Running::Async(body(&mut call), slots),
             (None, Body::Blocking(body)) => {
-                let (body, span) = (body(&mut call), self.span.clone());
+                let (body, span, ambient) = (body(&mut call), self.span.clone(), AMBIENT.try_with(Clone::clone).ok());
                 Running::Blocking(tokio::task::spawn_blocking(move || {
-                    let result = panic::catch(|| span.in_scope(body));
+                    let result = panic::catch(|| match ambient {
+                        Some(ambient) => AMBIENT.sync_scope(ambient, || span.in_scope(body)),
+                        None => span.in_scope(body),
+                    });
                     // freed by the thread that used them, whatever became of the attempt
                     drop(slots);
                     result.unwrap_or_else(|panicked| Err(TaskError::panicked(&panicked)))
@@ -176,7 +182,7 @@ impl Attempt {
         self.record_running(run);
         lane.wait(run);
         let cancel = self.token(run);
-        let deadline = self.timeout.map(|timeout| (timeout, Instant::now() + timeout));
+        let deadline = self.deadline(run);
         let mut polled = poll_fn(|cx| self.poll(body, cx));
         tokio::select! {
             biased;
@@ -204,7 +210,7 @@ impl Attempt {
         self.record_running(run);
         lane.wait(run);
         let cancel = self.token(run);
-        let deadline = self.timeout.map(|timeout| (timeout, Instant::now() + timeout));
+        let deadline = self.deadline(run);
         let timed_out = tokio::select! {
             biased;
             joined = &mut handle => return Outcome::Returned(joined.unwrap_or_else(|_| Err(TaskError::cancelled()))),
@@ -221,6 +227,13 @@ impl Attempt {
             Ok(Ok(Ok(value))) => Outcome::Returned(Ok(value)),
             _ => Outcome::Cancelled,
         }
+    }
+
+    /// When the attempt has taken too long: its first poll counts.
+    fn deadline(&self, run: &RunCore) -> Option<(Duration, Instant)> {
+        let timeout = self.timeout?;
+        let passed = u64::try_from(run.runtime.clock.micros() - self.started).unwrap_or(0);
+        Some((timeout, Instant::now() + timeout.saturating_sub(Duration::from_micros(passed))))
     }
 
     fn token(&self, run: &RunCore) -> CancellationToken {

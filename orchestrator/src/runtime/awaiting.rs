@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::lane::RUNTIME;
-use super::{Inner, Runtime, launch, panic};
+use super::lane::{AMBIENT, Ambient};
+use super::{Inner, Runtime, conduct, launch, panic};
 use crate::error::{Cause, TaskError};
 use crate::task::scope::{self, Handle, Kind, NodeSpec, Promise, Wait};
 use crate::task::{Convert, Input, Mapped, Node, Projection, Resolved, Source};
@@ -27,11 +27,8 @@ impl<T: Data> IntoFuture for Node<T> {
                     Err(misplaced("an element of a mapping is awaited: pass it to a task instead"))
                 }
                 Handle::Loose(_) => {
-                    let runtime = match RUNTIME.try_with(Arc::clone) {
-                        Ok(runtime) => runtime,
-                        Err(_) => default_runtime()?,
-                    };
-                    alone(runtime, self).await
+                    let ambient = AMBIENT.try_with(Clone::clone).ok();
+                    alone(ambient.map_or_else(default_ambient, Ok)?, self).await
                 }
             }
         })
@@ -56,7 +53,7 @@ impl<T: Data> Node<T> {
     /// What the task failed with; and where the node is part of a flow.
     pub async fn on(self, runtime: &Runtime) -> Result<T, TaskError> {
         match self.handle {
-            Handle::Loose(_) => alone(Arc::clone(&runtime.0), self).await,
+            Handle::Loose(_) => alone(Ambient::outside(&runtime.0), self).await,
             Handle::Scoped { .. } | Handle::Element { .. } => {
                 Err(misplaced("a node of a flow runs with the flow: put the flow on a runtime, not the node"))
             }
@@ -68,10 +65,23 @@ fn misplaced(text: &str) -> TaskError {
     TaskError::new(Cause::Fatal, text)
 }
 
-fn default_runtime() -> Result<Arc<Inner>, TaskError> {
+fn default_ambient() -> Result<Ambient, TaskError> {
     match Runtime::default_runtime() {
-        Ok(runtime) => Ok(runtime.0),
+        Ok(runtime) => Ok(Ambient::outside(&runtime.0)),
         Err(error) => Err(TaskError::new(Cause::Fatal, error.to_string())),
+    }
+}
+
+impl Ambient {
+    /// In no body.
+    fn outside(runtime: &Arc<Inner>) -> Self {
+        if conduct::bodies_under_way() && tokio::task::try_id().is_some() {
+            tracing::warn!(
+                "a task is awaited on a tokio task of its own while flows are under way: if one of them spawned it, it is \
+                 no part of that flow (use `join!` instead of `spawn`)"
+            );
+        }
+        Self { runtime: Arc::clone(runtime), held: Vec::new(), in_task: false }
     }
 }
 
@@ -109,7 +119,7 @@ fn result<T: Data>(resolved: Resolved, projection: Option<&Projection>) -> Resul
 }
 
 /// Runs a node that is in no flow, and what it takes: a run of its own that is recorded nowhere.
-async fn alone<T: Data>(runtime: Arc<Inner>, node: Node<T>) -> Result<T, TaskError> {
+async fn alone<T: Data>(ambient: Ambient, node: Node<T>) -> Result<T, TaskError> {
     let name = match &node.handle {
         Handle::Loose(spec) => match &spec.lock().kind {
             Kind::Task(definition) => definition.name,
@@ -118,7 +128,7 @@ async fn alone<T: Data>(runtime: Arc<Inner>, node: Node<T>) -> Result<T, TaskErr
         },
         Handle::Scoped { .. } | Handle::Element { .. } => return Err(misplaced("the node is part of a flow")),
     };
-    let value = launch::alone(runtime, name, move || {
+    let value = launch::alone(ambient, name, move || {
         let source = Source::Node(plant(&node.handle, &mut HashMap::new())?);
         Ok(Input { source, projection: node.projection, convert: Convert::Plain })
     });

@@ -43,7 +43,7 @@ impl RuntimeBuilder {
         }
     }
 
-    /// Sets where runs are kept: `memory`, which is gone with the process.
+    /// Sets where runs are kept: `memory`, which is gone with the process, and grows with each run until then.
     #[must_use]
     pub fn store(mut self, url: impl Into<String>) -> Self {
         self.store = url.into();

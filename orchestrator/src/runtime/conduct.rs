@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context as Cx, Poll};
 use std::time::Duration;
 
@@ -55,6 +55,13 @@ enum Stop {
     Body(TaskError),
 }
 
+/// How many bodies of `async` flows are under way in this process.
+static BODIES: AtomicUsize = AtomicUsize::new(0);
+
+pub(super) fn bodies_under_way() -> bool {
+    BODIES.load(Ordering::Relaxed) > 0
+}
+
 pub(super) struct Conductor {
     run: Arc<RunCore>,
     pub(super) bodies: FuturesUnordered<Body>,
@@ -75,6 +82,9 @@ pub(super) struct Body {
     node: Option<u32>,
     scope: Option<Scope>,
     step: Step,
+    /// When a flow in the flow has taken too long.
+    deadline: Option<(Duration, Pin<Box<tokio::time::Sleep>>)>,
+    under_way: Option<UnderWay>,
 }
 
 enum Step {
@@ -111,7 +121,8 @@ pub(super) fn call(
     scope.first = super::plan::id_of(live.plan.wiring.nodes.len());
     let number = super::plan::id_of(live.scopes.len());
     let defaults = Defaults { flow: flow.definition.defaults.clone(), runtime: runtime.defaults.clone() };
-    live.scopes.push(ScopeState { defaults, cancel });
+    let parent = node.map(|node| live.plan.wiring.nodes[node as usize].scope);
+    live.scopes.push(ScopeState { defaults, cancel, parent });
     let (mut scope, body) = scope.enter(|| panic::catch(|| flow.start(context)));
     let FlowBody(progress) = match body {
         Ok(Ok(body)) => body,
@@ -127,7 +138,15 @@ pub(super) fn call(
         }
         Progress::Async(body) => {
             let step = Step::Polling(body);
-            Called::Polling(Box::new(Body { run: None, number, node, scope: Some(scope), step }))
+            Called::Polling(Box::new(Body {
+                run: None,
+                number,
+                node,
+                scope: Some(scope),
+                step,
+                deadline: None,
+                under_way: None,
+            }))
         }
     })
 }
@@ -140,7 +159,7 @@ pub(super) fn plant(
     plant: impl FnOnce() -> Result<Input, TaskError>,
 ) -> Result<Input, TaskError> {
     let defaults = Defaults { flow: TaskOptions::NONE, runtime: runtime.defaults.clone() };
-    live.scopes.push(ScopeState { defaults, cancel });
+    live.scopes.push(ScopeState { defaults, cancel, parent: None });
     let (mut scope, planted) = Scope::new(None).enter(plant);
     let output = match planted {
         Ok(output) => output?,
@@ -175,6 +194,11 @@ impl Future for Body {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        if let Some((timeout, sleep)) = &mut this.deadline
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready((this.number, this.node, Ended::Failed(TaskError::timed_out(*timeout))));
+        }
         loop {
             let ended = match &mut this.step {
                 Step::Polling(_) => match this.poll_function(cx) {
@@ -198,6 +222,22 @@ impl Future for Body {
             };
             return Poll::Ready((this.number, this.node, ended));
         }
+    }
+}
+
+/// Counts a body for as long as it is there.
+struct UnderWay;
+
+impl UnderWay {
+    fn new() -> Self {
+        BODIES.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        BODIES.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -269,6 +309,7 @@ impl Conductor {
     }
 
     fn poll_body(&mut self, mut body: Body) {
+        body.under_way = Some(UnderWay::new());
         body.run = Some(Arc::clone(&self.run));
         self.bodies.push(body);
     }
@@ -311,6 +352,9 @@ impl Conductor {
             if run.broken.load(Ordering::Acquire) {
                 let text = "a panic in the runtime itself, or in the `Drop` of a value: see the panic's own message";
                 self.stop(Stop::Body(TaskError::new(crate::error::Cause::Panicked, text)));
+                let live = &mut *run.live.lock();
+                live.plan.abandon();
+                run.flush(live);
                 break;
             }
             tokio::select! {
@@ -347,14 +391,17 @@ impl Conductor {
                 self.flow_ended(live, node, End::Cancelled);
                 continue;
             }
-            let cancel = run.cancel.child_token();
+            let scope = live.plan.wiring.nodes[node as usize].scope;
+            let cancel = live.scopes[scope as usize].cancel.child_token();
             let context = Arc::new(Context::of_flow(Arc::clone(&run.facts), cancel.clone()));
             let number = super::plan::id_of(live.scopes.len());
+            let timeout = flow.definition.timeout;
+            let deadline = timeout.map(|timeout| (timeout, Box::pin(tokio::time::sleep(timeout))));
             match call(live, &run.runtime, &flow, Some(node), context, cancel) {
                 Ok(called) => {
                     run.flush(live);
                     match called {
-                        Called::Polling(body) => self.poll_body(*body),
+                        Called::Polling(body) => self.poll_body(Body { deadline, ..*body }),
                         Called::Returned(output) => {
                             let step = Step::Polling(Box::pin(std::future::ready(Ok(output))));
                             self.poll_body(Body {
@@ -363,6 +410,8 @@ impl Conductor {
                                 node: Some(node),
                                 scope: Some(Scope::new(None)),
                                 step,
+                                deadline,
+                                under_way: None,
                             });
                         }
                         Called::Failed(error) => self.flow_ended(live, node, End::Failed(error)),
@@ -391,13 +440,33 @@ impl Conductor {
                 self.flow_ended(&mut run.live.lock(), node, end);
             }
             (Some(node), Ended::Failed(error)) => {
-                let live = &mut *run.live.lock();
-                live.plan.cancel(Some(number));
-                live.scopes[number as usize].cancel.cancel();
+                self.drop_family(number);
                 let end = if error.is_skipped() { End::Skipped(error) } else { End::Failed(error) };
-                self.flow_ended(live, node, end);
+                self.flow_ended(&mut run.live.lock(), node, end);
             }
         }
+    }
+
+    /// Cancels a flow in the flow, and the flows that it called.
+    fn drop_family(&mut self, number: u32) {
+        let run = Arc::clone(&self.run);
+        let family = run.live.lock().family(number);
+        let bodies = std::mem::take(&mut self.bodies).into_iter();
+        let (dropped, kept): (Vec<Body>, Vec<Body>) = bodies.partition(|body| family.contains(&body.number));
+        self.bodies.extend(kept);
+        dropped.into_iter().for_each(drop_body);
+        let live = &mut *run.live.lock();
+        for number in family {
+            live.plan.cancel(Some(number));
+            live.scopes[number as usize].cancel.cancel();
+            for node in live.plan.running_flows() {
+                if live.plan.wiring.nodes[node as usize].scope == number {
+                    live.flows.retain(|flow| *flow != node);
+                    self.flow_ended(live, node, End::Cancelled);
+                }
+            }
+        }
+        run.flush(live);
     }
 
     /// A flow in the flow is final.
@@ -417,7 +486,7 @@ impl Conductor {
     /// Brings the run to its end: what has not started is cancelled, what is running is told.
     fn stop(&mut self, why: Stop) {
         self.stop = Some(why);
-        self.bodies.clear();
+        std::mem::take(&mut self.bodies).into_iter().for_each(drop_body);
         let run = Arc::clone(&self.run);
         let live = &mut *run.live.lock();
         live.plan.cancel(None);
@@ -486,6 +555,13 @@ impl Conductor {
             error,
         });
         Ok(Finished { record: run.log.snapshot(), missing })
+    }
+}
+
+/// Drops a body before its end. What its own values do then is a user's code.
+fn drop_body(body: Body) {
+    if let Err(panicked) = panic::catch(|| drop(body)) {
+        tracing::error!("a value in the body of a flow panicked when it was dropped: {}", panicked.message);
     }
 }
 

@@ -17,10 +17,29 @@ use super::plan::{Job, Work};
 use super::{Inner, panic};
 use crate::error::{Cause, TaskError};
 use crate::task::{Arg, Elements};
+use crate::value::Value;
 
 tokio::task_local! {
-    /// The runtime whose body is running: tasks that the body awaits run on it, too.
-    pub(super) static RUNTIME: Arc<Inner>;
+    /// Where the body is running: what it awaits runs on the same runtime.
+    pub(super) static AMBIENT: Ambient;
+}
+
+/// Where a body is running.
+#[derive(Clone, Debug)]
+pub(super) struct Ambient {
+    pub(super) runtime: Arc<Inner>,
+    /// The pools of which the body, and those that wait for it, have slots.
+    pub(super) held: Vec<&'static str>,
+    /// Whether it is the body of a task, with a slot, rather than of a flow.
+    pub(super) in_task: bool,
+}
+
+impl Ambient {
+    pub(super) fn of(run: &RunCore, gate: &GateKey) -> Self {
+        let mut held = run.held.clone();
+        held.extend(gate.pool.map(|(name, _)| name));
+        Self { runtime: Arc::clone(&run.runtime), held, in_task: true }
+    }
 }
 
 /// How long a lane works before it lets others have the thread: so many microseconds, and so many pieces of work where
@@ -33,9 +52,10 @@ const GATHERED_AT_ONCE: u32 = 256;
 
 /// Runs a lane of one gate, until there is nothing more for it to do.
 pub(super) async fn run(run: Arc<RunCore>, gate: u32) {
-    let runtime = Arc::clone(&run.runtime);
+    let key = Arc::clone(&run.live.lock().gates[gate as usize].key);
     let alarm = Alarm(Arc::clone(&run));
-    RUNTIME.scope(runtime, work(run, gate)).await;
+    let ambient = Ambient::of(&run, &key);
+    AMBIENT.scope(ambient, work(run, gate, key)).await;
     drop(alarm);
 }
 
@@ -52,11 +72,10 @@ impl Drop for Alarm {
     }
 }
 
-async fn work(run: Arc<RunCore>, gate: u32) {
-    let key = Arc::clone(&run.live.lock().gates[gate as usize].key);
+async fn work(run: Arc<RunCore>, gate: u32, key: Arc<GateKey>) {
     let plain = *key == GateKey::PLAIN;
-    let mut lane = Lane { gate, plain, active: false, now: 0, pieces: 0, turn_began: 0 };
-    let mut slots = run.runtime.limits.acquire(&key).await;
+    let mut lane = Lane { gate, plain, active: false, now: 0, pieces: 0, turn_began: 0, garbage: Vec::new() };
+    let mut slots = run.runtime.limits.acquire(&key, run.nested).await;
     let (mut job, helped) = lane.begin(&run);
     if helped {
         let_others_help().await;
@@ -107,6 +126,8 @@ pub(super) struct Lane {
     pub(super) now: i64,
     pieces: u32,
     turn_began: i64,
+    /// Values to be dropped when the plan is not held.
+    garbage: Vec<Value>,
 }
 
 impl Lane {
@@ -135,7 +156,17 @@ impl Lane {
             self.rest(live);
         }
         run.flush(live);
+        std::mem::swap(&mut self.garbage, &mut live.plan.garbage);
         job
+    }
+
+    /// Drops what nobody needs any more. A `Drop` that panics harms nobody else.
+    fn tidy(&mut self) {
+        for value in self.garbage.drain(..) {
+            if let Err(panicked) = panic::catch(|| drop(value)) {
+                tracing::error!("the `Drop` of a task's result panicked: {}", panicked.message);
+            }
+        }
     }
 
     /// Others may work: this lane does not.
@@ -171,6 +202,7 @@ impl Lane {
                 machinery(run, piece);
                 self.take(run, &mut run.live.lock())
             };
+            self.tidy();
             if self.had_its_turn() {
                 return Turn::Over;
             }
@@ -192,7 +224,7 @@ impl Lane {
             return slots;
         }
         drop(slots);
-        run.runtime.limits.acquire(&GateKey::PLAIN).await
+        run.runtime.limits.acquire(&GateKey::PLAIN, run.nested).await
     }
 }
 

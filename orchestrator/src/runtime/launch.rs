@@ -13,12 +13,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::conduct::{self, CallError, Called, Conductor};
 use super::handle::{Run, RunHandle};
+use super::lane::{AMBIENT, Ambient};
 use super::live::{Live, Refusal, RunCore};
 use super::{Inner, Runtime};
 use crate::error::{Cause, Error, TaskError};
 use crate::flow::{Flow, FlowCall, Request, registry};
 use crate::graph::{self, Graph};
 use crate::store::{self, NewRun, RunLog};
+use crate::task::scope::Kind;
 use crate::task::{Context, Input, Interval, RunFacts, scope};
 use crate::value::{Data, Value};
 
@@ -72,7 +74,11 @@ impl<T: Data> Flow<T> {
         let given = self.request.host.clone().and_then(|host| host.downcast::<Inner>().ok());
         match given {
             Some(inner) => Ok(inner),
-            None => Ok(Runtime::default_runtime()?.0),
+            // in a body, what is awaited runs where the body does
+            None => match AMBIENT.try_with(|ambient| Arc::clone(&ambient.runtime)) {
+                Ok(runtime) => Ok(runtime),
+                Err(_) => Ok(Runtime::default_runtime()?.0),
+            },
         }
     }
 }
@@ -125,28 +131,34 @@ async fn start<T>(runtime: Arc<Inner>, flow: Arc<FlowCall>, request: &Request) -
             Refusal::Runtime(error) => error,
         });
     }
+    if live.plan.wiring.nodes.iter().any(|node| matches!(&node.kind, Kind::Flow(call) if !call.definition.is_async)) {
+        let context = Arc::new(Context::of_flow(Arc::clone(&facts), cancel.clone()));
+        runtime.check_wiring(&graph::wire(&flow, &context)?.0)?;
+    }
     let new = NewRun { facts: Arc::clone(&facts), parameters: flow.parameters.clone(), created };
     let log = runtime.store.create_run(new).await?;
-    let run = RunCore::new(runtime, facts, log, cancel.clone(), &tokio, live);
+    let run = RunCore::new(runtime, facts, log, cancel.clone(), &tokio, live, (false, Vec::new()));
     let called = called.unwrap_or_else(|error| Called::Failed(error.into_task_error()));
     let turn = definition.max_active_runs.map(|runs| run.runtime.turn(definition.name, runs));
     let mut conductor = Conductor::new(Arc::clone(&run), called, definition.timeout);
+    let ambient = Ambient { runtime: Arc::clone(&run.runtime), held: Vec::new(), in_task: false };
     let conducted = async move {
         let _turn = match turn {
             Some(turn) => conductor.wait_for(turn).await,
             None => None,
         };
-        conductor.run().await
+        AMBIENT.scope(ambient, conductor.run()).await
     };
     Ok(RunHandle::new(id, cancel, tokio.spawn(conducted)))
 }
 
 /// Runs what `plant` writes down: a run of its own, which is recorded nowhere. Gives what became of what it returned.
 pub(super) async fn alone(
-    runtime: Arc<Inner>,
+    ambient: Ambient,
     name: &'static str,
     plant: impl FnOnce() -> Result<Input, TaskError>,
 ) -> Result<Value, TaskError> {
+    let Ambient { runtime, held, in_task } = ambient;
     let refused = |error: Error| TaskError::new(Cause::Fatal, error.to_string());
     let tokio = Tokio::try_current().map_err(|_| refused(Error::NoTokio))?;
     let created = runtime.clock.now();
@@ -154,8 +166,9 @@ pub(super) async fn alone(
     let cancel = CancellationToken::new();
     let mut live = Live::new();
     let output = conduct::plant(&mut live, &runtime, cancel.clone(), plant)?;
+    live.check_pools(&held)?;
     let log = store::unrecorded(NewRun { facts: Arc::clone(&facts), parameters: serde_json::Map::new(), created });
-    let run = RunCore::new(runtime, facts, log, cancel.clone(), &tokio, live);
+    let run = RunCore::new(runtime, facts, log, cancel.clone(), &tokio, live, (in_task, held));
     let guard = cancel.drop_guard();
     let conducted = tokio.spawn(Conductor::new(run, Called::Returned(output), None).run()).await;
     guard.disarm();
@@ -177,6 +190,7 @@ impl RunCore {
         cancel: CancellationToken,
         tokio: &Tokio,
         live: Live,
+        (nested, held): (bool, Vec<&'static str>),
     ) -> Arc<Self> {
         let workers = tokio.metrics().num_workers();
         Arc::new(Self {
@@ -186,6 +200,8 @@ impl RunCore {
             cancel,
             wake: Notify::new(),
             workers,
+            nested,
+            held,
             broken: AtomicBool::new(false),
             live: Mutex::new(live),
         })

@@ -37,7 +37,7 @@ impl GateKey {
 #[derive(Debug)]
 pub(crate) struct Slots {
     _pool: Option<OwnedSemaphorePermit>,
-    _class: OwnedSemaphorePermit,
+    _class: Option<OwnedSemaphorePermit>,
 }
 
 impl Limits {
@@ -70,14 +70,16 @@ impl Limits {
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
 
-    /// Waits for the slots of a gate: the pool's first, since they are the scarcer ones.
-    pub(crate) async fn acquire(&self, gate: &GateKey) -> Slots {
+    /// Waits for the slots of a gate: the pool's first, since they are the scarcer ones. A nested run's bodies take no
+    /// slot of the runtime: they would wait for the body that waits for them.
+    pub(crate) async fn acquire(&self, gate: &GateKey, nested: bool) -> Slots {
         let pool = match gate.pool.and_then(|(name, slots)| Some((self.pools.get(name)?, slots))) {
             Some(((pool, _), slots)) => Some(acquire(pool, slots).await),
             None => None,
         };
         let class = if gate.blocking { &self.blocking } else { &self.running };
-        Slots { _pool: pool, _class: acquire(class, 1).await }
+        let class = if nested { None } else { Some(acquire(class, 1).await) };
+        Slots { _pool: pool, _class: class }
     }
 
     /// Whether somebody may be waiting for a slot that a plain body holds.

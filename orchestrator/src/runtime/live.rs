@@ -17,10 +17,10 @@ use super::limits::GateKey;
 use super::plan::{Ended, Instance, Plan};
 use crate::error::{Error, GraphError, StoreError, TaskError};
 use crate::event::Event;
-use crate::graph::build::Defaults;
+use crate::graph::build::{Defaults, Wiring};
 use crate::state::TaskState;
 use crate::store::{Row, RunLog, Transition};
-use crate::task::scope::{Kind, Scope};
+use crate::task::scope::{Kind, NodeSpec, Scope};
 use crate::task::{Body, Context, Place, RunFacts, TaskDef};
 
 /// A run under way.
@@ -34,6 +34,10 @@ pub(super) struct RunCore {
     pub(super) wake: Notify,
     /// How many threads run async bodies: as many lanes are worth having at once.
     pub(super) workers: usize,
+    /// The run of a task that the body of another awaits: it takes no slots of the runtime, since that body has one.
+    pub(super) nested: bool,
+    /// The pools of which the bodies have slots that wait for this run.
+    pub(super) held: Vec<&'static str>,
     /// A lane panicked: the run cannot be trusted to come to its end.
     pub(super) broken: AtomicBool,
     pub(super) live: Mutex<Live>,
@@ -69,6 +73,8 @@ pub(super) struct Gate {
 pub(super) struct ScopeState {
     pub(super) defaults: Defaults,
     pub(super) cancel: CancellationToken,
+    /// The flow that called it.
+    pub(super) parent: Option<u32>,
 }
 
 /// The time of a retry.
@@ -113,6 +119,9 @@ impl Live {
             return Ok(());
         }
         let first = self.plan.wiring.nodes.len();
+        if scope.problem.is_none() {
+            runtime.check_specs(&scope.specs, &self.scopes[number as usize].defaults).map_err(Refusal::Runtime)?;
+        }
         let Self { plan, gate_numbers, gates, scopes, .. } = self;
         let gate = |node: &crate::graph::build::Planned| {
             let Kind::Task(definition) = &node.kind else { return 0 };
@@ -130,18 +139,22 @@ impl Live {
         if first < plan.wiring.nodes.len() {
             self.planned.push(Transition::Planned(plan.wiring.metas(first)));
         }
-        let mut checked: Option<&TaskDef> = None;
-        for node in &self.plan.wiring.nodes[first..] {
-            let Kind::Task(definition) = &node.kind else { continue };
-            if let Some(pool) = &node.policy.pool {
-                runtime.limits.check(&node.name, pool).map_err(Refusal::Runtime)?;
-            }
-            if !checked.is_some_and(|checked| std::ptr::eq(checked, *definition)) {
-                runtime.check_resources(definition.name, definition).map_err(Refusal::Runtime)?;
-                checked = Some(definition);
+        self.plan.wait(scope.waits.drain(..));
+        Ok(())
+    }
+
+    /// Refuses a pool of which a body has a slot that waits for this: it might wait for itself.
+    pub(super) fn check_pools(&self, held: &[&'static str]) -> Result<(), TaskError> {
+        for node in &self.plan.wiring.nodes {
+            if let Some(pool) = node.policy.pool.as_ref().filter(|pool| held.contains(&pool.name)) {
+                let text = format!(
+                    "task `{}` takes a slot of the pool `{}`, and so does the task that awaits it: the two might wait for each \
+                     other; pass the node to a task of a flow instead of awaiting it in a body",
+                    node.name, pool.name
+                );
+                return Err(TaskError::new(crate::error::Cause::Fatal, text));
             }
         }
-        self.plan.wait(scope.waits.drain(..));
         Ok(())
     }
 
@@ -149,6 +162,17 @@ impl Live {
     pub(super) fn retry_at(&mut self, at: Instance, time: Instant) {
         let Instance { frame, node, index } = at;
         self.timers.push(Reverse(Timer { at: time, frame, node, index }));
+    }
+
+    /// A flow of the run, and the flows that it called, and so on.
+    pub(super) fn family(&self, flow: u32) -> Vec<u32> {
+        let mut family = vec![flow];
+        for (number, scope) in (0..).zip(&self.scopes) {
+            if scope.parent.is_some_and(|parent| family.contains(&parent)) {
+                family.push(number);
+            }
+        }
+        family
     }
 
     /// The next thing that time will bring.
@@ -169,6 +193,36 @@ impl Live {
 impl Inner {
     pub(super) fn is_mocked(&self, definition: &'static TaskDef) -> bool {
         !self.mocks.is_empty() && self.mocks.contains_key(&std::ptr::from_ref(definition).addr())
+    }
+
+    /// Refuses tasks whose resources or pools are not there.
+    fn check_specs(&self, specs: &[NodeSpec], defaults: &Defaults) -> Result<(), Error> {
+        let mut checked: Option<&TaskDef> = None;
+        for spec in specs {
+            let Kind::Task(definition) = &spec.kind else { continue };
+            let own = spec.more.as_ref().and_then(|more| more.options.pool.as_ref());
+            let pool = own.or(definition.options.pool.as_ref()).or(defaults.flow.pool.as_ref());
+            if let Some(pool) = pool.or(defaults.runtime.pool.as_ref()) {
+                self.limits.check(spec.name(), pool)?;
+            }
+            if !checked.is_some_and(|checked| std::ptr::eq(checked, *definition)) {
+                self.check_resources(definition.name, definition)?;
+                checked = Some(definition);
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses the tasks of flows in the flow as those of the flow itself: what is known before the run is said before.
+    pub(super) fn check_wiring(&self, wiring: &Wiring) -> Result<(), Error> {
+        for node in &wiring.nodes {
+            let Kind::Task(definition) = &node.kind else { continue };
+            if let Some(pool) = &node.policy.pool {
+                self.limits.check(&node.name, pool)?;
+            }
+            self.check_resources(definition.name, definition)?;
+        }
+        Ok(())
     }
 
     /// Refuses a task whose resources are not there.

@@ -132,7 +132,8 @@ impl Context {
         hasher.finalize().to_hex()[..32].to_owned()
     }
 
-    /// Whether this body should come to its end: the run was cancelled or timed out, or this attempt timed out.
+    /// Whether this body should come to its end: the run was cancelled or timed out; for blocking work, also when this
+    /// attempt timed out (an async body is dropped then).
     ///
     /// A body that has asked is given the grace period to end by itself.
     pub fn is_cancelled(&self) -> bool {

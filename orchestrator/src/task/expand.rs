@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::input::outcome;
 use super::node::{call_options, describe};
-use super::scope::{self, GatherMode, GatherSpec, Handle, Kind, MappingSpec, NONE, NodeSpec};
+use super::scope::{self, GatherMode, GatherSpec, Handle, Kind, MappingSpec, NONE, NodeSpec, Stage};
 use super::{Delay, Input, IntoInput, Node, Outcome, Pool, Resolved, TaskOptions, Trigger, Upstream};
 use crate::error::GraphError;
 use crate::value::{Data, Value};
@@ -19,9 +19,7 @@ use crate::value::{Data, Value};
 pub struct Mapped<T> {
     scope: u64,
     mapping: u32,
-    stage: u32,
-    /// How many nodes the closure made.
-    nodes: u32,
+    stage: Stage,
     /// What the closure returned: the template's result.
     node: Node<T>,
 }
@@ -130,7 +128,7 @@ impl<T: Data> List<T> {
             // outside of a flow there is nothing to map in; awaiting says so
             loose => {
                 let node = mapping(Node::new(loose)).into_node();
-                Mapped { scope: u64::MAX, mapping: NONE, stage: NONE, nodes: 0, node }
+                Mapped { scope: u64::MAX, mapping: NONE, stage: Stage::NOWHERE, node }
             }
         }
     }
@@ -178,8 +176,8 @@ impl<T: Data> List<T> {
 
 /// Runs the closure of an `expand` in its mapping's region.
 fn mapped<T>(scope: u64, mapping: u32, closure: impl FnOnce() -> Node<T>) -> Mapped<T> {
-    let (node, stage, nodes) = scope::in_region(mapping, closure);
-    Mapped { scope, mapping, stage, nodes, node }
+    let (node, stage) = scope::in_region(mapping, closure);
+    Mapped { scope, mapping, stage, node }
 }
 
 impl<T: Data> IntoList<T> for Node<Vec<T>> {
@@ -245,6 +243,16 @@ impl<T: Data> Mapped<T> {
         mapped(self.scope, self.mapping, || mapping(node).into_node())
     }
 
+    /// All pairs with another list: see [`List::cross`]. It waits for all results.
+    pub fn cross<U: Data>(&self, other: impl IntoList<U>) -> List<(T, U)> {
+        self.into_list().cross(other)
+    }
+
+    /// Pairs with another list of the same length: see [`List::zip`]. It waits for all results.
+    pub fn zip<U: Data>(&self, other: impl IntoList<U>) -> List<(T, U)> {
+        self.into_list().zip(other)
+    }
+
     /// How many elements may be under way at once: between the start of the first task of this `expand` and the end of
     /// its last. An element that only waits for a retry does not count. No limit by default.
     pub fn concurrency(self, elements: u32) -> Self {
@@ -252,9 +260,13 @@ impl<T: Data> Mapped<T> {
             task: self.label(),
             problem: "expected `concurrency` to be at least 1 element, got 0".to_owned(),
         });
+        let Stage { number, first, nodes } = self.stage;
         scope::with(|scope| match problem {
             Some(problem) => scope.refuse(problem),
-            None => scope.limits.push((self.stage, elements)),
+            None if nodes > 0 && first < scope.first => {
+                scope.refuse(GraphError::Planned { task: format!("node {first}"), option: "concurrency" });
+            }
+            None => scope.limits.push((number, elements)),
         });
         self
     }
@@ -270,8 +282,8 @@ impl<T: Data> Mapped<T> {
     }
 
     fn describe(self, option: &'static str, change: impl FnOnce(&mut NodeSpec)) -> Self {
-        if self.nodes > 1 {
-            let problem = GraphError::OptionOnGroup { option, tasks: self.nodes as usize };
+        if self.stage.nodes > 1 {
+            let problem = GraphError::OptionOnGroup { option, tasks: self.stage.nodes as usize };
             scope::with(|scope| scope.refuse(problem));
         } else {
             describe(&self.node.handle, option, change);

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 
 use parking_lot::Mutex;
@@ -37,7 +37,7 @@ pub(crate) struct NodeSpec {
     pub(crate) kind: Kind,
     /// The mapping whose closure made the node.
     pub(crate) region: u32,
-    /// The `expand` whose closure made the node, named by the first node of the closure.
+    /// The `expand` whose closure made the node.
     pub(crate) stage: u32,
     pub(crate) inputs: Box<[Input]>,
     pub(crate) more: Option<Box<More>>,
@@ -132,6 +132,7 @@ pub(crate) struct Promise(Mutex<PromiseState>);
 #[derive(Debug, Default)]
 struct PromiseState {
     resolved: Option<Resolved>,
+    kept: bool,
     waker: Option<Waker>,
 }
 
@@ -147,10 +148,18 @@ impl Promise {
         }
     }
 
+    /// Whether the body got its answer. A body may have stopped waiting before.
+    pub(crate) fn was_kept(&self) -> bool {
+        self.0.lock().kept
+    }
+
     pub(crate) fn poll(&self, waker: &Waker) -> Poll<Resolved> {
         let mut state = self.0.lock();
         match state.resolved.take() {
-            Some(resolved) => Poll::Ready(resolved),
+            Some(resolved) => {
+                state.kept = true;
+                Poll::Ready(resolved)
+            }
             None => {
                 state.waker = Some(waker.clone());
                 Poll::Pending
@@ -179,6 +188,7 @@ pub(crate) struct Scope {
 }
 
 static NEXT_SCOPE: AtomicU64 = AtomicU64::new(0);
+static NEXT_STAGE: AtomicU32 = AtomicU32::new(0);
 
 thread_local! {
     static CURRENT: RefCell<Option<Scope>> = const { RefCell::new(None) };
@@ -274,24 +284,34 @@ pub(crate) fn with<R>(f: impl FnOnce(&mut Scope) -> R) -> Option<R> {
     CURRENT.with_borrow_mut(|current| current.as_mut().map(f))
 }
 
-/// Runs the closure of an `expand` in the region of its mapping. Gives what it returned, the stage, and how many nodes
-/// it made.
-pub(crate) fn in_region<R>(mapping: u32, closure: impl FnOnce() -> R) -> (R, u32, u32) {
+/// What the closure of an `expand` wrote down.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stage {
+    pub(crate) number: u32,
+    /// Its first node, and how many there are.
+    pub(crate) first: u32,
+    pub(crate) nodes: u32,
+}
+
+impl Stage {
+    pub(crate) const NOWHERE: Self = Self { number: NONE, first: NONE, nodes: 0 };
+}
+
+/// Runs the closure of an `expand` in the region of its mapping.
+pub(crate) fn in_region<R>(mapping: u32, closure: impl FnOnce() -> R) -> (R, Stage) {
+    let number = NEXT_STAGE.fetch_add(1, Ordering::Relaxed);
     let before = with(|scope| {
-        let stage = scope.next();
-        (std::mem::replace(&mut scope.region, mapping), std::mem::replace(&mut scope.stage, stage), stage)
+        let outer = (std::mem::replace(&mut scope.region, mapping), std::mem::replace(&mut scope.stage, number));
+        (outer, scope.next())
     });
     let result = catch_unwind(AssertUnwindSafe(closure));
-    let (stage, made) = with(|scope| {
-        let Some((region, outer, stage)) = before else {
-            return (NONE, 0);
-        };
-        (scope.region, scope.stage) = (region, outer);
-        (stage, scope.next() - stage)
-    })
-    .unwrap_or((NONE, 0));
+    let stage = with(|scope| {
+        let Some((outer, first)) = before else { return Stage::NOWHERE };
+        (scope.region, scope.stage) = outer;
+        Stage { number, first, nodes: scope.next() - first }
+    });
     match result {
-        Ok(returned) => (returned, stage, made),
+        Ok(returned) => (returned, stage.unwrap_or(Stage::NOWHERE)),
         Err(panic) => resume_unwind(panic),
     }
 }

@@ -26,7 +26,8 @@ pub enum Trigger {
     AllDone,
     /// All upstreams are done, none was skipped, and at least one succeeded.
     AllDoneMinOneSuccess,
-    /// At least one upstream succeeded. Does not wait for all.
+    /// At least one upstream succeeded. Does not wait for all: take the others as `Option`s, since a plain parameter
+    /// whose upstream is not done has no value, and the task is then upstream-failed.
     OneSuccess,
     /// At least one upstream failed or is upstream-failed. Does not wait for all.
     OneFailed,

@@ -15,7 +15,7 @@ use crate::value::Value;
 impl Plan {
     /// Looks at an instance for the first time. Upstreams outside of its mapping are its column's.
     pub(super) fn begin_instance(&mut self, at: Instance) {
-        if self.cancelled {
+        if self.is_cancelled(at.node) {
             return self.settle(at, End::Cancelled, false);
         }
         let rule = self.wiring.nodes[at.node as usize].policy.trigger;
@@ -62,6 +62,10 @@ impl Plan {
     /// Looks at a node of a mapping for the first time, in all elements.
     pub(super) fn begin_column(&mut self, frame: u32, node: u32) {
         let (local, rule) = (self.wiring.nodes[node as usize].local, self.wiring.nodes[node as usize].policy.trigger);
+        self.frames[frame as usize].columns[local as usize].begun = true;
+        if self.frames[frame as usize].len == 0 {
+            return self.column_done(frame, node);
+        }
         let first = Instance { frame, node, index: 0 };
         let (mut outer, mut pending) = (Tally::default(), 0);
         for edge in 0..self.wiring.nodes[node as usize].upstreams.len() {
@@ -91,9 +95,6 @@ impl Plan {
             for index in 0..self.frames[frame as usize].len {
                 self.begin_instance(Instance { index, ..first });
             }
-        }
-        if self.frames[frame as usize].len == 0 {
-            self.column_done(frame, node);
         }
     }
 
@@ -200,9 +201,16 @@ impl Plan {
     fn missing_parameter(&self, at: Instance) -> Option<End> {
         let node = &self.wiring.nodes[at.node as usize];
         node.policy.trigger?;
-        let missing = node.upstreams.iter().filter(|edge| edge.takes == Takes::Plain).find_map(|edge| {
+        let missing = node.upstreams.iter().find_map(|edge| {
             let upstream = self.upstream(at, edge.node, edge.reach)?;
-            (self.cell(upstream).phase != Phase::Ended(TaskState::Success)).then_some(upstream)
+            let gather = matches!(self.wiring.nodes[edge.node as usize].kind, Kind::Gather(_));
+            let there = match edge.takes {
+                Takes::Plain => self.cell(upstream).phase == Phase::Ended(TaskState::Success),
+                // the outcomes of a mapping are a value, too, and of a list that never came there are none
+                Takes::Outcome if gather => self.cell(upstream).value.is_some(),
+                Takes::Outcome | Takes::Option | Takes::Nothing => true,
+            };
+            (!there).then_some(upstream)
         })?;
         let parameter = self.parameter_of(at.node, missing.node);
         let state = match self.cell(missing).phase {
@@ -215,7 +223,7 @@ impl Plan {
                 "the rule {} is satisfied, but the parameter `{parameter}` has no value: task `{}` {state}; \
                  make it an `Option` or an `Outcome`",
                 node.policy.trigger.unwrap_or_default(),
-                self.key(missing),
+                self.key_of_visible(missing),
             ),
         )))
     }
@@ -372,8 +380,9 @@ impl Plan {
         let frame = &mut self.frames[at.frame as usize];
         frame.open -= 1;
         if frame.open == 0 {
-            frame.elements = None;
+            self.forget_elements(at.frame);
         }
+        let frame = &mut self.frames[at.frame as usize];
         let column = &mut frame.columns[local];
         match state {
             TaskState::Cancelled => column.cancelled += 1,
@@ -385,6 +394,15 @@ impl Plan {
         if self.limits.contains_key(&stage) {
             self.stage(at.frame, stage).leave(at, was_busy, true);
             self.admit(at.frame, stage);
+        }
+    }
+
+    /// Lets go of a mapping's list, where nobody will take an element of it any more.
+    pub(super) fn forget_elements(&mut self, frame: u32) {
+        let mapping = &self.wiring.nodes[self.frames[frame as usize].region as usize];
+        // a gather of the bare elements waits for the mapping's node
+        if mapping.links.is_empty() && self.may_give_away(mapping) && self.frames[frame as usize].open == 0 {
+            self.frames[frame as usize].elements = None;
         }
     }
 
@@ -492,6 +510,10 @@ impl Plan {
         };
         for frame in self.frames_under(from, region) {
             let first = Instance { frame, node: link.to, index: 0 };
+            let table = &self.frames[frame as usize];
+            if table.len == 0 || !table.columns[local].begun {
+                continue;
+            }
             if state == TaskState::Cancelled {
                 self.settle_column(first, &|| End::Cancelled);
                 continue;
@@ -633,9 +655,12 @@ impl Plan {
 
     /// Cancels what has not started, in one scope or in all. Says nothing of what is running.
     pub(crate) fn cancel(&mut self, scope: Option<u32>) {
-        if scope.is_none() {
-            self.cancelled = true;
-            self.ready.iter_mut().for_each(std::collections::BinaryHeap::clear);
+        match scope {
+            Some(scope) => self.cancelled_scopes.push(scope),
+            None => {
+                self.cancelled = true;
+                self.ready.iter_mut().for_each(std::collections::BinaryHeap::clear);
+            }
         }
         let nodes = self.wiring.nodes.iter().enumerate();
         let nodes: Vec<u32> =
@@ -652,6 +677,29 @@ impl Plan {
                         Phase::Running | Phase::Ended(_) => {}
                         _ => self.settle(at, End::Cancelled, false),
                     }
+                }
+            }
+        }
+    }
+
+    /// Whether nothing of a node is to start any more.
+    pub(super) fn is_cancelled(&self, node: u32) -> bool {
+        self.cancelled || self.cancelled_scopes.contains(&self.wiring.nodes[node as usize].scope)
+    }
+
+    /// Ends what has not ended, whatever it is doing: nobody will tell of it.
+    pub(crate) fn abandon(&mut self) {
+        self.cancelled = true;
+        self.settling = false;
+        self.ends.clear();
+        for node in 0..id_of(self.wiring.nodes.len()) {
+            let frames = match self.wiring.nodes[node as usize].region {
+                NONE => vec![0],
+                region => self.frames_of(region),
+            };
+            for frame in frames {
+                for index in 0..self.frames[frame as usize].len {
+                    self.settle(Instance { frame, node, index }, End::Cancelled, false);
                 }
             }
         }

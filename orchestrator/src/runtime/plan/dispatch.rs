@@ -170,9 +170,9 @@ impl Plan {
     pub(super) fn forget_unused(&mut self, at: Instance) {
         let node = &self.wiring.nodes[at.node as usize];
         let (uses, keep) = (node.uses, !self.may_give_away(node));
-        let cell = self.cell_mut(at);
-        if !keep && cell.used >= uses {
-            cell.value = None;
+        if !keep && self.cell(at).used >= uses {
+            let value = self.cell_mut(at).value.take();
+            self.garbage.extend(value);
         }
     }
 
@@ -192,8 +192,10 @@ impl Plan {
             // the bare elements of the list
             (_, Some(frame)) if !self.frames[frame as usize].unexpanded => {
                 let frame = &self.frames[frame as usize];
-                let of = Of::Elements(Arc::clone(frame.elements.as_ref()?));
-                Some(Gathering { len: frame.len, collect, projection, of })
+                let Some(elements) = &frame.elements else {
+                    unreachable!("a mapping keeps its list for the gathers of its bare elements")
+                };
+                Some(Gathering { len: frame.len, collect, projection, of: Of::Elements(Arc::clone(elements)) })
             }
             _ => {
                 let end = self.gathered_end(mapping, TaskState::UpstreamFailed);
@@ -247,6 +249,9 @@ impl Plan {
     /// A mapping's list was worked out.
     pub(crate) fn opened(&mut self, at: Instance, elements: Arc<Elements>, len: u32) {
         // the node's end lets go of the lists' inputs; the elements hold the lists
+        if self.is_cancelled(at.node) {
+            return self.settle(at, End::Cancelled, false);
+        }
         self.open(at, elements, len);
         self.settle(at, End::Success(Value::new(())), false);
     }

@@ -65,6 +65,8 @@ pub(super) struct Column {
     /// What became of the elements.
     pub(super) done: Tally,
     pub(super) cancelled: u32,
+    /// Its upstreams were looked at; before that, their ends are not told to it.
+    pub(super) begun: bool,
     /// All elements were handed to the ready queue, as a range.
     pub(super) released: bool,
 }

@@ -140,6 +140,11 @@ pub(crate) struct Plan {
     /// The scopes from which no more nodes will come: their values may go to their last user.
     closed: Vec<bool>,
     cancelled: bool,
+    cancelled_scopes: Vec<u32>,
+    /// Values that nobody needs any more: dropped when the plan is not held, since that runs users' code.
+    pub(crate) garbage: Vec<crate::value::Value>,
+    /// The promises of bodies that await nodes.
+    awaited: HashMap<u32, Vec<Arc<Promise>>>,
     /// Ends that are still to be passed on: one at a time, so that a long chain of them needs no deep stack.
     ends: std::collections::VecDeque<(Instance, End, bool)>,
     settling: bool,
@@ -218,8 +223,8 @@ impl Plan {
     /// Lets a body wait for nodes.
     pub(crate) fn wait(&mut self, waits: impl IntoIterator<Item = Wait>) {
         for Wait { node, promise } in waits {
-            self.wiring.nodes[node as usize].awaited = true;
             self.wiring.nodes[node as usize].pinned = true;
+            self.awaited.entry(node).or_default().push(Arc::clone(&promise));
             let instance = Instance { frame: 0, node, index: 0 };
             match self.cell(instance).phase {
                 Phase::Ended(_) => {
@@ -261,6 +266,9 @@ impl Plan {
         let scope = scope as usize;
         self.closed.resize(self.closed.len().max(scope + 1), false);
         self.closed[scope] = true;
+        for frame in 1..id_of(self.frames.len()) {
+            self.forget_elements(frame);
+        }
     }
 
     /// Whether a node's value may be given away, to the last of those that are known to take it.

@@ -84,7 +84,9 @@ impl Plan {
     /// Judges by the consumers that were judged; the others that matter are put on `open`.
     fn judge(&self, at: Instance, known: &HashMap<Instance, bool>, open: &mut Vec<Instance>) -> bool {
         let node = &self.wiring.nodes[at.node as usize];
-        if node.allow_failure || node.awaited {
+        let awaited =
+            self.awaited.get(&at.node).is_some_and(|promises| promises.iter().any(|promise| promise.was_kept()));
+        if node.allow_failure || awaited {
             return true;
         }
         let mut consumers: Vec<(Instance, Takes)> = Vec::new();
@@ -157,6 +159,7 @@ impl Plan {
         let causes: Vec<&Instance> = unhandled.iter().filter(failed).collect();
         let shown = if causes.is_empty() { unhandled.iter().collect() } else { causes };
         let lines = shown.iter().take(NAMED).map(|at| match self.errors.get(at) {
+            Some(error) if error.is_upstream_failed() => format!("task `{}` did not run: {error}", self.key(**at)),
             Some(error) => format!("task `{}` failed: {error}", self.key(**at)),
             None => format!("task `{}` failed", self.key(**at)),
         });
