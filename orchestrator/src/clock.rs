@@ -12,7 +12,7 @@ pub struct Clock(Source);
 #[derive(Clone)]
 enum Source {
     System,
-    Tokio { start: DateTime<Utc>, origin: Instant },
+    Tokio { start: DateTime<Utc>, start_micros: i64, origin: Instant },
 }
 
 impl Clock {
@@ -24,7 +24,7 @@ impl Clock {
     /// A clock that stands at `start` now and goes on with tokio's clock: where that is paused
     /// (`tokio::time::pause`, `#[tokio::test(start_paused = true)]`), moving it moves this one.
     pub fn tokio(start: DateTime<Utc>) -> Self {
-        Self(Source::Tokio { start, origin: Instant::now() })
+        Self(Source::Tokio { start, start_micros: start.timestamp_micros(), origin: Instant::now() })
     }
 
     /// A clock that shows the system's time now, and goes on with tokio's clock.
@@ -37,7 +37,7 @@ impl Clock {
         match &self.0 {
             #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
             Source::System => Utc::now(),
-            Source::Tokio { start, origin } => {
+            Source::Tokio { start, origin, .. } => {
                 let passed = TimeDelta::from_std(origin.elapsed()).unwrap_or(TimeDelta::MAX);
                 start.checked_add_signed(passed).unwrap_or(DateTime::<Utc>::MAX_UTC)
             }
@@ -53,9 +53,9 @@ impl Clock {
                 Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
                 Err(before) => -i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX),
             },
-            Source::Tokio { start, origin } => {
+            Source::Tokio { start_micros, origin, .. } => {
                 let passed = i64::try_from(origin.elapsed().as_micros()).unwrap_or(i64::MAX);
-                start.timestamp_micros().saturating_add(passed)
+                start_micros.saturating_add(passed)
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What happens, as it happens.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -140,33 +140,26 @@ impl Events {
     }
 }
 
-/// Where events go in. Nothing is built for nobody: see [`EventSink::emit`].
-#[derive(Debug)]
-pub(crate) struct EventSink {
-    sender: broadcast::Sender<Event>,
-    /// Whether there may be readers: the channel itself can only be asked under its lock.
-    heard: AtomicBool,
-}
+/// Where events go in. Nothing is built for nobody: the channel is made for its first reader, and an event where there
+/// is one.
+#[derive(Debug, Default)]
+pub(crate) struct EventSink(OnceLock<broadcast::Sender<Event>>);
 
 impl EventSink {
-    pub(crate) fn new() -> Self {
-        Self { sender: broadcast::channel(CAPACITY).0, heard: AtomicBool::new(false) }
-    }
-
     pub(crate) fn subscribe(&self) -> Events {
-        let receiver = self.sender.subscribe();
-        self.heard.store(true, Ordering::Release);
-        Events { receiver, lost: 0 }
+        let sender = self.0.get_or_init(|| broadcast::channel(CAPACITY).0);
+        Events { receiver: sender.subscribe(), lost: 0 }
     }
 
     pub(crate) fn is_heard(&self) -> bool {
-        self.heard.load(Ordering::Acquire)
+        self.0.get().is_some()
     }
 
     /// Builds and sends an event, if somebody listens.
     pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
-        if self.is_heard() {
-            let _ = self.sender.send(event());
+        if let Some(sender) = self.0.get() {
+            // an error says that all readers are gone, which is theirs to decide
+            let _ = sender.send(event());
         }
     }
 }

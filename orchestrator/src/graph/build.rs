@@ -68,8 +68,8 @@ pub(crate) struct Planned {
     /// Where it stands among the nodes of the flow itself: a mapped node stands where its outermost mapping does.
     pub(crate) order: u32,
     pub(crate) inputs: Box<[Input]>,
-    pub(crate) upstreams: SmallVec<[Edge; 2]>,
-    pub(crate) links: SmallVec<[Link; 2]>,
+    pub(crate) upstreams: SmallVec<[Edge; 3]>,
+    pub(crate) links: SmallVec<[Link; 3]>,
     pub(crate) policy: Arc<Policy>,
     /// How many inputs take its value, element by element.
     pub(crate) uses: u32,

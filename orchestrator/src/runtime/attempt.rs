@@ -18,7 +18,7 @@ use crate::error::TaskError;
 use crate::event::Event;
 use crate::state::TaskState;
 use crate::store::{Commit, Row, Transition};
-use crate::task::{Body, BodyFuture, Call, Context, TaskDef};
+use crate::task::{BlockingBody, Body, BodyFuture, Call, Context, TaskDef};
 use crate::value::Value;
 
 /// What is known of an attempt.
@@ -73,23 +73,19 @@ pub(super) fn start(run: &Arc<RunCore>, lane: &mut Lane, job: Job, slots: Option
     let mut attempt =
         Attempt { at, cell, number, timeout, definition, context, started: lane.now, span: tracing::Span::none() };
     attempt.announce(run);
-    let on = match attempt.call(run, call, slots) {
-        Err(error) => On::Conclusion(Outcome::Returned(Err(error))),
-        Ok(Running::Blocking(handle)) => On::Thread(handle),
-        Ok(Running::Async(mut body, slots)) => match attempt.poll(&mut body, cx) {
-            Poll::Pending => On::Body(body, slots),
-            Poll::Ready(result) => {
-                drop((body, slots));
-                lane.now = run.runtime.clock.micros();
-                match result {
-                    Ok(value) => match attempt.commit(run, lane, End::Success(value)) {
-                        Ok(next) => return Started::Over(next),
-                        Err((commit, end)) => On::Commit(commit, end),
-                    },
-                    Err(error) => On::Conclusion(Outcome::Returned(Err(error))),
-                }
+    let on = match attempt.call(run, call, slots, cx) {
+        Called::Waits(body, slots) => On::Body(body, slots),
+        Called::Thread(handle) => On::Thread(handle),
+        Called::Over(result) => {
+            lane.now = run.runtime.clock.micros();
+            match result {
+                Ok(value) => match attempt.commit(run, lane, End::Success(value)) {
+                    Ok(next) => return Started::Over(next),
+                    Err((commit, end)) => On::Commit(commit, end),
+                },
+                Err(error) => On::Conclusion(Outcome::Returned(Err(error))),
             }
-        },
+        }
     };
     Started::Waits(Box::new(Waiting { attempt, on }))
 }
@@ -124,9 +120,10 @@ impl Waiting {
 }
 
 /// A body that was called.
-enum Running {
-    Async(BodyFuture, Option<Slots>),
-    Blocking(tokio::task::JoinHandle<Result<Value, TaskError>>),
+enum Called {
+    Over(Result<Value, TaskError>),
+    Waits(BodyFuture, Option<Slots>),
+    Thread(tokio::task::JoinHandle<Result<Value, TaskError>>),
 }
 
 impl Attempt {
@@ -145,28 +142,40 @@ impl Attempt {
         });
     }
 
-    /// Calls the body, which takes its inputs. Users' code may run here: projections of inputs.
-    fn call(&self, run: &RunCore, mut call: Call<'_>, slots: Option<Slots>) -> Result<Running, TaskError> {
+    /// Calls the body, which takes its inputs, and polls it once. Users' code runs here: projections of inputs, too.
+    fn call(&self, run: &RunCore, mut call: Call<'_>, slots: Option<Slots>, cx: &mut Cx<'_>) -> Called {
         let mocks = &run.runtime.mocks;
         let mock = (!mocks.is_empty()).then(|| mocks.get(&std::ptr::from_ref(self.definition).addr())).flatten();
         let _entered = self.span.enter();
-        let called = panic::catch(|| match (mock, &self.definition.body) {
-            (Some(mock), _) => Running::Async(mock.body(&mut call), slots),
-            (None, Body::Async(body)) => Running::Async(body(&mut call), slots),
-            (None, Body::Blocking(body)) => {
-                let (body, span, ambient) = (body(&mut call), self.span.clone(), AMBIENT.try_with(Clone::clone).ok());
-                Running::Blocking(tokio::task::spawn_blocking(move || {
-                    let result = panic::catch(|| match ambient {
-                        Some(ambient) => AMBIENT.sync_scope(ambient, || span.in_scope(body)),
-                        None => span.in_scope(body),
-                    });
-                    // freed by the thread that used them, whatever became of the attempt
-                    drop(slots);
-                    result.unwrap_or_else(|panicked| Err(TaskError::panicked(&panicked)))
-                }))
+        let called = panic::catch(|| {
+            let mut body = match (mock, &self.definition.body) {
+                (Some(mock), _) => mock.body(&mut call),
+                (None, Body::Async(body)) => body(&mut call),
+                (None, Body::Blocking(body)) => return self.call_blocking(body(&mut call), slots),
+            };
+            match body.as_mut().poll(cx) {
+                Poll::Pending => Called::Waits(body, slots),
+                Poll::Ready(result) => {
+                    drop(body);
+                    Called::Over(result)
+                }
             }
         });
-        called.map_err(|panicked| TaskError::panicked(&panicked))
+        called.unwrap_or_else(|panicked| Called::Over(Err(TaskError::panicked(&panicked))))
+    }
+
+    /// Calls a blocking body, on a thread where it may block.
+    fn call_blocking(&self, body: BlockingBody, slots: Option<Slots>) -> Called {
+        let (span, ambient) = (self.span.clone(), AMBIENT.try_with(Clone::clone).ok());
+        Called::Thread(tokio::task::spawn_blocking(move || {
+            let result = panic::catch(|| match ambient {
+                Some(ambient) => AMBIENT.sync_scope(ambient, || span.in_scope(body)),
+                None => span.in_scope(body),
+            });
+            // freed by the thread that used them, whatever became of the attempt
+            drop(slots);
+            result.unwrap_or_else(|panicked| Err(TaskError::panicked(&panicked)))
+        }))
     }
 
     fn poll(&self, body: &mut BodyFuture, cx: &mut Cx<'_>) -> Poll<Result<Value, TaskError>> {

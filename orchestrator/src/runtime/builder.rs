@@ -6,7 +6,6 @@ use super::limits::Limits;
 use super::{Inner, Runtime};
 use crate::clock::Clock;
 use crate::error::{Error, StoreError};
-use crate::event::EventSink;
 use crate::id::IdSource;
 use crate::store::{MemoryStore, Store};
 use crate::task::{Resources, TaskOptions};
@@ -141,7 +140,7 @@ impl RuntimeBuilder {
             grace: self.grace,
             defaults: self.defaults,
             mocks: HashMap::new(),
-            events: Arc::new(EventSink::new()),
+            events: Arc::default(),
             active: Arc::default(),
         }
     }

@@ -70,7 +70,7 @@ pub(super) struct RunTables {
     started: i64,
     end: Option<Arc<RunEnd>>,
     nodes: Vec<NodeMeta>,
-    /// How many nodes each region has: the flow itself under `NONE`.
+    /// How many nodes each mapping has.
     members: std::collections::HashMap<u32, u32>,
     /// The first is the flow itself.
     frames: Vec<Frame>,
@@ -107,11 +107,11 @@ impl RunTables {
                 (self.state, self.started) = (RunState::Running, at);
             }
             Transition::Planned(nodes) => {
-                for node in &nodes {
+                let of_flow = nodes.iter().filter(|node| node.region == NONE).count();
+                let rows = &mut self.frames[0].rows;
+                rows.resize(rows.len() + of_flow, Row::PENDING);
+                for node in nodes.iter().filter(|node| node.region != NONE) {
                     *self.members.entry(node.region).or_default() += 1;
-                    if node.region == NONE {
-                        self.frames[0].rows.push(Row::PENDING);
-                    }
                 }
                 match self.nodes.is_empty() {
                     true => self.nodes = nodes,

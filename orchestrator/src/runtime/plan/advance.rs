@@ -316,11 +316,12 @@ impl Plan {
     /// Takes the end of an instance, and passes it on to those who wait for it. `ran` tells whether somebody else
     /// records it.
     pub(super) fn settle(&mut self, at: Instance, end: End, ran: bool) {
-        self.ends.push_back((at, end, ran));
         if self.settling {
+            self.ends.push_back((at, end, ran));
             return;
         }
         self.settling = true;
+        self.settle_one(at, end, ran);
         while let Some((at, end, ran)) = self.ends.pop_front() {
             self.settle_one(at, end, ran);
         }

@@ -1,0 +1,23 @@
+//! What a task costs: the same graphs, with bodies that do next to nothing, run by hand-written tokio code, by this
+//! library and, from the crate `benches-peers`, by other libraries.
+//!
+//! - [`Shape`]: a graph to run, its size and the value that it must come to;
+//! - [`Contender`]: something that runs a shape; [`contenders`] are those of this crate;
+//! - [`compare`]: measures every contender on every shape and prints the table.
+//!
+//! Only ratios within one comparison mean something: the contenders take turns, round by round, in one process.
+
+mod compare;
+mod contender;
+mod counter;
+mod flow;
+mod measure;
+mod memory;
+mod shape;
+mod spawn;
+mod table;
+mod targets;
+
+pub use compare::{check, compare};
+pub use contender::{Contender, Run, contenders};
+pub use shape::{Shape, work};
