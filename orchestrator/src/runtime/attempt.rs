@@ -34,7 +34,7 @@ pub(super) struct Attempt {
 }
 
 /// What came of an attempt.
-enum Outcome {
+enum AttemptEnd {
     Returned(Result<Value, TaskError>),
     /// Blocking work that could not be stopped goes on, and its node must not be tried again before it returns.
     Abandoned(TaskError, tokio::task::JoinHandle<()>),
@@ -59,7 +59,7 @@ enum On {
     Body(BodyFuture, Option<Slots>),
     Thread(tokio::task::JoinHandle<Result<Value, TaskError>>),
     /// It is over; what came of it has yet to be concluded.
-    Conclusion(Outcome),
+    Conclusion(AttemptEnd),
     Commit(Commit, End),
 }
 
@@ -83,7 +83,7 @@ pub(super) fn start(run: &Arc<RunCore>, lane: &mut Lane, job: Job, slots: Option
                     Ok(next) => return Started::Over(next),
                     Err((commit, end)) => On::Commit(commit, end),
                 },
-                Err(error) => On::Conclusion(Outcome::Returned(Err(error))),
+                Err(error) => On::Conclusion(AttemptEnd::Returned(Err(error))),
             }
         }
     };
@@ -98,7 +98,7 @@ impl Waiting {
             On::Body(mut body, slots) => {
                 let mut outcome = attempt.watch(run, lane, &mut body).await;
                 if let Err(panicked) = panic::catch(|| drop(body)) {
-                    outcome = Outcome::Returned(Err(TaskError::panicked(&panicked)));
+                    outcome = AttemptEnd::Returned(Err(TaskError::panicked(&panicked)));
                 }
                 drop(slots);
                 lane.now = run.runtime.clock.micros();
@@ -187,7 +187,7 @@ impl Attempt {
     }
 
     /// Waits for an async body, and watches time and cancelling meanwhile.
-    async fn watch(&self, run: &Arc<RunCore>, lane: &mut Lane, body: &mut BodyFuture) -> Outcome {
+    async fn watch(&self, run: &Arc<RunCore>, lane: &mut Lane, body: &mut BodyFuture) -> AttemptEnd {
         self.record_running(run);
         lane.wait(run);
         let cancel = self.token(run);
@@ -195,17 +195,17 @@ impl Attempt {
         let mut polled = poll_fn(|cx| self.poll(body, cx));
         tokio::select! {
             biased;
-            result = &mut polled => return Outcome::Returned(result),
+            result = &mut polled => return AttemptEnd::Returned(result),
             () = cancel.cancelled() => {}
-            timeout = passed(deadline) => return Outcome::Returned(Err(TaskError::timed_out(timeout))),
+            timeout = passed(deadline) => return AttemptEnd::Returned(Err(TaskError::timed_out(timeout))),
         }
         // a body that asked for its cancellation sees to its own end; another is dropped
         if !self.context.as_ref().is_some_and(|context| context.has_asked()) {
-            return Outcome::Cancelled;
+            return AttemptEnd::Cancelled;
         }
         match tokio::time::timeout(run.runtime.grace, polled).await {
-            Ok(Ok(value)) => Outcome::Returned(Ok(value)),
-            Ok(Err(_)) | Err(_) => Outcome::Cancelled,
+            Ok(Ok(value)) => AttemptEnd::Returned(Ok(value)),
+            Ok(Err(_)) | Err(_) => AttemptEnd::Cancelled,
         }
     }
 
@@ -215,14 +215,14 @@ impl Attempt {
         run: &Arc<RunCore>,
         lane: &mut Lane,
         mut handle: tokio::task::JoinHandle<Result<Value, TaskError>>,
-    ) -> Outcome {
+    ) -> AttemptEnd {
         self.record_running(run);
         lane.wait(run);
         let cancel = self.token(run);
         let deadline = self.deadline(run);
         let timed_out = tokio::select! {
             biased;
-            joined = &mut handle => return Outcome::Returned(joined.unwrap_or_else(|_| Err(TaskError::cancelled()))),
+            joined = &mut handle => return AttemptEnd::Returned(joined.unwrap_or_else(|_| Err(TaskError::cancelled()))),
             () = cancel.cancelled() => None,
             timeout = passed(deadline) => Some(timeout),
         };
@@ -230,11 +230,11 @@ impl Attempt {
             context.cancel();
         }
         if let Some(timeout) = timed_out {
-            return Outcome::Abandoned(TaskError::timed_out(timeout), returned(handle));
+            return AttemptEnd::Abandoned(TaskError::timed_out(timeout), returned(handle));
         }
         match tokio::time::timeout(run.runtime.grace, &mut handle).await {
-            Ok(Ok(Ok(value))) => Outcome::Returned(Ok(value)),
-            _ => Outcome::Cancelled,
+            Ok(Ok(Ok(value))) => AttemptEnd::Returned(Ok(value)),
+            _ => AttemptEnd::Cancelled,
         }
     }
 
@@ -262,11 +262,11 @@ impl Attempt {
     }
 
     /// Records what came of the attempt, tells the plan, and takes the next piece of work.
-    async fn conclude(self, run: &Arc<RunCore>, lane: &mut Lane, outcome: Outcome) -> Option<Job> {
+    async fn conclude(self, run: &Arc<RunCore>, lane: &mut Lane, outcome: AttemptEnd) -> Option<Job> {
         let (result, abandoned) = match outcome {
-            Outcome::Returned(result) => (result, None),
-            Outcome::Abandoned(error, returned) => (Err(error), Some(returned)),
-            Outcome::Cancelled => (Err(TaskError::cancelled()), None),
+            AttemptEnd::Returned(result) => (result, None),
+            AttemptEnd::Abandoned(error, returned) => (Err(error), Some(returned)),
+            AttemptEnd::Cancelled => (Err(TaskError::cancelled()), None),
         };
         let end = match result {
             Ok(value) => End::Success(value),

@@ -94,7 +94,7 @@ enum Step {
 }
 
 /// What came of a body.
-pub(super) enum Ended {
+pub(super) enum BodyEnd {
     /// Its function returned; for a flow in the flow, what it returned is there.
     Returned(Input),
     Failed(TaskError),
@@ -190,34 +190,34 @@ impl CallError {
 }
 
 impl Future for Body {
-    type Output = (u32, Option<u32>, Ended);
+    type Output = (u32, Option<u32>, BodyEnd);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         if let Some((timeout, sleep)) = &mut this.deadline
             && sleep.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready((this.number, this.node, Ended::Failed(TaskError::timed_out(*timeout))));
+            return Poll::Ready((this.number, this.node, BodyEnd::Failed(TaskError::timed_out(*timeout))));
         }
         loop {
             let ended = match &mut this.step {
                 Step::Polling(_) => match this.poll_function(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(output)) => match this.watch(&output) {
-                        None => Ended::Returned(output),
+                        None => BodyEnd::Returned(output),
                         Some(promises) => {
                             this.step = Step::Watching(output, promises);
                             continue;
                         }
                     },
-                    Poll::Ready(Err(error)) => Ended::Failed(error),
+                    Poll::Ready(Err(error)) => BodyEnd::Failed(error),
                 },
                 Step::Watching(output, promises) => {
                     promises.retain(|promise| promise.poll(cx.waker()).is_pending());
                     if !promises.is_empty() {
                         return Poll::Pending;
                     }
-                    Ended::Returned(output.clone())
+                    BodyEnd::Returned(output.clone())
                 }
             };
             return Poll::Ready((this.number, this.node, ended));
@@ -323,7 +323,7 @@ impl Conductor {
     }
 
     /// Sees the run to its end.
-    pub(super) async fn run(mut self) -> Result<Finished, Error> {
+    pub(super) async fn conduct(mut self) -> Result<Finished, Error> {
         let run = Arc::clone(&self.run);
         let started = run.runtime.clock.micros();
         run.log.record(Transition::RunStarted { at: started }).wait().await?;
@@ -422,12 +422,12 @@ impl Conductor {
         }
     }
 
-    fn body_ended(&mut self, (number, node, ended): (u32, Option<u32>, Ended)) {
+    fn body_ended(&mut self, (number, node, ended): (u32, Option<u32>, BodyEnd)) {
         let run = Arc::clone(&self.run);
         match (node, ended) {
-            (None, Ended::Returned(output)) => self.output = Some(output),
-            (None, Ended::Failed(error)) => self.stop(Stop::Body(error)),
-            (Some(node), Ended::Returned(output)) => {
+            (None, BodyEnd::Returned(output)) => self.output = Some(output),
+            (None, BodyEnd::Failed(error)) => self.stop(Stop::Body(error)),
+            (Some(node), BodyEnd::Returned(output)) => {
                 let arg = {
                     let plan = &mut run.live.lock().plan;
                     plan.output(&output).map_err(|(source, end)| plan.without_output(source, end))
@@ -439,7 +439,7 @@ impl Conductor {
                 };
                 self.flow_ended(&mut run.live.lock(), node, end);
             }
-            (Some(node), Ended::Failed(error)) => {
+            (Some(node), BodyEnd::Failed(error)) => {
                 self.drop_family(number);
                 let end = if error.is_skipped() { End::Skipped(error) } else { End::Failed(error) };
                 self.flow_ended(&mut run.live.lock(), node, end);

@@ -241,7 +241,7 @@ fn machinery(run: &RunCore, job: Job) {
             let mut live = run.live.lock();
             match worked_out {
                 Ok((elements, Ok(len))) => match u32::try_from(len) {
-                    Ok(len) => live.plan.opened(job.at, Arc::new(elements), len),
+                    Ok(len) => live.plan.list_came(job.at, Arc::new(elements), len),
                     Err(_) => live.plan.fail(job.at, failed(format!("a list of {len} elements is too long"))),
                 },
                 Ok((_, Err(problem))) => live.plan.fail(job.at, failed(problem)),
@@ -252,7 +252,7 @@ fn machinery(run: &RunCore, job: Job) {
         }
         Work::Gather(gathering) => {
             let collected = panic::catch(|| {
-                let mut elements = Elements_ { run, gathering: &gathering, next: 0, taken: None };
+                let mut elements = Collected { run, gathering: &gathering, next: 0, taken: None };
                 (gathering.collect)(&mut elements)
             });
             let mut live = run.live.lock();
@@ -272,14 +272,14 @@ fn failed(problem: String) -> super::plan::End {
 }
 
 /// The elements of a gather, taken a few at a time.
-struct Elements_<'a> {
+struct Collected<'a> {
     run: &'a RunCore,
     gathering: &'a super::plan::Gathering,
     next: u32,
     taken: Option<smallvec::IntoIter<[crate::task::Resolved; 64]>>,
 }
 
-impl Iterator for Elements_<'_> {
+impl Iterator for Collected<'_> {
     type Item = crate::task::Resolved;
 
     fn next(&mut self) -> Option<Self::Item> {

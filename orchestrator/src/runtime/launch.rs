@@ -147,7 +147,7 @@ async fn start<T>(runtime: Arc<Inner>, flow: Arc<FlowCall>, request: &Request) -
             Some(turn) => conductor.wait_for(turn).await,
             None => None,
         };
-        AMBIENT.scope(ambient, conductor.run()).await
+        AMBIENT.scope(ambient, conductor.conduct()).await
     };
     Ok(RunHandle::new(id, cancel, tokio.spawn(conducted)))
 }
@@ -170,7 +170,7 @@ pub(super) async fn alone(
     let log = store::unrecorded(NewRun { facts: Arc::clone(&facts), parameters: serde_json::Map::new(), created });
     let run = RunCore::new(runtime, facts, log, cancel.clone(), &tokio, live, (in_task, held));
     let guard = cancel.drop_guard();
-    let conducted = tokio.spawn(Conductor::new(run, Called::Returned(output), None).run()).await;
+    let conducted = tokio.spawn(Conductor::new(run, Called::Returned(output), None).conduct()).await;
     guard.disarm();
     match conducted {
         Ok(finished) => {

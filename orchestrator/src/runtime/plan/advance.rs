@@ -351,7 +351,7 @@ impl Plan {
             cell.value = Some(value);
         }
         self.forget_unused(at);
-        self.open -= 1;
+        self.unfinished -= 1;
         if at.frame == 0
             && !self.waits.is_empty()
             && let Some(promises) = self.waits.remove(&at.node)
@@ -379,8 +379,8 @@ impl Plan {
         let node = &self.wiring.nodes[at.node as usize];
         let (local, stage) = (node.local as usize, node.stage);
         let frame = &mut self.frames[at.frame as usize];
-        frame.open -= 1;
-        if frame.open == 0 {
+        frame.unfinished -= 1;
+        if frame.unfinished == 0 {
             self.forget_elements(at.frame);
         }
         let frame = &mut self.frames[at.frame as usize];
@@ -402,7 +402,7 @@ impl Plan {
     pub(super) fn forget_elements(&mut self, frame: u32) {
         let mapping = &self.wiring.nodes[self.frames[frame as usize].region as usize];
         // a gather of the bare elements waits for the mapping's node
-        if mapping.links.is_empty() && self.may_give_away(mapping) && self.frames[frame as usize].open == 0 {
+        if mapping.links.is_empty() && self.may_give_away(mapping) && self.frames[frame as usize].unfinished == 0 {
             self.frames[frame as usize].elements = None;
         }
     }
@@ -556,7 +556,7 @@ impl Plan {
             let instances = places
                 .into_iter()
                 .flat_map(|(frame, indexes)| indexes.map(move |index| Instance { frame, node: mapping, index }));
-            let frames = instances.filter_map(|instance| self.opened.get(&instance).copied());
+            let frames = instances.filter_map(|instance| self.frame_of.get(&instance).copied());
             places = frames.map(|frame| (frame, 0..self.frames[frame as usize].len)).collect();
         }
         let expanded = places.into_iter().map(|(frame, _)| frame);
@@ -564,7 +564,7 @@ impl Plan {
     }
 
     /// A mapping's list is there.
-    pub(super) fn open(&mut self, at: Instance, elements: std::sync::Arc<Elements>, len: u32) {
+    pub(super) fn expand(&mut self, at: Instance, elements: std::sync::Arc<Elements>, len: u32) {
         let frame = self.add_frame(at, len, false);
         self.frames[frame as usize].elements = Some(elements);
         for node in self.wiring.members.get(&at.node).cloned().unwrap_or_default() {
@@ -600,9 +600,9 @@ impl Plan {
         let id = id_of(self.frames.len());
         let mut frame = Frame::of_mapping(at.node, (at.frame, at.index), len, nodes);
         frame.unexpanded = unexpanded;
-        self.open += frame.open;
+        self.unfinished += frame.unfinished;
         self.frames.push(frame);
-        self.opened.insert(at, id);
+        self.frame_of.insert(at, id);
         self.regions.entry(at.node).or_default().push(id);
         self.outbox.opened.push(FrameMeta { region: at.node, parent: (at.frame, at.index), len, unexpanded });
         id

@@ -152,18 +152,26 @@ impl Plan {
     pub(super) fn release_inputs(&mut self, at: Instance) {
         let inputs = std::mem::take(&mut self.wiring.nodes[at.node as usize].inputs);
         let region = self.wiring.nodes[at.node as usize].region;
-        for input in &inputs {
-            input.for_each_node(&mut |handle, _| {
-                if let Handle::Scoped { id, .. } = handle
-                    && self.wiring.nodes[*id as usize].region == region
-                {
-                    let source = Instance { node: *id, ..at };
-                    self.cell_mut(source).used += 1;
-                    self.forget_unused(source);
-                }
-            });
-        }
+        inputs.iter().for_each(|input| self.release_input(at, region, input));
         self.wiring.nodes[at.node as usize].inputs = inputs;
+    }
+
+    fn release_input(&mut self, at: Instance, region: u32, input: &Input) {
+        match &input.source {
+            Source::Node(Handle::Scoped { id, .. }) => {
+                let source = &self.wiring.nodes[*id as usize];
+                if source.region == region {
+                    let (uses, may_go) = (source.uses, self.may_give_away(source));
+                    let cell = self.frames[at.frame as usize].cell_mut(source.local, at.index);
+                    cell.used += 1;
+                    if may_go && cell.used >= uses {
+                        self.garbage.extend(cell.value.take());
+                    }
+                }
+            }
+            Source::Many(inputs, _) => inputs.iter().for_each(|input| self.release_input(at, region, input)),
+            Source::Value(_) | Source::Node(_) => {}
+        }
     }
 
     /// Drops a value that nobody will take any more.
@@ -182,7 +190,7 @@ impl Plan {
         let (collect, projection) = (spec.collect, spec.projection.clone());
         let edge = *node.upstreams.first()?;
         let mapping = Instance { node: spec.mapping, ..at };
-        let frame = self.opened.get(&mapping).copied();
+        let frame = self.frame_of.get(&mapping).copied();
         match (edge.reach, frame) {
             (Reach::OutOf, Some(frame)) => {
                 let len = self.frames[frame as usize].len;
@@ -247,12 +255,12 @@ impl Plan {
     }
 
     /// A mapping's list was worked out.
-    pub(crate) fn opened(&mut self, at: Instance, elements: Arc<Elements>, len: u32) {
+    pub(crate) fn list_came(&mut self, at: Instance, elements: Arc<Elements>, len: u32) {
         // the node's end lets go of the lists' inputs; the elements hold the lists
         if self.is_cancelled(at.node) {
             return self.settle(at, End::Cancelled, false);
         }
-        self.open(at, elements, len);
+        self.expand(at, elements, len);
         self.settle(at, End::Success(Value::new(())), false);
     }
 

@@ -26,7 +26,7 @@ pub(super) struct Frame {
     /// The stages of which only so many elements may be under way.
     pub(super) stages: HashMap<u32, Stage>,
     /// Cells that are not final.
-    pub(super) open: usize,
+    pub(super) unfinished: usize,
 }
 
 /// How far one instance is.
@@ -43,6 +43,9 @@ pub(super) struct Cell {
 }
 
 /// The life of a cell: the first three are all pending.
+///
+/// The end of an upstream is told only to cells that were begun (`Waiting`), and columns that were: who is begun later
+/// reads the upstream's end itself. So nothing is counted twice, whatever ends while nodes are being begun one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Its upstreams were not looked at. Elements of a node that waits for nothing in its mapping stay so: they stand in
@@ -90,7 +93,7 @@ impl Frame {
             cells: Vec::new(),
             columns: Vec::new(),
             stages: HashMap::new(),
-            open: 0,
+            unfinished: 0,
         }
     }
 
@@ -102,7 +105,7 @@ impl Frame {
             len,
             cells: vec![Cell::NEW; cells],
             columns: vec![Column::default(); nodes],
-            open: cells,
+            unfinished: cells,
             ..Self::of_flow()
         }
     }
@@ -112,7 +115,7 @@ impl Frame {
         let more = self.len as usize;
         self.cells.resize(self.cells.len() + more, Cell::NEW);
         self.columns.push(Column::default());
-        self.open += more;
+        self.unfinished += more;
         more
     }
 

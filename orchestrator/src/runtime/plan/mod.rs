@@ -124,7 +124,7 @@ pub(crate) struct Plan {
     /// The frames of each mapping.
     regions: HashMap<u32, Vec<u32>>,
     /// The frame of a mapping's elements, by the instance of the mapping's node.
-    opened: HashMap<Instance, u32>,
+    frame_of: HashMap<Instance, u32>,
     /// Ready work by gate.
     ready: Vec<BinaryHeap<Ready>>,
     /// How many elements of a stage may be under way at once.
@@ -134,7 +134,7 @@ pub(crate) struct Plan {
     errors: HashMap<Instance, TaskError>,
     waits: HashMap<u32, Vec<Arc<Promise>>>,
     /// Instances that are not final.
-    open: usize,
+    unfinished: usize,
     /// How many nodes have failed or are upstream-failed, and are no machinery.
     failures: usize,
     /// The scopes from which no more nodes will come: their values may go to their last user.
@@ -190,12 +190,12 @@ impl Plan {
         let planned = &self.wiring.nodes[node as usize];
         if planned.region == NONE {
             self.frames[0].cells.push(Cell::NEW);
-            self.open += 1;
+            self.unfinished += 1;
             return;
         }
         let region = planned.region;
         for frame in self.frames_of(region) {
-            self.open += self.frames[frame as usize].extend();
+            self.unfinished += self.frames[frame as usize].extend();
             self.outbox.extended.push(frame);
         }
     }
@@ -285,7 +285,7 @@ impl Plan {
 
     /// Whether all that was planned is done.
     pub(crate) fn is_done(&self) -> bool {
-        self.open == 0
+        self.unfinished == 0
     }
 
     pub(crate) fn has_ready(&self, gate: u32) -> bool {
@@ -330,7 +330,7 @@ impl Plan {
             }
             Reach::OutOf => {
                 let mapping = self.wiring.nodes[node as usize].region;
-                let frame = self.opened.get(&Instance { node: mapping, ..at })?;
+                let frame = self.frame_of.get(&Instance { node: mapping, ..at })?;
                 Some(Instance { frame: *frame, node, index: 0 })
             }
         }

@@ -96,7 +96,7 @@ impl Plan {
             Some(flow) => consumers.push((Instance { frame: 0, node: flow, index: 0 }, Takes::Plain)),
             None => {}
         }
-        if let (Kind::Mapping(_), Some(frame)) = (&node.kind, self.opened.get(&at)) {
+        if let (Kind::Mapping(_), Some(frame)) = (&node.kind, self.frame_of.get(&at)) {
             // a list that never came is taken by all nodes of its mapping
             let members = self.wiring.members.get(&at.node).into_iter().flatten();
             consumers.extend(members.map(|node| (Instance { frame: *frame, node: *node, index: 0 }, Takes::Plain)));
