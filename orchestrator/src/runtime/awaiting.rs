@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::lane::{AMBIENT, Ambient};
-use super::{Inner, Runtime, conduct, launch, panic};
+use super::{Inner, Runtime, body, launch, panic};
 use crate::error::{Cause, TaskError};
 use crate::task::scope::{self, Handle, Kind, NodeSpec, Promise, Wait};
 use crate::task::{Convert, Input, Mapped, Node, Projection, Resolved, Source};
@@ -75,7 +75,7 @@ fn default_ambient() -> Result<Ambient, TaskError> {
 impl Ambient {
     /// In no body.
     fn outside(runtime: &Arc<Inner>) -> Self {
-        if conduct::bodies_under_way() && tokio::task::try_id().is_some() {
+        if body::bodies_under_way() && tokio::task::try_id().is_some() {
             tracing::warn!(
                 "a task is awaited on a tokio task of its own while flows are under way: if one of them spawned it, it is \
                  no part of that flow (use `join!` instead of `spawn`)"

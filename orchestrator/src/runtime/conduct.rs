@@ -1,11 +1,8 @@
 //! The conductor of a run: polls the bodies of its flows, and sees to retries whose time has come, to cancelling, and to
 //! the end.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context as Cx, Poll};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -13,17 +10,16 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::live::{Live, Refusal, RunCore, ScopeState};
+use super::body::{Body, BodyEnd, Called, Step, UnderWay, call, drop_body};
+use super::live::{Live, RunCore};
 use super::panic;
 use super::plan::{End, Instance, Verdict};
 use crate::error::{Error, TaskError};
 use crate::event::Event;
-use crate::flow::{FlowBody, FlowCall, Progress};
-use crate::graph::build::Defaults;
 use crate::state::RunState;
 use crate::store::{Row, RunEnd, RunRecord, Transition};
-use crate::task::scope::{Kind, Promise, Scope};
-use crate::task::{Arg, Context, Input, TaskOptions};
+use crate::task::scope::{Kind, Scope};
+use crate::task::{Arg, Context, Input};
 use crate::value::Value;
 
 /// The end of a run.
@@ -55,13 +51,6 @@ enum Stop {
     Body(TaskError),
 }
 
-/// How many bodies of `async` flows are under way in this process.
-static BODIES: AtomicUsize = AtomicUsize::new(0);
-
-pub(super) fn bodies_under_way() -> bool {
-    BODIES.load(Ordering::Relaxed) > 0
-}
-
 pub(super) struct Conductor {
     run: Arc<RunCore>,
     pub(super) bodies: FuturesUnordered<Body>,
@@ -71,223 +60,6 @@ pub(super) struct Conductor {
     started: std::collections::HashMap<u32, i64>,
     timeout: Option<Duration>,
     stop: Option<Stop>,
-}
-
-/// The body of a flow in the run, or what it waits for after its function returned.
-pub(super) struct Body {
-    run: Option<Arc<RunCore>>,
-    /// Its number among the flows of the run.
-    number: u32,
-    /// The node that it is; none for the flow itself.
-    node: Option<u32>,
-    scope: Option<Scope>,
-    step: Step,
-    /// When a flow in the flow has taken too long.
-    deadline: Option<(Duration, Pin<Box<tokio::time::Sleep>>)>,
-    under_way: Option<UnderWay>,
-}
-
-enum Step {
-    Polling(Pin<Box<dyn Future<Output = Result<Input, TaskError>> + Send>>),
-    /// The function returned nodes, which the flow's node waits for.
-    Watching(Input, Vec<Arc<Promise>>),
-}
-
-/// What came of a body.
-pub(super) enum BodyEnd {
-    /// Its function returned; for a flow in the flow, what it returned is there.
-    Returned(Input),
-    Failed(TaskError),
-}
-
-/// The function of a flow, called.
-pub(super) enum Called {
-    Returned(Input),
-    Polling(Box<Body>),
-    Failed(TaskError),
-}
-
-/// Calls a flow's function, and plans what it wrote down. Where it is an `async fn`, it has yet to be polled.
-pub(super) fn call(
-    live: &mut Live,
-    runtime: &super::Inner,
-    flow: &FlowCall,
-    node: Option<u32>,
-    context: Arc<Context>,
-    cancel: tokio_util::sync::CancellationToken,
-) -> Result<Called, CallError> {
-    let prefix = node.map(|node| Arc::from(format!("{}/", live.plan.wiring.nodes[node as usize].key())));
-    let mut scope = Scope::new(prefix);
-    scope.first = super::plan::id_of(live.plan.wiring.nodes.len());
-    let number = super::plan::id_of(live.scopes.len());
-    let defaults = Defaults { flow: flow.definition.defaults.clone(), runtime: runtime.defaults.clone() };
-    let parent = node.map(|node| live.plan.wiring.nodes[node as usize].scope);
-    live.scopes.push(ScopeState { defaults, cancel, parent });
-    let (mut scope, body) = scope.enter(|| panic::catch(|| flow.start(context)));
-    let FlowBody(progress) = match body {
-        Ok(Ok(body)) => body,
-        Ok(Err(panicked)) => return Err(CallError::Body(TaskError::panicked(&panicked))),
-        Err(payload) => std::panic::resume_unwind(payload),
-    };
-    live.absorb(runtime, &mut scope, number).map_err(CallError::Refused)?;
-    Ok(match progress {
-        Progress::Wired(output) => {
-            live.plan.returned(&output, node);
-            live.plan.close(number);
-            Called::Returned(output)
-        }
-        Progress::Async(body) => {
-            let step = Step::Polling(body);
-            Called::Polling(Box::new(Body {
-                run: None,
-                number,
-                node,
-                scope: Some(scope),
-                step,
-                deadline: None,
-                under_way: None,
-            }))
-        }
-    })
-}
-
-/// Plans what `plant` writes down in a scope of its own.
-pub(super) fn plant(
-    live: &mut Live,
-    runtime: &super::Inner,
-    cancel: tokio_util::sync::CancellationToken,
-    plant: impl FnOnce() -> Result<Input, TaskError>,
-) -> Result<Input, TaskError> {
-    let defaults = Defaults { flow: TaskOptions::NONE, runtime: runtime.defaults.clone() };
-    live.scopes.push(ScopeState { defaults, cancel, parent: None });
-    let (mut scope, planted) = Scope::new(None).enter(plant);
-    let output = match planted {
-        Ok(output) => output?,
-        Err(payload) => std::panic::resume_unwind(payload),
-    };
-    live.absorb(runtime, &mut scope, 0).map_err(|refusal| CallError::Refused(refusal).into_task_error())?;
-    live.plan.returned(&output, None);
-    live.plan.close(0);
-    Ok(output)
-}
-
-/// Why a flow's function gave no graph.
-pub(super) enum CallError {
-    Refused(Refusal),
-    Body(TaskError),
-}
-
-impl CallError {
-    /// The error as the body's own.
-    pub(super) fn into_task_error(self) -> TaskError {
-        let text = match self {
-            Self::Body(error) => return error,
-            Self::Refused(Refusal::Graph(error)) => error.to_string(),
-            Self::Refused(Refusal::Runtime(error)) => error.to_string(),
-        };
-        TaskError::new(crate::error::Cause::Fatal, text)
-    }
-}
-
-impl Future for Body {
-    type Output = (u32, Option<u32>, BodyEnd);
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        if let Some((timeout, sleep)) = &mut this.deadline
-            && sleep.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready((this.number, this.node, BodyEnd::Failed(TaskError::timed_out(*timeout))));
-        }
-        loop {
-            let ended = match &mut this.step {
-                Step::Polling(_) => match this.poll_function(cx) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Ok(output)) => match this.watch(&output) {
-                        None => BodyEnd::Returned(output),
-                        Some(promises) => {
-                            this.step = Step::Watching(output, promises);
-                            continue;
-                        }
-                    },
-                    Poll::Ready(Err(error)) => BodyEnd::Failed(error),
-                },
-                Step::Watching(output, promises) => {
-                    promises.retain(|promise| promise.poll(cx.waker()).is_pending());
-                    if !promises.is_empty() {
-                        return Poll::Pending;
-                    }
-                    BodyEnd::Returned(output.clone())
-                }
-            };
-            return Poll::Ready((this.number, this.node, ended));
-        }
-    }
-}
-
-/// Counts a body for as long as it is there.
-struct UnderWay;
-
-impl UnderWay {
-    fn new() -> Self {
-        BODIES.fetch_add(1, Ordering::Relaxed);
-        Self
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        BODIES.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Body {
-    /// Polls an `async fn` in its scope, and plans what it has written down.
-    fn poll_function(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Input, TaskError>> {
-        let (Some(run), Some(mut scope)) = (self.run.clone(), self.scope.take()) else {
-            return Poll::Pending;
-        };
-        scope.first = super::plan::id_of(run.live.lock().plan.wiring.nodes.len());
-        let Step::Polling(body) = &mut self.step else {
-            return Poll::Pending;
-        };
-        let (mut scope, polled) = scope.enter(|| panic::catch(|| body.as_mut().poll(cx)));
-        let polled = match polled {
-            Ok(Ok(poll)) => poll,
-            Ok(Err(panicked)) => Poll::Ready(Err(TaskError::panicked(&panicked))),
-            Err(payload) => std::panic::resume_unwind(payload),
-        };
-        let live = &mut *run.live.lock();
-        let planned = live.absorb(&run.runtime, &mut scope, self.number);
-        self.scope = Some(scope);
-        match planned {
-            Ok(()) => {
-                if let Poll::Ready(Ok(output)) = &polled {
-                    live.plan.returned(output, self.node);
-                    live.plan.close(self.number);
-                }
-                run.flush(live);
-                polled
-            }
-            Err(refusal) => Poll::Ready(Err(CallError::Refused(refusal).into_task_error())),
-        }
-    }
-
-    /// What the node of a flow in the flow waits for; nothing for the flow itself, whose output is seen to at the end.
-    fn watch(&self, output: &Input) -> Option<Vec<Arc<Promise>>> {
-        let run = self.run.as_ref().filter(|_| self.node.is_some())?;
-        let mut promises = Vec::new();
-        let live = &mut *run.live.lock();
-        output.for_each_node(&mut |handle, _| {
-            if let crate::task::scope::Handle::Scoped { id, .. } = handle {
-                let promise = Arc::new(Promise::default());
-                live.plan.watch(*id, Arc::clone(&promise));
-                promises.push(promise);
-            }
-        });
-        run.flush(live);
-        (!promises.is_empty()).then_some(promises)
-    }
 }
 
 impl Conductor {
@@ -555,13 +327,6 @@ impl Conductor {
             error,
         });
         Ok(Finished { record: run.log.snapshot(), missing })
-    }
-}
-
-/// Drops a body before its end. What its own values do then is a user's code.
-fn drop_body(body: Body) {
-    if let Err(panicked) = panic::catch(|| drop(body)) {
-        tracing::error!("a value in the body of a flow panicked when it was dropped: {}", panicked.message);
     }
 }
 

@@ -11,7 +11,8 @@ use tokio::runtime::Handle as Tokio;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::conduct::{self, CallError, Called, Conductor};
+use super::body::{self, CallError, Called};
+use super::conduct::Conductor;
 use super::handle::{Run, RunHandle};
 use super::lane::{AMBIENT, Ambient};
 use super::live::{Live, Refusal, RunCore};
@@ -124,7 +125,7 @@ async fn start<T>(runtime: Arc<Inner>, flow: Arc<FlowCall>, request: &Request) -
     let mut live = Live::new();
     let context = Arc::new(Context::of_flow(Arc::clone(&facts), cancel.clone()));
     // a plain function is all of its flow's body: what it wrote down is checked before there is a run
-    let called = conduct::call(&mut live, &runtime, &flow, None, context, cancel.clone());
+    let called = body::call(&mut live, &runtime, &flow, None, context, cancel.clone());
     if let Err(CallError::Refused(refusal)) = called {
         return Err(match refusal {
             Refusal::Graph(source) => Error::Graph { flow: definition.name.to_owned(), source },
@@ -165,7 +166,7 @@ pub(super) async fn alone(
     let facts = Request::default().facts(&runtime, name, created);
     let cancel = CancellationToken::new();
     let mut live = Live::new();
-    let output = conduct::plant(&mut live, &runtime, cancel.clone(), plant)?;
+    let output = body::plant(&mut live, &runtime, cancel.clone(), plant)?;
     live.check_pools(&held)?;
     let log = store::unrecorded(NewRun { facts: Arc::clone(&facts), parameters: serde_json::Map::new(), created });
     let run = RunCore::new(runtime, facts, log, cancel.clone(), &tokio, live, (in_task, held));

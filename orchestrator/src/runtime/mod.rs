@@ -1,11 +1,12 @@
 //! The runtime: executes runs.
 //!
-//! The life of a run, in files: [`launch`] accepts it; [`conduct`] polls the bodies of its flows, and sees to time,
-//! cancelling and the end; [`plan`] knows what may run next; [`lane`] takes ready work and runs it, each attempt in the
+//! The life of a run, in files: [`launch`] accepts it; [`conduct`] polls the bodies of its flows ([`body`]), and sees to
+//! time, cancelling and the end; [`plan`] knows what may run next; [`lane`] takes ready work and runs it, each attempt in the
 //! steps of [`attempt`]. One thread at a time holds a run's plan, and never across an await.
 
 mod attempt;
 mod awaiting;
+mod body;
 mod builder;
 mod conduct;
 mod handle;

@@ -5,9 +5,13 @@
 //! frame is the first, and has one element. A node whose upstreams allow it becomes *ready*; [`Plan::next`] hands out
 //! ready work, [`Plan::finish`] takes back what became of it.
 
-mod advance;
+mod begin;
+mod cancel;
 mod dispatch;
 mod frame;
+mod mappings;
+mod reasons;
+mod settle;
 mod stage;
 mod verdict;
 
