@@ -274,3 +274,59 @@ async fn a_body_that_awaits_a_task_of_its_own_pool_is_refused() -> Result<()> {
     assert!(error.contains("`inner`") && error.contains("pool `one`"), "{error}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_body_that_awaits_a_flow_does_not_wait_for_its_own_slot() -> Result<()> {
+    #[flow(name = "limits_sub")]
+    fn sub(n: u32) -> Node<u32> {
+        leaf(n)
+    }
+    #[task]
+    async fn outer(n: u32) -> Result<u32> {
+        Ok(sub(n).await? + sub(n).run().await?.output().copied().unwrap_or_default())
+    }
+    #[flow(name = "limits_sub_awaited")]
+    fn awaited() -> Mapped<u32> {
+        expand(vec![1, 2, 3], outer)
+    }
+    let runtime = Runtime::builder().max_running(1).build().await?;
+    let awaited = tokio::time::timeout(Duration::from_secs(60), awaited().on(&runtime).into_future());
+    assert_eq!(awaited.await??, [2, 4, 6]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn pools_are_not_waited_for_with_a_slot_in_hand() -> Result<()> {
+    #[task(pool = "b")]
+    async fn in_b(n: u32) -> u32 {
+        n
+    }
+    #[flow(name = "limits_in_b_flow")]
+    fn in_b_flow(n: u32) -> Node<u32> {
+        leaf(in_b(n))
+    }
+    #[task(pool = "a")]
+    async fn awaits_a_node() -> Result<u32> {
+        Ok(in_b(1).await?)
+    }
+    #[task(pool = "a")]
+    async fn awaits_a_flow() -> Result<u32> {
+        Ok(in_b_flow(1).await?)
+    }
+    #[task(pool = "a")]
+    async fn awaits_a_task_of_a_flow() -> Result<u32> {
+        Ok(leaf(in_b_flow(1)).await?)
+    }
+    #[flow(name = "limits_slot_in_hand")]
+    fn slot_in_hand() -> (Node<u32>, Node<u32>, Node<u32>) {
+        (awaits_a_node(), awaits_a_flow(), awaits_a_task_of_a_flow())
+    }
+    let runtime = Runtime::builder().pool("a", 3).pool("b", 1).build().await?;
+    let run = tokio::time::timeout(Duration::from_secs(60), slot_in_hand().on(&runtime).run()).await??;
+    assert_eq!(run.tasks().len(), 3);
+    for task in run.tasks().iter() {
+        let error = task.error().unwrap().to_string();
+        assert!(error.contains("`in_b`") && error.contains("pool `a`"), "{}: {error}", task.key());
+    }
+    Ok(())
+}

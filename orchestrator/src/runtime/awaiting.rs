@@ -53,7 +53,7 @@ impl<T: Data> Node<T> {
     /// What the task failed with; and where the node is part of a flow.
     pub async fn on(self, runtime: &Runtime) -> Result<T, TaskError> {
         match self.handle {
-            Handle::Loose(_) => alone(Ambient::outside(&runtime.0), self).await,
+            Handle::Loose(_) => alone(Ambient::on(&runtime.0), self).await,
             Handle::Scoped { .. } | Handle::Element { .. } => {
                 Err(misplaced("a node of a flow runs with the flow: put the flow on a runtime, not the node"))
             }
@@ -65,7 +65,14 @@ fn misplaced(text: &str) -> TaskError {
     TaskError::new(Cause::Fatal, text)
 }
 
+/// Where a task is awaited that no body awaits.
 fn default_ambient() -> Result<Ambient, TaskError> {
+    if body::bodies_under_way() && tokio::task::try_id().is_some() {
+        tracing::warn!(
+            "a task is awaited on a tokio task of its own while flows are under way: if one of them spawned it, it is \
+             no part of that flow (use `join!` instead of `spawn`)"
+        );
+    }
     match Runtime::default_runtime() {
         Ok(runtime) => Ok(Ambient::outside(&runtime.0)),
         Err(error) => Err(TaskError::new(Cause::Fatal, error.to_string())),
@@ -73,14 +80,16 @@ fn default_ambient() -> Result<Ambient, TaskError> {
 }
 
 impl Ambient {
-    /// In no body.
-    fn outside(runtime: &Arc<Inner>) -> Self {
-        if body::bodies_under_way() && tokio::task::try_id().is_some() {
-            tracing::warn!(
-                "a task is awaited on a tokio task of its own while flows are under way: if one of them spawned it, it is \
-                 no part of that flow (use `join!` instead of `spawn`)"
-            );
+    /// On a runtime: in the body that is running, where that is the body's runtime, too.
+    pub(super) fn on(runtime: &Arc<Inner>) -> Self {
+        match AMBIENT.try_with(Clone::clone) {
+            Ok(ambient) if Arc::ptr_eq(&ambient.runtime, runtime) => ambient,
+            _ => Self::outside(runtime),
         }
+    }
+
+    /// In no body.
+    pub(super) fn outside(runtime: &Arc<Inner>) -> Self {
         Self { runtime: Arc::clone(runtime), held: Vec::new(), in_task: false }
     }
 }

@@ -54,7 +54,9 @@ impl<T: Data> Flow<T> {
     ///
     /// Dropping the future asks for the run's end, as [`RunHandle::cancel`] does.
     pub async fn run(self) -> Result<Run<T>, Error> {
-        let handle = self.start().await?;
+        let host = self.host()?;
+        // in a body, the run is a part of what the body does
+        let handle: RunHandle<T> = start(Ambient::on(&host), self.call, &self.request).await?;
         let guard = handle.token().drop_guard();
         let run = handle.await;
         guard.disarm();
@@ -68,7 +70,7 @@ impl<T: Data> Flow<T> {
     /// As for [`run`](Self::run).
     pub async fn start(self) -> Result<RunHandle<T>, Error> {
         let host = self.host()?;
-        start(host, self.call, &self.request).await
+        start(Ambient::outside(&host), self.call, &self.request).await
     }
 
     fn host(&self) -> Result<Arc<Inner>, Error> {
@@ -111,7 +113,8 @@ impl Request {
 }
 
 /// Accepts a run and starts it.
-async fn start<T>(runtime: Arc<Inner>, flow: Arc<FlowCall>, request: &Request) -> Result<RunHandle<T>, Error> {
+async fn start<T>(ambient: Ambient, flow: Arc<FlowCall>, request: &Request) -> Result<RunHandle<T>, Error> {
+    let runtime = Arc::clone(&ambient.runtime);
     let definition = flow.definition;
     let tokio = Tokio::try_current().map_err(|_| Error::NoTokio)?;
     registry::check_name(definition)?;
@@ -122,7 +125,7 @@ async fn start<T>(runtime: Arc<Inner>, flow: Arc<FlowCall>, request: &Request) -
     let created = runtime.clock.now();
     let facts = request.facts(&runtime, definition.name, created);
     let (id, cancel) = (facts.id, CancellationToken::new());
-    let mut live = Live::new();
+    let mut live = Live::new(&ambient.held);
     let context = Arc::new(Context::of_flow(Arc::clone(&facts), cancel.clone()));
     // a plain function is all of its flow's body: what it wrote down is checked before there is a run
     let called = body::call(&mut live, &runtime, &flow, None, context, cancel.clone());
@@ -138,11 +141,10 @@ async fn start<T>(runtime: Arc<Inner>, flow: Arc<FlowCall>, request: &Request) -
     }
     let new = NewRun { facts: Arc::clone(&facts), parameters: flow.parameters.clone(), created };
     let log = runtime.store.create_run(new).await?;
-    let run = RunCore::new(runtime, facts, log, cancel.clone(), &tokio, live, (false, Vec::new()));
+    let run = RunCore::new(runtime, facts, log, cancel.clone(), &tokio, live, (ambient.in_task, ambient.held.clone()));
     let called = called.unwrap_or_else(|error| Called::Failed(error.into_task_error()));
     let turn = definition.max_active_runs.map(|runs| run.runtime.turn(definition.name, runs));
     let mut conductor = Conductor::new(Arc::clone(&run), called, definition.timeout);
-    let ambient = Ambient { runtime: Arc::clone(&run.runtime), held: Vec::new(), in_task: false };
     let conducted = async move {
         let _turn = match turn {
             Some(turn) => conductor.wait_for(turn).await,
@@ -165,9 +167,8 @@ pub(super) async fn alone(
     let created = runtime.clock.now();
     let facts = Request::default().facts(&runtime, name, created);
     let cancel = CancellationToken::new();
-    let mut live = Live::new();
+    let mut live = Live::new(&held);
     let output = body::plant(&mut live, &runtime, cancel.clone(), plant)?;
-    live.check_pools(&held)?;
     let log = store::unrecorded(NewRun { facts: Arc::clone(&facts), parameters: serde_json::Map::new(), created });
     let run = RunCore::new(runtime, facts, log, cancel.clone(), &tokio, live, (in_task, held));
     let guard = cancel.drop_guard();

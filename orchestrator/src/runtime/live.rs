@@ -56,6 +56,8 @@ pub(super) struct Live {
     pub(super) flows: Vec<u32>,
     /// What was planned and has yet to be recorded.
     planned: Vec<Transition>,
+    /// The pools of which bodies that wait for this run have slots.
+    held: Vec<&'static str>,
 }
 
 /// Bodies that take the same slots.
@@ -100,7 +102,7 @@ pub(super) enum Refusal {
 }
 
 impl Live {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(held: &[&'static str]) -> Self {
         let plain = Gate { key: Arc::new(GateKey::PLAIN), starting: false, active: 0 };
         Self {
             plan: Plan::new(),
@@ -110,6 +112,7 @@ impl Live {
             timers: BinaryHeap::new(),
             flows: Vec::new(),
             planned: Vec::new(),
+            held: held.to_vec(),
         }
     }
 
@@ -120,7 +123,8 @@ impl Live {
         }
         let first = self.plan.wiring.nodes.len();
         if scope.problem.is_none() {
-            runtime.check_specs(&scope.specs, &self.scopes[number as usize].defaults).map_err(Refusal::Runtime)?;
+            let defaults = &self.scopes[number as usize].defaults;
+            runtime.check_specs(&scope.specs, defaults, &self.held).map_err(Refusal::Runtime)?;
         }
         let Self { plan, gate_numbers, gates, scopes, .. } = self;
         let gate = |node: &crate::graph::build::Planned| {
@@ -140,21 +144,6 @@ impl Live {
             self.planned.push(Transition::Planned(plan.wiring.metas(first)));
         }
         self.plan.wait(scope.waits.drain(..));
-        Ok(())
-    }
-
-    /// Refuses a pool of which a body has a slot that waits for this: it might wait for itself.
-    pub(super) fn check_pools(&self, held: &[&'static str]) -> Result<(), TaskError> {
-        for node in &self.plan.wiring.nodes {
-            if let Some(pool) = node.policy.pool.as_ref().filter(|pool| held.contains(&pool.name)) {
-                let text = format!(
-                    "task `{}` takes a slot of the pool `{}`, and so does the task that awaits it: the two might wait for each \
-                     other; pass the node to a task of a flow instead of awaiting it in a body",
-                    node.name, pool.name
-                );
-                return Err(TaskError::new(crate::error::Cause::Fatal, text));
-            }
-        }
         Ok(())
     }
 
@@ -196,7 +185,7 @@ impl Inner {
     }
 
     /// Refuses tasks whose resources or pools are not there.
-    fn check_specs(&self, specs: &[NodeSpec], defaults: &Defaults) -> Result<(), Error> {
+    fn check_specs(&self, specs: &[NodeSpec], defaults: &Defaults, held: &[&'static str]) -> Result<(), Error> {
         let mut checked: Option<&TaskDef> = None;
         for spec in specs {
             let Kind::Task(definition) = &spec.kind else { continue };
@@ -204,6 +193,16 @@ impl Inner {
             let pool = own.or(definition.options.pool.as_ref()).or(defaults.flow.pool.as_ref());
             if let Some(pool) = pool.or(defaults.runtime.pool.as_ref()) {
                 self.limits.check(spec.name(), pool)?;
+                // with a slot in hand, waiting for another may be waiting for oneself, or for one who waits for this
+                if let Some(held) = held.first() {
+                    return Err(Error::Options(format!(
+                        "task `{}` takes a slot of the pool `{}`, and is awaited in the body of a task that has one of the \
+                         pool `{held}`: the two might wait for each other; pass nodes to tasks of a flow instead of awaiting \
+                         them in a body",
+                        spec.name(),
+                        pool.name
+                    )));
+                }
             }
             if !checked.is_some_and(|checked| std::ptr::eq(checked, *definition)) {
                 self.check_resources(definition.name, definition)?;
