@@ -175,3 +175,51 @@ async fn blocking_work_is_left_alone_and_keeps_its_slot_until_it_returns() -> Re
     assert_eq!((run.output(), run.task("stubborn").unwrap().attempts()), (Some(&2), 2));
     Ok(())
 }
+
+#[task(retries = 1)]
+async fn fails_once(n: u32, #[context] context: &Context) -> Result<u32> {
+    tokio::task::yield_now().await;
+    if context.attempt() == 1 && n.is_multiple_of(3) { Err("once".into()) } else { Ok(n) }
+}
+
+#[task]
+async fn list(n: u32) -> Vec<u32> {
+    (0..n).collect()
+}
+
+#[task]
+async fn sum(numbers: Vec<u32>) -> u32 {
+    numbers.iter().sum()
+}
+
+#[flow]
+async fn stopped_within(n: u32) -> Result<u32> {
+    let first = fails_once(n).await?;
+    Ok(sum(list(first % 5).expand(after).concurrency(2)).await?)
+}
+
+#[flow]
+fn stopped_anywhere(n: u32) -> Node<u32> {
+    let inner = stopped_within(n);
+    let totals = list(4).expand(|n| sum(list(&n).expand(|m| fails_once(after(m))).concurrency(1)));
+    after(sum([after(inner), sum(totals.expand(fails_once))]))
+}
+
+#[test]
+fn a_run_that_is_cancelled_at_any_moment_comes_to_its_end() {
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    tokio.block_on(async {
+        let runtime = Runtime::in_memory();
+        for moment in 0..300_u32 {
+            let handle = stopped_anywhere(moment).on(&runtime).start().await.unwrap();
+            for _ in 0..moment {
+                tokio::task::yield_now().await;
+            }
+            handle.cancel();
+            let run = tokio::time::timeout(Duration::from_secs(60), handle.into_future()).await;
+            let run = run.unwrap_or_else(|_| panic!("the run that was cancelled at {moment} hangs")).unwrap();
+            assert!(matches!(run.state(), RunState::Cancelled | RunState::Success), "{moment}: {run:?}");
+            assert!(run.tasks().iter().all(|task| task.state().is_final()), "{moment}: {:?}", run.tasks());
+        }
+    });
+}

@@ -154,6 +154,10 @@ impl Conductor {
             let run = Arc::clone(&self.run);
             let live = &mut *run.live.lock();
             let Some(node) = live.flows.pop() else { return };
+            if !live.plan.is_running(node) {
+                // it was cancelled since
+                continue;
+            }
             let Kind::Flow(flow) = &live.plan.wiring.nodes[node as usize].kind else {
                 continue;
             };
@@ -243,6 +247,7 @@ impl Conductor {
 
     /// A flow in the flow is final.
     fn flow_ended(&self, live: &mut Live, node: u32, end: End) {
+        self.run.record_planned(live);
         let at = Instance { frame: 0, node, index: 0 };
         let started = self.started.get(&node).copied().unwrap_or_default();
         let finished = self.run.runtime.clock.micros();

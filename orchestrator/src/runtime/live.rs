@@ -247,7 +247,7 @@ impl Inner {
 impl RunCore {
     /// Records and passes on what the plan has to tell. Called with the plan in hand, so that the record is in order.
     pub(super) fn flush(self: &Arc<Self>, live: &mut Live) {
-        live.planned.drain(..).for_each(|transition| self.append(transition));
+        self.record_planned(live);
         let mut wake = live.plan.is_done();
         if let Some(outbox) = live.plan.take_outbox() {
             let now = self.runtime.clock.micros();
@@ -280,6 +280,11 @@ impl RunCore {
         for gate in 0..live.plan.gates() {
             self.staff(live, gate);
         }
+    }
+
+    /// Records nodes before what becomes of them.
+    pub(super) fn record_planned(&self, live: &mut Live) {
+        live.planned.drain(..).for_each(|transition| self.append(transition));
     }
 
     /// Records what nobody waits for: it is committed with what comes after it.

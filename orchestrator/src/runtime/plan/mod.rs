@@ -280,6 +280,11 @@ impl Plan {
         !node.pinned && self.closed.get(node.scope as usize).is_some_and(|closed| *closed)
     }
 
+    /// Whether a node of the flow itself has started, and not ended.
+    pub(crate) fn is_running(&self, node: u32) -> bool {
+        self.cell(Instance { frame: 0, node, index: 0 }).phase == Phase::Running
+    }
+
     /// Nodes that are flows, and whose bodies have started.
     pub(crate) fn running_flows(&self) -> Vec<u32> {
         let flows = (0..).zip(&self.wiring.nodes).filter(|(_, node)| matches!(node.kind, Kind::Flow(_)));
