@@ -1,6 +1,7 @@
 //! Where the time comes from.
 
 use std::fmt;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
@@ -59,6 +60,11 @@ impl Clock {
             }
         }
     }
+}
+
+/// The time from one reading in microseconds to another; nothing where the clock was set back.
+pub(crate) fn micros_between(from: i64, to: i64) -> Duration {
+    Duration::from_micros(u64::try_from(to - from).unwrap_or(0))
 }
 
 impl fmt::Debug for Clock {

@@ -14,6 +14,7 @@ use super::limits::Slots;
 use super::live::{Live, RunCore};
 use super::panic;
 use super::plan::{End, Instance, Job, Work};
+use crate::clock::micros_between;
 use crate::error::TaskError;
 use crate::event::Event;
 use crate::state::TaskState;
@@ -144,8 +145,7 @@ impl Attempt {
 
     /// Calls the body, which takes its inputs, and polls it once. Users' code runs here: projections of inputs, too.
     fn call(&self, run: &RunCore, mut call: Call<'_>, slots: Option<Slots>, cx: &mut Cx<'_>) -> Called {
-        let mocks = &run.runtime.mocks;
-        let mock = (!mocks.is_empty()).then(|| mocks.get(&std::ptr::from_ref(self.definition).addr())).flatten();
+        let mock = run.runtime.mock_of(self.definition);
         let _entered = self.span.enter();
         let called = panic::catch(|| {
             let mut body = match (mock, &self.definition.body) {
@@ -241,8 +241,8 @@ impl Attempt {
     /// When the attempt has taken too long: its first poll counts.
     fn deadline(&self, run: &RunCore) -> Option<(Duration, Instant)> {
         let timeout = self.timeout?;
-        let passed = u64::try_from(run.runtime.clock.micros() - self.started).unwrap_or(0);
-        Some((timeout, Instant::now() + timeout.saturating_sub(Duration::from_micros(passed))))
+        let passed = micros_between(self.started, run.runtime.clock.micros());
+        Some((timeout, Instant::now() + timeout.saturating_sub(passed)))
     }
 
     fn token(&self, run: &RunCore) -> CancellationToken {
@@ -307,7 +307,7 @@ impl Attempt {
     /// Tells the plan of the end, which is recorded, and takes the next piece of work.
     fn finish(&self, run: &Arc<RunCore>, lane: &mut Lane, live: &mut Live, end: End) -> Option<Job> {
         if run.runtime.events.is_heard() {
-            let duration = Duration::from_micros(u64::try_from(lane.now - self.started).unwrap_or(0));
+            let duration = micros_between(self.started, lane.now);
             run.emit_finished(live, self.at, end.state(), self.number, duration, end.error());
         }
         live.plan.finish(self.at, end);

@@ -38,6 +38,8 @@ pub(super) struct Body {
 
 pub(super) enum Step {
     Polling(Pin<Box<dyn Future<Output = Result<Input, TaskError>> + Send>>),
+    /// A plain function, which is all of its body, returned.
+    Returned(Input),
     /// The function returned nodes, which the flow's node waits for.
     Watching(Input, Vec<Arc<Promise>>),
 }
@@ -152,15 +154,20 @@ impl Future for Body {
             let ended = match &mut this.step {
                 Step::Polling(_) => match this.poll_function(cx) {
                     Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Ok(output)) => match this.watch(&output) {
-                        None => BodyEnd::Returned(output),
-                        Some(promises) => {
-                            this.step = Step::Watching(output, promises);
-                            continue;
-                        }
-                    },
+                    Poll::Ready(Ok(output)) => {
+                        this.step = Step::Returned(output);
+                        continue;
+                    }
                     Poll::Ready(Err(error)) => BodyEnd::Failed(error),
                 },
+                Step::Returned(output) => {
+                    let output = output.clone();
+                    if let Some(promises) = this.watch(&output) {
+                        this.step = Step::Watching(output, promises);
+                        continue;
+                    }
+                    BodyEnd::Returned(output)
+                }
                 Step::Watching(output, promises) => {
                     promises.retain(|promise| promise.poll(cx.waker()).is_pending());
                     if !promises.is_empty() {

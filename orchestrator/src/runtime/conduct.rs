@@ -14,11 +14,12 @@ use super::body::{Body, BodyEnd, Called, Step, UnderWay, call, drop_body};
 use super::live::{Live, RunCore};
 use super::panic;
 use super::plan::{End, Instance, Verdict};
+use crate::clock::micros_between;
 use crate::error::{Error, TaskError};
 use crate::event::Event;
 use crate::state::RunState;
 use crate::store::{Row, RunEnd, RunRecord, Transition};
-use crate::task::scope::{Kind, Scope};
+use crate::task::scope::Kind;
 use crate::task::{Arg, Context, Input};
 use crate::value::Value;
 
@@ -179,12 +180,12 @@ impl Conductor {
                     match called {
                         Called::Polling(body) => self.poll_body(Body { deadline, ..*body }),
                         Called::Returned(output) => {
-                            let step = Step::Polling(Box::pin(std::future::ready(Ok(output))));
+                            let (node, step) = (Some(node), Step::Returned(output));
                             self.poll_body(Body {
                                 run: None,
                                 number,
-                                node: Some(node),
-                                scope: Some(Scope::new(None)),
+                                node,
+                                scope: None,
                                 step,
                                 deadline,
                                 under_way: None,
@@ -254,7 +255,7 @@ impl Conductor {
         let row = Row { started, finished, error: end.error().cloned(), attempts: 1, state: end.state() };
         let cell = live.plan.cell_number(at);
         self.run.append(Transition::Task { frame: 0, cell, row });
-        let duration = Duration::from_micros(u64::try_from(finished - started).unwrap_or(0));
+        let duration = micros_between(started, finished);
         self.run.emit_finished(live, at, end.state(), 1, duration, end.error());
         live.plan.finish(at, end);
         self.run.flush(live);
@@ -316,7 +317,7 @@ impl Conductor {
         span: &tracing::Span,
     ) -> Result<Finished, Error> {
         let at = run.runtime.clock.micros();
-        let duration = Duration::from_micros(u64::try_from(at - started).unwrap_or(0));
+        let duration = micros_between(started, at);
         let end = RunEnd { at, state, error: error.clone(), output };
         run.log.record(Transition::RunFinished(end)).wait().await?;
         let shown = humantime::format_duration(duration);

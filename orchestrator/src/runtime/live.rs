@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::Inner;
 use super::lane;
 use super::limits::GateKey;
+use super::mock::Mock;
 use super::plan::{Ended, Instance, Plan};
 use crate::error::{Error, GraphError, StoreError, TaskError};
 use crate::event::Event;
@@ -129,7 +130,7 @@ impl Live {
         let Self { plan, gate_numbers, gates, scopes, .. } = self;
         let gate = |node: &crate::graph::build::Planned| {
             let Kind::Task(definition) = &node.kind else { return 0 };
-            let blocking = matches!(definition.body, Body::Blocking(_)) && !runtime.is_mocked(definition);
+            let blocking = matches!(definition.body, Body::Blocking(_)) && runtime.mock_of(definition).is_none();
             let pool = node.policy.pool.as_ref();
             if !blocking && pool.is_none() {
                 return 0;
@@ -180,8 +181,9 @@ impl Live {
 }
 
 impl Inner {
-    pub(super) fn is_mocked(&self, definition: &'static TaskDef) -> bool {
-        !self.mocks.is_empty() && self.mocks.contains_key(&std::ptr::from_ref(definition).addr())
+    /// What runs in a task's place, if anything does.
+    pub(super) fn mock_of(&self, definition: &'static TaskDef) -> Option<&Mock> {
+        if self.mocks.is_empty() { None } else { self.mocks.get(&std::ptr::from_ref(definition).addr()) }
     }
 
     /// Refuses tasks whose resources or pools are not there.
@@ -226,7 +228,7 @@ impl Inner {
 
     /// Refuses a task whose resources are not there.
     pub(super) fn check_resources(&self, task: &str, definition: &'static TaskDef) -> Result<(), Error> {
-        if definition.resources.is_empty() || self.is_mocked(definition) {
+        if definition.resources.is_empty() || self.mock_of(definition).is_some() {
             return Ok(());
         }
         self.check_has(task, definition.resources)
@@ -301,15 +303,14 @@ impl RunCore {
     }
 
     /// Spawns a lane for a gate, if there is work for one more. The lane does the same when it begins.
-    pub(super) fn staff(self: &Arc<Self>, live: &mut Live, gate: u32) -> bool {
+    pub(super) fn staff(self: &Arc<Self>, live: &mut Live, gate: u32) {
         let wanted = live.plan.has_ready(gate);
         let state = &mut live.gates[gate as usize];
         if !wanted || state.starting || state.active >= self.workers {
-            return false;
+            return;
         }
         state.starting = true;
         tokio::spawn(lane::run(Arc::clone(self), gate));
-        true
     }
 
     pub(super) fn emit_finished(
