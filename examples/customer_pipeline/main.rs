@@ -189,15 +189,7 @@ async fn run(arguments: &[String]) -> Result<RunState> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match run(&arguments).await {
-        Ok(RunState::Success) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {}", format::with_causes(&*error));
-            ExitCode::FAILURE
-        }
-    }
+    examples::exit_with(run).await
 }
 
 #[cfg(test)]

@@ -13,3 +13,20 @@ pub mod shop;
 // ── the terminal
 pub mod format;
 pub mod progress;
+
+use std::process::ExitCode;
+
+use orchestrator::RunState;
+
+/// Runs an example with the words of its command line, and makes what came of it the status of the process.
+pub async fn exit_with(run: impl AsyncFnOnce(&[String]) -> orchestrator::Result<RunState>) -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments).await {
+        Ok(RunState::Success) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {}", format::with_causes(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
