@@ -6,6 +6,7 @@
 //!
 //! The code that they write is short and calls `orchestrator::__private`, where ordinary code does the work.
 
+mod code;
 mod data;
 mod duration;
 mod fallback;
@@ -57,7 +58,8 @@ use proc_macro::TokenStream;
 /// whatever became of the node before.
 ///
 /// `#[resource] name: &T` takes the resource of that type from the runtime, `#[context] name: &Context` what is known of
-/// the run and the attempt. Neither is an input: no one passes them.
+/// the run and the attempt. Neither is an input: no one passes them. `#[no_cache]` marks an input that is no part of the
+/// [key of a cached result](#caching).
 ///
 /// # Output
 ///
@@ -83,9 +85,54 @@ use proc_macro::TokenStream;
 /// | `trigger = rule` | when the task runs, given what became of those before it: one of `all_success`, `all_failed`, `all_done`, `all_done_min_one_success`, `one_success`, `one_failed`, `one_done`, `none_failed`, `none_failed_min_one_success`, `none_skipped`, `all_skipped`, `always` | `all_success` |
 /// | `pool = "…"` | the pool whose slots the task's bodies share with others | none |
 /// | `pool_slots = n` | how many of the pool's slots one body takes; with `pool` only | 1 |
+/// | `cache` | results are kept, and used again for ever; see [Caching](#caching). Not among the `defaults(…)` of a flow, as the two below | not kept |
+/// | `cache = "1h"` | results are kept, and used again until they are that old | |
+/// | `cache_key = path` | a function of the inputs, borrowed, whose result stands for them in the key; with `cache` only | the inputs |
+/// | `version = "…"` | stands for the code in the key; with `cache` only | the code |
 ///
 /// Durations are whole numbers with a unit, `ms`, `s`, `m`, `h` or `d`, each at most once and the larger first, such as
 /// `"90s"` or `"1h30m"`; at most `"36500d"`.
+///
+/// # Caching
+///
+/// Functions and constants that the body calls are *not* part of the key: where only they change, the old results are
+/// used on. `version = "…"` says that the task means something else now.
+///
+/// The result of a cached task is kept under a key: the task, its code, and its inputs. A call with an equal key, in any
+/// run, gets that result, and the body does not run. Failures are not kept.
+///
+/// - The code is that of the function: parameters, return type and body, without layout, comments and attributes.
+///   `version` takes its place: with it, the results stay in use whatever happens to the code, until it has another value.
+/// - Options are never part of the key, nor are resources and the context. Neither is an input that is marked
+///   `#[no_cache]`: a switch for logging, say, on which the result does not depend.
+/// - Maps are put in order for the key, and so are the elements of a parameter that is written as a `HashSet<…>`. A
+///   `HashSet` *inside* of a type is taken as it comes, in any order: write a `BTreeSet` there, or use `cache_key`.
+/// - `cache_key` names a function that takes every input, without resources and the context, by reference (`&T`, or `&str`
+///   and `&[T]`) and returns anything that is `Serialize`. Equal results are equal keys.
+///
+/// ```
+/// use orchestrator::prelude::*;
+///
+/// #[task(cache = "1h")]
+/// async fn area(width: u32, height: u32, #[no_cache] verbose: bool) -> u32 {
+///     if verbose {
+///         println!("{width} x {height}");
+///     }
+///     width * height
+/// }
+///
+/// /// Orders are only ever added: those of a customer are known by their number.
+/// #[task(cache, cache_key = number_of_orders, version = "2")]
+/// async fn score(customer: &str, orders: &[u64]) -> Result<u64> {
+///     model(customer, orders)
+/// }
+///
+/// fn number_of_orders(customer: &str, orders: &[u64]) -> (String, usize) {
+///     (customer.to_owned(), orders.len())
+/// }
+/// # fn model(_: &str, orders: &[u64]) -> Result<u64> { Ok(orders.iter().sum()) }
+/// # let _ = (area(1, 2, true), score("ada", [3, 4]));
+/// ```
 ///
 /// # Limits
 ///

@@ -24,6 +24,8 @@ pub(crate) struct Known {
 pub(crate) enum Form {
     /// `= expression`
     Value,
+    /// `= expression`, or nothing
+    MaybeValue,
     /// `= [Type, …]`
     Types,
     /// `(options)`
@@ -38,6 +40,7 @@ pub(crate) struct Argument {
 }
 
 enum Value {
+    None,
     Expression(Expr),
     Types(Vec<Type>),
     Options(TokenStream),
@@ -110,15 +113,16 @@ fn argument(input: ParseStream<'_>, known: &[&Known], elsewhere: Elsewhere) -> R
         return Err(Error::new(key.span(), format!("unknown option `{name}`{hint} (options: {})", all())));
     };
     let wrong_form = |at: Error| Error::new(at.span(), format!("expected `{}`", option.example));
+    let bare = input.is_empty() || input.peek(Token![,]);
     let value = match option.form {
-        Form::Value | Form::Types if !input.peek(Token![=]) => {
-            let bare = input.is_empty() || input.peek(Token![,]);
+        Form::MaybeValue if bare => Value::None,
+        Form::Value | Form::MaybeValue | Form::Types if !input.peek(Token![=]) => {
             return Err(match bare {
                 true => Error::new(key.span(), format!("`{name}` needs a value: write `{}`", option.example)),
                 false => wrong_form(input.error("")),
             });
         }
-        Form::Value => {
+        Form::Value | Form::MaybeValue => {
             input.parse::<Token![=]>()?;
             if input.is_empty() || input.peek(Token![,]) {
                 return Err(Error::new(key.span(), format!("`{name}` needs a value: write `{}`", option.example)));
@@ -154,6 +158,16 @@ fn skip_to_comma(input: ParseStream<'_>) {
 impl Argument {
     pub(crate) fn name(&self) -> String {
         self.key.unraw().to_string()
+    }
+
+    /// Whether nothing follows the name.
+    pub(crate) fn is_bare(&self) -> bool {
+        matches!(self.value, Value::None)
+    }
+
+    /// The value that the name stands for alone.
+    pub(crate) fn bare<T>(&self, value: T) -> Given<T> {
+        Given { key: self.key.clone(), value, tokens: self.key.to_token_stream() }
     }
 
     pub(crate) fn string(self) -> Result<Given<String>> {
@@ -235,33 +249,41 @@ impl Argument {
     pub(crate) fn types(self) -> Vec<Type> {
         match self.value {
             Value::Types(types) => types,
-            Value::Expression(_) | Value::Options(_) => Vec::new(),
+            Value::None | Value::Expression(_) | Value::Options(_) => Vec::new(),
         }
     }
 
     pub(crate) fn options(self) -> TokenStream {
         match self.value {
             Value::Options(options) => options,
-            Value::Expression(_) | Value::Types(_) => TokenStream::new(),
+            Value::None | Value::Expression(_) | Value::Types(_) => TokenStream::new(),
         }
+    }
+
+    /// Whether the value is `true` or `false`.
+    pub(crate) fn is_bool(&self) -> bool {
+        matches!(self.literal(), Some(Lit::Bool(_)))
+    }
+
+    /// The error of a value that is not `what` was expected.
+    pub(crate) fn refused(&self, what: &str, remedy: &str) -> Error {
+        let (key, tokens) = (&self.key, self.tokens());
+        let message = format!("expected `{key}` to be {what}, got `{}`: {remedy}", written(&tokens));
+        Error::new_spanned(tokens, message)
     }
 
     fn given<T>(self, what: &str, value: Option<T>) -> Result<Given<T>> {
         let tokens = self.tokens();
         match value {
             Some(value) => Ok(Given { key: self.key, value, tokens }),
-            None => {
-                let (key, got, example) = (&self.key, written(&tokens), self.example);
-                let message = format!("expected `{key}` to be {what}, got `{got}`: write for example `{example}`");
-                Err(Error::new_spanned(tokens, message))
-            }
+            None => Err(self.refused(what, &format!("write for example `{}`", self.example))),
         }
     }
 
     fn expression(&self) -> Option<&Expr> {
         match &self.value {
             Value::Expression(expression) => Some(ungrouped(expression)),
-            Value::Types(_) | Value::Options(_) => None,
+            Value::None | Value::Types(_) | Value::Options(_) => None,
         }
     }
 

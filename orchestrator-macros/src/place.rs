@@ -39,11 +39,16 @@ impl Place {
 
     /// The value as an argument that is shown here: all of it, which one token would not be.
     pub(crate) fn shown(self, value: TokenStream) -> TokenStream {
-        let identity = self.all(quote!(::core::convert::identity));
-        let mut group = Group::new(Delimiter::Parenthesis, value);
+        self.call(quote!(::core::convert::identity), value)
+    }
+
+    /// A call that is shown here, with what it is called with.
+    pub(crate) fn call(self, function: TokenStream, arguments: TokenStream) -> TokenStream {
+        let function = self.all(function);
+        let mut group = Group::new(Delimiter::Parenthesis, arguments);
         group.set_span(Span::mixed_site().located_at(self.last));
         let group = TokenTree::Group(group);
-        quote!(#identity #group)
+        quote!(#function #group)
     }
 
     /// Generated code that begins and ends here.

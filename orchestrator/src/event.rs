@@ -45,6 +45,16 @@ pub enum Event {
         /// The instant that the run is for.
         logical_date: DateTime<Utc>,
     },
+    /// A run goes on that another process, or this one before, had left before its end.
+    #[non_exhaustive]
+    RunResumed {
+        /// The run.
+        run: RunId,
+        /// The flow's name.
+        flow: &'static str,
+        /// The instant that the run is for.
+        logical_date: DateTime<Utc>,
+    },
     /// A run reached its final state.
     #[non_exhaustive]
     RunFinished {

@@ -24,8 +24,9 @@ use uuid::{Builder, Uuid};
 pub struct RunId(Uuid);
 
 impl RunId {
-    /// No run's id.
-    pub(crate) const NIL: Self = Self(Uuid::nil());
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
 
     /// The sixteen bytes of the id.
     pub fn as_bytes(&self) -> &[u8; 16] {
@@ -71,13 +72,7 @@ impl IdSource {
     /// Ids that no other process makes: the seed is taken from the random state that the standard library asks of the
     /// operating system for its hash maps, and from this process's id.
     pub(crate) fn from_entropy() -> Self {
-        use std::hash::{BuildHasher, RandomState};
-        let mut hasher = blake3::Hasher::new();
-        for round in 0..4_u64 {
-            hasher.update(&RandomState::new().hash_one(round).to_le_bytes());
-        }
-        hasher.update(&std::process::id().to_le_bytes());
-        Self { seed: hasher.finalize().into(), made: AtomicU64::new(0) }
+        Self { seed: entropy(), made: AtomicU64::new(0) }
     }
 
     pub(crate) fn from_seed(seed: u64) -> Self {
@@ -92,6 +87,17 @@ impl IdSource {
         let milliseconds = u64::try_from(now.timestamp_millis()).unwrap_or(0);
         RunId(Builder::from_unix_timestamp_millis(milliseconds, &bytes).into_uuid())
     }
+}
+
+/// Bytes that no other process has, nor this one another time.
+pub(crate) fn entropy() -> [u8; 32] {
+    use std::hash::{BuildHasher, RandomState};
+    let mut hasher = blake3::Hasher::new();
+    for round in 0..4_u64 {
+        hasher.update(&RandomState::new().hash_one(round).to_le_bytes());
+    }
+    hasher.update(&std::process::id().to_le_bytes());
+    hasher.finalize().into()
 }
 
 #[cfg(test)]

@@ -61,6 +61,11 @@
 mod clock;
 mod error;
 mod event;
+#[cfg(feature = "failpoints")]
+mod failpoint;
+#[cfg(not(feature = "failpoints"))]
+#[path = "no_failpoint.rs"]
+mod failpoint;
 mod id;
 mod state;
 mod value;
@@ -71,21 +76,24 @@ mod task;
 mod graph;
 mod policy;
 // keeping
+mod blob;
 mod store;
 // running
 mod runtime;
 
 pub use clock::Clock;
-pub use error::{BoxError, Error, GraphError, IntoTaskError, Result, StoreError, TaskError, fatal, retry_after, skip};
+pub use error::{
+    BlobError, BoxError, Error, GraphError, IntoTaskError, Result, StoreError, TaskError, fatal, retry_after, skip,
+};
 pub use event::{Event, Events};
 pub use flow::registry::flows;
 pub use flow::{Flow, FlowDef, FlowReturn};
 pub use graph::{Graph, GraphEdge, GraphNode};
 pub use id::{ParseRunIdError, RunId};
 pub use orchestrator_macros::{flow, task};
-pub use runtime::{MockFn, MockReturn, Run, RunHandle, Runtime, RuntimeBuilder, TaskFn};
-pub use state::{RunState, TaskState};
-pub use store::{RunRecord, TaskRun, Tasks};
+pub use runtime::{MockFn, MockReturn, Run, RunHandle, Runtime, RuntimeBuilder, Stopped, TaskFn};
+pub use state::{RunKind, RunState, TaskState};
+pub use store::{CacheMiss, Pruned, RunRecord, TaskRun, Tasks};
 pub use task::{
     Context, Delay, Element, Gathered, Input, Interval, IntoInput, IntoList, List, Mapped, Mapping, Node, Outcome,
     Parameter, ParseTriggerError, Pool, Resource, TaskOptions, Trigger, Upstream, expand, gather,
@@ -105,11 +113,11 @@ pub mod prelude {
 pub mod __private {
     pub use inventory;
 
-    pub use crate::flow::{FlowBody, FlowDef, FlowEntry, FlowReturn, Parameters, flow};
+    pub use crate::flow::{FlowBody, FlowDef, FlowEntry, FlowFunction, FlowReturn, Function, Kept, Parameters, flow};
     pub use crate::task::AnyHandle;
     pub use crate::task::{
-        BlockingBody, Body, BodyFuture, Borrowed, Call, Context, Delay, Input, IntoInput, Mapped, Node, Parameter,
-        Pool, Resource, TaskDef, TaskEntry, TaskOptions, Trigger, node,
+        BlockingBody, Body, BodyFuture, Borrowed, CacheDef, Call, Code, Context, Delay, Input, IntoInput, KeyFn,
+        Mapped, Node, NotData, Parameter, Pool, Resource, Results, TaskDef, TaskEntry, TaskOptions, Trigger,
     };
     pub use crate::value::{Data, Value};
     pub use crate::{Flow, IntoTaskError, TaskError};
@@ -122,6 +130,27 @@ pub mod __private {
     /// The result of a fallible body.
     pub fn fallible<T: Data, E: IntoTaskError>(result: Result<T, E>) -> Result<Value, TaskError> {
         result.map(Value::new).map_err(IntoTaskError::into_task_error)
+    }
+
+    /// What the compiler takes for a value: in closures that nobody calls.
+    pub fn any<T>() -> T {
+        unreachable!("it is there for its type")
+    }
+
+    /// What the compiler takes for the input itself.
+    pub fn any_of<T>(_: &Borrowed<T>) -> T {
+        any()
+    }
+
+    /// The hash of what stands for the inputs of a task: what its `cache_key` function returned.
+    ///
+    /// # Errors
+    ///
+    /// What the value's `Serialize` says.
+    pub fn cache_key<T: serde::Serialize + ?Sized>(value: &T) -> Result<[u8; 32], String> {
+        let mut hasher = blake3::Hasher::new();
+        crate::value::feed(&mut hasher, value, false).map_err(|error| error.to_string())?;
+        Ok(hasher.finalize().into())
     }
 
     /// What a body returned that seemed to be infallible: its own method `plain` is the one that is found where it is a

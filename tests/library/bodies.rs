@@ -46,9 +46,9 @@ async fn what_was_created_runs_and_the_run_waits_for_it() -> Result<()> {
         (inc(first), inc(sleep(1)))
     }
     let started = Instant::now();
-    assert_eq!(early().on(&Runtime::in_memory()).await?, 1);
+    assert_eq!(early().on(&crate::support::runtime()).await?, 1);
     assert_eq!((RAN.load(SeqCst), started.elapsed().as_secs()), (1, 100));
-    assert_eq!(left_with_nodes().on(&Runtime::in_memory()).await?, (3, 2));
+    assert_eq!(left_with_nodes().on(&crate::support::runtime()).await?, (3, 2));
     Ok(())
 }
 
@@ -67,7 +67,7 @@ async fn a_failure_that_is_awaited_is_the_bodys() -> Result<()> {
     async fn passed_on() -> Result<u64> {
         Ok(inc(fails()).await?)
     }
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     let run = caught().on(&runtime).run().await?;
     assert_eq!((run.state(), run.output()), (RunState::Success, Some(&7)));
     let run = not_awaited().on(&runtime).run().await?;
@@ -83,7 +83,7 @@ async fn a_skip_that_the_body_passes_on_is_a_success_without_output() -> Result<
     async fn skipped() -> Result<u64> {
         Ok(inc(nothing_to_do().await?).await?)
     }
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     let run = skipped().on(&runtime).run().await?;
     assert_eq!((run.state(), run.output()), (RunState::Success, None));
     assert!(skipped().on(&runtime).await.unwrap_err().is_skipped());
@@ -100,7 +100,7 @@ async fn a_body_that_fails_cancels_the_rest() -> Result<()> {
         Err(format!("gave up at {one}").into())
     }
     let started = Instant::now();
-    let run = gives_up().on(&Runtime::in_memory()).run().await?;
+    let run = gives_up().on(&crate::support::runtime()).run().await?;
     assert_eq!(started.elapsed().as_secs(), 0);
     assert_eq!(run.state(), RunState::Failed);
     assert_eq!(run.error().unwrap().to_string(), "gave up at 1");
@@ -123,7 +123,7 @@ async fn branches_run_side_by_side() -> Result<()> {
         Ok(a + b + c)
     }
     let started = Instant::now();
-    assert_eq!(branches().on(&Runtime::in_memory()).await?, 60);
+    assert_eq!(branches().on(&crate::support::runtime()).await?, 60);
     assert_eq!(started.elapsed().as_secs(), 60);
     Ok(())
 }
@@ -138,7 +138,7 @@ async fn a_node_may_be_awaited_more_than_once_and_passed_on() -> Result<()> {
         let third = inc(&node).await?;
         Ok(first + second + third + node.map(|n| n * 100).await?)
     }
-    assert_eq!(again().on(&Runtime::in_memory()).await?, 2 + 2 + 3 + 200);
+    assert_eq!(again().on(&crate::support::runtime()).await?, 2 + 2 + 3 + 200);
     Ok(())
 }
 
@@ -150,7 +150,7 @@ async fn an_option_after_planning_is_refused_by_name() -> Result<()> {
         inc(5).await?;
         Ok(node.retries(3).await?)
     }
-    let run = late().on(&Runtime::in_memory()).run().await?;
+    let run = late().on(&crate::support::runtime()).run().await?;
     assert_eq!(run.state(), RunState::Failed);
     let error = run.error().unwrap().to_string();
     assert!(error.contains("`retries`") && error.contains("`inc`") && error.contains("planned"), "{error}");
@@ -170,7 +170,7 @@ async fn nodes_of_another_tokio_task_are_outside() -> Result<()> {
         let node = tokio::spawn(async { inc(41) }).await?;
         Ok(inc(node).await?)
     }
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     let run = spawns().on(&runtime).run().await?;
     assert_eq!((run.output(), run.tasks().len()), (Some(&43), 1));
     let run = mixes().on(&runtime).run().await?;
@@ -190,6 +190,6 @@ async fn a_body_may_await_other_things_than_nodes() -> Result<()> {
         let n = receiver.await?;
         Ok(inc(n).await?)
     }
-    assert_eq!(mixed().on(&Runtime::in_memory()).await?, 6);
+    assert_eq!(mixed().on(&crate::support::runtime()).await?, 6);
     Ok(())
 }

@@ -29,7 +29,7 @@ fn expanded() -> Mapped<u32> {
 
 #[tokio::test]
 async fn a_run_is_told_step_by_step() -> Result<()> {
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     let mut events = runtime.events();
     let run = observed().on(&runtime).run().await?;
     expanded().on(&runtime).run().await?;
@@ -77,7 +77,7 @@ async fn a_run_is_told_step_by_step() -> Result<()> {
 
 #[tokio::test]
 async fn a_record_knows_when_and_how_often() -> Result<()> {
-    let run = observed().on(&Runtime::in_memory()).run().await?;
+    let run = observed().on(&crate::support::runtime()).run().await?;
     let flaky = run.task("flaky").unwrap();
     assert_eq!(flaky.attempts(), 2);
     assert!(flaky.started_at() >= run.started_at() && flaky.finished_at() <= run.finished_at());

@@ -71,7 +71,7 @@ async fn results_keep_the_order_of_the_list() -> Result<()> {
     fn ordered() -> Mapped<u32> {
         range(20).expand(last_first)
     }
-    assert_eq!(ordered().on(&Runtime::in_memory()).await?, (0..20).collect::<Vec<_>>());
+    assert_eq!(ordered().on(&crate::support::runtime()).await?, (0..20).collect::<Vec<_>>());
     Ok(())
 }
 
@@ -85,7 +85,7 @@ async fn closures_capture_values_and_nodes_and_make_several_tasks() -> Result<()
             add(add(doubled, &base), add(n, offset))
         }))
     }
-    let run = captured(1000).on(&Runtime::in_memory()).run().await?;
+    let run = captured(1000).on(&crate::support::runtime()).run().await?;
     assert_eq!(run.output().unwrap(), &[1100, 1103, 1106, 1109]);
     let keys: Vec<String> = run.tasks().iter().map(|task| task.key()).collect();
     assert_eq!(keys[..4], ["double", "range", "double#2[0]", "double#2[1]"]);
@@ -109,7 +109,7 @@ async fn mappings_nest() -> Result<()> {
     fn thrice(n: u32) -> Mapped<u32> {
         range(n).expand(|a| sum(range(a).expand(|b| sum(range(b).expand(double)))))
     }
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     let expected: u32 = (0..5).flat_map(|outer| (0..outer).map(move |inner| inner + outer + 10)).sum();
     let run = nested(5).on(&runtime).run().await?;
     assert_eq!(run.output(), Some(&expected));
@@ -135,7 +135,7 @@ async fn elements_go_on_without_waiting_for_each_other() -> Result<()> {
         expand(vec![100, 1, 50], sleep).expand(|n| note(n, 0))
     }
     let started = Instant::now();
-    streamed().on(&Runtime::in_memory()).await?;
+    streamed().on(&crate::support::runtime()).await?;
     assert_eq!(started.elapsed().as_secs(), 100);
     let order: Vec<u32> = ENDS.lock().unwrap().iter().map(|(n, _)| *n).collect();
     assert_eq!(order, [1, 50, 100]);
@@ -152,7 +152,7 @@ async fn a_later_stage_may_be_added_while_the_mapping_runs() -> Result<()> {
         let total = sum(&doubled);
         Ok(doubled.expand(|n| add(n, &total)).await?)
     }
-    assert_eq!(added().on(&Runtime::in_memory()).await?, [20, 22, 24, 26, 28]);
+    assert_eq!(added().on(&crate::support::runtime()).await?, [20, 22, 24, 26, 28]);
     Ok(())
 }
 
@@ -164,7 +164,7 @@ async fn a_mapping_may_use_its_own_whole() -> Result<()> {
         let total = sum(&doubled);
         doubled.expand(|n| add(n, &total))
     }
-    assert_eq!(shares().on(&Runtime::in_memory()).await?, [12, 14, 16, 18]);
+    assert_eq!(shares().on(&crate::support::runtime()).await?, [12, 14, 16, 18]);
     Ok(())
 }
 
@@ -183,7 +183,7 @@ async fn failed_elements_fail_who_takes_the_list_and_nobody_else() -> Result<()>
         let kept = range(5).expand(odd_skips);
         (collect(&kept), outcomes(kept))
     }
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     let run = partly().on(&runtime).run().await?;
     assert_eq!(run.output().unwrap(), "0 U 4 U");
     assert_eq!(run.state(), RunState::Success);
@@ -226,7 +226,7 @@ async fn a_list_that_never_comes_leaves_one_row_a_task() -> Result<()> {
     async fn nothing() -> Result<Vec<u32>> {
         Err(skip("holiday").into())
     }
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     let run = failed().on(&runtime).run().await?;
     assert_eq!(run.state(), RunState::Failed);
     let states: Vec<(String, TaskState)> = run.tasks().iter().map(|task| (task.key(), task.state())).collect();
@@ -262,7 +262,7 @@ async fn lists_are_crossed_and_zipped() -> Result<()> {
             add(a, b)
         })
     }
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     assert_eq!(crossed().on(&runtime).await?, [50, 51, 60, 61, 150, 151, 160, 161]);
     assert_eq!(zipped(3).on(&runtime).await?, [0, 2, 4]);
     let run = zipped(5).on(&runtime).run().await?;
@@ -279,7 +279,7 @@ async fn bare_elements_and_projected_ones_are_collected() -> Result<()> {
         let list = range(3);
         (list.expand(|n| n), list.expand(|n| n.map(|n| n + 10)), list.expand(|n| double(n).map(|n| n + 1)))
     }
-    let (bare, projected, behind) = bare().on(&Runtime::in_memory()).await?;
+    let (bare, projected, behind) = bare().on(&crate::support::runtime()).await?;
     assert_eq!((bare, projected, behind), (vec![0, 1, 2], vec![10, 11, 12], vec![1, 3, 5]));
     Ok(())
 }
@@ -306,7 +306,7 @@ async fn concurrency_counts_elements_from_their_first_task_to_their_last() -> Re
         sum(range(10).expand(|n| leave(enter(n))).concurrency(3))
     }
     let started = Instant::now();
-    assert_eq!(limited().on(&Runtime::in_memory()).await?, 45);
+    assert_eq!(limited().on(&crate::support::runtime()).await?, 45);
     assert_eq!(MOST.load(SeqCst), 3);
     assert_eq!(started.elapsed().as_secs(), 8);
     Ok(())
@@ -324,7 +324,7 @@ async fn an_element_that_waits_for_its_retry_gives_its_place_away() -> Result<()
         sum(range(10).expand(first_fails).concurrency(1))
     }
     let started = Instant::now();
-    assert_eq!(limited().on(&Runtime::in_memory()).await?, 45);
+    assert_eq!(limited().on(&crate::support::runtime()).await?, 45);
     // one second each, and element 0 again an hour after its failure
     assert_eq!(started.elapsed().as_secs(), 3602);
     Ok(())
@@ -336,13 +336,13 @@ async fn options_on_a_mapping_hold_for_its_task() -> Result<()> {
     fn one() -> Node<String> {
         outcomes(range(2).expand(odd_fails).retries(2).named("checked"))
     }
-    let run = one().on(&Runtime::in_memory()).run().await?;
+    let run = one().on(&crate::support::runtime()).run().await?;
     assert_eq!(run.task("checked[1]").unwrap().attempts(), 3);
     #[flow]
     fn several() -> Mapped<u32> {
         range(2).expand(|n| double(double(n))).retries(2)
     }
-    let error = several().on(&Runtime::in_memory()).run().await.unwrap_err().to_string();
+    let error = several().on(&crate::support::runtime()).run().await.unwrap_err().to_string();
     assert!(error.contains("`retries`") && error.contains("2 tasks"), "{error}");
     Ok(())
 }
@@ -362,7 +362,7 @@ async fn siblings_are_independent_and_all_run_once() -> Result<()> {
     fn many() -> Node<u32> {
         sum(range(10_000).expand(see).expand(see))
     }
-    assert_eq!(many().on(&Runtime::in_memory()).await?, 49_995_000);
+    assert_eq!(many().on(&crate::support::runtime()).await?, 49_995_000);
     let seen = SEEN.lock().unwrap().take().unwrap();
     assert_eq!(seen.len(), 10_000);
     assert!(seen.values().all(|times| *times == 2));
@@ -380,13 +380,13 @@ async fn an_element_with_a_stated_rule_and_outside_upstreams() -> Result<()> {
         let outside = odd_fails(1).allow_failure();
         collect(range(3).expand(|n| settle(odd_fails(n).allow_failure(), &outside)))
     }
-    assert_eq!(settled().on(&Runtime::in_memory()).await?, [1000, 1100, 1002]);
+    assert_eq!(settled().on(&crate::support::runtime()).await?, [1000, 1100, 1002]);
     Ok(())
 }
 
 /// Runs a flow that must come to an end.
 async fn ends<T: orchestrator::Data>(flow: Flow<T>) -> Run<T> {
-    let run = tokio::time::timeout(Duration::from_secs(3600), flow.on(&Runtime::in_memory()).run());
+    let run = tokio::time::timeout(Duration::from_secs(3600), flow.on(&crate::support::runtime()).run());
     run.await.expect("the run comes to its end").unwrap()
 }
 
@@ -483,7 +483,7 @@ async fn nothing_of_a_mapping_starts_after_a_cancel() -> Result<()> {
     let threads = tokio::task::spawn_blocking(|| {
         let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
         threads.block_on(async {
-            let handle = cancelled_early().on(&Runtime::in_memory()).start().await.unwrap();
+            let handle = cancelled_early().on(&crate::support::runtime()).start().await.unwrap();
             while STARTED.load(SeqCst) == 0 {
                 tokio::task::yield_now().await;
             }

@@ -52,7 +52,7 @@ async fn maybe(n: Option<u32>) -> u32 {
 }
 
 async fn state<T: orchestrator::Data>(flow: Flow<T>) -> RunState {
-    flow.on(&Runtime::in_memory()).run().await.unwrap().state()
+    flow.on(&crate::support::runtime()).run().await.unwrap().state()
 }
 
 #[tokio::test]
@@ -133,9 +133,9 @@ async fn awaiting_a_red_flow_names_the_failures() -> Result<()> {
         fails("second").named("other");
         one()
     }
-    let error = red().on(&Runtime::in_memory()).await.unwrap_err().to_string();
+    let error = red().on(&crate::support::runtime()).await.unwrap_err().to_string();
     assert!(error.contains("task `fails` failed: first") && error.contains("task `other` failed: second"), "{error}");
-    let run = red().on(&Runtime::in_memory()).run().await?;
+    let run = red().on(&crate::support::runtime()).run().await?;
     assert_eq!((run.state(), run.output()), (RunState::Failed, Some(&1)));
     assert_eq!(run.error().unwrap().to_string(), error);
     Ok(())
@@ -147,7 +147,7 @@ async fn awaiting_a_flow_whose_result_was_skipped_says_so() -> Result<()> {
     fn nothing() -> Node<u32> {
         inc(skips("no rows"))
     }
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     let error = nothing().on(&runtime).await.unwrap_err();
     assert!(error.is_skipped(), "{error:?}");
     let run = nothing().on(&runtime).run().await?;
@@ -159,7 +159,7 @@ async fn awaiting_a_flow_whose_result_was_skipped_says_so() -> Result<()> {
 
 #[tokio::test]
 async fn an_outcome_says_what_became_of_it() -> Result<()> {
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     #[flow]
     fn outcomes() -> (Node<String>, Node<String>, Node<String>, Node<String>) {
         (describe(one()), describe(fails("x")), describe(skips("no rows")), describe(inc(fails("x"))))
@@ -186,7 +186,7 @@ async fn retries_wait_longer_each_time() -> Result<()> {
     fn retrying() {
         keeps_failing();
     }
-    let run = retrying().on(&Runtime::in_memory()).run().await?;
+    let run = retrying().on(&crate::support::runtime()).run().await?;
     assert_eq!(run.task("keeps_failing").unwrap().attempts(), 4);
     let starts = STARTS.lock().unwrap().clone();
     let waits: Vec<f64> = starts.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
@@ -212,7 +212,7 @@ async fn a_list_of_delays_and_retry_after_are_kept_to() -> Result<()> {
         busy().retries(5).retry_delays(DELAYS)
     }
     let started = Instant::now();
-    assert_eq!(waits().on(&Runtime::in_memory()).await?, 3);
+    assert_eq!(waits().on(&crate::support::runtime()).await?, 3);
     assert_eq!(started.elapsed().as_secs(), 1007);
     Ok(())
 }
@@ -240,7 +240,7 @@ async fn options_are_looked_for_at_the_call_the_task_the_flow_the_runtime() -> R
     let mut options = TaskOptions::default();
     options.retries = Some(2);
     options.retry_delay = Some(Delay::Fixed(Duration::from_secs(5)));
-    let runtime = Runtime::builder().clock(Clock::tokio_from_now()).defaults(options).build().await?;
+    let runtime = crate::support::builder().clock(Clock::tokio_from_now()).defaults(options).build().await?;
     let run = layered().on(&runtime).run().await?;
     let attempts = |key: &str| run.task(key).unwrap().attempts();
     assert_eq!((attempts("own"), attempts("own#2"), attempts("open")), (5, 2, 4));
@@ -264,7 +264,7 @@ async fn retry_if_decides_which_errors_are_worth_it() -> Result<()> {
         picky("transient: connection reset");
         picky("no such table");
     }
-    let run = both().on(&Runtime::in_memory()).run().await?;
+    let run = both().on(&crate::support::runtime()).run().await?;
     assert_eq!(run.task("picky").unwrap().attempts(), 3);
     assert_eq!(run.task("picky#2").unwrap().attempts(), 1);
     Ok(())
@@ -285,7 +285,7 @@ async fn an_attempt_that_takes_too_long_is_tried_again() -> Result<()> {
         slow_once()
     }
     let started = Instant::now();
-    let run = flaky().on(&Runtime::in_memory()).run().await?;
+    let run = flaky().on(&crate::support::runtime()).run().await?;
     assert_eq!((run.output(), run.task("slow_once").unwrap().attempts()), (Some(&5), 2));
     assert_eq!(started.elapsed().as_secs(), 10);
     Ok(())
@@ -321,7 +321,7 @@ async fn a_panic_is_a_failure_with_its_message_and_place() -> Result<()> {
         one().await?;
         panic!("in the async flow")
     }
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     let run = panicking().on(&runtime).run().await?;
     for (key, message) in
         [("panics", "a number is 42"), ("panics_blocking", "in a thread"), ("panics_later", "after a wait")]
@@ -351,7 +351,7 @@ async fn jitter_is_the_same_for_the_same_seed() -> Result<()> {
     }
     async fn takes(seed: u64) -> Result<Duration> {
         let start = "2026-01-01T00:00:00Z".parse()?;
-        let runtime = Runtime::builder().clock(Clock::tokio(start)).seed(seed).build().await?;
+        let runtime = crate::support::builder().clock(Clock::tokio(start)).seed(seed).build().await?;
         let started = Instant::now();
         jittered().on(&runtime).run().await?;
         Ok(started.elapsed())
@@ -385,7 +385,7 @@ async fn values_that_panic_when_they_are_dropped_harm_nobody_else() -> Result<()
         explosive();
         inc(one())
     }
-    let run = tokio::time::timeout(Duration::from_secs(30), exploding().on(&Runtime::in_memory()).run()).await??;
+    let run = tokio::time::timeout(Duration::from_secs(30), exploding().on(&crate::support::runtime()).run()).await??;
     assert!(run.tasks().iter().all(|task| task.state().is_final()), "{:?}", run.tasks());
     assert_eq!((run.state(), run.output()), (RunState::Success, Some(&2)));
     Ok(())
@@ -408,7 +408,7 @@ async fn bodies_whose_values_panic_when_they_are_dropped_leave_a_true_record() -
         let _explosive = Explosive;
         std::future::pending().await
     }
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     let run = tokio::time::timeout(Duration::from_secs(60), held_by_a_task().on(&runtime).run()).await??;
     assert_eq!(run.state(), RunState::Failed);
     assert_eq!(run.task("holds_one").unwrap().state(), TaskState::Failed);
@@ -437,7 +437,7 @@ async fn a_failure_that_nobody_waited_for_any_more_is_not_handled() -> Result<()
             () = tokio::time::sleep(Duration::from_secs(1)) => Ok(1),
         }
     }
-    let run = stops_waiting().on(&Runtime::in_memory()).run().await?;
+    let run = stops_waiting().on(&crate::support::runtime()).run().await?;
     assert_eq!((run.state(), run.output()), (RunState::Failed, Some(&1)));
     Ok(())
 }
@@ -454,6 +454,8 @@ async fn the_first_poll_counts_towards_the_timeout() -> Result<()> {
     fn waits_slowly() -> Node<u32> {
         slow_to_wait()
     }
-    assert!(waits_slowly().on(&Runtime::in_memory()).await.unwrap_err().to_string().contains("timed out after 10s"));
+    assert!(
+        waits_slowly().on(&crate::support::runtime()).await.unwrap_err().to_string().contains("timed out after 10s")
+    );
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use orchestrator::prelude::*;
+use std::collections::HashMap;
 
 #[task]
 async fn add(a: u32, b: u32) -> u32 {
@@ -51,7 +52,7 @@ async fn a_flow_in_a_flow_is_a_part_of_its_run() -> Result<()> {
     fn outer() -> Node<u32> {
         add(sum_of(1, 2), add(doubled(10), sum_of(3, 4)))
     }
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     let run = outer().on(&runtime).run().await?;
     assert_eq!(run.output(), Some(&30));
     for key in ["sum_of", "doubled", "sum_of/add", "sum_of/add#2", "doubled/add#2", "sum_of#2/add", "add#2"] {
@@ -78,7 +79,7 @@ async fn a_flow_in_a_flow_fails_as_a_node_does() -> Result<()> {
         let other = gives_up().await.unwrap_err().to_string();
         Ok(format!("{error} | {other}"))
     }
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     let run = unhandled().on(&runtime).run().await?;
     assert_eq!(run.state(), RunState::Failed);
     assert!(run.error().unwrap().to_string().contains("broken"));
@@ -102,7 +103,7 @@ async fn a_hundred_flows_side_by_side() -> Result<()> {
         let results = futures(flows).await;
         Ok(total(results.into_iter().collect::<std::result::Result<Vec<u32>, TaskError>>()?).await?)
     }
-    assert_eq!(many().on(&Runtime::in_memory()).await?, 9900);
+    assert_eq!(many().on(&crate::support::runtime()).await?, 9900);
     Ok(())
 }
 
@@ -132,7 +133,7 @@ async fn a_run_has_its_parameters_its_date_and_its_interval() -> Result<()> {
         add(context.interval().end.timestamp() as u32, context.logical_date().timestamp() as u32)
     }
     let at = |seconds| DateTime::<Utc>::from_timestamp(seconds, 0).unwrap();
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     let flow = dated("abc".into(), 4).logical_date(at(100)).interval(at(10), at(20));
     let run = flow.on(&runtime).run().await?;
     assert_eq!(run.output(), Some(&120));
@@ -167,7 +168,7 @@ async fn each_attempt_of_a_node_has_the_same_idempotency_key() -> Result<()> {
     fn keys() -> Mapped<String> {
         expand(vec![0, 1, 2], key)
     }
-    let keys = keys().on(&Runtime::in_memory()).await?;
+    let keys = keys().on(&crate::support::runtime()).await?;
     assert_eq!(keys.iter().collect::<std::collections::HashSet<_>>().len(), 3);
     let seen = KEYS.lock().unwrap().clone();
     assert_eq!(seen.len(), 9);
@@ -185,7 +186,7 @@ async fn two_flows_of_one_name_are_refused() {
     fn other() -> Node<u32> {
         add(2, 2)
     }
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     for flow in [one(), other()] {
         let error = flow.on(&runtime).run().await.unwrap_err().to_string();
         assert!(error.contains("`same`") && error.contains("flows.rs:"), "{error}");
@@ -213,7 +214,7 @@ async fn what_a_flow_in_a_flow_lacks_is_found_before_anything_runs() -> Result<(
     async fn async_parent() -> Result<u32> {
         Ok(child_without_pool().await?)
     }
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     let error = static_parent().on(&runtime).run().await.unwrap_err().to_string();
     assert!(error.contains("`nowhere`") && error.contains("`pooled`"), "{error}");
     let run = async_parent().on(&runtime).run().await?;
@@ -248,7 +249,7 @@ async fn a_flow_that_fails_takes_the_flows_inside_it_along() -> Result<()> {
         Ok(middle_of_three().await.unwrap_or(7))
     }
     let started = tokio::time::Instant::now();
-    let run = outer_of_three().on(&Runtime::in_memory()).run().await?;
+    let run = outer_of_three().on(&crate::support::runtime()).run().await?;
     assert_eq!((run.output(), run.state(), started.elapsed().as_secs()), (Some(&7), RunState::Success, 1));
     let state = |key: &str| run.task(key).unwrap().state();
     assert_eq!(state("middle_of_three"), TaskState::Failed);
@@ -270,7 +271,7 @@ async fn the_timeout_of_a_flow_holds_inside_another() -> Result<()> {
         Ok(hurried().await.unwrap_err().to_string())
     }
     let started = tokio::time::Instant::now();
-    let text = waits_for_hurried().on(&Runtime::in_memory()).await?;
+    let text = waits_for_hurried().on(&crate::support::runtime()).await?;
     assert!(text.contains("timed out after 5s") && started.elapsed().as_secs() == 5, "{text}");
     Ok(())
 }
@@ -289,7 +290,80 @@ async fn a_flow_awaited_in_a_body_runs_where_the_body_does() -> Result<()> {
     fn ambient() -> (Node<u32>, Node<u32>) {
         (runs_a_flow(), blocks_on_a_task())
     }
-    let runtime = Runtime::in_memory().mock(add, |a: u32, b: u32| a * 100 + b);
+    let runtime = crate::support::runtime().mock(add, |a: u32, b: u32| a * 100 + b);
     assert_eq!(ambient().on(&runtime).await?, ((100 + 2) * 100, 102));
+    Ok(())
+}
+
+#[tokio::test]
+async fn parameters_come_back_from_json() -> Result<()> {
+    #[flow(name = "flows_weighed")]
+    fn weighed(weights: HashMap<u32, Vec<u32>>, only: Option<u32>, #[context] _context: &Context) -> Node<u32> {
+        add(weights[&7][1], only.unwrap_or(0))
+    }
+    let runtime = crate::support::runtime();
+    let weights = HashMap::from([(7, vec![1, 2]), (8, vec![])]);
+    let run = weighed(weights.clone(), None).on(&runtime).run().await?;
+    assert_eq!(run.output(), Some(&2));
+
+    let definition = orchestrator::flows().find(|flow| flow.name == "flows_weighed").unwrap();
+    let parse = |json: &[(&str, serde_json::Value)]| {
+        let json = json.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        definition.function.parse(definition.parameters, &json)
+    };
+    let parsed = parse(&[("weights", run.parameters()["weights"].clone())])?;
+    assert_eq!(*parsed.downcast::<(HashMap<u32, Vec<u32>>, Option<u32>)>().unwrap(), (weights, None));
+    for (json, expected) in [
+        (vec![("only", 1.into())], "parameter `weights: HashMap<u32, Vec<u32>>`: it is missing"),
+        (vec![("weights", "a".into())], "parameter `weights: HashMap<u32, Vec<u32>>`: invalid type: string \"a\""),
+        (
+            vec![("weight", 1.into())],
+            "no parameter `weight` (parameters: `weights: HashMap<u32, Vec<u32>>`, `only: Option<u32>`)",
+        ),
+    ] {
+        let error = parse(&json).unwrap_err();
+        assert!(error.starts_with(expected), "{error}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn parameters_that_json_cannot_keep_are_refused() {
+    #[flow(name = "flows_scaled")]
+    fn scaled(n: u32, by: f64) -> Node<u32> {
+        add(n, by as u32)
+    }
+    #[flow(name = "flows_keyed")]
+    fn keyed(pairs: HashMap<(u32, u32), u32>) -> Node<u32> {
+        add(pairs[&(1, 2)], 0)
+    }
+    let runtime = crate::support::runtime();
+    let error = scaled(1, f64::NAN).on(&runtime).run().await.unwrap_err().to_string();
+    let expected = "flow `flows_scaled`: parameter `by: f64` does not come back from JSON: invalid type: null";
+    assert!(error.starts_with(expected), "{error}");
+    let error = keyed(HashMap::from([((1, 2), 3)])).on(&runtime).run().await.unwrap_err().to_string();
+    let expected = "flow `flows_keyed`: parameter `pairs: HashMap<(u32, u32), u32>` cannot be kept as JSON: key must";
+    assert!(error.starts_with(expected), "{error}");
+    assert!(runtime.runs("flows_scaled").await.unwrap().is_empty());
+    assert_eq!(scaled(1, 2.5).on(&runtime).await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn a_flow_may_stand_wherever_a_function_can() -> Result<()> {
+    struct Shop;
+    impl Shop {
+        #[flow(name = "flows_of_a_type")]
+        async fn opened(n: u32) -> Result<u32> {
+            Ok(add(n, 1).await?)
+        }
+    }
+    #[flow(name = "flows_of_a_function")]
+    fn local(n: u32) -> Node<u32> {
+        add(n, Shop::opened(1))
+    }
+    assert_eq!(local(1).on(&crate::support::runtime()).await?, 3);
+    for name in ["flows_of_a_type", "flows_of_a_function"] {
+        assert!(orchestrator::flows().any(|flow| flow.name == name), "{name}");
+    }
     Ok(())
 }

@@ -118,7 +118,7 @@ async fn a_cycle_is_refused_with_its_path() {
     assert_eq!(error.to_string(), "task `weight` waits for itself: weight → part_of → part_of → weight");
     assert_eq!(refusal(&itself()).to_string(), "task `weight` waits for itself: weight → weight");
     // as an error, and not as a run
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     assert!(matches!(cyclic().on(&runtime).run().await, Err(Error::Graph { .. })));
     assert!(runtime.runs("cyclic").await.unwrap().is_empty());
 }

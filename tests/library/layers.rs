@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules by layer, from the top; those of one layer may use each other.
 const LAYERS: [&[&str]; 5] = [
-    &["id", "clock", "value", "state", "event", "error"],
+    &["id", "clock", "value", "state", "event", "error", "failpoint", "no_failpoint"],
     &["task", "flow"],
     &["graph", "policy", "schedule"],
     &["store", "blob"],

@@ -48,9 +48,9 @@ fn wide(width: u32) -> Node<u32> {
 
 #[tokio::test(start_paused = true)]
 async fn a_runtime_runs_so_many_bodies_at_once() -> Result<()> {
-    assert_eq!(wide(600).on(&paused(Runtime::builder()).await).await?, 256);
+    assert_eq!(wide(600).on(&paused(crate::support::builder()).await).await?, 256);
     let started = Instant::now();
-    let runtime = paused(Runtime::builder().max_running(3)).await;
+    let runtime = paused(crate::support::builder().max_running(3)).await;
     // two runs share the slots
     let (one, two) = tokio::join!(wide(6).on(&runtime).into_future(), wide(6).on(&runtime).into_future());
     assert_eq!((one?.max(two?), started.elapsed().as_secs()), (3, 4));
@@ -82,10 +82,10 @@ async fn a_pool_is_shared_by_tasks_and_runs_and_weighs_slots() -> Result<()> {
         most(expand((0..3).collect::<Vec<u32>>(), heavy))
     }
     let started = Instant::now();
-    let runtime = paused(Runtime::builder().pool("database", 4)).await;
+    let runtime = paused(crate::support::builder().pool("database", 4)).await;
     let (one, two) = tokio::join!(light_ones().on(&runtime).into_future(), light_ones().on(&runtime).into_future());
     assert_eq!((one?.max(two?), started.elapsed().as_secs()), (4, 4));
-    let runtime = paused(Runtime::builder().pool("database", 4)).await;
+    let runtime = paused(crate::support::builder().pool("database", 4)).await;
     assert_eq!(heavy_ones().on(&runtime).await?, 1);
     Ok(())
 }
@@ -105,7 +105,7 @@ async fn a_slot_is_not_held_while_a_retry_waits() -> Result<()> {
         failing.await?;
         Ok(waited)
     }
-    let runtime = Runtime::builder().clock(Clock::tokio_from_now()).pool("one", 1).build().await?;
+    let runtime = crate::support::builder().clock(Clock::tokio_from_now()).pool("one", 1).build().await?;
     assert_eq!(retried().on(&runtime).await?, 0);
     Ok(())
 }
@@ -132,7 +132,7 @@ async fn a_pool_that_is_not_there_is_named_before_anything_runs() -> Result<()> 
     async fn later() -> Result<u32> {
         Ok(query().await?)
     }
-    let runtime = Runtime::builder().pool("database", 4).pool("small", 2).build().await?;
+    let runtime = crate::support::builder().pool("database", 4).pool("small", 2).build().await?;
     let error = misspelt().on(&runtime).run().await.unwrap_err().to_string();
     assert!(error.contains("`databse`") && error.contains("`database`") && error.contains("`query`"), "{error}");
     let error = too_many().on(&runtime).run().await.unwrap_err().to_string();
@@ -145,10 +145,10 @@ async fn a_pool_that_is_not_there_is_named_before_anything_runs() -> Result<()> 
 #[tokio::test]
 async fn limits_of_nothing_are_refused() {
     for (builder, name) in [
-        (Runtime::builder().max_running(0), "max_running"),
-        (Runtime::builder().max_blocking(0), "max_blocking"),
-        (Runtime::builder().pool("p", 0), "`p`"),
-        (Runtime::builder().store("mysql://x"), "mysql://x"),
+        (crate::support::builder().max_running(0), "max_running"),
+        (crate::support::builder().max_blocking(0), "max_blocking"),
+        (crate::support::builder().pool("p", 0), "`p`"),
+        (crate::support::builder().store("mysql://x"), "mysql://x"),
     ] {
         let error = builder.build().await.unwrap_err().to_string();
         assert!(error.contains(name), "{error}");
@@ -179,7 +179,7 @@ async fn blocking_bodies_leave_the_async_ones_alone() -> Result<()> {
         }
         Ok(most(blocked).await?)
     }
-    let runtime = Runtime::builder().max_blocking(4).resource(Gauge::default()).build().await?;
+    let runtime = crate::support::builder().max_blocking(4).resource(Gauge::default()).build().await?;
     assert_eq!(both().on(&runtime).await?, 4);
     Ok(())
 }
@@ -190,7 +190,7 @@ async fn a_flow_says_how_many_of_its_runs_may_be_under_way() -> Result<()> {
     fn one_at_a_time() -> Node<u32> {
         most(gather([work(1)]))
     }
-    let runtime = paused(Runtime::builder()).await;
+    let runtime = paused(crate::support::builder()).await;
     let started = Instant::now();
     let first = one_at_a_time().on(&runtime).start().await?;
     let second = one_at_a_time().on(&runtime).start().await?;
@@ -220,7 +220,7 @@ async fn a_missing_resource_is_found_before_anything_runs() -> Result<()> {
     async fn says_so() -> Result<u32> {
         Ok(work(1).await?)
     }
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     let error = needs_it().on(&runtime).run().await.unwrap_err().to_string();
     assert!(error.contains("Gauge") && error.contains("`work`") && error.contains("resource("), "{error}");
     assert!(runtime.runs("needs_it").await?.is_empty());
@@ -228,7 +228,7 @@ async fn a_missing_resource_is_found_before_anything_runs() -> Result<()> {
     assert!(run.error().unwrap().to_string().contains("Gauge"));
     assert!(says_so().on(&runtime).run().await.unwrap_err().to_string().contains("Gauge"));
     // a mock needs no resources
-    let mocked = Runtime::in_memory().mock(work, |n: u32| n + 1);
+    let mocked = crate::support::runtime().mock(work, |n: u32| n + 1);
     assert_eq!(needs_it().on(&mocked).await?, 2);
     Ok(())
 }
@@ -248,7 +248,7 @@ async fn a_body_that_awaits_a_task_does_not_wait_for_its_own_slot() -> Result<()
     fn nested() -> Mapped<u32> {
         expand(vec![1, 2, 3], outer)
     }
-    let runtime = Runtime::builder().max_running(1).build().await?;
+    let runtime = crate::support::builder().max_running(1).build().await?;
     let nested = tokio::time::timeout(Duration::from_secs(60), nested().on(&runtime).into_future());
     assert_eq!(nested.await??, [2, 3, 4]);
     Ok(())
@@ -268,7 +268,7 @@ async fn a_body_that_awaits_a_task_of_its_own_pool_is_refused() -> Result<()> {
     fn own_pool() -> Node<u32> {
         outer()
     }
-    let runtime = Runtime::builder().pool("one", 1).build().await?;
+    let runtime = crate::support::builder().pool("one", 1).build().await?;
     let refused = tokio::time::timeout(Duration::from_secs(60), own_pool().on(&runtime).into_future());
     let error = refused.await?.unwrap_err().to_string();
     assert!(error.contains("`inner`") && error.contains("pool `one`"), "{error}");
@@ -289,7 +289,7 @@ async fn a_body_that_awaits_a_flow_does_not_wait_for_its_own_slot() -> Result<()
     fn awaited() -> Mapped<u32> {
         expand(vec![1, 2, 3], outer)
     }
-    let runtime = Runtime::builder().max_running(1).build().await?;
+    let runtime = crate::support::builder().max_running(1).build().await?;
     let awaited = tokio::time::timeout(Duration::from_secs(60), awaited().on(&runtime).into_future());
     assert_eq!(awaited.await??, [2, 4, 6]);
     Ok(())
@@ -321,7 +321,7 @@ async fn pools_are_not_waited_for_with_a_slot_in_hand() -> Result<()> {
     fn slot_in_hand() -> (Node<u32>, Node<u32>, Node<u32>) {
         (awaits_a_node(), awaits_a_flow(), awaits_a_task_of_a_flow())
     }
-    let runtime = Runtime::builder().pool("a", 3).pool("b", 1).build().await?;
+    let runtime = crate::support::builder().pool("a", 3).pool("b", 1).build().await?;
     let run = tokio::time::timeout(Duration::from_secs(60), slot_in_hand().on(&runtime).run()).await??;
     assert_eq!(run.tasks().len(), 3);
     for task in run.tasks().iter() {

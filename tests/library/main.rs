@@ -13,5 +13,6 @@ mod limits;
 mod outside;
 mod random;
 mod stopping;
+mod support;
 mod triggers;
 mod values;

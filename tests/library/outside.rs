@@ -55,7 +55,7 @@ async fn a_node_takes_mocks_and_resources_from_its_runtime() -> Result<()> {
     async fn shift(n: u32, #[resource] offset: &Offset) -> u32 {
         n + offset.0
     }
-    let runtime = Runtime::builder().resource(Offset(100)).build().await?.mock(add, |a: u32, b: u32| a * b);
+    let runtime = crate::support::builder().resource(Offset(100)).build().await?.mock(add, |a: u32, b: u32| a * b);
     assert_eq!(shift(add(3, 4)).on(&runtime).await?, 112);
     // what a body awaits runs on the runtime of the body
     assert_eq!(helper(7).on(&runtime).await?, 70);
@@ -90,7 +90,7 @@ fn a_flow_without_tokio_is_an_error() {
         add(1, 2)
     }
     let outside = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let runtime = outside.block_on(async { Runtime::in_memory() });
+    let runtime = outside.block_on(async { crate::support::runtime() });
     // polled by hand, on no runtime
     let mut run = Box::pin(alone().on(&runtime).run());
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());

@@ -202,7 +202,7 @@ fn compare(plans: &[Plan], threads: bool) {
     };
     tokio.block_on(async {
         let data: Vec<PlanData> = plans.iter().map(PlanData::from).collect();
-        let run = random(data).on(&Runtime::in_memory()).run().await.unwrap();
+        let run = random(data).on(&crate::support::runtime()).run().await.unwrap();
         let tasks: std::collections::HashMap<String, (TaskState, u32)> =
             run.tasks().iter().map(|task| (task.key(), (task.state(), task.attempts()))).collect();
         for (at, (end, attempts)) in ends.iter().enumerate().filter(|(at, _)| settled[*at]) {
@@ -245,7 +245,7 @@ proptest! {
         let expected = values.fold(1_u64, |sum, value| sum.wrapping_mul(31).wrapping_add(value));
         let takes = plans.into_iter().map(|plan| plan.takes).collect::<Vec<_>>();
         let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(3).build().unwrap();
-        let found = tokio.block_on(async { calm(takes).on(&Runtime::in_memory()).await });
+        let found = tokio.block_on(async { calm(takes).on(&crate::support::runtime()).await });
         assert_eq!(found.unwrap(), expected);
     }
 

@@ -37,7 +37,7 @@ async fn what_has_not_started_is_cancelled_and_what_waits_is_dropped() -> Result
         expand(vec![1, 2, 3], after).expand(|n| after(long().after(n)));
         after(long())
     }
-    let handle = many().on(&Runtime::in_memory()).start().await?;
+    let handle = many().on(&crate::support::runtime()).start().await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let started = Instant::now();
     handle.cancel();
@@ -76,7 +76,8 @@ async fn a_body_that_asks_sees_to_its_own_end() -> Result<()> {
         saves();
         asks_and_goes_on();
     }
-    let runtime = Runtime::builder().clock(Clock::tokio_from_now()).grace(Duration::from_secs(10)).build().await?;
+    let runtime =
+        crate::support::builder().clock(Clock::tokio_from_now()).grace(Duration::from_secs(10)).build().await?;
     let handle = cooperative().on(&runtime).start().await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let started = Instant::now();
@@ -99,7 +100,7 @@ async fn a_run_that_takes_too_long_is_red() -> Result<()> {
     async fn limited_body() -> Result<u32> {
         Ok(long().await?)
     }
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     let started = Instant::now();
     let run = limited().on(&runtime).run().await?;
     assert_eq!((run.state(), started.elapsed().as_secs()), (RunState::Failed, 60));
@@ -111,7 +112,7 @@ async fn a_run_that_takes_too_long_is_red() -> Result<()> {
 
 #[tokio::test(start_paused = true)]
 async fn dropping_the_future_of_a_run_asks_for_its_end() -> Result<()> {
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     let limit = Duration::from_secs(5);
     assert!(tokio::time::timeout(limit, long_one().on(&runtime).run()).await.is_err());
     assert!(tokio::time::timeout(limit, long_one().on(&runtime).into_future()).await.is_err());
@@ -129,7 +130,7 @@ async fn dropping_the_future_of_a_run_asks_for_its_end() -> Result<()> {
 
 #[tokio::test(start_paused = true)]
 async fn a_started_run_goes_on_without_its_handle() -> Result<()> {
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     drop(long_one().on(&runtime).start().await?);
     tokio::time::sleep(Duration::from_secs(601)).await;
     assert_eq!(runtime.runs("long_one").await?[0].state(), RunState::Success);
@@ -156,7 +157,7 @@ async fn blocking_work_is_left_alone_and_keeps_its_slot_until_it_returns() -> Re
     let (sender, receiver) = std::sync::mpsc::channel();
     let running = Arc::new(AtomicU32::new(0));
     let release = Release(std::sync::Mutex::new(receiver), Arc::clone(&running));
-    let runtime = Runtime::builder().pool("one", 1).resource(release).build().await?;
+    let runtime = crate::support::builder().pool("one", 1).resource(release).build().await?;
     let mut events = runtime.events();
     let handle = waits().on(&runtime).start().await?;
     loop {
@@ -209,7 +210,7 @@ fn stopped_anywhere(n: u32) -> Node<u32> {
 fn a_run_that_is_cancelled_at_any_moment_comes_to_its_end() {
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
     tokio.block_on(async {
-        let runtime = Runtime::in_memory();
+        let runtime = crate::support::runtime();
         for moment in 0..300_u32 {
             let handle = stopped_anywhere(moment).on(&runtime).start().await.unwrap();
             for _ in 0..moment {

@@ -45,7 +45,7 @@ async fn every_rule_in_a_flow_does_what_airflow_does() -> Result<()> {
             let _watching = waits.named(rule.as_str()).trigger(rule.parse().unwrap());
         }
     }
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     let mut checked = 0;
     for line in table.lines().skip(1) {
         let mut cells = line.split(',');
@@ -93,7 +93,7 @@ async fn rules_that_need_not_wait_for_all_do_not() -> Result<()> {
         assert_eq!(noted, "(Some(1), None) note");
         Ok(started.elapsed().as_secs())
     }
-    assert_eq!(early().on(&Runtime::in_memory()).await?, 1);
+    assert_eq!(early().on(&crate::support::runtime()).await?, 1);
     Ok(())
 }
 
@@ -107,7 +107,7 @@ async fn a_rule_that_is_met_without_a_value_says_which_parameter() -> Result<()>
     fn alarmed() {
         alarm(ends("F", 0));
     }
-    let run = alarmed().on(&Runtime::in_memory()).run().await?;
+    let run = alarmed().on(&crate::support::runtime()).run().await?;
     let alarm = run.task("alarm").unwrap();
     assert_eq!(alarm.state(), TaskState::UpstreamFailed);
     let error = alarm.error().unwrap().to_string();
@@ -129,7 +129,7 @@ async fn an_outcome_is_satisfied_by_any_end_unless_a_rule_is_stated() -> Result<
     fn stated() -> Node<bool> {
         takes(ends("F", 0)).trigger(Trigger::AllSuccess)
     }
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     assert!(!unstated().on(&runtime).await?);
     let run = stated().on(&runtime).run().await?;
     assert_eq!(run.task("takes").unwrap().state(), TaskState::UpstreamFailed);
@@ -155,7 +155,7 @@ async fn a_mapping_is_one_upstream() -> Result<()> {
         let elements = list(kinds).expand(element);
         watch().after(&elements).trigger(rule.parse().unwrap());
     }
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     for (kinds, rule, expected) in [
         ("SS", "all_success", TaskState::Success),
         ("", "all_success", TaskState::Success),

@@ -129,7 +129,7 @@ async fn plain_values_are_given_as_they_are_clear() -> Result<()> {
     fn nodes() -> Node<String> {
         describe("n".to_owned(), [word(1), word(2)], HashMap::new(), 2.0, false)
     }
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     assert_eq!(plain().on(&runtime).await?, "name a+b 1 0.5 true");
     assert_eq!(arrays().on(&runtime).await?, "xx a 0 1.5 false");
     assert_eq!(nodes().on(&runtime).await?, "n x+xx 0 2 false");
@@ -168,7 +168,7 @@ async fn projections_run_where_they_are_taken() -> Result<()> {
     fn gathered(count: u32) -> Node<u32> {
         sum(gather((0..count).map(double)))
     }
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     assert_eq!(projected().on(&runtime).await?, "80/<7>");
     assert_eq!(returned().on(&runtime).await?, (6, "3".to_owned()));
     assert_eq!(gathered(4).on(&runtime).await?, 12);
@@ -184,7 +184,7 @@ async fn a_projection_that_panics_fails_its_consumer() -> Result<()> {
     fn panicking() -> Node<u32> {
         double(double(1).map(|n| 10 / (n - 2)))
     }
-    let run = panicking().on(&Runtime::in_memory()).run().await?;
+    let run = panicking().on(&crate::support::runtime()).run().await?;
     assert_eq!(run.state(), RunState::Failed);
     assert_eq!(run.task("double").unwrap().state(), TaskState::Success);
     let failed = run.task("double#2").unwrap();
@@ -209,7 +209,7 @@ async fn ten_thousand_links_and_a_wide_fan_need_no_deep_stack() -> Result<()> {
         let first = double(double(1).map(|_| panic!("at the start")));
         (0..length).fold(first, |last, _| double(last))
     }
-    let runtime = Runtime::in_memory();
+    let runtime = crate::support::runtime();
     assert_eq!(chain(10_000).on(&runtime).await?, 0);
     assert_eq!(fan(10_000).on(&runtime).await?, 40_000);
     let run = broken(10_000).on(&runtime).run().await?;

@@ -4,7 +4,7 @@ use super::model::{Flow, Returned};
 use crate::names::written;
 use crate::place::Place;
 use crate::signature::{Parameter, Role};
-use crate::task::{count, described, duration, label, private, settings};
+use crate::task::{count, described, duration, label, option, private, settings};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
 
@@ -17,9 +17,7 @@ pub(super) fn flow(flow: &Flow) -> TokenStream {
     let values = flow.parameters().filter_map(Parameter::name);
     // Checked to be clear; what is not has been reported.
     let output = Returned::of(function).spelled();
-    let (definition, body) = (definition(flow), body(flow));
-    // A parameter that is no data is shown among the parameters.
-    let start = Place::between(function.signature.paren_token).all(quote!(#private::flow));
+    let definition = definition(flow);
     quote! {
         #(#attributes)*
         // There is a limit of our own.
@@ -27,7 +25,7 @@ pub(super) fn flow(flow: &Flow) -> TokenStream {
         #visibility fn #name(#(#parameters),*) -> #private::Flow<#output> {
             static __FLOW: #private::FlowDef = #definition;
             #private::inventory::submit! { #private::FlowEntry(&__FLOW) }
-            #start(&__FLOW, (#(#values,)*), #body)
+            #private::flow(&__FLOW, (#(#values,)*))
         }
     }
 }
@@ -50,6 +48,9 @@ fn definition(flow: &Flow) -> TokenStream {
     let max_active_runs = option(flow.max_active_runs.as_ref().map(count));
     let timeout = option(flow.timeout.as_ref().map(|timeout| duration(timeout.value)));
     let defaults = settings(&flow.defaults);
+    // A parameter that is no data is shown among the parameters.
+    let place = Place::between(flow.function.signature.paren_token);
+    let function = place.call(quote!(&#private::Function), body(flow));
     quote! {
         #private::FlowDef {
             #label,
@@ -59,14 +60,8 @@ fn definition(flow: &Flow) -> TokenStream {
             max_active_runs: #max_active_runs,
             timeout: #timeout,
             defaults: #defaults,
+            function: #function,
         }
-    }
-}
-
-fn option(value: Option<TokenStream>) -> TokenStream {
-    match value {
-        Some(value) => quote!(::core::option::Option::Some(#value)),
-        None => quote!(::core::option::Option::None),
     }
 }
 

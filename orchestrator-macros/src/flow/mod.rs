@@ -67,6 +67,8 @@ mod tests {
             r#"
             max_active_run = 1                 => did you mean `max_active_runs`?
             backoff = 2                        => unknown option `backoff`: it is one of tasks, write `defaults(backoff = 2.0)`
+            cache                              => unknown option `cache`: it is one of `#[task]`, a flow is not cached
+            defaults(version = "2")            => unknown option `version`: it is one of `#[task]`, each task says for itself
             defaults(name = "a")               => unknown option `name`: each task has its own (options: `retries`,
             defaults(retries = 1, retries = 2) => option `retries` is given twice
             defaults(pool_slots = 1)           => `pool_slots` needs a pool
@@ -91,6 +93,7 @@ mod tests {
             fn a(b: Node<u8>) {}                     => to pass a node, await it
             fn a(b: Mapped<u8>, (c, d): (u8, u8)) {} => expected a name ;; to pass a node, await it
             fn a(b: impl Display) {}                 => got `impl Display`
+            fn a(#[no_cache] b: u8) {}               => `#[no_cache]` is for the inputs of tasks
             fn a(#[resource] b: &B) {}               => a flow takes no resources
             fn a(#[context] b: Context) {}           => expected `#[context] b: &Context`
             #[task] fn a() {}                        => a task or a flow, not both

@@ -4,7 +4,7 @@ use super::model::Flow;
 use crate::fallback::Errors;
 use crate::options::{Argument, Form, Known, arguments};
 use crate::signature::Function;
-use crate::task::{LABEL, Label, SETTINGS, Settings};
+use crate::task::{CACHE, LABEL, Label, SETTINGS, Settings};
 use proc_macro2::TokenStream;
 use syn::Result;
 
@@ -39,13 +39,23 @@ pub(super) fn flow(options: TokenStream, function: Function, errors: &mut Errors
 }
 
 fn of_tasks(name: &str) -> Option<String> {
+    if is_of_cache(name) {
+        return Some(": it is one of `#[task]`, a flow is not cached, its tasks are".to_owned());
+    }
     let known = SETTINGS.iter().find(|known| known.name == name)?;
     Some(format!(": it is one of tasks, write `defaults({})` to set it for those of the flow", known.example))
 }
 
 fn of_each_task(name: &str) -> Option<String> {
+    if is_of_cache(name) {
+        return Some(": it is one of `#[task]`, each task says for itself whether it is cached".to_owned());
+    }
     let is_one = LABEL.iter().any(|known| known.name == name);
     is_one.then(|| ": each task has its own".to_owned())
+}
+
+fn is_of_cache(name: &str) -> bool {
+    CACHE.iter().any(|known| known.name == name)
 }
 
 impl Flow {

@@ -1,6 +1,6 @@
 //! What neither macro can make a task or a flow of.
 
-use super::{Function, MARKS, Noun, Parameter, Role};
+use super::{Function, MARKS, NO_CACHE, Noun, Parameter, Role};
 use crate::fallback::Errors;
 use crate::names::{nearest, written};
 use proc_macro2::{Span, TokenStream, TokenTree};
@@ -75,7 +75,7 @@ impl Function {
         let noun = self.noun;
         let mut context = false;
         for parameter in &self.parameters {
-            for mark in &parameter.marks {
+            for mark in parameter.marks.iter().chain(&parameter.no_cache) {
                 if !matches!(mark.meta, Meta::Path(_)) {
                     let name = written(mark.path());
                     errors.at(mark, format!("expected `#[{name}]` alone: it takes no options"));
@@ -90,6 +90,7 @@ impl Function {
                 }
                 context = true;
             }
+            check_no_cache(noun, parameter, errors);
             for attribute in &parameter.attributes {
                 check_attribute(noun, attribute, errors);
             }
@@ -125,6 +126,22 @@ impl Function {
     }
 }
 
+fn check_no_cache(noun: Noun, parameter: &Parameter, errors: &mut Errors) {
+    if let [_, second, ..] = &parameter.no_cache[..] {
+        errors.at(second, "`#[no_cache]` is given twice: leave one of them out");
+    }
+    let Some(mark) = parameter.no_cache.first() else { return };
+    let never = match (noun, parameter.role()) {
+        (Noun::Flow, _) => {
+            "`#[no_cache]` is for the inputs of tasks: a flow is not cached, its tasks are; leave it out"
+        }
+        (Noun::Task, Role::Input) => return,
+        (Noun::Task, Role::Resource) => "a resource is never part of a cache key: leave `#[no_cache]` out",
+        (Noun::Task, Role::Context) => "the context is never part of a cache key: leave `#[no_cache]` out",
+    };
+    errors.at(mark, never);
+}
+
 fn check_attribute(noun: Noun, attribute: &Attribute, errors: &mut Errors) {
     const LINTS: [&str; 5] = ["allow", "deny", "expect", "forbid", "warn"];
     let Some(name) = attribute.path().get_ident().map(IdentExt::unraw).map(|name| name.to_string()) else {
@@ -138,11 +155,12 @@ fn check_attribute(noun: Noun, attribute: &Attribute, errors: &mut Errors) {
         }
         "doc" => errors.at(attribute, format!("a parameter has no documentation: describe it in that of the {noun}")),
         _ => {
-            let suggestion =
-                nearest(&name, MARKS.map(|(mark, _)| mark)).map(|mark| format!("; did you mean `#[{mark}]`?"));
+            let known = MARKS.iter().map(|(mark, _)| *mark).chain([NO_CACHE]);
+            let suggestion = nearest(&name, known).map(|mark| format!("; did you mean `#[{mark}]`?"));
             let suggestion = suggestion.unwrap_or_default();
-            let message =
-                format!("unknown attribute `#[{name}]`{suggestion} (for parameters: `#[resource]` and `#[context]`)");
+            let message = format!(
+                "unknown attribute `#[{name}]`{suggestion} (for parameters: `#[resource]`, `#[context]` and `#[no_cache]`)"
+            );
             errors.at(attribute, message);
         }
     }

@@ -45,6 +45,8 @@ pub(crate) struct Parameter {
     pub(crate) attributes: Vec<Attribute>,
     /// `#[resource]`, `#[context]`: ours.
     pub(crate) marks: Vec<Attribute>,
+    /// `#[no_cache]`: ours, too.
+    pub(crate) no_cache: Vec<Attribute>,
     pub(crate) pattern: Pat,
     pub(crate) ty: Type,
 }
@@ -60,14 +62,22 @@ pub(crate) enum Role {
 /// The marks, by the names of their attributes.
 const MARKS: [(&str, Role); 2] = [("resource", Role::Resource), ("context", Role::Context)];
 
+/// The mark of an input that is no part of a cache key.
+const NO_CACHE: &str = "no_cache";
+
+fn is_mark(attribute: &Attribute) -> bool {
+    MARKS.iter().any(|(mark, _)| attribute.path().is_ident(mark))
+}
+
+fn is_no_cache(attribute: &Attribute) -> bool {
+    attribute.path().is_ident(NO_CACHE)
+}
+
 impl Parameter {
     fn new(parameter: &PatType) -> Self {
-        let (marks, attributes) = parameter
-            .attrs
-            .iter()
-            .cloned()
-            .partition(|attribute| MARKS.iter().any(|(m, _)| attribute.path().is_ident(m)));
-        Self { attributes, marks, pattern: (*parameter.pat).clone(), ty: (*parameter.ty).clone() }
+        let (marks, others) = parameter.attrs.iter().cloned().partition::<Vec<_>, _>(is_mark);
+        let (no_cache, attributes) = others.into_iter().partition(is_no_cache);
+        Self { attributes, marks, no_cache, pattern: (*parameter.pat).clone(), ty: (*parameter.ty).clone() }
     }
 
     pub(crate) fn role(&self) -> Role {
@@ -201,7 +211,7 @@ impl Parse for Parts {
 fn without_marks(mut method: TraitItemFn) -> TraitItemFn {
     for argument in &mut method.sig.inputs {
         if let FnArg::Typed(parameter) = argument {
-            parameter.attrs.retain(|attribute| !MARKS.iter().any(|(mark, _)| attribute.path().is_ident(mark)));
+            parameter.attrs.retain(|attribute| !is_mark(attribute) && !is_no_cache(attribute));
         }
     }
     method

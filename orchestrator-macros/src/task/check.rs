@@ -1,11 +1,12 @@
 //! All rules for tasks.
 
-use super::model::{Delay, Label, Output, Settings, Task};
+use super::model::{Cache, Delay, Label, Output, Settings, Task};
 use crate::data::{Data, Fault, Wiring, arguments_of, ungrouped};
 use crate::fallback::Errors;
 use crate::names::{fault_in_key, written};
+use crate::options::Given;
 use crate::signature::{Parameter, Role};
-use syn::Type;
+use syn::{ExprPath, Type};
 
 /// More than this no one waits for; a task that needs more has a `retry_if`, or a schedule.
 const MOST_RETRIES: u64 = 100;
@@ -16,6 +17,51 @@ pub(crate) const MOST_INPUTS: usize = 12;
 pub(super) fn options(task: &Task, errors: &mut Errors) {
     check_label(&task.label, errors);
     check_settings(&task.settings, errors);
+    check_cache(task, errors);
+}
+
+fn check_cache(task: &Task, errors: &mut Errors) {
+    let Cache { expiry, key, version } = &task.cache;
+    if let Some(expiry) = expiry
+        && expiry.value.is_some_and(|duration| duration.is_zero())
+    {
+        let message = "expected `cache` to be more than nothing: write `cache` alone to keep results for ever, or leave it \
+                       out to keep none";
+        errors.at(&expiry.tokens, message);
+    }
+    if let Some(version) = version
+        && version.value.trim().is_empty()
+    {
+        let message = "expected `version` to name the version of the code, got an empty string: write for example \
+                       `version = \"2\"`, or leave it out";
+        errors.at(&version.tokens, message);
+    }
+    check_path(key.as_ref(), errors);
+    let keys = [key.as_ref().map(|key| &key.key), version.as_ref().map(|version| &version.key)];
+    for key in keys.into_iter().flatten().filter(|_| expiry.is_none()) {
+        errors.at(key, format!("`{key}` needs a cache: add `cache`, or `cache = \"1h\"`, or leave it out"));
+    }
+    for (mark, parameter) in task.inputs().filter_map(|parameter| Some((parameter.no_cache.first()?, parameter))) {
+        let name = parameter.name().map_or_else(|| "the input".to_owned(), |name| format!("`{name}`"));
+        if expiry.is_none() {
+            errors.at(mark, "`#[no_cache]` needs a cache: add `cache`, or `cache = \"1h\"`, or leave it out");
+        } else if key.is_some() {
+            let message = format!(
+                "`#[no_cache]` cannot be combined with `cache_key`: the function says what is part of the key; leave it \
+                 out, and do not use {name} in the function"
+            );
+            errors.at(mark, message);
+        }
+    }
+}
+
+/// The path of a function, in an option.
+fn check_path(path: Option<&Given<ExprPath>>, errors: &mut Errors) {
+    if let Some(path) = path
+        && path.value.path.segments.first().is_some_and(|first| first.ident == "Self")
+    {
+        errors.at(&path.tokens, "expected the type's name, got `Self`: options stand outside of the `impl`");
+    }
 }
 
 pub(crate) fn check_label(label: &Label, errors: &mut Errors) {
@@ -59,11 +105,7 @@ pub(crate) fn check_settings(settings: &Settings, errors: &mut Errors) {
 }
 
 fn check_retries(settings: &Settings, errors: &mut Errors) {
-    if let Some(predicate) = &settings.retry_if
-        && predicate.value.path.segments.first().is_some_and(|first| first.ident == "Self")
-    {
-        errors.at(&predicate.tokens, "expected the type's name, got `Self`: options stand outside of the `impl`");
-    }
+    check_path(settings.retry_if.as_ref(), errors);
     if let Some(retries) = &settings.retries
         && retries.value > MOST_RETRIES
     {

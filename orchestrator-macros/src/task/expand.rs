@@ -1,7 +1,8 @@
 //! A checked task to code.
 
-use super::model::{Delay, Label, Output, Settings, Task};
-use crate::data::{Data, is_plain};
+use super::model::{Cache, Delay, Label, Output, Settings, Task};
+use crate::code;
+use crate::data::{Data, arguments_of, is_plain};
 use crate::names::written;
 use crate::options::Given;
 use crate::place::Place;
@@ -33,7 +34,12 @@ pub(super) fn task(task: &Task) -> TokenStream {
         #visibility fn #name(#(#parameters),*) -> #private::Node<#output> {
             static __TASK: #private::TaskDef = #definition;
             #private::inventory::submit! { #private::TaskEntry(&__TASK) }
-            #private::node(&__TASK, ::std::boxed::Box::new([#(#private::IntoInput::into_input(#inputs)),*]))
+            #[allow(unused_imports)]
+            use #private::NotData as _;
+            #private::Results::<#output>::node(
+                &__TASK,
+                ::std::boxed::Box::new([#(#private::IntoInput::into_input(#inputs)),*]),
+            )
         }
     }
 }
@@ -62,7 +68,9 @@ fn definition(task: &Task) -> TokenStream {
         quote!(#private::Resource { #described, id: ::std::any::TypeId::of::<#ty> })
     });
     let (options, body, cooperative) = (settings(&task.settings), body(task), task.has_context());
-    quote! {
+    let (user, cache) = (task.function.inner(), cache(task));
+    quote! {{
+        #user
         #private::TaskDef {
             #label,
             parameters: &[#(#parameters),*],
@@ -70,8 +78,9 @@ fn definition(task: &Task) -> TokenStream {
             options: #options,
             body: #body,
             cooperative: #cooperative,
+            cache: #cache,
         }
-    }
+    }}
 }
 
 /// The fields that tasks and flows have in common.
@@ -92,7 +101,12 @@ pub(crate) fn label(label: &Label, function: &Function) -> TokenStream {
 
 pub(crate) fn described(parameter: &Parameter) -> TokenStream {
     let (private, names) = (private(), names(parameter));
-    quote!(#private::Parameter { #names })
+    let unordered = match Data::of(&parameter.ty) {
+        Data::Owned(ty) | Data::Borrowed(ty) => arguments_of(ty, "HashSet").is_some(),
+        Data::Slice(_) | Data::Str => false,
+    };
+    let in_key = parameter.no_cache.is_empty();
+    quote!(#private::Parameter { #names, unordered: #unordered, in_key: #in_key })
 }
 
 fn names(parameter: &Parameter) -> TokenStream {
@@ -142,6 +156,76 @@ pub(crate) fn settings(settings: &Settings) -> TokenStream {
     }}
 }
 
+fn cache(task: &Task) -> TokenStream {
+    let private = private();
+    let Cache { expiry: Some(expiry), key, version } = &task.cache else {
+        return quote!(::core::option::Option::None);
+    };
+    let expiry = option(expiry.value.map(duration));
+    let code = match version {
+        Some(version) => {
+            let version = &version.value;
+            quote!(Version(#version))
+        }
+        None => {
+            let tokens = code::text(&task.function);
+            quote!(Tokens(#tokens))
+        }
+    };
+    let key = option(key.as_ref().map(|path| key_function(task, &path.value)));
+    quote! {
+        ::core::option::Option::Some(#private::CacheDef {
+            expiry: #expiry,
+            code: #private::Code::#code,
+            key: #key,
+        })
+    }
+}
+
+pub(crate) fn option(value: Option<TokenStream>) -> TokenStream {
+    match value {
+        Some(value) => quote!(::core::option::Option::Some(#value)),
+        None => quote!(::core::option::Option::None),
+    }
+}
+
+/// A closure that hashes what the function makes of the inputs.
+///
+/// What the inputs are is for the task to say, whatever the function takes: a closure that nobody calls passes them on.
+fn key_function(task: &Task, path: &ExprPath) -> TokenStream {
+    let (private, shown, name) = (private(), Place::of(path), task.function.name());
+    let [call, key] = ["call_", "key_"].map(|name| Ident::new(name, Span::mixed_site()));
+    let (mut takes, mut passes, mut arguments) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, parameter) in task.function.parameters.iter().enumerate() {
+        if parameter.role() != Role::Input {
+            passes.push(quote!(#private::any()));
+            continue;
+        }
+        let value = Ident::new(&format!("value{number}_"), Span::mixed_site());
+        let (data, index) = (Data::of(&parameter.ty), takes.len());
+        let taken = take(&quote!(borrowed), parameter, &call, index);
+        takes.push(quote!(let #value = #taken;));
+        passes.push(if data.is_owned() { quote!(#private::any_of(&#value)) } else { quote!(&#value) });
+        arguments.push(shown.all(match data {
+            Data::Owned(_) | Data::Borrowed(_) => quote!(&*#value),
+            Data::Slice(_) => quote!(#value.as_slice()),
+            Data::Str => quote!(#value.as_str()),
+        }));
+    }
+    let call_pattern = if takes.is_empty() { quote!(_) } else { quote!(#call) };
+    let called = shown.call(quote!(#key), quote!(#(#arguments),*));
+    let reference = shown.first(quote!(&));
+    let hash = shown.call(quote!(#private::cache_key), quote!(#reference #called));
+    quote! {
+        |#call_pattern: &mut #private::Call<'_>| {
+            #(#takes)*
+            let _ = || #name(#(#passes),*);
+            let #key = #path;
+            #hash
+        }
+    }
+}
+
 /// A number that was checked to be in range; what is not has been reported.
 pub(crate) fn count(number: &Given<u64>) -> TokenStream {
     u32::try_from(number.value).unwrap_or(u32::MAX).to_token_stream()
@@ -176,13 +260,13 @@ pub(crate) fn duration(duration: Duration) -> TokenStream {
     quote!(::core::time::Duration::from_millis(#milliseconds))
 }
 
-/// The user's function, and a closure that takes its arguments from the call and runs it.
+/// A closure that takes the arguments of the user's function from the call and runs it.
 ///
 /// The types follow from the user's function: written out again, an unknown one would be reported again.
 fn body(task: &Task) -> TokenStream {
     let private = private();
     let function = &task.function;
-    let (user, name) = (function.inner(), function.name());
+    let name = function.name();
     let call = Ident::new("call_", Span::mixed_site());
     let (takes, passes) = arguments(task, &call);
     let wait = function.is_async().then(|| quote!(.await));
@@ -227,12 +311,9 @@ fn body(task: &Task) -> TokenStream {
         (quote!(Blocking), quote!(#pin(move || #ended)))
     };
     quote! {
-        #private::Body::#kind({
-            #user
-            |#call_pattern: &mut #private::Call<'_>| {
-                #(#takes)*
-                #run
-            }
+        #private::Body::#kind(|#call_pattern: &mut #private::Call<'_>| {
+            #(#takes)*
+            #run
         })
     }
 }
@@ -253,23 +334,28 @@ fn arguments(task: &Task, call: &Ident) -> (Vec<TokenStream>, Vec<TokenStream>) 
                 quote!(#open::<#ty>(#call))
             }
             Role::Input => {
-                let stored = match data {
-                    Data::Owned(_) | Data::Borrowed(_) => None,
-                    Data::Slice(_) => Some(quote!(::std::vec::Vec<_>)),
-                    Data::Str => Some(quote!(::std::string::String)),
-                };
-                let stored = stored.map(|stored| place.all(stored)).map(|stored| quote!(::<#stored>));
-                let method = if is_owned { quote!(owned) } else { quote!(borrowed) };
-                let take = place.all(quote!(#private::Call::#method));
                 index += 1;
-                let index = index - 1;
-                quote!(#take #stored(#call, #index))
+                let method = if is_owned { quote!(owned) } else { quote!(borrowed) };
+                take(&method, parameter, call, index - 1)
             }
         };
         takes.push(quote!(let #value = #taken;));
         passes.push(if is_owned { quote!(#value) } else { quote!(&#value) });
     }
     (takes, passes)
+}
+
+/// An input, taken from the call; its type follows from what it is passed to.
+fn take(method: &TokenStream, parameter: &Parameter, call: &Ident, index: usize) -> TokenStream {
+    let (private, place) = (private(), Place::of(&parameter.ty));
+    let stored = match Data::of(&parameter.ty) {
+        Data::Owned(_) | Data::Borrowed(_) => None,
+        Data::Slice(_) => Some(quote!(::std::vec::Vec<_>)),
+        Data::Str => Some(quote!(::std::string::String)),
+    };
+    let stored = stored.map(|stored| place.all(stored)).map(|stored| quote!(::<#stored>));
+    let take = place.all(quote!(#private::Call::#method));
+    quote!(#take #stored(#call, #index))
 }
 
 /// The value of a body, shown at its type.

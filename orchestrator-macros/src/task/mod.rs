@@ -6,9 +6,9 @@ mod model;
 mod parse;
 
 pub(crate) use check::{MOST_INPUTS, check_context, check_label, check_settings};
-pub(crate) use expand::{count, described, duration, label, private, settings};
+pub(crate) use expand::{count, described, duration, label, option, private, settings};
 pub(crate) use model::{Label, Output, Settings};
-pub(crate) use parse::{LABEL, SETTINGS};
+pub(crate) use parse::{CACHE, LABEL, SETTINGS};
 
 use crate::fallback::{self, Errors};
 use crate::signature::{Function, Noun};
@@ -47,6 +47,8 @@ mod tests {
             r#"
             retries = 0, retry_delay = "0s", max_retry_delay = "0s", backoff = 1
             trigger = "all_done", retry_if = my::own::<A, B>, tags = [], description = r"text",
+            cache
+            version = "2", cache = "1h", cache_key = my::own::<A, B>
             "#,
         );
         check_items(
@@ -60,6 +62,13 @@ mod tests {
             fn a() { struct A; impl A { fn a() -> Self { Self } } }
             "#,
         );
+        check_cached("", "async fn a(#[no_cache] b: u8, #[no_cache] #[allow(unused)] c: &str) {}", &[]);
+    }
+
+    fn check_cached(options: &str, item: &str, expected: &[&str]) {
+        let cases =
+            format!("cache, {options} {}{}", if expected.is_empty() { "" } else { "=> " }, expected.join(" ;; "));
+        check_options(task, item, &cases);
     }
 
     #[test]
@@ -98,6 +107,17 @@ mod tests {
             name = ""                                                 => `name` must not be empty
             name = "a b"                                              => `name` must not contain white space
             tags = ["a", "b", "a", ""]                                => tag `a` is given twice ;; expected a tag, got an empty string
+            cache = "0s"                                              => expected `cache` to be more than nothing
+            cache = false                                             => got `false`: write `cache` alone to keep results for ever
+            cache = 3600, version = "2"                               => got `3600`: a number has no unit, write `"3600s"`
+            cache =                                                   => `cache` needs a value: write `cache = "1h"`
+            cache("1h")                                               => expected `cache = "1h"`
+            cache = "1h", cache                                       => option `cache` is given twice
+            version = "2", cache_key = day_of                         => `cache_key` needs a cache ;; `version` needs a cache
+            cache, version = " "                                      => expected `version` to name the version of the code
+            cache, version = 2                                        => expected `version` to be a string, got `2`
+            cache, cache_key = |_| 1                                  => expected `cache_key` to be the path of a function
+            cache, cache_key = Self::day                              => expected the type's name, got `Self`
             tags = [a]                                                => expected `tags` to be a list of strings, got `[a]`
             "#,
         );
@@ -151,6 +171,21 @@ mod tests {
             fn a(#[resource] b: &impl B) {}                    => got `impl B`
             "#,
         );
+    }
+
+    #[test]
+    fn no_cache_is_for_the_inputs_of_tasks_that_are_cached() {
+        check_items(task, "fn a(#[no_cache] b: u8) {} => `#[no_cache]` needs a cache");
+        for (options, item, expected) in [
+            ("cache_key = c", "fn a(#[no_cache] b: u8) {}", "do not use `b` in the function"),
+            ("", "fn a(#[no_cache] #[resource] b: &B) {}", "a resource is never part of a cache key"),
+            ("", "fn a(#[context] #[no_cache] b: &Context) {}", "the context is never part of a cache key"),
+            ("", "fn a(#[no_cache] #[no_cache] b: u8) {}", "`#[no_cache]` is given twice"),
+            ("", "fn a(#[no_cache(always)] b: u8) {}", "expected `#[no_cache]` alone"),
+            ("", "fn a(#[nocache] b: u8) {}", "did you mean `#[no_cache]`?"),
+        ] {
+            check_cached(options, item, &[expected]);
+        }
     }
 
     #[test]

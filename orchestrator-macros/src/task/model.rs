@@ -10,6 +10,7 @@ pub(crate) struct Task {
     pub(crate) function: Function,
     pub(crate) label: Label,
     pub(crate) settings: Settings,
+    pub(crate) cache: Cache,
 }
 
 /// What people see of a task or a flow.
@@ -33,6 +34,15 @@ pub(crate) struct Settings {
     pub(crate) trigger: Option<Given<&'static str>>,
     pub(crate) pool: Option<Given<String>>,
     pub(crate) pool_slots: Option<Given<u64>>,
+}
+
+/// How the results of a task are cached.
+#[derive(Default)]
+pub(crate) struct Cache {
+    /// Whether they are, and for how long; for ever where no duration is given.
+    pub(crate) expiry: Option<Given<Option<Duration>>>,
+    pub(crate) key: Option<Given<ExprPath>>,
+    pub(crate) version: Option<Given<String>>,
 }
 
 pub(crate) enum Delay {

@@ -1,11 +1,12 @@
 //! Tokens to options of a task.
 
-use super::model::{Delay, Label, Settings, Task};
+use super::model::{Cache, Delay, Label, Settings, Task};
 use crate::fallback::Errors;
 use crate::names::{TRIGGERS, did_you_mean, list};
 use crate::options::{Argument, Form, Given, Known, arguments};
 use crate::signature::Function;
 use proc_macro2::TokenStream;
+use std::time::Duration;
 use syn::{Error, Result};
 
 const fn known(name: &'static str, example: &'static str) -> Known {
@@ -32,15 +33,19 @@ pub(crate) const SETTINGS: [Known; 9] = [
     known("pool_slots", "pool_slots = 2"),
 ];
 
+/// The options that say how the results of a task are cached.
+pub(crate) const CACHE: [Known; 3] = [
+    Known { name: "cache", form: Form::MaybeValue, example: "cache = \"1h\"" },
+    known("cache_key", "cache_key = day_of"),
+    known("version", "version = \"2\""),
+];
+
 pub(super) fn task(options: TokenStream, function: Function, errors: &mut Errors) -> Task {
-    let mut task = Task { function, label: Label::default(), settings: Settings::default() };
-    let known: Vec<&Known> = LABEL.iter().chain(&SETTINGS).collect();
+    let (label, settings, cache) = (Label::default(), Settings::default(), Cache::default());
+    let mut task = Task { function, label, settings, cache };
+    let known: Vec<&Known> = LABEL.iter().chain(&SETTINGS).chain(&CACHE).collect();
     for argument in arguments(options, &known, of_flows, errors) {
-        let read = match task.label.read(argument) {
-            Ok(Some(other)) => task.settings.read(other),
-            read => read.map(drop),
-        };
-        if let Err(error) = read {
+        if let Err(error) = task.read(argument) {
             errors.push(error);
         }
     }
@@ -52,6 +57,14 @@ fn of_flows(name: &str) -> Option<String> {
     is_one.then(|| ": it is one of `#[flow]`".to_owned())
 }
 
+impl Task {
+    fn read(&mut self, argument: Argument) -> Result<()> {
+        let Some(argument) = self.label.read(argument)? else { return Ok(()) };
+        let Some(argument) = self.cache.read(argument)? else { return Ok(()) };
+        self.settings.read(argument)
+    }
+}
+
 impl Label {
     /// Takes the argument if it is one of the label's, else gives it back.
     pub(crate) fn read(&mut self, argument: Argument) -> Result<Option<Argument>> {
@@ -59,6 +72,23 @@ impl Label {
             "name" => self.name = Some(argument.string()?),
             "description" => self.description = Some(argument.string()?),
             "tags" => self.tags = Some(argument.strings()?),
+            _ => return Ok(Some(argument)),
+        }
+        Ok(None)
+    }
+}
+
+impl Cache {
+    /// Takes the argument if it is one of [`CACHE`], else gives it back.
+    fn read(&mut self, argument: Argument) -> Result<Option<Argument>> {
+        match argument.name().as_str() {
+            "cache" => {
+                // With a wrong duration it is one nevertheless, for what needs a cache.
+                self.expiry = Some(argument.bare(None));
+                self.expiry = Some(expiry(argument)?);
+            }
+            "cache_key" => self.key = Some(argument.path()?),
+            "version" => self.version = Some(argument.string()?),
             _ => return Ok(Some(argument)),
         }
         Ok(None)
@@ -82,6 +112,17 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+fn expiry(argument: Argument) -> Result<Given<Option<Duration>>> {
+    if argument.is_bare() {
+        return Ok(argument.bare(None));
+    }
+    if argument.is_bool() {
+        let remedy = "write `cache` alone to keep results for ever, or leave it out to keep none";
+        return Err(argument.refused("a duration", remedy));
+    }
+    argument.duration().map(|given| given.map(Some))
 }
 
 fn delay(argument: Argument) -> Result<Given<Delay>> {

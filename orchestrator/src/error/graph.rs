@@ -1,3 +1,5 @@
+use crate::id::RunId;
+
 /// What is wrong with the graph that a flow describes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -56,6 +58,44 @@ pub enum GraphError {
     FlowInMapping {
         /// The flow.
         flow: String,
+    },
+    /// An input cannot be hashed, so that nobody could tell whether it is the same when the run goes on.
+    #[error("task `{task}`: an input of it cannot be kept: {problem}")]
+    Input {
+        /// The task.
+        task: String,
+        /// What its `Serialize` said.
+        problem: String,
+    },
+    /// A run goes on, and its flow asks for something else under a recorded key.
+    #[error(
+        "run {run} recorded `{key}` as {recorded}, but the flow asks for {asked}: the flow changed while the run was \
+         under way; start a new run, or go back to the code that began it"
+    )]
+    Changed {
+        /// The run.
+        run: RunId,
+        /// The key of the task.
+        key: String,
+        /// What was recorded under it.
+        recorded: String,
+        /// What the flow asks for.
+        asked: String,
+    },
+    /// A run goes on, and a recorded result is of another type than its task's.
+    #[error(
+        "task `{key}` returned {returns}, but run {run} recorded {recorded}: the flow changed while the run was under \
+         way; start a new run, or go back to the code that began it"
+    )]
+    ChangedOutput {
+        /// The run.
+        run: RunId,
+        /// The key of the task.
+        key: String,
+        /// The type of the task's results.
+        returns: String,
+        /// The type of the recorded result, or why it cannot be read.
+        recorded: String,
     },
     /// An option has a value that it cannot have.
     #[error("task `{task}`: {problem}")]

@@ -3,10 +3,12 @@
 //! Bodies fail with any error; what the runtime makes of it is a [`TaskError`]. The library's own functions return
 //! [`Error`].
 
+mod blob;
 mod graph;
 mod store;
 mod task;
 
+pub use blob::BlobError;
 pub use graph::GraphError;
 pub use store::StoreError;
 pub(crate) use task::{Cause, Panicked};
@@ -92,6 +94,18 @@ pub enum Error {
         /// The parameters that were asked for, as JSON.
         asked: String,
     },
+    /// The process stops, and the run is not final: it goes on where it is when its flow is served again, when
+    /// [`Runtime::resume`](crate::Runtime::resume) is called, or when its key is asked for again.
+    #[error("the process stops: run {run} of flow `{flow}` is not done, and goes on with `Runtime::resume`")]
+    Stopped {
+        /// The flow's name.
+        flow: String,
+        /// The run.
+        run: RunId,
+    },
+    /// The runtime was stopped.
+    #[error("the runtime was stopped: nothing can be started on it any more")]
+    Closed,
     /// Options of a runtime or of a run do not fit together.
     #[error("{0}")]
     Options(String),

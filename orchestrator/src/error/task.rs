@@ -46,6 +46,7 @@ pub(crate) enum Cause {
     RetryAfter(Duration),
     TimedOut(Duration),
     Panicked,
+    Crashed,
     UpstreamFailed,
     Cancelled,
 }
@@ -59,6 +60,7 @@ impl fmt::Display for Signal {
             Cause::RetryAfter(_) => "the task asked to be retried later",
             Cause::TimedOut(_) => "the task timed out",
             Cause::Panicked => "the task panicked",
+            Cause::Crashed => "the task's process died",
             Cause::UpstreamFailed => "what the task takes is not there",
             Cause::Cancelled => "the run was cancelled",
         })
@@ -157,6 +159,11 @@ impl TaskError {
     /// Whether the body panicked.
     pub fn is_panic(&self) -> bool {
         *self.cause() == Cause::Panicked
+    }
+
+    /// Whether the task's process died while it ran, too often for another attempt.
+    pub fn is_crash(&self) -> bool {
+        *self.cause() == Cause::Crashed
     }
 
     /// Whether the task did not run, because what it takes is not there.

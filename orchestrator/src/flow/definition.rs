@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::FlowFunction;
 use crate::task::{Parameter, Resource, TaskOptions};
 
 /// A flow as `#[flow]` wrote it down: one static for each flow function.
@@ -31,6 +32,8 @@ pub struct FlowDef {
     pub timeout: Option<Duration>,
     /// Options of its tasks, where neither the call nor the task sets them.
     pub defaults: TaskOptions,
+    /// What runs.
+    pub function: &'static dyn FlowFunction,
 }
 
 /// A flow's entry in the registry of this binary.

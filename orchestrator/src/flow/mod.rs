@@ -1,6 +1,7 @@
 //! Flows: functions that wire tasks.
 
 mod definition;
+mod function;
 mod parameters;
 pub(crate) mod registry;
 mod returns;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 pub use definition::{FlowDef, FlowEntry};
+pub use function::{FlowFunction, Function, Kept};
 pub use parameters::Parameters;
 pub(crate) use returns::Progress;
 pub use returns::{FlowBody, FlowReturn};
@@ -59,7 +61,9 @@ pub struct Flow<T> {
 pub(crate) struct FlowCall {
     pub(crate) definition: &'static FlowDef,
     pub(crate) parameters: serde_json::Map<String, serde_json::Value>,
-    start: Box<dyn Fn(Arc<Context>) -> FlowBody + Send + Sync>,
+    /// The first parameter that is not what its JSON says: a run could not be continued from it.
+    pub(crate) problem: Option<String>,
+    values: Box<dyn Any + Send + Sync>,
 }
 
 /// How a run is asked for.
@@ -69,27 +73,37 @@ pub(crate) struct Request {
     pub(crate) host: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) logical_date: Option<DateTime<Utc>>,
     pub(crate) interval: Option<Interval>,
+    /// One run per flow and key.
+    pub(crate) key: Option<String>,
+    pub(crate) refresh_cache: bool,
 }
 
 /// Makes a flow: what a flow function calls.
-pub fn flow<P: Parameters, T>(
-    definition: &'static FlowDef,
-    parameters: P,
-    body: fn(P, Arc<Context>) -> FlowBody,
-) -> Flow<T> {
-    let names = definition.parameters.iter().map(|parameter| parameter.name);
-    let call = FlowCall {
-        definition,
-        parameters: names.map(str::to_owned).zip(parameters.to_json()).collect(),
-        start: Box::new(move |context| body(parameters.clone(), context)),
-    };
+///
+/// That the parameters are data is checked where the definition's function is; here it would be said again.
+pub fn flow<P: 'static, T>(definition: &'static FlowDef, parameters: P) -> Flow<T> {
+    let Kept { values, json, problem } = definition.function.keep(definition.parameters, Box::new(parameters));
+    let call = FlowCall { definition, parameters: json, problem, values };
     Flow { call: Arc::new(call), request: Request::default(), output: PhantomData }
 }
 
 impl FlowCall {
+    /// The flow with parameters that were recorded, or given from outside.
+    ///
+    /// # Errors
+    ///
+    /// Names the parameter that is missing, unknown or of another type.
+    pub(crate) fn recall(
+        definition: &'static FlowDef,
+        json: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<Arc<Self>, String> {
+        let values = definition.function.parse(definition.parameters, json)?;
+        Ok(Arc::new(Self { definition, parameters: json.clone(), problem: None, values }))
+    }
+
     /// Calls the flow's function. Where it is a plain `fn`, this is all of its body.
     pub(crate) fn start(&self, context: Arc<Context>) -> FlowBody {
-        (self.start)(context)
+        self.definition.function.start(&*self.values, context)
     }
 }
 
@@ -114,6 +128,21 @@ impl<T> Flow<T> {
     /// Sets the span of time that the run is for, `[start, end)`. By default it is empty, at the logical date.
     pub fn interval(mut self, start: DateTime<Utc>, end: DateTime<Utc>) -> Self {
         self.request.interval = Some(Interval { start, end });
+        self
+    }
+
+    /// Asks for the one run with a key: the first that asks makes it; whoever asks again, in this process or another,
+    /// waits for it or gets it as it ended. A run that its process left before its end goes on.
+    ///
+    /// The parameters are those of the first time: other ones are refused, with an error that names both.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.request.key = Some(key.into());
+        self
+    }
+
+    /// Sets whether the run refuses what is cached. What it computes is cached anew. No by default.
+    pub fn refresh_cache(mut self, refresh: bool) -> Self {
+        self.request.refresh_cache = refresh;
         self
     }
 
@@ -153,5 +182,54 @@ impl<T> Clone for Flow<T> {
 impl<T> fmt::Debug for Flow<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Flow<{}>({:?})", std::any::type_name::<T>(), self.call)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FlowBody, FlowCall, FlowDef, Function};
+    use crate::task::{Parameter, TaskOptions};
+
+    const fn parameter(name: &'static str, type_name: &'static str) -> Parameter {
+        Parameter { name, type_name, unordered: false, in_key: true }
+    }
+
+    static SUM: FlowDef = FlowDef {
+        name: "sum",
+        crate_name: "",
+        module: "",
+        file: "",
+        line: 0,
+        description: "",
+        tags: &[],
+        parameters: &[parameter("a", "u8"), parameter("b", "Option<u8>")],
+        resources: &[],
+        is_async: false,
+        max_active_runs: None,
+        timeout: None,
+        defaults: TaskOptions::NONE,
+        function: &Function(|(_, _): (u8, Option<u8>), _| FlowBody::wired(())),
+    };
+
+    #[test]
+    fn a_call_comes_back_from_what_was_recorded_of_it() {
+        let call = super::flow::<_, ()>(&SUM, (1_u8, Some(2_u8))).call;
+        assert_eq!(call.problem, None);
+        let recalled = FlowCall::recall(&SUM, &call.parameters).expect("it is what was recorded");
+        assert_eq!(recalled.parameters, call.parameters);
+        assert_eq!(recalled.values.downcast_ref(), Some(&(1_u8, Some(2_u8))));
+    }
+
+    #[test]
+    fn parameters_that_do_not_fit_are_named() {
+        for (json, expected) in [
+            (r#"{"a": 1}"#, None),
+            (r#"{}"#, Some("parameter `a: u8`: it is missing")),
+            (r#"{"a": 300}"#, Some("parameter `a: u8`: invalid value: integer `300`, expected u8")),
+            (r#"{"a": 1, "c": 2}"#, Some("no parameter `c` (parameters: `a: u8`, `b: Option<u8>`)")),
+        ] {
+            let json = serde_json::from_str(json).expect(json);
+            assert_eq!(FlowCall::recall(&SUM, &json).err().as_deref(), expected);
+        }
     }
 }

@@ -1,18 +1,45 @@
+use serde_json::{Map, Value};
+
+use crate::task::Parameter;
 use crate::value::Data;
 
 /// The parameters of a flow: a tuple of data.
 pub trait Parameters: Clone + Send + Sync + 'static {
-    /// Each parameter as JSON; null where it cannot be.
-    fn to_json(&self) -> Vec<serde_json::Value>;
+    /// Each parameter as JSON.
+    fn to_json(&self) -> Vec<Result<Value, serde_json::Error>>;
+
+    /// The parameters from JSON, by name.
+    ///
+    /// # Errors
+    ///
+    /// The first one that is missing or of another type, and why.
+    fn from_json<'a>(names: &'a [Parameter], json: &Map<String, Value>) -> Result<Self, (&'a Parameter, String)>;
+}
+
+/// One that is not there is what null is for its type, if that is anything: an `Option` may be left out.
+fn read<'a, T: Data>(parameter: &'a Parameter, json: &Map<String, Value>) -> Result<T, (&'a Parameter, String)> {
+    match json.get(parameter.name) {
+        Some(value) => T::deserialize(value).map_err(|error| (parameter, error.to_string())),
+        None => T::deserialize(&Value::Null).map_err(|_| (parameter, "it is missing".to_owned())),
+    }
 }
 
 macro_rules! tuples {
     ($($($name:ident)*;)+) => {$(
         impl<$($name: Data),*> Parameters for ($($name,)*) {
             #[allow(non_snake_case, reason = "a variable for each type")]
-            fn to_json(&self) -> Vec<serde_json::Value> {
+            fn to_json(&self) -> Vec<Result<Value, serde_json::Error>> {
                 let ($($name,)*) = self;
-                vec![$(serde_json::to_value($name).unwrap_or_default()),*]
+                vec![$(serde_json::to_value($name)),*]
+            }
+
+            #[allow(non_snake_case, unused_variables, reason = "a variable for each type, of which there may be none")]
+            fn from_json<'a>(
+                names: &'a [Parameter],
+                json: &Map<String, Value>,
+            ) -> Result<Self, (&'a Parameter, String)> {
+                let [$($name),*] = names else { unreachable!("a flow has a name for each parameter") };
+                Ok(($(read::<$name>($name, json)?,)*))
             }
         }
     )+};

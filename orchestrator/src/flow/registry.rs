@@ -11,6 +11,18 @@ pub fn flows() -> impl Iterator<Item = &'static FlowDef> {
     inventory::iter::<FlowEntry>.into_iter().map(|entry| entry.0)
 }
 
+/// The flow of a name.
+pub(crate) fn find(name: &str) -> Option<&'static FlowDef> {
+    flows().find(|flow| flow.name == name)
+}
+
+/// The names of all flows, for people to read.
+pub(crate) fn names() -> String {
+    let mut names: Vec<String> = flows().map(|flow| format!("`{}`", flow.name)).collect();
+    names.sort_unstable();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
 /// Refuses a flow whose name another flow of this binary has.
 pub(crate) fn check_name(definition: &'static FlowDef) -> Result<(), Error> {
     let other = flows().find(|flow| flow.name == definition.name && !std::ptr::eq(*flow, definition));

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{NodeMeta, check};
+use super::{NodeMeta, Wired, check};
 use crate::error::GraphError;
 use crate::policy::retry::Policy;
 use crate::task::scope::{GatherMode, Handle, Kind, NONE, NodeSpec, Scope};
 use crate::task::{Convert, Input, TaskDef, TaskOptions};
+use crate::value::OutputType;
 
 /// The planned nodes of a run. It only grows: ids stay.
 #[derive(Debug, Default)]
@@ -80,6 +81,16 @@ pub(crate) struct Planned {
     pub(crate) returned_to: Option<u32>,
     /// Set by the runtime: which limits its body needs.
     pub(crate) gate: u32,
+    /// The type of its results, where it is a task.
+    pub(crate) output: Option<&'static OutputType>,
+    /// How it is wired, in a run that may have to go on.
+    pub(crate) wired: Option<Box<Wired>>,
+    /// Its number in the run's log, and its place there among the nodes of its region: its own ones, but for a run that
+    /// goes on.
+    pub(crate) logged: u32,
+    pub(crate) logged_local: u32,
+    /// It was planned in an earlier life of the run, and is recorded.
+    pub(crate) recorded: bool,
 }
 
 /// What a node waits for.
@@ -158,7 +169,7 @@ impl Wiring {
     }
 
     /// Takes back the nodes from `first` on.
-    fn forget(&mut self, first: usize) {
+    pub(crate) fn forget(&mut self, first: usize) {
         let kept = |id: &u32| (*id as usize) < first;
         for node in self.nodes.drain(first..) {
             self.root_members -= u32::from(node.region == NONE);
@@ -205,7 +216,7 @@ impl Wiring {
         scope: u32,
         defaults: &Defaults,
     ) -> Option<(u32, Vec<Handle>)> {
-        let NodeSpec { kind, region, stage, inputs, more } = spec;
+        let NodeSpec { kind, region, stage, inputs, output, more } = spec;
         let mut name = match &kind {
             Kind::Task(definition) => Cow::Borrowed(definition.name),
             Kind::Flow(call) => Cow::Borrowed(call.definition.name),
@@ -252,6 +263,7 @@ impl Wiring {
             scope,
             order,
             inputs,
+            output,
             upstreams: SmallVec::new(),
             links: SmallVec::new(),
             policy,
@@ -260,6 +272,10 @@ impl Wiring {
             allow_failure,
             returned_to: None,
             gate: 0,
+            wired: None,
+            logged: id,
+            logged_local: local,
+            recorded: false,
         });
         after
     }
@@ -454,17 +470,23 @@ impl Wiring {
         }
     }
 
-    /// What is recorded of the nodes from `first` on.
-    pub(crate) fn metas(&self, first: usize) -> Vec<NodeMeta> {
-        let metas = self.nodes[first..].iter().map(|node| NodeMeta {
+    /// What is recorded of a node.
+    pub(crate) fn meta(&self, node: u32) -> NodeMeta {
+        let node = &self.nodes[node as usize];
+        let logged = |id: u32| self.nodes.get(id as usize).map_or(NONE, |node| node.logged);
+        let wired = node.wired.clone().map(|mut wired| {
+            wired.upstreams.iter_mut().for_each(|upstream| *upstream = logged(*upstream));
+            wired
+        });
+        NodeMeta {
             prefix: node.prefix.clone(),
             name: node.name.clone(),
             number: node.number,
-            region: node.region,
-            local: node.local,
+            region: logged(node.region),
+            local: node.logged_local,
             hidden: node.is_hidden(),
-        });
-        metas.collect()
+            wired,
+        }
     }
 }
 

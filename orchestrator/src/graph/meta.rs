@@ -1,6 +1,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 /// What is recorded of a node, beside what becomes of it.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeMeta {
@@ -14,6 +16,21 @@ pub(crate) struct NodeMeta {
     pub(crate) local: u32,
     /// Whether it is a part of a mapping's machinery, which nobody wrote.
     pub(crate) hidden: bool,
+    /// How it is wired, where that is to be remembered.
+    pub(crate) wired: Option<Box<Wired>>,
+}
+
+/// How a node is wired: what has to be the same where a run goes on, for a recorded result to be the node's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wired {
+    /// Of the task, what it takes from which nodes, what it waits for, and its plain inputs.
+    pub(crate) hash: [u8; 16],
+    /// The task's own name.
+    pub(crate) task: Cow<'static, str>,
+    /// The type of its results; empty where they are not kept.
+    pub(crate) output: Arc<str>,
+    /// What it takes and waits for.
+    pub(crate) upstreams: SmallVec<[u32; 3]>,
 }
 
 impl NodeMeta {

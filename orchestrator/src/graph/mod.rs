@@ -4,12 +4,13 @@ pub(crate) mod build;
 mod check;
 mod meta;
 mod render;
+mod wired;
 
 use std::fmt;
 use std::sync::Arc;
 
 use build::{Defaults, Wiring};
-pub(crate) use meta::NodeMeta;
+pub(crate) use meta::{NodeMeta, Wired};
 
 use crate::error::GraphError;
 use crate::flow::FlowCall;

@@ -50,7 +50,7 @@ impl Policy {
             return None;
         }
         match error.cause() {
-            Cause::Fatal | Cause::Skipped | Cause::Cancelled | Cause::UpstreamFailed => return None,
+            Cause::Fatal | Cause::Skipped | Cause::Cancelled | Cause::UpstreamFailed | Cause::Crashed => return None,
             Cause::Failed | Cause::TimedOut(_) | Cause::Panicked | Cause::RetryAfter(_) => {}
         }
         if self.retry_if.is_some_and(|worth_it| !worth_it(error)) {

@@ -3,35 +3,49 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context as Cx, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::cached::Flight;
 use super::lane::{AMBIENT, Lane};
 use super::limits::Slots;
 use super::live::{Live, RunCore};
 use super::panic;
-use super::plan::{End, Instance, Job, Work};
+use super::plan::{End, Instance, Job, Place, Work};
 use crate::clock::micros_between;
-use crate::error::TaskError;
+use crate::error::{Cause, TaskError};
 use crate::event::Event;
+use crate::failpoint;
 use crate::state::TaskState;
-use crate::store::{Commit, Row, Transition};
-use crate::task::{BlockingBody, Body, BodyFuture, Call, Context, TaskDef};
+use crate::store::{CacheHit, CacheMiss, CacheNote, CacheQuery, Kept, NewEntry, Row, TaskEnd, Transition};
+use crate::task::{Args, BlockingBody, Body, BodyFuture, Call, Context, TaskDef};
 use crate::value::Value;
 
 /// What is known of an attempt.
+#[derive(Debug)]
 pub(super) struct Attempt {
     at: Instance,
-    cell: u32,
+    place: Place,
     number: u16,
     timeout: Option<Duration>,
     definition: &'static TaskDef,
     context: Option<Arc<Context>>,
     started: i64,
+    finished: i64,
     span: tracing::Span,
+    caching: Option<Box<Caching>>,
+}
+
+/// What is known of an attempt whose result is to be cached.
+#[derive(Debug)]
+pub(super) struct Caching {
+    pub(super) query: CacheQuery,
+    pub(super) miss: CacheMiss,
+    pub(super) flight: Flight,
 }
 
 /// What came of an attempt.
@@ -57,36 +71,58 @@ pub(super) struct Waiting {
 }
 
 enum On {
+    /// Its start is to be committed first.
+    Start(Args, Option<Slots>),
     Body(BodyFuture, Option<Slots>),
     Thread(tokio::task::JoinHandle<Result<Value, TaskError>>),
     /// It is over; what came of it has yet to be concluded.
     Conclusion(AttemptEnd),
-    Commit(Commit, End),
 }
 
-/// Starts an attempt: calls its body, and polls it once. What is over by that is recorded and told, and the lane has its
-/// next piece of work: so a task that waits for nothing costs no future of ours.
+/// Starts an attempt: calls its body, and polls it once. What is over by that is recorded, and the lane has its next
+/// piece of work: so a task that waits for nothing costs no future of ours.
 pub(super) fn start(run: &Arc<RunCore>, lane: &mut Lane, job: Job, slots: Option<Slots>, cx: &mut Cx<'_>) -> Started {
-    let Job { at, cell, attempt: number, timeout, work } = job;
-    let Work::Task { definition, args } = work else { return Started::Over(None) };
-    let context = definition.cooperative.then(|| run.context(at, number));
-    let call = Call::new(args, &run.runtime.resources, context.clone());
-    let mut attempt =
-        Attempt { at, cell, number, timeout, definition, context, started: lane.now, span: tracing::Span::none() };
+    start_with(run, lane, job, slots, None, cx)
+}
+
+/// Starts an attempt whose result is to be cached.
+pub(super) fn start_cached(
+    run: &Arc<RunCore>,
+    lane: &mut Lane,
+    job: Job,
+    slots: Slots,
+    caching: Box<Caching>,
+    cx: &mut Cx<'_>,
+) -> Started {
+    start_with(run, lane, job, Some(slots), Some(caching), cx)
+}
+
+/// Ends an attempt before its body could be called.
+pub(super) async fn fail(run: &Arc<RunCore>, lane: &mut Lane, job: Job, error: TaskError) {
+    if let Some((attempt, _)) = Attempt::new(run, lane, job, None) {
+        attempt.conclude(run, lane, AttemptEnd::Returned(Err(error))).await;
+    }
+}
+
+fn start_with(
+    run: &Arc<RunCore>,
+    lane: &mut Lane,
+    job: Job,
+    slots: Option<Slots>,
+    caching: Option<Box<Caching>>,
+    cx: &mut Cx<'_>,
+) -> Started {
+    let Some((mut attempt, args)) = Attempt::new(run, lane, job, caching) else { return Started::Over(None) };
     attempt.announce(run);
-    let on = match attempt.call(run, call, slots, cx) {
-        Called::Waits(body, slots) => On::Body(body, slots),
-        Called::Thread(handle) => On::Thread(handle),
-        Called::Over(result) => {
-            lane.now = run.runtime.clock.micros();
-            match result {
-                Ok(value) => match attempt.commit(run, lane, End::Success(value)) {
-                    Ok(next) => return Started::Over(next),
-                    Err((commit, end)) => On::Commit(commit, end),
-                },
-                Err(error) => On::Conclusion(AttemptEnd::Returned(Err(error))),
-            }
+    if run.resumed {
+        // its process died before: how often it dies while this runs is to be known
+        return Started::Waits(Box::new(Waiting { attempt, on: On::Start(args, slots) }));
+    }
+    let on = match attempt.begin(run, lane, args, slots, cx) {
+        On::Conclusion(AttemptEnd::Returned(Ok(value))) => {
+            return Started::Over(attempt.end(run, lane, End::Success(value)));
         }
+        on => on,
     };
     Started::Waits(Box::new(Waiting { attempt, on }))
 }
@@ -94,7 +130,24 @@ pub(super) fn start(run: &Arc<RunCore>, lane: &mut Lane, job: Job, slots: Option
 impl Waiting {
     /// Waits for the attempt's end, and takes the lane's next piece of work.
     pub(super) async fn end(self, run: &Arc<RunCore>, lane: &mut Lane) -> Option<Job> {
-        let Self { attempt, on } = self;
+        let Self { attempt, mut on } = self;
+        if let On::Start(args, slots) = on {
+            attempt.record_running(run);
+            failpoint::hit("start-recorded");
+            run.commit().await;
+            failpoint::hit("start-committed");
+            lane.settle(run).await;
+            let mut given = Some((args, slots));
+            let begun = poll_fn(|cx| {
+                let begun = given.take().map(|(args, slots)| attempt.begin(run, lane, args, slots, cx));
+                Poll::Ready(begun)
+            });
+            on = begun.await?;
+        } else if matches!(on, On::Body(..) | On::Thread(_)) {
+            attempt.record_running(run);
+        }
+        // who is over does not wait for who is not
+        lane.settle(run).await;
         let outcome = match on {
             On::Body(mut body, slots) => {
                 let mut outcome = attempt.watch(run, lane, &mut body).await;
@@ -111,10 +164,7 @@ impl Waiting {
                 outcome
             }
             On::Conclusion(outcome) => outcome,
-            On::Commit(commit, end) => {
-                run.check(commit.wait().await);
-                return attempt.finish(run, lane, &mut run.live.lock(), end);
-            }
+            On::Start(..) => return None,
         };
         attempt.conclude(run, lane, outcome).await
     }
@@ -128,6 +178,14 @@ enum Called {
 }
 
 impl Attempt {
+    fn new(run: &RunCore, lane: &Lane, job: Job, caching: Option<Box<Caching>>) -> Option<(Self, Args)> {
+        let Job { at, place, attempt: number, timeout, work } = job;
+        let Work::Task { definition, args } = work else { return None };
+        let context = definition.cooperative.then(|| run.context(at, number));
+        let (started, span) = (lane.now, tracing::Span::none());
+        Some((Self { at, place, number, timeout, definition, context, started, finished: 0, span, caching }, args))
+    }
+
     /// Tells those who listen that the attempt starts.
     fn announce(&mut self, run: &RunCore) {
         if tracing::enabled!(tracing::Level::INFO) {
@@ -141,6 +199,19 @@ impl Attempt {
             key: run.live.lock().plan.key(self.at),
             attempt: u32::from(self.number),
         });
+    }
+
+    /// Calls the body, and polls it once.
+    fn begin(&self, run: &RunCore, lane: &mut Lane, args: Args, slots: Option<Slots>, cx: &mut Cx<'_>) -> On {
+        let call = Call::new(args, &run.runtime.resources, self.context.clone());
+        match self.call(run, call, slots, cx) {
+            Called::Waits(body, slots) => On::Body(body, slots),
+            Called::Thread(handle) => On::Thread(handle),
+            Called::Over(result) => {
+                lane.now = run.runtime.clock.micros();
+                On::Conclusion(AttemptEnd::Returned(result))
+            }
+        }
     }
 
     /// Calls the body, which takes its inputs, and polls it once. Users' code runs here: projections of inputs, too.
@@ -188,7 +259,6 @@ impl Attempt {
 
     /// Waits for an async body, and watches time and cancelling meanwhile.
     async fn watch(&self, run: &Arc<RunCore>, lane: &mut Lane, body: &mut BodyFuture) -> AttemptEnd {
-        self.record_running(run);
         lane.wait(run);
         let cancel = self.token(run);
         let deadline = self.deadline(run);
@@ -216,7 +286,6 @@ impl Attempt {
         lane: &mut Lane,
         mut handle: tokio::task::JoinHandle<Result<Value, TaskError>>,
     ) -> AttemptEnd {
-        self.record_running(run);
         lane.wait(run);
         let cancel = self.token(run);
         let deadline = self.deadline(run);
@@ -253,12 +322,14 @@ impl Attempt {
 
     /// Says that the attempt is under way; nobody waits for this.
     fn record_running(&self, run: &RunCore) {
-        run.append(self.row(TaskState::Running, 0, None));
+        run.record(Transition::Task(self.row(TaskState::Running, 0, None)));
+        run.log.commit_soon();
     }
 
-    fn row(&self, state: TaskState, finished: i64, error: Option<TaskError>) -> Transition {
-        let row = Row { started: self.started, finished, error, attempts: self.number, state };
-        Transition::Task { frame: self.at.frame, cell: self.cell, row }
+    fn row(&self, state: TaskState, finished: i64, error: Option<TaskError>) -> TaskEnd {
+        let row = Row { started: self.started, finished, error, attempts: self.number, crashes: 0, state };
+        let note = self.caching.as_ref().map(|caching| Box::new(CacheNote::Missed(caching.miss)));
+        TaskEnd { note, ..TaskEnd::new(self.place.frame, self.place.cell, row) }
     }
 
     /// Records what came of the attempt, tells the plan, and takes the next piece of work.
@@ -273,8 +344,8 @@ impl Attempt {
             Err(error) if error.is_cancelled() => End::Cancelled,
             Err(error) if error.is_skipped() => End::Skipped(error),
             Err(error) => {
-                let (policy, key) = run.live.lock().plan.policy(self.at);
-                match policy.next_delay(&error, u32::from(self.number), run.facts.id, &key) {
+                let (policy, key, tries) = run.live.lock().plan.policy(self.at);
+                match policy.next_delay(&error, tries, run.facts.id, &key) {
                     Some(delay) if !run.cancel.is_cancelled() => {
                         return self.retry(run, lane, error, key, delay, abandoned).await;
                     }
@@ -282,37 +353,62 @@ impl Attempt {
                 }
             }
         };
-        match self.commit(run, lane, end) {
-            Ok(next) => next,
-            Err((commit, end)) => {
-                run.check(commit.wait().await);
-                self.finish(run, lane, &mut run.live.lock(), end)
+        match self.end(run, lane, end) {
+            None => {
+                lane.settle(run).await;
+                lane.tell(run)
             }
+            next => next,
         }
     }
 
-    /// Records the end. Where it is committed at once, the plan is told under the same lock.
-    fn commit(&self, run: &Arc<RunCore>, lane: &mut Lane, end: End) -> Result<Option<Job>, (Commit, End)> {
-        let row = self.row(end.state(), lane.now, end.error().cloned());
+    /// Records the end. Where nobody has to wait for the commit, the plan is told at once; else the lane does when it
+    /// is committed. Gives the next piece of work, if there is one before that.
+    fn end(mut self, run: &Arc<RunCore>, lane: &mut Lane, end: End) -> Option<Job> {
+        let (result, end) = match &end {
+            End::Success(value) => match run.log.encode(value) {
+                Ok(result) => (result, end),
+                Err(problem) => {
+                    let text = format!("its result cannot be kept: {problem}");
+                    (None, End::Failed(TaskError::new(Cause::Fatal, text)))
+                }
+            },
+            _ => (None, end),
+        };
+        failpoint::hit("body-over");
+        self.finished = lane.now;
+        let row = self.row(end.state(), self.finished, end.error().cloned());
+        let cache = match (&self.caching, &end) {
+            (Some(caching), End::Success(value)) => {
+                let kept = result.clone().map_or_else(|| Kept::Live(value.clone()), Kept::Encoded);
+                let hit = CacheHit { run: run.facts.id, created: self.finished, result: kept };
+                Some(Box::new(NewEntry { query: caching.query.clone(), hit }))
+            }
+            _ => None,
+        };
         let live = &mut *run.live.lock();
-        match run.log.record(row) {
-            Commit::Done(result) => {
-                run.check(result);
-                Ok(self.finish(run, lane, live, end))
-            }
-            waiting @ Commit::Waiting(_) => Err((waiting, end)),
+        run.record(Transition::Task(TaskEnd { result, cache, ..row }));
+        failpoint::hit("end-recorded");
+        lane.resume(live);
+        if run.durable {
+            return lane.ended(run, live, self, end);
         }
+        lane.landed.extend(self.finish(run, live, end));
+        lane.take(run, live)
     }
 
-    /// Tells the plan of the end, which is recorded, and takes the next piece of work.
-    fn finish(&self, run: &Arc<RunCore>, lane: &mut Lane, live: &mut Live, end: End) -> Option<Job> {
+    /// Tells the plan of the end, which is recorded. Gives back the flight that is over with it.
+    pub(super) fn finish(self, run: &RunCore, live: &mut Live, end: End) -> Option<Flight> {
+        let flight = self.caching.map(|caching| caching.flight);
+        if run.released.load(Ordering::Acquire) {
+            return flight;
+        }
         if run.runtime.events.is_heard() {
-            let duration = micros_between(self.started, lane.now);
+            let duration = micros_between(self.started, self.finished);
             run.emit_finished(live, self.at, end.state(), self.number, duration, end.error());
         }
         live.plan.finish(self.at, end);
-        lane.resume(live);
-        lane.take(run, live)
+        flight
     }
 
     fn failed(&self, run: &RunCore, key: &str, error: TaskError) -> End {
@@ -340,8 +436,12 @@ impl Attempt {
             delay,
             error: error.clone(),
         });
-        run.check(run.log.record(self.row(TaskState::Retrying, lane.now, Some(error))).wait().await);
+        let due = lane.now.saturating_add(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX));
+        run.record(Transition::Task(self.row(TaskState::Retrying, due, Some(error))));
+        failpoint::hit("retry-recorded");
         let (at, due) = (self.at, Instant::now() + delay);
+        run.commit().await;
+        failpoint::hit("retry-committed");
         let live = &mut *run.live.lock();
         live.plan.retry_later(at);
         match abandoned {

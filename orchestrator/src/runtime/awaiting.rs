@@ -28,7 +28,7 @@ impl<T: Data> IntoFuture for Node<T> {
                 }
                 Handle::Loose(_) => {
                     let ambient = AMBIENT.try_with(Clone::clone).ok();
-                    alone(ambient.map_or_else(default_ambient, Ok)?, self).await
+                    alone(ambient.unwrap_or_else(default_ambient), self).await
                 }
             }
         })
@@ -66,17 +66,14 @@ fn misplaced(text: &str) -> TaskError {
 }
 
 /// Where a task is awaited that no body awaits.
-fn default_ambient() -> Result<Ambient, TaskError> {
+fn default_ambient() -> Ambient {
     if body::bodies_under_way() && tokio::task::try_id().is_some() {
         tracing::warn!(
             "a task is awaited on a tokio task of its own while flows are under way: if one of them spawned it, it is \
              no part of that flow (use `join!` instead of `spawn`)"
         );
     }
-    match Runtime::default_runtime() {
-        Ok(runtime) => Ok(Ambient::outside(&runtime.0)),
-        Err(error) => Err(TaskError::new(Cause::Fatal, error.to_string())),
-    }
+    Ambient::outside(&Runtime::of_loose_tasks().0)
 }
 
 impl Ambient {

@@ -10,8 +10,10 @@ use std::time::Duration;
 use super::live::{Live, Refusal, RunCore, ScopeState};
 use super::panic;
 use crate::error::TaskError;
+use crate::failpoint;
 use crate::flow::{FlowBody, FlowCall, Progress};
 use crate::graph::build::Defaults;
+use crate::store::Transition;
 use crate::task::scope::{Promise, Scope};
 use crate::task::{Context, Input, TaskOptions};
 
@@ -73,7 +75,7 @@ pub(super) fn call(
     let number = super::plan::id_of(live.scopes.len());
     let defaults = Defaults { flow: flow.definition.defaults.clone(), runtime: runtime.defaults.clone() };
     let parent = node.map(|node| live.plan.wiring.nodes[node as usize].scope);
-    live.scopes.push(ScopeState { defaults, cancel, parent });
+    live.scopes.push(ScopeState::new(defaults, cancel, parent, scope.prefix.clone()));
     let (mut scope, body) = scope.enter(|| panic::catch(|| flow.start(context)));
     let FlowBody(progress) = match body {
         Ok(Ok(body)) => body,
@@ -110,7 +112,7 @@ pub(super) fn plant(
     plant: impl FnOnce() -> Result<Input, TaskError>,
 ) -> Result<Input, TaskError> {
     let defaults = Defaults { flow: TaskOptions::NONE, runtime: runtime.defaults.clone() };
-    live.scopes.push(ScopeState { defaults, cancel, parent: None });
+    live.scopes.push(ScopeState::new(defaults, cancel, None, None));
     let (mut scope, planted) = Scope::new(None).enter(plant);
     let output = match planted {
         Ok(output) => output?,
@@ -198,11 +200,33 @@ impl Drop for UnderWay {
 }
 
 impl Body {
-    /// Polls an `async fn` in its scope, and plans what it has written down.
+    /// Polls an `async fn` in its scope, and plans what it has written down. It is told of the nodes that it awaits one
+    /// at a time: so it asks for the same, in the same order, when it is run again and told in the same order.
     fn poll_function(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Input, TaskError>> {
-        let (Some(run), Some(mut scope)) = (self.run.clone(), self.scope.take()) else {
-            return Poll::Pending;
-        };
+        let Some(run) = self.run.clone() else { return Poll::Pending };
+        run.live.lock().scopes[self.number as usize].waker = Some(cx.waker().clone());
+        self.tell(&run);
+        loop {
+            let polled = self.poll_once(&run, cx);
+            if polled.is_ready() || !self.tell(&run) {
+                return polled;
+            }
+        }
+    }
+
+    /// Tells the body of one node that it awaits, if there is one to be told of.
+    fn tell(&self, run: &RunCore) -> bool {
+        let live = &mut *run.live.lock();
+        let Some(node) = live.answer(self.number) else { return false };
+        if run.durable {
+            run.record(Transition::Awaited { node: live.plan.wiring.nodes[node as usize].logged });
+            failpoint::hit("body-told");
+        }
+        true
+    }
+
+    fn poll_once(&mut self, run: &Arc<RunCore>, cx: &mut Cx<'_>) -> Poll<Result<Input, TaskError>> {
+        let Some(mut scope) = self.scope.take() else { return Poll::Pending };
         scope.first = super::plan::id_of(run.live.lock().plan.wiring.nodes.len());
         let Step::Polling(body) = &mut self.step else {
             return Poll::Pending;

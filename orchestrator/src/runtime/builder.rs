@@ -2,18 +2,24 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle as Tokio;
+
 use super::limits::Limits;
+use super::stop::{StopSignal, UnderWay};
 use super::{Inner, Runtime};
 use crate::clock::Clock;
-use crate::error::{Error, StoreError};
+use crate::error::Error;
 use crate::id::IdSource;
-use crate::store::{MemoryStore, Store};
+use crate::store::{self, Store};
 use crate::task::{Resources, TaskOptions};
 
 /// Describes a [`Runtime`].
 #[derive(Debug)]
 pub struct RuntimeBuilder {
     store: String,
+    blobs: Option<String>,
+    keep: Duration,
+    cache_bytes: u64,
     clock: Option<Clock>,
     seed: Option<u64>,
     running: usize,
@@ -24,13 +30,23 @@ pub struct RuntimeBuilder {
     defaults: TaskOptions,
 }
 
-/// The stores that this build knows, for error messages.
-const KNOWN_STORES: &str = "`memory`";
+/// The store of a runtime that is not given one.
+pub(super) const DEFAULT_STORE: &str =
+    if cfg!(feature = "sqlite") { "sqlite:.orchestrator/state.db" } else { "memory" };
+
+/// How much cached results may take together, in bytes.
+const CACHE_BYTES: u64 = 1 << 30;
+
+/// How long what is known of the tasks of runs is kept.
+const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl RuntimeBuilder {
     pub(super) fn new() -> Self {
         Self {
-            store: "memory".to_owned(),
+            store: DEFAULT_STORE.to_owned(),
+            blobs: None,
+            keep: KEEP,
+            cache_bytes: CACHE_BYTES,
             clock: None,
             seed: None,
             running: 256,
@@ -42,10 +58,39 @@ impl RuntimeBuilder {
         }
     }
 
-    /// Sets where runs are kept: `memory`, which is gone with the process, and grows with each run until then.
+    /// Sets where runs are kept.
+    ///
+    /// - `sqlite:PATH`: a file, made where it is not there, with its folder; `sqlite:.orchestrator/state.db` by default.
+    ///   What was committed survives a killed process. A loss of power may lose the last commits, whose tasks run again
+    ///   then; `sqlite:PATH?synchronous=full` closes that, at one fsync a commit. Several processes may have it open.
+    /// - `memory`: gone with the process, and growing with each run until then.
     #[must_use]
     pub fn store(mut self, url: impl Into<String>) -> Self {
         self.store = url.into();
+        self
+    }
+
+    /// Sets where results above 1 MiB are kept: a folder; with the feature `object-store`, also the URL of a bucket, as
+    /// `s3://bucket/prefix`. By default a folder beside the store's file.
+    #[must_use]
+    pub fn blobs(mut self, url: impl Into<String>) -> Self {
+        self.blobs = Some(url.into());
+        self
+    }
+
+    /// Sets how long what is known of the tasks of a run (attempts, results) is kept after its end: 30 days by default.
+    /// The run itself is kept for ever. [`Runtime::prune`] deletes what is older.
+    #[must_use]
+    pub fn keep(mut self, time: Duration) -> Self {
+        self.keep = time;
+        self
+    }
+
+    /// Sets how much cached results may take together, in bytes: 1 GiB by default. [`Runtime::prune`] deletes the oldest
+    /// beyond it.
+    #[must_use]
+    pub fn cache_size(mut self, bytes: u64) -> Self {
+        self.cache_bytes = bytes;
         self
     }
 
@@ -124,15 +169,37 @@ impl RuntimeBuilder {
         match problem {
             Some(problem) => Err(Error::Options(problem)),
             None => {
-                let store = store(&self.store)?;
+                let store = self.open().await?;
                 Ok(Runtime(Arc::new(self.inner(store))))
             }
         }
     }
 
+    /// Opens the store, where that may take a while.
+    async fn open(&self) -> Result<Arc<dyn Store>, Error> {
+        let (url, blobs, now) = (self.store.clone(), self.blobs.clone(), self.now());
+        let open = move || store::open(&url, blobs.as_deref(), now);
+        match Tokio::try_current() {
+            Ok(tokio) => Ok(tokio.spawn_blocking(open).await.map_err(|_| Error::NoTokio)??),
+            Err(_) => Ok(open()?),
+        }
+    }
+
+    /// Makes a runtime where nothing can be waited for.
+    pub(super) fn build_now(self) -> Result<Runtime, Error> {
+        let store = store::open(&self.store, self.blobs.as_deref(), self.now())?;
+        Ok(Runtime(Arc::new(self.inner(store))))
+    }
+
+    fn now(&self) -> i64 {
+        self.clock.as_ref().map_or_else(|| Clock::system().micros(), Clock::micros)
+    }
+
     pub(super) fn inner(self, store: Arc<dyn Store>) -> Inner {
         Inner {
             store,
+            keep: self.keep,
+            cache_bytes: self.cache_bytes,
             clock: self.clock.unwrap_or_else(Clock::system),
             ids: Arc::new(self.seed.map_or_else(IdSource::from_entropy, IdSource::from_seed)),
             limits: Limits::new(self.running, self.blocking, &self.pools),
@@ -141,15 +208,10 @@ impl RuntimeBuilder {
             defaults: self.defaults,
             mocks: HashMap::new(),
             events: Arc::default(),
+            flights: Arc::default(),
+            stop: StopSignal::default(),
+            under_way: UnderWay::default(),
             active: Arc::default(),
         }
-    }
-}
-
-/// Opens a store by its URL.
-pub(super) fn store(url: &str) -> Result<Arc<dyn Store>, StoreError> {
-    match url {
-        "memory" => Ok(Arc::new(MemoryStore::default())),
-        _ => Err(StoreError::UnknownUrl { url: url.to_owned(), known: KNOWN_STORES }),
     }
 }

@@ -17,8 +17,9 @@ use super::plan::{End, Instance, Verdict};
 use crate::clock::micros_between;
 use crate::error::{Error, TaskError};
 use crate::event::Event;
+use crate::failpoint;
 use crate::state::RunState;
-use crate::store::{Row, RunEnd, RunRecord, Transition};
+use crate::store::{Kept, Row, RunEnd, RunRecord, TaskEnd, Transition};
 use crate::task::scope::Kind;
 use crate::task::{Arg, Context, Input};
 use crate::value::Value;
@@ -27,6 +28,8 @@ use crate::value::Value;
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) record: RunRecord,
+    /// What was returned, as the type that it is of.
+    pub(super) output: Option<Value>,
     /// Why there is no output, where the run is green without one.
     pub(super) missing: Option<TaskError>,
 }
@@ -34,9 +37,9 @@ pub(super) struct Finished {
 impl Finished {
     /// What was returned, where the run is green.
     pub(super) fn into_value(self) -> Result<Value, TaskError> {
-        match (self.record.error(), self.record.output(), self.missing) {
+        match (self.record.error(), self.output, self.missing) {
             (Some(error), _, _) => Err(error.clone()),
-            (None, Some(output), _) => Ok(output.clone()),
+            (None, Some(output), _) => Ok(output),
             (None, None, Some(missing)) => Err(missing),
             (None, None, None) => Err(TaskError::cancelled()),
         }
@@ -61,10 +64,14 @@ pub(super) struct Conductor {
     started: std::collections::HashMap<u32, i64>,
     timeout: Option<Duration>,
     stop: Option<Stop>,
+    /// When the run started, in an earlier life of it.
+    began: Option<i64>,
+    /// Bodies of flows were left before their end: the run is not done, whatever its tasks are.
+    left: bool,
 }
 
 impl Conductor {
-    pub(super) fn new(run: Arc<RunCore>, called: Called, timeout: Option<Duration>) -> Self {
+    pub(super) fn new(run: Arc<RunCore>, called: Called, timeout: Option<Duration>, began: Option<i64>) -> Self {
         let mut conductor = Self {
             run,
             bodies: FuturesUnordered::new(),
@@ -72,6 +79,8 @@ impl Conductor {
             started: std::collections::HashMap::new(),
             timeout,
             stop: None,
+            began,
+            left: false,
         };
         match called {
             Called::Returned(output) => conductor.output = Some(output),
@@ -92,24 +101,34 @@ impl Conductor {
         tokio::select! {
             permit = turn.acquire_owned() => permit.ok(),
             () = self.run.cancel.cancelled() => None,
+            () = self.run.runtime.stop.soft.cancelled() => None,
         }
     }
 
     /// Sees the run to its end.
     pub(super) async fn conduct(mut self) -> Result<Finished, Error> {
         let run = Arc::clone(&self.run);
-        let started = run.runtime.clock.micros();
-        run.log.record(Transition::RunStarted { at: started }).wait().await?;
+        let now = run.runtime.clock.micros();
+        let started = self.began.unwrap_or(now);
+        run.record(Transition::RunStarted { at: started });
+        failpoint::hit("run-started");
         let facts = Arc::clone(&run.facts);
         let span = tracing::info_span!("run", run = %facts.id, flow = facts.flow);
-        span.in_scope(|| tracing::info!(logical_date = %facts.logical_date, "run started"));
-        run.runtime.events.emit(|| Event::RunStarted {
-            run: facts.id,
-            flow: facts.flow,
-            logical_date: facts.logical_date,
-        });
-        let deadline = self.timeout.map(|timeout| (timeout, Instant::now() + timeout));
-        if run.cancel.is_cancelled() {
+        let (run_id, flow, logical_date) = (facts.id, facts.flow, facts.logical_date);
+        if run.resumed {
+            span.in_scope(|| tracing::info!(%logical_date, "run goes on"));
+            run.runtime.events.emit(|| Event::RunResumed { run: run_id, flow, logical_date });
+        } else {
+            span.in_scope(|| tracing::info!(%logical_date, "run started"));
+            run.runtime.events.emit(|| Event::RunStarted { run: run_id, flow, logical_date });
+        }
+        let spent = micros_between(started, now);
+        let deadline = self.timeout.map(|timeout| (timeout, Instant::now() + timeout.saturating_sub(spent)));
+        let (soft, hard) = (run.runtime.stop.soft.clone(), run.runtime.stop.hard.clone());
+        let mut drained_by = None;
+        if let Some(why) = self.stop.take() {
+            self.stop(why);
+        } else if run.cancel.is_cancelled() {
             self.stop(Stop::Asked);
         }
         run.flush(&mut run.live.lock());
@@ -117,10 +136,18 @@ impl Conductor {
             self.start_flows();
             let (done, timer) = {
                 let live = &mut *run.live.lock();
-                (self.bodies.is_empty() && live.plan.is_done() && live.flows.is_empty(), live.next_timer())
+                let ended = self.bodies.is_empty() && live.flows.is_empty() && !self.left;
+                (ended && live.plan.is_done(), live.next_timer())
             };
             if done {
                 break;
+            }
+            if drained_by.is_some() && (!run.live.lock().plan.is_busy() || hard.is_cancelled()) {
+                return self.release().await;
+            }
+            if let Some(problem) = run.live.lock().problem.take() {
+                self.stop(Stop::Body(TaskError::new(crate::error::Cause::Fatal, problem.to_string())));
+                continue;
             }
             if run.broken.load(Ordering::Acquire) {
                 let text = "a panic in the runtime itself, or in the `Drop` of a value: see the panic's own message";
@@ -133,6 +160,12 @@ impl Conductor {
             tokio::select! {
                 biased;
                 () = run.cancel.cancelled(), if self.stop.is_none() => self.stop(Stop::Asked),
+                () = soft.cancelled(), if drained_by.is_none() && self.stop.is_none() => {
+                    drained_by = Some(Instant::now() + run.runtime.grace);
+                    self.drain();
+                }
+                () = until(drained_by), if drained_by.is_some() => return self.release().await,
+                () = hard.cancelled(), if drained_by.is_some() => return self.release().await,
                 Some(ended) = self.bodies.next(), if !self.bodies.is_empty() => self.body_ended(ended),
                 () = run.wake.notified() => {}
                 () = until(timer) => {
@@ -147,6 +180,32 @@ impl Conductor {
             }
         }
         self.finish(started, &span).await
+    }
+
+    /// Lets what is running come to its end, and starts nothing more.
+    fn drain(&mut self) {
+        let run = Arc::clone(&self.run);
+        run.live.lock().draining = true;
+        self.left = !self.bodies.is_empty();
+        std::mem::take(&mut self.bodies).into_iter().for_each(drop_body);
+    }
+
+    /// Gives the run up: another process, or a later one, goes on with it.
+    async fn release(self) -> Result<Finished, Error> {
+        let run = &self.run;
+        if !run.durable {
+            // there is nobody who could go on with it
+            let at = run.runtime.clock.micros();
+            let (state, error) = (RunState::Cancelled, Some(TaskError::cancelled()));
+            run.record(Transition::RunFinished(RunEnd { at, state, error, output: None, encoded: None }));
+        } else {
+            run.record(Transition::Released);
+        }
+        run.released.store(true, Ordering::Release);
+        run.cancel.cancel();
+        run.log.commit().wait().await?;
+        tracing::info!(run = %run.facts.id, flow = run.facts.flow, "run left: it can go on");
+        Err(Error::Stopped { flow: run.facts.flow.to_owned(), run: run.facts.id })
     }
 
     /// Starts the flows in the flow that may start.
@@ -252,9 +311,9 @@ impl Conductor {
         let at = Instance { frame: 0, node, index: 0 };
         let started = self.started.get(&node).copied().unwrap_or_default();
         let finished = self.run.runtime.clock.micros();
-        let row = Row { started, finished, error: end.error().cloned(), attempts: 1, state: end.state() };
-        let cell = live.plan.cell_number(at);
-        self.run.append(Transition::Task { frame: 0, cell, row });
+        let row = Row { started, finished, error: end.error().cloned(), attempts: 1, crashes: 0, state: end.state() };
+        let place = live.plan.row_of(at);
+        self.run.record(Transition::Task(TaskEnd::new(place.frame, place.cell, row)));
         let duration = micros_between(started, finished);
         self.run.emit_finished(live, at, end.state(), 1, duration, end.error());
         live.plan.finish(at, end);
@@ -263,6 +322,9 @@ impl Conductor {
 
     /// Brings the run to its end: what has not started is cancelled, what is running is told.
     fn stop(&mut self, why: Stop) {
+        if matches!(why, Stop::Asked) {
+            self.run.record(Transition::Cancelling);
+        }
         self.stop = Some(why);
         std::mem::take(&mut self.bodies).into_iter().for_each(drop_body);
         let run = Arc::clone(&self.run);
@@ -318,8 +380,22 @@ impl Conductor {
     ) -> Result<Finished, Error> {
         let at = run.runtime.clock.micros();
         let duration = micros_between(started, at);
-        let end = RunEnd { at, state, error: error.clone(), output };
-        run.log.record(Transition::RunFinished(end)).wait().await?;
+        let (mut state, mut error) = (state, error);
+        let encoded = match output.as_ref().map(|output| run.log.encode(output)) {
+            None => None,
+            Some(Ok(encoded)) => encoded,
+            Some(Err(problem)) => {
+                state = RunState::Failed;
+                let text = format!("what the flow returned cannot be kept: {problem}");
+                error.get_or_insert_with(|| TaskError::new(crate::error::Cause::Failed, text));
+                None
+            }
+        };
+        let end = RunEnd { at, state, error: error.clone(), output: output.map(Kept::Live), encoded };
+        run.record(Transition::RunFinished(end));
+        failpoint::hit("run-end-recorded");
+        run.log.commit().wait().await?;
+        failpoint::hit("run-end-committed");
         let shown = humantime::format_duration(duration);
         span.in_scope(|| match &error {
             None => tracing::info!(%state, duration = %shown, "run finished"),
@@ -332,7 +408,12 @@ impl Conductor {
             duration,
             error,
         });
-        Ok(Finished { record: run.log.snapshot(), missing })
+        let record = run.log.snapshot();
+        let output = match record.output() {
+            Some(Kept::Live(output)) => Some(output.clone()),
+            _ => None,
+        };
+        Ok(Finished { record, output, missing })
     }
 }
 

@@ -6,7 +6,7 @@ use std::pin::Pin;
 
 use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::conduct::Finished;
 use crate::error::{Error, TaskError};
@@ -29,7 +29,7 @@ impl<T: Data> Run<T> {
 
     /// What the flow returned; none where it failed, was cancelled, or skipped what it was to return.
     pub fn output(&self) -> Option<&T> {
-        self.finished.record.output().map(|value| value.get())
+        self.finished.output.as_ref().map(|value| value.get())
     }
 
     /// The run's record.
@@ -62,12 +62,19 @@ pub struct RunHandle<T> {
     id: RunId,
     cancel: CancellationToken,
     conductor: JoinHandle<Result<Finished, Error>>,
+    /// Somebody else asked for the run first.
+    joined: bool,
     output: PhantomData<fn() -> T>,
 }
 
 impl<T> RunHandle<T> {
     pub(super) fn new(id: RunId, cancel: CancellationToken, conductor: JoinHandle<Result<Finished, Error>>) -> Self {
-        Self { id, cancel, conductor, output: PhantomData }
+        Self { id, cancel, conductor, joined: false, output: PhantomData }
+    }
+
+    /// The handle on a run that somebody else asked for.
+    pub(super) fn joined(id: RunId, cancel: CancellationToken, waiter: JoinHandle<Result<Finished, Error>>) -> Self {
+        Self { joined: true, ..Self::new(id, cancel, waiter) }
     }
 
     /// The run's id.
@@ -81,8 +88,9 @@ impl<T> RunHandle<T> {
         self.cancel.cancel();
     }
 
-    pub(super) fn token(&self) -> CancellationToken {
-        self.cancel.clone()
+    /// Cancels the run when it is dropped; none where the run is another's.
+    pub(super) fn guard(&self) -> Option<DropGuard> {
+        (!self.joined).then(|| self.cancel.clone().drop_guard())
     }
 }
 

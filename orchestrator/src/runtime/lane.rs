@@ -10,12 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context as Cx, Poll};
 
-use super::attempt::{self, Started, Waiting};
+use super::attempt::{self, Attempt, Started, Waiting};
+use super::cached::{self, Flight};
 use super::limits::{GateKey, Slots};
 use super::live::{Live, RunCore};
-use super::plan::{Job, Work};
+use super::plan::{End, Job, Work};
 use super::{Inner, panic};
 use crate::error::{Cause, TaskError};
+use crate::failpoint;
+use crate::store::Commit;
 use crate::task::{Arg, Elements};
 use crate::value::Value;
 
@@ -47,6 +50,11 @@ impl Ambient {
 const TURN_MICROS: i64 = 500;
 const TURN_PIECES: u32 = 1024;
 
+/// How much a lane lets end before it commits that: so many tasks, or what ends in so many microseconds. A chain of tasks
+/// commits one by one, since nothing else is ready.
+const ENDED_AT_ONCE: usize = 256;
+const ENDED_MICROS: i64 = 300;
+
 /// How many elements a gather takes at a time.
 const GATHERED_AT_ONCE: u32 = 256;
 
@@ -74,14 +82,21 @@ impl Drop for Alarm {
 
 async fn work(run: Arc<RunCore>, gate: u32, key: Arc<GateKey>) {
     let plain = *key == GateKey::PLAIN;
-    let mut lane = Lane { gate, plain, active: false, now: 0, pieces: 0, turn_began: 0, garbage: Vec::new() };
-    let mut slots = run.runtime.limits.acquire(&key, run.nested).await;
+    let mut lane = Lane::new(gate, plain);
+    let mut slots = if key.cached { Slots::NONE } else { run.runtime.limits.acquire(&key, run.nested).await };
     let (mut job, helped) = lane.begin(&run);
     if helped {
         let_others_help().await;
     }
     lane.now = run.runtime.clock.micros();
     lane.turn_began = lane.now;
+    if key.cached {
+        if let Some(job) = job {
+            cached::see_to(&run, &mut lane, job, &key).await;
+            lane.settle(&run).await;
+        }
+        return lane.wait(&run);
+    }
     if !plain {
         // these slots are for one body: others may be waiting for them
         let mut slots = Some(slots);
@@ -91,13 +106,21 @@ async fn work(run: Arc<RunCore>, gate: u32, key: Arc<GateKey>) {
             if let Some(Started::Waits(waiting)) = started.await {
                 waiting.end(&run, &mut lane).await;
             }
+            lane.settle(&run).await;
         }
         return lane.wait(&run);
     }
     loop {
         match poll_fn(|cx| Poll::Ready(lane.turn(&run, &mut job, cx))).await {
             Turn::Idle => break,
-            Turn::Over => slots = lane.take_turns(&run, slots).await,
+            Turn::Over => {
+                lane.settle(&run).await;
+                slots = lane.take_turns(&run, slots).await;
+            }
+            Turn::Commits(commit) => {
+                run.check(commit.wait().await);
+                job = lane.tell(&run);
+            }
             Turn::Waits(waiting) => job = waiting.end(&run, &mut lane).await,
         }
     }
@@ -112,6 +135,8 @@ enum Turn {
     Over,
     /// A body waits for something.
     Waits(Box<Waiting>),
+    /// What ended is being committed by another.
+    Commits(Commit),
 }
 
 /// One lane.
@@ -128,9 +153,29 @@ pub(super) struct Lane {
     turn_began: i64,
     /// Values to be dropped when the plan is not held.
     garbage: Vec<Value>,
+    /// Flights that are over, and whose end is told when the plan is not held.
+    pub(super) landed: Vec<Flight>,
+    /// Attempts that are over and recorded: the plan is told after their commit.
+    ended: Vec<(Attempt, End)>,
+    first_ended: i64,
 }
 
 impl Lane {
+    fn new(gate: u32, plain: bool) -> Self {
+        Self {
+            gate,
+            plain,
+            active: false,
+            now: 0,
+            pieces: 0,
+            turn_began: 0,
+            garbage: Vec::new(),
+            landed: Vec::new(),
+            ended: Vec::new(),
+            first_ended: 0,
+        }
+    }
+
     /// Takes the first piece of work. Says whether another lane was called for the rest.
     fn begin(&mut self, run: &Arc<RunCore>) -> (Option<Job>, bool) {
         let live = &mut *run.live.lock();
@@ -138,7 +183,7 @@ impl Lane {
         gate.starting = false;
         gate.active += 1;
         self.active = true;
-        let job = live.plan.next(self.gate);
+        let job = if live.draining { None } else { live.plan.next(self.gate) };
         run.flush(live);
         let helped = live.gates[self.gate as usize].starting;
         if job.is_none() {
@@ -151,13 +196,55 @@ impl Lane {
     pub(super) fn take(&mut self, run: &Arc<RunCore>, live: &mut Live) -> Option<Job> {
         // after a wait there may be more lanes at work than are worth having
         let others = live.gates[self.gate as usize].active > run.workers;
-        let job = if others || !self.plain { None } else { live.plan.next(self.gate) };
+        let job = if others || !self.plain || live.draining { None } else { live.plan.next(self.gate) };
         if job.is_none() {
             self.rest(live);
         }
         run.flush(live);
         std::mem::swap(&mut self.garbage, &mut live.plan.garbage);
         job
+    }
+
+    /// Takes an attempt that is over and recorded. Gives the next piece of work, where it can be done before the commit.
+    pub(super) fn ended(&mut self, run: &Arc<RunCore>, live: &mut Live, attempt: Attempt, end: End) -> Option<Job> {
+        if self.ended.is_empty() {
+            self.first_ended = self.now;
+        }
+        self.ended.push((attempt, end));
+        let full = self.ended.len() >= ENDED_AT_ONCE || self.now - self.first_ended >= ENDED_MICROS;
+        if full || !self.plain || live.draining {
+            return None;
+        }
+        let job = live.plan.next(self.gate);
+        run.flush(live);
+        job
+    }
+
+    /// Commits what ended, and tells the plan.
+    pub(super) async fn settle(&mut self, run: &Arc<RunCore>) {
+        if !self.ended.is_empty() {
+            run.check(run.log.commit().wait().await);
+            let live = &mut *run.live.lock();
+            self.tell_plan(run, live);
+            run.flush(live);
+        }
+        self.landed.clear();
+    }
+
+    /// Tells the plan what ended and is committed, and takes the next piece of work.
+    pub(super) fn tell(&mut self, run: &Arc<RunCore>) -> Option<Job> {
+        let live = &mut *run.live.lock();
+        self.tell_plan(run, live);
+        self.resume(live);
+        self.take(run, live)
+    }
+
+    fn tell_plan(&mut self, run: &Arc<RunCore>, live: &mut Live) {
+        failpoint::hit("end-committed");
+        for (attempt, end) in self.ended.drain(..) {
+            self.landed.extend(attempt.finish(run, live, end));
+        }
+        failpoint::hit("plan-told");
     }
 
     /// Drops what nobody needs any more. A `Drop` that panics harms nobody else.
@@ -192,22 +279,35 @@ impl Lane {
 
     /// Works for as long as nothing waits and nobody else's turn has come.
     fn turn(&mut self, run: &Arc<RunCore>, job: &mut Option<Job>, cx: &mut Cx<'_>) -> Turn {
-        while let Some(piece) = job.take() {
-            *job = if matches!(piece.work, Work::Task { .. }) {
-                match attempt::start(run, self, piece, None, cx) {
-                    Started::Over(next) => next,
-                    Started::Waits(waiting) => return Turn::Waits(waiting),
+        loop {
+            while let Some(piece) = job.take() {
+                *job = if matches!(piece.work, Work::Task { .. }) {
+                    match attempt::start(run, self, piece, None, cx) {
+                        Started::Over(next) => next,
+                        Started::Waits(waiting) => return Turn::Waits(waiting),
+                    }
+                } else {
+                    machinery(run, piece);
+                    self.take(run, &mut run.live.lock())
+                };
+                self.tidy();
+                if self.had_its_turn() && job.is_some() {
+                    return Turn::Over;
                 }
-            } else {
-                machinery(run, piece);
-                self.take(run, &mut run.live.lock())
-            };
-            self.tidy();
-            if self.had_its_turn() {
-                return Turn::Over;
+            }
+            if self.ended.is_empty() {
+                return Turn::Idle;
+            }
+            // nothing else is ready; what has ended may make more so
+            match run.log.commit() {
+                Commit::Done(committed) => {
+                    run.check(committed);
+                    *job = self.tell(run);
+                    self.tidy();
+                }
+                waiting @ Commit::Waiting(_) => return Turn::Commits(waiting),
             }
         }
-        Turn::Idle
     }
 
     fn had_its_turn(&mut self) -> bool {
@@ -246,7 +346,7 @@ fn machinery(run: &RunCore, job: Job) {
                 },
                 Ok((_, Err(problem))) => live.plan.fail(job.at, failed(problem)),
                 Err(panicked) => {
-                    live.plan.fail(job.at, super::plan::End::Failed(TaskError::panicked(&panicked)));
+                    live.plan.fail(job.at, End::Failed(TaskError::panicked(&panicked)));
                 }
             }
         }
@@ -259,7 +359,7 @@ fn machinery(run: &RunCore, job: Job) {
             match collected {
                 Ok(value) => live.plan.gathered(job.at, &gathering, value),
                 Err(panicked) => {
-                    live.plan.fail(job.at, super::plan::End::Failed(TaskError::panicked(&panicked)));
+                    live.plan.fail(job.at, End::Failed(TaskError::panicked(&panicked)));
                 }
             }
         }
@@ -267,8 +367,8 @@ fn machinery(run: &RunCore, job: Job) {
     }
 }
 
-fn failed(problem: String) -> super::plan::End {
-    super::plan::End::Failed(TaskError::new(Cause::Failed, problem))
+fn failed(problem: String) -> End {
+    End::Failed(TaskError::new(Cause::Failed, problem))
 }
 
 /// The elements of a gather, taken a few at a time.

@@ -12,15 +12,17 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::body::{self, CallError, Called};
-use super::conduct::Conductor;
+use super::conduct::{Conductor, Finished};
 use super::handle::{Run, RunHandle};
 use super::lane::{AMBIENT, Ambient};
 use super::live::{Live, Refusal, RunCore};
-use super::{Inner, Runtime};
+use super::{Inner, Runtime, resume};
 use crate::error::{Cause, Error, TaskError};
-use crate::flow::{Flow, FlowCall, Request, registry};
+use crate::failpoint;
+use crate::flow::{Flow, FlowCall, FlowDef, Request, registry};
 use crate::graph::{self, Graph};
-use crate::store::{self, NewRun, RunLog};
+use crate::state::RunKind;
+use crate::store::{self, Created, NewRun, RunLog};
 use crate::task::scope::Kind;
 use crate::task::{Context, Input, Interval, RunFacts, scope};
 use crate::value::{Data, Value};
@@ -57,9 +59,11 @@ impl<T: Data> Flow<T> {
         let host = self.host()?;
         // in a body, the run is a part of what the body does
         let handle: RunHandle<T> = start(Ambient::on(&host), self.call, &self.request).await?;
-        let guard = handle.token().drop_guard();
+        let guard = handle.guard();
         let run = handle.await;
-        guard.disarm();
+        if let Some(guard) = guard {
+            guard.disarm();
+        }
         run
     }
 
@@ -105,27 +109,52 @@ impl<T: Data> IntoFuture for Flow<T> {
 }
 
 impl Request {
-    fn facts(&self, runtime: &Inner, flow: &'static str, now: DateTime<Utc>) -> Arc<RunFacts> {
+    pub(super) fn facts(&self, runtime: &Inner, flow: &'static str, now: DateTime<Utc>) -> Arc<RunFacts> {
         let logical_date = self.logical_date.unwrap_or(now);
         let interval = self.interval.unwrap_or(Interval { start: logical_date, end: logical_date });
         Arc::new(RunFacts { id: runtime.ids.run_id(now), flow, logical_date, interval })
     }
+
+    fn new_run(
+        &self,
+        facts: &RunFacts,
+        parameters: serde_json::Map<String, serde_json::Value>,
+        created: DateTime<Utc>,
+    ) -> NewRun {
+        NewRun {
+            id: facts.id,
+            flow: facts.flow.into(),
+            kind: RunKind::Manual,
+            key: self.key.clone(),
+            logical_date: facts.logical_date,
+            interval: facts.interval,
+            parameters,
+            refresh_cache: self.refresh_cache,
+            created,
+        }
+    }
 }
 
-/// Accepts a run and starts it.
-async fn start<T>(ambient: Ambient, flow: Arc<FlowCall>, request: &Request) -> Result<RunHandle<T>, Error> {
+/// Accepts a run and starts it; or finds the one that has its key.
+async fn start<T: Data>(ambient: Ambient, flow: Arc<FlowCall>, request: &Request) -> Result<RunHandle<T>, Error> {
     let runtime = Arc::clone(&ambient.runtime);
     let definition = flow.definition;
     let tokio = Tokio::try_current().map_err(|_| Error::NoTokio)?;
     registry::check_name(definition)?;
+    if runtime.stop.soft.is_cancelled() {
+        return Err(Error::Closed);
+    }
+    if let Some(problem) = &flow.problem {
+        return Err(Error::Options(format!("flow `{}`: {problem}", definition.name)));
+    }
     runtime.check_has(definition.name, definition.resources)?;
     if let Some(interval) = request.interval.filter(|interval| interval.end < interval.start) {
         return Err(Error::Options(format!("expected an interval to end after its start, got {interval}")));
     }
     let created = runtime.clock.now();
     let facts = request.facts(&runtime, definition.name, created);
-    let (id, cancel) = (facts.id, CancellationToken::new());
-    let mut live = Live::new(&ambient.held);
+    let cancel = CancellationToken::new();
+    let mut live = Live::new(&ambient.held, runtime.store.is_durable(), None);
     let context = Arc::new(Context::of_flow(Arc::clone(&facts), cancel.clone()));
     // a plain function is all of its flow's body: what it wrote down is checked before there is a run
     let called = body::call(&mut live, &runtime, &flow, None, context, cancel.clone());
@@ -136,23 +165,36 @@ async fn start<T>(ambient: Ambient, flow: Arc<FlowCall>, request: &Request) -> R
         });
     }
     if live.plan.wiring.nodes.iter().any(|node| matches!(&node.kind, Kind::Flow(call) if !call.definition.is_async)) {
-        let context = Arc::new(Context::of_flow(Arc::clone(&facts), cancel.clone()));
-        runtime.check_wiring(&graph::wire(&flow, &context)?.0)?;
+        runtime.check_flow(&flow, &facts)?;
     }
-    let new = NewRun { facts: Arc::clone(&facts), parameters: flow.parameters.clone(), created };
-    let log = runtime.store.create_run(new).await?;
-    let run = RunCore::new(runtime, facts, log, cancel.clone(), &tokio, live, (ambient.in_task, ambient.held.clone()));
-    let called = called.unwrap_or_else(|error| Called::Failed(error.into_task_error()));
-    let turn = definition.max_active_runs.map(|runs| run.runtime.turn(definition.name, runs));
-    let mut conductor = Conductor::new(Arc::clone(&run), called, definition.timeout);
-    let conducted = async move {
-        let _turn = match turn {
-            Some(turn) => conductor.wait_for(turn).await,
-            None => None,
-        };
-        AMBIENT.scope(ambient, conductor.conduct()).await
+    let new = request.new_run(&facts, flow.parameters.clone(), created);
+    let log = match runtime.store.create_run(new).await? {
+        Created::New(log) => log,
+        Created::Taken(record) => return resume::join(runtime, &tokio, &flow, record),
     };
+    failpoint::hit("run-created");
+    let called = called.unwrap_or_else(|error| Called::Failed(error.into_task_error()));
+    let run = RunCore::new(runtime, facts, log, cancel.clone(), live, &ambient, request.refresh_cache);
+    let (id, conducted) = (run.facts.id, see_through(run, called, definition, None, ambient));
     Ok(RunHandle::new(id, cancel, tokio.spawn(conducted)))
+}
+
+/// Sees a run to its end, when its turn comes.
+pub(super) async fn see_through(
+    run: Arc<RunCore>,
+    called: Called,
+    definition: &'static FlowDef,
+    began: Option<i64>,
+    ambient: Ambient,
+) -> Result<Finished, Error> {
+    let _under_way = run.runtime.under_way.enter(run.facts.id, &run.cancel);
+    let turn = definition.max_active_runs.map(|runs| run.runtime.turn(definition.name, runs));
+    let mut conductor = Conductor::new(run, called, definition.timeout, began);
+    let _turn = match turn {
+        Some(turn) => conductor.wait_for(turn).await,
+        None => None,
+    };
+    AMBIENT.scope(ambient, conductor.conduct()).await
 }
 
 /// Runs what `plant` writes down: a run of its own, which is recorded nowhere. Gives what became of what it returned.
@@ -167,12 +209,14 @@ pub(super) async fn alone(
     let created = runtime.clock.now();
     let facts = Request::default().facts(&runtime, name, created);
     let cancel = CancellationToken::new();
-    let mut live = Live::new(&held);
+    let mut live = Live::new(&held, false, None);
+    live.caches = false;
     let output = body::plant(&mut live, &runtime, cancel.clone(), plant)?;
-    let log = store::unrecorded(NewRun { facts: Arc::clone(&facts), parameters: serde_json::Map::new(), created });
-    let run = RunCore::new(runtime, facts, log, cancel.clone(), &tokio, live, (in_task, held));
+    let log = store::unrecorded(Request::default().new_run(&facts, serde_json::Map::new(), created));
+    let ambient = Ambient { runtime: Arc::clone(&runtime), held, in_task };
+    let run = RunCore::new(runtime, facts, log, cancel.clone(), live, &ambient, false);
     let guard = cancel.drop_guard();
-    let conducted = tokio.spawn(Conductor::new(run, Called::Returned(output), None).conduct()).await;
+    let conducted = tokio.spawn(Conductor::new(run, Called::Returned(output), None, None).conduct()).await;
     guard.disarm();
     match conducted {
         Ok(finished) => {
@@ -185,16 +229,17 @@ pub(super) async fn alone(
 }
 
 impl RunCore {
-    fn new(
+    pub(super) fn new(
         runtime: Arc<Inner>,
         facts: Arc<RunFacts>,
         log: Arc<dyn RunLog>,
         cancel: CancellationToken,
-        tokio: &Tokio,
         live: Live,
-        (nested, held): (bool, Vec<&'static str>),
+        ambient: &Ambient,
+        refresh_cache: bool,
     ) -> Arc<Self> {
-        let workers = tokio.metrics().num_workers();
+        let workers = Tokio::try_current().map_or(1, |tokio| tokio.metrics().num_workers());
+        let durable = log.needs_commits();
         Arc::new(Self {
             runtime,
             facts,
@@ -202,15 +247,25 @@ impl RunCore {
             cancel,
             wake: Notify::new(),
             workers,
-            nested,
-            held,
+            nested: ambient.in_task,
+            held: ambient.held.clone(),
             broken: AtomicBool::new(false),
+            durable,
+            resumed: live.plan.is_replayed(),
+            refresh_cache,
+            released: AtomicBool::new(false),
             live: Mutex::new(live),
         })
     }
 }
 
 impl Inner {
+    /// Refuses a static flow whose tasks, or those of the static flows that it calls, cannot run here.
+    pub(super) fn check_flow(&self, flow: &Arc<FlowCall>, facts: &Arc<RunFacts>) -> Result<(), Error> {
+        let context = Arc::new(Context::of_flow(Arc::clone(facts), CancellationToken::new()));
+        self.check_wiring(&graph::wire(flow, &context)?.0)
+    }
+
     /// The slots of a flow that says how many of its runs may be under way.
     fn turn(&self, flow: &'static str, runs: u32) -> Arc<Semaphore> {
         let mut active = self.active.lock();

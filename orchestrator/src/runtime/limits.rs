@@ -23,13 +23,15 @@ pub(crate) struct Limits {
 pub(crate) struct GateKey {
     pub(crate) blocking: bool,
     pub(crate) pool: Option<(&'static str, u32)>,
+    /// Its results are cached: slots are taken when there is nothing cached, and not before.
+    pub(crate) cached: bool,
 }
 
 impl GateKey {
-    pub(crate) const PLAIN: Self = Self { blocking: false, pool: None };
+    pub(crate) const PLAIN: Self = Self { blocking: false, pool: None, cached: false };
 
-    pub(crate) fn new(blocking: bool, pool: Option<&Pool>) -> Self {
-        Self { blocking, pool: pool.map(|pool| (pool.name, pool.slots)) }
+    pub(crate) fn new(blocking: bool, pool: Option<&Pool>, cached: bool) -> Self {
+        Self { blocking, pool: pool.map(|pool| (pool.name, pool.slots)), cached }
     }
 }
 
@@ -38,6 +40,10 @@ impl GateKey {
 pub(crate) struct Slots {
     _pool: Option<OwnedSemaphorePermit>,
     _class: Option<OwnedSemaphorePermit>,
+}
+
+impl Slots {
+    pub(crate) const NONE: Self = Self { _pool: None, _class: None };
 }
 
 impl Limits {

@@ -1,9 +1,10 @@
 //! A run under way: what its conductor and its lanes share.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -15,14 +16,16 @@ use super::Inner;
 use super::lane;
 use super::limits::GateKey;
 use super::mock::Mock;
-use super::plan::{Ended, Instance, Plan};
+use super::plan::{Ended, Expected, Instance, Opened, Plan, Replay};
+use crate::clock::micros_between;
 use crate::error::{Error, GraphError, StoreError, TaskError};
 use crate::event::Event;
+use crate::failpoint;
 use crate::graph::build::{Defaults, Wiring};
 use crate::state::TaskState;
-use crate::store::{Row, RunLog, Transition};
-use crate::task::scope::{Kind, NodeSpec, Scope};
-use crate::task::{Body, Context, Place, RunFacts, TaskDef};
+use crate::store::{Row, RunLog, TaskEnd, Transition};
+use crate::task::scope::{Kind, NodeSpec, Promise, Scope};
+use crate::task::{Body, Context, Place, Resolved, RunFacts, TaskDef};
 
 /// A run under way.
 #[derive(Debug)]
@@ -41,6 +44,14 @@ pub(super) struct RunCore {
     pub(super) held: Vec<&'static str>,
     /// A lane panicked: the run cannot be trusted to come to its end.
     pub(super) broken: AtomicBool,
+    /// Whether what depends on a transition has to wait for a commit.
+    pub(super) durable: bool,
+    /// Whether it goes on after its process died: then an attempt's start is committed before its body runs.
+    pub(super) resumed: bool,
+    /// Whether it refuses what is cached.
+    pub(super) refresh_cache: bool,
+    /// The process gave the run up: nothing is recorded of it any more.
+    pub(super) released: AtomicBool,
     pub(super) live: Mutex<Live>,
 }
 
@@ -59,6 +70,12 @@ pub(super) struct Live {
     planned: Vec<Transition>,
     /// The pools of which bodies that wait for this run have slots.
     held: Vec<&'static str>,
+    /// Whether results of tasks that say so are cached.
+    pub(super) caches: bool,
+    /// The process stops: what is running may end, and nothing starts.
+    pub(super) draining: bool,
+    /// The run goes on, and is not what was recorded.
+    pub(super) problem: Option<GraphError>,
 }
 
 /// Bodies that take the same slots.
@@ -78,6 +95,23 @@ pub(super) struct ScopeState {
     pub(super) cancel: CancellationToken,
     /// The flow that called it.
     pub(super) parent: Option<u32>,
+    /// What stands before the keys of its nodes.
+    pub(super) prefix: Option<Arc<str>>,
+    /// What its body is to be told, one at a time, so that it asks for the same in the same order when it is run again.
+    answers: VecDeque<(u32, Arc<Promise>, Resolved)>,
+    /// Wakes its body.
+    pub(super) waker: Option<Waker>,
+}
+
+impl ScopeState {
+    pub(super) fn new(
+        defaults: Defaults,
+        cancel: CancellationToken,
+        parent: Option<u32>,
+        prefix: Option<Arc<str>>,
+    ) -> Self {
+        Self { defaults, cancel, parent, prefix, answers: VecDeque::new(), waker: None }
+    }
 }
 
 /// The time of a retry.
@@ -103,10 +137,10 @@ pub(super) enum Refusal {
 }
 
 impl Live {
-    pub(super) fn new(held: &[&'static str]) -> Self {
+    pub(super) fn new(held: &[&'static str], durable: bool, replay: Option<Replay>) -> Self {
         let plain = Gate { key: Arc::new(GateKey::PLAIN), starting: false, active: 0 };
         Self {
-            plan: Plan::new(),
+            plan: Plan::new(durable, replay),
             gate_numbers: HashMap::from([(GateKey::PLAIN, 0)]),
             gates: vec![plain],
             scopes: Vec::new(),
@@ -114,6 +148,9 @@ impl Live {
             flows: Vec::new(),
             planned: Vec::new(),
             held: held.to_vec(),
+            caches: true,
+            draining: false,
+            problem: None,
         }
     }
 
@@ -127,25 +164,46 @@ impl Live {
             let defaults = &self.scopes[number as usize].defaults;
             runtime.check_specs(&scope.specs, defaults, &self.held).map_err(Refusal::Runtime)?;
         }
+        let caches = self.caches;
         let Self { plan, gate_numbers, gates, scopes, .. } = self;
         let gate = |node: &crate::graph::build::Planned| {
             let Kind::Task(definition) = &node.kind else { return 0 };
-            let blocking = matches!(definition.body, Body::Blocking(_)) && runtime.mock_of(definition).is_none();
+            let mocked = runtime.mock_of(definition).is_some();
+            let blocking = matches!(definition.body, Body::Blocking(_)) && !mocked;
+            let cached = definition.cache.is_some() && !mocked && caches;
             let pool = node.policy.pool.as_ref();
-            if !blocking && pool.is_none() {
+            if !blocking && !cached && pool.is_none() {
                 return 0;
             }
-            *gate_numbers.entry(GateKey::new(blocking, pool)).or_insert_with_key(|key| {
+            *gate_numbers.entry(GateKey::new(blocking, pool, cached)).or_insert_with_key(|key| {
                 gates.push(Gate { key: Arc::new(key.clone()), starting: false, active: 0 });
                 super::plan::id_of(gates.len() - 1)
             })
         };
         plan.absorb(scope, number, &scopes[number as usize].defaults, gate).map_err(Refusal::Graph)?;
-        if first < plan.wiring.nodes.len() {
-            self.planned.push(Transition::Planned(plan.wiring.metas(first)));
+        let new = plan.new_metas(first);
+        if !new.is_empty() {
+            self.planned.push(Transition::Planned(new));
         }
         self.plan.wait(scope.waits.drain(..));
         Ok(())
+    }
+
+    /// Tells the body of a flow of the run of one node that it awaits. Says which.
+    pub(super) fn answer(&mut self, number: u32) -> Option<u32> {
+        let ScopeState { answers, prefix, .. } = &mut self.scopes[number as usize];
+        if answers.is_empty() {
+            return None;
+        }
+        let place = |node| answers.iter().position(|(of, _, _)| *of == node);
+        let next = match self.plan.next_expected(prefix.as_ref(), |node| place(node).is_some()) {
+            Expected::Any => Some(0),
+            Expected::Node(node) => place(node),
+            Expected::Later => None,
+        };
+        let (node, promise, resolved) = answers.remove(next?)?;
+        promise.fulfil(resolved);
+        Some(node)
     }
 
     /// Tries a node again later.
@@ -249,32 +307,52 @@ impl Inner {
 impl RunCore {
     /// Records and passes on what the plan has to tell. Called with the plan in hand, so that the record is in order.
     pub(super) fn flush(self: &Arc<Self>, live: &mut Live) {
-        self.record_planned(live);
-        let mut wake = live.plan.is_done();
+        let mut recorded = self.record_planned(live);
+        let mut wake = live.plan.is_done() || (live.draining && !live.plan.is_busy());
         if let Some(outbox) = live.plan.take_outbox() {
             let now = self.runtime.clock.micros();
+            recorded |= !(outbox.extended.is_empty() && outbox.opened.is_empty() && outbox.ended.is_empty());
             for frame in outbox.extended {
-                self.append(Transition::Extended { frame });
+                self.record(Transition::Extended { frame });
             }
-            for frame in outbox.opened {
-                let (region, elements) = (frame.region, frame.len as usize);
-                self.append(Transition::Expanded(frame));
+            for Opened { mapping, elements, meta } in outbox.opened {
+                if let Some(meta) = meta {
+                    self.record(Transition::Expanded(meta));
+                    failpoint::hit("mapping-opened");
+                }
                 self.runtime.events.emit(|| Event::Expanded {
                     run: self.facts.id,
-                    key: live.plan.wiring.key_of_mapping(region),
-                    elements,
+                    key: live.plan.wiring.key_of_mapping(mapping),
+                    elements: elements as usize,
                 });
             }
-            for Ended { at, cell, state, attempts, error } in outbox.ended {
+            for Ended { at, place, state, attempts, error } in outbox.ended {
                 self.emit_finished(live, at, state, attempts, Duration::ZERO, error.as_ref());
-                let row = Row { started: 0, finished: now, error, attempts, state };
-                self.append(Transition::Task { frame: at.frame, cell, row });
+                let row = Row { started: 0, finished: now, error, attempts, crashes: 0, state };
+                self.record(Transition::Task(TaskEnd::new(place.frame, place.cell, row)));
             }
-            wake |= !outbox.flows.is_empty();
+            wake |= !(outbox.flows.is_empty() && outbox.due.is_empty());
             live.flows.extend(outbox.flows);
+            for (at, due) in outbox.due {
+                live.retry_at(at, Instant::now() + micros_between(now, due));
+            }
+            for (node, promise, resolved) in outbox.answers {
+                let scope = &mut live.scopes[live.plan.wiring.nodes[node as usize].scope as usize];
+                scope.answers.push_back((node, promise, resolved));
+                if let Some(waker) = scope.waker.take() {
+                    waker.wake();
+                }
+            }
             for (promise, resolved) in outbox.promises {
                 promise.fulfil(resolved);
             }
+        }
+        if let Some(problem) = live.plan.take_problem() {
+            live.problem.get_or_insert(problem);
+            wake = true;
+        }
+        if recorded {
+            self.log.commit_soon();
         }
         if wake {
             self.wake.notify_one();
@@ -285,13 +363,27 @@ impl RunCore {
     }
 
     /// Records nodes before what becomes of them.
-    pub(super) fn record_planned(&self, live: &mut Live) {
-        live.planned.drain(..).for_each(|transition| self.append(transition));
+    pub(super) fn record_planned(&self, live: &mut Live) -> bool {
+        let any = !live.planned.is_empty();
+        live.planned.drain(..).for_each(|transition| self.record(transition));
+        if any {
+            failpoint::hit("planned");
+        }
+        any
     }
 
-    /// Records what nobody waits for: it is committed with what comes after it.
-    pub(super) fn append(&self, transition: Transition) {
-        drop(self.log.record(transition));
+    /// Records a transition, unless the process gave the run up.
+    pub(super) fn record(&self, transition: Transition) {
+        if !self.released.load(Ordering::Acquire) {
+            self.log.record(transition);
+        }
+    }
+
+    /// Waits until what was recorded is there for good.
+    pub(super) async fn commit(&self) {
+        if self.durable {
+            self.check(self.log.commit().wait().await);
+        }
     }
 
     /// A run whose store fails comes to its end: what cannot be kept is not to be done.
@@ -304,7 +396,7 @@ impl RunCore {
 
     /// Spawns a lane for a gate, if there is work for one more. The lane does the same when it begins.
     pub(super) fn staff(self: &Arc<Self>, live: &mut Live, gate: u32) {
-        let wanted = live.plan.has_ready(gate);
+        let wanted = live.plan.has_ready(gate) && !live.draining;
         let state = &mut live.gates[gate as usize];
         if !wanted || state.starting || state.active >= self.workers {
             return;

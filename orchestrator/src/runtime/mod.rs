@@ -8,6 +8,7 @@ mod attempt;
 mod awaiting;
 mod body;
 mod builder;
+mod cached;
 mod conduct;
 mod handle;
 mod lane;
@@ -17,6 +18,8 @@ mod live;
 mod mock;
 mod panic;
 mod plan;
+mod resume;
+mod stop;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,16 +31,19 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 pub use builder::RuntimeBuilder;
+use cached::Flights;
 pub use handle::{Run, RunHandle};
 use limits::Limits;
 use mock::Mock;
 pub use mock::{MockFn, MockReturn, TaskFn};
+pub use stop::Stopped;
+use stop::{StopSignal, UnderWay};
 
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::event::{EventSink, Events};
-use crate::id::IdSource;
-use crate::store::{RunRecord, Store};
+use crate::id::{IdSource, RunId};
+use crate::store::{Pruned, RunRecord, Store};
 use crate::task::{Resources, TaskOptions};
 
 /// Executes runs: a store, a clock, limits and resources together. Cheap to clone; clones are the same runtime.
@@ -87,6 +93,11 @@ pub(crate) struct Inner {
     defaults: TaskOptions,
     mocks: HashMap<usize, Mock>,
     events: Arc<EventSink>,
+    keep: Duration,
+    cache_bytes: u64,
+    flights: Arc<Flights>,
+    stop: StopSignal,
+    under_way: UnderWay,
     /// The slots of flows that say how many of their runs may be under way.
     active: Arc<Mutex<HashMap<&'static str, Arc<Semaphore>>>>,
 }
@@ -107,21 +118,33 @@ impl Runtime {
         Self(Arc::new(builder.inner(Arc::new(crate::store::MemoryStore::default()))))
     }
 
-    /// The default runtime, on the store that the environment variable `ORCHESTRATOR_STORE` names (`memory` unless it is
-    /// set). It is made on first use.
+    /// The default runtime, on the store that the environment variable `ORCHESTRATOR_STORE` names
+    /// (`sqlite:.orchestrator/state.db` unless it is set). It is made on first use.
     ///
     /// # Errors
     ///
-    /// Where the variable names no store.
+    /// Where the variable names no store, and where the store cannot be opened.
     pub fn default_runtime() -> Result<Self, Error> {
         static DEFAULT: OnceLock<Runtime> = OnceLock::new();
         if let Some(runtime) = DEFAULT.get() {
             return Ok(runtime.clone());
         }
-        let url = std::env::var(STORE_VARIABLE).unwrap_or_else(|_| "memory".to_owned());
-        let builder = RuntimeBuilder::new();
-        let made = Self(Arc::new(builder.inner(builder::store(&url)?)));
+        // two that come first at once must not open two stores
+        static MAKING: Mutex<()> = Mutex::new(());
+        let _making = MAKING.lock();
+        if let Some(runtime) = DEFAULT.get() {
+            return Ok(runtime.clone());
+        }
+        let url = std::env::var(STORE_VARIABLE).unwrap_or_else(|_| builder::DEFAULT_STORE.to_owned());
+        let made = RuntimeBuilder::new().store(url).build_now()?;
         Ok(DEFAULT.get_or_init(|| made).clone())
+    }
+
+    /// What runs tasks that are awaited outside of any flow: nothing of them is stored, so that no store is opened.
+    pub(crate) fn of_loose_tasks() -> &'static Self {
+        static LOOSE: OnceLock<Runtime> = OnceLock::new();
+        LOOSE
+            .get_or_init(|| Self(Arc::new(RuntimeBuilder::new().inner(Arc::new(crate::store::MemoryStore::default())))))
     }
 
     /// This runtime, with a task replaced by a closure: for tests. Retries and timeouts apply as to the task.
@@ -178,6 +201,30 @@ impl Runtime {
     /// Where the store fails.
     pub async fn runs(&self, flow: &str) -> Result<Vec<RunRecord>, Error> {
         Ok(self.0.store.runs(flow).await?)
+    }
+
+    /// One run.
+    ///
+    /// # Errors
+    ///
+    /// Where the store fails.
+    pub async fn find_run(&self, id: RunId) -> Result<Option<RunRecord>, Error> {
+        Ok(self.0.store.run(id).await?)
+    }
+
+    /// Deletes what is not to be kept any longer: what is known of the tasks of runs that ended long ago
+    /// ([`RuntimeBuilder::keep`]), cached results that have expired, and the oldest of those beyond
+    /// [`RuntimeBuilder::cache_size`]. Runs themselves are kept for ever, and so are their keys and dates.
+    ///
+    /// It goes in small steps, so that runs under way hardly notice.
+    ///
+    /// # Errors
+    ///
+    /// Where the store fails.
+    pub async fn prune(&self) -> Result<Pruned, Error> {
+        let now = self.0.clock.micros();
+        let keep = i64::try_from(self.0.keep.as_micros()).unwrap_or(i64::MAX);
+        Ok(self.0.store.prune(now.saturating_sub(keep), now, self.0.cache_bytes).await?)
     }
 }
 

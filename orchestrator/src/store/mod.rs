@@ -2,64 +2,163 @@
 //!
 //! The interface speaks of transitions, not of tables: a run is created before its body starts, and from then on its
 //! [`RunLog`] is told what becomes of it. What depends on a transition starts after its commit. Who writes: a run's log
-//! is written by the one process that executes the run, and by nobody else.
+//! is written by the one process that executes the run, and by nobody else; a process that lost its run to another is
+//! refused. What is recorded of a run is what its transitions add up to ([`RunTables`]), in every store.
 
+mod cached;
 mod memory;
+mod mirror;
 mod record;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+#[cfg(not(feature = "sqlite"))]
+#[path = "no_sqlite.rs"]
+mod sqlite;
+mod tables;
+mod transition;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
+pub use cached::CacheMiss;
+pub(crate) use cached::{CacheHit, CacheKey, CacheNote, CacheQuery, Lookup, NewEntry};
 pub(crate) use memory::{MemoryStore, unrecorded};
-pub(crate) use record::{FrameMeta, NewRun, Row, RunEnd};
 pub use record::{RunRecord, TaskRun, Tasks};
+pub(crate) use tables::{Row, RunTables};
+pub(crate) use transition::{Encoded, FrameMeta, Kept, NewRun, RunEnd, TaskEnd, Transition};
 
 use crate::error::StoreError;
-use crate::graph::NodeMeta;
+use crate::id::RunId;
+use crate::value::{EncodingError, Value};
 
-/// Keeps runs. Implementations: [`MemoryStore`].
+/// Keeps runs, and what is cached. Times are in microseconds since 1970.
 #[async_trait]
 pub(crate) trait Store: fmt::Debug + Send + Sync {
-    /// Accepts a run, in the state pending.
-    async fn create_run(&self, run: NewRun) -> Result<Arc<dyn RunLog>, StoreError>;
+    /// Whether runs outlive the process.
+    fn is_durable(&self) -> bool;
+
+    /// Accepts a run, in the state pending, unless there is one with its key.
+    async fn create_run(&self, run: NewRun) -> Result<Created, StoreError>;
 
     /// All runs of a flow, in the order in which they were accepted.
     async fn runs(&self, flow: &str) -> Result<Vec<RunRecord>, StoreError>;
+
+    /// One run.
+    async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError>;
+
+    /// The runs that are not final and that no living process executes, in the order in which they were accepted.
+    async fn abandoned(&self) -> Result<Vec<Abandoned>, StoreError>;
+
+    /// Makes this process the one that executes an abandoned run. `None` where another was faster.
+    async fn take_over(&self, id: RunId) -> Result<Option<TakenOver>, StoreError>;
+
+    /// Looks for a cached result.
+    async fn look_up(&self, query: &CacheQuery, now: i64) -> Result<Lookup, StoreError>;
+
+    /// Says that this process computes what is to be cached under a key, unless a living one does already.
+    async fn claim_flight(&self, key: CacheKey) -> Result<bool, StoreError>;
+
+    /// Says that it does not any more.
+    fn end_flight(&self, key: CacheKey);
+
+    /// Deletes what was kept of the tasks of runs that were final before `before`, cached results that have expired at
+    /// `now`, and the oldest cached results beyond `cache_bytes`.
+    async fn prune(&self, before: i64, now: i64, cache_bytes: u64) -> Result<Pruned, StoreError>;
+}
+
+/// The stores that this build knows, for error messages.
+const KNOWN_STORES: &str = if cfg!(feature = "sqlite") { "`memory`, `sqlite:PATH`" } else { "`memory`" };
+
+/// Opens the store that a URL names. Large results go to `blobs`, where the store does not know a better place. `now` is
+/// in microseconds since 1970.
+pub(crate) fn open(url: &str, blobs: Option<&str>, now: i64) -> Result<Arc<dyn Store>, StoreError> {
+    match url.split(':').next() {
+        Some("memory") if url == "memory" => Ok(Arc::new(MemoryStore::default())),
+        Some("sqlite") => sqlite::open(url, blobs, now),
+        _ => Err(unknown(url)),
+    }
+}
+
+fn unknown(url: &str) -> StoreError {
+    StoreError::UnknownUrl { url: url.to_owned(), known: KNOWN_STORES }
+}
+
+/// A run that was asked for.
+#[derive(Debug)]
+pub(crate) enum Created {
+    New(Arc<dyn RunLog>),
+    /// There is a run with its key.
+    Taken(RunRecord),
+}
+
+/// A run that no living process executes.
+#[derive(Clone, Debug)]
+pub(crate) struct Abandoned {
+    pub(crate) id: RunId,
+    pub(crate) flow: String,
+}
+
+/// A run that this process goes on with.
+#[derive(Debug)]
+pub(crate) struct TakenOver {
+    pub(crate) log: Arc<dyn RunLog>,
+    pub(crate) history: History,
+}
+
+/// What is recorded of a run that goes on.
+#[derive(Debug)]
+pub(crate) struct History {
+    pub(crate) tables: RunTables,
+    /// The results of nodes and elements, by frame and cell.
+    pub(crate) results: HashMap<(u32, u32), Encoded>,
+    /// The nodes whose ends were told to the bodies that await them, in that order.
+    pub(crate) awaited: Vec<u32>,
+    /// How many processes in a row died with the run before any of its nodes came to an end.
+    pub(crate) takeovers: u32,
+    /// Somebody asked for the run's end.
+    pub(crate) cancelling: bool,
+}
+
+/// What was pruned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pruned {
+    /// Runs of whose tasks nothing is kept any more.
+    pub runs: u64,
+    /// Cached results that had expired, or were beyond the bound on their size.
+    pub cached: u64,
 }
 
 /// What becomes of one run.
 pub(crate) trait RunLog: fmt::Debug + Send + Sync {
-    /// Records a transition. What depends on it waits for the commit.
-    fn record(&self, transition: Transition) -> Commit;
+    /// A result as the log keeps it; `None` where it keeps none.
+    fn encode(&self, value: &Value) -> Result<Option<Encoded>, EncodingError>;
+
+    /// Records a transition, after all that was recorded before. It is there for good after the next [`commit`].
+    ///
+    /// [`commit`]: Self::commit
+    fn record(&self, transition: Transition);
+
+    /// Whether what depends on a transition has to wait for a commit.
+    fn needs_commits(&self) -> bool;
+
+    /// Commits what was recorded.
+    fn commit(&self) -> Commit;
+
+    /// Sees to it that what was recorded is committed soon, without anybody waiting for it.
+    fn commit_soon(&self);
 
     /// The run as it is recorded now.
     fn snapshot(&self) -> RunRecord;
 }
 
-/// One step in the life of a run. Nodes and frames are numbered in the order in which they are recorded.
-#[derive(Debug)]
-pub(crate) enum Transition {
-    /// The run's body starts.
-    RunStarted { at: i64 },
-    /// Nodes were planned.
-    Planned(Vec<NodeMeta>),
-    /// A mapping learned its list; its elements, times its nodes, are pending.
-    Expanded(FrameMeta),
-    /// More nodes of a mapping were planned, while it runs.
-    Extended { frame: u32 },
-    /// A node, or an element of one, changed its state.
-    Task { frame: u32, cell: u32, row: Row },
-    /// The run reached its final state.
-    RunFinished(RunEnd),
-}
-
-/// The commit of a transition: there already, or to be waited for.
+/// A commit: there already, or to be waited for.
 pub(crate) enum Commit {
     Done(Result<(), StoreError>),
-    #[expect(dead_code, reason = "for stores that write to a disk or a network")]
     Waiting(BoxFuture<'static, Result<(), StoreError>>),
 }
 

@@ -4,159 +4,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::Transition;
+use super::cached::{CacheMiss, CacheNote};
+use super::tables::{Row, RunTables};
+use super::transition::Kept;
 use crate::error::TaskError;
 use crate::graph::NodeMeta;
 use crate::id::RunId;
-use crate::state::{RunState, TaskState};
+use crate::state::{RunKind, RunState, TaskState};
+use crate::task::Interval;
 use crate::task::scope::NONE;
-use crate::task::{Interval, RunFacts};
-use crate::value::Value;
-
-/// A run to be accepted.
-#[derive(Debug)]
-pub(crate) struct NewRun {
-    pub(crate) facts: Arc<RunFacts>,
-    pub(crate) parameters: serde_json::Map<String, serde_json::Value>,
-    pub(crate) created: DateTime<Utc>,
-}
-
-/// How a run ended.
-#[derive(Debug)]
-pub(crate) struct RunEnd {
-    pub(crate) at: i64,
-    pub(crate) state: RunState,
-    pub(crate) error: Option<TaskError>,
-    pub(crate) output: Option<Value>,
-}
-
-/// The elements of a mapping in one frame: in a nested mapping, there is a frame for each element of the outer one.
-#[derive(Clone, Debug)]
-pub(crate) struct FrameMeta {
-    pub(crate) region: u32,
-    pub(crate) parent: (u32, u32),
-    pub(crate) len: u32,
-    /// The list never came: the frame's one row stands for the mapping as a whole.
-    pub(crate) unexpanded: bool,
-}
-
-/// What became of one node, or of one element of it. Times are in microseconds since 1970; 0 is never.
-#[derive(Clone, Debug)]
-pub(crate) struct Row {
-    pub(crate) started: i64,
-    pub(crate) finished: i64,
-    pub(crate) error: Option<TaskError>,
-    pub(crate) attempts: u16,
-    pub(crate) state: TaskState,
-}
-
-impl Row {
-    const PENDING: Self = Self { started: 0, finished: 0, error: None, attempts: 0, state: TaskState::Pending };
-}
-
-#[derive(Clone, Debug)]
-struct Frame {
-    meta: FrameMeta,
-    rows: Vec<Row>,
-}
-
-/// Everything recorded of a run.
-#[derive(Clone, Debug)]
-pub(super) struct RunTables {
-    facts: Arc<RunFacts>,
-    parameters: serde_json::Map<String, serde_json::Value>,
-    state: RunState,
-    created: DateTime<Utc>,
-    started: i64,
-    end: Option<Arc<RunEnd>>,
-    nodes: Vec<NodeMeta>,
-    /// How many nodes each mapping has.
-    members: std::collections::HashMap<u32, u32>,
-    /// The first is the flow itself.
-    frames: Vec<Frame>,
-}
-
-impl RunTables {
-    pub(super) fn new(run: NewRun) -> Self {
-        let meta = FrameMeta { region: NONE, parent: (0, 0), len: 1, unexpanded: false };
-        Self {
-            facts: run.facts,
-            parameters: run.parameters,
-            state: RunState::Pending,
-            created: run.created,
-            started: 0,
-            end: None,
-            nodes: Vec::new(),
-            members: std::collections::HashMap::new(),
-            frames: vec![Frame { meta, rows: Vec::new() }],
-        }
-    }
-
-    /// What stands in for tables that were moved away.
-    pub(super) fn empty() -> Self {
-        let epoch = DateTime::UNIX_EPOCH;
-        let facts =
-            RunFacts { id: RunId::NIL, flow: "", logical_date: epoch, interval: Interval { start: epoch, end: epoch } };
-        Self::new(NewRun { facts: Arc::new(facts), parameters: serde_json::Map::new(), created: epoch })
-    }
-
-    pub(super) fn apply(&mut self, transition: Transition) {
-        match transition {
-            Transition::RunStarted { at } => {
-                debug_assert!(self.state.may_become(RunState::Running));
-                (self.state, self.started) = (RunState::Running, at);
-            }
-            Transition::Planned(nodes) => {
-                let of_flow = nodes.iter().filter(|node| node.region == NONE).count();
-                let rows = &mut self.frames[0].rows;
-                rows.resize(rows.len() + of_flow, Row::PENDING);
-                for node in nodes.iter().filter(|node| node.region != NONE) {
-                    *self.members.entry(node.region).or_default() += 1;
-                }
-                match self.nodes.is_empty() {
-                    true => self.nodes = nodes,
-                    false => self.nodes.extend(nodes),
-                }
-            }
-            Transition::Expanded(meta) => {
-                let rows = self.members.get(&meta.region).copied().unwrap_or(0) as usize * meta.len as usize;
-                self.frames.push(Frame { meta, rows: vec![Row::PENDING; rows] });
-            }
-            Transition::Extended { frame } => {
-                let frame = &mut self.frames[frame as usize];
-                let rows = self.members.get(&frame.meta.region).copied().unwrap_or(0) as usize;
-                frame.rows.resize(rows * frame.meta.len as usize, Row::PENDING);
-            }
-            Transition::Task { frame, cell, row } => {
-                let old = &mut self.frames[frame as usize].rows[cell as usize];
-                debug_assert!(
-                    row.state.may_be_recorded_after(old.state),
-                    "a task went from {} to {}",
-                    old.state,
-                    row.state
-                );
-                *old = row;
-            }
-            Transition::RunFinished(end) => {
-                self.state = end.state;
-                self.end = Some(Arc::new(end));
-            }
-        }
-    }
-
-    /// The indexes that lead to an element of a frame, the outermost mapping's first.
-    fn path(&self, frame: u32, index: u32) -> Vec<u32> {
-        let mut path = Vec::new();
-        let (mut frame, mut index) = (frame, index);
-        while frame != 0 {
-            let meta = &self.frames[frame as usize].meta;
-            path.push(index);
-            (frame, index) = meta.parent;
-        }
-        path.reverse();
-        path
-    }
-}
 
 /// What is recorded of a run: a snapshot, cheap to clone.
 #[derive(Clone)]
@@ -171,12 +27,22 @@ impl From<RunTables> for RunRecord {
 impl RunRecord {
     /// The run's id.
     pub fn id(&self) -> RunId {
-        self.0.facts.id
+        self.0.head.id
     }
 
     /// The flow's name.
     pub fn flow(&self) -> &str {
-        self.0.facts.flow
+        &self.0.head.flow
+    }
+
+    /// Why there is the run.
+    pub fn kind(&self) -> RunKind {
+        self.0.head.kind
+    }
+
+    /// The key that it was asked for with, if any.
+    pub fn key(&self) -> Option<&str> {
+        self.0.head.key.as_deref()
     }
 
     /// The run's state.
@@ -186,22 +52,22 @@ impl RunRecord {
 
     /// The instant that the run is for.
     pub fn logical_date(&self) -> DateTime<Utc> {
-        self.0.facts.logical_date
+        self.0.head.logical_date
     }
 
     /// The span of time that the run is for.
     pub fn interval(&self) -> Interval {
-        self.0.facts.interval
+        self.0.head.interval
     }
 
     /// The flow's parameters, as JSON.
     pub fn parameters(&self) -> &serde_json::Map<String, serde_json::Value> {
-        &self.0.parameters
+        &self.0.head.parameters
     }
 
     /// When the run was accepted.
     pub fn created_at(&self) -> DateTime<Utc> {
-        self.0.created
+        self.0.head.created
     }
 
     /// When the run started.
@@ -224,7 +90,22 @@ impl RunRecord {
         self.0.end.as_ref().and_then(|end| end.error.as_ref())
     }
 
-    pub(crate) fn output(&self) -> Option<&Value> {
+    /// Whether what is known of its tasks was pruned: only the run itself is kept for ever.
+    pub fn is_pruned(&self) -> bool {
+        self.0.pruned
+    }
+
+    /// The record without its tasks, where the run was final before a time and has any.
+    pub(crate) fn without_tasks(&self, before: i64) -> Option<Self> {
+        let old = self.0.end.as_ref().is_some_and(|end| end.at < before) && !self.0.pruned;
+        old.then(|| {
+            let bare = RunTables::new(Arc::clone(&self.0.head));
+            let (state, started, end) = (self.0.state, self.0.started, self.0.end.clone());
+            Self(Arc::new(RunTables { state, started, end, pruned: true, ..bare }))
+        })
+    }
+
+    pub(crate) fn output(&self) -> Option<&Kept> {
         self.0.end.as_ref().and_then(|end| end.output.as_ref())
     }
 
@@ -363,9 +244,45 @@ impl<'a> TaskRun<'a> {
         u32::from(self.row.attempts)
     }
 
-    /// Why it is not a success.
+    /// Why it is not a success; while it waits for another attempt, why the last one failed.
     pub fn error(&self) -> Option<&'a TaskError> {
         self.row.error.as_ref()
+    }
+
+    /// How many of the attempts ended because their process died.
+    pub fn crashes(&self) -> u32 {
+        u32::from(self.row.crashes)
+    }
+
+    /// Whether its result is that of another run, found in the cache.
+    pub fn cached(&self) -> bool {
+        self.cached_from().is_some()
+    }
+
+    /// The run whose result was found in the cache.
+    pub fn cached_from(&self) -> Option<RunId> {
+        match self.note() {
+            Some(CacheNote::Hit { run, .. }) => Some(*run),
+            _ => None,
+        }
+    }
+
+    /// Why its result was computed rather than taken from the cache, where its task is cached.
+    pub fn cache_miss(&self) -> Option<CacheMiss> {
+        match self.note() {
+            Some(CacheNote::Missed(miss)) => Some(*miss),
+            _ => None,
+        }
+    }
+
+    fn note(&self) -> Option<&'a CacheNote> {
+        let cell = self.meta().local * self.tables.frames[self.frame as usize].meta.len + self.index;
+        self.tables.notes.get(&(self.frame, cell))
+    }
+
+    /// When its next attempt is due, while it waits for one.
+    pub fn next_attempt_at(&self) -> Option<DateTime<Utc>> {
+        (self.row.state == TaskState::Retrying).then(|| instant(self.row.finished)).flatten()
     }
 
     /// When its last attempt started.
@@ -375,7 +292,7 @@ impl<'a> TaskRun<'a> {
 
     /// When it reached its final state.
     pub fn finished_at(&self) -> Option<DateTime<Utc>> {
-        instant(self.row.finished)
+        if self.row.state.is_final() { instant(self.row.finished) } else { None }
     }
 
     /// How long its last attempt took.

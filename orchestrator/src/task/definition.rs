@@ -1,5 +1,6 @@
 use std::any::TypeId;
 use std::fmt;
+use std::time::Duration;
 
 use super::{BlockingBody, BodyFuture, Call, TaskOptions};
 
@@ -30,6 +31,8 @@ pub struct TaskDef {
     pub body: Body,
     /// Whether it takes the context, and so may ask whether it is cancelled.
     pub cooperative: bool,
+    /// How its results are cached; they are not where it is `None`.
+    pub cache: Option<CacheDef>,
 }
 
 /// A parameter of a task or a flow.
@@ -39,6 +42,33 @@ pub struct Parameter {
     pub name: &'static str,
     /// Its type, as it is written.
     pub type_name: &'static str,
+    /// Whether it is written as a `HashSet<…>`, whose elements are in no order.
+    pub unordered: bool,
+    /// Whether it is part of a cache key.
+    pub in_key: bool,
+}
+
+/// How the results of a task are cached.
+#[derive(Debug)]
+pub struct CacheDef {
+    /// How long an entry may be used; for ever where it is `None`.
+    pub expiry: Option<Duration>,
+    /// What the code of the task is, for the key.
+    pub code: Code,
+    /// `cache_key = path`: what stands for the inputs.
+    pub key: Option<KeyFn>,
+}
+
+/// Hashes what stands for the inputs of a call.
+pub type KeyFn = fn(&mut Call<'_>) -> Result<[u8; 32], String>;
+
+/// The code of a task, as a cache key knows it.
+#[derive(Debug)]
+pub enum Code {
+    /// The tokens of the function.
+    Tokens(&'static str),
+    /// `version = "…"`.
+    Version(&'static str),
 }
 
 /// A parameter that is a resource.

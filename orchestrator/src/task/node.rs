@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::scope::{self, Handle, Kind, NodeSpec};
 use super::{Delay, Input, Mapped, Pool, Projection, TaskDef, TaskOptions, Trigger};
 use crate::error::GraphError;
-use crate::value::{Data, Value};
+use crate::value::{Data, OutputType, Value};
 
 /// One use of a task in a flow: a promise of its result, of type `T`.
 ///
@@ -42,10 +42,31 @@ pub struct Node<T> {
     output: PhantomData<fn() -> T>,
 }
 
-/// Makes a node of a task: what a task function calls.
-pub fn node<T>(definition: &'static TaskDef, inputs: Box<[Input]>) -> Node<T> {
-    Node::new(scope::add(NodeSpec::new(Kind::Task(definition), inputs)))
+/// Makes nodes of tasks whose results are of type `T`: what a task function calls.
+///
+/// Its own method `node` is the one that is found where `T` is data. Where it is not, [`NotData`] has one, so that the
+/// error is the one at the type that the body returns, and no second one is at the call.
+#[derive(Debug)]
+pub struct Results<T>(PhantomData<fn() -> T>);
+
+impl<T: Data> Results<T> {
+    /// Makes a node.
+    pub fn node(definition: &'static TaskDef, inputs: Box<[Input]>) -> Node<T> {
+        let mut spec = NodeSpec::new(Kind::Task(definition), inputs);
+        spec.output = Some(OutputType::of::<T>());
+        Node::new(scope::add(spec))
+    }
 }
+
+/// Found where `Results` has no method of its own.
+pub trait NotData<T> {
+    /// Stands in for a node.
+    fn node(_: &'static TaskDef, _: Box<[Input]>) -> Node<T> {
+        unreachable!("the results of a task are data: its body does not compile otherwise")
+    }
+}
+
+impl<T> NotData<T> for Results<T> {}
 
 impl<T> Node<T> {
     pub(crate) fn new(handle: Handle) -> Self {
@@ -272,3 +293,37 @@ macro_rules! tuples {
 }
 
 tuples! { A B; A B C; A B C D; A B C D E; A B C D E F; }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Body, TaskDef, TaskOptions};
+    #[expect(unused_imports, reason = "as in an expansion: of data, the other is found")]
+    use super::NotData as _;
+    use super::{Handle, Results};
+
+    static TASK: TaskDef = TaskDef {
+        name: "task",
+        crate_name: "",
+        module: "",
+        file: "",
+        line: 0,
+        description: "",
+        tags: &[],
+        parameters: &[],
+        resources: &[],
+        options: TaskOptions::NONE,
+        body: Body::Blocking(|_| unreachable!("no one runs it")),
+        cooperative: false,
+        cache: None,
+    };
+
+    #[test]
+    fn a_node_knows_how_to_read_its_results() {
+        let node = Results::<Vec<u8>>::node(&TASK, Box::new([]));
+        let Handle::Loose(spec) = node.handle else { panic!("there is no flow") };
+        let output = spec.lock().output.expect("`Vec<u8>` is data");
+        assert!(output.name().ends_with("Vec<u8>"));
+        assert_eq!(output.decode(&[0x92, 1, 2]).map(|value| value.get::<Vec<u8>>().clone()).ok(), Some(vec![1, 2]));
+        assert!(output.decode(&[0x92, 1, 0xcd, 1, 0]).is_err_and(|error| error.to_string().contains("256")));
+    }
+}

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::{Input, Resolved, TaskDef, TaskOptions};
 use crate::error::GraphError;
 use crate::flow::FlowCall;
-use crate::value::Value;
+use crate::value::{OutputType, Value};
 
 /// No node: what the region of a node is that is in no mapping.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -40,6 +40,8 @@ pub(crate) struct NodeSpec {
     /// The `expand` whose closure made the node.
     pub(crate) stage: u32,
     pub(crate) inputs: Box<[Input]>,
+    /// The type of its results, where it is a task.
+    pub(crate) output: Option<&'static OutputType>,
     pub(crate) more: Option<Box<More>>,
 }
 
@@ -100,7 +102,7 @@ pub(crate) enum GatherMode {
 
 impl NodeSpec {
     pub(crate) fn new(kind: Kind, inputs: Box<[Input]>) -> Self {
-        Self { kind, region: NONE, stage: NONE, inputs, more: None }
+        Self { kind, region: NONE, stage: NONE, inputs, output: None, more: None }
     }
 
     pub(crate) fn more(&mut self) -> &mut More {

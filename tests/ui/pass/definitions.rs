@@ -1,6 +1,6 @@
 //! What the macros write down of tasks and flows, and that arguments reach the parameters that they are for.
 
-use orchestrator::__private::{TaskDef, TaskEntry, inventory};
+use orchestrator::__private::{Code, TaskDef, TaskEntry, inventory};
 use orchestrator::prelude::*;
 use orchestrator::{Delay, flows};
 use std::time::Duration;
@@ -35,6 +35,23 @@ fn write(mut text: String, #[resource] database: &Database, times: usize) -> Str
     text = text.repeat(times);
     text.insert_str(0, &database.url);
     text
+}
+
+/// Keeps what it returns.
+#[task(cache = "1h1s", retries = 1)]
+async fn kept(/* of */ n: u32, all: &std::collections::HashSet<u32>, #[no_cache] list: Vec<u32>) -> usize {
+    // added up
+    n as usize + all.len() + list.len()
+}
+
+#[task(cache, cache_key = half, version = "2")]
+fn kept_for_ever(n: u32) -> u32 {
+    n
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn half(n: &u32) -> u32 {
+    *n / 2
 }
 
 /** Reads
@@ -73,6 +90,25 @@ fn tasks_are_written_down() {
     assert_eq!((write.description, write.cooperative), ("Blocks.", false));
     assert_eq!((write.options.backoff, write.options.max_retry_delay), (Some(2.0), Some(Duration::from_secs(3601))));
     assert_eq!(write.options.trigger, Some(Trigger::NoneSkipped));
+}
+
+#[test]
+fn caches_are_written_down() {
+    let kept = task("kept");
+    let parameters: Vec<_> =
+        kept.parameters.iter().map(|parameter| (parameter.name, parameter.unordered, parameter.in_key)).collect();
+    assert_eq!(parameters, [("n", false, true), ("all", true, true), ("list", false, false)]);
+    let cache = kept.cache.as_ref().unwrap_or_else(|| panic!("`kept` is cached"));
+    assert_eq!((cache.expiry, cache.key.is_some()), (Some(Duration::from_secs(3601)), false));
+    let code = "( n : u32 , all : & std : : collections : : HashSet < u32 > , list : Vec < u32 > ) - > usize \
+                { n as usize + all . len ( ) + list . len ( ) }";
+    assert!(matches!(cache.code, Code::Tokens(tokens) if tokens == code), "{cache:?}");
+
+    let kept = task("kept_for_ever");
+    let cache = kept.cache.as_ref().unwrap_or_else(|| panic!("`kept_for_ever` is cached"));
+    assert_eq!((cache.expiry, cache.key.is_some()), (None, true));
+    assert!(matches!(cache.code, Code::Version("2")), "{cache:?}");
+    assert!(task("write").cache.is_none());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use orchestrator::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Row {
@@ -146,6 +146,61 @@ fn is_transient(error: &TaskError) -> bool {
     !error.to_string().is_empty()
 }
 
+#[task(cache)]
+async fn cached_for_ever() {}
+
+#[task(cache = "1h30m", retries = 1)]
+fn cached(name: &str, all: &HashSet<u32>, #[no_cache] verbose: bool) -> Result<u32> {
+    Ok(if verbose { 0 } else { (name.len() + all.len()) as u32 })
+}
+
+#[task(cache, cache_key = key_of_all, version = "2")]
+async fn keyed(
+    n: u32,
+    #[resource] _database: &Database,
+    row: &Row,
+    name: &str,
+    owned_name: String,
+    rows: &[Row],
+    list: Vec<Row>,
+    #[context] _context: &Context,
+    perhaps: Option<u32>,
+) -> usize {
+    n as usize + row.id as usize + name.len() + owned_name.len() + rows.len() + list.len() + perhaps.iter().count()
+}
+
+// What it takes is the inputs, by reference.
+#[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref)]
+fn key_of_all(
+    n: &u32,
+    row: &Row,
+    name: &str,
+    owned_name: &str,
+    rows: &[Row],
+    list: &[Row],
+    perhaps: &Option<u32>,
+) -> (u32, u32, usize, usize) {
+    (*n, row.id + perhaps.unwrap_or(1), name.len() + owned_name.len(), rows.len() + list.len())
+}
+
+#[task(cache = "1d", cache_key = itself::<Row>)]
+fn keyed_by_itself(row: Row) -> Row {
+    row
+}
+
+const fn itself<T>(value: &T) -> &T {
+    value
+}
+
+#[task(cache, cache_key = the_key)]
+async fn keyed_by_nothing() -> u32 {
+    1
+}
+
+const fn the_key() -> &'static str {
+    "key"
+}
+
 #[task(retries = 100, retry_delay = ["0s", "1s"], trigger = "always")]
 async fn listed_delays() -> Result<u32> {
     Ok(1)
@@ -165,6 +220,8 @@ fn all() -> Node<(u32, bool)> {
     borrows(&rows, rebinds(&name), &row, std::collections::VecDeque::new(), HashMap::new());
     takes_it_all("customers", 1).after(blocks_with_it_all());
     every_option().after([&listed_delays(), &left_to_defaults()]);
+    cached("a", HashSet::new(), true).after(cached_for_ever());
+    keyed(1, &row, "a", "b", vec![], vec![], Some(1)).after((keyed_by_itself(&row), keyed_by_nothing()));
     let numbers = [infallible(1), blocking(2), own_error(3), text_error(4), anyhow_error("5"), r#type(6)];
     takes_what_comes(recurses(1), recurses_blocking(1), numbers)
 }

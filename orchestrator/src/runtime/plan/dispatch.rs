@@ -8,7 +8,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::frame::Phase;
-use super::{End, Instance, Plan};
+use super::{End, Instance, Place, Plan};
 use crate::graph::build::Reach;
 use crate::policy::retry::Policy;
 use crate::state::TaskState;
@@ -20,8 +20,8 @@ use crate::value::Value;
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) at: Instance,
-    /// The place of its row in its frame.
-    pub(crate) cell: u32,
+    /// The place of its row in the run's log.
+    pub(crate) place: Place,
     /// The number of the attempt, from 1.
     pub(crate) attempt: u16,
     pub(crate) timeout: Option<Duration>,
@@ -69,6 +69,13 @@ impl Plan {
             if matches!(self.cell(at).phase, Phase::Running | Phase::Ended(_)) {
                 continue;
             }
+            if !self.due.is_empty()
+                && let Some(due) = self.due.remove(&at)
+            {
+                self.retry_later(at);
+                self.outbox.due.push((at, due));
+                continue;
+            }
             if let Some(job) = self.start(at) {
                 return Some(job);
             }
@@ -76,21 +83,25 @@ impl Plan {
     }
 
     fn start(&mut self, at: Instance) -> Option<Job> {
-        let cell_number = self.cell_number(at);
+        let place = self.row_of(at);
+        let crashes = self.crashes.get(&at).copied().unwrap_or(0);
         let cell = self.cell_mut(at);
         cell.phase = Phase::Running;
         cell.attempts += 1;
         let attempt = cell.attempts;
+        self.running += 1;
         let node = &self.wiring.nodes[at.node as usize];
         let timeout = node.policy.timeout;
-        let last = u32::from(attempt) > node.policy.retries;
+        // what is parked takes its inputs again
+        let parks = matches!(&node.kind, Kind::Task(definition) if definition.cache.is_some());
+        let last = u32::from(attempt - crashes) > node.policy.retries && !parks;
         let work = match &node.kind {
             Kind::Task(definition) => Work::Task { definition, args: self.args(at, last) },
             Kind::Mapping(spec) => Work::Open { spec: (**spec).clone(), lists: self.args(at, last) },
             Kind::Gather(_) => Work::Gather(self.gathering(at)?),
             Kind::Flow(_) => return None,
         };
-        Some(Job { at, cell: cell_number, attempt, timeout, work })
+        Some(Job { at, place, attempt, timeout, work })
     }
 
     fn args(&mut self, at: Instance, last: bool) -> Args {
@@ -276,6 +287,7 @@ impl Plan {
 
     /// An attempt failed, and another will follow.
     pub(crate) fn retry_later(&mut self, at: Instance) {
+        self.running -= usize::from(self.cell(at).phase == Phase::Running);
         self.cell_mut(at).phase = Phase::Retrying;
         let stage = self.wiring.nodes[at.node as usize].stage;
         if at.frame != 0 && self.limits.contains_key(&stage) {
@@ -287,6 +299,12 @@ impl Plan {
         }
     }
 
+    /// An instance that was started waits for what another computes.
+    pub(crate) fn park(&mut self, at: Instance) {
+        self.cell_mut(at).attempts -= 1;
+        self.retry_later(at);
+    }
+
     /// The time of the next attempt has come.
     pub(crate) fn retry_now(&mut self, at: Instance) {
         if self.cell(at).phase == Phase::Retrying {
@@ -295,9 +313,11 @@ impl Plan {
         }
     }
 
-    /// The options of the task, and the instance's key, for when an attempt failed.
-    pub(crate) fn policy(&self, at: Instance) -> (Arc<Policy>, String) {
-        (Arc::clone(&self.wiring.nodes[at.node as usize].policy), self.key(at))
+    /// The options of the task, the instance's key, and how many tries it has had with this one, for when an attempt
+    /// failed. An attempt that ended with its process was none.
+    pub(crate) fn policy(&self, at: Instance) -> (Arc<Policy>, String, u32) {
+        let tries = self.cell(at).attempts - self.crashes.get(&at).copied().unwrap_or(0);
+        (Arc::clone(&self.wiring.nodes[at.node as usize].policy), self.key(at), u32::from(tries))
     }
 
     /// The flow's own output, or that of a flow in it: the value, or how the first node ended that it was to come from.

@@ -13,6 +13,8 @@ use crate::value::Value;
 pub(super) struct Frame {
     /// The mapping, or `NONE` for the flow itself.
     pub(super) region: u32,
+    /// Its number in the run's log: its own, but for a run that goes on.
+    pub(super) logged: u32,
     /// The element of the outer frame that this mapping was opened in.
     pub(super) parent: (u32, u32),
     pub(super) len: u32,
@@ -86,6 +88,7 @@ impl Frame {
     pub(super) fn of_flow() -> Self {
         Self {
             region: NONE,
+            logged: 0,
             parent: (0, 0),
             len: 1,
             unexpanded: false,

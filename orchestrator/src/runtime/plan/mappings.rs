@@ -2,7 +2,7 @@
 
 use super::frame::{Frame, Phase};
 use super::stage::Stage;
-use super::{End, Instance, Plan, id_of};
+use super::{End, Instance, Opened, Plan, id_of};
 use crate::error::{Cause, TaskError};
 use crate::graph::build::Reach;
 use crate::state::TaskState;
@@ -99,6 +99,7 @@ impl Plan {
         self.frames[frame as usize].elements = Some(elements);
         for node in self.wiring.members.get(&at.node).cloned().unwrap_or_default() {
             self.begin_column(frame, node);
+            self.replay_column(frame, node);
         }
     }
 
@@ -130,11 +131,14 @@ impl Plan {
         let id = id_of(self.frames.len());
         let mut frame = Frame::of_mapping(at.node, (at.frame, at.index), len, nodes);
         frame.unexpanded = unexpanded;
+        let parent = (self.frames[at.frame as usize].logged, at.index);
+        let meta = FrameMeta { region: self.wiring.nodes[at.node as usize].logged, parent, len, unexpanded };
+        let meta = self.log_frame(&mut frame, id, meta);
         self.unfinished += frame.unfinished;
         self.frames.push(frame);
         self.frame_of.insert(at, id);
         self.regions.entry(at.node).or_default().push(id);
-        self.outbox.opened.push(FrameMeta { region: at.node, parent: (at.frame, at.index), len, unexpanded });
+        self.outbox.opened.push(Opened { mapping: at.node, elements: len, meta });
         id
     }
 

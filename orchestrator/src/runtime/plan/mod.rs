@@ -11,6 +11,7 @@ mod dispatch;
 mod frame;
 mod mappings;
 mod reasons;
+mod replay;
 mod settle;
 mod stage;
 mod verdict;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 pub(crate) use dispatch::{Gathering, Job, Work};
 use frame::{Cell, Frame, Phase};
+pub(crate) use replay::{Expected, Replay};
 pub(crate) use verdict::Verdict;
 
 use crate::error::{GraphError, TaskError};
@@ -67,11 +69,18 @@ impl End {
     }
 }
 
+/// Where an instance's row is in the run's log: its frame there, and its cell in that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) frame: u32,
+    pub(crate) cell: u32,
+}
+
 /// An instance ended without being run to its end: what is recorded of it, but for the time.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) at: Instance,
-    pub(crate) cell: u32,
+    pub(crate) place: Place,
     pub(crate) state: TaskState,
     pub(crate) attempts: u16,
     pub(crate) error: Option<TaskError>,
@@ -82,10 +91,23 @@ pub(crate) struct Ended {
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     pub(crate) ended: Vec<Ended>,
-    pub(crate) opened: Vec<FrameMeta>,
+    pub(crate) opened: Vec<Opened>,
     pub(crate) extended: Vec<u32>,
     pub(crate) flows: Vec<u32>,
     pub(crate) promises: Vec<(Arc<Promise>, Resolved)>,
+    /// What a body that awaits a node is to be told, by the node.
+    pub(crate) answers: Vec<(u32, Arc<Promise>, Resolved)>,
+    /// Attempts that are due at a recorded time.
+    pub(crate) due: Vec<(Instance, i64)>,
+}
+
+/// A mapping that learned its list.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) mapping: u32,
+    pub(crate) elements: u32,
+    /// What is to be recorded, if it is not yet.
+    pub(crate) meta: Option<FrameMeta>,
 }
 
 impl Outbox {
@@ -95,6 +117,8 @@ impl Outbox {
             && self.extended.is_empty()
             && self.flows.is_empty()
             && self.promises.is_empty()
+            && self.answers.is_empty()
+            && self.due.is_empty()
     }
 }
 
@@ -136,9 +160,11 @@ pub(crate) struct Plan {
     /// What became of the upstreams of instances whose rule was stated.
     tallies: HashMap<Instance, Tally>,
     errors: HashMap<Instance, TaskError>,
-    waits: HashMap<u32, Vec<Arc<Promise>>>,
+    waits: HashMap<u32, Vec<Waiter>>,
     /// Instances that are not final.
     unfinished: usize,
+    /// Jobs that were handed out and are not over.
+    running: usize,
     /// How many nodes have failed or are upstream-failed, and are no machinery.
     failures: usize,
     /// The scopes from which no more nodes will come: their values may go to their last user.
@@ -152,12 +178,30 @@ pub(crate) struct Plan {
     /// Ends that are still to be passed on: one at a time, so that a long chain of them needs no deep stack.
     ends: std::collections::VecDeque<(Instance, End, bool)>,
     settling: bool,
+    /// Whether nodes remember how they are wired, so that another process can go on with the run.
+    durable: bool,
+    /// What is recorded of a run that goes on.
+    replay: Option<Box<Replay>>,
+    /// How many attempts of an instance ended with their process: they do not count as tries.
+    crashes: HashMap<Instance, u16>,
+    /// When the next attempt of an instance is due, as recorded.
+    due: HashMap<Instance, i64>,
     pub(crate) outbox: Outbox,
 }
 
+/// Who waits for a node.
+#[derive(Debug)]
+enum Waiter {
+    /// A body that awaits it.
+    Body(Arc<Promise>),
+    /// The runtime itself.
+    Watch(Arc<Promise>),
+}
+
 impl Plan {
-    pub(crate) fn new() -> Self {
-        Self { frames: vec![Frame::of_flow()], ..Self::default() }
+    pub(crate) fn new(durable: bool, replay: Option<Replay>) -> Self {
+        let replay = replay.map(Box::new);
+        Self { frames: vec![Frame::of_flow()], durable: durable || replay.is_some(), replay, ..Self::default() }
     }
 
     /// Plans what a body has written down. `gate` says which limits a task's body needs.
@@ -170,6 +214,13 @@ impl Plan {
     ) -> Result<(), GraphError> {
         let first = self.wiring.nodes.len();
         self.wiring.absorb(scope, number, defaults)?;
+        if self.durable {
+            let matched = self.wiring.remember(first).and_then(|()| self.match_nodes(first));
+            if let Err(problem) = matched {
+                self.wiring.forget(first);
+                return Err(problem);
+            }
+        }
         self.limits.extend(scope.limits.drain(..));
         for node in &mut self.wiring.nodes[first..] {
             node.gate = gate(node);
@@ -186,7 +237,7 @@ impl Plan {
         for id in first..last {
             self.begin(id_of(id));
         }
-        Ok(())
+        self.take_problem().map_or(Ok(()), Err)
     }
 
     /// Gives a new node its cells: one in the flow's frame, or one for each element where its mapping is open.
@@ -200,7 +251,7 @@ impl Plan {
         let region = planned.region;
         for frame in self.frames_of(region) {
             self.unfinished += self.frames[frame as usize].extend();
-            self.outbox.extended.push(frame);
+            self.outbox.extended.push(self.frames[frame as usize].logged);
         }
     }
 
@@ -209,13 +260,14 @@ impl Plan {
         let region = self.wiring.nodes[node as usize].region;
         if region == NONE {
             self.begin_instance(Instance { frame: 0, node, index: 0 });
-            return;
+            return self.replay_column(0, node);
         }
         for frame in self.frames_of(region) {
             if self.frames[frame as usize].unexpanded {
                 self.end_unexpanded(frame, node);
             } else {
                 self.begin_column(frame, node);
+                self.replay_column(frame, node);
             }
         }
     }
@@ -233,9 +285,9 @@ impl Plan {
             match self.cell(instance).phase {
                 Phase::Ended(_) => {
                     let resolved = self.resolved(instance);
-                    self.outbox.promises.push((promise, resolved));
+                    self.outbox.answers.push((node, promise, resolved));
                 }
-                _ => self.waits.entry(node).or_default().push(promise),
+                _ => self.waits.entry(node).or_default().push(Waiter::Body(promise)),
             }
         }
     }
@@ -244,7 +296,7 @@ impl Plan {
     pub(crate) fn watch(&mut self, node: u32, promise: Arc<Promise>) {
         match self.cell(Instance { frame: 0, node, index: 0 }).phase {
             Phase::Ended(_) => self.outbox.promises.push((promise, Resolved::Unknown)),
-            _ => self.waits.entry(node).or_default().push(promise),
+            _ => self.waits.entry(node).or_default().push(Waiter::Watch(promise)),
         }
     }
 
@@ -297,6 +349,16 @@ impl Plan {
         self.unfinished == 0
     }
 
+    /// Whether this is a run that goes on.
+    pub(crate) fn is_replayed(&self) -> bool {
+        self.replay.is_some()
+    }
+
+    /// Whether a job was handed out and is not over.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.running > 0
+    }
+
     pub(crate) fn has_ready(&self, gate: u32) -> bool {
         self.ready.get(gate as usize).is_some_and(|ready| !ready.is_empty())
     }
@@ -315,10 +377,11 @@ impl Plan {
         self.frames[at.frame as usize].cell_mut(local, at.index)
     }
 
-    /// The place of an instance's row in its frame.
-    pub(crate) fn cell_number(&self, at: Instance) -> u32 {
-        let local = self.wiring.nodes[at.node as usize].local;
-        local * self.frames[at.frame as usize].len + at.index
+    /// The place of an instance's row in the run's log.
+    pub(crate) fn row_of(&self, at: Instance) -> Place {
+        let frame = &self.frames[at.frame as usize];
+        let cell = self.wiring.nodes[at.node as usize].logged_local * frame.len + at.index;
+        Place { frame: frame.logged, cell }
     }
 
     /// The element of an outer region that an element is in.

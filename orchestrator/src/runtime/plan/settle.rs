@@ -1,7 +1,7 @@
 //! From the end of one node to what it means for the others.
 
 use super::frame::Phase;
-use super::{End, Ended, Instance, Outbox, Plan};
+use super::{End, Ended, Instance, Outbox, Plan, Waiter};
 use crate::error::{Cause, TaskError};
 use crate::graph::build::{Link, Reach, Takes};
 use crate::state::TaskState;
@@ -47,10 +47,12 @@ impl Plan {
         }
         let state = end.state();
         let was_busy = matches!(self.cell(at).phase, Phase::Ready | Phase::Running);
+        let is_flow = matches!(self.wiring.nodes[at.node as usize].kind, Kind::Flow(_));
+        self.running -= usize::from(self.cell(at).phase == Phase::Running && !is_flow);
         self.release_inputs(at);
         if !ran && (state == TaskState::Failed || !self.wiring.nodes[at.node as usize].is_hidden()) {
-            let (cell, attempts) = (self.cell_number(at), self.cell(at).attempts);
-            self.outbox.ended.push(Ended { at, cell, state, attempts, error: end.error().cloned() });
+            let (place, attempts) = (self.row_of(at), self.cell(at).attempts);
+            self.outbox.ended.push(Ended { at, place, state, attempts, error: end.error().cloned() });
         }
         if let Some(error) = end.error() {
             self.errors.insert(at, error.clone());
@@ -67,10 +69,15 @@ impl Plan {
         self.unfinished -= 1;
         if at.frame == 0
             && !self.waits.is_empty()
-            && let Some(promises) = self.waits.remove(&at.node)
+            && let Some(waiters) = self.waits.remove(&at.node)
         {
             let resolved = self.resolved(at);
-            self.outbox.promises.extend(promises.into_iter().map(|promise| (promise, resolved.clone())));
+            for waiter in waiters {
+                match waiter {
+                    Waiter::Body(promise) => self.outbox.answers.push((at.node, promise, resolved.clone())),
+                    Waiter::Watch(promise) => self.outbox.promises.push((promise, resolved.clone())),
+                }
+            }
         }
         for link in 0..self.wiring.nodes[at.node as usize].links.len() {
             let link = self.wiring.nodes[at.node as usize].links[link];

@@ -1,11 +1,17 @@
 //! Values that travel between tasks.
 
+mod canonical;
+mod encoding;
+
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+pub(crate) use canonical::{CanonicalError, feed};
+pub(crate) use encoding::{EncodingError, OutputType, encode};
 
 /// What travels between tasks: any type that is `Clone + Serialize + DeserializeOwned + Send + Sync + 'static`.
 ///
@@ -33,7 +39,23 @@ impl<T: Clone + Serialize + DeserializeOwned + Send + Sync + 'static> Data for T
 
 /// A value of some [`Data`] type, shared.
 #[derive(Clone)]
-pub struct Value(Arc<dyn Any + Send + Sync>);
+pub struct Value(Arc<dyn Stored>);
+
+/// What can be done with a value without knowing its type.
+trait Stored: Any + Send + Sync {
+    fn encode(&self) -> Result<Vec<u8>, EncodingError>;
+    fn feed(&self, hasher: &mut blake3::Hasher, unordered: bool) -> Result<(), CanonicalError>;
+}
+
+impl<T: Data> Stored for T {
+    fn encode(&self) -> Result<Vec<u8>, EncodingError> {
+        encode(self)
+    }
+
+    fn feed(&self, hasher: &mut blake3::Hasher, unordered: bool) -> Result<(), CanonicalError> {
+        feed(hasher, self, unordered)
+    }
+}
 
 impl Value {
     /// Wraps a value.
@@ -48,7 +70,8 @@ impl Value {
     /// Where the value is of another type: the types along an edge are checked by the compiler, so this is a bug.
     #[track_caller]
     pub fn get<T: Data>(&self) -> &T {
-        match self.0.downcast_ref() {
+        let any: &dyn Any = &*self.0;
+        match any.downcast_ref() {
             Some(value) => value,
             None => mistyped::<T>(),
         }
@@ -60,9 +83,20 @@ impl Value {
         Arc::unwrap_or_clone(self.share())
     }
 
+    /// The value as a store keeps it.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, EncodingError> {
+        self.0.encode()
+    }
+
+    /// Feeds the value to a hasher: in the order of their encodings, where its elements are in none of their own.
+    pub(crate) fn feed(&self, hasher: &mut blake3::Hasher, unordered: bool) -> Result<(), CanonicalError> {
+        self.0.feed(hasher, unordered)
+    }
+
     #[track_caller]
     pub(crate) fn share<T: Data>(self) -> Arc<T> {
-        match self.0.downcast() {
+        let any: Arc<dyn Any + Send + Sync> = self.0;
+        match any.downcast() {
             Ok(value) => value,
             Err(_) => mistyped::<T>(),
         }

@@ -1,0 +1,226 @@
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use tokio::task::spawn_blocking;
+
+use super::{BlobRef, Blobs};
+use crate::error::BlobError;
+
+/// Blobs as files of a folder, which is made with the first one.
+#[derive(Debug)]
+pub(super) struct FolderBlobs {
+    folder: Arc<Path>,
+}
+
+impl FolderBlobs {
+    pub(super) fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into().into() }
+    }
+
+    /// Does work on a thread that may block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Path) -> Result<T, BlobError> + Send + 'static,
+    ) -> Result<T, BlobError> {
+        let folder = Arc::clone(&self.folder);
+        match spawn_blocking(move || work(&folder)).await {
+            Ok(result) => result,
+            // tokio is shutting down
+            Err(error) => Err(failed(&self.folder, &io::Error::other(error))),
+        }
+    }
+}
+
+#[async_trait]
+impl Blobs for FolderBlobs {
+    async fn put(&self, bytes: Vec<u8>) -> Result<BlobRef, BlobError> {
+        self.blocking(move |folder| {
+            let blob = BlobRef::of(&bytes);
+            let path = folder.join(blob.name());
+            match fs::metadata(&path) {
+                // it was put before; a file that was cut off is written anew
+                Ok(found) if found.len() == blob.length => Ok(blob),
+                _ => write(folder, &path, &bytes).map(|()| blob).map_err(|error| failed(&path, &error)),
+            }
+        })
+        .await
+    }
+
+    async fn get(&self, blob: &BlobRef) -> Result<Vec<u8>, BlobError> {
+        let blob = *blob;
+        self.blocking(move |folder| {
+            let path = folder.join(blob.name());
+            let unread = |error: io::Error| match error.kind() {
+                io::ErrorKind::NotFound => blob.missing(path.display()),
+                _ => failed(&path, &error),
+            };
+            // before it is read: it may have become of any size
+            blob.check_length(path.display(), fs::metadata(&path).map_err(unread)?.len())?;
+            let bytes = fs::read(&path).map_err(unread)?;
+            blob.check(path.display(), &bytes).map(|()| bytes)
+        })
+        .await
+    }
+
+    async fn remove(&self, blob: &BlobRef) -> Result<(), BlobError> {
+        let blob = *blob;
+        self.blocking(move |folder| {
+            let path = folder.join(blob.name());
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path, &error)),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+}
+
+/// Writes a file so that it is there whole or not at all, whenever the process or the power goes.
+fn write(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
+
+    let beside = path.parent().unwrap_or(folder);
+    let made = !beside.exists();
+    fs::create_dir_all(beside)?;
+    // unique among processes and within this one; what a crash leaves under such a name is never read
+    let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    let temporary = path.with_extension(format!("{}-{number}.tmp", std::process::id()));
+    let written = File::create(&temporary)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&temporary, path));
+    if let Err(error) = written {
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
+    }
+    sync(beside)?;
+    if made { sync(folder) } else { Ok(()) }
+}
+
+/// Makes the names in a folder safe from a loss of power.
+fn sync(folder: &Path) -> io::Result<()> {
+    // elsewhere a folder cannot be opened as a file, and the file system sees to it
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+fn failed(path: &Path, error: &io::Error) -> BlobError {
+    let place = path.display().to_string();
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => BlobError::Full { place },
+        _ => BlobError::Failed { place, problem: error.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn all_files(folder: &Path) -> Vec<PathBuf> {
+        let folders = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        folders.flat_map(|inner| fs::read_dir(inner).unwrap().map(|entry| entry.unwrap().path())).collect()
+    }
+
+    #[tokio::test]
+    async fn what_was_put_is_got() {
+        let folder = TempDir::new().unwrap();
+        let blobs = FolderBlobs::new(folder.path().join("a/b"));
+        for bytes in [vec![], vec![7], vec![7; 3 << 20]] {
+            let blob = blobs.put(bytes.clone()).await.unwrap();
+            assert_eq!(blob, BlobRef::of(&bytes));
+            assert!(blobs.get(&blob).await.unwrap() == bytes);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_equal_value_is_written_once() {
+        let folder = TempDir::new().unwrap();
+        let blobs = FolderBlobs::new(folder.path());
+        let blob = blobs.put(b"value".to_vec()).await.unwrap();
+        let hash = blob.hex();
+        let path = folder.path().join(&hash[..2]).join(format!("{}.blob", &hash[2..]));
+        let written = fs::metadata(&path).unwrap().modified().unwrap();
+        assert_eq!(blobs.put(b"value".to_vec()).await, Ok(blob));
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), written);
+        assert_eq!(all_files(folder.path()), [path]);
+    }
+
+    #[tokio::test]
+    async fn many_may_put_the_same_at_once() {
+        let folder = TempDir::new().unwrap();
+        let blobs = FolderBlobs::new(folder.path());
+        let put = futures_util::future::join_all((0..16).map(|_| blobs.put(vec![1; 100_000]))).await;
+        for blob in put {
+            assert_eq!(blobs.get(&blob.unwrap()).await.unwrap().len(), 100_000);
+        }
+        assert_eq!(all_files(folder.path()).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_removed_blob_is_missing_and_may_be_removed_again() {
+        let folder = TempDir::new().unwrap();
+        let blobs = FolderBlobs::new(folder.path());
+        let blob = blobs.put(b"value".to_vec()).await.unwrap();
+        blobs.remove(&blob).await.unwrap();
+        blobs.remove(&blob).await.unwrap();
+        let place = folder.path().join(blob.name()).display().to_string();
+        assert_eq!(blobs.get(&blob).await, Err(BlobError::Missing { place, expected: 5 }));
+    }
+
+    #[tokio::test]
+    async fn an_altered_blob_is_named_with_what_was_expected_and_found() {
+        let folder = TempDir::new().unwrap();
+        let blobs = FolderBlobs::new(folder.path());
+        let blob = blobs.put(b"value".to_vec()).await.unwrap();
+        let path = folder.path().join(blob.name());
+        for (bytes, expected, found) in [
+            ("val", "5 bytes".to_owned(), "3".to_owned()),
+            ("values", "5 bytes".to_owned(), "6".to_owned()),
+            ("wrong", format!("the hash {}", blob.hex()), BlobRef::of(b"wrong").hex()),
+        ] {
+            fs::write(&path, bytes).unwrap();
+            let place = path.display().to_string();
+            assert_eq!(blobs.get(&blob).await, Err(BlobError::Altered { place, expected, found }), "{bytes}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_blob_that_was_cut_off_is_written_anew() {
+        let folder = TempDir::new().unwrap();
+        let blobs = FolderBlobs::new(folder.path());
+        let blob = blobs.put(b"value".to_vec()).await.unwrap();
+        fs::write(folder.path().join(blob.name()), "val").unwrap();
+        blobs.put(b"value".to_vec()).await.unwrap();
+        assert_eq!(blobs.get(&blob).await.unwrap(), b"value");
+    }
+
+    #[tokio::test]
+    async fn what_a_crash_left_half_written_is_ignored() {
+        let folder = TempDir::new().unwrap();
+        let blobs = FolderBlobs::new(folder.path());
+        let blob = BlobRef::of(b"value");
+        let path = folder.path().join(blob.name());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let number = |number| path.with_extension(format!("{}-{number}.tmp", std::process::id()));
+        for left in (0..1000).map(number) {
+            fs::write(left, "val").unwrap();
+        }
+        assert!(matches!(blobs.get(&blob).await, Err(BlobError::Missing { .. })));
+        assert_eq!(blobs.put(b"value".to_vec()).await, Ok(blob));
+        assert_eq!(blobs.get(&blob).await.unwrap(), b"value");
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_cannot_be_made_is_named() {
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join("file"), "").unwrap();
+        let blobs = FolderBlobs::new(folder.path().join("file"));
+        let failed = blobs.put(b"value".to_vec()).await.unwrap_err().to_string();
+        assert!(failed.contains(&BlobRef::of(b"value").name()), "{failed}");
+        assert!(!failed.contains('\n'), "{failed}");
+    }
+}

@@ -1,0 +1,100 @@
+//! Flow functions, whatever their parameters are: called from a call's values, or from JSON.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::{FlowBody, Parameters};
+use crate::task::{Context, Parameter};
+
+/// The function of a flow, by the tuple of its parameters.
+pub struct Function<P>(pub fn(P, Arc<Context>) -> FlowBody);
+
+/// The function of a flow, of which only the definition knows what its parameters are.
+pub trait FlowFunction: fmt::Debug + Send + Sync {
+    /// Calls it. Where it is a plain `fn`, this is all of its body.
+    fn start(&self, parameters: &(dyn Any + Send + Sync), context: Arc<Context>) -> FlowBody;
+
+    /// What it is called with, and the same as JSON.
+    fn keep(&self, names: &[Parameter], parameters: Box<dyn Any>) -> Kept;
+
+    /// Its parameters from JSON, by name. One that is not there is null.
+    ///
+    /// # Errors
+    ///
+    /// Names the parameter that is missing, unknown or of another type.
+    fn parse(&self, names: &[Parameter], json: &Map<String, Value>) -> Result<Box<dyn Any + Send + Sync>, String>;
+}
+
+/// The parameters of a call.
+#[derive(Debug)]
+pub struct Kept {
+    pub(crate) values: Box<dyn Any + Send + Sync>,
+    pub(crate) json: Map<String, Value>,
+    /// The first parameter that is not what its JSON says.
+    pub(crate) problem: Option<String>,
+}
+
+impl<P: Parameters> FlowFunction for Function<P> {
+    fn start(&self, parameters: &(dyn Any + Send + Sync), context: Arc<Context>) -> FlowBody {
+        match parameters.downcast_ref::<P>() {
+            Some(parameters) => (self.0)(parameters.clone(), context),
+            None => mistyped::<P>(),
+        }
+    }
+
+    fn keep(&self, names: &[Parameter], parameters: Box<dyn Any>) -> Kept {
+        let Ok(parameters) = parameters.downcast::<P>() else { mistyped::<P>() };
+        let (mut json, mut problem) = (Map::new(), None);
+        for (parameter, value) in names.iter().zip(parameters.to_json()) {
+            match value {
+                Ok(value) => drop(json.insert(parameter.name.to_owned(), value)),
+                Err(error) => {
+                    problem.get_or_insert_with(|| format!("{} cannot be kept as JSON: {error}", shown(parameter)));
+                }
+            }
+        }
+        // what JSON has no word for, such as NaN, became null on the way
+        let problem = problem.or_else(|| {
+            let (parameter, reason) = P::from_json(names, &json).err()?;
+            Some(format!("{} does not come back from JSON: {reason}", shown(parameter)))
+        });
+        Kept { values: parameters, json, problem }
+    }
+
+    fn parse(&self, names: &[Parameter], json: &Map<String, Value>) -> Result<Box<dyn Any + Send + Sync>, String> {
+        if let Some(unknown) = json.keys().find(|key| names.iter().all(|parameter| parameter.name != *key)) {
+            let known: Vec<_> = names.iter().map(written).collect();
+            return Err(match known.is_empty() {
+                true => format!("no parameter `{unknown}`: the flow takes none"),
+                false => format!("no parameter `{unknown}` (parameters: {})", known.join(", ")),
+            });
+        }
+        match P::from_json(names, json) {
+            Ok(parameters) => Ok(Box::new(parameters)),
+            Err((parameter, reason)) => Err(format!("{}: {reason}", shown(parameter))),
+        }
+    }
+}
+
+fn shown(parameter: &Parameter) -> String {
+    format!("parameter {}", written(parameter))
+}
+
+fn written(parameter: &Parameter) -> String {
+    format!("`{}: {}`", parameter.name, parameter.type_name)
+}
+
+#[cold]
+#[track_caller]
+fn mistyped<P>() -> ! {
+    unreachable!("parameters are not the `{}` that the flow's function takes", std::any::type_name::<P>())
+}
+
+impl<P> fmt::Debug for Function<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Function<{}>", std::any::type_name::<P>())
+    }
+}

@@ -1,0 +1,178 @@
+//! Runs that go on: taken over from a process that died, or that stopped; and runs that are asked for by their key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle as Tokio;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::body::{self, Called};
+use super::conduct::Finished;
+use super::handle::RunHandle;
+use super::lane::Ambient;
+use super::live::{Live, RunCore};
+use super::plan::Replay;
+use super::{Inner, Runtime, launch};
+use crate::error::{Cause, Error, TaskError};
+use crate::failpoint;
+use crate::flow::{FlowCall, FlowDef, registry};
+use crate::id::RunId;
+use crate::store::{Abandoned, RunRecord, TakenOver};
+use crate::task::{Context, RunFacts};
+use crate::value::{Data, OutputType};
+
+/// How often a run that another process executes is looked at by who waits for it.
+const LOOK: Duration = Duration::from_secs(1);
+
+impl Runtime {
+    /// Goes on with the runs that are not final and that no living process executes, and waits for their ends: what is
+    /// committed of them stays, what was running runs again.
+    ///
+    /// The runs of flows that this binary does not have are left alone; a warning names them. Gives the records of the
+    /// others, in the order in which they were asked for. (`serve` does this by itself.)
+    ///
+    /// # Errors
+    ///
+    /// Where the store fails, and where the runtime is stopped meanwhile.
+    pub async fn resume(&self) -> Result<Vec<RunRecord>, Error> {
+        let tokio = Tokio::try_current().map_err(|_| Error::NoTokio)?;
+        let mut under_way = Vec::new();
+        let mut unknown = std::collections::BTreeMap::<String, usize>::new();
+        for Abandoned { id, flow } in self.0.store.abandoned().await? {
+            match registry::find(&flow) {
+                Some(definition) => under_way.extend(go_on(&self.0, &tokio, definition, id).await?),
+                None => *unknown.entry(flow).or_default() += 1,
+            }
+        }
+        for (flow, runs) in unknown {
+            tracing::warn!(
+                flow,
+                runs,
+                "runs are not done whose flow is not in this binary (it has {}): link the crate that has it with \
+                 `use the_crate as _;`",
+                registry::names()
+            );
+        }
+        let mut records = Vec::new();
+        for run in under_way {
+            records.push(run.await.map_err(|_| Error::NoTokio)??.record);
+        }
+        Ok(records)
+    }
+}
+
+/// Takes a run over and goes on with it. `None` where another process was faster, or where it cannot run here.
+async fn go_on(
+    runtime: &Arc<Inner>,
+    tokio: &Tokio,
+    definition: &'static FlowDef,
+    id: RunId,
+) -> Result<Option<JoinHandle<Result<Finished, Error>>>, Error> {
+    if runtime.stop.soft.is_cancelled() {
+        return Err(Error::Closed);
+    }
+    let Some(recorded) = runtime.store.run(id).await? else { return Ok(None) };
+    let facts = Arc::new(RunFacts {
+        id,
+        flow: definition.name,
+        logical_date: recorded.logical_date(),
+        interval: recorded.interval(),
+    });
+    let call = FlowCall::recall(definition, recorded.parameters());
+    // what this runtime lacks is no failure of the run
+    let lacks = match &call {
+        Ok(call) if !definition.is_async => runtime.check_flow(call, &facts).err(),
+        _ => runtime.check_has(definition.name, definition.resources).err(),
+    };
+    if let Some(Error::MissingResource { .. } | Error::Pool { .. }) = &lacks {
+        let reason = lacks.map(|error| error.to_string()).unwrap_or_default();
+        tracing::warn!(run = %id, flow = definition.name, "a run is not done and cannot go on here: {reason}");
+        return Ok(None);
+    }
+    let Some(TakenOver { log, history }) = runtime.store.take_over(id).await? else { return Ok(None) };
+    failpoint::hit("taken-over");
+    let (began, cancelling) = (history.tables.started, history.cancelling);
+    let refresh_cache = history.tables.head.refresh_cache;
+    let cancel = CancellationToken::new();
+    let ambient = Ambient::outside(runtime);
+    let mut live = Live::new(&ambient.held, true, Some(Replay::new(history)));
+    let called = match call {
+        Ok(call) => {
+            let context = Arc::new(Context::of_flow(Arc::clone(&facts), cancel.clone()));
+            body::call(&mut live, runtime, &call, None, context, cancel.clone())
+                .unwrap_or_else(|error| Called::Failed(error.into_task_error()))
+        }
+        Err(problem) => {
+            let text = format!(
+                "the flow's parameters are not those that the run was asked for with: {problem}; start a new run, or go \
+                 back to the code that began it"
+            );
+            Called::Failed(TaskError::new(Cause::Fatal, text))
+        }
+    };
+    if cancelling {
+        cancel.cancel();
+    }
+    let run = RunCore::new(Arc::clone(runtime), facts, log, cancel, live, &ambient, refresh_cache);
+    let began = (began != 0).then_some(began);
+    Ok(Some(tokio.spawn(launch::see_through(run, called, definition, began, ambient))))
+}
+
+/// The run that has the key that was asked for.
+pub(super) fn join<T: Data>(
+    runtime: Arc<Inner>,
+    tokio: &Tokio,
+    flow: &FlowCall,
+    record: RunRecord,
+) -> Result<RunHandle<T>, Error> {
+    if *record.parameters() != flow.parameters {
+        let json = |parameters: &serde_json::Map<_, _>| serde_json::Value::Object(parameters.clone()).to_string();
+        return Err(Error::KeyTaken {
+            flow: record.flow().to_owned(),
+            key: record.key().unwrap_or_default().to_owned(),
+            run: record.id(),
+            recorded: json(record.parameters()),
+            asked: json(&flow.parameters),
+        });
+    }
+    let (id, definition) = (record.id(), flow.definition);
+    let cancel = runtime.under_way.cancel_of(id).unwrap_or_default();
+    let waiter = tokio.spawn(wait(runtime, tokio.clone(), definition, record, OutputType::of::<T>()));
+    Ok(RunHandle::joined(id, cancel, waiter))
+}
+
+/// Waits for a run that somebody asked for before, and goes on with it where nobody executes it.
+async fn wait(
+    runtime: Arc<Inner>,
+    tokio: Tokio,
+    definition: &'static FlowDef,
+    mut record: RunRecord,
+    output: &'static OutputType,
+) -> Result<Finished, Error> {
+    let id = record.id();
+    while !record.state().is_final() {
+        if let Some(done) = runtime.under_way.done(id) {
+            done.cancelled().await;
+        } else if runtime.store.abandoned().await?.iter().any(|run| run.id == id) {
+            if let Some(run) = go_on(&runtime, &tokio, definition, id).await? {
+                return run.await.map_err(|_| Error::NoTokio)?;
+            }
+        } else {
+            tokio::time::sleep(LOOK).await;
+        }
+        match runtime.store.run(id).await? {
+            Some(now) => record = now,
+            None => break,
+        }
+        if runtime.stop.soft.is_cancelled() && !record.state().is_final() {
+            return Err(Error::Stopped { flow: record.flow().to_owned(), run: id });
+        }
+    }
+    let value = record.output().map(|kept| kept.value(output)).transpose();
+    let value = value.map_err(|error| {
+        let text = format!("the output of run {id} is of another type than the flow's: {error}");
+        Error::Options(text)
+    })?;
+    Ok(Finished { record, output: value, missing: None })
+}

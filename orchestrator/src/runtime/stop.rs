@@ -1,0 +1,224 @@
+//! The process stops: work in hand is drained, the rest is left to go on later.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::Runtime;
+use crate::id::RunId;
+
+/// Tells the runs of a runtime to come to a stop: first, that nothing more may start; then, that the time is up.
+#[derive(Clone, Debug, Default)]
+pub(super) struct StopSignal {
+    pub(super) soft: CancellationToken,
+    pub(super) hard: CancellationToken,
+}
+
+/// The runs that a runtime executes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct UnderWay(Arc<Mutex<HashMap<RunId, Entry>>>);
+
+#[derive(Clone, Debug)]
+struct Entry {
+    cancel: CancellationToken,
+    done: CancellationToken,
+}
+
+impl UnderWay {
+    /// Counts a run for as long as what is given back is there.
+    pub(super) fn enter(&self, run: RunId, cancel: &CancellationToken) -> impl Drop + use<> {
+        let done = CancellationToken::new();
+        self.0.lock().insert(run, Entry { cancel: cancel.clone(), done: done.clone() });
+        Left { under_way: self.clone(), run, done }
+    }
+
+    pub(super) fn cancel_of(&self, run: RunId) -> Option<CancellationToken> {
+        self.0.lock().get(&run).map(|entry| entry.cancel.clone())
+    }
+
+    /// What tells that a run is no longer under way; none where it is not.
+    pub(super) fn done(&self, run: RunId) -> Option<CancellationToken> {
+        self.0.lock().get(&run).map(|entry| entry.done.clone())
+    }
+
+    fn runs(&self) -> Vec<(RunId, CancellationToken)> {
+        self.0.lock().iter().map(|(run, entry)| (*run, entry.done.clone())).collect()
+    }
+}
+
+struct Left {
+    under_way: UnderWay,
+    run: RunId,
+    done: CancellationToken,
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        self.under_way.0.lock().remove(&self.run);
+        self.done.cancel();
+    }
+}
+
+/// How a runtime came to its stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stopped {
+    /// The runs that were left before their end: they go on when the program is started again.
+    pub left: Vec<RunId>,
+    /// The number of the signal that cut the drain short, if one did.
+    pub cut_short_by: Option<u8>,
+}
+
+impl Stopped {
+    /// The exit status that says how it was: 0 where every run came to its end, 75 ("try again") where some were left
+    /// and go on when the program is started again, 128 and the number of the signal where a second one cut it short.
+    pub fn exit_code(&self) -> ExitCode {
+        match (self.cut_short_by, self.left.is_empty()) {
+            (Some(signal), _) => ExitCode::from(128 + signal),
+            (None, true) => ExitCode::SUCCESS,
+            (None, false) => ExitCode::from(75),
+        }
+    }
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.left.len() {
+            0 => f.write_str("stopped: every run came to its end"),
+            runs => write!(f, "stopped: {runs} run(s) are left, and go on when the program is started again"),
+        }
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+impl Runtime {
+    /// Stops: nothing more is started; bodies that run may end within the grace period
+    /// ([`RuntimeBuilder::grace`](crate::RuntimeBuilder::grace), 30 seconds by default); what is not done then is left,
+    /// to go on when the program is started again. (In a store in memory, it is cancelled.)
+    ///
+    /// Who waits for a run that is left gets [`Error::Stopped`](crate::Error::Stopped). Nothing can be started on the
+    /// runtime any more.
+    pub async fn stop(&self) -> Stopped {
+        self.0.stop.soft.cancel();
+        let runs = self.0.under_way.runs();
+        let mut left = Vec::new();
+        for (run, done) in runs {
+            done.cancelled().await;
+            let is_final = match self.0.store.run(run).await {
+                Ok(Some(record)) => record.state().is_final(),
+                Ok(None) | Err(_) => false,
+            };
+            if !is_final {
+                left.push(run);
+            }
+        }
+        left.sort_unstable();
+        Stopped { left, cut_short_by: None }
+    }
+
+    /// Does `work`, and [stops](Self::stop) when the process gets SIGTERM or SIGINT (Ctrl-C). A second signal cuts the
+    /// drain short.
+    ///
+    /// # Errors
+    ///
+    /// Where a signal came: how it stopped, which has an [exit status](Stopped::exit_code).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use orchestrator::prelude::*;
+    /// use std::process::ExitCode;
+    ///
+    /// #[task]
+    /// async fn hello() -> u32 { 1 }
+    ///
+    /// #[flow]
+    /// fn greeting() -> Node<u32> { hello() }
+    ///
+    /// #[tokio::main(flavor = "current_thread")]
+    /// async fn main() -> Result<ExitCode> {
+    ///     let runtime = Runtime::in_memory();
+    ///     match runtime.until_signal(greeting().on(&runtime).run()).await {
+    ///         Ok(run) => println!("{}", run?.state()),
+    ///         Err(stopped) => return Ok(stopped.exit_code()),
+    ///     }
+    ///     Ok(ExitCode::SUCCESS)
+    /// }
+    /// ```
+    pub async fn until_signal<F: Future>(&self, work: F) -> Result<F::Output, Stopped> {
+        let mut signals = Signals::new();
+        // not dropped before the stop: that would cancel what it waits for
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            done = &mut work => return Ok(done),
+            signal = signals.next() => {
+                tracing::info!(signal, "stopping: what is running may end, nothing more is started");
+            }
+        }
+        let (mut second, mut worked) = (None, false);
+        let mut stop = std::pin::pin!(self.stop());
+        loop {
+            tokio::select! {
+                stopped = &mut stop => return Err(Stopped { cut_short_by: second, ..stopped }),
+                _ = &mut work, if !worked => worked = true,
+                signal = signals.next(), if second.is_none() => {
+                    second = Some(signal);
+                    self.0.stop.hard.cancel();
+                }
+            }
+        }
+    }
+}
+
+/// The signals that ask a process to stop.
+struct Signals {
+    #[cfg(unix)]
+    streams: Option<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)>,
+}
+
+const SIGINT: u8 = 2;
+#[cfg(unix)]
+const SIGTERM: u8 = 15;
+
+impl Signals {
+    #[cfg(unix)]
+    fn new() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        let streams = signal(SignalKind::interrupt()).and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
+        if let Err(error) = &streams {
+            tracing::warn!("signals cannot be watched, so that they end the process at once: {error}");
+        }
+        Self { streams: streams.ok() }
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> Self {
+        Self {}
+    }
+
+    /// The number of the next signal.
+    #[cfg(unix)]
+    async fn next(&mut self) -> u8 {
+        match &mut self.streams {
+            Some((int, term)) => tokio::select! {
+                _ = int.recv() => SIGINT,
+                _ = term.recv() => SIGTERM,
+            },
+            None => std::future::pending().await,
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) -> u8 {
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => SIGINT,
+            Err(_) => std::future::pending().await,
+        }
+    }
+}

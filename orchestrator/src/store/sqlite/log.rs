@@ -1,0 +1,89 @@
+use std::sync::Arc;
+
+use super::rows::{self, AttemptRow, Code};
+use super::writer::{CacheRow, Owned, Write, Writer};
+use crate::store::mirror::Mirror;
+use crate::store::{Commit, Encoded, Kept, NewEntry, RunLog, RunRecord, Transition};
+use crate::value::{EncodingError, Value};
+
+/// The log of a run in the file.
+#[derive(Debug)]
+pub(super) struct SqliteLog {
+    mirror: Mirror,
+    run: Arc<Owned>,
+    writer: Arc<Writer>,
+}
+
+impl SqliteLog {
+    pub(super) fn new(mirror: Mirror, run: Owned, writer: Arc<Writer>) -> Self {
+        Self { mirror, run: Arc::new(run), writer }
+    }
+}
+
+fn write_of(transition: &Transition) -> Option<Write> {
+    if let Some(body) = rows::plan(transition) {
+        return Some(Write::Plan(body));
+    }
+    match transition {
+        Transition::RunStarted { at } => Some(Write::Started(*at)),
+        Transition::Task(end) => {
+            Some(Write::Attempt(AttemptRow::new(end), end.cache.as_deref().and_then(cache_row).map(Box::new)))
+        }
+        Transition::Cancelling => Some(Write::Cancelling),
+        Transition::RunFinished(end) => Some(Write::Finished {
+            state: end.state.code(),
+            at: end.at,
+            error: end.error.as_ref().map(rows::error_body),
+            output: end.encoded.as_ref().map_or(rows::Body::None, |output| rows::result_body(output, None)),
+        }),
+        Transition::Released => Some(Write::Released),
+        Transition::Planned(_) | Transition::Expanded(_) | Transition::Extended { .. } | Transition::Awaited { .. } => {
+            None
+        }
+    }
+}
+
+fn cache_row(entry: &NewEntry) -> Option<CacheRow> {
+    let Kept::Encoded(result) = &entry.hit.result else { return None };
+    let expiry = entry.query.expiry.map(|expiry| i64::try_from(expiry.as_micros()).unwrap_or(i64::MAX));
+    Some(CacheRow {
+        key: entry.query.key.0,
+        task: entry.query.task.clone(),
+        inputs: entry.query.inputs,
+        run: entry.hit.run,
+        created: entry.hit.created,
+        expires: expiry.map(|expiry| entry.hit.created.saturating_add(expiry)),
+        size: i64::try_from(result.0.len()).unwrap_or(i64::MAX),
+        body: rows::result_body(result, None),
+    })
+}
+
+impl RunLog for SqliteLog {
+    fn encode(&self, value: &Value) -> Result<Option<Encoded>, EncodingError> {
+        value.encode().map(|bytes| Some(Encoded(bytes.into())))
+    }
+
+    fn record(&self, transition: Transition) {
+        self.mirror.record(transition, |transition| {
+            if let Some(write) = write_of(transition) {
+                self.writer.push(&self.run, write);
+            }
+        });
+    }
+
+    fn needs_commits(&self) -> bool {
+        true
+    }
+
+    fn commit(&self) -> Commit {
+        self.writer.commit(Some(&self.run))
+    }
+
+    fn commit_soon(&self) {
+        self.writer.commit_soon();
+    }
+
+    fn snapshot(&self) -> RunRecord {
+        self.mirror.snapshot()
+    }
+}

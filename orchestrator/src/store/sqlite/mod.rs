@@ -1,0 +1,325 @@
+//! Runs in a file of SQLite.
+//!
+//! Any number of processes may have the file open; SQLite orders their commits. A run is written by the process whose
+//! number stands in its `owner`, and by nobody else: [`owner`] says how a process is known to be alive. Errors about
+//! locks never leave this folder: who finds the file busy waits for his turn.
+//!
+//! A transition of a run becomes a row ([`rows`]), goes on the writer's queue ([`log`]) and is committed with what else
+//! waits ([`writer`]); reading adds the rows up again ([`read`]), on connections of its own.
+
+#[cfg(test)]
+mod child;
+mod connection;
+mod failure;
+mod location;
+mod log;
+mod owner;
+mod read;
+mod rows;
+mod schema;
+mod writer;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::Semaphore;
+
+use location::Location;
+use log::SqliteLog;
+use owner::Owner;
+use rows::stored_result;
+use writer::{Owned, Writer};
+
+use super::mirror::Mirror;
+use super::{
+    Abandoned, CacheHit, CacheKey, CacheMiss, CacheQuery, Created, Kept, Lookup, NewRun, Pruned, RunLog, RunRecord,
+    Store, TakenOver,
+};
+use crate::blob::{self, Blobs};
+use crate::error::StoreError;
+use crate::failpoint;
+use crate::id::{self, RunId};
+
+/// How many connections read at once.
+const READERS: usize = 4;
+
+/// How many runs, cached results or rows one transaction of a pruning deletes.
+const PRUNED_AT_ONCE: i64 = 100;
+
+/// Keeps runs in a file of SQLite.
+#[derive(Debug)]
+struct SqliteStore {
+    file: Arc<File>,
+}
+
+/// The file, as this process has it open.
+#[derive(Debug)]
+struct File {
+    location: Location,
+    writer: Arc<Writer>,
+    owner: Owner,
+    blobs: Arc<dyn Blobs>,
+    readers: Mutex<Vec<Connection>>,
+    /// How many may read at once.
+    reading: Semaphore,
+}
+
+/// Opens the file that a URL names, and makes it where it is not there. Large results go to `blobs`, or to a folder
+/// beside the file. `now` is in microseconds since 1970.
+pub(super) fn open(url: &str, blobs: Option<&str>, now: i64) -> Result<Arc<dyn Store>, StoreError> {
+    SqliteStore::open(url, blobs, now).map(|store| Arc::new(store) as _)
+}
+
+impl SqliteStore {
+    fn open(url: &str, blobs: Option<&str>, now: i64) -> Result<Self, StoreError> {
+        let location = Location::parse(url)?;
+        let mut random = [0; 16];
+        random.copy_from_slice(&id::entropy()[..16]);
+        let connection = connection::open(&location, now)?;
+        let owner = Owner::register(&connection, &location, random, now)?;
+        // who leads commits does not wait for other processes where it stands
+        let patient = connection.busy_timeout(std::time::Duration::ZERO);
+        patient.map_err(|error| failure::classify(&location.path, &error))?;
+        let folder = connection::beside(&location.path, "-blobs");
+        let blobs = blob::blobs_by_url(blobs.unwrap_or(&folder.to_string_lossy()))?;
+        let writer = Arc::new(Writer::new(connection, location.clone(), owner.number(), Arc::clone(&blobs)));
+        Ok(Self {
+            file: Arc::new(File {
+                location,
+                writer,
+                owner,
+                blobs,
+                readers: Mutex::default(),
+                reading: Semaphore::new(READERS),
+            }),
+        })
+    }
+
+    /// Reads, on a thread that may block and a connection that only reads.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, read::Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let file = Arc::clone(&self.file);
+        let _permit = self.file.reading.acquire().await;
+        let done = tokio::task::spawn_blocking(move || {
+            let pooled = file.readers.lock().pop();
+            let connection = match pooled {
+                Some(connection) => connection,
+                None => connection::reader(&file.location)?,
+            };
+            let read = read(&connection).map_err(|failure| failure.at(&file.location.path));
+            file.readers.lock().push(connection);
+            read
+        });
+        done.await.unwrap_or_else(|_| Err(self.failed("the process stops".to_owned())))
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        statements: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.file.writer.call(statements).await
+    }
+
+    /// The processes that are dead.
+    async fn dead(&self) -> Result<Vec<i64>, StoreError> {
+        let file = Arc::clone(&self.file);
+        self.read(move |connection| Ok(owner::dead_owners(connection, &file.location, file.owner.number())?)).await
+    }
+
+    /// Strikes off the record the dead whose runs have all been taken over.
+    async fn forget(&self, dead: &[i64]) {
+        for number in dead.iter().copied() {
+            let location = self.file.location.clone();
+            let forgotten = self.call(move |connection| Ok(owner::forget(connection, &location, number))).await;
+            if let Ok(Err(error)) | Err(error) = forgotten {
+                tracing::debug!("a dead process could not be struck off the record: {error}");
+            }
+        }
+    }
+
+    async fn fetch(&self, body: &[u8]) -> Result<super::Encoded, StoreError> {
+        match stored_result(body).map_err(|problem| self.damaged(problem))? {
+            Ok(inline) => Ok(inline),
+            Err(blob) => Ok(super::Encoded(self.file.blobs.get(&blob).await?.into())),
+        }
+    }
+
+    fn failed(&self, problem: String) -> StoreError {
+        StoreError::Failed { path: self.file.location.path.clone(), problem }
+    }
+
+    fn damaged(&self, problem: String) -> StoreError {
+        StoreError::Damaged { path: self.file.location.path.clone(), problem }
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn is_durable(&self) -> bool {
+        true
+    }
+
+    async fn create_run(&self, run: NewRun) -> Result<Created, StoreError> {
+        let head = Arc::new(run);
+        let (new, owner) = (Arc::clone(&head), self.file.owner.number());
+        let created = self.call(move |connection| read::insert(connection, &new, owner)).await?;
+        let Some(row) = created else {
+            let Some(key) = head.key.clone() else {
+                let problem = "there is a run with this id: a runtime with a seed makes the same ids in each process, \
+                               and so is for stores that are new";
+                return Err(self.failed(format!("run {}: {problem}", head.id)));
+            };
+            let flow = head.flow.clone().into_owned();
+            let id = self.read(move |connection| read::id_of_key(connection, &flow, &key)).await?;
+            return match self.run(id).await? {
+                Some(record) => Ok(Created::Taken(record)),
+                None => Err(self.damaged(format!("run {id} is not there"))),
+            };
+        };
+        let owned = Owned::new(head.id, row, 0, false);
+        let head = Arc::try_unwrap(head).unwrap_or_else(|shared| (*shared).clone());
+        let log = SqliteLog::new(Mirror::new(head), owned, Arc::clone(&self.file.writer));
+        Ok(Created::New(Arc::new(log)))
+    }
+
+    async fn runs(&self, flow: &str) -> Result<Vec<RunRecord>, StoreError> {
+        let flow = flow.to_owned();
+        let runs = self.read(move |connection| read::runs_of(connection, &flow)).await?;
+        let mut records = Vec::with_capacity(runs.len());
+        for run in runs {
+            records.push(self.with_output(run).await?);
+        }
+        Ok(records)
+    }
+
+    async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
+        match self.read(move |connection| read::run(connection, id)).await? {
+            Some(run) => self.with_output(run).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn abandoned(&self) -> Result<Vec<Abandoned>, StoreError> {
+        let dead = self.dead().await?;
+        self.read(move |connection| read::abandoned(connection, &dead)).await
+    }
+
+    async fn take_over(&self, id: RunId) -> Result<Option<TakenOver>, StoreError> {
+        let dead = self.dead().await?;
+        let owner = self.file.owner.number();
+        let gone = dead.clone();
+        let taken = self.call(move |connection| read::take_over(connection, id, &gone, owner)).await?;
+        if !taken {
+            return Ok(None);
+        }
+        failpoint::hit("run-claimed");
+        self.forget(&dead).await;
+        let recorded = self.read(move |connection| read::history(connection, id)).await?;
+        let read::Recorded { row, next, mut history, blobs } = recorded;
+        for (cell, blob) in blobs {
+            history.results.insert(cell, super::Encoded(self.file.blobs.get(&blob).await?.into()));
+        }
+        let owned = Owned::new(id, row, next, history.takeovers > 0);
+        let log = SqliteLog::new(Mirror::of(history.tables.clone()), owned, Arc::clone(&self.file.writer));
+        Ok(Some(TakenOver { log: Arc::new(log) as Arc<dyn RunLog>, history }))
+    }
+
+    async fn look_up(&self, query: &CacheQuery, now: i64) -> Result<Lookup, StoreError> {
+        let asked = query.clone();
+        let found = self.read(move |connection| read::cached(connection, &asked, now)).await?;
+        let (run, created, body) = match found {
+            Ok(found) => found,
+            Err(miss) => return Ok(Lookup::Miss(miss)),
+        };
+        match self.fetch(&body).await {
+            Ok(encoded) => Ok(Lookup::Hit(CacheHit { run, created, result: Kept::Encoded(encoded) })),
+            // what is cached can be computed again
+            Err(error) => {
+                tracing::warn!("a cached result cannot be read, and is computed again: {error}");
+                Ok(Lookup::Miss(CacheMiss::Unreadable))
+            }
+        }
+    }
+
+    async fn claim_flight(&self, key: CacheKey) -> Result<bool, StoreError> {
+        let own = self.file.owner.number();
+        let claim = |dead: Vec<i64>| {
+            move |connection: &Connection| {
+                let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO flights VALUES (?1, ?2)")?;
+                if insert.execute(params![key.0, own])? > 0 {
+                    return Ok(None);
+                }
+                let mut select = connection.prepare_cached("SELECT owner FROM flights WHERE key = ?1")?;
+                let owner: Option<i64> = select.query_row([key.0], |row| row.get(0)).optional()?;
+                if owner.is_some_and(|owner| owner == own || dead.contains(&owner)) {
+                    connection
+                        .prepare_cached("UPDATE flights SET owner = ?2 WHERE key = ?1")?
+                        .execute(params![key.0, own])?;
+                    return Ok(None);
+                }
+                Ok(owner)
+            }
+        };
+        match self.call(claim(Vec::new())).await? {
+            None => Ok(true),
+            // whoever has it may be dead
+            Some(_) => Ok(self.call(claim(self.dead().await?)).await?.is_none()),
+        }
+    }
+
+    fn end_flight(&self, key: CacheKey) {
+        self.file.writer.note(move |connection| {
+            connection.prepare_cached("DELETE FROM flights WHERE key = ?1")?.execute([key.0]).map(drop)
+        });
+    }
+
+    async fn prune(&self, before: i64, now: i64, cache_bytes: u64) -> Result<Pruned, StoreError> {
+        let mut pruned = Pruned::default();
+        loop {
+            let (runs, blobs) =
+                self.call(move |connection| read::prune_runs(connection, before, PRUNED_AT_ONCE)).await?;
+            pruned.runs += runs;
+            self.remove_blobs(blobs).await?;
+            if runs == 0 {
+                break;
+            }
+        }
+        let bytes = i64::try_from(cache_bytes).unwrap_or(i64::MAX);
+        loop {
+            let prune = move |connection: &Connection| read::prune_cache(connection, now, bytes, PRUNED_AT_ONCE);
+            let (entries, blobs) = self.call(prune).await?;
+            pruned.cached += entries;
+            self.remove_blobs(blobs).await?;
+            if entries == 0 {
+                break;
+            }
+        }
+        self.forget(&self.dead().await?).await;
+        Ok(pruned)
+    }
+}
+
+impl SqliteStore {
+    /// A run's record, with its output out of its blob.
+    async fn with_output(&self, run: read::Read) -> Result<RunRecord, StoreError> {
+        let read::Read { mut tables, output } = run;
+        if let (Some(end), Some(body)) = (&tables.end, output) {
+            let mut end = read::copy_end(end);
+            end.output = Some(Kept::Encoded(self.fetch(&body).await?));
+            tables.end = Some(Arc::new(end));
+        }
+        Ok(RunRecord::from(tables))
+    }
+
+    /// Removes blobs that no row refers to any more.
+    async fn remove_blobs(&self, blobs: Vec<blob::BlobRef>) -> Result<(), StoreError> {
+        for blob in blobs {
+            self.file.blobs.remove(&blob).await?;
+        }
+        Ok(())
+    }
+}

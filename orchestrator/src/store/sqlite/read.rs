@@ -1,0 +1,393 @@
+//! What stands in the file, added up.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use chrono::DateTime;
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
+
+use super::failure;
+use super::rows::{self, AttemptRow, Code, Unreadable};
+use crate::blob::BlobRef;
+use crate::error::StoreError;
+use crate::id::RunId;
+use crate::state::{RunKind, RunState, TaskState};
+use crate::store::cached::has_expired;
+use crate::store::{Abandoned, CacheMiss, CacheQuery, Encoded, History, NewRun, RunEnd, RunTables, Transition};
+use crate::task::Interval;
+
+/// Why something could not be read.
+pub(super) enum Failure {
+    Sql(rusqlite::Error),
+    Row(Unreadable),
+    Store(StoreError),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<Unreadable> for Failure {
+    fn from(problem: Unreadable) -> Self {
+        Self::Row(problem)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Failure {
+    pub(super) fn at(self, path: &Path) -> StoreError {
+        match self {
+            Self::Sql(error) => failure::classify(path, &error),
+            Self::Row(problem) => StoreError::Damaged { path: path.to_owned(), problem },
+            Self::Store(error) => error,
+        }
+    }
+}
+
+/// A run as it was read; its output may be in a blob.
+pub(super) struct Read {
+    pub(super) tables: RunTables,
+    pub(super) output: Option<Vec<u8>>,
+}
+
+/// A run that goes on, as it was read.
+pub(super) struct Recorded {
+    pub(super) row: i64,
+    pub(super) next: u32,
+    pub(super) history: History,
+    pub(super) blobs: Vec<((u32, u32), BlobRef)>,
+}
+
+/// Accepts a run; `None` where there is one with its key.
+pub(super) fn insert(connection: &Connection, new: &NewRun, owner: i64) -> rusqlite::Result<Option<i64>> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO runs (id, flow, kind, key, logical_date, interval_start, interval_end, parameters, refresh, \
+         created, state, started, finished, owner, takeovers, cancelling, pruned) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, 0, 0, ?11, 0, 0, 0) ON CONFLICT DO NOTHING",
+    )?;
+    let parameters = serde_json::Value::Object(new.parameters.clone()).to_string();
+    let inserted = insert.execute(params![
+        new.id.as_bytes(),
+        new.flow,
+        new.kind.code(),
+        new.key,
+        new.logical_date.timestamp_micros(),
+        new.interval.start.timestamp_micros(),
+        new.interval.end.timestamp_micros(),
+        parameters,
+        new.refresh_cache,
+        new.created.timestamp_micros(),
+        owner,
+    ])?;
+    Ok((inserted > 0).then(|| connection.last_insert_rowid()))
+}
+
+pub(super) fn id_of_key(connection: &Connection, flow: &str, key: &str) -> Result<RunId, Failure> {
+    let mut select = connection.prepare_cached("SELECT id FROM runs WHERE flow = ?1 AND key = ?2")?;
+    let id = select.query_row([flow, key], |row| row.get::<_, [u8; 16]>(0))?;
+    Ok(RunId::from_bytes(id))
+}
+
+const HEAD: &str = "SELECT run, id, flow, kind, key, logical_date, interval_start, interval_end, parameters, refresh, \
+                    created, state, started, finished, error, output, pruned, takeovers, cancelling FROM runs";
+
+struct Head {
+    row: i64,
+    read: Read,
+    takeovers: u32,
+    cancelling: bool,
+}
+
+fn head(row: &SqlRow<'_>) -> Result<Head, Failure> {
+    let instant = |at: usize| -> Result<_, Failure> {
+        let micros: i64 = row.get(at)?;
+        DateTime::from_timestamp_micros(micros).ok_or_else(|| Failure::Row(format!("{micros} is no time")))
+    };
+    let parameters: String = row.get(8)?;
+    let new = NewRun {
+        id: RunId::from_bytes(row.get(1)?),
+        flow: row.get::<_, String>(2)?.into(),
+        kind: RunKind::of(row.get(3)?).ok_or_else(|| "a run is of an unknown kind".to_owned())?,
+        key: row.get(4)?,
+        logical_date: instant(5)?,
+        interval: Interval { start: instant(6)?, end: instant(7)? },
+        parameters: serde_json::from_str(&parameters).map_err(|error| format!("parameters: {error}"))?,
+        refresh_cache: row.get(9)?,
+        created: instant(10)?,
+    };
+    let state = RunState::of(row.get(11)?).ok_or_else(|| "a run has an unknown state".to_owned())?;
+    let mut tables = RunTables::new(Arc::new(new));
+    (tables.state, tables.started, tables.pruned) = (state, row.get(12)?, row.get(16)?);
+    let error: Option<Vec<u8>> = row.get(14)?;
+    if state.is_final() {
+        let error = error.map(|error| rows::error_of(&error)).transpose()?;
+        tables.end = Some(Arc::new(RunEnd { at: row.get(13)?, state, error, output: None, encoded: None }));
+    }
+    Ok(Head {
+        row: row.get(0)?,
+        read: Read { tables, output: row.get(15)? },
+        takeovers: row.get(17)?,
+        cancelling: row.get(18)?,
+    })
+}
+
+/// A run's end without its output.
+pub(super) fn copy_end(end: &RunEnd) -> RunEnd {
+    RunEnd { at: end.at, state: end.state, error: end.error.clone(), output: None, encoded: None }
+}
+
+/// Goes through what was recorded of a run, in order. Gives the number that comes next.
+fn each_transition(
+    connection: &Connection,
+    row: i64,
+    mut each: impl FnMut(Transition, Option<BlobRef>) -> Result<(), Failure>,
+) -> Result<u32, Failure> {
+    let mut plans = connection.prepare_cached("SELECT number, body FROM plans WHERE run = ?1 ORDER BY number")?;
+    let mut plans = plans.query([row])?;
+    let mut attempts = connection.prepare_cached(
+        "SELECT number, frame, cell, attempt, state, started, took, body FROM attempts WHERE run = ?1 ORDER BY number",
+    )?;
+    let mut attempts = attempts.query([row])?;
+    let (mut plan, mut attempt) = (plans.next()?, attempts.next()?);
+    let mut next = 0;
+    loop {
+        let number = |row: Option<&SqlRow<'_>>| row.map(|row| row.get::<_, u32>(0)).transpose();
+        match (number(plan)?, number(attempt)?) {
+            (None, None) => return Ok(next),
+            (Some(planned), attempted) if attempted.is_none_or(|attempted| planned < attempted) => {
+                if let Some(row) = plan {
+                    each(rows::planned_of(row.get_ref(1)?.as_blob().map_err(|error| error.to_string())?)?, None)?;
+                }
+                next = planned + 1;
+                plan = plans.next()?;
+            }
+            (_, attempted) => {
+                if let Some(row) = attempt {
+                    let (end, blob) = AttemptRow::read(row, 1)?;
+                    each(Transition::Task(end), blob)?;
+                }
+                next = attempted.unwrap_or(0) + 1;
+                attempt = attempts.next()?;
+            }
+        }
+    }
+}
+
+/// Refuses a row that refers to what is not there: a damaged file must not end in a panic.
+fn check(tables: &RunTables, transition: &Transition) -> Result<(), Failure> {
+    let is_there = match transition {
+        Transition::Task(end) => {
+            tables.frames.get(end.frame as usize).is_some_and(|frame| (end.cell as usize) < frame.rows.len())
+        }
+        Transition::Extended { frame } => (*frame as usize) < tables.frames.len(),
+        Transition::Expanded(meta) => (meta.parent.0 as usize) < tables.frames.len(),
+        _ => true,
+    };
+    if is_there { Ok(()) } else { Err(Failure::Row("a row refers to one that is not there".to_owned())) }
+}
+
+fn with_tasks(connection: &Connection, head: Head) -> Result<Read, Failure> {
+    let Head { row, mut read, .. } = head;
+    let end = read.tables.end.take();
+    let state = read.tables.state;
+    each_transition(connection, row, |transition, _| {
+        check(&read.tables, &transition)?;
+        read.tables.apply(transition);
+        Ok(())
+    })?;
+    (read.tables.end, read.tables.state) = (end, state);
+    Ok(read)
+}
+
+fn heads(connection: &Connection, condition: &str, parameters: impl rusqlite::Params) -> Result<Vec<Head>, Failure> {
+    let mut select = connection.prepare_cached(&format!("{HEAD} WHERE {condition} ORDER BY run"))?;
+    let mut rows = select.query(parameters)?;
+    let mut heads = Vec::new();
+    while let Some(row) = rows.next()? {
+        heads.push(head(row)?);
+    }
+    Ok(heads)
+}
+
+/// Reads in one transaction, so that what is read is of one moment.
+fn at_once<T>(connection: &Connection, read: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    let transaction = connection.unchecked_transaction()?;
+    let read = read();
+    transaction.finish()?;
+    read
+}
+
+pub(super) fn runs_of(connection: &Connection, flow: &str) -> Result<Vec<Read>, Failure> {
+    at_once(connection, || {
+        let heads = heads(connection, "flow = ?1", [flow])?;
+        heads.into_iter().map(|head| with_tasks(connection, head)).collect()
+    })
+}
+
+pub(super) fn run(connection: &Connection, id: RunId) -> Result<Option<Read>, Failure> {
+    at_once(connection, || {
+        let head = heads(connection, "id = ?1", [id.as_bytes()])?.pop();
+        head.map(|head| with_tasks(connection, head)).transpose()
+    })
+}
+
+/// Runs that are not final and that nobody executes.
+pub(super) fn abandoned(connection: &Connection, dead: &[i64]) -> Result<Vec<Abandoned>, Failure> {
+    let mut select = connection.prepare_cached("SELECT id, flow, owner FROM runs WHERE state < 2 ORDER BY run")?;
+    let mut rows = select.query([])?;
+    let mut abandoned = Vec::new();
+    while let Some(row) = rows.next()? {
+        let owner: Option<i64> = row.get(2)?;
+        if owner.is_none_or(|owner| dead.contains(&owner)) {
+            abandoned.push(Abandoned { id: RunId::from_bytes(row.get(0)?), flow: row.get(1)? });
+        }
+    }
+    Ok(abandoned)
+}
+
+/// Makes a process the owner of an abandoned run. A run that was left by a clean stop has crashed nobody.
+pub(super) fn take_over(connection: &Connection, id: RunId, dead: &[i64], owner: i64) -> rusqlite::Result<bool> {
+    let mut select = connection.prepare_cached("SELECT owner FROM runs WHERE id = ?1 AND state < 2")?;
+    let Some(old) = select.query_row([id.as_bytes()], |row| row.get::<_, Option<i64>>(0)).optional()? else {
+        return Ok(false);
+    };
+    if old.is_some_and(|old| !dead.contains(&old)) {
+        return Ok(false);
+    }
+    let mut update = connection.prepare_cached(
+        "UPDATE runs SET owner = ?2, takeovers = takeovers + (owner IS NOT NULL) WHERE id = ?1 AND owner IS ?3",
+    )?;
+    Ok(update.execute(params![id.as_bytes(), owner, old])? > 0)
+}
+
+/// Everything that is recorded of a run that goes on.
+pub(super) fn history(connection: &Connection, id: RunId) -> Result<Recorded, Failure> {
+    let head = heads(connection, "id = ?1", [id.as_bytes()])?.pop();
+    let Head { row, read, takeovers, cancelling } = head.ok_or_else(|| format!("run {id} is not there"))?;
+    let (mut tables, mut results, mut awaited) = (read.tables, HashMap::new(), Vec::new());
+    let mut blobs = HashMap::new();
+    let (state, started) = (tables.state, tables.started);
+    let next = each_transition(connection, row, |transition, blob| {
+        match &transition {
+            Transition::Task(end) if end.row.state == TaskState::Success => {
+                let at = (end.frame, end.cell);
+                results.extend(end.result.clone().map(|result: Encoded| (at, result)));
+                blobs.extend(blob.map(|blob| (at, blob)));
+            }
+            Transition::Awaited { node } => awaited.push(*node),
+            _ => {}
+        }
+        check(&tables, &transition)?;
+        tables.apply(transition);
+        Ok(())
+    })?;
+    (tables.state, tables.started) = (state, started);
+    let history = History { tables, results, awaited, takeovers, cancelling };
+    Ok(Recorded { row, next, history, blobs: blobs.into_iter().collect() })
+}
+
+type Found = (RunId, i64, Vec<u8>);
+
+/// A cached result that may be used, or why there is none.
+pub(super) fn cached(
+    connection: &Connection,
+    query: &CacheQuery,
+    now: i64,
+) -> Result<Result<Found, CacheMiss>, Failure> {
+    let mut select = connection.prepare_cached("SELECT run, created, body FROM cache WHERE key = ?1")?;
+    let found = select
+        .query_row([query.key.0], |row| Ok((RunId::from_bytes(row.get(0)?), row.get::<_, i64>(1)?, row.get(2)?)))
+        .optional()?;
+    Ok(match found {
+        Some((_, created, _)) if has_expired(created, query.expiry, now) => {
+            Err(CacheMiss::Expired { created: DateTime::from_timestamp_micros(created).unwrap_or_default() })
+        }
+        Some(found) => Ok(found),
+        None => {
+            let mut of_inputs = connection.prepare_cached("SELECT 1 FROM cache WHERE task = ?1 AND inputs = ?2")?;
+            let mut of_task = connection.prepare_cached("SELECT 1 FROM cache WHERE task = ?1 LIMIT 1")?;
+            Err(match () {
+                () if of_inputs.exists(params![query.task, query.inputs])? => CacheMiss::ChangedCode,
+                () if of_task.exists([&query.task])? => CacheMiss::NewInputs,
+                () => CacheMiss::Empty,
+            })
+        }
+    })
+}
+
+/// The blobs that bodies refer to and that nothing else does.
+fn unused(connection: &Connection, bodies: Vec<Vec<u8>>) -> rusqlite::Result<Vec<BlobRef>> {
+    let mut unused = Vec::new();
+    for body in bodies {
+        let Ok(Err(blob)) = rows::stored_result(&body) else { continue };
+        let mut used = connection.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM attempts WHERE length(body) BETWEEN 41 AND 300 AND instr(body, ?1) > 0) \
+             OR EXISTS (SELECT 1 FROM cache WHERE length(body) = 41 AND instr(body, ?1) > 0) \
+             OR EXISTS (SELECT 1 FROM runs WHERE length(output) = 41 AND instr(output, ?1) > 0)",
+        )?;
+        if !used.query_row([blob.to_bytes().as_slice()], |row| row.get::<_, bool>(0))? {
+            unused.push(blob);
+        }
+    }
+    Ok(unused)
+}
+
+/// Deletes what is kept of the tasks of some runs that were final before a time.
+pub(super) fn prune_runs(connection: &Connection, before: i64, at_once: i64) -> rusqlite::Result<(u64, Vec<BlobRef>)> {
+    let mut select = connection.prepare_cached(
+        "SELECT run FROM runs WHERE state >= 2 AND pruned = 0 AND finished < ?1 ORDER BY run LIMIT ?2",
+    )?;
+    let runs = select.query_map([before, at_once], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
+    let mut bodies = Vec::new();
+    for run in &runs {
+        let mut delete = connection.prepare_cached(
+            "DELETE FROM attempts WHERE run = ?1 RETURNING iif(length(body) BETWEEN 41 AND 300, body, NULL)",
+        )?;
+        let deleted = delete.query_map([run], |row| row.get::<_, Option<Vec<u8>>>(0))?;
+        for body in deleted {
+            bodies.extend(body?);
+        }
+        connection.prepare_cached("DELETE FROM plans WHERE run = ?1")?.execute([run])?;
+        connection.prepare_cached("UPDATE runs SET pruned = 1 WHERE run = ?1")?.execute([run])?;
+    }
+    Ok((runs.len() as u64, unused(connection, bodies)?))
+}
+
+/// Deletes some cached results that have expired, or the oldest beyond a bound.
+pub(super) fn prune_cache(
+    connection: &Connection,
+    now: i64,
+    bytes: i64,
+    at_once: i64,
+) -> rusqlite::Result<(u64, Vec<BlobRef>)> {
+    let size: i64 = connection.query_row("SELECT coalesce(sum(size), 0) FROM cache", [], |row| row.get(0))?;
+    let mut over = size - bytes;
+    let mut select = connection
+        .prepare_cached("SELECT key, size, expires IS NOT NULL AND expires <= ?1, body FROM cache ORDER BY created")?;
+    let mut rows = select.query([now])?;
+    let (mut keys, mut bodies) = (Vec::new(), Vec::new());
+    while let Some(row) = rows.next()? {
+        let (size, expired): (i64, bool) = (row.get(1)?, row.get(2)?);
+        if expired || over > 0 {
+            over -= size;
+            keys.push(row.get::<_, [u8; 32]>(0)?);
+            bodies.push(row.get(3)?);
+        }
+        if keys.len() as i64 >= at_once {
+            break;
+        }
+    }
+    drop(rows);
+    for key in &keys {
+        connection.prepare_cached("DELETE FROM cache WHERE key = ?1")?.execute([key])?;
+    }
+    Ok((keys.len() as u64, unused(connection, bodies)?))
+}

@@ -1,0 +1,640 @@
+//! Commits: everything that waits goes into one transaction.
+//!
+//! Who has something to record pushes it on the queue. Who waits for it leads, unless somebody does: the leader commits
+//! a bounded batch of all that waits, wakes those who wait for it, and looks again; it stops leading under the same lock
+//! under which it finds the queue empty, so that no push is overlooked. A commit in the write-ahead log is a dozen
+//! microseconds of copying, so a leader commits inline, on the thread it is on. What may take longer goes elsewhere: an
+//! fsync a commit (`synchronous=full`), large results, a file that another process is writing, a disk that is full.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, params};
+use tokio::runtime::Handle as Tokio;
+use tokio::sync::oneshot;
+
+use super::connection;
+use super::failure;
+use super::location::{Location, Synchronous};
+use super::rows::{AttemptRow, Body};
+use crate::blob::Blobs;
+use crate::error::StoreError;
+use crate::failpoint;
+use crate::id::RunId;
+use crate::store::Commit;
+
+/// How much goes into one transaction. A row takes about two microseconds.
+const BATCH: usize = 512;
+
+/// After so many pages of 4 KiB, the write-ahead log is copied into the file; after more, writers wait for that.
+const CHECKPOINT: u32 = 1_000;
+const OVERDUE: u32 = 8_000;
+
+/// How long a commit that waits for another process's waits at a time, and one that waits for room on the disk.
+const PATIENCE: Duration = Duration::from_secs(5);
+const FULL: Duration = Duration::from_secs(1);
+
+/// Writes one file.
+#[derive(Debug)]
+pub(super) struct Writer {
+    location: Location,
+    owner: i64,
+    blobs: Arc<dyn Blobs>,
+    queue: Mutex<Queue>,
+    /// Locked by the leader alone.
+    connection: Mutex<Connection>,
+    /// How long the write-ahead log is, in pages.
+    logged: Arc<AtomicU32>,
+    checkpointing: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    entries: VecDeque<Entry>,
+    pushed: u64,
+    committed: u64,
+    leading: bool,
+    /// Somebody will commit what nobody waits for.
+    soon: bool,
+    waiters: Vec<(u64, Waker)>,
+    /// The file cannot be written any more.
+    failed: Option<StoreError>,
+}
+
+/// What the writer knows of a run that this process executes.
+#[derive(Debug)]
+pub(super) struct Owned {
+    pub(super) id: RunId,
+    pub(super) row: AtomicI64,
+    /// The number of the next row.
+    next: AtomicU32,
+    /// Another process took it over.
+    pub(super) lost: AtomicBool,
+    /// An end of a node is to clear how often processes died with the run.
+    died: AtomicBool,
+}
+
+impl Owned {
+    pub(super) fn new(id: RunId, row: i64, next: u32, died: bool) -> Self {
+        Self {
+            id,
+            row: AtomicI64::new(row),
+            next: AtomicU32::new(next),
+            lost: AtomicBool::new(false),
+            died: AtomicBool::new(died),
+        }
+    }
+}
+
+/// Something to be written.
+#[derive(Debug)]
+struct Entry {
+    run: Option<Arc<Owned>>,
+    number: u32,
+    write: Write,
+}
+
+#[derive(Debug)]
+pub(super) enum Write {
+    Plan(Vec<u8>),
+    Attempt(AttemptRow, Option<Box<CacheRow>>),
+    Started(i64),
+    Cancelling,
+    Finished {
+        state: i64,
+        at: i64,
+        error: Option<Vec<u8>>,
+        output: Body,
+    },
+    Released,
+    /// Anything else, in a transaction with the rest.
+    Call(Box<dyn Call>),
+    Nothing,
+}
+
+/// A row of `cache`; its body is that of the attempt.
+#[derive(Debug)]
+pub(super) struct CacheRow {
+    pub(super) key: [u8; 32],
+    pub(super) task: String,
+    pub(super) inputs: [u8; 32],
+    pub(super) run: RunId,
+    pub(super) created: i64,
+    pub(super) expires: Option<i64>,
+    pub(super) size: i64,
+    pub(super) body: Body,
+}
+
+/// Statements that are run in a transaction with the rest. They may be run again, where the transaction is rolled back.
+pub(super) trait Call: Send {
+    fn run(&mut self, connection: &Connection) -> rusqlite::Result<()>;
+    fn done(&mut self, committed: Result<(), StoreError>);
+}
+
+impl fmt::Debug for dyn Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Call")
+    }
+}
+
+struct Asked<T, F> {
+    statements: F,
+    result: Option<T>,
+    answer: Option<oneshot::Sender<Result<T, StoreError>>>,
+}
+
+impl<T: Send, F: FnMut(&Connection) -> rusqlite::Result<T> + Send> Call for Asked<T, F> {
+    fn run(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.result = Some((self.statements)(connection)?);
+        Ok(())
+    }
+
+    fn done(&mut self, committed: Result<(), StoreError>) {
+        if let Some(answer) = self.answer.take() {
+            let result = committed.and_then(|()| self.result.take().ok_or_else(unanswered));
+            // who asked may be gone
+            let _ = answer.send(result);
+        }
+    }
+}
+
+fn unanswered() -> StoreError {
+    StoreError::Failed { path: PathBuf::new(), problem: "a statement was not run".to_owned() }
+}
+
+/// What kept a batch from being written.
+enum Trouble {
+    /// Another process writes.
+    Busy,
+    Full,
+    Failed(StoreError),
+}
+
+impl Writer {
+    pub(super) fn new(mut connection: Connection, location: Location, owner: i64, blobs: Arc<dyn Blobs>) -> Self {
+        let logged = Arc::new(AtomicU32::new(0));
+        let pages = Arc::clone(&logged);
+        let hooked = connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, length: std::ffi::c_int| {
+            pages.store(u32::try_from(length).unwrap_or(0), Ordering::Relaxed);
+            Ok(())
+        }));
+        if let Err(error) = hooked {
+            tracing::warn!("the length of the write-ahead log is not known: {error}");
+        }
+        connection.set_prepared_statement_cache_capacity(32);
+        Self {
+            location,
+            owner,
+            blobs,
+            queue: Mutex::default(),
+            connection: Mutex::new(connection),
+            logged,
+            checkpointing: AtomicBool::new(false),
+        }
+    }
+
+    /// Pushes what is to be written of a run.
+    pub(super) fn push(&self, run: &Arc<Owned>, write: Write) {
+        let mut queue = self.queue.lock();
+        let numbered = matches!(write, Write::Plan(_) | Write::Attempt(..));
+        let number = if numbered { run.next.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        queue.pushed += 1;
+        queue.entries.push_back(Entry { run: Some(Arc::clone(run)), number, write });
+    }
+
+    /// Runs statements in a transaction, with what else waits.
+    pub(super) async fn call<T: Send + 'static>(
+        self: &Arc<Self>,
+        statements: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (sender, receiver) = oneshot::channel();
+        let call = Asked { statements, result: None, answer: Some(sender) };
+        {
+            let mut queue = self.queue.lock();
+            queue.pushed += 1;
+            queue.entries.push_back(Entry { run: None, number: 0, write: Write::Call(Box::new(call)) });
+        }
+        if let Commit::Done(Err(error)) = self.commit(None) {
+            return Err(error);
+        }
+        receiver.await.unwrap_or_else(|_| Err(unanswered()))
+    }
+
+    /// Runs statements in a transaction with what else waits, some time soon; nobody waits for them.
+    pub(super) fn note(self: &Arc<Self>, statements: impl FnMut(&Connection) -> rusqlite::Result<()> + Send + 'static) {
+        let call = Asked { statements, result: None, answer: None };
+        {
+            let mut queue = self.queue.lock();
+            queue.pushed += 1;
+            queue.entries.push_back(Entry { run: None, number: 0, write: Write::Call(Box::new(call)) });
+        }
+        self.commit_soon();
+    }
+
+    /// Commits what was pushed until now. `run` says whose: a run that was lost is an error.
+    pub(super) fn commit(self: &Arc<Self>, run: Option<&Arc<Owned>>) -> Commit {
+        let ticket = {
+            let mut queue = self.queue.lock();
+            let ticket = queue.pushed;
+            if queue.failed.is_some() || queue.committed >= ticket {
+                return Commit::Done(outcome(&queue, run));
+            }
+            if std::mem::replace(&mut queue.leading, true) {
+                drop(queue);
+                return self.waiting(ticket, run);
+            }
+            ticket
+        };
+        if self.location.synchronous == Synchronous::Full {
+            self.lead_elsewhere();
+            return self.waiting(ticket, run);
+        }
+        self.lead(ticket);
+        let queue = self.queue.lock();
+        if queue.failed.is_some() || queue.committed >= ticket {
+            return Commit::Done(outcome(&queue, run));
+        }
+        drop(queue);
+        self.waiting(ticket, run)
+    }
+
+    /// Sees to it that what was pushed is committed soon.
+    pub(super) fn commit_soon(self: &Arc<Self>) {
+        let Ok(tokio) = Tokio::try_current() else { return };
+        if !std::mem::replace(&mut self.queue.lock().soon, true) {
+            let writer = Arc::clone(self);
+            // at the back of the thread's queue: what is about to be pushed goes with it
+            tokio.spawn(async move {
+                writer.queue.lock().soon = false;
+                drop(writer.commit(None));
+            });
+        }
+    }
+
+    fn waiting(self: &Arc<Self>, ticket: u64, run: Option<&Arc<Owned>>) -> Commit {
+        let (writer, run) = (Arc::clone(self), run.cloned());
+        Commit::Waiting(Box::pin(poll_fn(move |cx| {
+            let mut queue = writer.queue.lock();
+            if queue.failed.is_some() || queue.committed >= ticket {
+                return Poll::Ready(outcome(&queue, run.as_ref()));
+            }
+            match queue.waiters.iter_mut().find(|(of, waker)| *of == ticket && waker.will_wake(cx.waker())) {
+                Some(_) => {}
+                None => queue.waiters.push((ticket, cx.waker().clone())),
+            }
+            Poll::Pending
+        })))
+    }
+
+    /// Commits batches inline until the queue is empty. What would take long, or what comes after `ticket` and is much,
+    /// is left to another leader.
+    fn lead(self: &Arc<Self>, ticket: u64) {
+        loop {
+            let Some(mut batch) = self.next_batch() else { return };
+            if batch.iter().any(Entry::is_large) {
+                self.put_back(batch);
+                return self.lead_elsewhere();
+            }
+            match self.write(&mut batch, Duration::ZERO) {
+                Ok(()) => {
+                    let enough = self.committed(batch) >= ticket;
+                    if enough && self.queue.lock().entries.len() > BATCH {
+                        return self.lead_elsewhere();
+                    }
+                    self.checkpoint();
+                }
+                Err(Trouble::Failed(error)) => return self.fail(batch, &error),
+                Err(Trouble::Busy | Trouble::Full) => {
+                    self.put_back(batch);
+                    return self.lead_elsewhere();
+                }
+            }
+        }
+    }
+
+    /// Hands the lead to a task that may block.
+    fn lead_elsewhere(self: &Arc<Self>) {
+        let writer = Arc::clone(self);
+        match Tokio::try_current() {
+            Ok(tokio) => drop(tokio.spawn(writer.lead_slowly())),
+            // nothing waits where nothing runs
+            Err(_) => self.queue.lock().leading = false,
+        }
+    }
+
+    async fn lead_slowly(self: Arc<Self>) {
+        let mut leading = Leading(Some(Arc::clone(&self)));
+        let mut full = false;
+        while let Some(mut batch) = self.next_batch() {
+            if let Err(error) = self.put_large(&mut batch).await {
+                if !full {
+                    tracing::error!("a large result cannot be kept; runs wait, and go on when it can: {error}");
+                }
+                full = true;
+                self.put_back(batch);
+                tokio::time::sleep(FULL).await;
+                continue;
+            }
+            let writer = Arc::clone(&self);
+            let written = tokio::task::spawn_blocking(move || {
+                let written = writer.write(&mut batch, PATIENCE);
+                if written.is_ok() && writer.logged.load(Ordering::Relaxed) > OVERDUE {
+                    let checkpointed = writer.connection.lock().execute_batch("PRAGMA wal_checkpoint(RESTART);");
+                    if let Err(error) = checkpointed {
+                        tracing::debug!("the write-ahead log could not be copied yet: {error}");
+                    }
+                }
+                (batch, written)
+            });
+            // a task that blocks is never aborted once it runs, and where it does not run tokio is going down
+            let Ok((batch, written)) = written.await else { return };
+            match written {
+                Ok(()) => {
+                    if std::mem::take(&mut full) {
+                        tracing::info!(path = %self.location.path.display(), "there is room again: runs go on");
+                    }
+                    self.committed(batch);
+                    self.checkpoint();
+                }
+                Err(Trouble::Busy) => {
+                    tracing::debug!(path = %self.location.path.display(), "another process is writing for long");
+                    self.put_back(batch);
+                }
+                Err(Trouble::Full) => {
+                    let error = StoreError::Full { path: self.location.path.clone() };
+                    if !std::mem::replace(&mut full, true) {
+                        tracing::error!("{error}; runs wait, and go on when there is room");
+                    }
+                    self.put_back(refuse_calls(batch, &error));
+                    tokio::time::sleep(FULL).await;
+                }
+                Err(Trouble::Failed(error)) => self.fail(batch, &error),
+            }
+        }
+        // whoever found the queue empty said so under its lock: by now another may lead
+        leading.0 = None;
+    }
+
+    /// Takes what is to be committed next. Where there is nothing, nobody leads any more.
+    fn next_batch(&self) -> Option<Vec<Entry>> {
+        let mut queue = self.queue.lock();
+        if queue.entries.is_empty() {
+            queue.leading = false;
+            return None;
+        }
+        let length = queue.entries.len().min(BATCH);
+        Some(queue.entries.drain(..length).collect())
+    }
+
+    fn put_back(&self, batch: Vec<Entry>) {
+        let mut queue = self.queue.lock();
+        batch.into_iter().rev().for_each(|entry| queue.entries.push_front(entry));
+    }
+
+    /// Wakes those who waited for a batch. Gives the ticket up to which all is committed.
+    fn committed(&self, batch: Vec<Entry>) -> u64 {
+        let (committed, woken) = {
+            let mut queue = self.queue.lock();
+            queue.committed += batch.len() as u64;
+            let committed = queue.committed;
+            let woken: Vec<Waker> = match queue.waiters.is_empty() {
+                true => Vec::new(),
+                false => {
+                    queue.waiters.extract_if(.., |(ticket, _)| *ticket <= committed).map(|(_, waker)| waker).collect()
+                }
+            };
+            (committed, woken)
+        };
+        woken.into_iter().for_each(Waker::wake);
+        for entry in batch {
+            if let Write::Call(mut call) = entry.write {
+                call.done(Ok(()));
+            }
+        }
+        committed
+    }
+
+    /// The file cannot be written: everyone is told, now and from now on.
+    fn fail(&self, batch: Vec<Entry>, error: &StoreError) {
+        let (waiters, entries) = {
+            let mut queue = self.queue.lock();
+            queue.failed = Some(error.clone());
+            queue.leading = false;
+            (std::mem::take(&mut queue.waiters), std::mem::take(&mut queue.entries))
+        };
+        waiters.into_iter().for_each(|(_, waker)| waker.wake());
+        for entry in batch.into_iter().chain(entries) {
+            if let Write::Call(mut call) = entry.write {
+                call.done(Err(error.clone()));
+            }
+        }
+    }
+
+    /// Writes large results where they belong, before anything refers to them.
+    async fn put_large(&self, batch: &mut [Entry]) -> Result<(), StoreError> {
+        for body in batch.iter_mut().flat_map(|entry| entry.write.bodies()) {
+            if let Body::Large(prefix, result) = body {
+                let blob = self.blobs.put(result.0.to_vec()).await?;
+                prefix.extend(blob.to_bytes());
+                *body = Body::Bytes(std::mem::take(prefix));
+                failpoint::hit("blob-put");
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a batch in one transaction.
+    fn write(&self, batch: &mut [Entry], patience: Duration) -> Result<(), Trouble> {
+        let connection = self.connection.lock();
+        let trouble = |error: rusqlite::Error| {
+            if failure::is_busy(&error) {
+                return Trouble::Busy;
+            }
+            match failure::classify(&self.location.path, &error) {
+                StoreError::Full { .. } => Trouble::Full,
+                error => Trouble::Failed(error),
+            }
+        };
+        if !patience.is_zero() {
+            connection.busy_timeout(patience).map_err(trouble)?;
+        }
+        let written = self.write_with(&connection, batch);
+        if written.is_err() && !connection.is_autocommit() {
+            // some errors roll back by themselves
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+        if !patience.is_zero() {
+            connection.busy_timeout(Duration::ZERO).map_err(trouble)?;
+        }
+        written.map_err(trouble)
+    }
+
+    fn write_with(&self, connection: &Connection, batch: &mut [Entry]) -> rusqlite::Result<()> {
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        failpoint::hit("transaction-begun");
+        let mut last: Option<(*const Owned, bool)> = None;
+        for entry in batch.iter_mut() {
+            let Some(run) = &entry.run else {
+                if let Write::Call(call) = &mut entry.write {
+                    call.run(connection)?;
+                }
+                continue;
+            };
+            let owned = match last {
+                Some((of, owned)) if std::ptr::eq(of, Arc::as_ptr(run)) => owned,
+                _ => self.is_owned(connection, run)?,
+            };
+            last = Some((Arc::as_ptr(run), owned));
+            if owned {
+                self.write_entry(connection, run, entry.number, &entry.write)?;
+            }
+        }
+        failpoint::hit("transaction-written");
+        connection.prepare_cached("COMMIT")?.execute([])?;
+        failpoint::hit("transaction-committed");
+        Ok(())
+    }
+
+    /// Whether the run is still this process's: no other may have taken it over.
+    fn is_owned(&self, connection: &Connection, run: &Owned) -> rusqlite::Result<bool> {
+        let mut select = connection.prepare_cached("SELECT 1 FROM runs WHERE run = ?1 AND owner = ?2")?;
+        let owned = select.exists(params![run.row.load(Ordering::Relaxed), self.owner])?;
+        if !owned {
+            run.lost.store(true, Ordering::Release);
+        }
+        Ok(owned)
+    }
+
+    fn write_entry(&self, connection: &Connection, run: &Owned, number: u32, write: &Write) -> rusqlite::Result<()> {
+        let row = run.row.load(Ordering::Relaxed);
+        match write {
+            Write::Plan(body) => {
+                let mut insert = connection.prepare_cached("INSERT INTO plans VALUES (?1, ?2, ?3)")?;
+                insert.execute(params![row, number, body])?;
+            }
+            Write::Attempt(AttemptRow { frame, cell, attempt, state, started, took, body }, cache) => {
+                let mut insert =
+                    connection.prepare_cached("INSERT INTO attempts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
+                insert.execute(params![row, number, frame, cell, attempt, state, started, took, body.bytes()])?;
+                // 3 and more are ends
+                if *state >= 3 && run.died.swap(false, Ordering::AcqRel) {
+                    connection.prepare_cached("UPDATE runs SET takeovers = 0 WHERE run = ?1")?.execute([row])?;
+                }
+                if let Some(cache) = cache {
+                    let CacheRow { key, task, inputs, run, created, expires, size, body } = &**cache;
+                    let mut insert = connection.prepare_cached(
+                        "INSERT OR REPLACE INTO cache (key, task, inputs, run, created, expires, size, body) \
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                    )?;
+                    let run = run.as_bytes();
+                    insert.execute(params![key, task, inputs, run, created, expires, size, body.bytes()])?;
+                }
+            }
+            Write::Started(at) => {
+                let mut update = connection.prepare_cached("UPDATE runs SET state = 1, started = ?2 WHERE run = ?1")?;
+                update.execute(params![row, at])?;
+            }
+            Write::Cancelling => {
+                connection.prepare_cached("UPDATE runs SET cancelling = 1 WHERE run = ?1")?.execute([row])?;
+            }
+            Write::Finished { state, at, error, output } => {
+                let mut update = connection.prepare_cached(
+                    "UPDATE runs SET state = ?2, finished = ?3, error = ?4, output = ?5 WHERE run = ?1",
+                )?;
+                update.execute(params![row, state, at, error, output.bytes()])?;
+            }
+            Write::Released => {
+                connection.prepare_cached("UPDATE runs SET owner = NULL WHERE run = ?1")?.execute([row])?;
+            }
+            Write::Call(_) | Write::Nothing => {}
+        }
+        Ok(())
+    }
+
+    /// Copies the write-ahead log into the file when it has become long, on a connection of its own.
+    fn checkpoint(self: &Arc<Self>) {
+        if self.logged.load(Ordering::Relaxed) < CHECKPOINT || self.checkpointing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let Ok(tokio) = Tokio::try_current() else { return };
+        let writer = Arc::clone(self);
+        drop(tokio.spawn_blocking(move || {
+            failpoint::hit("checkpoint");
+            let copied = connection::reader(&writer.location)
+                .map(|connection| connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())));
+            if let Ok(Err(error)) = copied {
+                tracing::debug!("the write-ahead log could not be copied yet: {error}");
+            }
+            writer.checkpointing.store(false, Ordering::Release);
+        }));
+    }
+}
+
+/// Nobody leads any more when the leader is gone, however it went: where tokio goes down, in the middle of its work.
+struct Leading(Option<Arc<Writer>>);
+
+impl Drop for Leading {
+    fn drop(&mut self) {
+        if let Some(writer) = &self.0 {
+            writer.queue.lock().leading = false;
+        }
+    }
+}
+
+fn outcome(queue: &Queue, run: Option<&Arc<Owned>>) -> Result<(), StoreError> {
+    match (&queue.failed, run) {
+        (Some(error), _) => Err(error.clone()),
+        (None, Some(run)) if run.lost.load(Ordering::Acquire) => Err(StoreError::RunLost { run: run.id }),
+        (None, _) => Ok(()),
+    }
+}
+
+/// Who asked for something is told that it cannot be had; what runs have recorded waits.
+fn refuse_calls(batch: Vec<Entry>, error: &StoreError) -> Vec<Entry> {
+    let refuse = |mut entry: Entry| {
+        if let Write::Call(call) = &mut entry.write {
+            call.done(Err(error.clone()));
+            entry.write = Write::Nothing;
+        }
+        entry
+    };
+    batch.into_iter().map(refuse).collect()
+}
+
+impl Entry {
+    fn is_large(&self) -> bool {
+        let large = |body: &Body| matches!(body, Body::Large(..));
+        match &self.write {
+            Write::Attempt(row, cache) => large(&row.body) || cache.as_ref().is_some_and(|cache| large(&cache.body)),
+            Write::Finished { output, .. } => large(output),
+            _ => false,
+        }
+    }
+}
+
+impl Write {
+    fn bodies(&mut self) -> impl Iterator<Item = &mut Body> {
+        let (first, second) = match self {
+            Self::Attempt(row, cache) => (Some(&mut row.body), cache.as_mut().map(|cache| &mut cache.body)),
+            Self::Finished { output, .. } => (Some(output), None),
+            _ => (None, None),
+        };
+        first.into_iter().chain(second)
+    }
+}
+
+impl Body {
+    fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Bytes(bytes) => Some(bytes),
+            Self::None | Self::Large(..) => None,
+        }
+    }
+}

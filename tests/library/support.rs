@@ -1,0 +1,71 @@
+//! What the tests have in common: the store that they run on.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use orchestrator::{Clock, Runtime, RuntimeBuilder};
+
+/// Set to `sqlite`, all tests run on files of SQLite.
+pub(crate) const STORE: &str = "TEST_STORE";
+
+/// Whether runs outlive their runtime here.
+pub(crate) fn is_durable() -> bool {
+    std::env::var_os(STORE).is_some()
+}
+
+/// The URL of a store that no other test has.
+pub(crate) fn store() -> String {
+    if is_durable() { format!("sqlite:{}", new_folder("store").join("state.db").display()) } else { "memory".into() }
+}
+
+/// A folder that no other test has; it goes when the tests of the day after are run.
+pub(crate) fn new_folder(name: &str) -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let root = std::env::temp_dir().join("orchestrator-tests");
+    if NEXT.load(Ordering::Relaxed) == 0 {
+        forget_old(&root);
+    }
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = root.join(format!("{name}-{}-{number}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn forget_old(root: &PathBuf) {
+    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
+        if age.is_some_and(|age| age.as_secs() > 24 * 3600) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// A runtime as `Runtime::in_memory()`, on the store of these tests.
+pub(crate) fn runtime() -> Runtime {
+    if is_durable() { build(builder()) } else { Runtime::in_memory() }
+}
+
+/// The builder of a runtime on the store of these tests.
+pub(crate) fn builder() -> RuntimeBuilder {
+    Runtime::builder().store(store())
+}
+
+/// Builds a runtime where nothing can be awaited, with tokio's clock.
+fn build(builder: RuntimeBuilder) -> Runtime {
+    let builder = builder.clock(Clock::tokio_from_now());
+    let building = std::thread::spawn(move || {
+        let tokio = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        tokio.block_on(builder.build()).unwrap()
+    });
+    building.join().unwrap()
+}
+
+/// The tests of this binary again, on files of SQLite.
+#[test]
+fn all_of_it_holds_on_sqlite() {
+    if is_durable() {
+        return;
+    }
+    let again = std::process::Command::new(std::env::current_exe().unwrap()).env(STORE, "sqlite").output().unwrap();
+    assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stdout));
+}

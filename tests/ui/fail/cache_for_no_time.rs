@@ -1,0 +1,8 @@
+use orchestrator::prelude::*;
+
+#[task(cache = "0s")]
+async fn score(customer: u32) -> u64 {
+    u64::from(customer)
+}
+
+fn main() {}
