@@ -50,7 +50,13 @@ impl<P: Parameters> FlowFunction for Function<P> {
         let (mut json, mut problem) = (Map::new(), None);
         for (parameter, value) in names.iter().zip(parameters.to_json()) {
             match value {
-                Ok(value) => drop(json.insert(parameter.name.to_owned(), value)),
+                Ok(mut value) => {
+                    if let (true, Value::Array(elements)) = (parameter.unordered, &mut value) {
+                        // one set is one value, whatever the order in which it was gone through
+                        elements.sort_by_cached_key(ToString::to_string);
+                    }
+                    json.insert(parameter.name.to_owned(), value);
+                }
                 Err(error) => {
                     problem.get_or_insert_with(|| format!("{} cannot be kept as JSON: {error}", shown(parameter)));
                 }

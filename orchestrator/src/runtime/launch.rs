@@ -4,7 +4,7 @@ use std::future::IntoFuture;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound as _, Utc};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::runtime::Handle as Tokio;
@@ -40,7 +40,8 @@ impl<T: Data> Flow<T> {
     ///
     /// Where the graph is refused, and where the flow is an `async fn`, whose graph depends on results.
     pub fn graph(&self) -> Result<Graph, Error> {
-        let host = self.host()?;
+        // of the runtime there is only the time to be had: no store is opened to draw a graph
+        let host = self.given_host().unwrap_or_else(|| Arc::clone(&Runtime::of_loose_tasks().0));
         let facts = self.request.facts(&host, self.call.definition.name, host.clock.now());
         graph::of_flow(&self.call, &Arc::new(Context::of_flow(facts, CancellationToken::new())))
     }
@@ -77,9 +78,12 @@ impl<T: Data> Flow<T> {
         start(Ambient::outside(&host), self.call, &self.request).await
     }
 
+    fn given_host(&self) -> Option<Arc<Inner>> {
+        self.request.host.clone().and_then(|host| host.downcast::<Inner>().ok())
+    }
+
     fn host(&self) -> Result<Arc<Inner>, Error> {
-        let given = self.request.host.clone().and_then(|host| host.downcast::<Inner>().ok());
-        match given {
+        match self.given_host() {
             Some(inner) => Ok(inner),
             // in a body, what is awaited runs where the body does
             None => match AMBIENT.try_with(|ambient| Arc::clone(&ambient.runtime)) {
@@ -110,8 +114,11 @@ impl<T: Data> IntoFuture for Flow<T> {
 
 impl Request {
     pub(super) fn facts(&self, runtime: &Inner, flow: &'static str, now: DateTime<Utc>) -> Arc<RunFacts> {
-        let logical_date = self.logical_date.unwrap_or(now);
+        // a body that is run again sees the same times: stores keep them to the microsecond
+        let kept = |time: DateTime<Utc>| time.trunc_subsecs(6);
+        let logical_date = kept(self.logical_date.unwrap_or(now));
         let interval = self.interval.unwrap_or(Interval { start: logical_date, end: logical_date });
+        let interval = Interval { start: kept(interval.start), end: kept(interval.end) };
         Arc::new(RunFacts { id: runtime.ids.run_id(now), flow, logical_date, interval })
     }
 
@@ -151,7 +158,7 @@ async fn start<T: Data>(ambient: Ambient, flow: Arc<FlowCall>, request: &Request
     if let Some(interval) = request.interval.filter(|interval| interval.end < interval.start) {
         return Err(Error::Options(format!("expected an interval to end after its start, got {interval}")));
     }
-    let created = runtime.clock.now();
+    let created = runtime.clock.now().trunc_subsecs(6);
     let facts = request.facts(&runtime, definition.name, created);
     let cancel = CancellationToken::new();
     let mut live = Live::new(&ambient.held, runtime.store.is_durable(), None);
@@ -206,7 +213,7 @@ pub(super) async fn alone(
     let Ambient { runtime, held, in_task } = ambient;
     let refused = |error: Error| TaskError::new(Cause::Fatal, error.to_string());
     let tokio = Tokio::try_current().map_err(|_| refused(Error::NoTokio))?;
-    let created = runtime.clock.now();
+    let created = runtime.clock.now().trunc_subsecs(6);
     let facts = Request::default().facts(&runtime, name, created);
     let cancel = CancellationToken::new();
     let mut live = Live::new(&held, false, None);

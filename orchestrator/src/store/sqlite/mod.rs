@@ -79,6 +79,10 @@ impl SqliteStore {
         random.copy_from_slice(&id::entropy()[..16]);
         let connection = connection::open(&location, now)?;
         let owner = Owner::register(&connection, &location, random, now)?;
+        // a process that ends without closing its store leaves its row and its file
+        for dead in owner::dead_owners(&connection, &location, owner.number())? {
+            owner::forget(&connection, &location, dead)?;
+        }
         // who leads commits does not wait for other processes where it stands
         let patient = connection.busy_timeout(std::time::Duration::ZERO);
         patient.map_err(|error| failure::classify(&location.path, &error))?;

@@ -33,6 +33,9 @@ use crate::store::Commit;
 /// How much goes into one transaction. A row takes about two microseconds.
 const BATCH: usize = 512;
 
+/// How many batches a leader commits for others when its own is done.
+const ROUNDS: usize = 4;
+
 /// After so many pages of 4 KiB, the write-ahead log is copied into the file; after more, writers wait for that.
 const CHECKPOINT: u32 = 1_000;
 const OVERDUE: u32 = 8_000;
@@ -296,6 +299,7 @@ impl Writer {
     /// Commits batches inline until the queue is empty. What would take long, or what comes after `ticket` and is much,
     /// is left to another leader.
     fn lead(self: &Arc<Self>, ticket: u64) {
+        let mut rounds = 0;
         loop {
             let Some(mut batch) = self.next_batch() else { return };
             if batch.iter().any(Entry::is_large) {
@@ -304,11 +308,11 @@ impl Writer {
             }
             match self.write(&mut batch, Duration::ZERO) {
                 Ok(()) => {
-                    let enough = self.committed(batch) >= ticket;
-                    if enough && self.queue.lock().entries.len() > BATCH {
+                    self.checkpoint();
+                    rounds += usize::from(self.committed(batch) >= ticket);
+                    if rounds > ROUNDS {
                         return self.lead_elsewhere();
                     }
-                    self.checkpoint();
                 }
                 Err(Trouble::Failed(error)) => return self.fail(batch, &error),
                 Err(Trouble::Busy | Trouble::Full) => {
