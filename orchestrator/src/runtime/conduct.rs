@@ -108,6 +108,9 @@ impl Conductor {
     /// Sees the run to its end.
     pub(super) async fn conduct(mut self) -> Result<Finished, Error> {
         let run = Arc::clone(&self.run);
+        if run.runtime.stop.soft.is_cancelled() {
+            return self.release().await;
+        }
         let now = run.runtime.clock.micros();
         let started = self.began.unwrap_or(now);
         run.record(Transition::RunStarted { at: started });

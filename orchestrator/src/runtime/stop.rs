@@ -139,12 +139,12 @@ impl Runtime {
     /// async fn hello() -> u32 { 1 }
     ///
     /// #[flow]
-    /// fn greeting() -> Node<u32> { hello() }
+    /// fn say_hello() -> Node<u32> { hello() }
     ///
     /// #[tokio::main(flavor = "current_thread")]
     /// async fn main() -> Result<ExitCode> {
     ///     let runtime = Runtime::in_memory();
-    ///     match runtime.until_signal(greeting().on(&runtime).run()).await {
+    ///     match runtime.until_signal(say_hello().on(&runtime).run()).await {
     ///         Ok(run) => println!("{}", run?.state()),
     ///         Err(stopped) => return Ok(stopped.exit_code()),
     ///     }
