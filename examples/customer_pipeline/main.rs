@@ -141,9 +141,9 @@ impl Resources {
         })
     }
 
-    async fn runtime(&self) -> Result<Runtime> {
+    async fn runtime(&self, store: String) -> Result<Runtime> {
         let runtime = Runtime::builder()
-            .store("memory")
+            .store(store)
             .resource(self.shop.clone())
             .resource(self.objects.clone())
             .resource(self.warehouse.clone())
@@ -177,7 +177,8 @@ async fn run(arguments: &[String]) -> Result<RunState> {
     let service = ScoringService::start(API_KEY).await?;
     let folder = DataFolder::from_env();
     let resources = Resources::open(&folder, ScoringClient::new(&service.url(), API_KEY)?)?;
-    let runtime = resources.runtime().await?;
+    let runtime = resources.runtime(folder.runs()).await?;
+    examples::go_on(&runtime).await?;
 
     report::opening(day, &service);
     let progress = progress::show(runtime.events());

@@ -21,7 +21,7 @@ async fn pipeline(api_key: &str) -> Pipeline {
     let service = ScoringService::start(API_KEY).await.unwrap();
     let scoring = ScoringClient::new(&service.url(), api_key).unwrap();
     let resources = Resources::open(&DataFolder::at(folder.path()), scoring).unwrap();
-    let runtime = resources.runtime().await.unwrap();
+    let runtime = resources.runtime("memory".to_owned()).await.unwrap();
     Pipeline { resources, runtime, _service: service, _folder: folder }
 }
 

@@ -63,14 +63,15 @@ fn multi_source_etl() -> Node<Summary> {
     summarise(list_sources().expand(process_source).concurrency(4))
 }
 
-async fn runtime(shop: &Shop, warehouse: &Warehouse) -> Result<Runtime> {
-    Ok(Runtime::builder().store("memory").resource(shop.clone()).resource(warehouse.clone()).build().await?)
+async fn runtime(store: String, shop: &Shop, warehouse: &Warehouse) -> Result<Runtime> {
+    Ok(Runtime::builder().store(store).resource(shop.clone()).resource(warehouse.clone()).build().await?)
 }
 
 async fn run_all(folder: &DataFolder) -> Result<RunState> {
     let shop = Shop::open(folder.shop())?;
     let warehouse = Warehouse::open(folder.warehouse())?;
-    let runtime = runtime(&shop, &warehouse).await?;
+    let runtime = runtime(folder.runs(), &shop, &warehouse).await?;
+    examples::go_on(&runtime).await?;
 
     println!("multi_source_etl, one task for each row of the table `sources`\n");
     let progress = progress::show(runtime.events());

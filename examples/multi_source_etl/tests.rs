@@ -16,7 +16,7 @@ async fn etl() -> Etl {
     let folder = tempfile::tempdir().unwrap();
     let place = DataFolder::at(folder.path());
     let (shop, warehouse) = (Shop::open(place.shop()).unwrap(), Warehouse::open(place.warehouse()).unwrap());
-    let runtime = runtime(&shop, &warehouse).await.unwrap();
+    let runtime = runtime("memory".to_owned(), &shop, &warehouse).await.unwrap();
     Etl { shop, warehouse, runtime, _folder: folder }
 }
 

@@ -35,6 +35,11 @@ impl DataFolder {
         self.0.join("warehouse.db")
     }
 
+    /// The URL of the store that runs are kept in.
+    pub fn runs(&self) -> String {
+        format!("sqlite:{}", self.0.join("runs.db").display())
+    }
+
     /// The root of the object store.
     pub fn objects(&self) -> PathBuf {
         self.0.join("objects")

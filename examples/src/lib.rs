@@ -16,7 +16,20 @@ pub mod progress;
 
 use std::process::ExitCode;
 
-use orchestrator::RunState;
+use orchestrator::{RunState, Runtime};
+
+/// Goes on with what an example that was killed has left.
+///
+/// # Errors
+///
+/// Where the store fails.
+pub async fn go_on(runtime: &Runtime) -> Result<(), orchestrator::Error> {
+    for run in runtime.resume().await? {
+        let (flow, date, state) = (run.flow(), run.logical_date().format("%F %R"), run.state());
+        println!("a run of {flow} for {date} was left before its end; it went on: {state}\n");
+    }
+    Ok(())
+}
 
 /// Runs an example with the words of its command line, and makes what came of it the status of the process.
 pub async fn exit_with(run: impl AsyncFnOnce(&[String]) -> orchestrator::Result<RunState>) -> ExitCode {
