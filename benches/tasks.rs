@@ -1,13 +1,21 @@
-//! `cargo bench -p benches`: the library beside hand-written tokio.
+//! `cargo bench -p benches`: the library beside hand-written tokio, or, with the word `durable`, on a file.
+
+use benches::durable;
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let contenders = benches::contenders();
+    if durable::child(&words) {
+        return;
+    }
     // Without `--bench` it is a test run: only results count.
     if words.iter().any(|word| word == "--bench") {
         let words: Vec<_> = words.into_iter().filter(|word| !word.starts_with("--")).collect();
-        benches::compare(&contenders, &words);
+        match words.split_first() {
+            Some((first, words)) if first == "durable" => durable::compare(&durable::contenders(), words),
+            _ => benches::compare(&benches::contenders(), &words),
+        }
     } else {
-        benches::check(&contenders);
+        benches::check(&benches::contenders());
+        durable::check(&durable::contenders());
     }
 }

@@ -38,13 +38,13 @@ pub fn check(contenders: &[Contender]) {
 
 /// From the thread that blocks on the runtime a spawn wakes a worker each time, and costs fifty times as much as from
 /// a worker: it would hide what everything else costs. So the comparison itself is a spawned task.
-fn on_a_worker(work: impl Future<Output = ()> + Send + 'static) {
+pub(crate) fn on_a_worker<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("threads can be started");
-    runtime.block_on(async { tokio::spawn(work).await }).expect("every contender gives the right result");
+    runtime.block_on(async { tokio::spawn(work).await }).expect("every contender gives the right result")
 }
 
-fn chosen<T: Clone>(all: Vec<T>, wanted: &[String], name: impl Fn(&T) -> String) -> Vec<T> {
+pub(crate) fn chosen<T: Clone>(all: Vec<T>, wanted: &[String], name: impl Fn(&T) -> String) -> Vec<T> {
     let some: Vec<T> = all.iter().filter(|one| wanted.iter().any(|word| name(one).contains(word))).cloned().collect();
     if some.is_empty() { all } else { some }
 }

@@ -17,15 +17,18 @@ static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
 fn run(shape: Shape) -> Run {
     let runtime = Runtime::in_memory();
     *RUNTIME.lock().expect("nobody panics with it") = Some(runtime.clone());
-    Box::pin(async move {
-        let output = match shape {
-            Shape::Chain(length) => chain(length).on(&runtime).await,
-            Shape::FanOut(width) => fan_out(width).on(&runtime).await,
-            Shape::Layers(width) => layers(width).on(&runtime).await,
-            Shape::Mapped(width) => mapped(width).on(&runtime).await,
-        };
-        output.expect("every task succeeds")
-    })
+    Box::pin(async move { output(shape, &runtime).await })
+}
+
+/// What the flow of a shape gives.
+pub(crate) async fn output(shape: Shape, runtime: &Runtime) -> u64 {
+    let output = match shape {
+        Shape::Chain(length) => chain(length).on(runtime).await,
+        Shape::FanOut(width) => fan_out(width).on(runtime).await,
+        Shape::Layers(width) => layers(width).on(runtime).await,
+        Shape::Mapped(width) => mapped(width).on(runtime).await,
+    };
+    output.expect("every task succeeds")
 }
 
 #[task]

@@ -27,7 +27,7 @@ pub(crate) struct Measured {
 pub(crate) struct Figures {
     pub(crate) contender: &'static str,
     /// Microseconds a task, a pass each.
-    pub(crate) micros: Vec<f64>,
+    pub(crate) micros: Times,
     /// Bytes a task, beyond the list of a mapping's results.
     pub(crate) bytes: f64,
 }
@@ -38,20 +38,24 @@ impl Measured {
     }
 }
 
-impl Figures {
+/// A figure of each pass, the least of which is the best.
+#[derive(Debug, Default)]
+pub(crate) struct Times(pub(crate) Vec<f64>);
+
+impl Times {
     pub(crate) fn median(&self) -> f64 {
-        median(self.micros.clone())
+        median(self.0.clone())
     }
 
     /// The pass that the machine disturbed least.
     pub(crate) fn fastest(&self) -> f64 {
-        self.micros.iter().copied().min_by(f64::total_cmp).unwrap_or(f64::NAN)
+        self.0.iter().copied().min_by(f64::total_cmp).unwrap_or(f64::NAN)
     }
 
     /// The median of the ratios to another contender, each taken of passes that followed on each other: the machine's
     /// weather was the same for both.
     pub(crate) fn ratio(&self, other: &Self) -> f64 {
-        median(self.micros.iter().zip(&other.micros).map(|(own, other)| own / other).collect())
+        median(self.0.iter().zip(&other.0).map(|(own, other)| own / other).collect())
     }
 }
 
@@ -65,7 +69,7 @@ pub(crate) async fn measure(shapes: &[Shape], contenders: &[Contender]) -> Vec<M
             // the first pass brings memory, workers and code up
             pass(shape, contender).await;
             let bytes = bytes(shape, contender).await;
-            figures.push(Figures { contender: contender.name, micros: Vec::new(), bytes });
+            figures.push(Figures { contender: contender.name, micros: Times::default(), bytes });
         }
         measured.push(Measured { shape, figures });
     }
@@ -80,7 +84,7 @@ pub(crate) async fn measure(shapes: &[Shape], contenders: &[Contender]) -> Vec<M
                 for turn in 0..contenders.len() {
                     let place = (round + number + turn) % contenders.len();
                     let time = pass(*shape, &contenders[place]).await;
-                    figures[place].micros.push(time.as_secs_f64() * 1e6 / shape.tasks() as f64);
+                    figures[place].micros.0.push(time.as_secs_f64() * 1e6 / shape.tasks() as f64);
                 }
             }
         }

@@ -13,17 +13,17 @@ pub(crate) fn print(measured: &[Measured]) {
                 "| {} | {} | {:.3} | {:.3} | {} | {} | {:.0} | {} |",
                 of_shape.shape,
                 own.contender,
-                own.median(),
-                own.fastest(),
+                own.micros.median(),
+                own.micros.fastest(),
                 beside(own, of_shape.of(counter::NAME)),
                 beside(own, of_shape.of(spawn::NAME)),
                 own.bytes,
-                own.micros.len(),
+                own.micros.0.len(),
             );
         }
     }
 }
 
 fn beside(own: &Figures, other: Option<&Figures>) -> String {
-    other.map_or_else(|| "–".to_owned(), |other| format!("{:.2}", own.ratio(other)))
+    other.map_or_else(|| "–".to_owned(), |other| format!("{:.2}", own.micros.ratio(&other.micros)))
 }

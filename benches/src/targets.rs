@@ -9,16 +9,20 @@ const DAGX: &str = "dagx";
 /// One line: what is asked for, the most that is allowed, and what came: by the medians, and by the fastest passes. A
 /// busy machine slows some contenders more than others, mostly those that go from thread to thread; the fastest passes
 /// know nothing of that, so a target is reached where both say so.
-struct Target {
-    text: String,
-    most: f64,
-    median: f64,
-    fastest: f64,
+pub(crate) struct Target {
+    pub(crate) text: String,
+    pub(crate) most: f64,
+    pub(crate) median: f64,
+    pub(crate) fastest: f64,
 }
 
 /// Prints every target for which there are figures. Nothing depends on whether it is reached.
 pub(crate) fn print(measured: &[Measured]) {
-    let targets: Vec<_> = measured.iter().flat_map(of).chain(linear(measured)).collect();
+    print_all(measured.iter().flat_map(of).chain(linear(measured)).collect());
+}
+
+/// Prints targets.
+pub(crate) fn print_all(targets: Vec<Target>) {
     if targets.is_empty() {
         return;
     }
@@ -30,7 +34,9 @@ pub(crate) fn print(measured: &[Measured]) {
             (false, false) => "missed",
             _ => "unsure",
         };
-        println!("| {text} | {most} | {median:.2} | {fastest:.2} | {verdict} |");
+        // a hundredth is too coarse for a small part
+        let digits = if most < 0.2 { 4 } else { 2 };
+        println!("| {text} | {most} | {median:.digits$} | {fastest:.digits$} | {verdict} |");
     }
 }
 
@@ -40,7 +46,12 @@ fn of(measured: &Measured) -> Vec<Target> {
     let beside = |name, most: f64| {
         let other = measured.of(name)?;
         let text = format!("{shape}: time ÷ that of {name}");
-        Some(Target { text, most, median: own.ratio(other), fastest: own.fastest() / other.fastest() })
+        Some(Target {
+            text,
+            most,
+            median: own.micros.ratio(&other.micros),
+            fastest: own.micros.fastest() / other.micros.fastest(),
+        })
     };
     let targets = match shape {
         Shape::Chain(_) => vec![beside(spawn::NAME, 1.0)],
@@ -61,7 +72,7 @@ fn of(measured: &Measured) -> Vec<Target> {
 fn linear(measured: &[Measured]) -> Option<Target> {
     let of_width = |width| {
         let of_width = measured.iter().find(|measured| measured.shape == Shape::Mapped(width))?;
-        of_width.of(flow::NAME)
+        Some(&of_width.of(flow::NAME)?.micros)
     };
     let (few, many) = (of_width(10_000)?, of_width(1_000_000)?);
     Some(Target {
