@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 /// The clock of a runtime. All timestamps come from it; waits inside a process are tokio's.
@@ -13,7 +13,7 @@ pub struct Clock(Source);
 #[derive(Clone)]
 enum Source {
     System,
-    Tokio { start: DateTime<Utc>, start_micros: i64, origin: Instant },
+    Tokio { start_micros: i64, origin: Instant },
 }
 
 impl Clock {
@@ -25,7 +25,7 @@ impl Clock {
     /// A clock that stands at `start` now and goes on with tokio's clock: where that is paused
     /// (`tokio::time::pause`, `#[tokio::test(start_paused = true)]`), moving it moves this one.
     pub fn tokio(start: DateTime<Utc>) -> Self {
-        Self(Source::Tokio { start, start_micros: start.timestamp_micros(), origin: Instant::now() })
+        Self(Source::Tokio { start_micros: start.timestamp_micros(), origin: Instant::now() })
     }
 
     /// A clock that shows the system's time now, and goes on with tokio's clock.
@@ -33,28 +33,21 @@ impl Clock {
         Self::tokio(Self::system().now())
     }
 
-    /// The time.
+    /// The time, in whole microseconds: a store keeps no more, and a run that goes on is to find the same.
     pub fn now(&self) -> DateTime<Utc> {
-        match &self.0 {
-            #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
-            Source::System => Utc::now(),
-            Source::Tokio { start, origin, .. } => {
-                let passed = TimeDelta::from_std(origin.elapsed()).unwrap_or(TimeDelta::MAX);
-                start.checked_add_signed(passed).unwrap_or(DateTime::<Utc>::MAX_UTC)
-            }
-        }
+        DateTime::from_timestamp_micros(self.micros()).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
     /// The time in microseconds since 1970.
     pub(crate) fn micros(&self) -> i64 {
         match &self.0 {
-            // read twice a task: without the calendar in between it takes half the time
-            #[expect(clippy::disallowed_methods, reason = "the other place that reads the system's clock")]
+            // read twice a task: by way of the calendar it takes twice the time
+            #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
             Source::System => match std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH) {
                 Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
                 Err(before) => -i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX),
             },
-            Source::Tokio { start_micros, origin, .. } => {
+            Source::Tokio { start_micros, origin } => {
                 let passed = i64::try_from(origin.elapsed().as_micros()).unwrap_or(i64::MAX);
                 start_micros.saturating_add(passed)
             }
@@ -64,7 +57,7 @@ impl Clock {
 
 /// The time from one reading in microseconds to another; nothing where the clock was set back.
 pub(crate) fn micros_between(from: i64, to: i64) -> Duration {
-    Duration::from_micros(u64::try_from(to - from).unwrap_or(0))
+    Duration::from_micros(u64::try_from(to.saturating_sub(from)).unwrap_or(0))
 }
 
 impl fmt::Debug for Clock {

@@ -93,6 +93,11 @@ pub enum RunKind {
 }
 
 impl RunKind {
+    /// Whether its logical date is a tick of the flow's schedule, of which there is one run.
+    pub(crate) fn has_tick(self) -> bool {
+        self != Self::Manual
+    }
+
     /// The name, as `scheduled`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -3,16 +3,20 @@
 #![allow(clippy::needless_pass_by_value, reason = "flows take their parameters by value")]
 
 mod bodies;
+mod caching;
+mod crash;
 mod events;
 mod expand;
 mod failure;
 mod flows;
 mod graphs;
+mod keys;
 mod layers;
 mod limits;
 mod outside;
 mod random;
 mod stopping;
+mod stops;
 mod support;
 mod triggers;
 mod values;

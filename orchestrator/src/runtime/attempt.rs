@@ -366,12 +366,14 @@ impl Attempt {
     /// is committed. Gives the next piece of work, if there is one before that.
     fn end(mut self, run: &Arc<RunCore>, lane: &mut Lane, end: End) -> Option<Job> {
         let (result, end) = match &end {
-            End::Success(value) => match run.log.encode(value) {
-                Ok(result) => (result, end),
-                Err(problem) => {
+            // its `Serialize` is a user's code
+            End::Success(value) => match panic::catch(|| run.log.encode(value)) {
+                Ok(Ok(result)) => (result, end),
+                Ok(Err(problem)) => {
                     let text = format!("its result cannot be kept: {problem}");
                     (None, End::Failed(TaskError::new(Cause::Fatal, text)))
                 }
+                Err(panicked) => (None, End::Failed(TaskError::panicked(&panicked))),
             },
             _ => (None, end),
         };
@@ -387,7 +389,9 @@ impl Attempt {
             _ => None,
         };
         let live = &mut *run.live.lock();
-        run.record(Transition::Task(TaskEnd { result, cache, ..row }));
+        if !(live.plan.is_changed && matches!(end, End::Cancelled)) {
+            run.record(Transition::Task(TaskEnd { result, cache, ..row }));
+        }
         failpoint::hit("end-recorded");
         lane.resume(live);
         if run.durable {
@@ -443,6 +447,9 @@ impl Attempt {
         run.commit().await;
         failpoint::hit("retry-committed");
         let live = &mut *run.live.lock();
+        if run.released.load(Ordering::Acquire) {
+            return None;
+        }
         live.plan.retry_later(at);
         match abandoned {
             None => {

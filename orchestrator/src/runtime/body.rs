@@ -4,10 +4,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context as Cx, Poll};
+use std::task::{Context as Cx, Poll, ready};
 use std::time::Duration;
 
-use super::live::{Live, Refusal, RunCore, ScopeState};
+use futures_util::future::BoxFuture;
+
+use super::live::{Answer, Live, Refusal, RunCore, ScopeState};
 use super::panic;
 use crate::error::TaskError;
 use crate::failpoint;
@@ -33,6 +35,8 @@ pub(super) struct Body {
     pub(super) node: Option<u32>,
     pub(super) scope: Option<Scope>,
     pub(super) step: Step,
+    /// What its function is told next, when that is committed.
+    pub(super) telling: Option<(Answer, BoxFuture<'static, ()>)>,
     /// When a flow in the flow has taken too long.
     pub(super) deadline: Option<(Duration, Pin<Box<tokio::time::Sleep>>)>,
     pub(super) under_way: Option<UnderWay>,
@@ -97,6 +101,7 @@ pub(super) fn call(
                 node,
                 scope: Some(scope),
                 step,
+                telling: None,
                 deadline: None,
                 under_way: None,
             }))
@@ -205,24 +210,46 @@ impl Body {
     fn poll_function(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Input, TaskError>> {
         let Some(run) = self.run.clone() else { return Poll::Pending };
         run.live.lock().scopes[self.number as usize].waker = Some(cx.waker().clone());
-        self.tell(&run);
+        ready!(self.tell(&run, cx));
         loop {
             let polled = self.poll_once(&run, cx);
-            if polled.is_ready() || !self.tell(&run) {
+            if polled.is_ready() || !ready!(self.tell(&run, cx)) {
                 return polled;
             }
         }
     }
 
-    /// Tells the body of one node that it awaits, if there is one to be told of.
-    fn tell(&self, run: &RunCore) -> bool {
-        let live = &mut *run.live.lock();
-        let Some(node) = live.answer(self.number) else { return false };
-        if run.durable {
-            run.record(Transition::Awaited { node: live.plan.wiring.nodes[node as usize].logged });
-            failpoint::hit("body-told");
+    /// Tells the body of one node that it awaits, if there is one to be told of. Where it awaits others, too, that this
+    /// one came first is committed before: what the body creates then has its keys by it.
+    fn tell(&mut self, run: &Arc<RunCore>, cx: &mut Cx<'_>) -> Poll<bool> {
+        let mut telling = match self.telling.take() {
+            Some(telling) => telling,
+            None => {
+                let answer = run.live.lock().answer(self.number);
+                let Some(answer) = answer else { return Poll::Ready(false) };
+                if !run.durable {
+                    answer.promise.fulfil(answer.resolved);
+                    return Poll::Ready(true);
+                }
+                run.record(Transition::Awaited { node: answer.node });
+                failpoint::hit("body-told");
+                let commit: BoxFuture<'static, ()> = match answer.is_one_of_many {
+                    true => {
+                        let run = Arc::clone(run);
+                        Box::pin(async move { run.commit().await })
+                    }
+                    false => Box::pin(std::future::ready(())),
+                };
+                (answer, commit)
+            }
+        };
+        if telling.1.as_mut().poll(cx).is_pending() {
+            self.telling = Some(telling);
+            return Poll::Pending;
         }
-        true
+        let (answer, _) = telling;
+        answer.promise.fulfil(answer.resolved);
+        Poll::Ready(true)
     }
 
     fn poll_once(&mut self, run: &Arc<RunCore>, cx: &mut Cx<'_>) -> Poll<Result<Input, TaskError>> {

@@ -12,6 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::attempt::{self, Caching};
 use super::lane::Lane;
@@ -82,7 +83,12 @@ pub(super) async fn see_to(run: &Arc<RunCore>, lane: &mut Lane, job: Job, gate: 
     };
     let Some(mut flight) = join(run, at, query.key) else { return };
     lane.wait(run);
-    let miss = match land(run, &mut flight, &query, at).await {
+    let cancel = {
+        let live = run.live.lock();
+        let scope = live.plan.wiring.nodes[at.node as usize].scope;
+        live.scopes[scope as usize].cancel.clone()
+    };
+    let miss = match land(run, &mut flight, &query, at, &cancel).await {
         Ok(Landing::Hit(found)) => {
             lane.now = run.runtime.clock.micros();
             finish_with(run, lane, job.place, job.attempt, at, found).await;
@@ -99,15 +105,14 @@ pub(super) async fn see_to(run: &Arc<RunCore>, lane: &mut Lane, job: Job, gate: 
     lane.resume(&mut run.live.lock());
     let slots = {
         let plain = GateKey { cached: false, ..gate.clone() };
-        let cancel = run.cancel.clone();
         tokio::select! {
             biased;
-            slots = run.runtime.limits.acquire(&plain, run.nested) => slots,
             () = cancel.cancelled() => {
                 drop(flight);
                 let job = Job { work: Work::Task { definition, args: Args::new() }, ..job };
                 return attempt::fail(run, lane, job, TaskError::cancelled()).await;
             }
+            slots = run.runtime.limits.acquire(&plain, run.nested) => slots,
         }
     };
     lane.now = run.runtime.clock.micros();
@@ -191,17 +196,18 @@ async fn land(
     flight: &mut Flight,
     query: &CacheQuery,
     at: Instance,
+    cancel: &CancellationToken,
 ) -> Result<Landing, StoreError> {
     let store = &run.runtime.store;
     let output = run.live.lock().plan.wiring.nodes[at.node as usize].output;
     let mut refuses = run.refresh_cache;
     loop {
-        let miss = match refuses {
-            true => CacheMiss::Refreshed,
-            false => match look(run, query, output).await? {
-                Landing::Miss(miss) => miss,
-                hit @ Landing::Hit(_) => return Ok(hit),
-            },
+        let miss = match look(run, query, output).await? {
+            // what a run that refuses the cache has computed itself is as new as can be
+            Landing::Hit(found) if !refuses || found.hit.run == run.facts.id => return Ok(Landing::Hit(found)),
+            _ if refuses => CacheMiss::Refreshed,
+            Landing::Miss(miss) => miss,
+            Landing::Hit(_) => CacheMiss::Refreshed,
         };
         if store.claim_flight(query.key).await? {
             flight.claimed = store.is_durable();
@@ -217,7 +223,7 @@ async fn land(
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
-            () = run.cancel.cancelled() => return Ok(Landing::Miss(miss)),
+            () = cancel.cancelled() => return Ok(Landing::Miss(miss)),
         }
         // what another process computes meanwhile is as new as what this one would
         refuses = false;

@@ -143,6 +143,13 @@ impl Conductor {
                 (ended && live.plan.is_done(), live.next_timer())
             };
             if done {
+                // ended by time in an earlier life, whose process died before it could say so
+                if let (Some((timeout, at)), None) = (deadline, &self.stop)
+                    && at <= Instant::now()
+                    && run.live.lock().plan.was_cancelled
+                {
+                    self.stop(Stop::TimedOut(timeout));
+                }
                 break;
             }
             if drained_by.is_some() && (!run.live.lock().plan.is_busy() || hard.is_cancelled()) {
@@ -162,7 +169,11 @@ impl Conductor {
             }
             tokio::select! {
                 biased;
-                () = run.cancel.cancelled(), if self.stop.is_none() => self.stop(Stop::Asked),
+                () = run.cancel.cancelled(), if self.stop.is_none() => {
+                    self.stop(Stop::Asked);
+                    // what was asked for holds, whatever becomes of this process
+                    run.commit().await;
+                }
                 () = soft.cancelled(), if drained_by.is_none() && self.stop.is_none() => {
                     drained_by = Some(Instant::now() + run.runtime.grace);
                     self.drain();
@@ -198,9 +209,14 @@ impl Conductor {
         let run = &self.run;
         if !run.durable {
             // there is nobody who could go on with it
+            let live = &mut *run.live.lock();
+            live.plan.abandon();
+            run.flush(live);
             let at = run.runtime.clock.micros();
             let (state, error) = (RunState::Cancelled, Some(TaskError::cancelled()));
             run.record(Transition::RunFinished(RunEnd { at, state, error, output: None, encoded: None }));
+            // with the plan in hand: what ends from now on tells nobody
+            run.released.store(true, Ordering::Release);
         } else {
             run.record(Transition::Released);
         }
@@ -249,6 +265,7 @@ impl Conductor {
                                 node,
                                 scope: None,
                                 step,
+                                telling: None,
                                 deadline,
                                 under_way: None,
                             });
@@ -316,7 +333,9 @@ impl Conductor {
         let finished = self.run.runtime.clock.micros();
         let row = Row { started, finished, error: end.error().cloned(), attempts: 1, crashes: 0, state: end.state() };
         let place = live.plan.row_of(at);
-        self.run.record(Transition::Task(TaskEnd::new(place.frame, place.cell, row)));
+        if !live.plan.is_changed {
+            self.run.record(Transition::Task(TaskEnd::new(place.frame, place.cell, row)));
+        }
         let duration = micros_between(started, finished);
         self.run.emit_finished(live, at, end.state(), 1, duration, end.error());
         live.plan.finish(at, end);
@@ -384,16 +403,20 @@ impl Conductor {
         let at = run.runtime.clock.micros();
         let duration = micros_between(started, at);
         let (mut state, mut error) = (state, error);
-        let encoded = match output.as_ref().map(|output| run.log.encode(output)) {
-            None => None,
-            Some(Ok(encoded)) => encoded,
-            Some(Err(problem)) => {
-                state = RunState::Failed;
+        let encoded = output.as_ref().map(|output| panic::catch(|| run.log.encode(output)));
+        let (encoded, problem) = match encoded {
+            None => (None, None),
+            Some(Ok(Ok(encoded))) => (encoded, None),
+            Some(Ok(Err(problem))) => {
                 let text = format!("what the flow returned cannot be kept: {problem}");
-                error.get_or_insert_with(|| TaskError::new(crate::error::Cause::Failed, text));
-                None
+                (None, Some(TaskError::new(crate::error::Cause::Failed, text)))
             }
+            Some(Err(panicked)) => (None, Some(TaskError::panicked(&panicked))),
         };
+        if let Some(problem) = problem {
+            state = RunState::Failed;
+            error.get_or_insert(problem);
+        }
         let end = RunEnd { at, state, error: error.clone(), output: output.map(Kept::Live), encoded };
         run.record(Transition::RunFinished(end));
         failpoint::hit("run-end-recorded");

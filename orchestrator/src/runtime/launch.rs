@@ -16,6 +16,7 @@ use super::conduct::{Conductor, Finished};
 use super::handle::{Run, RunHandle};
 use super::lane::{AMBIENT, Ambient};
 use super::live::{Live, Refusal, RunCore};
+use super::stop::Left;
 use super::{Inner, Runtime, resume};
 use crate::error::{Cause, Error, TaskError};
 use crate::failpoint;
@@ -158,7 +159,7 @@ async fn start<T: Data>(ambient: Ambient, flow: Arc<FlowCall>, request: &Request
     if let Some(interval) = request.interval.filter(|interval| interval.end < interval.start) {
         return Err(Error::Options(format!("expected an interval to end after its start, got {interval}")));
     }
-    let created = runtime.clock.now().trunc_subsecs(6);
+    let created = runtime.clock.now();
     let facts = request.facts(&runtime, definition.name, created);
     let cancel = CancellationToken::new();
     let mut live = Live::new(&ambient.held, runtime.store.is_durable(), None);
@@ -174,6 +175,8 @@ async fn start<T: Data>(ambient: Ambient, flow: Arc<FlowCall>, request: &Request
     if live.plan.wiring.nodes.iter().any(|node| matches!(&node.kind, Kind::Flow(call) if !call.definition.is_async)) {
         runtime.check_flow(&flow, &facts)?;
     }
+    // before the run is there for others to find
+    let under_way = runtime.under_way.enter(facts.id, &cancel);
     let new = request.new_run(&facts, flow.parameters.clone(), created);
     let log = match runtime.store.create_run(new).await? {
         Created::New(log) => log,
@@ -182,7 +185,7 @@ async fn start<T: Data>(ambient: Ambient, flow: Arc<FlowCall>, request: &Request
     failpoint::hit("run-created");
     let called = called.unwrap_or_else(|error| Called::Failed(error.into_task_error()));
     let run = RunCore::new(runtime, facts, log, cancel.clone(), live, &ambient, request.refresh_cache);
-    let (id, conducted) = (run.facts.id, see_through(run, called, definition, None, ambient));
+    let (id, conducted) = (run.facts.id, see_through(run, called, definition, None, ambient, under_way));
     Ok(RunHandle::new(id, cancel, tokio.spawn(conducted)))
 }
 
@@ -193,8 +196,8 @@ pub(super) async fn see_through(
     definition: &'static FlowDef,
     began: Option<i64>,
     ambient: Ambient,
+    _under_way: Left,
 ) -> Result<Finished, Error> {
-    let _under_way = run.runtime.under_way.enter(run.facts.id, &run.cancel);
     let turn = definition.max_active_runs.map(|runs| run.runtime.turn(definition.name, runs));
     let mut conductor = Conductor::new(run, called, definition.timeout, began);
     let _turn = match turn {
@@ -213,7 +216,7 @@ pub(super) async fn alone(
     let Ambient { runtime, held, in_task } = ambient;
     let refused = |error: Error| TaskError::new(Cause::Fatal, error.to_string());
     let tokio = Tokio::try_current().map_err(|_| refused(Error::NoTokio))?;
-    let created = runtime.clock.now().trunc_subsecs(6);
+    let created = runtime.clock.now();
     let facts = Request::default().facts(&runtime, name, created);
     let cancel = CancellationToken::new();
     let mut live = Live::new(&held, false, None);

@@ -99,6 +99,8 @@ pub(super) struct ScopeState {
     pub(super) prefix: Option<Arc<str>>,
     /// What its body is to be told, one at a time, so that it asks for the same in the same order when it is run again.
     answers: VecDeque<(u32, Arc<Promise>, Resolved)>,
+    /// How many nodes its body awaits, or awaited without taking the answer.
+    awaiting: usize,
     /// Wakes its body.
     pub(super) waker: Option<Waker>,
 }
@@ -110,8 +112,19 @@ impl ScopeState {
         parent: Option<u32>,
         prefix: Option<Arc<str>>,
     ) -> Self {
-        Self { defaults, cancel, parent, prefix, answers: VecDeque::new(), waker: None }
+        Self { defaults, cancel, parent, prefix, answers: VecDeque::new(), awaiting: 0, waker: None }
     }
+}
+
+/// What the body of a flow is to be told.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// The node, by its number in the run's log.
+    pub(super) node: u32,
+    pub(super) promise: Arc<Promise>,
+    pub(super) resolved: Resolved,
+    /// Whether the body awaits other nodes, too, so that it matters which comes first.
+    pub(super) is_one_of_many: bool,
 }
 
 /// The time of a retry.
@@ -185,13 +198,14 @@ impl Live {
         if !new.is_empty() {
             self.planned.push(Transition::Planned(new));
         }
+        self.scopes[number as usize].awaiting += scope.waits.len();
         self.plan.wait(scope.waits.drain(..));
         Ok(())
     }
 
-    /// Tells the body of a flow of the run of one node that it awaits. Says which.
-    pub(super) fn answer(&mut self, number: u32) -> Option<u32> {
-        let ScopeState { answers, prefix, .. } = &mut self.scopes[number as usize];
+    /// The next thing that the body of a flow of the run is to be told.
+    pub(super) fn answer(&mut self, number: u32) -> Option<Answer> {
+        let ScopeState { answers, prefix, awaiting, .. } = &mut self.scopes[number as usize];
         if answers.is_empty() {
             return None;
         }
@@ -202,8 +216,9 @@ impl Live {
             Expected::Later => None,
         };
         let (node, promise, resolved) = answers.remove(next?)?;
-        promise.fulfil(resolved);
-        Some(node)
+        let is_one_of_many = *awaiting > 1;
+        *awaiting = awaiting.saturating_sub(1);
+        Some(Answer { node: self.plan.wiring.nodes[node as usize].logged, promise, resolved, is_one_of_many })
     }
 
     /// Tries a node again later.
@@ -309,6 +324,10 @@ impl RunCore {
     pub(super) fn flush(self: &Arc<Self>, live: &mut Live) {
         let mut recorded = self.record_planned(live);
         let mut wake = live.plan.is_done() || (live.draining && !live.plan.is_busy());
+        if let Some(problem) = live.plan.take_problem() {
+            live.problem.get_or_insert(problem);
+            wake = true;
+        }
         if let Some(outbox) = live.plan.take_outbox() {
             let now = self.runtime.clock.micros();
             recorded |= !(outbox.extended.is_empty() && outbox.opened.is_empty() && outbox.ended.is_empty());
@@ -328,8 +347,10 @@ impl RunCore {
             }
             for Ended { at, place, state, attempts, error } in outbox.ended {
                 self.emit_finished(live, at, state, attempts, Duration::ZERO, error.as_ref());
-                let row = Row { started: 0, finished: now, error, attempts, crashes: 0, state };
-                self.record(Transition::Task(TaskEnd::new(place.frame, place.cell, row)));
+                if !live.plan.is_changed {
+                    let row = Row { started: 0, finished: now, error, attempts, crashes: 0, state };
+                    self.record(Transition::Task(TaskEnd::new(place.frame, place.cell, row)));
+                }
             }
             wake |= !(outbox.flows.is_empty() && outbox.due.is_empty());
             live.flows.extend(outbox.flows);
@@ -346,10 +367,6 @@ impl RunCore {
             for (promise, resolved) in outbox.promises {
                 promise.fulfil(resolved);
             }
-        }
-        if let Some(problem) = live.plan.take_problem() {
-            live.problem.get_or_insert(problem);
-            wake = true;
         }
         if recorded {
             self.log.commit_soon();

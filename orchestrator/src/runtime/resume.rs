@@ -34,14 +34,21 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// Where the store fails, and where the runtime is stopped meanwhile.
+    /// Where the store fails, and where the runtime is stopped meanwhile. A run that cannot be read keeps no other from
+    /// going on: the error comes when those are done.
     pub async fn resume(&self) -> Result<Vec<RunRecord>, Error> {
         let tokio = Tokio::try_current().map_err(|_| Error::NoTokio)?;
-        let mut under_way = Vec::new();
+        let (mut under_way, mut failed) = (Vec::new(), None);
         let mut unknown = std::collections::BTreeMap::<String, usize>::new();
         for Abandoned { id, flow } in self.0.store.abandoned().await? {
             match registry::find(&flow) {
-                Some(definition) => under_way.extend(go_on(&self.0, &tokio, definition, id).await?),
+                Some(definition) => match go_on(&self.0, &tokio, definition, id).await {
+                    Ok(run) => under_way.extend(run.map(|(run, _)| run)),
+                    Err(error) => {
+                        tracing::error!(run = %id, flow, "a run is not done and cannot go on: {error}");
+                        failed.get_or_insert(error);
+                    }
+                },
                 None => *unknown.entry(flow).or_default() += 1,
             }
         }
@@ -56,19 +63,23 @@ impl Runtime {
         }
         let mut records = Vec::new();
         for run in under_way {
-            records.push(run.await.map_err(|_| Error::NoTokio)??.record);
+            match run.await.map_err(|_| Error::NoTokio).flatten() {
+                Ok(finished) => records.push(finished.record),
+                Err(error) => drop(failed.get_or_insert(error)),
+            }
         }
-        Ok(records)
+        failed.map_or(Ok(records), Err)
     }
 }
 
-/// Takes a run over and goes on with it. `None` where another process was faster, or where it cannot run here.
+/// Takes a run over and goes on with it; gives what cancels it, too. `None` where another process was faster, or where it
+/// cannot run here.
 async fn go_on(
     runtime: &Arc<Inner>,
     tokio: &Tokio,
     definition: &'static FlowDef,
     id: RunId,
-) -> Result<Option<JoinHandle<Result<Finished, Error>>>, Error> {
+) -> Result<Option<(JoinHandle<Result<Finished, Error>>, CancellationToken)>, Error> {
     if runtime.stop.soft.is_cancelled() {
         return Err(Error::Closed);
     }
@@ -114,9 +125,11 @@ async fn go_on(
     if cancelling {
         cancel.cancel();
     }
-    let run = RunCore::new(Arc::clone(runtime), facts, log, cancel, live, &ambient, refresh_cache);
+    let under_way = runtime.under_way.enter(id, &cancel);
+    let run = RunCore::new(Arc::clone(runtime), facts, log, cancel.clone(), live, &ambient, refresh_cache);
     let began = (began != 0).then_some(began);
-    Ok(Some(tokio.spawn(launch::see_through(run, called, definition, began, ambient))))
+    let seen = tokio.spawn(launch::see_through(run, called, definition, began, ambient, under_way));
+    Ok(Some((seen, cancel)))
 }
 
 /// The run that has the key that was asked for.
@@ -137,8 +150,9 @@ pub(super) fn join<T: Data>(
         });
     }
     let (id, definition) = (record.id(), flow.definition);
-    let cancel = runtime.under_way.cancel_of(id).unwrap_or_default();
-    let waiter = tokio.spawn(wait(runtime, tokio.clone(), definition, record, OutputType::of::<T>()));
+    let cancel = CancellationToken::new();
+    let waiter = wait(runtime, tokio.clone(), definition, record, OutputType::of::<T>(), cancel.clone());
+    let waiter = tokio.spawn(waiter);
     Ok(RunHandle::joined(id, cancel, waiter))
 }
 
@@ -149,14 +163,28 @@ async fn wait(
     definition: &'static FlowDef,
     mut record: RunRecord,
     output: &'static OutputType,
+    cancel: CancellationToken,
 ) -> Result<Finished, Error> {
     let id = record.id();
     while !record.state().is_final() {
-        if let Some(done) = runtime.under_way.done(id) {
-            done.cancelled().await;
+        if let Some((run, done)) = runtime.under_way.of(id) {
+            tokio::select! {
+                () = done.cancelled() => {}
+                () = cancel.cancelled() => {
+                    run.cancel();
+                    done.cancelled().await;
+                }
+            }
         } else if runtime.store.abandoned().await?.iter().any(|run| run.id == id) {
-            if let Some(run) = go_on(&runtime, &tokio, definition, id).await? {
-                return run.await.map_err(|_| Error::NoTokio)?;
+            if let Some((mut seen, run)) = go_on(&runtime, &tokio, definition, id).await? {
+                let finished = tokio::select! {
+                    finished = &mut seen => finished,
+                    () = cancel.cancelled() => {
+                        run.cancel();
+                        seen.await
+                    }
+                };
+                return finished.map_err(|_| Error::NoTokio)?;
             }
         } else {
             tokio::time::sleep(LOOK).await;

@@ -31,19 +31,15 @@ struct Entry {
 
 impl UnderWay {
     /// Counts a run for as long as what is given back is there.
-    pub(super) fn enter(&self, run: RunId, cancel: &CancellationToken) -> impl Drop + use<> {
+    pub(super) fn enter(&self, run: RunId, cancel: &CancellationToken) -> Left {
         let done = CancellationToken::new();
         self.0.lock().insert(run, Entry { cancel: cancel.clone(), done: done.clone() });
         Left { under_way: self.clone(), run, done }
     }
 
-    pub(super) fn cancel_of(&self, run: RunId) -> Option<CancellationToken> {
-        self.0.lock().get(&run).map(|entry| entry.cancel.clone())
-    }
-
-    /// What tells that a run is no longer under way; none where it is not.
-    pub(super) fn done(&self, run: RunId) -> Option<CancellationToken> {
-        self.0.lock().get(&run).map(|entry| entry.done.clone())
+    /// What cancels a run, and what tells that it is no longer under way; none where it is not.
+    pub(super) fn of(&self, run: RunId) -> Option<(CancellationToken, CancellationToken)> {
+        self.0.lock().get(&run).map(|entry| (entry.cancel.clone(), entry.done.clone()))
     }
 
     fn runs(&self) -> Vec<(RunId, CancellationToken)> {
@@ -51,7 +47,8 @@ impl UnderWay {
     }
 }
 
-struct Left {
+/// A run that is under way, as long as this is there.
+pub(super) struct Left {
     under_way: UnderWay,
     run: RunId,
     done: CancellationToken,

@@ -27,6 +27,8 @@ struct Runs {
     by_flow: HashMap<String, Vec<Arc<MemoryRun>>>,
     by_id: HashMap<RunId, Arc<MemoryRun>>,
     by_key: HashMap<(String, String), Arc<MemoryRun>>,
+    /// By flow and logical date, in microseconds since 1970.
+    by_tick: HashMap<(String, i64), Arc<MemoryRun>>,
 }
 
 type Cache = HashMap<CacheKey, NewEntry>;
@@ -57,14 +59,17 @@ impl Store for MemoryStore {
     async fn create_run(&self, run: NewRun) -> Result<Created, StoreError> {
         let (flow, id) = (run.flow.clone().into_owned(), run.id);
         let key = run.key.clone().map(|key| (flow.clone(), key));
+        let tick = run.kind.has_tick().then(|| (flow.clone(), run.logical_date.timestamp_micros()));
         let mut runs = self.runs.lock();
-        if let Some(taken) = key.as_ref().and_then(|key| runs.by_key.get(key)) {
+        let by_key = key.as_ref().and_then(|key| runs.by_key.get(key));
+        if let Some(taken) = by_key.or_else(|| runs.by_tick.get(tick.as_ref()?)) {
             return Ok(Created::Taken(taken.snapshot()));
         }
         let log = Arc::new(MemoryRun::new(run, Arc::clone(&self.cache)));
         runs.by_flow.entry(flow).or_default().push(Arc::clone(&log));
         runs.by_id.insert(id, Arc::clone(&log));
         runs.by_key.extend(key.map(|key| (key, Arc::clone(&log))));
+        runs.by_tick.extend(tick.map(|tick| (tick, Arc::clone(&log))));
         Ok(Created::New(log))
     }
 

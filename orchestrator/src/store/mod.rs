@@ -14,6 +14,8 @@ mod sqlite;
 #[cfg(not(feature = "sqlite"))]
 #[path = "no_sqlite.rs"]
 mod sqlite;
+#[cfg(test)]
+mod suite;
 mod tables;
 mod transition;
 
@@ -41,7 +43,7 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     /// Whether runs outlive the process.
     fn is_durable(&self) -> bool;
 
-    /// Accepts a run, in the state pending, unless there is one with its key.
+    /// Accepts a run, in the state pending, unless there is one with its key, or one of its tick: a run by hand has none.
     async fn create_run(&self, run: NewRun) -> Result<Created, StoreError>;
 
     /// All runs of a flow, in the order in which they were accepted.
@@ -91,7 +93,7 @@ fn unknown(url: &str) -> StoreError {
 #[derive(Debug)]
 pub(crate) enum Created {
     New(Arc<dyn RunLog>),
-    /// There is a run with its key.
+    /// There is a run with its key, or of its tick.
     Taken(RunRecord),
 }
 

@@ -249,7 +249,7 @@ impl<'a> TaskRun<'a> {
         self.row.error.as_ref()
     }
 
-    /// How many of the attempts ended because their process died.
+    /// How many of the attempts ended with their process, which died, or stopped and left them.
     pub fn crashes(&self) -> u32 {
         u32::from(self.row.crashes)
     }

@@ -16,7 +16,7 @@ pub(crate) struct Row {
     pub(crate) finished: i64,
     pub(crate) error: Option<TaskError>,
     pub(crate) attempts: u16,
-    /// How many of the attempts ended with their process.
+    /// How many of the attempts ended with their process, which died or was stopped.
     pub(crate) crashes: u16,
     pub(crate) state: TaskState,
 }
@@ -129,8 +129,9 @@ impl RunTables {
             old.state,
             row.state
         );
-        // an attempt that starts where another was under way: that one's process died
-        row.crashes = old.crashes + u16::from(old.state == TaskState::Running && row.attempts > old.attempts);
+        // an attempt that starts where another was under way: that one's process died, as did the last one's of too many
+        let died = row.attempts > old.attempts || row.error.as_ref().is_some_and(TaskError::is_crash);
+        row.crashes = old.crashes + u16::from(old.state == TaskState::Running && died);
         *old = row;
         if let Some(note) = note {
             self.notes.insert((frame, cell), *note);

@@ -49,7 +49,7 @@ impl Kept {
     /// The value, which is of the type `output`.
     pub(crate) fn value(&self, output: &OutputType) -> Result<Value, EncodingError> {
         match self {
-            Self::Live(value) => Ok(value.clone()),
+            Self::Live(value) => output.check(value).map(|()| value.clone()),
             Self::Encoded(encoded) => output.decode(&encoded.0),
         }
     }

@@ -25,14 +25,18 @@ impl EncodingError {
 pub(crate) struct OutputType {
     name: fn() -> &'static str,
     decode: fn(&[u8]) -> Result<Value, EncodingError>,
+    is: fn(&Value) -> bool,
 }
 
 /// A generic function cannot have a static of its type; a generic struct can have a constant.
 struct Decoded<T>(PhantomData<T>);
 
 impl<T: Data> Decoded<T> {
-    const TYPE: OutputType =
-        OutputType { name: std::any::type_name::<T>, decode: |bytes| decode::<T>(bytes).map(Value::new) };
+    const TYPE: OutputType = OutputType {
+        name: std::any::type_name::<T>,
+        decode: |bytes| decode::<T>(bytes).map(Value::new),
+        is: Value::is::<T>,
+    };
 }
 
 impl OutputType {
@@ -56,6 +60,14 @@ impl OutputType {
         name
     }
 
+    /// Refuses a value of another type.
+    pub(crate) fn check(&self, value: &Value) -> Result<(), EncodingError> {
+        match (self.is)(value) {
+            true => Ok(()),
+            false => Err(EncodingError::new(&format_args!("it is not `{}`", self.name()))),
+        }
+    }
+
     pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Value, EncodingError> {
         (self.decode)(bytes)
     }
@@ -72,7 +84,12 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, EncodingError> 
 
 /// The value of bytes that [`encode`] made.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, EncodingError> {
-    rmp_serde::from_slice(bytes).map_err(|error| EncodingError::new(&error))
+    let mut rest = bytes;
+    let value = rmp_serde::from_read(&mut rest).map_err(|error| EncodingError::new(&error))?;
+    match rest.len() {
+        0 => Ok(value),
+        left => Err(EncodingError::new(&format_args!("{left} byte(s) are left over"))),
+    }
 }
 
 #[cfg(test)]
@@ -92,5 +109,6 @@ mod tests {
         let bytes = encode(&("a", 1)).unwrap();
         assert_eq!(decode::<(String, u32)>(&bytes).unwrap(), ("a".to_owned(), 1));
         assert!(decode::<u32>(&bytes).is_err());
+        assert!(decode::<u32>(&[1, 0xff]).is_err());
     }
 }

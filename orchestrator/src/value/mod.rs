@@ -63,6 +63,12 @@ impl Value {
         Self(Arc::new(value))
     }
 
+    /// Whether the value is of a type.
+    pub(crate) fn is<T: Data>(&self) -> bool {
+        let any: &dyn Any = &*self.0;
+        any.is::<T>()
+    }
+
     /// Borrows the value.
     ///
     /// # Panics

@@ -294,7 +294,7 @@ impl Plan {
             self.stage(at.frame, stage).leave(at, true, false);
             self.admit(at.frame, stage);
         }
-        if self.cancelled {
+        if self.is_cancelled(at.node) {
             self.settle(at, End::Cancelled, false);
         }
     }

@@ -182,6 +182,10 @@ pub(crate) struct Plan {
     durable: bool,
     /// What is recorded of a run that goes on.
     replay: Option<Box<Replay>>,
+    /// The run goes on, and is not what was recorded: what is decided of its nodes now is not to be kept.
+    pub(crate) is_changed: bool,
+    /// The run goes on, and an earlier life of it was cancelling it when its process died.
+    pub(crate) was_cancelled: bool,
     /// How many attempts of an instance ended with their process: they do not count as tries.
     crashes: HashMap<Instance, u16>,
     /// When the next attempt of an instance is due, as recorded.
@@ -217,6 +221,7 @@ impl Plan {
         if self.durable {
             let matched = self.wiring.remember(first).and_then(|()| self.match_nodes(first));
             if let Err(problem) = matched {
+                self.is_changed = self.replay.is_some();
                 self.wiring.forget(first);
                 return Err(problem);
             }

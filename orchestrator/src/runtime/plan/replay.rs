@@ -31,7 +31,8 @@ pub(crate) struct Replay {
     run: RunId,
     nodes: Vec<NodeMeta>,
     by_key: HashMap<Key, u32>,
-    /// The machinery of mappings, by region and wiring, in the order in which it was planned.
+    /// The machinery of mappings, by region and wiring, in the order in which it was planned; but for mappings with
+    /// tasks, which are known by those.
     machinery: HashMap<(u32, [u8; 16]), VecDeque<u32>>,
     frames: Vec<RecordedFrame>,
     /// The frames of mappings, by the mapping and the element that it is in.
@@ -66,6 +67,7 @@ impl Replay {
                 (false, _) => {
                     by_key.insert((node.prefix.clone(), node.name.clone(), node.number), id);
                 }
+                (true, _) if has_members(&tables.nodes, id, |node| node.region) => {}
                 (true, Some(wired)) => machinery.entry((node.region, wired.hash)).or_default().push_back(id),
                 (true, None) => {}
             }
@@ -121,9 +123,9 @@ impl Replay {
     }
 }
 
-/// Whether a row is that of a task whose attempts came to an end, rather than one that its upstreams decided on.
-fn has_run(row: &Row) -> bool {
-    row.attempts > 0 || row.state == TaskState::Success
+/// Whether a node is a mapping whose closure made nodes: the first of them comes right after it.
+fn has_members<N>(nodes: &[N], id: u32, region: impl Fn(&N) -> u32) -> bool {
+    nodes.get(id as usize + 1).is_some_and(|next| region(next) == id)
 }
 
 impl Plan {
@@ -156,7 +158,8 @@ impl Plan {
             let node = &self.wiring.nodes[id];
             let region = self.wiring.nodes.get(node.region as usize).map_or(NONE, |mapping| mapping.logged);
             let mut recorded = found.get(&id_of(id)).copied();
-            if let (None, true, Some(wired)) = (recorded, node.is_hidden(), &node.wired) {
+            let by_wiring = node.is_hidden() && !has_members(&self.wiring.nodes, id_of(id), |node| node.region);
+            if let (None, true, Some(wired)) = (recorded, by_wiring, &node.wired) {
                 recorded = replay.machinery.get_mut(&(region, wired.hash)).and_then(VecDeque::pop_front);
             }
             let (logged, local) = match recorded {
@@ -238,33 +241,63 @@ impl Plan {
     }
 
     fn replay_row(&mut self, replay: &mut Replay, at: Instance, row: &Row) {
+        if self.cell(at).is_ended() {
+            return;
+        }
+        if let Some(end) = self.end_of(replay, at, row) {
+            return self.settle(at, end, true);
+        }
+        if row.state == TaskState::Pending {
+            return;
+        }
+        self.cell_mut(at).attempts = row.attempts;
+        if row.state == TaskState::Running && replay.exhausted {
+            let text = format!("its process died while it ran, {CRASHES} times in a row with nothing else done");
+            return self.settle(at, End::Failed(TaskError::new(Cause::Crashed, text)), false);
+        }
+        let crashes = row.crashes + u16::from(row.state == TaskState::Running);
+        if crashes > 0 {
+            self.crashes.insert(at, crashes);
+        }
+        if row.state == TaskState::Retrying {
+            self.due.insert(at, row.finished);
+        }
+    }
+
+    /// What an instance is recorded to have become, where that is final: also what its upstreams decided, since it cannot
+    /// be seen any more which of them came first.
+    fn end_of(&mut self, replay: &mut Replay, at: Instance, row: &Row) -> Option<End> {
         let error = || row.error.clone().unwrap_or_else(|| TaskError::new(Cause::Failed, "failed"));
         let end = match row.state {
             TaskState::Success => self.recorded_result(replay, at),
-            TaskState::Failed if has_run(row) => End::Failed(error()),
-            TaskState::Skipped if has_run(row) => End::Skipped(error()),
-            TaskState::Cancelled => End::Cancelled,
-            TaskState::Running if replay.exhausted => {
-                let text = format!("its process died while it ran, {CRASHES} times in a row with nothing else done");
-                self.cell_mut(at).attempts = row.attempts;
-                return self.settle(at, End::Failed(TaskError::new(Cause::Crashed, text)), false);
+            TaskState::Failed => End::Failed(error()),
+            TaskState::Skipped => End::Skipped(error()),
+            TaskState::UpstreamFailed => End::UpstreamFailed(error()),
+            TaskState::Cancelled => {
+                // flows in the flow are cancelled on their own
+                self.was_cancelled |= self.wiring.nodes[at.node as usize].scope == 0;
+                End::Cancelled
             }
-            TaskState::Running | TaskState::Retrying => {
-                self.cell_mut(at).attempts = row.attempts;
-                let crashes = row.crashes + u16::from(row.state == TaskState::Running);
-                if crashes > 0 {
-                    self.crashes.insert(at, crashes);
-                }
-                if row.state == TaskState::Retrying {
-                    self.due.insert(at, row.finished);
-                }
-                return;
-            }
-            // decided by what is before it, now as then
-            TaskState::Pending | TaskState::Failed | TaskState::Skipped | TaskState::UpstreamFailed => return,
+            TaskState::Pending | TaskState::Running | TaskState::Retrying => return None,
         };
         self.cell_mut(at).attempts = row.attempts;
-        self.settle(at, end, true);
+        Some(end)
+    }
+
+    /// What an instance is recorded to have become, for when something else is about to be decided of it.
+    pub(super) fn recorded_end(&mut self, at: Instance) -> Option<End> {
+        self.replay.as_ref()?;
+        let node = &self.wiring.nodes[at.node as usize];
+        let frame = &self.frames[at.frame as usize];
+        if !node.recorded || !matches!(node.kind, Kind::Task(_)) || frame.unexpanded || self.cell(at).is_ended() {
+            return None;
+        }
+        let mut replay = self.replay.take()?;
+        let recorded = &replay.frames[frame.logged as usize];
+        let row = recorded.rows.get(self.row_of(at).cell as usize).filter(|_| recorded.len == frame.len).cloned();
+        let end = row.and_then(|row| self.end_of(&mut replay, at, &row));
+        self.replay = Some(replay);
+        end
     }
 
     fn recorded_result(&self, replay: &mut Replay, at: Instance) -> End {
@@ -300,7 +333,12 @@ impl Plan {
                     queue.pop_front();
                     return Expected::Node(node);
                 }
-                Some(node) if self.waits.contains_key(&node) => return Expected::Later,
+                // it has not ended, or has just now
+                Some(node)
+                    if self.waits.contains_key(&node) || self.outbox.answers.iter().any(|(of, ..)| *of == node) =>
+                {
+                    return Expected::Later;
+                }
                 _ => queue.pop_front(),
             };
         }
@@ -309,7 +347,9 @@ impl Plan {
 
     /// What is not as it was recorded.
     pub(crate) fn take_problem(&mut self) -> Option<GraphError> {
-        self.replay.as_mut().and_then(|replay| replay.problem.take())
+        let problem = self.replay.as_mut().and_then(|replay| replay.problem.take());
+        self.is_changed |= problem.is_some();
+        problem
     }
 }
 
@@ -318,7 +358,7 @@ impl Plan {
 pub(crate) enum Expected {
     Any,
     Node(u32),
-    /// It awaits one that has not ended yet.
+    /// It awaits one whose end is not here yet.
     Later,
 }
 

@@ -29,6 +29,8 @@ impl Plan {
     /// Takes the end of an instance, and passes it on to those who wait for it. `ran` tells whether somebody else
     /// records it.
     pub(super) fn settle(&mut self, at: Instance, end: End, ran: bool) {
+        let recorded = if ran { None } else { self.recorded_end(at) };
+        let (end, ran) = recorded.map_or((end, ran), |end| (end, true));
         if self.settling {
             self.ends.push_back((at, end, ran));
             return;

@@ -1,4 +1,4 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::Instance;
 
@@ -17,6 +17,8 @@ pub(super) struct Stage {
     next: u32,
     /// The nodes that wait for nothing else.
     roots: Vec<u32>,
+    /// Instances of those that were final before their element had its turn: in a run that goes on, they were recorded.
+    early: HashSet<(u32, u32)>,
     elements: HashMap<u32, Element>,
     under_way: u32,
     /// Elements, with the node that could run.
@@ -40,6 +42,7 @@ impl Stage {
             nodes,
             next: 0,
             roots: Vec::new(),
+            early: HashSet::new(),
             elements: HashMap::new(),
             under_way: 0,
             waiting: BTreeSet::new(),
@@ -70,6 +73,9 @@ impl Stage {
 
     /// A node of an element is done, for good or until its retry.
     pub(super) fn leave(&mut self, at: Instance, was_busy: bool, is_final: bool) {
+        if is_final && at.index >= self.next && self.roots.contains(&at.node) {
+            self.early.insert((at.index, at.node));
+        }
         let waited = self.waiting.remove(&(at.index, at.node));
         let element = self.element(at.index);
         if was_busy && !waited {
@@ -97,7 +103,11 @@ impl Stage {
                 None if self.next < self.len && !self.roots.is_empty() => {
                     self.next += 1;
                     let index = self.next - 1;
-                    self.waiting.extend(self.roots.iter().map(|node| (index, *node)));
+                    let roots = self.roots.iter().map(|node| (index, *node));
+                    self.waiting.extend(roots.filter(|root| !self.early.remove(root)));
+                    if self.waiting.is_empty() {
+                        continue;
+                    }
                     index
                 }
                 None => break,

@@ -10,6 +10,8 @@
 #[cfg(test)]
 mod child;
 mod connection;
+#[cfg(test)]
+mod damage;
 mod failure;
 mod location;
 mod log;
@@ -20,6 +22,7 @@ mod schema;
 mod writer;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -161,6 +164,41 @@ impl SqliteStore {
     }
 }
 
+/// Who asked for a run may be gone before he hears that it is his. Then nobody would execute it as long as this process
+/// lives, and so it is undone.
+struct Unheard<'a> {
+    writer: &'a Arc<Writer>,
+    undo: &'static str,
+    id: RunId,
+    owner: i64,
+    /// Whether there is something to be undone.
+    done: Arc<AtomicBool>,
+    heard: bool,
+}
+
+impl<'a> Unheard<'a> {
+    fn new(writer: &'a Arc<Writer>, undo: &'static str, id: RunId, owner: i64) -> Self {
+        Self { writer, undo, id, owner, done: Arc::default(), heard: false }
+    }
+
+    fn was_heard(mut self) {
+        self.heard = true;
+    }
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        let (undo, id, owner, done) = (self.undo, self.id, self.owner, Arc::clone(&self.done));
+        if !self.heard {
+            // what was asked for stands before this in the queue, or is done
+            self.writer.note(move |connection| match done.load(Ordering::Acquire) {
+                true => connection.execute(undo, params![id.as_bytes(), owner]).map(drop),
+                false => Ok(()),
+            });
+        }
+    }
+}
+
 #[async_trait]
 impl Store for SqliteStore {
     fn is_durable(&self) -> bool {
@@ -170,15 +208,22 @@ impl Store for SqliteStore {
     async fn create_run(&self, run: NewRun) -> Result<Created, StoreError> {
         let head = Arc::new(run);
         let (new, owner) = (Arc::clone(&head), self.file.owner.number());
-        let created = self.call(move |connection| read::insert(connection, &new, owner)).await?;
+        let unheard = Unheard::new(&self.file.writer, "DELETE FROM runs WHERE id = ?1 AND owner = ?2", head.id, owner);
+        let done = Arc::clone(&unheard.done);
+        let created = self.call(move |connection| {
+            let created = read::insert(connection, &new, owner)?;
+            done.store(created.is_some(), Ordering::Release);
+            Ok(created)
+        });
+        let created = created.await?;
+        unheard.was_heard();
         let Some(row) = created else {
-            let Some(key) = head.key.clone() else {
+            let asked = Arc::clone(&head);
+            let Some(id) = self.read(move |connection| read::taken(connection, &asked)).await? else {
                 let problem = "there is a run with this id: a runtime with a seed makes the same ids in each process, \
                                and so is for stores that are new";
                 return Err(self.failed(format!("run {}: {problem}", head.id)));
             };
-            let flow = head.flow.clone().into_owned();
-            let id = self.read(move |connection| read::id_of_key(connection, &flow, &key)).await?;
             return match self.run(id).await? {
                 Some(record) => Ok(Created::Taken(record)),
                 None => Err(self.damaged(format!("run {id} is not there"))),
@@ -216,20 +261,27 @@ impl Store for SqliteStore {
         let dead = self.dead().await?;
         let owner = self.file.owner.number();
         let gone = dead.clone();
-        let taken = self.call(move |connection| read::take_over(connection, id, &gone, owner)).await?;
-        if !taken {
+        let release = "UPDATE runs SET owner = NULL WHERE id = ?1 AND owner = ?2";
+        let unheard = Unheard::new(&self.file.writer, release, id, owner);
+        let done = Arc::clone(&unheard.done);
+        let taken = self.call(move |connection| {
+            let taken = read::take_over(connection, id, &gone, owner)?;
+            done.store(taken, Ordering::Release);
+            Ok(taken)
+        });
+        if !taken.await? {
+            unheard.was_heard();
             return Ok(None);
         }
         failpoint::hit("run-claimed");
         self.forget(&dead).await;
-        let recorded = self.read(move |connection| read::history(connection, id)).await?;
-        let read::Recorded { row, next, mut history, blobs } = recorded;
-        for (cell, blob) in blobs {
-            history.results.insert(cell, super::Encoded(self.file.blobs.get(&blob).await?.into()));
+        let taken = self.recorded(id).await;
+        if taken.is_err() {
+            // what cannot be read is not gone on with
+            self.call(move |connection| connection.execute(release, params![id.as_bytes(), owner])).await?;
         }
-        let owned = Owned::new(id, row, next, history.takeovers > 0);
-        let log = SqliteLog::new(Mirror::of(history.tables.clone()), owned, Arc::clone(&self.file.writer));
-        Ok(Some(TakenOver { log: Arc::new(log) as Arc<dyn RunLog>, history }))
+        unheard.was_heard();
+        taken.map(Some)
     }
 
     async fn look_up(&self, query: &CacheQuery, now: i64) -> Result<Lookup, StoreError> {
@@ -276,8 +328,10 @@ impl Store for SqliteStore {
     }
 
     fn end_flight(&self, key: CacheKey) {
+        let own = self.file.owner.number();
         self.file.writer.note(move |connection| {
-            connection.prepare_cached("DELETE FROM flights WHERE key = ?1")?.execute([key.0]).map(drop)
+            let mut delete = connection.prepare_cached("DELETE FROM flights WHERE key = ?1 AND owner = ?2")?;
+            delete.execute(params![key.0, own]).map(drop)
         });
     }
 
@@ -302,12 +356,27 @@ impl Store for SqliteStore {
                 break;
             }
         }
-        self.forget(&self.dead().await?).await;
+        let dead = self.dead().await?;
+        let gone = dead.clone();
+        self.call(move |connection| read::prune_flights(connection, &gone)).await?;
+        self.forget(&dead).await;
         Ok(pruned)
     }
 }
 
 impl SqliteStore {
+    /// A run that this process owns, with all that is recorded of it.
+    async fn recorded(&self, id: RunId) -> Result<TakenOver, StoreError> {
+        let recorded = self.read(move |connection| read::history(connection, id)).await?;
+        let read::Recorded { row, next, mut history, blobs } = recorded;
+        for (cell, blob) in blobs {
+            history.results.insert(cell, super::Encoded(self.file.blobs.get(&blob).await?.into()));
+        }
+        let owned = Owned::new(id, row, next, history.takeovers > 0);
+        let log = SqliteLog::new(Mirror::of(history.tables.clone()), owned, Arc::clone(&self.file.writer));
+        Ok(TakenOver { log: Arc::new(log) as Arc<dyn RunLog>, history })
+    }
+
     /// A run's record, with its output out of its blob.
     async fn with_output(&self, run: read::Read) -> Result<RunRecord, StoreError> {
         let read::Read { mut tables, output } = run;

@@ -14,7 +14,9 @@ use crate::error::StoreError;
 use crate::id::RunId;
 use crate::state::{RunKind, RunState, TaskState};
 use crate::store::cached::has_expired;
-use crate::store::{Abandoned, CacheMiss, CacheQuery, Encoded, History, NewRun, RunEnd, RunTables, Transition};
+use crate::store::{
+    Abandoned, CacheMiss, CacheQuery, Encoded, FrameMeta, History, NewRun, RunEnd, RunTables, Transition,
+};
 use crate::task::Interval;
 
 /// Why something could not be read.
@@ -66,7 +68,7 @@ pub(super) struct Recorded {
     pub(super) blobs: Vec<((u32, u32), BlobRef)>,
 }
 
-/// Accepts a run; `None` where there is one with its key.
+/// Accepts a run; `None` where there is one with its key, its tick or its id.
 pub(super) fn insert(connection: &Connection, new: &NewRun, owner: i64) -> rusqlite::Result<Option<i64>> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO runs (id, flow, kind, key, logical_date, interval_start, interval_end, parameters, refresh, \
@@ -90,10 +92,17 @@ pub(super) fn insert(connection: &Connection, new: &NewRun, owner: i64) -> rusql
     Ok((inserted > 0).then(|| connection.last_insert_rowid()))
 }
 
-pub(super) fn id_of_key(connection: &Connection, flow: &str, key: &str) -> Result<RunId, Failure> {
-    let mut select = connection.prepare_cached("SELECT id FROM runs WHERE flow = ?1 AND key = ?2")?;
-    let id = select.query_row([flow, key], |row| row.get::<_, [u8; 16]>(0))?;
-    Ok(RunId::from_bytes(id))
+/// The run that has the key of a new one, or else its tick.
+pub(super) fn taken(connection: &Connection, new: &NewRun) -> Result<Option<RunId>, Failure> {
+    let mut by_key = connection.prepare_cached("SELECT id FROM runs WHERE flow = ?1 AND key = ?2")?;
+    let mut by_tick =
+        connection.prepare_cached("SELECT id FROM runs WHERE flow = ?1 AND logical_date = ?2 AND kind <> 0")?;
+    let mut id = by_key.query_row(params![new.flow, new.key], |row| row.get::<_, [u8; 16]>(0)).optional()?;
+    if id.is_none() && new.kind.has_tick() {
+        let tick = params![new.flow, new.logical_date.timestamp_micros()];
+        id = by_tick.query_row(tick, |row| row.get(0)).optional()?;
+    }
+    Ok(id.map(RunId::from_bytes))
 }
 
 const HEAD: &str = "SELECT run, id, flow, kind, key, logical_date, interval_start, interval_end, parameters, refresh, \
@@ -181,17 +190,37 @@ fn each_transition(
     }
 }
 
+/// No mapping has so many elements, times its tasks: what says so is damaged, and is not to take all memory.
+const MOST_ROWS: u64 = 1 << 28;
+
 /// Refuses a row that refers to what is not there: a damaged file must not end in a panic.
 fn check(tables: &RunTables, transition: &Transition) -> Result<(), Failure> {
-    let is_there = match transition {
+    let members = |region: u32| u64::from(tables.members.get(&region).copied().unwrap_or(0));
+    let missing = || Err(Failure::Row("a row refers to one that is not there".to_owned()));
+    match transition {
         Transition::Task(end) => {
-            tables.frames.get(end.frame as usize).is_some_and(|frame| (end.cell as usize) < frame.rows.len())
+            let Some(frame) = tables.frames.get(end.frame as usize) else { return missing() };
+            let Some(old) = frame.rows.get(end.cell as usize) else { return missing() };
+            if !end.row.state.may_be_recorded_after(old.state) && old.state != TaskState::Running {
+                let problem = format!("a task went from {} to {}", old.state, end.row.state);
+                return Err(Failure::Row(problem));
+            }
         }
-        Transition::Extended { frame } => (*frame as usize) < tables.frames.len(),
-        Transition::Expanded(meta) => (meta.parent.0 as usize) < tables.frames.len(),
-        _ => true,
-    };
-    if is_there { Ok(()) } else { Err(Failure::Row("a row refers to one that is not there".to_owned())) }
+        Transition::Extended { frame: 0 } => return missing(),
+        Transition::Extended { frame } => {
+            let Some(frame) = tables.frames.get(*frame as usize) else { return missing() };
+            let rows = members(frame.meta.region) * u64::from(frame.meta.len);
+            if rows < frame.rows.len() as u64 || rows > MOST_ROWS {
+                return missing();
+            }
+        }
+        Transition::Expanded(FrameMeta { region, parent, len, .. }) => {
+            let rows = members(*region) * u64::from(*len);
+            return if (parent.0 as usize) < tables.frames.len() && rows <= MOST_ROWS { Ok(()) } else { missing() };
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 fn with_tasks(connection: &Connection, head: Head) -> Result<Read, Failure> {
@@ -390,4 +419,10 @@ pub(super) fn prune_cache(
         connection.prepare_cached("DELETE FROM cache WHERE key = ?1")?.execute([key])?;
     }
     Ok((keys.len() as u64, unused(connection, bodies)?))
+}
+
+/// Deletes what says that the dead are computing something.
+pub(super) fn prune_flights(connection: &Connection, dead: &[i64]) -> rusqlite::Result<()> {
+    let mut delete = connection.prepare_cached("DELETE FROM flights WHERE owner = ?1")?;
+    dead.iter().try_for_each(|owner| delete.execute([owner]).map(drop))
 }

@@ -269,7 +269,7 @@ impl AttemptRow {
         let state = TaskState::of(get(3)?).ok_or("a row has an unknown state")?;
         let attempts = u16::try_from(get(2)?).map_err(|error| error.to_string())?;
         let (started, took) = (get(4)?, get(5)?);
-        let finished = if state == TaskState::Running { 0 } else { started + took };
+        let finished = if state == TaskState::Running { 0 } else { started.saturating_add(took) };
         let body = row.get_ref(first + 6).map_err(|error| error.to_string())?;
         let body = body.as_blob_or_null().map_err(|error| error.to_string())?.unwrap_or(&[0]);
         let (note, is_blob, rest) = split(body)?;

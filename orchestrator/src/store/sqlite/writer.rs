@@ -6,6 +6,9 @@
 //! microseconds of copying, so a leader commits inline, on the thread it is on. What may take longer goes elsewhere: an
 //! fsync a commit (`synchronous=full`), large results, a file that another process is writing, a disk that is full.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
@@ -206,6 +209,9 @@ impl Writer {
     /// Pushes what is to be written of a run.
     pub(super) fn push(&self, run: &Arc<Owned>, write: Write) {
         let mut queue = self.queue.lock();
+        if queue.failed.is_some() {
+            return;
+        }
         let numbered = matches!(write, Write::Plan(_) | Write::Attempt(..));
         let number = if numbered { run.next.fetch_add(1, Ordering::Relaxed) } else { 0 };
         queue.pushed += 1;
@@ -217,15 +223,19 @@ impl Writer {
         self: &Arc<Self>,
         statements: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (sender, receiver) = oneshot::channel();
+        let (sender, mut receiver) = oneshot::channel();
         let call = Asked { statements, result: None, answer: Some(sender) };
         {
             let mut queue = self.queue.lock();
             queue.pushed += 1;
             queue.entries.push_back(Entry { run: None, number: 0, write: Write::Call(Box::new(call)) });
         }
-        if let Commit::Done(Err(error)) = self.commit(None) {
-            return Err(error);
+        let commit = self.commit(None).wait();
+        tokio::select! {
+            biased;
+            // it may be refused before anything is committed
+            answer = &mut receiver => return answer.unwrap_or_else(|_| Err(unanswered())),
+            committed = commit => committed?,
         }
         receiver.await.unwrap_or_else(|_| Err(unanswered()))
     }
@@ -272,10 +282,10 @@ impl Writer {
     pub(super) fn commit_soon(self: &Arc<Self>) {
         let Ok(tokio) = Tokio::try_current() else { return };
         if !std::mem::replace(&mut self.queue.lock().soon, true) {
-            let writer = Arc::clone(self);
+            let (writer, soon) = (Arc::clone(self), Soon(Arc::clone(self)));
             // at the back of the thread's queue: what is about to be pushed goes with it
             tokio.spawn(async move {
-                writer.queue.lock().soon = false;
+                drop(soon);
                 drop(writer.commit(None));
             });
         }
@@ -291,6 +301,11 @@ impl Writer {
             match queue.waiters.iter_mut().find(|(of, waker)| *of == ticket && waker.will_wake(cx.waker())) {
                 Some(_) => {}
                 None => queue.waiters.push((ticket, cx.waker().clone())),
+            }
+            // the tokio runtime that the leader was on is gone
+            if !std::mem::replace(&mut queue.leading, true) {
+                drop(queue);
+                writer.lead_elsewhere();
             }
             Poll::Pending
         })))
@@ -325,65 +340,11 @@ impl Writer {
 
     /// Hands the lead to a task that may block.
     fn lead_elsewhere(self: &Arc<Self>) {
-        let writer = Arc::clone(self);
-        match Tokio::try_current() {
-            Ok(tokio) => drop(tokio.spawn(writer.lead_slowly())),
-            // nothing waits where nothing runs
-            Err(_) => self.queue.lock().leading = false,
+        // made here: where tokio goes down, a task may be dropped before it is polled
+        let leader = Leader { writer: Arc::clone(self), batch: Vec::new(), leads: true };
+        if let Ok(tokio) = Tokio::try_current() {
+            drop(tokio.spawn(lead_slowly(leader)));
         }
-    }
-
-    async fn lead_slowly(self: Arc<Self>) {
-        let mut leading = Leading(Some(Arc::clone(&self)));
-        let mut full = false;
-        while let Some(mut batch) = self.next_batch() {
-            if let Err(error) = self.put_large(&mut batch).await {
-                if !full {
-                    tracing::error!("a large result cannot be kept; runs wait, and go on when it can: {error}");
-                }
-                full = true;
-                self.put_back(batch);
-                tokio::time::sleep(FULL).await;
-                continue;
-            }
-            let writer = Arc::clone(&self);
-            let written = tokio::task::spawn_blocking(move || {
-                let written = writer.write(&mut batch, PATIENCE);
-                if written.is_ok() && writer.logged.load(Ordering::Relaxed) > OVERDUE {
-                    let checkpointed = writer.connection.lock().execute_batch("PRAGMA wal_checkpoint(RESTART);");
-                    if let Err(error) = checkpointed {
-                        tracing::debug!("the write-ahead log could not be copied yet: {error}");
-                    }
-                }
-                (batch, written)
-            });
-            // a task that blocks is never aborted once it runs, and where it does not run tokio is going down
-            let Ok((batch, written)) = written.await else { return };
-            match written {
-                Ok(()) => {
-                    if std::mem::take(&mut full) {
-                        tracing::info!(path = %self.location.path.display(), "there is room again: runs go on");
-                    }
-                    self.committed(batch);
-                    self.checkpoint();
-                }
-                Err(Trouble::Busy) => {
-                    tracing::debug!(path = %self.location.path.display(), "another process is writing for long");
-                    self.put_back(batch);
-                }
-                Err(Trouble::Full) => {
-                    let error = StoreError::Full { path: self.location.path.clone() };
-                    if !std::mem::replace(&mut full, true) {
-                        tracing::error!("{error}; runs wait, and go on when there is room");
-                    }
-                    self.put_back(refuse_calls(batch, &error));
-                    tokio::time::sleep(FULL).await;
-                }
-                Err(Trouble::Failed(error)) => self.fail(batch, &error),
-            }
-        }
-        // whoever found the queue empty said so under its lock: by now another may lead
-        leading.0 = None;
     }
 
     /// Takes what is to be committed next. Where there is nothing, nobody leads any more.
@@ -454,7 +415,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes a batch in one transaction.
+    /// Writes a batch in one transaction. Statements that somebody asked for and that fail are refused alone.
     fn write(&self, batch: &mut [Entry], patience: Duration) -> Result<(), Trouble> {
         let connection = self.connection.lock();
         let trouble = |error: rusqlite::Error| {
@@ -469,22 +430,40 @@ impl Writer {
         if !patience.is_zero() {
             connection.busy_timeout(patience).map_err(trouble)?;
         }
-        let written = self.write_with(&connection, batch);
-        if written.is_err() && !connection.is_autocommit() {
-            // some errors roll back by themselves
-            let _ = connection.execute_batch("ROLLBACK");
-        }
+        let written = loop {
+            let mut at = None;
+            let written = self.write_with(&connection, batch, &mut at);
+            if written.is_err() && !connection.is_autocommit() {
+                // some errors roll back by themselves
+                let _ = connection.execute_batch("ROLLBACK");
+            }
+            let failed = match written.map_err(trouble) {
+                Err(Trouble::Failed(error)) => error,
+                written => break written,
+            };
+            match at.and_then(|at: usize| batch.get_mut(at)) {
+                Some(Entry { write: write @ Write::Call(_), .. }) => {
+                    if let Write::Call(mut call) = std::mem::replace(write, Write::Nothing) {
+                        call.done(Err(failed));
+                    }
+                }
+                _ => break Err(Trouble::Failed(failed)),
+            }
+        };
         if !patience.is_zero() {
             connection.busy_timeout(Duration::ZERO).map_err(trouble)?;
         }
-        written.map_err(trouble)
+        written
     }
 
-    fn write_with(&self, connection: &Connection, batch: &mut [Entry]) -> rusqlite::Result<()> {
+    /// `at` is told which entry is in hand.
+    fn write_with(&self, connection: &Connection, batch: &mut [Entry], at: &mut Option<usize>) -> rusqlite::Result<()> {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         failpoint::hit("transaction-begun");
         let mut last: Option<(*const Owned, bool)> = None;
-        for entry in batch.iter_mut() {
+        let mut revived = Vec::new();
+        for (number, entry) in batch.iter_mut().enumerate() {
+            *at = Some(number);
             let Some(run) = &entry.run else {
                 if let Write::Call(call) = &mut entry.write {
                     call.run(connection)?;
@@ -498,11 +477,16 @@ impl Writer {
             last = Some((Arc::as_ptr(run), owned));
             if owned {
                 self.write_entry(connection, run, entry.number, &entry.write)?;
+                if entry.write.is_end() && run.died.load(Ordering::Acquire) {
+                    revived.push(Arc::clone(run));
+                }
             }
         }
+        *at = None;
         failpoint::hit("transaction-written");
         connection.prepare_cached("COMMIT")?.execute([])?;
         failpoint::hit("transaction-committed");
+        revived.iter().for_each(|run| run.died.store(false, Ordering::Release));
         Ok(())
     }
 
@@ -527,8 +511,7 @@ impl Writer {
                 let mut insert =
                     connection.prepare_cached("INSERT INTO attempts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
                 insert.execute(params![row, number, frame, cell, attempt, state, started, took, body.bytes()])?;
-                // 3 and more are ends
-                if *state >= 3 && run.died.swap(false, Ordering::AcqRel) {
+                if write.is_end() && run.died.load(Ordering::Acquire) {
                     connection.prepare_cached("UPDATE runs SET takeovers = 0 WHERE run = ?1")?.execute([row])?;
                 }
                 if let Some(cache) = cache {
@@ -581,14 +564,115 @@ impl Writer {
     }
 }
 
-/// Nobody leads any more when the leader is gone, however it went: where tokio goes down, in the middle of its work.
-struct Leading(Option<Arc<Writer>>);
+/// Who leads where that may take long. When it is gone, however it went, its batch is back in its place and another may
+/// lead: tokio may go down in the middle of its work, and the file be written by those on another tokio runtime.
+#[derive(Debug)]
+struct Leader {
+    writer: Arc<Writer>,
+    batch: Vec<Entry>,
+    leads: bool,
+}
 
-impl Drop for Leading {
-    fn drop(&mut self) {
-        if let Some(writer) = &self.0 {
-            writer.queue.lock().leading = false;
+impl Leader {
+    /// Takes the next batch. Where there is none, this leads no more.
+    fn next(&mut self) -> bool {
+        match self.writer.next_batch() {
+            Some(batch) => self.batch = batch,
+            // whoever found the queue empty said so under its lock: by now another may lead
+            None => self.leads = false,
         }
+        self.leads
+    }
+
+    fn put_back(&mut self) {
+        self.writer.put_back(std::mem::take(&mut self.batch));
+    }
+
+    /// Writes the batch, on a thread that may block.
+    fn write(&mut self) -> Result<(), Trouble> {
+        let Self { writer, batch, .. } = self;
+        writer.write(batch, PATIENCE)?;
+        writer.committed(std::mem::take(batch));
+        if writer.logged.load(Ordering::Relaxed) > OVERDUE {
+            let checkpointed = writer.connection.lock().execute_batch("PRAGMA wal_checkpoint(RESTART);");
+            if let Err(error) = checkpointed {
+                tracing::debug!("the write-ahead log could not be copied yet: {error}");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        if !self.leads {
+            return;
+        }
+        self.put_back();
+        let waiters = {
+            let mut queue = self.writer.queue.lock();
+            queue.leading = false;
+            std::mem::take(&mut queue.waiters)
+        };
+        // one of them leads
+        waiters.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+}
+
+async fn lead_slowly(mut leader: Leader) {
+    let writer = Arc::clone(&leader.writer);
+    let mut full = false;
+    while leader.next() {
+        if let Err(error) = writer.put_large(&mut leader.batch).await {
+            if !full {
+                tracing::error!("a large result cannot be kept; runs wait, and go on when it can: {error}");
+            }
+            full = true;
+            leader.put_back();
+            tokio::time::sleep(FULL).await;
+            continue;
+        }
+        // the thread takes the lead with it: it writes to the end, whatever becomes of this task
+        let written = tokio::task::spawn_blocking(move || {
+            let written = leader.write();
+            (leader, written)
+        });
+        let Ok((back, written)) = written.await else { return };
+        leader = back;
+        match written {
+            Ok(()) => {
+                if std::mem::take(&mut full) {
+                    tracing::info!(path = %writer.location.path.display(), "there is room again: runs go on");
+                }
+                writer.checkpoint();
+            }
+            Err(Trouble::Busy) => {
+                tracing::debug!(path = %writer.location.path.display(), "another process is writing for long");
+                leader.put_back();
+            }
+            Err(Trouble::Full) => {
+                let error = StoreError::Full { path: writer.location.path.clone() };
+                if !std::mem::replace(&mut full, true) {
+                    tracing::error!("{error}; runs wait, and go on when there is room");
+                }
+                refuse_calls(&mut leader.batch, &error);
+                leader.put_back();
+                tokio::time::sleep(FULL).await;
+            }
+            Err(Trouble::Failed(error)) => {
+                leader.leads = false;
+                return writer.fail(std::mem::take(&mut leader.batch), &error);
+            }
+        }
+    }
+}
+
+/// Nobody will commit any more what nobody waits for, once this is gone.
+struct Soon(Arc<Writer>);
+
+impl Drop for Soon {
+    fn drop(&mut self) {
+        self.0.queue.lock().soon = false;
     }
 }
 
@@ -601,15 +685,13 @@ fn outcome(queue: &Queue, run: Option<&Arc<Owned>>) -> Result<(), StoreError> {
 }
 
 /// Who asked for something is told that it cannot be had; what runs have recorded waits.
-fn refuse_calls(batch: Vec<Entry>, error: &StoreError) -> Vec<Entry> {
-    let refuse = |mut entry: Entry| {
+fn refuse_calls(batch: &mut [Entry], error: &StoreError) {
+    for entry in batch {
         if let Write::Call(call) = &mut entry.write {
             call.done(Err(error.clone()));
             entry.write = Write::Nothing;
         }
-        entry
-    };
-    batch.into_iter().map(refuse).collect()
+    }
 }
 
 impl Entry {
@@ -624,6 +706,12 @@ impl Entry {
 }
 
 impl Write {
+    /// Whether a node comes to its end.
+    fn is_end(&self) -> bool {
+        // 3 and more are ends
+        matches!(self, Self::Attempt(AttemptRow { state: 3.., .. }, _))
+    }
+
     fn bodies(&mut self) -> impl Iterator<Item = &mut Body> {
         let (first, second) = match self {
             Self::Attempt(row, cache) => (Some(&mut row.body), cache.as_mut().map(|cache| &mut cache.body)),

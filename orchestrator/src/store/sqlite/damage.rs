@@ -1,0 +1,292 @@
+//! What is damaged, missing or from the future is an error that names it, and never a panic.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, params};
+use tempfile::TempDir;
+
+use super::{SqliteStore, read, rows};
+use crate::error::StoreError;
+use crate::id::RunId;
+use crate::state::{RunState, TaskState};
+use crate::store::suite::{Opened, Random, a_long_life, created, finish, left, new_run, node, started, success, told};
+use crate::store::{
+    CacheHit, CacheKey, CacheMiss, CacheQuery, Encoded, Kept, Lookup, NewEntry, RunEnd, RunRecord, Store, TaskEnd,
+    Transition,
+};
+use crate::task::scope::NONE;
+
+const MIB: usize = 1 << 20;
+
+fn open(folder: &Path) -> SqliteStore {
+    SqliteStore::open(&format!("sqlite:{}", folder.join("runs.db").display()), None, 0).unwrap()
+}
+
+fn query(key: u8) -> CacheQuery {
+    CacheQuery {
+        key: CacheKey([key; 32]),
+        task: "task".to_owned(),
+        inputs: [1; 32],
+        expiry: Some(Duration::from_secs(9)),
+    }
+}
+
+/// An end whose result goes into the cache, too.
+fn cached(run: RunId, cell: u32, key: u8, result: Vec<u8>) -> Transition {
+    let result = Encoded(result.into());
+    let hit = CacheHit { run, created: 1_000, result: Kept::Encoded(result.clone()) };
+    let cache = Some(Box::new(NewEntry { query: query(key), hit }));
+    Transition::Task(TaskEnd { result: Some(result), cache, ..success(cell, b"") })
+}
+
+fn with_result(cell: u32, result: Vec<u8>) -> Transition {
+    Transition::Task(TaskEnd { result: Some(Encoded(result.into())), ..success(cell, b"") })
+}
+
+/// The files of blobs.
+fn blobs(folder: &Path) -> Vec<PathBuf> {
+    let list = |folder: &Path| {
+        fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
+    };
+    list(&folder.join("runs.db-blobs")).iter().flat_map(|folder| list(folder)).collect()
+}
+
+/// Bytes with a few mistakes.
+fn mutated(random: &mut Random, bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..=random.below(4) {
+        let at = random.below(bytes.len() as u64 + 1) as usize;
+        let byte = match random.below(3) {
+            0 => [0, 1, 2, 3, 4, 0x7f, 0x90, 0xc0, 0xc4, 0xcd, 0xce, 0xcf, 0xdb, 0xdd, 0xff][random.below(15) as usize],
+            _ => random.below(256) as u8,
+        };
+        match random.below(5) {
+            0 => bytes.truncate(at),
+            1 => bytes.insert(at, byte),
+            2 if at < bytes.len() => drop(bytes.remove(at)),
+            _ if at < bytes.len() => bytes[at] = byte,
+            _ => bytes.push(byte),
+        }
+    }
+    bytes
+}
+
+/// Reads everything, in all ways. Says whether nothing was wrong.
+fn read_all(connection: &Connection, id: RunId) -> bool {
+    let read = read::run(connection, id);
+    let is_well = match read {
+        Ok(Some(read)) => {
+            if let Some(output) = &read.output {
+                let _ = rows::stored_result(output);
+            }
+            let record = RunRecord::from(read.tables);
+            for task in record.tasks().iter() {
+                let _ = format!("{task:?} {:?} {:?} {:?}", task.duration(), task.cache_miss(), task.next_attempt_at());
+            }
+            let _ = (record.task("each[1]").is_some(), record.duration());
+            true
+        }
+        Ok(None) => false,
+        Err(failure) => {
+            let text = failure.at(Path::new("runs.db")).to_string();
+            assert!(!text.is_empty() && !text.contains('\n'), "{text}");
+            false
+        }
+    };
+    is_well & read::history(connection, id).is_ok() & read::cached(connection, &query(1), 1_500).is_ok()
+}
+
+#[tokio::test]
+async fn no_change_of_any_row_ends_in_a_panic() {
+    let opened = Opened::new("sqlite");
+    let log = created(&*opened.store, new_run("etl")).await;
+    let id = log.snapshot().id();
+    for transition in a_long_life(3, id) {
+        log.record(transition);
+    }
+    log.record(Transition::Planned(vec![node("kept", NONE, 5)]));
+    log.record(cached(id, 5, 1, vec![1, 2, 3]));
+    finish(&*log, 90, RunState::Failed).await;
+    assert!(told(&opened.store.run(id).await.unwrap().unwrap()).len() > 15);
+
+    let connection = Connection::open(opened.folder().join("runs.db")).unwrap();
+    connection.execute_batch("PRAGMA synchronous = OFF").unwrap();
+    // each row that has something in a column, by how it is found
+    let pick = |table: &'static str, column: &'static str| {
+        let key = if table == "cache" { "0" } else { "number" };
+        let sql = format!("SELECT {key}, {column} FROM {table} WHERE {column} IS NOT NULL");
+        let mut select = connection.prepare(&sql).unwrap();
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        let rows: Vec<(i64, Value)> = rows.map(Result::unwrap).collect();
+        (format!("UPDATE {table} SET {column} = ?2 WHERE {key} = ?1"), rows)
+    };
+    let bodies = [("plans", "body"), ("attempts", "body"), ("attempts", "body"), ("cache", "body")];
+    let numbers = ["frame", "cell", "attempt", "state", "started", "took"].map(|column| ("attempts", column));
+    let places: Vec<_> = bodies.iter().chain(&numbers).map(|(table, column)| pick(table, column)).collect();
+    let strange = [-1, 0, 1, 2, 3, 7, 8, 99, i64::from(u32::MAX), i64::MAX, i64::MIN];
+    let mut random = Random(11);
+    let mut well = 0;
+    for _ in 0..2_000 {
+        let (update, rows) = &places[random.below(places.len() as u64) as usize];
+        let (number, value) = &rows[random.below(rows.len() as u64) as usize];
+        let changed = match value {
+            Value::Blob(body) => Value::Blob(mutated(&mut random, body)),
+            _ => Value::Integer(strange[random.below(11) as usize]),
+        };
+        connection.execute(update, params![number, changed]).unwrap();
+        well += usize::from(read_all(&connection, id));
+        connection.execute(update, params![number, value]).unwrap();
+    }
+    assert!(read_all(&connection, id));
+    assert!((100..1_900).contains(&well), "{well} of 2000 changes were not noticed");
+}
+
+#[tokio::test]
+async fn what_a_later_version_wrote_is_refused_by_name() {
+    for (change, problem) in [
+        ("UPDATE plans SET body = x'63'", "unknown kind 99"),
+        ("UPDATE plans SET body = x''", "a plan is empty"),
+        ("UPDATE plans SET body = x'01'", "a plan cannot be read"),
+        ("UPDATE attempts SET state = 99", "unknown state"),
+        ("UPDATE attempts SET attempt = 70000", "out of range"),
+        ("UPDATE attempts SET body = x''", "a row is empty"),
+        ("UPDATE attempts SET body = x'01ff'", "a note is cut off"),
+        ("UPDATE attempts SET body = x'0201'", "a reference is cut off"),
+        ("UPDATE attempts SET frame = 7", "not there"),
+        ("UPDATE attempts SET cell = 7", "not there"),
+        ("UPDATE attempts SET state = 4, body = x'00ff'", "a row cannot be read"),
+        ("UPDATE runs SET state = 9", "unknown state"),
+        ("UPDATE runs SET kind = 9", "unknown kind"),
+        ("UPDATE runs SET parameters = '{'", "parameters"),
+        ("UPDATE runs SET id = x'00'", ""),
+        ("UPDATE runs SET created = 9223372036854775807", "is no time"),
+    ] {
+        let opened = Opened::new("sqlite");
+        let log = started(&*opened.store, new_run("etl"), 1).await;
+        log.record(Transition::Task(success(0, b"result")));
+        log.commit().wait().await.unwrap();
+        let connection = Connection::open(opened.folder().join("runs.db")).unwrap();
+        connection.execute_batch(change).unwrap();
+        let refused = opened.store.runs("etl").await.map(drop).unwrap_err();
+        let is_named = matches!(&refused, StoreError::Damaged { problem: named, .. } if named.contains(problem));
+        assert!(is_named, "{change}: {refused}");
+        // and that harms nobody else
+        let other = started(&*opened.store, new_run("other"), 1).await;
+        finish(&*other, 90, RunState::Success).await;
+    }
+}
+
+#[tokio::test]
+async fn results_above_one_mebibyte_are_blobs() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path());
+    let log = started(&store, new_run("etl"), 4).await;
+    let id = log.snapshot().id();
+    let (inline, blob) = (vec![1; MIB], vec![2; MIB + 1]);
+    log.record(with_result(0, inline.clone()));
+    log.commit().wait().await.unwrap();
+    assert_eq!(blobs(folder.path()).len(), 0);
+    log.record(cached(id, 1, 1, blob.clone()));
+    log.record(Transition::RunStarted { at: 77 });
+    log.commit().wait().await.unwrap();
+    assert_eq!(blobs(folder.path()).len(), 1);
+    match store.look_up(&query(1), 1_500).await.unwrap() {
+        Lookup::Hit(CacheHit { result: Kept::Encoded(found), .. }) => assert!(found.0[..] == blob[..]),
+        other => panic!("{other:?}"),
+    }
+    drop(store);
+    let store = open(folder.path());
+    left(&store, id).await;
+    let results = store.take_over(id).await.unwrap().unwrap().history.results;
+    assert!(results[&(0, 0)].0[..] == inline[..] && results[&(0, 1)].0[..] == blob[..]);
+    let connection = Connection::open(folder.path().join("runs.db")).unwrap();
+    let lengths: String = connection
+        .query_row("SELECT group_concat(length(body) ORDER BY number) FROM attempts", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(lengths, format!("{},41", MIB + 1));
+    let size: usize = connection.query_row("SELECT size FROM cache", [], |row| row.get(0)).unwrap();
+    assert_eq!(size, MIB + 1);
+}
+
+#[tokio::test]
+async fn a_blob_that_is_gone_or_altered_is_named_and_its_run_goes_on_when_it_is_back() {
+    for damage in ["gone", "altered"] {
+        let folder = TempDir::new().unwrap();
+        let dies = open(folder.path());
+        let log = started(&dies, new_run("etl"), 2).await;
+        let id = log.snapshot().id();
+        log.record(cached(id, 0, 1, vec![2; MIB + 1]));
+        log.commit().wait().await.unwrap();
+        let ended = started(&dies, new_run("etl"), 1).await;
+        let output = Some(Encoded(vec![2; MIB + 1].into()));
+        ended.record(Transition::RunFinished(RunEnd {
+            at: 5,
+            state: RunState::Success,
+            error: None,
+            output: None,
+            encoded: output,
+        }));
+        ended.commit().wait().await.unwrap();
+        drop(dies);
+        let blob = blobs(folder.path()).pop().unwrap();
+        let bytes = fs::read(&blob).unwrap();
+        match damage {
+            "gone" => fs::remove_file(&blob).unwrap(),
+            _ => fs::write(&blob, vec![3; MIB + 1]).unwrap(),
+        }
+        let store = open(folder.path());
+        left(&store, id).await;
+        for refused in [
+            store.take_over(id).await.map(drop).unwrap_err(),
+            store.run(ended.snapshot().id()).await.map(drop).unwrap_err(),
+        ] {
+            let text = refused.to_string();
+            assert!(text.contains(&blob.display().to_string()) && text.contains(damage), "{text}");
+        }
+        // what is cached can be made again
+        assert!(matches!(store.look_up(&query(1), 1_500).await, Ok(Lookup::Miss(CacheMiss::Unreadable))));
+        assert_eq!(store.abandoned().await.unwrap().len(), 1, "nobody executes the run, nor can anybody else");
+        fs::write(&blob, bytes).unwrap();
+        let taken = store.take_over(id).await.unwrap().unwrap();
+        assert_eq!(taken.history.takeovers, 1);
+        assert_eq!(taken.history.tables.frames[0].rows[0].state, TaskState::Success);
+        assert!(store.run(ended.snapshot().id()).await.unwrap().unwrap().output().is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_blob_goes_with_the_last_row_that_refers_to_it() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path());
+    let value = |byte: u8| vec![byte; MIB + 1];
+    let old = started(&store, new_run("etl"), 3).await;
+    let id = old.snapshot().id();
+    // one that another run has, too; one that the cache has; one that the run's output is; one for itself
+    old.record(with_result(0, value(1)));
+    old.record(cached(id, 1, 1, value(2)));
+    old.record(with_result(2, value(4)));
+    let output = Some(Encoded(value(3).into()));
+    old.record(Transition::RunFinished(RunEnd {
+        at: 50,
+        state: RunState::Success,
+        error: None,
+        output: None,
+        encoded: output,
+    }));
+    old.commit().wait().await.unwrap();
+    let young = started(&store, new_run("etl"), 1).await;
+    young.record(with_result(0, value(1)));
+    finish(&*young, 200, RunState::Success).await;
+    assert_eq!(blobs(folder.path()).len(), 4);
+    store.prune(100, 1_500, u64::MAX).await.unwrap();
+    assert_eq!(blobs(folder.path()).len(), 3);
+    assert!(matches!(store.look_up(&query(1), 1_500).await, Ok(Lookup::Hit(_))));
+    store.prune(100, 1_500, 0).await.unwrap();
+    assert_eq!(blobs(folder.path()).len(), 2);
+    store.prune(201, 1_500, 0).await.unwrap();
+    assert_eq!(blobs(folder.path()).len(), 1);
+    assert!(store.run(id).await.unwrap().unwrap().output().is_some());
+}

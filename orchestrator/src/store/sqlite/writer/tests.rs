@@ -1,0 +1,565 @@
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc;
+use std::time::Instant;
+
+use futures_util::future::join_all;
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use super::super::{SqliteStore, child};
+use super::*;
+use crate::state::{RunState, TaskState};
+use crate::store::suite::{created, finish, left, new_run, row, started, success};
+use crate::store::{Encoded, RunLog, RunRecord, Store, TaskEnd, Transition};
+
+/// More than any of this takes.
+const LONG: Duration = Duration::from_secs(30);
+
+fn path(folder: &Path) -> PathBuf {
+    folder.join("runs.db")
+}
+
+fn open(folder: &Path) -> SqliteStore {
+    open_with(folder, "")
+}
+
+fn open_with(folder: &Path, options: &str) -> SqliteStore {
+    SqliteStore::open(&format!("sqlite:{}{options}", path(folder).display()), None, 0).unwrap()
+}
+
+/// The file as another program opens it.
+fn other(folder: &Path) -> Connection {
+    let connection = Connection::open(path(folder)).unwrap();
+    connection.busy_timeout(LONG).unwrap();
+    connection
+}
+
+fn ask(connection: &Connection, sql: &str) -> i64 {
+    connection.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+fn assert_intact(folder: &Path) {
+    let check: String = other(folder).query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(check, "ok");
+}
+
+/// Counts the transactions from now on.
+fn count_commits(store: &SqliteStore) -> Arc<AtomicUsize> {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let hook = move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        false
+    };
+    store.file.writer.connection.lock().commit_hook(Some(hook)).unwrap();
+    count
+}
+
+/// Lets the file grow no further; gives what lets it grow again.
+fn fill(store: &SqliteStore) -> impl FnOnce() {
+    let writer = Arc::clone(&store.file.writer);
+    writer.connection.lock().execute_batch("PRAGMA max_page_count = 1;").unwrap();
+    move || writer.connection.lock().execute_batch("PRAGMA max_page_count = 1000000;").unwrap()
+}
+
+/// Holds the write lock for a time, as another process does that writes for long.
+fn hold(folder: &Path, time: Duration) -> std::thread::JoinHandle<()> {
+    let other = other(folder);
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    std::thread::spawn(move || {
+        let (_sender, receiver) = mpsc::channel::<()>();
+        let _ = receiver.recv_timeout(time);
+        other.execute_batch("ROLLBACK").unwrap();
+    })
+}
+
+/// What a future says when it is polled once.
+async fn polled<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
+}
+
+fn done(cell: u32) -> Transition {
+    Transition::Task(success(cell, b"result"))
+}
+
+fn large(cell: u32) -> Transition {
+    Transition::Task(success(cell, &[7; 200_000]))
+}
+
+fn ended(record: &RunRecord) -> usize {
+    record.tasks().iter().filter(|task| task.state() == TaskState::Success).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn what_threads_commit_at_once_is_there_in_order_and_shares_transactions() {
+    let folder = TempDir::new().unwrap();
+    let store = Arc::new(open(folder.path()));
+    let logs: Vec<Arc<dyn RunLog>> = join_all((0..8).map(|_| started(&*store, new_run("etl"), 500))).await;
+    let commits = count_commits(&store);
+    let threads = logs.iter().cloned().map(|log| {
+        tokio::spawn(async move {
+            for cell in 0..500 {
+                log.record(done(cell));
+                if cell % 50 == 49 {
+                    log.commit().wait().await.unwrap();
+                }
+            }
+        })
+    });
+    for thread in join_all(threads).await {
+        thread.unwrap();
+    }
+    let commits = commits.load(Ordering::Relaxed);
+    assert!(commits <= 100, "{commits} transactions for 4000 rows");
+    let other = other(folder.path());
+    assert_eq!(ask(&other, "SELECT count(*) FROM attempts"), 4_000);
+    // the plan is number 0
+    assert_eq!(ask(&other, "SELECT count(*) FROM attempts WHERE number = cell + 1"), 4_000);
+    for log in logs {
+        assert_eq!(ended(&store.run(log.snapshot().id()).await.unwrap().unwrap()), 500);
+    }
+    assert_intact(folder.path());
+}
+
+#[tokio::test]
+async fn another_process_that_writes_for_long_is_waited_for_and_the_thread_is_free() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path());
+    let log = started(&store, new_run("etl"), 3).await;
+    let holding = hold(folder.path(), Duration::from_millis(300));
+    log.record(done(0));
+    let began = Instant::now();
+    let mut ticks = tokio::time::interval(Duration::from_millis(10));
+    let mut ticked = 0;
+    let writing = async {
+        let (committed, created) = tokio::join!(log.commit().wait(), store.create_run(new_run("etl")));
+        committed.unwrap();
+        created.unwrap();
+    };
+    let mut writing = std::pin::pin!(writing);
+    loop {
+        tokio::select! {
+            () = &mut writing => break,
+            _ = ticks.tick() => ticked += 1,
+        }
+    }
+    assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
+    assert!(ticked >= 10, "the thread was blocked: {ticked}");
+    holding.join().unwrap();
+    assert_eq!(store.runs("etl").await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn commits_that_are_safe_from_a_loss_of_power_leave_the_thread() {
+    let folder = TempDir::new().unwrap();
+    let store = open_with(folder.path(), "?synchronous=full");
+    let log = started(&store, new_run("etl"), 600).await;
+    assert_eq!(ask(&store.file.writer.connection.lock(), "PRAGMA synchronous"), 2);
+    for cell in 0..600 {
+        log.record(done(cell));
+    }
+    let commit = log.commit();
+    assert!(matches!(commit, Commit::Waiting(_)));
+    assert!(store.file.writer.connection.try_lock().is_some(), "it is committed on this thread");
+    commit.wait().await.unwrap();
+    finish(&*log, 90, RunState::Success).await;
+    assert_eq!(ended(&open(folder.path()).runs("etl").await.unwrap()[0]), 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_wait_for_room_on_the_disk_and_who_asks_is_told() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path());
+    let log = started(&store, new_run("etl"), 3).await;
+    let free = fill(&store);
+    log.record(large(0));
+    let mut waiting = std::pin::pin!(log.commit().wait());
+    assert!(timeout(LONG, &mut waiting).await.is_err());
+    for _ in 0..3 {
+        let refused = store.create_run(new_run("etl")).await.unwrap_err();
+        assert_eq!(refused, StoreError::Full { path: path(folder.path()) });
+    }
+    // reading goes on, and what comes later is in its place
+    assert_eq!(ended(&store.runs("etl").await.unwrap()[0]), 0);
+    log.record(done(1));
+    free();
+    timeout(LONG, waiting).await.unwrap().unwrap();
+    finish(&*log, 90, RunState::Success).await;
+    created(&store, new_run("etl")).await;
+    let runs = open(folder.path()).runs("etl").await.unwrap();
+    assert_eq!((runs.len(), ended(&runs[0]), runs[0].state()), (2, 2, RunState::Success));
+    assert_intact(folder.path());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_of_takeovers_is_cleared_by_the_end_that_is_committed_and_not_by_one_that_is_not() {
+    let folder = TempDir::new().unwrap();
+    let dies = open(folder.path());
+    let id = started(&dies, new_run("etl"), 3).await.snapshot().id();
+    drop(dies);
+    let store = open(folder.path());
+    left(&store, id).await;
+    let log = store.take_over(id).await.unwrap().unwrap().log;
+    let free = fill(&store);
+    log.record(done(0));
+    log.record(large(1));
+    let mut waiting = std::pin::pin!(log.commit().wait());
+    assert!(timeout(LONG, &mut waiting).await.is_err());
+    assert_eq!(ask(&other(folder.path()), "SELECT takeovers FROM runs"), 1);
+    free();
+    waiting.await.unwrap();
+    assert_eq!(ask(&other(folder.path()), "SELECT takeovers FROM runs"), 0);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+#[ignore = "mounts a file system: for root, with --ignored"]
+async fn a_full_file_system_is_waited_for() {
+    let folder = TempDir::new().unwrap();
+    let run = |command: &str, arguments: &[&str]| {
+        let status = std::process::Command::new(command).args(arguments).arg(folder.path()).status().unwrap();
+        assert!(status.success(), "{command}");
+    };
+    run("mount", &["-t", "tmpfs", "-o", "size=3m", "tmpfs"]);
+    {
+        let store = open(folder.path());
+        let log = started(&store, new_run("etl"), 60).await;
+        std::fs::write(folder.path().join("ballast"), vec![1; 1 << 20]).unwrap();
+        let mut cell = 0;
+        let mut waiting = loop {
+            log.record(large(cell));
+            cell += 1;
+            let mut commit = Box::pin(log.commit().wait());
+            match timeout(Duration::from_secs(2), &mut commit).await {
+                Ok(committed) => committed.unwrap(),
+                Err(_) => break commit,
+            }
+        };
+        let refused = store.create_run(new_run("etl")).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Full { .. }), "{refused}");
+        std::fs::remove_file(folder.path().join("ballast")).unwrap();
+        timeout(LONG, &mut waiting).await.unwrap().unwrap();
+        assert_eq!(ended(&store.runs("etl").await.unwrap()[0]), cell as usize);
+        drop(store);
+        assert_intact(folder.path());
+    }
+    run("umount", &["-l"]);
+}
+
+#[tokio::test]
+async fn a_commit_that_nobody_waits_for_any_more_is_made() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path());
+    let log = started(&store, new_run("etl"), 40).await;
+    let holding = hold(folder.path(), Duration::from_millis(100));
+    for cell in 0..20 {
+        log.record(done(cell));
+        // polled once, and dropped
+        let mut commit = Box::pin(log.commit().wait());
+        assert!(polled(&mut commit).await.is_pending());
+    }
+    // nor does who asked for a run that was not made yet leave one behind
+    let mut creating = Box::pin(store.create_run(new_run("given up")));
+    assert!(polled(&mut creating).await.is_pending());
+    drop(creating);
+    tokio::task::yield_now().await;
+    log.record(done(20));
+    log.commit().wait().await.unwrap();
+    holding.join().unwrap();
+    created(&store, new_run("etl")).await;
+    let store = open(folder.path());
+    assert_eq!(ended(&store.runs("etl").await.unwrap()[0]), 21);
+    assert!(store.runs("given up").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_takeover_that_nobody_waits_for_any_more_leaves_the_run_to_others() {
+    let folder = TempDir::new().unwrap();
+    let dies = open(folder.path());
+    let id = started(&dies, new_run("etl"), 1).await.snapshot().id();
+    drop(dies);
+    let store = open(folder.path());
+    left(&store, id).await;
+    let polls = async |polls: usize| {
+        let mut taking = Box::pin(store.take_over(id));
+        for _ in 0..polls {
+            if let Poll::Ready(taken) = polled(&mut taking).await {
+                return taken.unwrap().is_some();
+            }
+            // for what is read meanwhile
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        false
+    };
+    let mut taken = false;
+    for given in 1..100 {
+        taken = polls(given).await;
+        if taken {
+            break;
+        }
+    }
+    assert!(taken, "the run is this process's, and nobody executes it");
+}
+
+fn tokio_of_one() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[test]
+fn tokio_may_go_down_before_the_leader_was_polled() {
+    let folder = TempDir::new().unwrap();
+    let first = tokio_of_one();
+    let (store, log) = first.block_on(async {
+        let store = open(folder.path());
+        let log = started(&store, new_run("etl"), 3).await;
+        (store, log)
+    });
+    let holding = hold(folder.path(), Duration::from_millis(50));
+    first.block_on(async {
+        log.record(done(0));
+        drop(log.commit());
+    });
+    drop(first);
+    holding.join().unwrap();
+    tokio_of_one().block_on(async {
+        log.record(done(1));
+        timeout(LONG, log.commit().wait()).await.expect("nobody leads").unwrap();
+        assert_eq!(ended(&store.runs("etl").await.unwrap()[0]), 2);
+    });
+}
+
+#[test]
+fn tokio_may_go_down_in_the_middle_of_a_commit() {
+    for held in [0, 20, 60] {
+        let folder = TempDir::new().unwrap();
+        let first = tokio_of_one();
+        let (store, log) = first.block_on(async {
+            let store = open_with(folder.path(), "?synchronous=full");
+            let log = started(&store, new_run("etl"), 2_000).await;
+            (store, log)
+        });
+        let holding = hold(folder.path(), Duration::from_millis(held));
+        first.block_on(async {
+            (0..1_000).for_each(|cell| log.record(done(cell)));
+            let _ = timeout(Duration::from_millis(30), log.commit().wait()).await;
+        });
+        drop(first);
+        holding.join().unwrap();
+        tokio_of_one().block_on(async {
+            (1_000..2_000).for_each(|cell| log.record(done(cell)));
+            timeout(LONG, log.commit().wait()).await.expect("nobody leads").unwrap();
+            assert_eq!(ended(&store.runs("etl").await.unwrap()[0]), 2_000, "{held}");
+            created(&store, new_run("etl")).await;
+        });
+    }
+}
+
+#[test]
+fn who_waits_on_another_tokio_runtime_leads_when_the_leader_s_goes_down() {
+    let folder = TempDir::new().unwrap();
+    let (first, second) =
+        (tokio_of_one(), tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+    let (store, log) = first.block_on(async {
+        let store = open(folder.path());
+        let log = started(&store, new_run("etl"), 3).await;
+        (store, log)
+    });
+    let free = fill(&store);
+    first.block_on(async {
+        log.record(large(0));
+        let _ = timeout(Duration::from_millis(100), log.commit().wait()).await;
+    });
+    let waiting = {
+        let log = Arc::clone(&log);
+        second.spawn(async move { log.commit().wait().await })
+    };
+    drop(first);
+    free();
+    second.block_on(async { timeout(LONG, waiting).await.expect("nobody leads").unwrap().unwrap() });
+    assert_eq!(ended(&second.block_on(store.runs("etl")).unwrap()[0]), 1);
+}
+
+#[test]
+fn what_nobody_waits_for_is_committed_on_another_tokio_runtime() {
+    let folder = TempDir::new().unwrap();
+    let first = tokio_of_one();
+    let (store, log) = first.block_on(async {
+        let store = open(folder.path());
+        let log = started(&store, new_run("etl"), 3).await;
+        log.record(done(0));
+        log.commit_soon();
+        (store, log)
+    });
+    drop(first);
+    tokio_of_one().block_on(async {
+        log.record(done(1));
+        log.commit_soon();
+        tokio::task::yield_now().await;
+        assert_eq!(ended(&store.runs("etl").await.unwrap()[0]), 2);
+    });
+}
+
+/// Executes so many runs, some side by side.
+async fn execute(store: &SqliteStore, flow: &str, runs: usize) {
+    for _ in 0..runs / 10 {
+        let side_by_side = (0..10).map(|_| async {
+            let log = started(store, new_run(flow), 2).await;
+            log.record(Transition::Task(TaskEnd::new(0, 0, row(TaskState::Running, 1))));
+            log.commit_soon();
+            tokio::task::yield_now().await;
+            log.record(done(0));
+            log.commit().wait().await.unwrap();
+            log.record(done(1));
+            finish(&*log, 90, RunState::Success).await;
+        });
+        join_all(side_by_side).await;
+    }
+}
+
+async fn assert_executed(store: &SqliteStore, flow: &str, runs: usize) {
+    let records = store.runs(flow).await.unwrap();
+    assert_eq!(records.len(), runs);
+    assert!(records.iter().all(|run| run.state() == RunState::Success && ended(run) == 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_stores_of_one_process_may_write_one_file_at_once() {
+    let folder = TempDir::new().unwrap();
+    let executing = ["a", "b"].map(|flow| {
+        let store = open(folder.path());
+        tokio::spawn(async move { execute(&store, flow, 300).await })
+    });
+    for executing in executing {
+        executing.await.unwrap();
+    }
+    let store = open(folder.path());
+    assert_executed(&store, "a", 300).await;
+    assert_executed(&store, "b", 300).await;
+    assert_intact(folder.path());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_may_write_one_file_at_once() {
+    if let Some(folder) = child::folder() {
+        let flow = format!("of {}", std::process::id());
+        return execute(&open(&folder), &flow, 500).await;
+    }
+    let folder = TempDir::new().unwrap();
+    let test = "store::sqlite::writer::tests::two_processes_may_write_one_file_at_once";
+    let others =
+        [(); 2].map(|()| child::again(test, folder.path()).stdout(std::process::Stdio::null()).spawn().unwrap());
+    let flows = others.map(|mut other| {
+        let flow = format!("of {}", other.id());
+        assert!(other.wait().unwrap().success(), "{flow}");
+        flow
+    });
+    let store = open(folder.path());
+    for flow in flows {
+        assert_executed(&store, &flow, 500).await;
+    }
+    assert_intact(folder.path());
+}
+
+#[tokio::test]
+async fn statements_that_fail_are_refused_alone() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path());
+    let log = started(&store, new_run("etl"), 2).await;
+    log.record(done(0));
+    let failing = store.file.writer.call(|connection| {
+        connection.execute("INSERT INTO flights VALUES (x'01', 1)", [])?;
+        connection.execute("INSERT INTO flights VALUES (x'01', 1)", [])
+    });
+    let (failed, committed) = tokio::join!(failing, log.commit().wait());
+    assert!(matches!(failed, Err(StoreError::Failed { .. })), "{failed:?}");
+    committed.unwrap();
+    assert_eq!(ask(&other(folder.path()), "SELECT count(*) FROM flights"), 0);
+    finish(&*log, 90, RunState::Success).await;
+    assert_eq!(ended(&store.runs("etl").await.unwrap()[0]), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_written_any_more_fails_for_everyone_and_is_not_written_half() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path());
+    let log = started(&store, new_run("etl"), 4).await;
+    other(folder.path()).execute_batch("ALTER TABLE attempts RENAME TO gone").unwrap();
+    log.record(done(0));
+    let failed = log.commit().wait().await.unwrap_err();
+    assert!(matches!(failed, StoreError::Failed { .. }), "{failed}");
+    other(folder.path()).execute_batch("ALTER TABLE gone RENAME TO attempts").unwrap();
+    log.record(done(1));
+    assert_eq!(log.commit().wait().await, Err(failed.clone()));
+    assert_eq!(store.create_run(new_run("etl")).await.unwrap_err(), failed);
+    assert_eq!(ask(&other(folder.path()), "SELECT count(*) FROM attempts"), 0);
+}
+
+#[tokio::test]
+async fn pruning_goes_in_steps() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path());
+    for _ in 0..250 {
+        let log = started(&store, new_run("etl"), 1).await;
+        log.record(done(0));
+        finish(&*log, 90, RunState::Success).await;
+    }
+    let commits = count_commits(&store);
+    assert_eq!(store.prune(100, 0, u64::MAX).await.unwrap().runs, 250);
+    assert!(commits.load(Ordering::Relaxed) >= 3);
+    assert_eq!(ask(&other(folder.path()), "SELECT count(*) FROM attempts"), 0);
+    assert_eq!(ask(&other(folder.path()), "SELECT count(*) FROM plans"), 0);
+}
+
+/// Keeps blobs, and tells when it has one.
+#[derive(Debug)]
+struct Telling(Arc<dyn Blobs>, tokio::sync::mpsc::UnboundedSender<()>, Arc<tokio::sync::Semaphore>);
+
+#[async_trait::async_trait]
+impl Blobs for Telling {
+    async fn put(&self, bytes: Vec<u8>) -> Result<crate::blob::BlobRef, crate::error::BlobError> {
+        let put = self.0.put(bytes).await;
+        let _ = self.1.send(());
+        let _permit = self.2.acquire().await;
+        put
+    }
+
+    async fn get(&self, blob: &crate::blob::BlobRef) -> Result<Vec<u8>, crate::error::BlobError> {
+        self.0.get(blob).await
+    }
+
+    async fn remove(&self, blob: &crate::blob::BlobRef) -> Result<(), crate::error::BlobError> {
+        self.0.remove(blob).await
+    }
+}
+
+#[tokio::test]
+#[ignore = "another process's pruning removes a blob between its put and the commit of the row that refers to it"]
+async fn a_blob_that_is_about_to_be_referred_to_is_not_pruned() {
+    let folder = TempDir::new().unwrap();
+    let value = vec![7; (1 << 20) + 1];
+    let end = |cell| Transition::Task(TaskEnd { result: Some(Encoded(value.clone().into())), ..success(cell, b"") });
+    let pruning = open(folder.path());
+    let old = started(&pruning, new_run("etl"), 1).await;
+    old.record(end(0));
+    finish(&*old, 90, RunState::Success).await;
+
+    let mut store = open(folder.path());
+    let (told, mut put) = tokio::sync::mpsc::unbounded_channel();
+    let go_on = Arc::new(tokio::sync::Semaphore::new(0));
+    let file = Arc::get_mut(&mut store.file).unwrap();
+    let blobs = Arc::new(Telling(Arc::clone(&file.blobs), told, Arc::clone(&go_on)));
+    Arc::get_mut(&mut file.writer).unwrap().blobs = blobs;
+    let log = started(&store, new_run("etl"), 1).await;
+    log.record(end(0));
+    let committing = tokio::spawn(log.commit().wait());
+    put.recv().await.unwrap();
+    assert_eq!(pruning.prune(100, 0, u64::MAX).await.unwrap().runs, 1);
+    go_on.add_permits(1);
+    committing.await.unwrap().unwrap();
+    let id = log.snapshot().id();
+    drop(store);
+    left(&pruning, id).await;
+    pruning.take_over(id).await.unwrap().unwrap();
+}
