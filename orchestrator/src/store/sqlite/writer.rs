@@ -40,7 +40,7 @@ const BATCH: usize = 512;
 const ROUNDS: usize = 4;
 
 /// After so many pages of 4 KiB, the write-ahead log is copied into the file; after more, writers wait for that.
-const CHECKPOINT: u32 = 1_000;
+const CHECKPOINT: u32 = 2_000;
 const OVERDUE: u32 = 8_000;
 
 /// How long a commit that waits for another process's waits at a time, and one that waits for room on the disk.
@@ -58,6 +58,10 @@ pub(super) struct Writer {
     connection: Mutex<Connection>,
     /// How long the write-ahead log is, in pages.
     logged: Arc<AtomicU32>,
+    /// How long it was when it was last copied into the file.
+    copied: AtomicU32,
+    /// How long it was when writers last waited for that.
+    tried: AtomicU32,
     checkpointing: AtomicBool,
 }
 
@@ -202,6 +206,8 @@ impl Writer {
             queue: Mutex::default(),
             connection: Mutex::new(connection),
             logged,
+            copied: AtomicU32::new(0),
+            tried: AtomicU32::new(0),
             checkpointing: AtomicBool::new(false),
         }
     }
@@ -325,7 +331,7 @@ impl Writer {
                 Ok(()) => {
                     self.checkpoint();
                     rounds += usize::from(self.committed(batch) >= ticket);
-                    if rounds > ROUNDS {
+                    if rounds > ROUNDS || self.is_overdue() {
                         return self.lead_elsewhere();
                     }
                 }
@@ -545,12 +551,33 @@ impl Writer {
         Ok(())
     }
 
-    /// Copies the write-ahead log into the file when it has become long, on a connection of its own.
+    /// Whether the write-ahead log has become so long that writers are to wait until it is copied. Where a reader keeps it
+    /// from beginning anew, it is tried again after it has grown some more.
+    fn is_overdue(&self) -> bool {
+        let (logged, tried) = (self.logged.load(Ordering::Relaxed), self.tried.load(Ordering::Relaxed));
+        logged > OVERDUE && (logged < tried || logged - tried > CHECKPOINT)
+    }
+
+    /// Copies the write-ahead log into the file, so that the next commit begins it anew. It blocks.
+    fn restart_log(&self) {
+        self.tried.store(self.logged.load(Ordering::Relaxed), Ordering::Relaxed);
+        let copied = self.connection.lock().query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
+        match copied {
+            Ok(()) => self.copied.store(0, Ordering::Relaxed),
+            Err(error) => tracing::debug!("the write-ahead log could not be copied yet: {error}"),
+        }
+    }
+
+    /// Copies the write-ahead log into the file when it has grown by as much as is worth it, on a connection of its own.
+    /// The log begins anew when all of it is copied; where writers leave no gap for that, they are made to.
     fn checkpoint(self: &Arc<Self>) {
-        if self.logged.load(Ordering::Relaxed) < CHECKPOINT || self.checkpointing.swap(true, Ordering::AcqRel) {
+        let (logged, copied) = (self.logged.load(Ordering::Relaxed), self.copied.load(Ordering::Relaxed));
+        let grown = if logged < copied { logged } else { logged - copied };
+        if grown < CHECKPOINT || self.checkpointing.swap(true, Ordering::AcqRel) {
             return;
         }
         let Ok(tokio) = Tokio::try_current() else { return };
+        self.copied.store(logged, Ordering::Relaxed);
         let writer = Arc::clone(self);
         drop(tokio.spawn_blocking(move || {
             failpoint::hit("checkpoint");
@@ -593,12 +620,6 @@ impl Leader {
         let Self { writer, batch, .. } = self;
         writer.write(batch, PATIENCE)?;
         writer.committed(std::mem::take(batch));
-        if writer.logged.load(Ordering::Relaxed) > OVERDUE {
-            let checkpointed = writer.connection.lock().execute_batch("PRAGMA wal_checkpoint(RESTART);");
-            if let Err(error) = checkpointed {
-                tracing::debug!("the write-ahead log could not be copied yet: {error}");
-            }
-        }
         Ok(())
     }
 }
@@ -622,7 +643,18 @@ impl Drop for Leader {
 async fn lead_slowly(mut leader: Leader) {
     let writer = Arc::clone(&leader.writer);
     let mut full = false;
-    while leader.next() {
+    loop {
+        if writer.is_overdue() {
+            let restarted = tokio::task::spawn_blocking(move || {
+                leader.writer.restart_log();
+                leader
+            });
+            let Ok(back) = restarted.await else { return };
+            leader = back;
+        }
+        if !leader.next() {
+            break;
+        }
         if let Err(error) = writer.put_large(&mut leader.batch).await {
             if !full {
                 tracing::error!("a large result cannot be kept; runs wait, and go on when it can: {error}");
