@@ -55,6 +55,7 @@
 //! A run is red ([`RunState::Failed`]) when a failure in it was not handled. A failed task is handled where each task
 //! that takes its result takes it as an [`Outcome`] and succeeded, where a flow's body awaited it, or where it was
 //! marked [`allow_failure`](Node::allow_failure).
+#![cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "what stores use that outlive the process"))]
 #![doc(test(attr(deny(warnings), allow(dead_code))))]
 
 // words
@@ -76,6 +77,7 @@ mod task;
 mod graph;
 mod policy;
 // keeping
+#[cfg(feature = "sqlite")]
 mod blob;
 mod store;
 // running

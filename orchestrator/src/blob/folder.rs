@@ -37,15 +37,11 @@ impl FolderBlobs {
 
 #[async_trait]
 impl Blobs for FolderBlobs {
-    async fn put(&self, bytes: Vec<u8>) -> Result<BlobRef, BlobError> {
+    async fn put(&self, bytes: Vec<u8>, number: u64) -> Result<BlobRef, BlobError> {
         self.blocking(move |folder| {
-            let blob = BlobRef::of(&bytes);
+            let blob = BlobRef::of(&bytes, number);
             let path = folder.join(blob.name());
-            match fs::metadata(&path) {
-                // it was put before; a file that was cut off is written anew
-                Ok(found) if found.len() == blob.length => Ok(blob),
-                _ => write(folder, &path, &bytes).map(|()| blob).map_err(|error| failed(&path, &error)),
-            }
+            write(folder, &path, &bytes).map(|()| blob).map_err(|error| failed(&path, &error))
         })
         .await
     }
@@ -130,41 +126,30 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let blobs = FolderBlobs::new(folder.path().join("a/b"));
         for bytes in [vec![], vec![7], vec![7; 3 << 20]] {
-            let blob = blobs.put(bytes.clone()).await.unwrap();
-            assert_eq!(blob, BlobRef::of(&bytes));
+            let blob = blobs.put(bytes.clone(), 0).await.unwrap();
+            assert_eq!(blob, BlobRef::of(&bytes, 0));
             assert!(blobs.get(&blob).await.unwrap() == bytes);
         }
     }
 
     #[tokio::test]
-    async fn an_equal_value_is_written_once() {
+    async fn equal_values_are_blobs_of_their_own() {
         let folder = TempDir::new().unwrap();
         let blobs = FolderBlobs::new(folder.path());
-        let blob = blobs.put(b"value".to_vec()).await.unwrap();
-        let hash = blob.hex();
-        let path = folder.path().join(&hash[..2]).join(format!("{}.blob", &hash[2..]));
-        let written = fs::metadata(&path).unwrap().modified().unwrap();
-        assert_eq!(blobs.put(b"value".to_vec()).await, Ok(blob));
-        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), written);
-        assert_eq!(all_files(folder.path()), [path]);
-    }
-
-    #[tokio::test]
-    async fn many_may_put_the_same_at_once() {
-        let folder = TempDir::new().unwrap();
-        let blobs = FolderBlobs::new(folder.path());
-        let put = futures_util::future::join_all((0..16).map(|_| blobs.put(vec![1; 100_000]))).await;
-        for blob in put {
-            assert_eq!(blobs.get(&blob.unwrap()).await.unwrap().len(), 100_000);
+        let put = futures_util::future::join_all((0..16).map(|number| blobs.put(vec![1; 100_000], number)));
+        let put: Vec<BlobRef> = put.await.into_iter().map(Result::unwrap).collect();
+        assert_eq!(all_files(folder.path()).len(), 16);
+        blobs.remove(&put[3]).await.unwrap();
+        for (number, blob) in put.iter().enumerate() {
+            assert_eq!(blobs.get(blob).await.is_ok(), number != 3);
         }
-        assert_eq!(all_files(folder.path()).len(), 1);
     }
 
     #[tokio::test]
     async fn a_removed_blob_is_missing_and_may_be_removed_again() {
         let folder = TempDir::new().unwrap();
         let blobs = FolderBlobs::new(folder.path());
-        let blob = blobs.put(b"value".to_vec()).await.unwrap();
+        let blob = blobs.put(b"value".to_vec(), 0).await.unwrap();
         blobs.remove(&blob).await.unwrap();
         blobs.remove(&blob).await.unwrap();
         let place = folder.path().join(blob.name()).display().to_string();
@@ -175,12 +160,12 @@ mod tests {
     async fn an_altered_blob_is_named_with_what_was_expected_and_found() {
         let folder = TempDir::new().unwrap();
         let blobs = FolderBlobs::new(folder.path());
-        let blob = blobs.put(b"value".to_vec()).await.unwrap();
+        let blob = blobs.put(b"value".to_vec(), 0).await.unwrap();
         let path = folder.path().join(blob.name());
         for (bytes, expected, found) in [
             ("val", "5 bytes".to_owned(), "3".to_owned()),
             ("values", "5 bytes".to_owned(), "6".to_owned()),
-            ("wrong", format!("the hash {}", blob.hex()), BlobRef::of(b"wrong").hex()),
+            ("wrong", format!("the hash {}", blob.hex()), BlobRef::of(b"wrong", 0).hex()),
         ] {
             fs::write(&path, bytes).unwrap();
             let place = path.display().to_string();
@@ -189,20 +174,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_blob_that_was_cut_off_is_written_anew() {
-        let folder = TempDir::new().unwrap();
-        let blobs = FolderBlobs::new(folder.path());
-        let blob = blobs.put(b"value".to_vec()).await.unwrap();
-        fs::write(folder.path().join(blob.name()), "val").unwrap();
-        blobs.put(b"value".to_vec()).await.unwrap();
-        assert_eq!(blobs.get(&blob).await.unwrap(), b"value");
-    }
-
-    #[tokio::test]
     async fn what_a_crash_left_half_written_is_ignored() {
         let folder = TempDir::new().unwrap();
         let blobs = FolderBlobs::new(folder.path());
-        let blob = BlobRef::of(b"value");
+        let blob = BlobRef::of(b"value", 0);
         let path = folder.path().join(blob.name());
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let number = |number| path.with_extension(format!("{}-{number}.tmp", std::process::id()));
@@ -210,7 +185,7 @@ mod tests {
             fs::write(left, "val").unwrap();
         }
         assert!(matches!(blobs.get(&blob).await, Err(BlobError::Missing { .. })));
-        assert_eq!(blobs.put(b"value".to_vec()).await, Ok(blob));
+        assert_eq!(blobs.put(b"value".to_vec(), 0).await, Ok(blob));
         assert_eq!(blobs.get(&blob).await.unwrap(), b"value");
     }
 
@@ -219,8 +194,8 @@ mod tests {
         let folder = TempDir::new().unwrap();
         fs::write(folder.path().join("file"), "").unwrap();
         let blobs = FolderBlobs::new(folder.path().join("file"));
-        let failed = blobs.put(b"value".to_vec()).await.unwrap_err().to_string();
-        assert!(failed.contains(&BlobRef::of(b"value").name()), "{failed}");
+        let failed = blobs.put(b"value".to_vec(), 0).await.unwrap_err().to_string();
+        assert!(failed.contains(&BlobRef::of(b"value", 0).name()), "{failed}");
         assert!(!failed.contains('\n'), "{failed}");
     }
 }

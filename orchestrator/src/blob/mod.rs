@@ -1,8 +1,7 @@
 //! Large values, kept beside the store: a row keeps a [`BlobRef`], and the bytes are in a folder or an object store.
 //!
-//! A blob's name is the hash of its bytes, so that equal values are kept once and a blob is never changed. A blob is
-//! there before a row refers to it. Who removes one sees to it that no row refers to it, nor is about to: a value that
-//! is there already is not written again.
+//! A blob's name is the hash of its bytes and a number that no other blob has: a blob is never changed, and exactly one
+//! row refers to it. It is there before its row, and removed after it.
 
 mod folder;
 #[cfg(feature = "object-store")]
@@ -25,32 +24,40 @@ pub(crate) struct BlobRef {
     pub(crate) hash: [u8; 32],
     /// How many they are.
     pub(crate) length: u64,
+    /// Tells it from other blobs with the same bytes.
+    pub(crate) number: u64,
 }
 
 impl BlobRef {
-    /// The name of these bytes.
-    pub(crate) fn of(bytes: &[u8]) -> Self {
-        Self { hash: *blake3::hash(bytes).as_bytes(), length: bytes.len() as u64 }
+    /// How long a reference is in a row.
+    pub(crate) const LENGTH: usize = 48;
+
+    /// The name of these bytes, as the blob of a number.
+    pub(crate) fn of(bytes: &[u8], number: u64) -> Self {
+        Self { hash: *blake3::hash(bytes).as_bytes(), length: bytes.len() as u64, number }
     }
 
-    /// As it stands in a row: the hash, then the length with its lowest byte first.
-    pub(crate) fn to_bytes(self) -> [u8; 40] {
-        let mut bytes = [0; 40];
+    /// As it stands in a row: the hash, then the length and the number with their lowest bytes first.
+    pub(crate) fn to_bytes(self) -> [u8; Self::LENGTH] {
+        let mut bytes = [0; Self::LENGTH];
         bytes[..32].copy_from_slice(&self.hash);
-        bytes[32..].copy_from_slice(&self.length.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.length.to_le_bytes());
+        bytes[40..].copy_from_slice(&self.number.to_le_bytes());
         bytes
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) wrote; nothing where it is not 40 bytes.
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote; nothing where it is not as long.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (hash, length) = bytes.split_first_chunk()?;
-        Some(Self { hash: *hash, length: u64::from_le_bytes(length.try_into().ok()?) })
+        let (hash, rest) = bytes.split_first_chunk()?;
+        let (length, number) = rest.split_first_chunk()?;
+        let number = u64::from_le_bytes(number.try_into().ok()?);
+        Some(Self { hash: *hash, length: u64::from_le_bytes(*length), number })
     }
 
-    /// Where it is, below the folder or the prefix: `ab/cdef….blob`. In one folder, a million files would be slow.
+    /// Where it is, below the folder or the prefix: `ab/cdef…-12.blob`. In one folder, a million files would be slow.
     fn name(&self) -> String {
         let hash = self.hex();
-        format!("{}/{}.blob", &hash[..2], &hash[2..])
+        format!("{}/{}-{:x}.blob", &hash[..2], &hash[2..], self.number)
     }
 
     fn hex(&self) -> String {
@@ -60,7 +67,7 @@ impl BlobRef {
     /// Says whether these bytes are what was put. `place` is for the error.
     fn check(&self, place: impl fmt::Display, bytes: &[u8]) -> Result<(), BlobError> {
         self.check_length(&place, bytes.len() as u64)?;
-        let found = Self::of(bytes);
+        let found = Self::of(bytes, self.number);
         match found.hash == self.hash {
             true => Ok(()),
             false => Err(BlobError::Altered {
@@ -96,8 +103,8 @@ impl fmt::Debug for BlobRef {
 /// Keeps blobs.
 #[async_trait]
 pub(crate) trait Blobs: fmt::Debug + Send + Sync {
-    /// Keeps the bytes. When this returns they are safe from a loss of power.
-    async fn put(&self, bytes: Vec<u8>) -> Result<BlobRef, BlobError>;
+    /// Keeps the bytes, as a blob of a number that no other has. When this returns they are safe from a loss of power.
+    async fn put(&self, bytes: Vec<u8>, number: u64) -> Result<BlobRef, BlobError>;
 
     /// The bytes, which are known to be those that were put.
     async fn get(&self, blob: &BlobRef) -> Result<Vec<u8>, BlobError>;
@@ -125,11 +132,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reference_is_forty_bytes_and_comes_back_equal() {
-        let blob = BlobRef::of(b"a large value");
-        assert_eq!(blob.length, 13);
+    fn a_reference_comes_back_equal() {
+        let blob = BlobRef::of(b"a large value", 7);
+        assert_eq!((blob.length, blob.number), (13, 7));
         assert_eq!(BlobRef::from_bytes(&blob.to_bytes()), Some(blob));
-        for wrong in [&blob.to_bytes()[..39], &[], &[0; 41]] {
+        for wrong in [&blob.to_bytes()[..47], &[], &[0; 49]] {
             assert_eq!(BlobRef::from_bytes(wrong), None, "{} bytes", wrong.len());
         }
     }

@@ -207,7 +207,8 @@ impl Place {
             // a reference to a blob: its hash comes first
             2 => {
                 let hash: String = rest[..32].iter().map(|byte| format!("{byte:02x}")).collect();
-                let file = format!("state.db-blobs/{}/{}.blob", &hash[..2], &hash[2..]);
+                let number = u64::from_le_bytes(rest[40..].try_into().unwrap());
+                let file = format!("state.db-blobs/{}/{}-{number:x}.blob", &hash[..2], &hash[2..]);
                 std::fs::read(self.0.join(file)).unwrap()
             }
             _ => unreachable!(),

@@ -172,7 +172,7 @@ mod tests {
                 &connection,
                 "SELECT group_concat(name, ' ' ORDER BY name) FROM sqlite_schema WHERE sql > ''"
             ),
-            "attempts cache cache_by_inputs flights migrations plans processes runs runs_by_flow runs_by_key \
+            "attempts cache cache_by_inputs flights garbage migrations plans processes runs runs_by_flow runs_by_key \
              runs_by_tick runs_unfinished sqlite_sequence",
         );
         assert_eq!(ask::<String>(&connection, "PRAGMA integrity_check"), "ok");

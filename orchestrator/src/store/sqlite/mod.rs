@@ -16,6 +16,7 @@ mod failure;
 mod location;
 mod log;
 mod owner;
+mod prune;
 mod read;
 mod rows;
 mod schema;
@@ -48,9 +49,6 @@ use crate::id::{self, RunId};
 /// How many connections read at once.
 const READERS: usize = 4;
 
-/// How many runs, cached results or rows one transaction of a pruning deletes.
-const PRUNED_AT_ONCE: i64 = 100;
-
 /// Keeps runs in a file of SQLite.
 #[derive(Debug)]
 struct SqliteStore {
@@ -79,7 +77,9 @@ impl SqliteStore {
     fn open(url: &str, blobs: Option<&str>, now: i64) -> Result<Self, StoreError> {
         let location = Location::parse(url)?;
         let mut random = [0; 16];
-        random.copy_from_slice(&id::entropy()[..16]);
+        let (entropy, mut first_blob) = (id::entropy(), [0; 8]);
+        random.copy_from_slice(&entropy[..16]);
+        first_blob.copy_from_slice(&entropy[16..24]);
         let connection = connection::open(&location, now)?;
         let owner = Owner::register(&connection, &location, random, now)?;
         // a process that ends without closing its store leaves its row and its file
@@ -91,7 +91,13 @@ impl SqliteStore {
         patient.map_err(|error| failure::classify(&location.path, &error))?;
         let folder = connection::beside(&location.path, "-blobs");
         let blobs = blob::blobs_by_url(blobs.unwrap_or(&folder.to_string_lossy()))?;
-        let writer = Arc::new(Writer::new(connection, location.clone(), owner.number(), Arc::clone(&blobs)));
+        let writer = Arc::new(Writer::new(
+            connection,
+            location.clone(),
+            owner.number(),
+            Arc::clone(&blobs),
+            u64::from_le_bytes(first_blob),
+        ));
         Ok(Self {
             file: Arc::new(File {
                 location,
@@ -337,28 +343,34 @@ impl Store for SqliteStore {
 
     async fn prune(&self, before: i64, now: i64, cache_bytes: u64) -> Result<Pruned, StoreError> {
         let mut pruned = Pruned::default();
+        let bytes = i64::try_from(cache_bytes).unwrap_or(i64::MAX);
         loop {
-            let (runs, blobs) =
-                self.call(move |connection| read::prune_runs(connection, before, PRUNED_AT_ONCE)).await?;
+            let (runs, more) = self.call(move |connection| prune::runs(connection, before)).await?;
             pruned.runs += runs;
-            self.remove_blobs(blobs).await?;
-            if runs == 0 {
+            if !more {
                 break;
             }
         }
-        let bytes = i64::try_from(cache_bytes).unwrap_or(i64::MAX);
         loop {
-            let prune = move |connection: &Connection| read::prune_cache(connection, now, bytes, PRUNED_AT_ONCE);
-            let (entries, blobs) = self.call(prune).await?;
+            let (entries, more) = self.call(move |connection| prune::cached(connection, now, bytes)).await?;
             pruned.cached += entries;
-            self.remove_blobs(blobs).await?;
-            if entries == 0 {
+            if !more {
                 break;
             }
+        }
+        loop {
+            let garbage = self.read(|connection| Ok(prune::garbage(connection)?)).await?;
+            if garbage.is_empty() {
+                break;
+            }
+            for blob in &garbage {
+                self.file.blobs.remove(blob).await?;
+            }
+            self.call(move |connection| prune::removed(connection, &garbage)).await?;
         }
         let dead = self.dead().await?;
         let gone = dead.clone();
-        self.call(move |connection| read::prune_flights(connection, &gone)).await?;
+        self.call(move |connection| prune::flights(connection, &gone)).await?;
         self.forget(&dead).await;
         Ok(pruned)
     }
@@ -386,13 +398,5 @@ impl SqliteStore {
             tables.end = Some(Arc::new(end));
         }
         Ok(RunRecord::from(tables))
-    }
-
-    /// Removes blobs that no row refers to any more.
-    async fn remove_blobs(&self, blobs: Vec<blob::BlobRef>) -> Result<(), StoreError> {
-        for blob in blobs {
-            self.file.blobs.remove(&blob).await?;
-        }
-        Ok(())
     }
 }

@@ -134,7 +134,7 @@ fn head(row: &SqlRow<'_>) -> Result<Head, Failure> {
     };
     let state = RunState::of(row.get(11)?).ok_or_else(|| "a run has an unknown state".to_owned())?;
     let mut tables = RunTables::new(Arc::new(new));
-    (tables.state, tables.started, tables.pruned) = (state, row.get(12)?, row.get(16)?);
+    (tables.state, tables.started, tables.pruned) = (state, row.get(12)?, row.get::<_, i64>(16)? != 0);
     let error: Option<Vec<u8>> = row.get(14)?;
     if state.is_final() {
         let error = error.map(|error| rows::error_of(&error)).transpose()?;
@@ -225,6 +225,9 @@ fn check(tables: &RunTables, transition: &Transition) -> Result<(), Failure> {
 
 fn with_tasks(connection: &Connection, head: Head) -> Result<Read, Failure> {
     let Head { row, mut read, .. } = head;
+    if read.tables.pruned {
+        return Ok(read);
+    }
     let end = read.tables.end.take();
     let state = read.tables.state;
     each_transition(connection, row, |transition, _| {
@@ -350,79 +353,4 @@ pub(super) fn cached(
             })
         }
     })
-}
-
-/// The blobs that bodies refer to and that nothing else does.
-fn unused(connection: &Connection, bodies: Vec<Vec<u8>>) -> rusqlite::Result<Vec<BlobRef>> {
-    let mut unused = Vec::new();
-    for body in bodies {
-        let Ok(Err(blob)) = rows::stored_result(&body) else { continue };
-        let mut used = connection.prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM attempts WHERE length(body) BETWEEN 41 AND 300 AND instr(body, ?1) > 0) \
-             OR EXISTS (SELECT 1 FROM cache WHERE length(body) = 41 AND instr(body, ?1) > 0) \
-             OR EXISTS (SELECT 1 FROM runs WHERE length(output) = 41 AND instr(output, ?1) > 0)",
-        )?;
-        if !used.query_row([blob.to_bytes().as_slice()], |row| row.get::<_, bool>(0))? {
-            unused.push(blob);
-        }
-    }
-    Ok(unused)
-}
-
-/// Deletes what is kept of the tasks of some runs that were final before a time.
-pub(super) fn prune_runs(connection: &Connection, before: i64, at_once: i64) -> rusqlite::Result<(u64, Vec<BlobRef>)> {
-    let mut select = connection.prepare_cached(
-        "SELECT run FROM runs WHERE state >= 2 AND pruned = 0 AND finished < ?1 ORDER BY run LIMIT ?2",
-    )?;
-    let runs = select.query_map([before, at_once], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
-    let mut bodies = Vec::new();
-    for run in &runs {
-        let mut delete = connection.prepare_cached(
-            "DELETE FROM attempts WHERE run = ?1 RETURNING iif(length(body) BETWEEN 41 AND 300, body, NULL)",
-        )?;
-        let deleted = delete.query_map([run], |row| row.get::<_, Option<Vec<u8>>>(0))?;
-        for body in deleted {
-            bodies.extend(body?);
-        }
-        connection.prepare_cached("DELETE FROM plans WHERE run = ?1")?.execute([run])?;
-        connection.prepare_cached("UPDATE runs SET pruned = 1 WHERE run = ?1")?.execute([run])?;
-    }
-    Ok((runs.len() as u64, unused(connection, bodies)?))
-}
-
-/// Deletes some cached results that have expired, or the oldest beyond a bound.
-pub(super) fn prune_cache(
-    connection: &Connection,
-    now: i64,
-    bytes: i64,
-    at_once: i64,
-) -> rusqlite::Result<(u64, Vec<BlobRef>)> {
-    let size: i64 = connection.query_row("SELECT coalesce(sum(size), 0) FROM cache", [], |row| row.get(0))?;
-    let mut over = size - bytes;
-    let mut select = connection
-        .prepare_cached("SELECT key, size, expires IS NOT NULL AND expires <= ?1, body FROM cache ORDER BY created")?;
-    let mut rows = select.query([now])?;
-    let (mut keys, mut bodies) = (Vec::new(), Vec::new());
-    while let Some(row) = rows.next()? {
-        let (size, expired): (i64, bool) = (row.get(1)?, row.get(2)?);
-        if expired || over > 0 {
-            over -= size;
-            keys.push(row.get::<_, [u8; 32]>(0)?);
-            bodies.push(row.get(3)?);
-        }
-        if keys.len() as i64 >= at_once {
-            break;
-        }
-    }
-    drop(rows);
-    for key in &keys {
-        connection.prepare_cached("DELETE FROM cache WHERE key = ?1")?.execute([key])?;
-    }
-    Ok((keys.len() as u64, unused(connection, bodies)?))
-}
-
-/// Deletes what says that the dead are computing something.
-pub(super) fn prune_flights(connection: &Connection, dead: &[i64]) -> rusqlite::Result<()> {
-    let mut delete = connection.prepare_cached("DELETE FROM flights WHERE owner = ?1")?;
-    dead.iter().try_for_each(|owner| delete.execute([owner]).map(drop))
 }

@@ -14,7 +14,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use super::connection;
 use super::failure;
 use super::location::{Location, Synchronous};
 use super::rows::{AttemptRow, Body};
-use crate::blob::Blobs;
+use crate::blob::{BlobRef, Blobs};
 use crate::error::StoreError;
 use crate::failpoint;
 use crate::id::RunId;
@@ -63,6 +63,8 @@ pub(super) struct Writer {
     /// How long it was when writers last waited for that.
     tried: AtomicU32,
     checkpointing: AtomicBool,
+    /// The number of the next blob: no other process has one near it.
+    blob: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -188,7 +190,13 @@ enum Trouble {
 }
 
 impl Writer {
-    pub(super) fn new(mut connection: Connection, location: Location, owner: i64, blobs: Arc<dyn Blobs>) -> Self {
+    pub(super) fn new(
+        mut connection: Connection,
+        location: Location,
+        owner: i64,
+        blobs: Arc<dyn Blobs>,
+        first_blob: u64,
+    ) -> Self {
         let logged = Arc::new(AtomicU32::new(0));
         let pages = Arc::clone(&logged);
         let hooked = connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, length: std::ffi::c_int| {
@@ -209,6 +217,7 @@ impl Writer {
             copied: AtomicU32::new(0),
             tried: AtomicU32::new(0),
             checkpointing: AtomicBool::new(false),
+            blob: AtomicU64::new(first_blob),
         }
     }
 
@@ -412,7 +421,8 @@ impl Writer {
     async fn put_large(&self, batch: &mut [Entry]) -> Result<(), StoreError> {
         for body in batch.iter_mut().flat_map(|entry| entry.write.bodies()) {
             if let Body::Large(prefix, result) = body {
-                let blob = self.blobs.put(result.0.to_vec()).await?;
+                let number = self.blob.fetch_add(1, Ordering::Relaxed);
+                let blob = self.blobs.put(result.0.to_vec(), number).await?;
                 prefix.extend(blob.to_bytes());
                 *body = Body::Bytes(std::mem::take(prefix));
                 failpoint::hit("blob-put");
@@ -521,6 +531,10 @@ impl Writer {
                     connection.prepare_cached("UPDATE runs SET takeovers = 0 WHERE run = ?1")?.execute([row])?;
                 }
                 if let Some(cache) = cache {
+                    let mut replaced = connection.prepare_cached(
+                        "INSERT INTO garbage SELECT substr(body, 2) FROM cache WHERE key = ?1 AND length(body) = ?2",
+                    )?;
+                    replaced.execute(params![cache.key, 1 + BlobRef::LENGTH])?;
                     let CacheRow { key, task, inputs, run, created, expires, size, body } = &**cache;
                     let mut insert = connection.prepare_cached(
                         "INSERT OR REPLACE INTO cache (key, task, inputs, run, created, expires, size, body) \

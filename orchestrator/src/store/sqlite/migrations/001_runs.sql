@@ -31,7 +31,7 @@ CREATE TABLE runs (
   owner INTEGER,                         -- the process that executes it; NULL: it was left by a clean stop
   takeovers INTEGER NOT NULL,            -- in a row, in which no node's end was committed
   cancelling INTEGER NOT NULL,           -- 1: its cancellation was asked for
-  pruned INTEGER NOT NULL                -- 1: its plans and attempts were deleted by age
+  pruned INTEGER NOT NULL                -- its plans and attempts were deleted by age: 2 some of them, 1 all
 ) STRICT;
 
 CREATE UNIQUE INDEX runs_by_key ON runs (flow, key) WHERE key IS NOT NULL;
@@ -81,6 +81,11 @@ CREATE TABLE cache (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX cache_by_inputs ON cache (task, inputs);
+
+CREATE TABLE garbage (
+  -- Blobs whose row is gone, until they are removed.
+  blob BLOB PRIMARY KEY -- as rows refer to it
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE flights (
   -- Which process is making which result of the cache right now; those who want the same wait for it.
