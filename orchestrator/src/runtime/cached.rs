@@ -268,3 +268,62 @@ async fn finish_with(run: &Arc<RunCore>, lane: &mut Lane, place: Place, attempt:
     live.plan.finish(at, End::Success(value));
     run.flush(live);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{Body, Parameter, TaskOptions};
+
+    const fn parameter(name: &'static str, unordered: bool, in_key: bool) -> Parameter {
+        Parameter { name, type_name: "", unordered, in_key }
+    }
+
+    const fn task(code: Code, key: Option<crate::task::KeyFn>) -> TaskDef {
+        TaskDef {
+            name: "score",
+            crate_name: "shop",
+            module: "shop::churn",
+            file: "",
+            line: 0,
+            description: "",
+            tags: &[],
+            parameters: const {
+                &[parameter("customers", false, true), parameter("tags", true, true), parameter("client", false, false)]
+            },
+            resources: &[],
+            options: TaskOptions::NONE,
+            body: Body::Async(|_| Box::pin(std::future::pending())),
+            cooperative: false,
+            cache: Some(CacheDef { expiry: None, code, key }),
+        }
+    }
+
+    fn key(task: &TaskDef, tags: [&str; 2], client: u32) -> String {
+        let inputs = [Value::new(vec![1_u32, 2]), Value::new(tags.map(str::to_owned).to_vec()), Value::new(client)];
+        let cache = task.cache.as_ref().unwrap();
+        let (query, args) = query(task, cache, inputs.into_iter().map(Arg::Value).collect()).unwrap();
+        assert_eq!((query.task.as_str(), args.len()), ("shop::shop::churn::score", 3));
+        blake3::Hash::from_bytes(query.key.0).to_string()
+    }
+
+    /// Whoever changes these makes all that users have cached useless: `FORMAT` is to be another one then.
+    #[test]
+    fn keys_stay_what_they_are_over_releases() {
+        let tokens = task(Code::Tokens("( customers : & [ u32 ] ) { }"), None);
+        let version = task(Code::Version("2"), None);
+        let by_function =
+            task(Code::Version("2"), Some(|call| crate::__private::cache_key(&call.owned::<Vec<u32>>(0))));
+        let keys = [&tokens, &version, &by_function].map(|task| key(task, ["a", "b"], 7));
+        assert_eq!(
+            keys,
+            [
+                "3e149ef3328324903e468ed3a0a3fb00e07e53008978fea41412b1897d41b114",
+                "afcd125f09a9221fd147776fd4efba97b5247d17125eb7288c9dbbad85223937",
+                "1c46121e5153f5edfc340accca9b12701e3bdf7c3e4fd18bbdf01c068a0a9d44",
+            ]
+        );
+        // a set is in no order, and what is no part of the key is none
+        assert_eq!(key(&tokens, ["b", "a"], 8), keys[0]);
+        assert_ne!(key(&tokens, ["b", "c"], 7), keys[0]);
+    }
+}
