@@ -10,6 +10,8 @@ mod expand;
 mod failure;
 mod flows;
 mod graphs;
+mod interrupted;
+mod interrupted_cases;
 mod keys;
 mod layers;
 mod limits;

@@ -48,6 +48,10 @@ impl Wiring {
 
     fn hash(&self, node: &Planned) -> Result<[u8; 16], GraphError> {
         let mut hasher = blake3::Hasher::new();
+        if node.is_hidden() {
+            // flows in the flow may be planned in another order
+            feed(&mut hasher, b'q', node.prefix.as_deref().unwrap_or_default().as_bytes());
+        }
         match &node.kind {
             Kind::Task(definition) => feed(&mut hasher, b't', definition.name.as_bytes()),
             Kind::Flow(call) => {

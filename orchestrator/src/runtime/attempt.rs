@@ -291,7 +291,11 @@ impl Attempt {
         let deadline = self.deadline(run);
         let timed_out = tokio::select! {
             biased;
-            joined = &mut handle => return AttemptEnd::Returned(joined.unwrap_or_else(|_| Err(TaskError::cancelled()))),
+            joined = &mut handle => match joined {
+                Ok(result) => return AttemptEnd::Returned(result),
+                // the tokio runtime shuts down, and this lane with it: nobody asked for the end of the run
+                Err(_) => std::future::pending().await,
+            },
             () = cancel.cancelled() => None,
             timeout = passed(deadline) => Some(timeout),
         };

@@ -227,7 +227,7 @@ impl Body {
             None => {
                 let answer = run.live.lock().answer(self.number);
                 let Some(answer) = answer else { return Poll::Ready(false) };
-                if !run.durable {
+                if !run.durable || answer.is_known {
                     answer.promise.fulfil(answer.resolved);
                     return Poll::Ready(true);
                 }

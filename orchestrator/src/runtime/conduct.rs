@@ -18,7 +18,7 @@ use crate::clock::micros_between;
 use crate::error::{Error, TaskError};
 use crate::event::Event;
 use crate::failpoint;
-use crate::state::RunState;
+use crate::state::{RunState, TaskState};
 use crate::store::{Kept, Row, RunEnd, RunRecord, TaskEnd, Transition};
 use crate::task::scope::Kind;
 use crate::task::{Arg, Context, Input};
@@ -137,6 +137,11 @@ impl Conductor {
         run.flush(&mut run.live.lock());
         loop {
             self.start_flows();
+            let lacks = run.live.lock().lacks.take();
+            if let Some(lacks) = lacks {
+                tracing::warn!(run = %run_id, flow, "a run is not done and cannot go on here: {lacks}");
+                return self.release().await;
+            }
             let (done, timer) = {
                 let live = &mut *run.live.lock();
                 let ended = self.bodies.is_empty() && live.flows.is_empty() && !self.left;
@@ -229,10 +234,11 @@ impl Conductor {
 
     /// Starts the flows in the flow that may start.
     fn start_flows(&mut self) {
+        let mut overdue = Vec::new();
         loop {
             let run = Arc::clone(&self.run);
             let live = &mut *run.live.lock();
-            let Some(node) = live.flows.pop() else { return };
+            let Some(node) = live.flows.pop() else { break };
             if !live.plan.is_running(node) {
                 // it was cancelled since
                 continue;
@@ -255,6 +261,11 @@ impl Conductor {
             match call(live, &run.runtime, &flow, Some(node), context, cancel) {
                 Ok(called) => {
                     run.flush(live);
+                    // in an earlier life of the run
+                    if let Some(timeout) = timeout.filter(|_| live.plan.took_too_long(node)) {
+                        overdue.push((number, node, timeout));
+                        continue;
+                    }
                     match called {
                         Called::Polling(body) => self.poll_body(Body { deadline, ..*body }),
                         Called::Returned(output) => {
@@ -276,10 +287,16 @@ impl Conductor {
                 Err(error) => self.flow_ended(live, node, End::Failed(error.into_task_error())),
             }
         }
+        for (number, node, timeout) in overdue {
+            self.body_ended((number, Some(node), BodyEnd::Failed(TaskError::timed_out(timeout))));
+        }
     }
 
     fn body_ended(&mut self, (number, node, ended): (u32, Option<u32>, BodyEnd)) {
         let run = Arc::clone(&self.run);
+        if run.live.lock().lacks.is_some() {
+            return;
+        }
         match (node, ended) {
             (None, BodyEnd::Returned(output)) => self.output = Some(output),
             (None, BodyEnd::Failed(error)) => self.stop(Stop::Body(error)),
@@ -365,6 +382,9 @@ impl Conductor {
         let run = Arc::clone(&self.run);
         let (verdict, output) = {
             let live = &mut *run.live.lock();
+            if let (None, Some(problem)) = (&self.stop, live.plan.forgotten()) {
+                self.stop = Some(Stop::Body(TaskError::new(crate::error::Cause::Fatal, problem.to_string())));
+            }
             let output = match (&self.stop, self.output.take()) {
                 (None, Some(output)) => Some(live.plan.output(&output)),
                 _ => None,
@@ -416,6 +436,14 @@ impl Conductor {
         if let Some(problem) = problem {
             state = RunState::Failed;
             error.get_or_insert(problem);
+        }
+        if run.resumed && !run.live.lock().plan.is_changed {
+            // what was recorded before, and did not come up again
+            for (frame, cell, attempts) in run.log.snapshot().open() {
+                let row =
+                    Row { started: 0, finished: at, error: None, attempts, crashes: 0, state: TaskState::Cancelled };
+                run.record(Transition::Task(TaskEnd::new(frame, cell, row)));
+            }
         }
         let end = RunEnd { at, state, error: error.clone(), output: output.map(Kept::Live), encoded };
         run.record(Transition::RunFinished(end));

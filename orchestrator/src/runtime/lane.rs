@@ -329,7 +329,7 @@ impl Lane {
 }
 
 /// Opens a mapping, or collects its results.
-fn machinery(run: &RunCore, job: Job) {
+fn machinery(run: &Arc<RunCore>, job: Job) {
     match job.work {
         Work::Open { spec, lists } => {
             let worked_out = panic::catch(|| {
@@ -349,6 +349,8 @@ fn machinery(run: &RunCore, job: Job) {
                     live.plan.fail(job.at, End::Failed(TaskError::panicked(&panicked)));
                 }
             }
+            // with the plan still in hand: who finds it done must find all of it recorded
+            run.flush(&mut live);
         }
         Work::Gather(gathering) => {
             let collected = panic::catch(|| {
@@ -362,6 +364,7 @@ fn machinery(run: &RunCore, job: Job) {
                     live.plan.fail(job.at, End::Failed(TaskError::panicked(&panicked)));
                 }
             }
+            run.flush(&mut live);
         }
         Work::Task { .. } => unreachable!("a task is no machinery"),
     }

@@ -24,7 +24,7 @@ use crate::failpoint;
 use crate::graph::build::{Defaults, Wiring};
 use crate::state::TaskState;
 use crate::store::{Row, RunLog, TaskEnd, Transition};
-use crate::task::scope::{Kind, NodeSpec, Promise, Scope};
+use crate::task::scope::{Kind, NONE, NodeSpec, Promise, Scope};
 use crate::task::{Body, Context, Place, Resolved, RunFacts, TaskDef};
 
 /// A run under way.
@@ -74,6 +74,8 @@ pub(super) struct Live {
     pub(super) caches: bool,
     /// The process stops: what is running may end, and nothing starts.
     pub(super) draining: bool,
+    /// The run goes on, and needs something that this runtime does not have.
+    pub(super) lacks: Option<String>,
     /// The run goes on, and is not what was recorded.
     pub(super) problem: Option<GraphError>,
 }
@@ -123,6 +125,8 @@ pub(super) struct Answer {
     pub(super) node: u32,
     pub(super) promise: Arc<Promise>,
     pub(super) resolved: Resolved,
+    /// It was told before, in an earlier life of the run.
+    pub(super) is_known: bool,
     /// Whether the body awaits other nodes, too, so that it matters which comes first.
     pub(super) is_one_of_many: bool,
 }
@@ -163,6 +167,7 @@ impl Live {
             held: held.to_vec(),
             caches: true,
             draining: false,
+            lacks: None,
             problem: None,
         }
     }
@@ -175,7 +180,11 @@ impl Live {
         let first = self.plan.wiring.nodes.len();
         if scope.problem.is_none() {
             let defaults = &self.scopes[number as usize].defaults;
-            runtime.check_specs(&scope.specs, defaults, &self.held).map_err(Refusal::Runtime)?;
+            if let Err(error) = runtime.check_specs(&scope.specs, defaults, &self.held) {
+                // what this runtime lacks is no failure of a run that another began
+                self.lacks = self.plan.is_replayed().then(|| error.to_string());
+                return Err(Refusal::Runtime(error));
+            }
         }
         let caches = self.caches;
         let Self { plan, gate_numbers, gates, scopes, .. } = self;
@@ -210,15 +219,16 @@ impl Live {
             return None;
         }
         let place = |node| answers.iter().position(|(of, _, _)| *of == node);
-        let next = match self.plan.next_expected(prefix.as_ref(), |node| place(node).is_some()) {
-            Expected::Any => Some(0),
-            Expected::Node(node) => place(node),
-            Expected::Later => None,
+        let (next, is_known) = match self.plan.next_expected(prefix.as_ref(), |node| place(node).is_some()) {
+            Expected::Any => (Some(0), false),
+            Expected::Node(node) => (place(node), true),
+            Expected::Later => (None, false),
         };
         let (node, promise, resolved) = answers.remove(next?)?;
         let is_one_of_many = *awaiting > 1;
         *awaiting = awaiting.saturating_sub(1);
-        Some(Answer { node: self.plan.wiring.nodes[node as usize].logged, promise, resolved, is_one_of_many })
+        let node = self.plan.wiring.nodes[node as usize].logged;
+        Some(Answer { node, promise, resolved, is_known, is_one_of_many })
     }
 
     /// Tries a node again later.
@@ -331,7 +341,7 @@ impl RunCore {
         if let Some(outbox) = live.plan.take_outbox() {
             let now = self.runtime.clock.micros();
             recorded |= !(outbox.extended.is_empty() && outbox.opened.is_empty() && outbox.ended.is_empty());
-            for frame in outbox.extended {
+            for frame in outbox.extended.into_iter().filter(|frame| *frame != NONE) {
                 self.record(Transition::Extended { frame });
             }
             for Opened { mapping, elements, meta } in outbox.opened {
@@ -347,7 +357,7 @@ impl RunCore {
             }
             for Ended { at, place, state, attempts, error } in outbox.ended {
                 self.emit_finished(live, at, state, attempts, Duration::ZERO, error.as_ref());
-                if !live.plan.is_changed {
+                if !live.plan.is_changed && place.frame != NONE {
                     let row = Row { started: 0, finished: now, error, attempts, crashes: 0, state };
                     self.record(Transition::Task(TaskEnd::new(place.frame, place.cell, row)));
                 }

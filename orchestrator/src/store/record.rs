@@ -105,6 +105,16 @@ impl RunRecord {
         })
     }
 
+    /// The rows of tasks that are not final: their frames, their cells, and how many attempts they had.
+    pub(crate) fn open(&self) -> Vec<(u32, u32, u16)> {
+        let open = self.tasks().iter().filter(|task| !task.state().is_final());
+        let place = |task: TaskRun<'_>| {
+            let cell = task.meta().local * task.tables.frames[task.frame as usize].meta.len + task.index;
+            (task.frame, cell, task.row.attempts)
+        };
+        open.map(place).collect()
+    }
+
     pub(crate) fn output(&self) -> Option<&Kept> {
         self.0.end.as_ref().and_then(|end| end.output.as_ref())
     }

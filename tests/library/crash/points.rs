@@ -19,7 +19,7 @@ const POINTS: [(&str, &[Life], [u32; 3]); 23] = [
     ("blob-put", &[First], [1, 2, 3]),
     ("body-over", &[First, Second], [1, 2, 17]),
     ("body-told", &[First, Second], [1, 2, 6]),
-    ("checkpoint", &[First], [1, 2, 3]),
+    ("checkpoint", &[First], [1, 2, 2]),
     ("end-committed", &[First, Second], [1, 2, 13]),
     ("end-recorded", &[First, Second], [1, 2, 23]),
     ("flight-claimed", &[First], [1, 2, 3]),

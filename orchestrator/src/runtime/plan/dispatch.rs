@@ -268,7 +268,7 @@ impl Plan {
     /// A mapping's list was worked out.
     pub(crate) fn list_came(&mut self, at: Instance, elements: Arc<Elements>, len: u32) {
         // the node's end lets go of the lists' inputs; the elements hold the lists
-        if self.is_cancelled(at.node) {
+        if self.is_cancelled(at.node) || self.was_left(at) {
             return self.settle(at, End::Cancelled, false);
         }
         self.expand(at, elements, len);

@@ -53,6 +53,7 @@ pub(crate) struct Replay {
 #[derive(Debug)]
 struct RecordedFrame {
     len: u32,
+    unexpanded: bool,
     rows: Vec<Row>,
 }
 
@@ -89,7 +90,9 @@ impl Replay {
             nodes: tables.nodes,
             by_key,
             machinery,
-            frames: frames.map(|frame| RecordedFrame { len: frame.meta.len, rows: frame.rows }).collect(),
+            frames: frames
+                .map(|frame| RecordedFrame { len: frame.meta.len, unexpanded: frame.meta.unexpanded, rows: frame.rows })
+                .collect(),
             opened,
             results,
             awaited: by_prefix,
@@ -199,6 +202,12 @@ impl Plan {
             return Some(meta);
         };
         let known = replay.opened.get(&(meta.region, meta.parent.0, meta.parent.1)).copied();
+        let expanded = known.is_some_and(|known| !replay.frames[known as usize].unexpanded);
+        if meta.parent.0 == NONE || (expanded && meta.unexpanded) {
+            // the list came before and does not now, since the run comes to its end first: its rows end with the run
+            frame.logged = NONE;
+            return None;
+        }
         if let Some(known) = known {
             frame.logged = known;
             let recorded = replay.frames[known as usize].len;
@@ -215,7 +224,7 @@ impl Plan {
             return None;
         }
         frame.logged = id_of(replay.frames.len());
-        replay.frames.push(RecordedFrame { len: meta.len, rows: Vec::new() });
+        replay.frames.push(RecordedFrame { len: meta.len, unexpanded: meta.unexpanded, rows: Vec::new() });
         Some(meta)
     }
 
@@ -228,7 +237,8 @@ impl Plan {
         let Some(mut replay) = self.replay.take() else { return };
         let len = self.frames[frame as usize].len;
         let logged = self.frames[frame as usize].logged as usize;
-        if replay.frames[logged].len == len && !self.frames[frame as usize].unexpanded {
+        let is_there = replay.frames.get(logged).is_some_and(|recorded| recorded.len == len);
+        if is_there && !self.frames[frame as usize].unexpanded {
             for index in 0..len {
                 let at = Instance { frame, node, index };
                 let cell = self.row_of(at).cell as usize;
@@ -293,8 +303,8 @@ impl Plan {
             return None;
         }
         let mut replay = self.replay.take()?;
-        let recorded = &replay.frames[frame.logged as usize];
-        let row = recorded.rows.get(self.row_of(at).cell as usize).filter(|_| recorded.len == frame.len).cloned();
+        let recorded = replay.frames.get(frame.logged as usize).filter(|recorded| recorded.len == frame.len);
+        let row = recorded.and_then(|recorded| recorded.rows.get(self.row_of(at).cell as usize)).cloned();
         let end = row.and_then(|row| self.end_of(&mut replay, at, &row));
         self.replay = Some(replay);
         end
@@ -343,6 +353,35 @@ impl Plan {
             };
         }
         Expected::Any
+    }
+
+    /// Whether a mapping was left without its list, as recorded.
+    pub(super) fn was_left(&self, at: Instance) -> bool {
+        let Some(replay) = &self.replay else { return false };
+        let parent = self.frames[at.frame as usize].logged;
+        let known = replay.opened.get(&(self.wiring.nodes[at.node as usize].logged, parent, at.index));
+        known.is_some_and(|known| replay.frames[*known as usize].unexpanded)
+    }
+
+    /// Whether a flow in the flow is recorded to have taken too long.
+    pub(crate) fn took_too_long(&self, node: u32) -> bool {
+        let Some(replay) = self.replay.as_ref().filter(|_| self.wiring.nodes[node as usize].recorded) else {
+            return false;
+        };
+        let cell = self.row_of(Instance { frame: 0, node, index: 0 }).cell;
+        let row = replay.frames[0].rows.get(cell as usize).filter(|row| row.state == TaskState::Failed);
+        row.and_then(|row| row.error.as_ref()).is_some_and(TaskError::is_timeout)
+    }
+
+    /// A node of the flow itself that was recorded, and that the flow does not ask for any more.
+    pub(crate) fn forgotten(&mut self) -> Option<GraphError> {
+        let replay = self.replay.as_ref()?;
+        let is_forgotten =
+            |(id, node): &(u32, &NodeMeta)| !node.hidden && node.prefix.is_none() && !replay.planned.contains_key(id);
+        let (id, node) = (0..).zip(&replay.nodes).find(is_forgotten)?;
+        let (run, key, recorded) = (replay.run, node.key(&[]), replay.describe(id));
+        self.is_changed = true;
+        Some(GraphError::Changed { run, key, recorded, asked: "nothing of that name".to_owned() })
     }
 
     /// What is not as it was recorded.
