@@ -76,6 +76,7 @@ mod task;
 // pure
 mod graph;
 mod policy;
+mod schedule;
 // keeping
 #[cfg(feature = "sqlite")]
 mod blob;
@@ -94,6 +95,7 @@ pub use graph::{Graph, GraphEdge, GraphNode};
 pub use id::{ParseRunIdError, RunId};
 pub use orchestrator_macros::{flow, task};
 pub use runtime::{MockFn, MockReturn, Run, RunHandle, Runtime, RuntimeBuilder, Stopped, TaskFn};
+pub use schedule::{Cron, CronError, CronField, Fires, IntoSchedule, PastFires, Schedule, ScheduleError};
 pub use state::{RunKind, RunState, TaskState};
 pub use store::{CacheMiss, Pruned, RunRecord, TaskRun, Tasks};
 pub use task::{
