@@ -1,6 +1,6 @@
 //! What the tests have in common: the store that they run on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use orchestrator::{Clock, Runtime, RuntimeBuilder};
@@ -18,7 +18,7 @@ pub(crate) fn store() -> String {
     if is_durable() { format!("sqlite:{}", new_folder("store").join("state.db").display()) } else { "memory".into() }
 }
 
-/// A folder that no other test has; it goes when the tests of the day after are run.
+/// A folder that no other test has; what a run of the tests leaves goes when they are run again.
 pub(crate) fn new_folder(name: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let root = std::env::temp_dir().join("orchestrator-tests");
@@ -31,10 +31,12 @@ pub(crate) fn new_folder(name: &str) -> PathBuf {
     folder
 }
 
+/// Removes the folders of processes that are gone: the second last part of a folder's name is the process.
 fn forget_old(root: &PathBuf) {
     for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
-        let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
-        if age.is_some_and(|age| age.as_secs() > 24 * 3600) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.rsplit('-').nth(1).unwrap_or_default();
+        if Path::new("/proc").is_dir() && !Path::new("/proc").join(process).is_dir() {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }

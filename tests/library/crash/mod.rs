@@ -12,9 +12,11 @@ mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
+use std::ops::Deref;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -75,16 +77,41 @@ type Committed = BTreeMap<(Vec<u8>, (i64, i64)), Option<String>>;
 
 /// A folder with a store, and with what was done.
 #[derive(Clone, Debug)]
-struct Place(PathBuf);
+struct Place(Arc<Folder>);
+
+/// A folder, which goes with its test where that is content.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    is_own: bool,
+}
+
+impl Deref for Folder {
+    type Target = PathBuf;
+
+    fn deref(&self) -> &PathBuf {
+        &self.path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.is_own && !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}
 
 impl Place {
     fn new(name: &str) -> Self {
-        Self(crate::support::new_folder(&format!("crash-{name}")))
+        let path = crate::support::new_folder(&format!("crash-{name}"));
+        Self(Arc::new(Folder { path, is_own: true }))
     }
 
     /// In the other process.
     fn here() -> Self {
-        Self(std::env::var_os(FOLDER).unwrap().into())
+        let path = std::env::var_os(FOLDER).unwrap().into();
+        Self(Arc::new(Folder { path, is_own: false }))
     }
 
     fn database(&self) -> PathBuf {
@@ -103,7 +130,7 @@ impl Place {
             .env_remove(DIES_AT)
             .env("RUST_BACKTRACE", "0")
             .env(ACT, act)
-            .env(FOLDER, &self.0)
+            .env(FOLDER, &self.0.path)
             .envs(variables.iter().copied());
         let said = OpenOptions::new().create(true).append(true).open(self.0.join("said")).unwrap();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said).spawn().unwrap();
