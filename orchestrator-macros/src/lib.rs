@@ -1,12 +1,14 @@
-//! The attribute macros of [`orchestrator`](https://docs.rs/orchestrator), which re-exports them: use that crate.
+//! The macros of [`orchestrator`](https://docs.rs/orchestrator), which re-exports them: use that crate.
 //!
-//! Each macro is read in the order of its files: `parse` (tokens to options), `model` (what was written, as plain data),
+//! Each attribute is read in the order of its files: `parse` (tokens to options), `model` (what was written, as plain data),
 //! `check` (all rules) and `expand` (tokens, which cannot fail). What is wrong is reported where it stands, all of it
 //! together, beside an item that stands in for the one that was asked for (`fallback`).
 //!
 //! The code that they write is short and calls `orchestrator::__private`, where ordinary code does the work.
 
 mod code;
+#[allow(dead_code, unreachable_pub, reason = "the library's own file, by a symlink")]
+mod cron;
 mod data;
 mod duration;
 mod fallback;
@@ -14,8 +16,10 @@ mod flow;
 mod names;
 mod options;
 mod place;
+mod schedule;
 mod signature;
 mod task;
+mod zone;
 
 use proc_macro::TokenStream;
 
@@ -182,6 +186,32 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 /// # let _ = at_least(1);
 /// ```
 ///
+/// # Schedule
+///
+/// `schedule` says when runs of the flow are due, wherever it is served. Expression and zone are checked by the compiler.
+///
+/// ```
+/// use orchestrator::prelude::*;
+///
+/// #[task]
+/// async fn refresh(table: &str) -> u64 {
+///     table.len() as u64
+/// }
+///
+/// /// Each morning but those of the weekend; after a stop, a run for each of the days that were missed.
+/// #[flow(schedule = "0 6 * * MON-FRI", timezone = "Europe/Zurich", missed = "all")]
+/// fn report() -> Node<u64> {
+///     refresh("orders")
+/// }
+///
+/// /// Every minute, unless the run before is still under way.
+/// #[flow(schedule = "* * * * *", max_active_runs = 1, overlap = "skip")]
+/// fn sync() -> Node<u64> {
+///     refresh("customers")
+/// }
+/// # let _ = (report(), sync());
+/// ```
+///
 /// # Parameters
 ///
 /// At most 12, owned data, which the call gives. `#[context] name: &Context` takes what is known of the run. To pass a
@@ -199,7 +229,11 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 /// | `name = "…"` | what the flow is called, in the whole binary; no `/`, `#`, `[`, `]` or white space | the function's name |
 /// | `description = "…"` | what it does | the doc comment |
 /// | `tags = ["…", …]` | words to find it by | none |
-/// | `max_active_runs = n` | how many of its runs may be under way at once, 1 or more; the others wait | no limit |
+/// | `schedule = "0 6 * * *"` | when its runs are due: a crontab expression as for [`cron!`](macro@cron), five fields, or six with seconds first, or `@daily` and its like | never by itself |
+/// | `timezone = "Europe/Zurich"` | the zone in which `schedule` is read: an IANA name; with `schedule` only | `"UTC"` |
+/// | `missed = "…"` | which of the ticks of `schedule` that came while nobody served get a run: `"latest"`, `"all"`, the oldest first, or `"none"`; with `schedule` only | `"latest"` |
+/// | `max_active_runs = n` | how many of its runs may be under way at once, 1 or more; the others wait, unless `overlap` says something else | no limit |
+/// | `overlap = "…"` | what becomes of a scheduled run when `max_active_runs` are under way: `"queue"`, it waits for its turn, `"skip"`, there is none, which the log says, or `"cancel_running"`, the oldest of those under way is cancelled for it; with `max_active_runs` only | `"queue"` |
 /// | `timeout = "2h"` | how long a run may take; what is not done then is cancelled, and the run has failed | no limit |
 /// | `defaults(…)` | options of [`task`](macro@task) for the tasks of the flow, where neither the call nor the task sets them; all but `name`, `description` and `tags` | none |
 /// | `resources = [Type, …]` | resources that its tasks need, to be looked for before a run starts; the tasks of a plain `fn` are known, so this is for an `async fn` | none |
@@ -212,4 +246,42 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn flow(options: TokenStream, item: TokenStream) -> TokenStream {
     flow::flow(options.into(), item.into()).into()
+}
+
+/// A `Schedule` by a crontab expression that the compiler checks.
+///
+/// The argument is a string literal: five fields (minute, hour, day-of-month, month, day-of-week), or six with seconds
+/// first, or `@yearly`, `@monthly`, `@weekly`, `@daily` or `@hourly`. What is no such expression, or would never fire, is
+/// an error of the compiler, in the words of `Schedule::cron`, which reads the same expressions at run time. The whole
+/// grammar stands at `Cron`.
+///
+/// The zone is UTC, until `Schedule::timezone` sets another one.
+///
+/// ```
+/// use orchestrator::prelude::*;
+///
+/// let schedule = cron!("*/15 9-17 * * MON-FRI");
+/// assert_eq!(schedule.name(), "*/15 9-17 * * 1-5");
+/// ```
+///
+/// It may stand where only constants may:
+///
+/// ```
+/// use orchestrator::prelude::*;
+///
+/// static NIGHTLY: Schedule = cron!("30 2 * * *");
+/// const HOURLY: Schedule = cron!("@hourly");
+///
+/// assert_ne!(NIGHTLY, HOURLY);
+/// ```
+///
+/// The 30th of February never comes, so this is no schedule:
+///
+/// ```compile_fail
+/// # use orchestrator::prelude::*;
+/// let _ = cron!("0 6 30 2 *");
+/// ```
+#[proc_macro]
+pub fn cron(expression: TokenStream) -> TokenStream {
+    schedule::cron(&expression.into()).into()
 }

@@ -19,6 +19,13 @@ pub(crate) const TRIGGERS: [(&str, &str); 12] = [
     ("always", "Always"),
 ];
 
+/// What becomes of the ticks that came while nobody served, by its name, with the variants of `Missed`.
+pub(crate) const MISSED: [(&str, &str); 3] = [("latest", "Latest"), ("all", "All"), ("none", "None")];
+
+/// What becomes of a scheduled run that is one too many, by its name, with the variants of `Overlap`.
+pub(crate) const OVERLAPS: [(&str, &str); 3] =
+    [("queue", "Queue"), ("skip", "Skip"), ("cancel_running", "CancelRunning")];
+
 /// What stands between a name and the key of a node, in which `/`, `#` and `[…]` have a meaning.
 pub(crate) fn fault_in_key(name: &str) -> Option<String> {
     if name.is_empty() {
@@ -64,7 +71,7 @@ fn snake_case(word: &str) -> String {
 }
 
 /// Edits between two words, a swap of neighbours counted as one.
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
     for i in 0..=a.len() {

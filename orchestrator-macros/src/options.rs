@@ -2,7 +2,7 @@
 
 use crate::duration;
 use crate::fallback::Errors;
-use crate::names::{did_you_mean, list, written};
+use crate::names::{did_you_mean, list, nearest, written};
 use proc_macro2::TokenStream;
 use quote::ToTokens;
 use std::time::Duration;
@@ -171,7 +171,7 @@ impl Argument {
     }
 
     pub(crate) fn string(self) -> Result<Given<String>> {
-        let text = self.literal().and_then(string).map(LitStr::value);
+        let text = self.text();
         self.given("a string", text)
     }
 
@@ -238,12 +238,24 @@ impl Argument {
 
     /// A word, bare or as a string.
     pub(crate) fn word(self) -> Result<Given<String>> {
-        let word = match self.expression() {
-            Some(Expr::Path(path)) => path.path.segments.last().map(|segment| segment.ident.unraw().to_string()),
-            Some(other) => literal(other).and_then(string).map(LitStr::value),
-            None => None,
-        };
+        let word = self.bare_word().or_else(|| self.text());
         self.given("a name", word)
+    }
+
+    /// One of the words, in quotes; gives what it stands for.
+    pub(crate) fn one_of(self, words: &[(&str, &'static str)]) -> Result<Given<&'static str>> {
+        let text = self.text();
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| text.as_deref() == Some(*word)) {
+            return self.given("", Some(*meaning));
+        }
+        let quoted: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        let names = || words.iter().map(|(word, _)| *word);
+        let remedy = match text.or_else(|| self.bare_word()).and_then(|word| nearest(&word, names())) {
+            Some(word) => format!("did you mean `\"{word}\"`?"),
+            None => format!("write for example `{}`", self.example),
+        };
+        let what = format!("one of {}", list(quoted.iter().map(String::as_str)));
+        Err(self.refused(&what, &remedy))
     }
 
     pub(crate) fn types(self) -> Vec<Type> {
@@ -280,6 +292,18 @@ impl Argument {
         }
     }
 
+    /// The string that it is.
+    fn text(&self) -> Option<String> {
+        self.literal().and_then(string).map(LitStr::value)
+    }
+
+    fn bare_word(&self) -> Option<String> {
+        match self.expression() {
+            Some(Expr::Path(path)) => path.path.segments.last().map(|segment| segment.ident.unraw().to_string()),
+            _ => None,
+        }
+    }
+
     fn expression(&self) -> Option<&Expr> {
         match &self.value {
             Value::Expression(expression) => Some(ungrouped(expression)),
@@ -304,14 +328,14 @@ fn ungrouped(expression: &Expr) -> &Expr {
     }
 }
 
-fn literal(expression: &Expr) -> Option<&Lit> {
+pub(crate) fn literal(expression: &Expr) -> Option<&Lit> {
     match ungrouped(expression) {
         Expr::Lit(literal) => Some(&literal.lit),
         _ => None,
     }
 }
 
-fn string(literal: &Lit) -> Option<&LitStr> {
+pub(crate) fn string(literal: &Lit) -> Option<&LitStr> {
     match literal {
         Lit::Str(string) => Some(string),
         _ => None,

@@ -90,10 +90,10 @@ pub use error::{
 };
 pub use event::{Event, Events};
 pub use flow::registry::flows;
-pub use flow::{Flow, FlowDef, FlowReturn};
+pub use flow::{Flow, FlowDef, FlowReturn, Missed, Overlap, ScheduleDef};
 pub use graph::{Graph, GraphEdge, GraphNode};
 pub use id::{ParseRunIdError, RunId};
-pub use orchestrator_macros::{flow, task};
+pub use orchestrator_macros::{cron, flow, task};
 pub use runtime::{MockFn, MockReturn, Run, RunHandle, Runtime, RuntimeBuilder, Stopped, TaskFn};
 pub use schedule::{Cron, CronError, CronField, Fires, IntoSchedule, PastFires, Schedule, ScheduleError};
 pub use state::{RunKind, RunState, TaskState};
@@ -108,7 +108,7 @@ pub use value::Data;
 pub mod prelude {
     pub use crate::{
         BoxError, Context, Error, Event, Flow, Interval, Mapped, Node, Outcome, Result, Run, RunState, Runtime,
-        TaskError, TaskState, Trigger, expand, fatal, flow, gather, retry_after, skip, task,
+        Schedule, TaskError, TaskState, Trigger, cron, expand, fatal, flow, gather, retry_after, skip, task,
     };
 }
 
@@ -117,7 +117,10 @@ pub mod prelude {
 pub mod __private {
     pub use inventory;
 
-    pub use crate::flow::{FlowBody, FlowDef, FlowEntry, FlowFunction, FlowReturn, Function, Kept, Parameters, flow};
+    pub use crate::flow::{
+        FlowBody, FlowDef, FlowEntry, FlowFunction, FlowReturn, Function, Kept, Missed, Overlap, Parameters,
+        ScheduleDef, flow,
+    };
     pub use crate::task::AnyHandle;
     pub use crate::task::{
         BlockingBody, Body, BodyFuture, Borrowed, CacheDef, Call, Code, Context, Delay, Input, IntoInput, KeyFn,
@@ -125,6 +128,11 @@ pub mod __private {
     };
     pub use crate::value::{Data, Value};
     pub use crate::{Flow, IntoTaskError, TaskError};
+
+    /// The schedule of an expression that the compiler has read.
+    pub const fn cron(sets: [u64; 6], stars: u8) -> crate::Schedule {
+        crate::Schedule::of(crate::Cron::from_parts(sets, stars))
+    }
 
     /// The result of an infallible body.
     pub fn success<T: Data>(value: T) -> Result<Value, TaskError> {

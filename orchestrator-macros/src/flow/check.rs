@@ -1,6 +1,6 @@
 //! All rules for flows.
 
-use super::model::{Flow, Returned};
+use super::model::{Flow, Returned, Serving};
 use crate::data::{Data, Fault, Wiring, arguments_of, is_plain, ungrouped};
 use crate::fallback::Errors;
 use crate::names::written;
@@ -22,6 +22,7 @@ pub(super) fn options(flow: &Flow, errors: &mut Errors) {
     {
         errors.at(&timeout.tokens, "expected `timeout` to be more than nothing: leave it out for no limit");
     }
+    check_serving(flow, errors);
     for resource in &flow.resources {
         if let Type::Reference(reference) = ungrouped(resource) {
             let message =
@@ -30,6 +31,20 @@ pub(super) fn options(flow: &Flow, errors: &mut Errors) {
         } else if let Some(fault) = Fault::of_resource(resource) {
             errors.at(&fault, fault.message());
         }
+    }
+}
+
+fn check_serving(flow: &Flow, errors: &mut Errors) {
+    let Serving { schedule, timezone, missed, overlap } = &flow.serving;
+    let keys = [timezone.as_ref().map(|zone| &zone.key), missed.as_ref().map(|missed| &missed.key)];
+    for key in keys.into_iter().flatten().filter(|_| schedule.is_none()) {
+        errors.at(key, format!("`{key}` needs a schedule: add `schedule = \"0 6 * * *\"`, or leave it out"));
+    }
+    if let Some(overlap) = overlap
+        && flow.max_active_runs.is_none()
+    {
+        let message = "`overlap` needs a limit: add `max_active_runs = 1`, or leave it out";
+        errors.at(&overlap.key, message);
     }
 }
 

@@ -1,7 +1,8 @@
 //! A checked flow to code.
 
-use super::model::{Flow, Returned};
+use super::model::{Flow, Returned, Serving};
 use crate::names::written;
+use crate::options::Given;
 use crate::place::Place;
 use crate::signature::{Parameter, Role};
 use crate::task::{count, described, duration, label, option, private, settings};
@@ -45,6 +46,7 @@ fn definition(flow: &Flow) -> TokenStream {
         quote!(#private::Resource { name: #name, type_name: #name, id: ::std::any::TypeId::of::<#ty> })
     });
     let is_async = flow.function.is_async();
+    let serving = serving(&flow.serving);
     let max_active_runs = option(flow.max_active_runs.as_ref().map(count));
     let timeout = option(flow.timeout.as_ref().map(|timeout| duration(timeout.value)));
     let defaults = settings(&flow.defaults);
@@ -57,11 +59,31 @@ fn definition(flow: &Flow) -> TokenStream {
             parameters: &[#(#parameters),*],
             resources: &[#(#resources),*],
             is_async: #is_async,
+            #serving,
             max_active_runs: #max_active_runs,
             timeout: #timeout,
             defaults: #defaults,
             function: #function,
         }
+    }
+}
+
+fn serving(serving: &Serving) -> TokenStream {
+    let private = private();
+    let schedule = option(serving.schedule.as_ref().map(|schedule| {
+        let cron = &schedule.value;
+        let timezone = serving.timezone.as_ref().map_or("UTC", |zone| &zone.value);
+        quote!(#private::ScheduleDef { cron: #cron, timezone: #timezone })
+    }));
+    let variant = |given: Option<&Given<&str>>, default| {
+        Ident::new(given.map_or(default, |given| given.value), Span::mixed_site())
+    };
+    let missed = variant(serving.missed.as_ref(), "Latest");
+    let overlap = variant(serving.overlap.as_ref(), "Queue");
+    quote! {
+        schedule: #schedule,
+        missed: #private::Missed::#missed,
+        overlap: #private::Overlap::#overlap
     }
 }
 

@@ -43,6 +43,9 @@ mod tests {
             RIGHT,
             r#"
             max_active_runs = 1, timeout = "1h", resources = [A, b::B<C, D>, Arc<dyn E>]
+            schedule = "@daily"
+            schedule = "0 0 6 * * MON-FRI", timezone = "Europe/Zurich", missed = "none", overlap = "queue", max_active_runs = 1
+            overlap = r"cancel_running", max_active_runs = 1
             name = "a", defaults(retries = 2, retry_delay = ["5m"], pool = "p"), tags = ["b"]
             "#,
         );
@@ -78,6 +81,38 @@ mod tests {
             timeout = "0s"                     => expected `timeout` to be more than nothing
             resources = Database               => expected `resources = [Database]`
             resources = [&Database]            => write `Database`
+            "#,
+        );
+    }
+
+    #[test]
+    fn schedules_that_are_wrong_are_named() {
+        check_options(
+            flow,
+            RIGHT,
+            r#"
+            schedule = "0 25 * * *"                               => hour: expected 0 to 23, got `25`
+            schedule = "0 0 30 2 *", timezone = "UTC"             => it would never fire
+            schedule = "@dayly", missed = "all"                   => did you mean `@daily`?
+            schedule = ""                                         => expected 5 fields
+            schedule = 6                                          => expected `schedule` to be a string, got `6`: write for example `schedule = "0 6 * * *"`
+            schedule = DAILY, timezone = "UTC"                    => expected `schedule` to be a string, got `DAILY`
+            schedule = "@daily", schedule = "@hourly"             => option `schedule` is given twice
+            schedul = "@daily"                                    => did you mean `schedule`?
+            schedule                                              => `schedule` needs a value
+            schedule("@daily")                                    => expected `schedule = "0 6 * * *"`
+            timezone = "UTC"                                      => `timezone` needs a schedule
+            schedule = "@daily", timezone = "Europe/Zurch"        => did you mean `Europe/Zurich`?
+            schedule = "@daily", timezone = Zurich                => expected `timezone` to be a string, got `Zurich`
+            missed = "all"                                        => `missed` needs a schedule
+            schedule = "@daily", missed = "last"                  => to be one of `"latest"`, `"all"` and `"none"`, got `"last"`
+            schedule = "@daily", missed = Latest                  => got `Latest`: did you mean `"latest"`?
+            schedule = "@daily", missed = true                    => got `true`: write for example `missed = "all"`
+            overlap = "skip"                                      => `overlap` needs a limit
+            max_active_runs = "1", overlap = "skip"               => expected `max_active_runs` to be a whole number
+            max_active_runs = 1, overlap = "cancel-runing"        => did you mean `"cancel_running"`?
+            max_active_runs = 1, overlap = skip                   => got `skip`: did you mean `"skip"`?
+            defaults(schedule = "@daily")                         => unknown option `schedule`
             "#,
         );
     }

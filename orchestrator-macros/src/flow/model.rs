@@ -12,10 +12,24 @@ use syn::Type;
 pub(crate) struct Flow {
     pub(crate) function: Function,
     pub(crate) label: Label,
+    pub(crate) serving: Serving,
     pub(crate) max_active_runs: Option<Given<u64>>,
     pub(crate) timeout: Option<Given<Duration>>,
     pub(crate) defaults: Settings,
     pub(crate) resources: Vec<Type>,
+}
+
+/// When runs of a flow are made by themselves, and what becomes of those that cannot be.
+#[derive(Default)]
+pub(crate) struct Serving {
+    /// A crontab expression.
+    pub(crate) schedule: Option<Given<String>>,
+    /// The IANA name of a zone.
+    pub(crate) timezone: Option<Given<String>>,
+    /// A variant of `Missed`.
+    pub(crate) missed: Option<Given<&'static str>>,
+    /// A variant of `Overlap`.
+    pub(crate) overlap: Option<Given<&'static str>>,
 }
 
 /// What a flow's body returns.

@@ -80,6 +80,7 @@ mod tests {
             colour = 3                                                => unknown option `colour` (options: `name`,
             timout = 3                                                => unknown option `timout`; did you mean `timeout`? (options:
             max_active_runs = 3                                       => unknown option `max_active_runs`: it is one of `#[flow]`
+            schedule = "@daily"                                       => unknown option `schedule`: it is one of `#[flow]`
             retries = 3, pool = "a", retries = 3                      => option `retries` is given twice
             "load"                                                    => expected an option such as `name = "extract"`
             retries: 3                                                => expected `retries = 3`

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::FlowFunction;
+use super::{FlowFunction, Missed, Overlap, ScheduleDef};
 use crate::task::{Parameter, Resource, TaskOptions};
 
 /// A flow as `#[flow]` wrote it down: one static for each flow function.
@@ -28,6 +28,12 @@ pub struct FlowDef {
     pub is_async: bool,
     /// How many runs of it may be under way at once; no limit where it is `None`.
     pub max_active_runs: Option<u32>,
+    /// When its runs are due, where it says so itself.
+    pub schedule: Option<ScheduleDef>,
+    /// What becomes of the ticks that came while nobody served.
+    pub missed: Missed,
+    /// What becomes of a scheduled run when `max_active_runs` are under way.
+    pub overlap: Overlap,
     /// How long a run may take; no limit where it is `None`.
     pub timeout: Option<Duration>,
     /// Options of its tasks, where neither the call nor the task sets them.

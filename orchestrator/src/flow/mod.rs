@@ -5,6 +5,7 @@ mod function;
 mod parameters;
 pub(crate) mod registry;
 mod returns;
+mod serving;
 
 use std::any::Any;
 use std::fmt;
@@ -18,6 +19,7 @@ pub use function::{FlowFunction, Function, Kept};
 pub use parameters::Parameters;
 pub(crate) use returns::Progress;
 pub use returns::{FlowBody, FlowReturn};
+pub use serving::{Missed, Overlap, ScheduleDef};
 
 use crate::task::scope::{self, Kind, NodeSpec};
 use crate::task::{Context, Input, Interval, IntoInput, Node, Outcome};
@@ -187,7 +189,7 @@ impl<T> fmt::Debug for Flow<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{FlowBody, FlowCall, FlowDef, Function};
+    use super::{FlowBody, FlowCall, FlowDef, Function, Missed, Overlap};
     use crate::task::{Parameter, TaskOptions};
 
     const fn parameter(name: &'static str, type_name: &'static str) -> Parameter {
@@ -206,6 +208,9 @@ mod tests {
         resources: &[],
         is_async: false,
         max_active_runs: None,
+        schedule: None,
+        missed: Missed::Latest,
+        overlap: Overlap::Queue,
         timeout: None,
         defaults: TaskOptions::NONE,
         function: &Function(|(_, _): (u8, Option<u8>), _| FlowBody::wired(())),

@@ -10,6 +10,8 @@ mod fires;
 mod reference;
 #[cfg(test)]
 mod vectors;
+#[cfg(test)]
+mod zones;
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -71,7 +73,7 @@ pub enum ScheduleError {
 impl Schedule {
     /// Fires by a crontab expression: five fields, or six with seconds first. See [`Cron`].
     ///
-    /// An expression that stands in the source can be checked by the compiler: `cron!("0 6 * * *")`.
+    /// An expression that stands in the source can be checked by the compiler: [`cron!`](crate::cron!).
     ///
     /// # Errors
     ///
@@ -101,8 +103,13 @@ impl Schedule {
         Self::new(Rule::Once(at))
     }
 
-    fn new(rule: Rule) -> Self {
+    const fn new(rule: Rule) -> Self {
         Self { rule, zone: Tz::UTC, start: None, end: None, parameters: None }
+    }
+
+    /// What [`cron!`](crate::cron) makes: also where nothing but constants may stand.
+    pub(crate) const fn of(cron: Cron) -> Self {
+        Self::new(Rule::Cron(cron))
     }
 
     /// Moves the firings of [`every`](Self::every) so that one of them, past or future, is at this instant. Default: the
@@ -247,7 +254,7 @@ impl Schedule {
 
 impl From<Cron> for Schedule {
     fn from(cron: Cron) -> Self {
-        Self::new(Rule::Cron(cron))
+        Self::of(cron)
     }
 }
 

@@ -25,5 +25,6 @@ mod definitions;
 mod flows;
 mod in_macros;
 mod places;
+mod schedules;
 mod shadowed;
 mod tasks;

@@ -76,7 +76,7 @@ fn flow(node: u32, value0_: Box, context_: Option, parameters: Vec, #[context] c
     names(node, "call", [1_u8], value0_, String, parameters, Value, context_, Arc, TaskDef)
 }
 
-#[flow]
+#[flow(schedule = "0 6 * * *", max_active_runs = 1, overlap = "skip")]
 async fn body(flow: u32, body: u32) -> Result<u32> {
     Ok(upper(flow, body, 1).await?)
 }
@@ -85,5 +85,6 @@ async fn body(flow: u32, body: u32) -> Result<u32> {
 fn shadowed_names_compile() {
     assert_eq!(flow(1, Box, Option::None, Vec).name(), "flow");
     assert_eq!(body(1, 2).name(), "body");
+    assert_eq!(cron!("@daily").name(), "0 0 * * *");
     let _ = Option::Some;
 }
