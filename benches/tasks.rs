@@ -1,6 +1,7 @@
-//! `cargo bench -p benches`: the library beside hand-written tokio, or, with the word `durable`, on a file.
+//! `cargo bench -p benches`: the library beside hand-written tokio; with the word `durable`, on a file; with the word
+//! `ticks`, by the clock.
 
-use benches::durable;
+use benches::{durable, ticks};
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -12,6 +13,7 @@ fn main() {
         let words: Vec<_> = words.into_iter().filter(|word| !word.starts_with("--")).collect();
         match words.split_first() {
             Some((first, words)) if first == "durable" => durable::compare(&durable::contenders(), words),
+            Some((first, _)) if first == "ticks" => ticks::compare(),
             _ => benches::compare(&benches::contenders(), &words),
         }
     } else {

@@ -4,7 +4,8 @@
 //! - [`Shape`]: a graph to run, its size and the value that it must come to;
 //! - [`Contender`]: something that runs a shape; [`contenders`] are those of this crate;
 //! - [`compare`]: measures every contender on every shape and prints the table;
-//! - [`durable`]: the same with runs that are kept.
+//! - [`durable`]: the same with runs that are kept;
+//! - [`ticks`]: how late the ticks of ten thousand schedules are.
 //!
 //! Only ratios within one comparison mean something: the contenders take turns, round by round, in one process.
 
@@ -19,6 +20,7 @@ mod shape;
 mod spawn;
 mod table;
 mod targets;
+pub mod ticks;
 
 pub use compare::{check, compare};
 pub use contender::{Contender, Run, contenders};

@@ -33,6 +33,11 @@ impl Clock {
         Self::tokio(Self::system().now())
     }
 
+    /// Whether it is the system's, which may be set while the process waits.
+    pub(crate) fn is_system(&self) -> bool {
+        matches!(self.0, Source::System)
+    }
+
     /// The time, in whole microseconds: a store keeps no more, and a run that goes on is to find the same.
     pub fn now(&self) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(self.micros()).unwrap_or(DateTime::<Utc>::MAX_UTC)

@@ -83,6 +83,7 @@ mod blob;
 mod store;
 // running
 mod runtime;
+mod scheduler;
 
 pub use clock::Clock;
 pub use error::{
@@ -95,9 +96,12 @@ pub use graph::{Graph, GraphEdge, GraphNode};
 pub use id::{ParseRunIdError, RunId};
 pub use orchestrator_macros::{cron, flow, task};
 pub use runtime::{MockFn, MockReturn, Run, RunHandle, Runtime, RuntimeBuilder, Stopped, TaskFn};
+pub use scheduler::{
+    Backfill, BackfillPlan, BackfillTick, Backfilled, Reprocess, Serve, TickAction, serve,
+};
 pub use schedule::{Cron, CronError, CronField, Fires, IntoSchedule, PastFires, Schedule, ScheduleError};
 pub use state::{RunKind, RunState, TaskState};
-pub use store::{CacheMiss, Pruned, RunRecord, TaskRun, Tasks};
+pub use store::{CacheMiss, Pruned, RunFilter, RunRecord, RunSummary, TaskRun, Tasks};
 pub use task::{
     Context, Delay, Element, Gathered, Input, Interval, IntoInput, IntoList, List, Mapped, Mapping, Node, Outcome,
     Parameter, ParseTriggerError, Pool, Resource, TaskOptions, Trigger, Upstream, expand, gather,
@@ -126,7 +130,7 @@ pub mod __private {
         BlockingBody, Body, BodyFuture, Borrowed, CacheDef, Call, Code, Context, Delay, Input, IntoInput, KeyFn,
         Mapped, Node, NotData, Parameter, Pool, Resource, Results, TaskDef, TaskEntry, TaskOptions, Trigger,
     };
-    pub use crate::value::{Data, Value};
+    pub use crate::value::{Comparable, Data, NotComparable, SameFn, Value};
     pub use crate::{Flow, IntoTaskError, TaskError};
 
     /// The schedule of an expression that the compiler has read.

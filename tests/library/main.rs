@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::needless_pass_by_value, reason = "flows take their parameters by value")]
 
+mod backfill;
 mod bodies;
 mod caching;
 mod crash;
@@ -17,6 +18,7 @@ mod layers;
 mod limits;
 mod outside;
 mod random;
+mod serving;
 mod stopping;
 mod stops;
 mod support;

@@ -190,7 +190,7 @@ fn peak_mib() -> f64 {
 }
 
 /// What the process uses of the processor while it has nothing to do.
-async fn idle_millis() -> f64 {
+pub(crate) async fn idle_millis() -> f64 {
     // what was left to be done, as a checkpoint
     tokio::time::sleep(Duration::from_millis(500)).await;
     let before = processor_millis();

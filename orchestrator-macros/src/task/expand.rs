@@ -69,6 +69,7 @@ fn definition(task: &Task) -> TokenStream {
     });
     let (options, body, cooperative) = (settings(&task.settings), body(task), task.has_context());
     let (user, cache) = (task.function.inner(), cache(task));
+    let output = output_type(&Output::of(&task.function));
     quote! {{
         #user
         #private::TaskDef {
@@ -79,6 +80,10 @@ fn definition(task: &Task) -> TokenStream {
             body: #body,
             cooperative: #cooperative,
             cache: #cache,
+            same: {
+                use #private::NotComparable as _;
+                #private::Comparable::<#output>::SAME
+            },
         }
     }}
 }

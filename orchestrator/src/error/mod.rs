@@ -94,6 +94,36 @@ pub enum Error {
         /// The parameters that were asked for, as JSON.
         asked: String,
     },
+    /// There is no flow of a name in this binary.
+    #[error("no flow `{name}` in this binary (it has {known}): link the crate that has it with `use the_crate as _;`")]
+    UnknownFlow {
+        /// The name.
+        name: String,
+        /// The flows that there are.
+        known: String,
+    },
+    /// There is no run of an id.
+    #[error("no run {run}: it was never made in this store")]
+    UnknownRun {
+        /// The id.
+        run: RunId,
+    },
+    /// A flow's parameters are refused.
+    #[error("flow `{flow}`: {problem}")]
+    Parameters {
+        /// The flow's name.
+        flow: String,
+        /// The parameter that is missing, unknown or of another type.
+        problem: String,
+    },
+    /// A flow's schedule is refused.
+    #[error("flow `{flow}`: its schedule: {problem}")]
+    Schedule {
+        /// The flow's name.
+        flow: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The process stops, and the run is not final: it goes on where it is when its flow is served again, when
     /// [`Runtime::resume`](crate::Runtime::resume) is called, or when its key is asked for again.
     #[error("the process stops: run {run} of flow `{flow}` is not done, and goes on with `Runtime::resume`")]

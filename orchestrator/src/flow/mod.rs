@@ -21,6 +21,7 @@ pub(crate) use returns::Progress;
 pub use returns::{FlowBody, FlowReturn};
 pub use serving::{Missed, Overlap, ScheduleDef};
 
+use crate::state::RunKind;
 use crate::task::scope::{self, Kind, NodeSpec};
 use crate::task::{Context, Input, Interval, IntoInput, Node, Outcome};
 use crate::value::Data;
@@ -69,8 +70,9 @@ pub(crate) struct FlowCall {
 }
 
 /// How a run is asked for.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Request {
+    pub(crate) kind: RunKind,
     /// The runtime that it goes to, unless the default one. Who asked for it knows the type.
     pub(crate) host: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) logical_date: Option<DateTime<Utc>>,
@@ -78,6 +80,25 @@ pub(crate) struct Request {
     /// One run per flow and key.
     pub(crate) key: Option<String>,
     pub(crate) refresh_cache: bool,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        let (logical_date, interval, key) = (None, None, None);
+        Self { kind: RunKind::Manual, host: None, logical_date, interval, key, refresh_cache: false }
+    }
+}
+
+impl Request {
+    /// An option that was set and is for one run alone.
+    pub(crate) fn of_one_run(&self) -> Option<&'static str> {
+        let set = [
+            (self.logical_date.is_some(), "logical_date"),
+            (self.interval.is_some(), "interval"),
+            (self.key.is_some(), "key"),
+        ];
+        set.into_iter().find_map(|(is_set, option)| is_set.then_some(option))
+    }
 }
 
 /// Makes a flow: what a flow function calls.
@@ -101,6 +122,23 @@ impl FlowCall {
     ) -> Result<Arc<Self>, String> {
         let values = definition.function.parse(definition.parameters, json)?;
         Ok(Arc::new(Self { definition, parameters: json.clone(), problem: None, values }))
+    }
+
+    /// The flow with some of its parameters overridden.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`recall`](Self::recall).
+    pub(crate) fn with(
+        self: &Arc<Self>,
+        overrides: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<Arc<Self>, String> {
+        if overrides.is_empty() {
+            return Ok(Arc::clone(self));
+        }
+        let mut json = self.parameters.clone();
+        json.extend(overrides.iter().map(|(name, value)| (name.clone(), value.clone())));
+        Self::recall(self.definition, &json)
     }
 
     /// Calls the flow's function. Where it is a plain `fn`, this is all of its body.

@@ -16,6 +16,11 @@ pub(crate) fn find(name: &str) -> Option<&'static FlowDef> {
     flows().find(|flow| flow.name == name)
 }
 
+/// The flow of a name, or an error that names those that there are.
+pub(crate) fn get(name: &str) -> Result<&'static FlowDef, Error> {
+    find(name).ok_or_else(|| Error::UnknownFlow { name: name.to_owned(), known: names() })
+}
+
 /// The names of all flows, for people to read.
 pub(crate) fn names() -> String {
     let mut names: Vec<String> = flows().map(|flow| format!("`{}`", flow.name)).collect();

@@ -32,7 +32,7 @@ pub(super) struct Attempt {
     place: Place,
     number: u16,
     timeout: Option<Duration>,
-    definition: &'static TaskDef,
+    pub(super) definition: &'static TaskDef,
     context: Option<Arc<Context>>,
     started: i64,
     finished: i64,
@@ -184,6 +184,10 @@ impl Attempt {
         let context = definition.cooperative.then(|| run.context(at, number));
         let (started, span) = (lane.now, tracing::Span::none());
         Some((Self { at, place, number, timeout, definition, context, started, finished: 0, span, caching }, args))
+    }
+
+    pub(super) fn node(&self) -> u32 {
+        self.at.node
     }
 
     /// Tells those who listen that the attempt starts.
@@ -368,7 +372,10 @@ impl Attempt {
 
     /// Records the end. Where nobody has to wait for the commit, the plan is told at once; else the lane does when it
     /// is committed. Gives the next piece of work, if there is one before that.
-    fn end(mut self, run: &Arc<RunCore>, lane: &mut Lane, end: End) -> Option<Job> {
+    fn end(mut self, run: &Arc<RunCore>, lane: &mut Lane, mut end: End) -> Option<Job> {
+        if let (true, End::Success(value)) = (run.runtime.simulated, &end) {
+            end = self.through_encoding(run, value).map_or_else(End::Failed, End::Success);
+        }
         let (result, end) = match &end {
             // its `Serialize` is a user's code
             End::Success(value) => match panic::catch(|| run.log.encode(value)) {

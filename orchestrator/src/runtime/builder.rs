@@ -200,6 +200,7 @@ impl RuntimeBuilder {
             store,
             keep: self.keep,
             cache_bytes: self.cache_bytes,
+            simulated: false,
             clock: self.clock.unwrap_or_else(Clock::system),
             ids: Arc::new(self.seed.map_or_else(IdSource::from_entropy, IdSource::from_seed)),
             limits: Limits::new(self.running, self.blocking, &self.pools),
@@ -210,6 +211,7 @@ impl RuntimeBuilder {
             events: Arc::default(),
             flights: Arc::default(),
             stop: StopSignal::default(),
+            control: Arc::default(),
             under_way: UnderWay::default(),
             active: Arc::default(),
         }

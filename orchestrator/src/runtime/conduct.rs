@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::body::{Body, BodyEnd, Called, Step, UnderWay, call, drop_body};
 use super::live::{Live, RunCore};
 use super::panic;
 use super::plan::{End, Instance, Verdict};
+use super::resume::LOOK;
 use crate::clock::micros_between;
 use crate::error::{Error, TaskError};
 use crate::event::Event;
@@ -54,6 +55,9 @@ enum Stop {
     /// The flow's body failed.
     Body(TaskError),
 }
+
+/// How soon other processes, which have all the turns of a flow, are asked again; then twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
 pub(super) struct Conductor {
     run: Arc<RunCore>,
@@ -96,12 +100,33 @@ impl Conductor {
         self.bodies.push(body);
     }
 
-    /// Waits for the flow's turn, unless the run is cancelled before it comes.
-    pub(super) async fn wait_for(&mut self, turn: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    /// Waits until the run is one of so many of its flow that are under way; or until it is cancelled or stopped before.
+    pub(super) async fn wait_for_turn(
+        &mut self,
+        flow: &'static str,
+        turns: u32,
+    ) -> Result<Option<OwnedSemaphorePermit>, Error> {
+        let run = &self.run;
+        let given_up = async {
+            tokio::select! {
+                () = run.cancel.cancelled() => {}
+                () = run.runtime.stop.soft.cancelled() => {}
+            }
+        };
+        let turn = async {
+            // those of this process stand in line; other processes are asked again and again
+            let permit = run.runtime.turn(flow, turns).acquire_owned().await.ok();
+            let mut pause = FIRST_PAUSE;
+            while !run.runtime.store.claim_turn(run.facts.id, flow, turns, run.runtime.clock.micros()).await? {
+                tokio::time::sleep(pause).await;
+                pause = LOOK.min(pause * 2);
+            }
+            Ok(permit)
+        };
         tokio::select! {
-            permit = turn.acquire_owned() => permit.ok(),
-            () = self.run.cancel.cancelled() => None,
-            () = self.run.runtime.stop.soft.cancelled() => None,
+            biased;
+            () = given_up => Ok(None),
+            turn = turn => turn,
         }
     }
 
@@ -118,7 +143,7 @@ impl Conductor {
         let facts = Arc::clone(&run.facts);
         let span = tracing::info_span!("run", run = %facts.id, flow = facts.flow);
         let (run_id, flow, logical_date) = (facts.id, facts.flow, facts.logical_date);
-        if run.resumed {
+        if run.resumed && self.began.is_some() {
             span.in_scope(|| tracing::info!(%logical_date, "run goes on"));
             run.runtime.events.emit(|| Event::RunResumed { run: run_id, flow, logical_date });
         } else {

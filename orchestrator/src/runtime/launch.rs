@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::runtime::Handle as Tokio;
 use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{self, CallError, Called};
@@ -22,8 +23,10 @@ use crate::error::{Cause, Error, TaskError};
 use crate::failpoint;
 use crate::flow::{Flow, FlowCall, FlowDef, Request, registry};
 use crate::graph::{self, Graph};
+use crate::id::RunId;
+use crate::schedule::Schedule;
 use crate::state::RunKind;
-use crate::store::{self, Created, NewRun, RunLog};
+use crate::store::{self, Created, NewRun, RunLog, RunRecord};
 use crate::task::scope::Kind;
 use crate::task::{Context, Input, Interval, RunFacts, scope};
 use crate::value::{Data, Value};
@@ -43,7 +46,7 @@ impl<T: Data> Flow<T> {
     pub fn graph(&self) -> Result<Graph, Error> {
         // of the runtime there is only the time to be had: no store is opened to draw a graph
         let host = self.given_host().unwrap_or_else(|| Arc::clone(&Runtime::of_loose_tasks().0));
-        let facts = self.request.facts(&host, self.call.definition.name, host.clock.now());
+        let facts = self.request.facts(&host, self.call.definition, host.clock.now());
         graph::of_flow(&self.call, &Arc::new(Context::of_flow(facts, CancellationToken::new())))
     }
 
@@ -79,7 +82,7 @@ impl<T: Data> Flow<T> {
         start(Ambient::outside(&host), self.call, &self.request).await
     }
 
-    fn given_host(&self) -> Option<Arc<Inner>> {
+    pub(crate) fn given_host(&self) -> Option<Arc<Inner>> {
         self.request.host.clone().and_then(|host| host.downcast::<Inner>().ok())
     }
 
@@ -114,16 +117,17 @@ impl<T: Data> IntoFuture for Flow<T> {
 }
 
 impl Request {
-    pub(super) fn facts(&self, runtime: &Inner, flow: &'static str, now: DateTime<Utc>) -> Arc<RunFacts> {
+    pub(super) fn facts(&self, runtime: &Inner, flow: &FlowDef, now: DateTime<Utc>) -> Arc<RunFacts> {
         // a body that is run again sees the same times: stores keep them to the microsecond
         let kept = |time: DateTime<Utc>| time.trunc_subsecs(6);
         let logical_date = kept(self.logical_date.unwrap_or(now));
-        let interval = self.interval.unwrap_or(Interval { start: logical_date, end: logical_date });
+        let interval = self.interval.or_else(|| last_interval(flow, logical_date));
+        let interval = interval.unwrap_or(Interval { start: logical_date, end: logical_date });
         let interval = Interval { start: kept(interval.start), end: kept(interval.end) };
-        Arc::new(RunFacts { id: runtime.ids.run_id(now), flow, logical_date, interval })
+        Arc::new(RunFacts { id: runtime.ids.run_id(now), flow: flow.name, logical_date, interval })
     }
 
-    fn new_run(
+    pub(super) fn new_run(
         &self,
         facts: &RunFacts,
         parameters: serde_json::Map<String, serde_json::Value>,
@@ -132,7 +136,7 @@ impl Request {
         NewRun {
             id: facts.id,
             flow: facts.flow.into(),
-            kind: RunKind::Manual,
+            kind: self.kind,
             key: self.key.clone(),
             logical_date: facts.logical_date,
             interval: facts.interval,
@@ -143,8 +147,59 @@ impl Request {
     }
 }
 
+/// What a run by hand is for: the last interval of its flow's schedule that had ended then.
+fn last_interval(flow: &FlowDef, at: DateTime<Utc>) -> Option<Interval> {
+    let schedule = Schedule::of_flow(flow)?.ok()?;
+    schedule.last_complete_interval(at).map(|(start, end)| Interval { start, end })
+}
+
+/// What became of a run that was asked for.
+pub(crate) enum Accepted {
+    Started(StartedRun),
+    /// There is a run with its key, or of its tick.
+    Taken(RunRecord),
+    /// It is a scheduled one, and its flow is paused.
+    Paused,
+}
+
+/// A run that this process executes.
+pub(crate) struct StartedRun {
+    pub(crate) id: RunId,
+    pub(crate) cancel: CancellationToken,
+    pub(super) conducted: JoinHandle<Result<Finished, Error>>,
+}
+
+impl StartedRun {
+    /// Waits for the run's end.
+    pub(crate) async fn end(self) -> Result<RunRecord, Error> {
+        self.conducted.await.map_err(|_| Error::NoTokio)?.map(|finished| finished.record)
+    }
+
+    /// Waits for the end of a run that nobody else waits for. What becomes of it stands in its own log; here only what
+    /// kept it from an end.
+    pub(crate) async fn attend(self) {
+        let run = self.id;
+        match self.end().await {
+            Ok(_) | Err(Error::Stopped { .. } | Error::NoTokio) => {}
+            Err(error) => tracing::error!(%run, "a run was given up: {error}"),
+        }
+    }
+}
+
 /// Accepts a run and starts it; or finds the one that has its key.
 async fn start<T: Data>(ambient: Ambient, flow: Arc<FlowCall>, request: &Request) -> Result<RunHandle<T>, Error> {
+    let runtime = Arc::clone(&ambient.runtime);
+    match accept(ambient, &flow, request).await? {
+        Accepted::Started(StartedRun { id, cancel, conducted }) => Ok(RunHandle::new(id, cancel, conducted)),
+        Accepted::Taken(record) => resume::join(runtime, &Tokio::current(), &flow, record),
+        // of a run by hand, no pause is asked
+        Accepted::Paused => Err(Error::Options("the flow is paused".to_owned())),
+    }
+}
+
+/// Accepts a run and starts it, unless another has its place. A run that nobody waits for is accepted, and fails, where
+/// one by hand would be refused: so its record says why.
+pub(super) async fn accept(ambient: Ambient, flow: &Arc<FlowCall>, request: &Request) -> Result<Accepted, Error> {
     let runtime = Arc::clone(&ambient.runtime);
     let definition = flow.definition;
     let tokio = Tokio::try_current().map_err(|_| Error::NoTokio)?;
@@ -153,40 +208,39 @@ async fn start<T: Data>(ambient: Ambient, flow: Arc<FlowCall>, request: &Request
         return Err(Error::Closed);
     }
     if let Some(problem) = &flow.problem {
-        return Err(Error::Options(format!("flow `{}`: {problem}", definition.name)));
+        return Err(Error::Parameters { flow: definition.name.to_owned(), problem: problem.clone() });
     }
-    runtime.check_has(definition.name, definition.resources)?;
     if let Some(interval) = request.interval.filter(|interval| interval.end < interval.start) {
         return Err(Error::Options(format!("expected an interval to end after its start, got {interval}")));
     }
     let created = runtime.clock.now();
-    let facts = request.facts(&runtime, definition.name, created);
+    let facts = request.facts(&runtime, definition, created);
     let cancel = CancellationToken::new();
     let mut live = Live::new(&ambient.held, runtime.store.is_durable(), None);
-    let context = Arc::new(Context::of_flow(Arc::clone(&facts), cancel.clone()));
-    // a plain function is all of its flow's body: what it wrote down is checked before there is a run
-    let called = body::call(&mut live, &runtime, &flow, None, context, cancel.clone());
-    if let Err(CallError::Refused(refusal)) = called {
-        return Err(match refusal {
-            Refusal::Graph(source) => Error::Graph { flow: definition.name.to_owned(), source },
-            Refusal::Runtime(error) => error,
-        });
-    }
-    if live.plan.wiring.nodes.iter().any(|node| matches!(&node.kind, Kind::Flow(call) if !call.definition.is_async)) {
-        runtime.check_flow(&flow, &facts)?;
-    }
+    let called = match runtime.call(&mut live, flow, &facts, &cancel) {
+        Ok(called) => called,
+        Err(error) if request.kind == RunKind::Manual => return Err(error),
+        Err(error) => Called::Failed(TaskError::new(Cause::Fatal, error.to_string())),
+    };
     // before the run is there for others to find
     let under_way = runtime.under_way.enter(facts.id, &cancel);
     let new = request.new_run(&facts, flow.parameters.clone(), created);
     let log = match runtime.store.create_run(new).await? {
         Created::New(log) => log,
-        Created::Taken(record) => return resume::join(runtime, &tokio, &flow, record),
+        Created::Taken(record) => return Ok(Accepted::Taken(record)),
+        Created::Paused => return Ok(Accepted::Paused),
     };
     failpoint::hit("run-created");
-    let called = called.unwrap_or_else(|error| Called::Failed(error.into_task_error()));
     let run = RunCore::new(runtime, facts, log, cancel.clone(), live, &ambient, request.refresh_cache);
-    let (id, conducted) = (run.facts.id, see_through(run, called, definition, None, ambient, under_way));
-    Ok(RunHandle::new(id, cancel, tokio.spawn(conducted)))
+    let id = run.facts.id;
+    let turns = turns(definition, request.kind);
+    let conducted = tokio.spawn(see_through(run, called, definition, turns, None, ambient, under_way));
+    Ok(Accepted::Started(StartedRun { id, cancel, conducted }))
+}
+
+/// How many runs of a flow may be under way for one of a kind to start: a backfill counts its own.
+pub(super) fn turns(definition: &FlowDef, kind: RunKind) -> Option<u32> {
+    definition.max_active_runs.filter(|_| kind != RunKind::Backfill)
 }
 
 /// Sees a run to its end, when its turn comes.
@@ -194,14 +248,14 @@ pub(super) async fn see_through(
     run: Arc<RunCore>,
     called: Called,
     definition: &'static FlowDef,
+    turns: Option<u32>,
     began: Option<i64>,
     ambient: Ambient,
     _under_way: Left,
 ) -> Result<Finished, Error> {
-    let turn = definition.max_active_runs.map(|runs| run.runtime.turn(definition.name, runs));
     let mut conductor = Conductor::new(run, called, definition.timeout, began);
-    let _turn = match turn {
-        Some(turn) => conductor.wait_for(turn).await,
+    let _turn = match turns {
+        Some(turns) => conductor.wait_for_turn(definition.name, turns).await?,
         None => None,
     };
     AMBIENT.scope(ambient, conductor.conduct()).await
@@ -217,7 +271,8 @@ pub(super) async fn alone(
     let refused = |error: Error| TaskError::new(Cause::Fatal, error.to_string());
     let tokio = Tokio::try_current().map_err(|_| refused(Error::NoTokio))?;
     let created = runtime.clock.now();
-    let facts = Request::default().facts(&runtime, name, created);
+    let interval = Interval { start: created, end: created };
+    let facts = Arc::new(RunFacts { id: runtime.ids.run_id(created), flow: name, logical_date: created, interval });
     let cancel = CancellationToken::new();
     let mut live = Live::new(&held, false, None);
     live.caches = false;
@@ -270,14 +325,64 @@ impl RunCore {
 }
 
 impl Inner {
+    /// Accepts a run and starts it, outside of any body.
+    pub(crate) async fn accept(self: &Arc<Self>, flow: &Arc<FlowCall>, request: &Request) -> Result<Accepted, Error> {
+        accept(Ambient::outside(self), flow, request).await
+    }
+
+    /// Refuses a flow that cannot run here, as far as that is known before it does: at an instant, or now.
+    pub(crate) fn check_call(&self, flow: &Arc<FlowCall>, at: Option<DateTime<Utc>>) -> Result<(), Error> {
+        let definition = flow.definition;
+        if let Some(problem) = &flow.problem {
+            return Err(Error::Parameters { flow: definition.name.to_owned(), problem: problem.clone() });
+        }
+        self.check_has(definition.name, definition.resources)?;
+        if definition.is_async {
+            return Ok(());
+        }
+        let request = Request { logical_date: at, ..Request::default() };
+        self.check_flow(flow, &request.facts(self, definition, self.clock.now()))
+    }
+
+    /// The same runtime, with a stop of its own: where that comes first, nothing else stops.
+    pub(crate) fn with_own_stop(&self) -> Self {
+        Self { stop: self.stop.child(), ..self.clone() }
+    }
+
     /// Refuses a static flow whose tasks, or those of the static flows that it calls, cannot run here.
     pub(super) fn check_flow(&self, flow: &Arc<FlowCall>, facts: &Arc<RunFacts>) -> Result<(), Error> {
         let context = Arc::new(Context::of_flow(Arc::clone(facts), CancellationToken::new()));
         self.check_wiring(&graph::wire(flow, &context)?.0)
     }
 
+    /// Calls a flow's function, and checks what it wrote down. Where it is a plain `fn`, this is all of its body: it is
+    /// checked before there is a run.
+    fn call(
+        &self,
+        live: &mut Live,
+        flow: &Arc<FlowCall>,
+        facts: &Arc<RunFacts>,
+        cancel: &CancellationToken,
+    ) -> Result<Called, Error> {
+        self.check_has(flow.definition.name, flow.definition.resources)?;
+        let context = Arc::new(Context::of_flow(Arc::clone(facts), cancel.clone()));
+        let called = match body::call(live, self, flow, None, context, cancel.clone()) {
+            Ok(called) => called,
+            Err(CallError::Refused(Refusal::Runtime(error))) => return Err(error),
+            Err(CallError::Refused(Refusal::Graph(source))) => {
+                return Err(Error::Graph { flow: flow.definition.name.to_owned(), source });
+            }
+            Err(error @ CallError::Body(_)) => Called::Failed(error.into_task_error()),
+        };
+        let is_static = |kind: &Kind| matches!(kind, Kind::Flow(call) if !call.definition.is_async);
+        if live.plan.wiring.nodes.iter().any(|node| is_static(&node.kind)) {
+            self.check_flow(flow, facts)?;
+        }
+        Ok(called)
+    }
+
     /// The slots of a flow that says how many of its runs may be under way.
-    fn turn(&self, flow: &'static str, runs: u32) -> Arc<Semaphore> {
+    pub(super) fn turn(&self, flow: &'static str, runs: u32) -> Arc<Semaphore> {
         let mut active = self.active.lock();
         Arc::clone(active.entry(flow).or_insert_with(|| Arc::new(Semaphore::new(runs as usize))))
     }

@@ -10,6 +10,7 @@ mod body;
 mod builder;
 mod cached;
 mod conduct;
+mod control;
 mod handle;
 mod lane;
 mod launch;
@@ -18,8 +19,11 @@ mod live;
 mod mock;
 mod panic;
 mod plan;
+mod rerun;
 mod resume;
+mod simulated;
 mod stop;
+mod watch;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,16 +32,19 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch as latest};
 
 pub use builder::RuntimeBuilder;
 use cached::Flights;
 pub use handle::{Run, RunHandle};
+pub(crate) use launch::{Accepted, StartedRun};
+pub use rerun::Rerun;
 use limits::Limits;
 use mock::Mock;
 pub use mock::{MockFn, MockReturn, TaskFn};
 pub use stop::Stopped;
 use stop::{StopSignal, UnderWay};
+pub(crate) use watch::Watch;
 
 use crate::clock::Clock;
 use crate::error::Error;
@@ -84,8 +91,8 @@ pub struct Runtime(pub(crate) Arc<Inner>);
 /// What clones of a runtime share.
 #[derive(Clone, Debug)]
 pub(crate) struct Inner {
-    store: Arc<dyn Store>,
-    clock: Clock,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Clock,
     ids: Arc<IdSource>,
     limits: Limits,
     resources: Resources,
@@ -95,8 +102,12 @@ pub(crate) struct Inner {
     events: Arc<EventSink>,
     keep: Duration,
     cache_bytes: u64,
+    /// Whether results are passed through their encoding.
+    simulated: bool,
     flights: Arc<Flights>,
-    stop: StopSignal,
+    pub(crate) stop: StopSignal,
+    /// Tells those who serve that something was asked of them.
+    pub(crate) control: Arc<latest::Sender<()>>,
     under_way: UnderWay,
     /// The slots of flows that say how many of their runs may be under way.
     active: Arc<Mutex<HashMap<&'static str, Arc<Semaphore>>>>,

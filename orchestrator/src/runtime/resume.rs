@@ -1,16 +1,17 @@
 //! Runs that go on: taken over from a process that died, or that stopped; and runs that are asked for by their key.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle as Tokio;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{self, Called};
 use super::conduct::Finished;
 use super::handle::RunHandle;
 use super::lane::Ambient;
+use super::launch::StartedRun;
 use super::live::{Live, RunCore};
 use super::plan::Replay;
 use super::{Inner, Runtime, launch};
@@ -23,7 +24,7 @@ use crate::task::{Context, RunFacts};
 use crate::value::{Data, OutputType};
 
 /// How often a run that another process executes is looked at by who waits for it.
-const LOOK: Duration = Duration::from_secs(1);
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 
 impl Runtime {
     /// Goes on with the runs that are not final and that no living process executes, and waits for their ends: what is
@@ -37,13 +38,45 @@ impl Runtime {
     /// Where the store fails, and where the runtime is stopped meanwhile. A run that cannot be read keeps no other from
     /// going on: the error comes when those are done.
     pub async fn resume(&self) -> Result<Vec<RunRecord>, Error> {
+        let (under_way, mut failed) = Recovery::default().recover(&self.0, self.0.store.abandoned().await?).await?;
+        let mut records = Vec::new();
+        for run in under_way {
+            match run.end().await {
+                Ok(record) => records.push(record),
+                Err(error) => drop(failed.get_or_insert(error)),
+            }
+        }
+        failed.map_or(Ok(records), Err)
+    }
+}
+
+/// Goes on with runs that nobody executes.
+#[derive(Debug, Default)]
+pub(super) struct Recovery {
+    /// The runs that were there the last time, and did not go on: why is said once.
+    tried: HashSet<RunId>,
+}
+
+impl Recovery {
+    /// Takes runs over, where that was not tried before; gives those that go on, and the first error.
+    pub(super) async fn recover(
+        &mut self,
+        runtime: &Arc<Inner>,
+        abandoned: Vec<Abandoned>,
+    ) -> Result<(Vec<StartedRun>, Option<Error>), Error> {
         let tokio = Tokio::try_current().map_err(|_| Error::NoTokio)?;
         let (mut under_way, mut failed) = (Vec::new(), None);
-        let mut unknown = std::collections::BTreeMap::<String, usize>::new();
-        for Abandoned { id, flow } in self.0.store.abandoned().await? {
+        let mut unknown = BTreeMap::<String, usize>::new();
+        let before = std::mem::take(&mut self.tried);
+        self.tried = abandoned.iter().map(|run| run.id).collect();
+        for Abandoned { id, flow } in abandoned {
+            if before.contains(&id) {
+                continue;
+            }
             match registry::find(&flow) {
-                Some(definition) => match go_on(&self.0, &tokio, definition, id).await {
-                    Ok(run) => under_way.extend(run.map(|(run, _)| run)),
+                Some(definition) => match go_on(runtime, &tokio, definition, id).await {
+                    Ok(run) => under_way.extend(run),
+                    Err(error @ Error::Closed) => return Err(error),
                     Err(error) => {
                         tracing::error!(run = %id, flow, "a run is not done and cannot go on: {error}");
                         failed.get_or_insert(error);
@@ -61,25 +94,29 @@ impl Runtime {
                 registry::names()
             );
         }
-        let mut records = Vec::new();
-        for run in under_way {
-            match run.await.map_err(|_| Error::NoTokio).flatten() {
-                Ok(finished) => records.push(finished.record),
-                Err(error) => drop(failed.get_or_insert(error)),
-            }
-        }
-        failed.map_or(Ok(records), Err)
+        Ok((under_way, failed))
     }
 }
 
-/// Takes a run over and goes on with it; gives what cancels it, too. `None` where another process was faster, or where it
-/// cannot run here.
+impl Inner {
+    /// Goes on with a run. `None` where another process does, or where it cannot run here.
+    pub(crate) async fn go_on(
+        self: &Arc<Self>,
+        definition: &'static FlowDef,
+        run: RunId,
+    ) -> Result<Option<StartedRun>, Error> {
+        let tokio = Tokio::try_current().map_err(|_| Error::NoTokio)?;
+        go_on(self, &tokio, definition, run).await
+    }
+}
+
+/// Takes a run over and goes on with it. `None` where another process was faster, or where it cannot run here.
 async fn go_on(
     runtime: &Arc<Inner>,
     tokio: &Tokio,
     definition: &'static FlowDef,
     id: RunId,
-) -> Result<Option<(JoinHandle<Result<Finished, Error>>, CancellationToken)>, Error> {
+) -> Result<Option<StartedRun>, Error> {
     if runtime.stop.soft.is_cancelled() {
         return Err(Error::Closed);
     }
@@ -128,8 +165,9 @@ async fn go_on(
     let under_way = runtime.under_way.enter(id, &cancel);
     let run = RunCore::new(Arc::clone(runtime), facts, log, cancel.clone(), live, &ambient, refresh_cache);
     let began = (began != 0).then_some(began);
-    let seen = tokio.spawn(launch::see_through(run, called, definition, began, ambient, under_way));
-    Ok(Some((seen, cancel)))
+    let turns = launch::turns(definition, recorded.kind());
+    let conducted = tokio.spawn(launch::see_through(run, called, definition, turns, began, ambient, under_way));
+    Ok(Some(StartedRun { id, cancel, conducted }))
 }
 
 /// The run that has the key that was asked for.
@@ -165,7 +203,7 @@ async fn wait(
     output: &'static OutputType,
     cancel: CancellationToken,
 ) -> Result<Finished, Error> {
-    let id = record.id();
+    let (id, mut asked) = (record.id(), false);
     while !record.state().is_final() {
         if let Some((run, done)) = runtime.under_way.of(id) {
             tokio::select! {
@@ -176,7 +214,9 @@ async fn wait(
                 }
             }
         } else if runtime.store.abandoned().await?.iter().any(|run| run.id == id) {
-            if let Some((mut seen, run)) = go_on(&runtime, &tokio, definition, id).await? {
+            if let Some(StartedRun { cancel: run, conducted: mut seen, .. }) =
+                go_on(&runtime, &tokio, definition, id).await?
+            {
                 let finished = tokio::select! {
                     finished = &mut seen => finished,
                     () = cancel.cancelled() => {
@@ -187,6 +227,9 @@ async fn wait(
                 return finished.map_err(|_| Error::NoTokio)?;
             }
         } else {
+            if cancel.is_cancelled() && !asked {
+                asked = runtime.store.request_cancel(id).await?;
+            }
             tokio::time::sleep(LOOK).await;
         }
         match runtime.store.run(id).await? {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::process::ExitCode;
+use std::process::{ExitCode, Termination};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -14,9 +14,16 @@ use crate::id::RunId;
 
 /// Tells the runs of a runtime to come to a stop: first, that nothing more may start; then, that the time is up.
 #[derive(Clone, Debug, Default)]
-pub(super) struct StopSignal {
-    pub(super) soft: CancellationToken,
-    pub(super) hard: CancellationToken,
+pub(crate) struct StopSignal {
+    pub(crate) soft: CancellationToken,
+    pub(crate) hard: CancellationToken,
+}
+
+impl StopSignal {
+    /// A signal of one's own, which this one sets, too.
+    pub(crate) fn child(&self) -> Self {
+        Self { soft: self.soft.child_token(), hard: self.hard.child_token() }
+    }
 }
 
 /// The runs that a runtime executes.
@@ -83,6 +90,13 @@ impl Stopped {
     }
 }
 
+/// What `main` may return: it ends the process with the [exit status](Stopped::exit_code).
+impl Termination for Stopped {
+    fn report(self) -> ExitCode {
+        self.exit_code()
+    }
+}
+
 impl fmt::Display for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.left.len() {
@@ -130,7 +144,7 @@ impl Runtime {
     ///
     /// ```
     /// use orchestrator::prelude::*;
-    /// use std::process::ExitCode;
+    /// use std::process::{ExitCode, Termination};
     ///
     /// #[task]
     /// async fn hello() -> u32 { 1 }

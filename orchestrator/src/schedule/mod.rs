@@ -22,6 +22,8 @@ use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta, Utc};
 use chrono_tz::Tz;
 use serde_json::{Map, Value};
 
+use crate::flow::{FlowDef, ScheduleDef};
+
 pub use cron::{Cron, CronError, CronField};
 pub use fires::{Fires, PastFires};
 use fires::{Rule, Walk};
@@ -65,6 +67,12 @@ pub enum ScheduleError {
     /// The text is no crontab expression.
     #[error(transparent)]
     Cron(#[from] CronError),
+    /// There is no time zone of this name.
+    #[error("expected the IANA name of a time zone, as `Europe/Zurich`, got `{name}`")]
+    Zone {
+        /// The name.
+        name: String,
+    },
     /// The period of [`Schedule::every`] is zero.
     #[error("expected a period above zero, got `0s`: for a single run, write `Schedule::once(…)`")]
     NoPeriod,
@@ -101,6 +109,19 @@ impl Schedule {
     /// Fires once.
     pub fn once(at: DateTime<Utc>) -> Self {
         Self::new(Rule::Once(at))
+    }
+
+    /// The schedule that stands in a flow's attribute.
+    ///
+    /// # Errors
+    ///
+    /// None, since the compiler has read it; a zone may be missing from a build against another version of the list.
+    pub(crate) fn of_flow(definition: &FlowDef) -> Option<Result<Self, ScheduleError>> {
+        let ScheduleDef { cron, timezone } = definition.schedule?;
+        Some(Self::cron(cron).map_err(ScheduleError::from).and_then(|schedule| {
+            let zone = timezone.parse().map_err(|_| ScheduleError::Zone { name: timezone.to_owned() })?;
+            Ok(schedule.timezone(zone))
+        }))
     }
 
     const fn new(rule: Rule) -> Self {

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,11 +8,12 @@ use parking_lot::Mutex;
 use super::cached::has_expired;
 use super::mirror::Mirror;
 use super::{
-    Abandoned, CacheKey, CacheMiss, CacheQuery, Commit, Created, Encoded, Lookup, NewEntry, NewRun, Pruned, RunLog,
-    RunRecord, Store, TakenOver, Transition,
+    Abandoned, CacheKey, CacheMiss, CacheQuery, Commit, Created, Encoded, Look, Lookup, NewEntry, NewRun, Pruned,
+    RunFilter, RunLog, RunRecord, RunSummary, ScheduleKey, Store, TakenOver, Transition,
 };
 use crate::error::StoreError;
 use crate::id::RunId;
+use crate::state::RunKind;
 use crate::value::{EncodingError, Value};
 
 /// Keeps runs in memory: gone with the process. Results are not kept, only the runs' outputs and what is cached.
@@ -20,10 +21,19 @@ use crate::value::{EncodingError, Value};
 pub(crate) struct MemoryStore {
     runs: Mutex<Runs>,
     cache: Arc<Mutex<Cache>>,
+    serving: Mutex<Serving>,
+}
+
+#[derive(Debug, Default)]
+struct Serving {
+    decided: HashMap<ScheduleKey, i64>,
+    paused: BTreeMap<String, i64>,
 }
 
 #[derive(Debug, Default)]
 struct Runs {
+    /// In the order in which they were accepted.
+    all: Vec<Arc<MemoryRun>>,
     by_flow: HashMap<String, Vec<Arc<MemoryRun>>>,
     by_id: HashMap<RunId, Arc<MemoryRun>>,
     by_key: HashMap<(String, String), Arc<MemoryRun>>,
@@ -65,12 +75,23 @@ impl Store for MemoryStore {
         if let Some(taken) = by_key.or_else(|| runs.by_tick.get(tick.as_ref()?)) {
             return Ok(Created::Taken(taken.snapshot()));
         }
+        if run.kind == RunKind::Scheduled && self.serving.lock().paused.contains_key(&flow) {
+            return Ok(Created::Paused);
+        }
         let log = Arc::new(MemoryRun::new(run, Arc::clone(&self.cache)));
+        runs.all.push(Arc::clone(&log));
         runs.by_flow.entry(flow).or_default().push(Arc::clone(&log));
         runs.by_id.insert(id, Arc::clone(&log));
         runs.by_key.extend(key.map(|key| (key, Arc::clone(&log))));
         runs.by_tick.extend(tick.map(|tick| (tick, Arc::clone(&log))));
         Ok(Created::New(log))
+    }
+
+    async fn submit_run(&self, run: NewRun) -> Result<Option<RunRecord>, StoreError> {
+        match self.create_run(run).await? {
+            Created::Taken(record) => Ok(Some(record)),
+            Created::New(_) | Created::Paused => Ok(None),
+        }
     }
 
     async fn runs(&self, flow: &str) -> Result<Vec<RunRecord>, StoreError> {
@@ -83,12 +104,60 @@ impl Store for MemoryStore {
         Ok(run.map(|run| run.snapshot()))
     }
 
+    async fn summaries(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError> {
+        let runs = self.runs.lock().all.clone();
+        let wanted = |run: &Arc<MemoryRun>| Some(run.mirror.summary()).filter(|run| filter.matches(run));
+        let limit = filter.limit.unwrap_or(usize::MAX);
+        Ok(match filter.oldest_first {
+            true => runs.iter().filter_map(wanted).take(limit).collect(),
+            false => runs.iter().rev().filter_map(wanted).take(limit).collect(),
+        })
+    }
+
     async fn abandoned(&self) -> Result<Vec<Abandoned>, StoreError> {
         Ok(Vec::new())
     }
 
     async fn take_over(&self, _: RunId) -> Result<Option<TakenOver>, StoreError> {
         Ok(None)
+    }
+
+    async fn claim_turn(&self, _: RunId, _: &str, _: u32, _: i64) -> Result<bool, StoreError> {
+        // all of its runs are in this process, which counts them itself
+        Ok(true)
+    }
+
+    async fn request_cancel(&self, id: RunId) -> Result<bool, StoreError> {
+        let run = self.runs.lock().by_id.get(&id).cloned();
+        Ok(run.is_some_and(|run| !run.mirror.summary().state.is_final()))
+    }
+
+    async fn look(&self) -> Result<Look, StoreError> {
+        Ok(Look { paused: self.serving.lock().paused.keys().cloned().collect(), ..Look::default() })
+    }
+
+    async fn decided(&self, schedules: &[ScheduleKey], now: i64) -> Result<Vec<i64>, StoreError> {
+        let decided = &mut self.serving.lock().decided;
+        Ok(schedules.iter().map(|schedule| *decided.entry(schedule.clone()).or_insert(now)).collect())
+    }
+
+    fn decide(&self, schedule: &ScheduleKey, up_to: i64) {
+        let decided = &mut self.serving.lock().decided;
+        let last = decided.entry(schedule.clone()).or_insert(up_to);
+        *last = up_to.max(*last);
+    }
+
+    async fn set_paused(&self, flow: &str, paused: bool, now: i64) -> Result<bool, StoreError> {
+        let flows = &mut self.serving.lock().paused;
+        Ok(match paused {
+            true if flows.contains_key(flow) => false,
+            true => flows.insert(flow.to_owned(), now).is_none(),
+            false => flows.remove(flow).is_some(),
+        })
+    }
+
+    async fn paused(&self) -> Result<Vec<(String, i64)>, StoreError> {
+        Ok(self.serving.lock().paused.iter().map(|(flow, since)| (flow.clone(), *since)).collect())
     }
 
     async fn look_up(&self, query: &CacheQuery, now: i64) -> Result<Lookup, StoreError> {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::tables::RunTables;
-use super::{NewRun, RunRecord, Transition};
+use super::{NewRun, RunRecord, RunSummary, Transition};
 
 /// What is recorded of a run, in memory.
 #[derive(Debug)]
@@ -45,6 +45,14 @@ impl Mirror {
         match &*self.0.lock() {
             Tables::Live(live) => RunRecord::from(live.clone()),
             Tables::Final(record) => record.clone(),
+        }
+    }
+
+    /// The run without its tasks.
+    pub(super) fn summary(&self) -> RunSummary {
+        match &*self.0.lock() {
+            Tables::Live(live) => live.summary(),
+            Tables::Final(record) => record.summary(),
         }
     }
 

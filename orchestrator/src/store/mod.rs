@@ -16,6 +16,7 @@ mod sqlite;
 mod sqlite;
 #[cfg(test)]
 mod suite;
+mod summary;
 mod tables;
 mod transition;
 
@@ -30,6 +31,7 @@ pub use cached::CacheMiss;
 pub(crate) use cached::{CacheHit, CacheKey, CacheNote, CacheQuery, Lookup, NewEntry};
 pub(crate) use memory::{MemoryStore, unrecorded};
 pub use record::{RunRecord, TaskRun, Tasks};
+pub use summary::{RunFilter, RunSummary};
 pub(crate) use tables::{Row, RunTables};
 pub(crate) use transition::{Encoded, FrameMeta, Kept, NewRun, RunEnd, TaskEnd, Transition};
 
@@ -46,17 +48,46 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     /// Accepts a run, in the state pending, unless there is one with its key, or one of its tick: a run by hand has none.
     async fn create_run(&self, run: NewRun) -> Result<Created, StoreError>;
 
+    /// Accepts a run as [`create_run`](Self::create_run) does, and leaves it to whoever serves the store. Gives the run
+    /// that is in its place, if there is one.
+    async fn submit_run(&self, run: NewRun) -> Result<Option<RunRecord>, StoreError>;
+
     /// All runs of a flow, in the order in which they were accepted.
     async fn runs(&self, flow: &str) -> Result<Vec<RunRecord>, StoreError>;
 
     /// One run.
     async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError>;
 
+    /// Runs without their tasks.
+    async fn summaries(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError>;
+
     /// The runs that are not final and that no living process executes, in the order in which they were accepted.
     async fn abandoned(&self) -> Result<Vec<Abandoned>, StoreError>;
 
     /// Makes this process the one that executes an abandoned run. `None` where another was faster.
     async fn take_over(&self, id: RunId) -> Result<Option<TakenOver>, StoreError>;
+
+    /// Lets a run of a flow start, unless as many others are under way as may be, those of backfills not counted: also
+    /// in other processes, as long as these live. What starts so is running at `now`.
+    async fn claim_turn(&self, id: RunId, flow: &str, runs: u32, now: i64) -> Result<bool, StoreError>;
+
+    /// Records that a run's cancellation was asked for. Says whether there is such a run that is not final.
+    async fn request_cancel(&self, id: RunId) -> Result<bool, StoreError>;
+
+    /// What other processes ask of this one, and what dead ones left.
+    async fn look(&self) -> Result<Look, StoreError>;
+
+    /// Up to which instant the ticks of schedules are decided. New ones are so up to `now`.
+    async fn decided(&self, schedules: &[ScheduleKey], now: i64) -> Result<Vec<i64>, StoreError>;
+
+    /// Records that the ticks of a schedule up to an instant are decided.
+    fn decide(&self, schedule: &ScheduleKey, up_to: i64);
+
+    /// Pauses the schedules of a flow, or lets them go on. Says whether that is a change.
+    async fn set_paused(&self, flow: &str, paused: bool, now: i64) -> Result<bool, StoreError>;
+
+    /// The flows whose schedules are paused, and since when.
+    async fn paused(&self) -> Result<Vec<(String, i64)>, StoreError>;
 
     /// Looks for a cached result.
     async fn look_up(&self, query: &CacheQuery, now: i64) -> Result<Lookup, StoreError>;
@@ -95,6 +126,26 @@ pub(crate) enum Created {
     New(Arc<dyn RunLog>),
     /// There is a run with its key, or of its tick.
     Taken(RunRecord),
+    /// It is a scheduled one, and its flow is paused.
+    Paused,
+}
+
+/// A schedule of a served flow.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ScheduleKey {
+    pub(crate) flow: &'static str,
+    /// As people read it.
+    pub(crate) schedule: String,
+}
+
+/// What other processes ask of this one, and what dead ones left.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Look {
+    /// Runs of this process whose cancellation was asked for.
+    pub(crate) cancelling: Vec<RunId>,
+    pub(crate) abandoned: Vec<Abandoned>,
+    /// The flows whose schedules are paused.
+    pub(crate) paused: Vec<String>,
 }
 
 /// A run that no living process executes.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::cached::{CacheMiss, CacheNote};
+use super::summary::RunSummary;
 use super::tables::{Row, RunTables};
 use super::transition::Kept;
 use crate::error::TaskError;
@@ -113,6 +114,11 @@ impl RunRecord {
             (task.frame, cell, task.row.attempts)
         };
         open.map(place).collect()
+    }
+
+    /// The run without its tasks.
+    pub fn summary(&self) -> RunSummary {
+        self.0.summary()
     }
 
     pub(crate) fn output(&self) -> Option<&Kept> {
@@ -322,6 +328,6 @@ impl fmt::Debug for TaskRun<'_> {
     }
 }
 
-fn instant(micros: i64) -> Option<DateTime<Utc>> {
+pub(super) fn instant(micros: i64) -> Option<DateTime<Utc>> {
     (micros != 0).then(|| DateTime::from_timestamp_micros(micros)).flatten()
 }

@@ -1,5 +1,7 @@
 //! What holds of every store: each test here is run on all of them.
 
+mod serving;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,6 +88,7 @@ pub(super) async fn created(store: &dyn Store, run: NewRun) -> Arc<dyn RunLog> {
     match store.create_run(run).await.unwrap() {
         Created::New(log) => log,
         Created::Taken(record) => panic!("{record:?} has its place"),
+        Created::Paused => panic!("its flow is paused"),
     }
 }
 
@@ -93,6 +96,7 @@ async fn taken(store: &dyn Store, run: NewRun) -> RunId {
     match store.create_run(run).await.unwrap() {
         Created::New(log) => panic!("{:?} is new", log.snapshot()),
         Created::Taken(record) => record.id(),
+        Created::Paused => panic!("its flow is paused"),
     }
 }
 
@@ -396,6 +400,7 @@ async fn there_is_one_run_for_each_flow_and_key() {
                 match store.create_run(run).await.unwrap() {
                     Created::New(_) => (id, true),
                     Created::Taken(record) => (record.id(), false),
+                    Created::Paused => panic!("its flow is paused"),
                 }
             })
         });

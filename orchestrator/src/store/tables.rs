@@ -2,6 +2,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::cached::CacheNote;
+use super::record::instant;
+use super::summary::RunSummary;
 use super::transition::{FrameMeta, NewRun, RunEnd, TaskEnd, Transition};
 use crate::error::TaskError;
 use crate::graph::NodeMeta;
@@ -63,6 +65,26 @@ impl RunTables {
             frames: vec![Frame { meta, rows: Vec::new() }],
             notes: HashMap::new(),
             pruned: false,
+        }
+    }
+
+    /// The run without its tasks.
+    pub(crate) fn summary(&self) -> RunSummary {
+        let NewRun { id, flow, kind, key, logical_date, interval, parameters, created, .. } = &*self.head;
+        let end = self.end.as_deref();
+        RunSummary {
+            id: *id,
+            flow: flow.to_string(),
+            kind: *kind,
+            key: key.clone(),
+            state: self.state,
+            logical_date: *logical_date,
+            interval: *interval,
+            parameters: parameters.clone(),
+            created_at: *created,
+            started_at: instant(self.started),
+            finished_at: end.and_then(|end| instant(end.at)),
+            error: end.and_then(|end| end.error.as_ref()).map(ToString::to_string),
         }
     }
 

@@ -315,6 +315,7 @@ mod tests {
         body: Body::Blocking(|_| unreachable!("no one runs it")),
         cooperative: false,
         cache: None,
+        same: None,
     };
 
     #[test]

@@ -50,7 +50,8 @@ impl OutputType {
         let mut name = String::with_capacity(full.len());
         let mut start = 0;
         for (at, character) in full.char_indices() {
-            if !(character.is_alphanumeric() || character == '_' || character == ':') {
+            // a type in a function is in `module::function::{{closure}}`
+            if !(character.is_alphanumeric() || "_:{}".contains(character)) {
                 name.push_str(last_segment(&full[start..at]));
                 name.push(character);
                 start = at + character.len_utf8();

@@ -2,6 +2,7 @@
 
 mod canonical;
 mod encoding;
+mod same;
 
 use std::any::Any;
 use std::fmt;
@@ -12,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use canonical::{CanonicalError, feed};
 pub(crate) use encoding::{EncodingError, OutputType, encode};
+pub use same::{Comparable, NotComparable, SameFn};
 
 /// What travels between tasks: any type that is `Clone + Serialize + DeserializeOwned + Send + Sync + 'static`.
 ///

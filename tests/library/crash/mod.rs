@@ -6,6 +6,7 @@
 mod changed;
 mod points;
 mod random;
+mod served;
 mod stopped;
 mod taken;
 mod tasks;
@@ -62,6 +63,7 @@ fn child() {
             "random" => random::act(&runtime).await,
             "changed" => changed::act(&runtime).await,
             "taken" => taken::act(&runtime).await,
+            "served" => return served::act(&runtime).await,
             "stopped" => return stopped::act(&runtime).await,
             unknown => panic!("nothing acts `{unknown}`"),
         }

@@ -13,6 +13,7 @@ mod connection;
 #[cfg(test)]
 mod damage;
 mod failure;
+mod list;
 mod location;
 mod log;
 mod owner;
@@ -20,6 +21,7 @@ mod prune;
 mod read;
 mod rows;
 mod schema;
+mod serving;
 mod writer;
 
 use std::sync::Arc;
@@ -38,8 +40,8 @@ use writer::{Owned, Writer};
 
 use super::mirror::Mirror;
 use super::{
-    Abandoned, CacheHit, CacheKey, CacheMiss, CacheQuery, Created, Kept, Lookup, NewRun, Pruned, RunLog, RunRecord,
-    Store, TakenOver,
+    Abandoned, CacheHit, CacheKey, CacheMiss, CacheQuery, Created, Kept, Look, Lookup, NewRun, Pruned, RunFilter, RunLog,
+    RunRecord, RunSummary, ScheduleKey, Store, TakenOver,
 };
 use crate::blob::{self, Blobs};
 use crate::error::StoreError;
@@ -217,28 +219,31 @@ impl Store for SqliteStore {
         let unheard = Unheard::new(&self.file.writer, "DELETE FROM runs WHERE id = ?1 AND owner = ?2", head.id, owner);
         let done = Arc::clone(&unheard.done);
         let created = self.call(move |connection| {
-            let created = read::insert(connection, &new, owner)?;
+            let created = read::insert(connection, &new, Some(owner))?;
             done.store(created.is_some(), Ordering::Release);
             Ok(created)
         });
         let created = created.await?;
         unheard.was_heard();
         let Some(row) = created else {
-            let asked = Arc::clone(&head);
-            let Some(id) = self.read(move |connection| read::taken(connection, &asked)).await? else {
-                let problem = "there is a run with this id: a runtime with a seed makes the same ids in each process, \
-                               and so is for stores that are new";
-                return Err(self.failed(format!("run {}: {problem}", head.id)));
-            };
-            return match self.run(id).await? {
-                Some(record) => Ok(Created::Taken(record)),
-                None => Err(self.damaged(format!("run {id} is not there"))),
-            };
+            return Ok(match self.in_the_way_of(&head).await? {
+                Some(record) => Created::Taken(record),
+                None => Created::Paused,
+            });
         };
         let owned = Owned::new(head.id, row, 0, false);
         let head = Arc::try_unwrap(head).unwrap_or_else(|shared| (*shared).clone());
         let log = SqliteLog::new(Mirror::new(head), owned, Arc::clone(&self.file.writer));
         Ok(Created::New(Arc::new(log)))
+    }
+
+    async fn submit_run(&self, run: NewRun) -> Result<Option<RunRecord>, StoreError> {
+        let new = Arc::new(run);
+        let head = Arc::clone(&new);
+        match self.call(move |connection| read::insert(connection, &new, None)).await? {
+            Some(_) => Ok(None),
+            None => self.in_the_way_of(&head).await,
+        }
     }
 
     async fn runs(&self, flow: &str) -> Result<Vec<RunRecord>, StoreError> {
@@ -256,6 +261,11 @@ impl Store for SqliteStore {
             Some(run) => self.with_output(run).await.map(Some),
             None => Ok(None),
         }
+    }
+
+    async fn summaries(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError> {
+        let filter = filter.clone();
+        self.read(move |connection| list::summaries(connection, &filter)).await
     }
 
     async fn abandoned(&self) -> Result<Vec<Abandoned>, StoreError> {
@@ -288,6 +298,54 @@ impl Store for SqliteStore {
         }
         unheard.was_heard();
         taken.map(Some)
+    }
+
+    async fn claim_turn(&self, id: RunId, flow: &str, runs: u32, now: i64) -> Result<bool, StoreError> {
+        let claim = |dead: Vec<i64>| {
+            let flow = flow.to_owned();
+            move |connection: &Connection| serving::claim_turn(connection, id, &flow, runs, &dead, now)
+        };
+        match self.call(claim(Vec::new())).await? {
+            true => Ok(true),
+            // whoever has the turns may be dead
+            false => match self.dead().await? {
+                dead if dead.is_empty() => Ok(false),
+                dead => self.call(claim(dead)).await,
+            },
+        }
+    }
+
+    async fn request_cancel(&self, id: RunId) -> Result<bool, StoreError> {
+        self.call(move |connection| serving::request_cancel(connection, id)).await
+    }
+
+    async fn look(&self) -> Result<Look, StoreError> {
+        let file = Arc::clone(&self.file);
+        let look = move |connection: &Connection| {
+            let own = file.owner.number();
+            let dead = owner::dead_owners(connection, &file.location, own)?;
+            serving::look(connection, own, &dead)
+        };
+        self.read(look).await
+    }
+
+    async fn decided(&self, schedules: &[ScheduleKey], now: i64) -> Result<Vec<i64>, StoreError> {
+        let schedules = schedules.to_vec();
+        self.call(move |connection| serving::decided(connection, &schedules, now)).await
+    }
+
+    fn decide(&self, schedule: &ScheduleKey, up_to: i64) {
+        let schedule = schedule.clone();
+        self.file.writer.note(move |connection| serving::decide(connection, &schedule, up_to));
+    }
+
+    async fn set_paused(&self, flow: &str, paused: bool, now: i64) -> Result<bool, StoreError> {
+        let flow = flow.to_owned();
+        self.call(move |connection| serving::set_paused(connection, &flow, paused, now)).await
+    }
+
+    async fn paused(&self) -> Result<Vec<(String, i64)>, StoreError> {
+        self.read(serving::paused).await
     }
 
     async fn look_up(&self, query: &CacheQuery, now: i64) -> Result<Lookup, StoreError> {
@@ -377,6 +435,27 @@ impl Store for SqliteStore {
 }
 
 impl SqliteStore {
+    /// The run for which a new one was not accepted; none where that is because its flow is paused.
+    async fn in_the_way_of(&self, new: &Arc<NewRun>) -> Result<Option<RunRecord>, StoreError> {
+        let (asked, id) = (Arc::clone(new), new.id);
+        let why = self.read(move |connection| {
+            let taken = read::taken(connection, &asked)?;
+            Ok((taken, read::exists(connection, asked.id)?))
+        });
+        match why.await? {
+            (Some(id), _) => match self.run(id).await? {
+                Some(record) => Ok(Some(record)),
+                None => Err(self.damaged(format!("run {id} is not there"))),
+            },
+            (None, false) => Ok(None),
+            (None, true) => {
+                let problem = "there is a run with this id: a runtime with a seed makes the same ids in each process, \
+                               and so is for stores that are new";
+                Err(self.failed(format!("run {id}: {problem}")))
+            }
+        }
+    }
+
     /// A run that this process owns, with all that is recorded of it.
     async fn recorded(&self, id: RunId) -> Result<TakenOver, StoreError> {
         let recorded = self.read(move |connection| read::history(connection, id)).await?;

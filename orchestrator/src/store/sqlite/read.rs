@@ -15,7 +15,7 @@ use crate::id::RunId;
 use crate::state::{RunKind, RunState, TaskState};
 use crate::store::cached::has_expired;
 use crate::store::{
-    Abandoned, CacheMiss, CacheQuery, Encoded, FrameMeta, History, NewRun, RunEnd, RunTables, Transition,
+    Abandoned, CacheMiss, CacheQuery, Encoded, FrameMeta, History, NewRun, RunEnd, RunSummary, RunTables, Transition,
 };
 use crate::task::Interval;
 
@@ -68,12 +68,14 @@ pub(super) struct Recorded {
     pub(super) blobs: Vec<((u32, u32), BlobRef)>,
 }
 
-/// Accepts a run; `None` where there is one with its key, its tick or its id.
-pub(super) fn insert(connection: &Connection, new: &NewRun, owner: i64) -> rusqlite::Result<Option<i64>> {
+/// Accepts a run; `None` where there is one with its key, its tick or its id, and where it is a scheduled one of a flow
+/// that is paused. Without an owner, whoever serves takes it.
+pub(super) fn insert(connection: &Connection, new: &NewRun, owner: Option<i64>) -> rusqlite::Result<Option<i64>> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO runs (id, flow, kind, key, logical_date, interval_start, interval_end, parameters, refresh, \
          created, state, started, finished, owner, takeovers, cancelling, pruned) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, 0, 0, ?11, 0, 0, 0) ON CONFLICT DO NOTHING",
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, 0, 0, ?11, 0, 0, 0 \
+         WHERE ?3 <> 1 OR NOT EXISTS (SELECT 1 FROM pauses WHERE flow = ?2) ON CONFLICT DO NOTHING",
     )?;
     let parameters = serde_json::Value::Object(new.parameters.clone()).to_string();
     let inserted = insert.execute(params![
@@ -103,6 +105,10 @@ pub(super) fn taken(connection: &Connection, new: &NewRun) -> Result<Option<RunI
         id = by_tick.query_row(tick, |row| row.get(0)).optional()?;
     }
     Ok(id.map(RunId::from_bytes))
+}
+
+pub(super) fn exists(connection: &Connection, id: RunId) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?.exists([id.as_bytes()])
 }
 
 const HEAD: &str = "SELECT run, id, flow, kind, key, logical_date, interval_start, interval_end, parameters, refresh, \
@@ -249,6 +255,21 @@ fn heads(connection: &Connection, condition: &str, parameters: impl rusqlite::Pa
     Ok(heads)
 }
 
+/// Runs without their tasks, by what comes after `WHERE`.
+pub(super) fn summaries(
+    connection: &Connection,
+    condition: &str,
+    values: Vec<rusqlite::types::Value>,
+) -> Result<Vec<RunSummary>, Failure> {
+    let mut select = connection.prepare_cached(&format!("{HEAD} WHERE {condition}"))?;
+    let mut rows = select.query(rusqlite::params_from_iter(values))?;
+    let mut summaries = Vec::new();
+    while let Some(row) = rows.next()? {
+        summaries.push(head(row)?.read.tables.summary());
+    }
+    Ok(summaries)
+}
+
 /// Reads in one transaction, so that what is read is of one moment.
 fn at_once<T>(connection: &Connection, read: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     let transaction = connection.unchecked_transaction()?;
@@ -273,16 +294,17 @@ pub(super) fn run(connection: &Connection, id: RunId) -> Result<Option<Read>, Fa
 
 /// Runs that are not final and that nobody executes.
 pub(super) fn abandoned(connection: &Connection, dead: &[i64]) -> Result<Vec<Abandoned>, Failure> {
-    let mut select = connection.prepare_cached("SELECT id, flow, owner FROM runs WHERE state < 2 ORDER BY run")?;
-    let mut rows = select.query([])?;
+    let mut select = connection.prepare_cached("SELECT run, id, flow FROM runs WHERE owner IS ?1 AND state < 2")?;
     let mut abandoned = Vec::new();
-    while let Some(row) = rows.next()? {
-        let owner: Option<i64> = row.get(2)?;
-        if owner.is_none_or(|owner| dead.contains(&owner)) {
-            abandoned.push(Abandoned { id: RunId::from_bytes(row.get(0)?), flow: row.get(1)? });
+    for owner in std::iter::once(None).chain(dead.iter().copied().map(Some)) {
+        let mut rows = select.query([owner])?;
+        while let Some(row) = rows.next()? {
+            let run = Abandoned { id: RunId::from_bytes(row.get(1)?), flow: row.get(2)? };
+            abandoned.push((row.get::<_, i64>(0)?, run));
         }
     }
-    Ok(abandoned)
+    abandoned.sort_unstable_by_key(|(accepted, _)| *accepted);
+    Ok(abandoned.into_iter().map(|(_, run)| run).collect())
 }
 
 /// Makes a process the owner of an abandoned run. A run that was left by a clean stop has crashed nobody.

@@ -23,8 +23,10 @@ pub(super) struct Migration {
 }
 
 /// All steps, by number, from 1 without a gap.
-pub(super) const MIGRATIONS: &[Migration] =
-    &[Migration { number: 1, name: "runs", sql: include_str!("migrations/001_runs.sql") }];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration { number: 1, name: "runs", sql: include_str!("migrations/001_runs.sql") },
+    Migration { number: 2, name: "serving", sql: include_str!("migrations/002_serving.sql") },
+];
 
 impl Migration {
     fn checksum(&self) -> [u8; 32] {

@@ -1,0 +1,486 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::flow::{Flow, FlowCall, Request};
+use crate::id::RunId;
+use crate::runtime::{Accepted, Inner, Rerun, Runtime, StartedRun, Watch};
+use crate::schedule::{IntoSchedule, Schedule};
+use crate::state::{RunKind, RunState};
+use crate::store::RunFilter;
+use crate::task::Interval;
+use crate::value::Data;
+
+/// How many runs of a backfill are under way at once, where neither it nor the flow says so: Airflow's default.
+const AT_ONCE: u32 = 10;
+
+impl<T: Data> Flow<T> {
+    /// The runs of a past range of dates, each made at most once: one for each tick of the schedule on these days, both
+    /// ends included, as the schedule's zone has them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use chrono::{DateTime, NaiveDate, Utc};
+    /// use orchestrator::prelude::*;
+    ///
+    /// #[task]
+    /// async fn load(day: DateTime<Utc>) -> String { day.date_naive().to_string() }
+    ///
+    /// #[flow]
+    /// fn daily(#[context] context: &Context) -> Node<String> { load(context.logical_date()) }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<()> {
+    /// let runtime = Runtime::in_memory();
+    /// let (from, to): (NaiveDate, NaiveDate) = ("1997-01-01".parse()?, "1997-01-31".parse()?);
+    /// let backfill = daily().on(&runtime).backfill("0 6 * * *", from..=to).max_active_runs(4);
+    /// assert_eq!(backfill.clone().run().await?.created(), 31);
+    /// assert_eq!(backfill.run().await?.skipped(), 31);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn backfill(self, schedule: impl IntoSchedule, dates: RangeInclusive<NaiveDate>) -> Backfill {
+        let flow = self.name();
+        let schedule = schedule.into_schedule();
+        let refused = |problem: String| Error::Schedule { flow: flow.to_owned(), problem };
+        let backfill = Backfill {
+            host: self.given_host(),
+            call: Arc::clone(&self.call),
+            schedule: schedule.map_err(|error| Arc::new(refused(error.to_string()))),
+            dates,
+            reprocess: Reprocess::None,
+            at_once: None,
+            newest_first: false,
+            refresh_cache: self.request.refresh_cache,
+            progress: None,
+        };
+        match self.request.of_one_run() {
+            None => backfill,
+            Some(option) => {
+                let text = format!("flow `{flow}`: `.{option}(…)` is for one run, and each tick has its own");
+                Backfill { schedule: Err(Arc::new(Error::Options(text))), ..backfill }
+            }
+        }
+    }
+}
+
+/// The runs of a past range of dates: made by [`run`](Self::run), or shown by [`dry_run`](Self::dry_run).
+///
+/// A tick that has a run, scheduled or of a backfill, keeps it; [`reprocess`](Self::reprocess) says which of them run
+/// again. A backfill that was left in the middle is gone on with by asking for it again: what is done is skipped, and
+/// runs that no living process executes go on. While it runs, its runs may be [cancelled](Runtime::cancel) by other
+/// processes as well.
+#[derive(Clone)]
+#[must_use = "a backfill does nothing until it is run"]
+pub struct Backfill {
+    host: Option<Arc<Inner>>,
+    call: Arc<FlowCall>,
+    schedule: Result<Schedule, Arc<Error>>,
+    dates: RangeInclusive<NaiveDate>,
+    reprocess: Reprocess,
+    at_once: Option<u32>,
+    newest_first: bool,
+    refresh_cache: bool,
+    progress: Option<Arc<dyn Fn(&Backfilled) + Send + Sync>>,
+}
+
+/// Which ticks of a backfill that have a run already run again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reprocess {
+    /// None.
+    #[default]
+    None,
+    /// Those whose run failed or was cancelled: the tasks that failed, and what hangs on them.
+    Failed,
+    /// All whose run is final: the whole of it.
+    All,
+}
+
+/// What a backfill does about a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TickAction {
+    /// Its run is made.
+    Create,
+    /// Its run goes on, which no living process executes.
+    Resume,
+    /// Its run runs again.
+    Rerun,
+    /// Nothing.
+    Skip,
+}
+
+/// A tick of a backfill.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct BackfillTick {
+    /// The tick.
+    pub logical_date: DateTime<Utc>,
+    /// What is done about it.
+    pub action: TickAction,
+    /// Why.
+    pub reason: &'static str,
+    /// The run that it has.
+    pub run: Option<RunId>,
+    /// That run's state.
+    pub state: Option<RunState>,
+}
+
+/// What a backfill would do: shown, it is a table.
+#[derive(Clone, Debug)]
+pub struct BackfillPlan {
+    flow: &'static str,
+    schedule: Schedule,
+    ticks: Vec<BackfillTick>,
+}
+
+/// What a backfill has done.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Backfilled {
+    total: usize,
+    created: usize,
+    resumed: usize,
+    reran: usize,
+    skipped: usize,
+    running: usize,
+    succeeded: usize,
+    /// The ticks whose runs are no success.
+    unsuccessful: Vec<BackfillTick>,
+}
+
+impl Backfill {
+    /// Sets which ticks that have a run already run again: none by default.
+    pub fn reprocess(mut self, reprocess: Reprocess) -> Self {
+        self.reprocess = reprocess;
+        self
+    }
+
+    /// Sets how many of its runs are under way at once. By default as many as the flow's `max_active_runs`, or 10. Runs of
+    /// backfills are not counted for the flow's own limit.
+    pub fn max_active_runs(mut self, runs: u32) -> Self {
+        self.at_once = Some(runs);
+        self
+    }
+
+    /// Sets whether the newest ticks come first. By default the oldest do.
+    pub fn newest_first(mut self, newest_first: bool) -> Self {
+        self.newest_first = newest_first;
+        self
+    }
+
+    /// Tells `progress` how far the backfill is, whenever a run starts or ends.
+    pub fn on_progress(mut self, progress: impl Fn(&Backfilled) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(progress));
+        self
+    }
+
+    /// Says what would be done about each tick, and why, and does nothing.
+    ///
+    /// # Errors
+    ///
+    /// Where the schedule, the dates or the flow's parameters are refused, and where the store fails.
+    pub async fn dry_run(&self) -> Result<BackfillPlan, Error> {
+        let (host, call, schedule) = self.checked()?;
+        let ticks = self.plan(&host, &call, &schedule).await?;
+        Ok(BackfillPlan { flow: call.definition.name, schedule, ticks })
+    }
+
+    /// Makes the runs, and waits for their ends. Runs that fail keep no other from being made: the result tells.
+    ///
+    /// # Errors
+    ///
+    /// As for [`dry_run`](Self::dry_run), where the flow cannot run here, and where the runtime is stopped meanwhile.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future cancels the runs that are under way, and makes no more.
+    pub async fn run(self) -> Result<Backfilled, Error> {
+        let (host, call, schedule) = self.checked()?;
+        let ticks = self.plan(&host, &call, &schedule).await?;
+        let first = ticks.iter().find(|tick| tick.action != TickAction::Skip);
+        host.check_call(&call, first.map(|tick| tick.logical_date))?;
+        let at_once = self.at_once.or(call.definition.max_active_runs).unwrap_or(AT_ONCE) as usize;
+        let mut done = Backfilled { total: ticks.len(), ..Backfilled::default() };
+        let watching = tokio::spawn(Watch::for_cancels(Arc::clone(&host)).run(|_| {}));
+        let _watching = AbortOnDrop(watching.abort_handle());
+        let mut ticks = ticks.into_iter();
+        let (mut under_way, mut failed) = (FuturesUnordered::new(), None);
+        loop {
+            while under_way.len() < at_once && failed.is_none() {
+                let Some(tick) = ticks.next() else { break };
+                if tick.action == TickAction::Skip {
+                    done.skipped += 1;
+                    continue;
+                }
+                match self.start(&host, &call, &schedule, &tick).await {
+                    Ok(Some(started)) => {
+                        done.started(tick.action);
+                        under_way.push(see_through(tick, started));
+                        self.tell(&done);
+                    }
+                    // another process was faster
+                    Ok(None) => done.skipped += 1,
+                    Err(error) => failed = Some(error),
+                }
+            }
+            let Some((tick, ended)) = under_way.next().await else { break };
+            done.running -= 1;
+            match ended {
+                Ok(state) => done.ended(tick, state),
+                Err(error) => drop(failed.get_or_insert(error)),
+            }
+            self.tell(&done);
+        }
+        self.tell(&done);
+        failed.map_or(Ok(done), Err)
+    }
+
+    fn tell(&self, done: &Backfilled) {
+        if let Some(progress) = &self.progress {
+            progress(done);
+        }
+    }
+
+    fn checked(&self) -> Result<(Arc<Inner>, Arc<FlowCall>, Schedule), Error> {
+        let flow = self.call.definition.name;
+        let schedule = match &self.schedule {
+            Ok(schedule) => schedule.clone(),
+            Err(error) => return Err(Error::Options(error.to_string())),
+        };
+        let (from, to) = (self.dates.start(), self.dates.end());
+        let problem = match self.at_once {
+            Some(0) => Some("expected `max_active_runs` to be at least 1, got 0".to_owned()),
+            _ if from > to => Some(format!("expected the first date to be before the last, got {from} and {to}")),
+            _ => None,
+        };
+        if let Some(problem) = problem {
+            return Err(Error::Options(format!("backfill of `{flow}`: {problem}")));
+        }
+        let call = self.call.with(schedule.given_parameters());
+        let call = call.map_err(|problem| Error::Parameters { flow: flow.to_owned(), problem })?;
+        let host = match &self.host {
+            Some(host) => Arc::clone(host),
+            None => Runtime::default_runtime()?.0,
+        };
+        Ok((host, call, schedule))
+    }
+
+    async fn plan(
+        &self,
+        host: &Arc<Inner>,
+        call: &Arc<FlowCall>,
+        schedule: &Schedule,
+    ) -> Result<Vec<BackfillTick>, Error> {
+        let mut ticks: Vec<DateTime<Utc>> = schedule.fires_between(self.dates.clone()).collect();
+        let (Some(first), Some(last)) = (ticks.first(), ticks.last()) else { return Ok(Vec::new()) };
+        let filter = RunFilter::new().flow(call.definition.name).kind(RunKind::Scheduled).kind(RunKind::Backfill);
+        let runs = host.store.summaries(&filter.since(*first).until(*last)).await?;
+        let runs: HashMap<DateTime<Utc>, (RunId, RunState)> =
+            runs.into_iter().map(|run| (run.logical_date, (run.id, run.state))).collect();
+        let unfinished = runs.values().any(|(_, state)| !state.is_final());
+        let abandoned = if unfinished { host.store.abandoned().await? } else { Vec::new() };
+        let is_abandoned = |id: RunId| abandoned.iter().any(|run| run.id == id);
+        if self.newest_first {
+            ticks.reverse();
+        }
+        let now = host.clock.now();
+        let planned = |logical_date: DateTime<Utc>| {
+            let run = runs.get(&logical_date).copied();
+            let (action, reason) = match run {
+                None if logical_date > now => (TickAction::Skip, "it is not due yet"),
+                None => (TickAction::Create, "it has no run"),
+                Some((id, RunState::Pending | RunState::Running)) if is_abandoned(id) => {
+                    (TickAction::Resume, "its run was left by a process that is gone")
+                }
+                Some((_, state)) => self.of_run(state),
+            };
+            BackfillTick { logical_date, action, reason, run: run.map(|run| run.0), state: run.map(|run| run.1) }
+        };
+        Ok(ticks.into_iter().map(planned).collect())
+    }
+
+    /// What is done about a tick whose run is in a state, and why.
+    fn of_run(&self, state: RunState) -> (TickAction, &'static str) {
+        match (state, self.reprocess) {
+            (RunState::Pending | RunState::Running, _) => (TickAction::Skip, "its run is under way"),
+            (_, Reprocess::All) => (TickAction::Rerun, "all are asked for again"),
+            (RunState::Success, _) => (TickAction::Skip, "its run is a success"),
+            (RunState::Failed, Reprocess::Failed) => (TickAction::Rerun, "its run failed"),
+            (RunState::Cancelled, Reprocess::Failed) => (TickAction::Rerun, "its run was cancelled"),
+            (RunState::Failed, Reprocess::None) => (TickAction::Skip, "it has a run, which failed"),
+            (RunState::Cancelled, Reprocess::None) => (TickAction::Skip, "it has a run, which was cancelled"),
+        }
+    }
+
+    async fn start(
+        &self,
+        host: &Arc<Inner>,
+        call: &Arc<FlowCall>,
+        schedule: &Schedule,
+        tick: &BackfillTick,
+    ) -> Result<Option<StartedRun>, Error> {
+        match (tick.action, tick.run) {
+            (TickAction::Create, _) => {
+                let (start, end) = schedule.interval_of(tick.logical_date);
+                let request = Request {
+                    kind: RunKind::Backfill,
+                    logical_date: Some(tick.logical_date),
+                    interval: Some(Interval { start, end }),
+                    refresh_cache: self.refresh_cache,
+                    ..Request::default()
+                };
+                match host.accept(call, &request).await? {
+                    Accepted::Started(started) => Ok(Some(started)),
+                    Accepted::Taken(_) | Accepted::Paused => Ok(None),
+                }
+            }
+            (TickAction::Resume, Some(run)) => host.go_on(call.definition, run).await,
+            (TickAction::Rerun, Some(run)) => {
+                let what = if self.reprocess == Reprocess::All { Rerun::All } else { Rerun::Failed };
+                host.start_rerun(run, what).await.map(Some)
+            }
+            (TickAction::Resume | TickAction::Rerun | TickAction::Skip, _) => Ok(None),
+        }
+    }
+}
+
+/// Waits for the end of a run, and cancels it where nobody waits any more.
+async fn see_through(tick: BackfillTick, started: StartedRun) -> (BackfillTick, Result<RunState, Error>) {
+    let tick = BackfillTick { run: Some(started.id), ..tick };
+    let guard = started.cancel.clone().drop_guard();
+    let ended = started.end().await;
+    guard.disarm();
+    (tick, ended.map(|record| record.state()))
+}
+
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl BackfillPlan {
+    /// The ticks, in the order in which they are seen to.
+    pub fn ticks(&self) -> &[BackfillTick] {
+        &self.ticks
+    }
+}
+
+impl fmt::Display for BackfillPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let acted = self.ticks.iter().filter(|tick| tick.action != TickAction::Skip).count();
+        let (flow, schedule, ticks) = (self.flow, &self.schedule, self.ticks.len());
+        writeln!(f, "backfill of {flow} by {schedule}: {acted} of {ticks} tick(s) have something to be done")?;
+        writeln!(f, "{:<25} {:<7} {:<42} {}", "logical date", "action", "reason", "run")?;
+        for tick in &self.ticks {
+            let date = tick.logical_date.with_timezone(&self.schedule.zone());
+            let date = date.to_rfc3339_opts(SecondsFormat::Secs, true);
+            write!(f, "{date:<25} {:<7} ", tick.action)?;
+            match tick.run {
+                Some(run) => writeln!(f, "{:<42} {run}", tick.reason)?,
+                None => writeln!(f, "{}", tick.reason)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl TickAction {
+    /// The name, as `create`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Resume => "resume",
+            Self::Rerun => "rerun",
+            Self::Skip => "skip",
+        }
+    }
+}
+
+impl fmt::Display for TickAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Backfilled {
+    /// How many ticks there are in the range.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    /// How many runs were made.
+    pub fn created(&self) -> usize {
+        self.created
+    }
+
+    /// How many runs went on, which no living process executed.
+    pub fn resumed(&self) -> usize {
+        self.resumed
+    }
+
+    /// How many runs ran again.
+    pub fn reran(&self) -> usize {
+        self.reran
+    }
+
+    /// About how many ticks nothing was done.
+    pub fn skipped(&self) -> usize {
+        self.skipped
+    }
+
+    /// How many of the runs are under way.
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
+    /// How many of the runs are a success.
+    pub fn succeeded(&self) -> usize {
+        self.succeeded
+    }
+
+    /// The ticks whose runs are final and no success.
+    pub fn unsuccessful(&self) -> &[BackfillTick] {
+        &self.unsuccessful
+    }
+
+    fn started(&mut self, action: TickAction) {
+        self.running += 1;
+        match action {
+            TickAction::Create => self.created += 1,
+            TickAction::Resume => self.resumed += 1,
+            TickAction::Rerun => self.reran += 1,
+            TickAction::Skip => {}
+        }
+    }
+
+    fn ended(&mut self, tick: BackfillTick, state: RunState) {
+        match state {
+            RunState::Success => self.succeeded += 1,
+            _ => self.unsuccessful.push(BackfillTick { state: Some(state), ..tick }),
+        }
+    }
+}
+
+impl fmt::Debug for Backfill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backfill")
+            .field("call", &self.call)
+            .field("schedule", &self.schedule)
+            .field("dates", &self.dates)
+            .field("reprocess", &self.reprocess)
+            .finish_non_exhaustive()
+    }
+}

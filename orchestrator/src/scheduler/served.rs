@@ -1,0 +1,273 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::missed::{COUNTED, Decision, Dropped, decide};
+use super::ticker::Due;
+use crate::error::{Error, StoreError};
+use crate::flow::{FlowCall, FlowDef, Missed, Overlap, Request};
+use crate::runtime::{Accepted, Inner};
+use crate::schedule::Schedule;
+use crate::state::RunKind;
+use crate::store::{RunFilter, ScheduleKey};
+use crate::task::Interval;
+
+/// How many runs that are made up for may be under way, where the flow has no limit of its own: Airflow's default of
+/// `max_active_runs`.
+const MADE_UP_AT_ONCE: u32 = 16;
+
+/// How long it takes until a run is tried again that the store did not accept: twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// A flow that is served. What is due of its schedules is seen to in order, and apart from other flows.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) definition: &'static FlowDef,
+    pub(super) schedules: Vec<ServedSchedule>,
+    pub(super) missed: Missed,
+    pub(super) overlap: Overlap,
+    lane: Mutex<Lane>,
+    /// Ticks got no run since the flow was paused: when it is not any more, they were missed.
+    held: AtomicBool,
+    making_up: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+pub(super) struct ServedSchedule {
+    pub(super) schedule: Schedule,
+    pub(super) key: ScheduleKey,
+    /// The flow with the schedule's parameters.
+    pub(super) call: Arc<FlowCall>,
+}
+
+/// What is due. Somebody sees to it as long as `busy` is set.
+#[derive(Debug, Default)]
+struct Lane {
+    due: VecDeque<Due>,
+    busy: bool,
+}
+
+/// What became of a tick.
+enum Tick {
+    Decided,
+    /// The flow is paused.
+    Held,
+    /// The process stops.
+    Stopped,
+}
+
+impl Served {
+    pub(super) fn new(
+        definition: &'static FlowDef,
+        schedules: Vec<ServedSchedule>,
+        missed: Missed,
+        overlap: Overlap,
+    ) -> Arc<Self> {
+        let at_once = definition.max_active_runs.unwrap_or(MADE_UP_AT_ONCE);
+        let making_up = Arc::new(Semaphore::new(at_once as usize));
+        let (lane, held) = (Mutex::default(), AtomicBool::new(false));
+        Arc::new(Self { definition, schedules, missed, overlap, lane, held, making_up })
+    }
+
+    /// Whether ticks were held back by a pause; not any more, from here on.
+    pub(super) fn take_held(&self) -> bool {
+        self.held.load(Ordering::Acquire) && self.held.swap(false, Ordering::AcqRel)
+    }
+
+    pub(super) fn hold(&self) {
+        self.held.store(true, Ordering::Release);
+    }
+
+    /// Sees to what is due, some time soon. `due.schedule` counts the flow's own schedules.
+    pub(super) fn push(self: &Arc<Self>, host: &Arc<Inner>, due: Due) {
+        let mut lane = self.lane.lock();
+        lane.due.push_back(due);
+        if !std::mem::replace(&mut lane.busy, true) {
+            tokio::spawn(Arc::clone(self).see_to_all(Arc::clone(host)));
+        }
+    }
+
+    async fn see_to_all(self: Arc<Self>, host: Arc<Inner>) {
+        loop {
+            let Some(due) = self.next_due() else { return };
+            let decision = decide(&self.schedules[due.schedule].schedule, &due, self.missed);
+            match self.see_to(&host, &due, &decision).await {
+                Tick::Decided => {}
+                Tick::Held => {
+                    self.lane.lock().due.clear();
+                    self.hold();
+                    host.control.send_replace(());
+                }
+                Tick::Stopped => return,
+            }
+        }
+    }
+
+    fn next_due(&self) -> Option<Due> {
+        let mut lane = self.lane.lock();
+        let due = lane.due.pop_front();
+        lane.busy = due.is_some();
+        due
+    }
+
+    async fn see_to(&self, host: &Arc<Inner>, due: &Due, decision: &Decision) -> Tick {
+        let served = &self.schedules[due.schedule];
+        if let Some(dropped) = &decision.dropped {
+            self.log_dropped(served, dropped);
+        }
+        for tick in served.schedule.after(decision.after).take_while(|tick| *tick <= decision.until) {
+            let made_up = match self.missed == Missed::All && tick < due.on_time {
+                true => tokio::select! {
+                    permit = Arc::clone(&self.making_up).acquire_owned() => permit.ok(),
+                    () = host.stop.soft.cancelled() => return Tick::Stopped,
+                },
+                false => None,
+            };
+            match self.make_run(host, served, tick, made_up).await {
+                Tick::Decided => host.store.decide(&served.key, tick.timestamp_micros()),
+                other => return other,
+            }
+        }
+        host.store.decide(&served.key, decision.until.timestamp_micros());
+        Tick::Decided
+    }
+
+    fn log_dropped(&self, served: &ServedSchedule, dropped: &Dropped) {
+        let ticks = match dropped.ticks {
+            COUNTED => format!("more than {COUNTED}"),
+            ticks => ticks.to_string(),
+        };
+        let instant = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let kept = match self.missed {
+            Missed::Latest => "only the latest missed tick gets one: `catchup(true)` gives one to each",
+            _ => "no missed tick gets one",
+        };
+        tracing::warn!(
+            flow = self.definition.name,
+            schedule = %served.schedule,
+            "{ticks} tick(s) from {} to {} were missed and get no run; {kept}",
+            instant(dropped.first),
+            instant(dropped.last),
+        );
+    }
+
+    /// Makes the run of a tick, and tries again for as long as the store fails.
+    async fn make_run(
+        &self,
+        host: &Arc<Inner>,
+        served: &ServedSchedule,
+        tick: DateTime<Utc>,
+        made_up: Option<OwnedSemaphorePermit>,
+    ) -> Tick {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let problem = match self.try_run(host, served, tick).await {
+                Ok(Accepted::Started(started)) => {
+                    tokio::spawn(async move {
+                        started.attend().await;
+                        drop(made_up);
+                    });
+                    return Tick::Decided;
+                }
+                Ok(Accepted::Taken(run)) => {
+                    if *run.parameters() != served.call.parameters {
+                        tracing::warn!(
+                            flow = self.definition.name, schedule = %served.schedule, %tick,
+                            "a tick has no run with the parameters of its schedule: run {} of the same instant has \
+                             others, and an instant has one run", run.id()
+                        );
+                    }
+                    return Tick::Decided;
+                }
+                Ok(Accepted::Paused) => return Tick::Held,
+                Err(Skipped::Overlap { active }) => {
+                    tracing::warn!(
+                        flow = self.definition.name, schedule = %served.schedule, %tick,
+                        "a tick gets no run: {active} run(s) of its flow are under way, and its `overlap` is skip"
+                    );
+                    return Tick::Decided;
+                }
+                Err(Skipped::Error(Error::Closed)) => return Tick::Stopped,
+                Err(Skipped::Error(error)) => error,
+            };
+            if !matches!(problem, Error::Store(_)) {
+                tracing::error!(flow = self.definition.name, %tick, "a tick gets no run: {problem}");
+                return Tick::Decided;
+            }
+            tracing::error!(flow = self.definition.name, %tick, "a run was not accepted, next try in {pause:?}: {problem}");
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
+                () = host.stop.soft.cancelled() => return Tick::Stopped,
+            }
+        }
+    }
+
+    async fn try_run(
+        &self,
+        host: &Arc<Inner>,
+        served: &ServedSchedule,
+        tick: DateTime<Utc>,
+    ) -> Result<Accepted, Skipped> {
+        if let (Some(most), Overlap::Skip | Overlap::CancelRunning) = (self.definition.max_active_runs, self.overlap) {
+            self.make_room(host, tick, most).await?;
+        }
+        let (start, end) = served.schedule.interval_of(tick);
+        let request = Request {
+            kind: RunKind::Scheduled,
+            logical_date: Some(tick),
+            interval: Some(Interval { start, end }),
+            ..Request::default()
+        };
+        Ok(host.accept(&served.call, &request).await?)
+    }
+
+    /// Sees to it that one more run of the flow may be under way, by what its `overlap` says.
+    async fn make_room(&self, host: &Arc<Inner>, tick: DateTime<Utc>, most: u32) -> Result<(), Skipped> {
+        let filter = RunFilter::new().flow(self.definition.name).unfinished().oldest_first();
+        let filter = filter.kind(RunKind::Manual).kind(RunKind::Scheduled);
+        let active = host.store.summaries(&filter).await?;
+        if active.iter().any(|run| run.kind.has_tick() && run.logical_date == tick) {
+            return Ok(());
+        }
+        let too_many = (active.len() + 1).saturating_sub(most as usize);
+        match self.overlap {
+            Overlap::Skip if too_many > 0 => return Err(Skipped::Overlap { active: active.len() }),
+            Overlap::CancelRunning => {
+                for run in &active[..too_many.min(active.len())] {
+                    tracing::warn!(
+                        flow = self.definition.name, run = %run.id, %tick,
+                        "a run is cancelled for the next one: its flow's `overlap` is cancel_running"
+                    );
+                    host.request_cancel(run.id).await?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Why a tick has no run, or not yet.
+enum Skipped {
+    /// So many runs are under way.
+    Overlap { active: usize },
+    Error(Error),
+}
+
+impl From<Error> for Skipped {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<StoreError> for Skipped {
+    fn from(error: StoreError) -> Self {
+        Self::Error(error.into())
+    }
+}

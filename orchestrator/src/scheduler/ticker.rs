@@ -1,0 +1,198 @@
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::schedule::Schedule;
+
+/// When which of many schedules is due next. Pure: it is told the time.
+///
+/// Each schedule has a point up to which its ticks were handed out; a look at the time hands out what lies between that
+/// point and now. Where the clock was set back, the points go back with it: what is handed out again has its run
+/// already, and what had come only by a clock that ran ahead comes in its own time.
+#[derive(Debug)]
+pub(super) struct Ticker {
+    entries: Vec<Entry>,
+    /// The next tick of each schedule that has one.
+    heap: BinaryHeap<Reverse<(DateTime<Utc>, usize)>>,
+    looked: DateTime<Utc>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    schedule: Schedule,
+    handed_out: DateTime<Utc>,
+    /// What came up to here was missed, however late it is noticed.
+    missed: DateTime<Utc>,
+    /// Its place in the heap counts only if it says the same.
+    next: Option<DateTime<Utc>>,
+}
+
+/// A schedule has ticks in `(after, until]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Due {
+    pub(super) schedule: usize,
+    pub(super) after: DateTime<Utc>,
+    pub(super) until: DateTime<Utc>,
+    /// Ticks from here on are on time.
+    pub(super) on_time: DateTime<Utc>,
+}
+
+/// A tick that is noticed later than this was missed: as the misfire threshold of Quartz.
+pub(super) const ON_TIME: TimeDelta = TimeDelta::seconds(60);
+
+/// Clocks that are adjusted all the time go back by less than this.
+const SET_BACK: TimeDelta = TimeDelta::seconds(1);
+
+impl Ticker {
+    /// Schedules, each with the point up to which its ticks are decided. What lies between there and now was missed.
+    pub(super) fn new(schedules: impl IntoIterator<Item = (Schedule, DateTime<Utc>)>, now: DateTime<Utc>) -> Self {
+        let entries = schedules.into_iter().map(|(schedule, decided)| {
+            let next = schedule.next(decided.min(now));
+            Entry { schedule, handed_out: decided.min(now), missed: now, next }
+        });
+        let mut ticker = Self { entries: entries.collect(), heap: BinaryHeap::new(), looked: now };
+        ticker.heap = ticker.places().collect();
+        ticker
+    }
+
+    fn places(&self) -> impl Iterator<Item = Reverse<(DateTime<Utc>, usize)>> {
+        let next = |(at, entry): (usize, &Entry)| Some(Reverse((entry.next?, at)));
+        self.entries.iter().enumerate().filter_map(next)
+    }
+
+    /// When the next tick is due.
+    pub(super) fn next(&self) -> Option<DateTime<Utc>> {
+        self.heap.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// When a schedule is due next.
+    pub(super) fn next_of(&self, schedule: usize) -> Option<DateTime<Utc>> {
+        self.entries[schedule].next
+    }
+
+    /// Hands out what is due now, the earliest first.
+    pub(super) fn due(&mut self, now: DateTime<Utc>) -> Vec<Due> {
+        if now < self.looked - SET_BACK {
+            self.set_back(now);
+        }
+        self.looked = self.looked.max(now);
+        let mut due = Vec::new();
+        while let Some(Reverse((at, schedule))) = self.heap.peek().copied()
+            && at <= now
+        {
+            self.heap.pop();
+            let entry = &mut self.entries[schedule];
+            if entry.next != Some(at) {
+                continue;
+            }
+            let on_time = (now - ON_TIME).max(entry.missed + TimeDelta::nanoseconds(1));
+            due.push(Due { schedule, after: entry.handed_out, until: now, on_time });
+            self.hand_out(schedule, now);
+        }
+        due
+    }
+
+    /// Lets the ticks of a schedule after an instant be handed out again; those up to now were missed.
+    pub(super) fn rewind(&mut self, schedule: usize, to: DateTime<Utc>, now: DateTime<Utc>) {
+        self.entries[schedule].missed = now;
+        self.hand_out(schedule, to.min(now));
+    }
+
+    fn hand_out(&mut self, schedule: usize, up_to: DateTime<Utc>) {
+        let entry = &mut self.entries[schedule];
+        entry.handed_out = up_to;
+        entry.next = entry.schedule.next(up_to);
+        self.heap.extend(entry.next.map(|next| Reverse((next, schedule))));
+    }
+
+    fn set_back(&mut self, now: DateTime<Utc>) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.handed_out > now) {
+            (entry.handed_out, entry.missed) = (now, entry.missed.min(now));
+            entry.next = entry.schedule.next(now);
+        }
+        self.heap = self.places().collect();
+        self.looked = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn utc(text: &str) -> DateTime<Utc> {
+        format!("2026-{text}Z").parse().expect(text)
+    }
+
+    fn ticker(cron: &str, decided: &str, now: &str) -> Ticker {
+        Ticker::new([(Schedule::cron(cron).expect(cron), utc(decided))], utc(now))
+    }
+
+    fn ticks(due: &[Due]) -> Vec<DateTime<Utc>> {
+        let hourly = Schedule::cron("@hourly").expect("it is one");
+        due.iter().flat_map(|due| hourly.after(due.after).take_while(|tick| *tick <= due.until)).collect()
+    }
+
+    #[test]
+    fn what_was_decided_is_not_handed_out_and_what_came_since_is() {
+        let mut ticker = ticker("@hourly", "03-01T09:00:00", "03-01T12:30:00");
+        assert_eq!(ticker.next(), Some(utc("03-01T10:00:00")));
+        let due = ticker.due(utc("03-01T12:30:00"));
+        assert_eq!(ticks(&due), ["03-01T10:00:00", "03-01T11:00:00", "03-01T12:00:00"].map(utc));
+        assert!(due[0].on_time > utc("03-01T12:30:00"), "all of that was missed");
+        assert_eq!(ticker.due(utc("03-01T12:59:59")), []);
+        let due = ticker.due(utc("03-01T13:00:00"));
+        assert_eq!(ticks(&due), [utc("03-01T13:00:00")]);
+        assert!(due[0].on_time < utc("03-01T13:00:00"));
+    }
+
+    #[test]
+    fn a_clock_that_jumps_a_day_ahead_and_back_loses_nothing() {
+        let mut ticker = ticker("@hourly", "03-01T09:30:00", "03-01T09:30:00");
+        let ahead = ticker.due(utc("03-02T09:30:00"));
+        assert_eq!(ticks(&ahead).len(), 24);
+        assert!(ahead[0].on_time > utc("03-02T09:00:00"), "what is more than a minute late was missed");
+        // back again: each hour of the day comes in its time
+        let mut seen = Vec::new();
+        let mut now = utc("03-01T09:31:00");
+        while now < utc("03-02T12:00:00") {
+            seen.extend(ticks(&ticker.due(now)));
+            now += TimeDelta::minutes(10);
+        }
+        let hours: Vec<_> = (10..36).map(|hour| utc("03-01T00:00:00") + TimeDelta::hours(hour)).collect();
+        assert_eq!(seen, hours);
+    }
+
+    #[test]
+    fn a_clock_that_is_adjusted_a_little_hands_nothing_out_twice() {
+        let mut ticker = ticker("@hourly", "03-01T09:30:00", "03-01T09:30:00");
+        assert_eq!(ticker.due(utc("03-01T10:00:00.100")).len(), 1);
+        assert_eq!(ticker.due(utc("03-01T09:59:59.900")), []);
+        assert_eq!(ticker.due(utc("03-01T10:00:00.100")), []);
+        assert_eq!(ticker.next(), Some(utc("03-01T11:00:00")));
+    }
+
+    #[test]
+    fn rewound_ticks_were_missed() {
+        let mut ticker = ticker("@hourly", "03-01T09:30:00", "03-01T09:30:00");
+        assert_eq!(ticker.due(utc("03-01T10:00:00")).len(), 1);
+        ticker.rewind(0, utc("03-01T09:30:00"), utc("03-01T10:00:30"));
+        let due = ticker.due(utc("03-01T10:00:30"));
+        assert_eq!(ticks(&due), [utc("03-01T10:00:00")]);
+        assert!(due[0].on_time > utc("03-01T10:00:00"));
+        // its former place in the heap counts no more
+        assert_eq!(ticks(&ticker.due(utc("03-01T11:00:00"))), [utc("03-01T11:00:00")]);
+    }
+
+    #[test]
+    fn of_many_schedules_the_earliest_comes_first() {
+        let at = |minute: i64| utc("03-01T10:00:00") + TimeDelta::minutes(minute);
+        let once = |minute: i64| (Schedule::once(at(minute)), at(-1));
+        let mut ticker = Ticker::new([30, 10, 20, 10].map(once), at(-1));
+        assert_eq!(ticker.next(), Some(at(10)));
+        let order = |due: Vec<Due>| due.iter().map(|due| due.schedule).collect::<Vec<_>>();
+        assert_eq!(order(ticker.due(at(10))), [1, 3]);
+        assert_eq!(order(ticker.due(at(40))), [2, 0]);
+        assert_eq!(ticker.next(), None);
+    }
+}

@@ -1,0 +1,29 @@
+use std::fmt;
+use std::marker::PhantomData;
+
+use super::{Data, Value};
+
+/// Whether two values of a type are equal.
+pub type SameFn = fn(&Value, &Value) -> bool;
+
+/// Says how values of a type are compared. For a type with `==` its own constant is the one that is found.
+pub struct Comparable<T>(PhantomData<T>);
+
+impl<T: Data + PartialEq> Comparable<T> {
+    /// By `==`.
+    pub const SAME: Option<SameFn> = Some(|one, other| one.get::<T>() == other.get::<T>());
+}
+
+/// Found where `Comparable` has no constant of its own.
+pub trait NotComparable {
+    /// Not at all.
+    const SAME: Option<SameFn> = None;
+}
+
+impl<T> NotComparable for Comparable<T> {}
+
+impl<T> fmt::Debug for Comparable<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Comparable")
+    }
+}

@@ -1,0 +1,227 @@
+//! Backfills: which runs they make, and which they leave alone.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use orchestrator::prelude::*;
+use orchestrator::{Backfilled, Clock, Reprocess, RunFilter, RunKind, TickAction};
+
+fn date(text: &str) -> NaiveDate {
+    text.parse().expect(text)
+}
+
+async fn runtime() -> Runtime {
+    let now: DateTime<Utc> = "2026-03-01T12:00:00Z".parse().unwrap();
+    crate::support::builder().clock(Clock::tokio(now)).build().await.unwrap()
+}
+
+#[task]
+async fn one() -> u32 {
+    1
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_tick_of_the_dates_has_one_run() -> Result<()> {
+    #[flow(name = "backfill_each", max_active_runs = 1)]
+    fn each() -> Node<u32> {
+        one()
+    }
+    let runtime = runtime().await;
+    let days = || date("2026-02-10")..=date("2026-02-19");
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let progress = Arc::clone(&told);
+    let told_of = move |done: &Backfilled| progress.lock().unwrap().push((done.running(), done.succeeded()));
+    let done = each().on(&runtime).backfill("0 6 * * *", days()).max_active_runs(4).on_progress(told_of).run().await?;
+    assert_eq!((done.total(), done.created(), done.skipped(), done.succeeded()), (10, 10, 0, 10));
+    assert_eq!(told.lock().unwrap().last(), Some(&(0, 10)));
+    assert!(told.lock().unwrap().iter().all(|(running, _)| *running <= 4));
+    let runs = runtime.find_runs(&RunFilter::new().flow("backfill_each").oldest_first()).await?;
+    let dates: BTreeSet<_> = runs.iter().map(|run| run.logical_date).collect();
+    assert_eq!((dates.len(), runs.len()), (10, 10));
+    assert_eq!(runs[0].logical_date, "2026-02-10T06:00:00Z".parse::<DateTime<Utc>>()?);
+    assert!(runs.iter().all(|run| run.kind == RunKind::Backfill && run.interval.end == run.logical_date));
+    let again = each().on(&runtime).backfill("0 6 * * *", days()).run().await?;
+    assert_eq!((again.created(), again.skipped()), (0, 10));
+    // the scheduled run of such a tick is there already
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn dates_are_those_of_the_schedules_zone_and_newest_come_first_if_asked() -> Result<()> {
+    #[flow(name = "backfill_zone")]
+    fn zone() -> Node<u32> {
+        one()
+    }
+    let runtime = runtime().await;
+    let nightly = Schedule::cron("30 23 * * *")?.timezone(chrono_tz::America::New_York);
+    let backfill = zone().on(&runtime).backfill(nightly, date("2026-02-10")..=date("2026-02-11"));
+    let plan = backfill.clone().newest_first(true).dry_run().await?;
+    let dates: Vec<_> = plan.ticks().iter().map(|tick| tick.logical_date.to_rfc3339()).collect();
+    assert_eq!(dates, ["2026-02-12T04:30:00+00:00", "2026-02-11T04:30:00+00:00"]);
+    assert_eq!(
+        plan.to_string(),
+        "backfill of backfill_zone by 30 23 * * * in America/New_York: 2 of 2 tick(s) have something to be done\n\
+         logical date              action  reason                                     run\n\
+         2026-02-11T23:30:00-05:00 create  it has no run\n\
+         2026-02-10T23:30:00-05:00 create  it has no run\n"
+    );
+    assert_eq!(runtime.find_runs(&RunFilter::new().flow("backfill_zone")).await?.len(), 0);
+    backfill.newest_first(true).max_active_runs(1).run().await?;
+    let runs = runtime.find_runs(&RunFilter::new().flow("backfill_zone").oldest_first()).await?;
+    assert!(runs[0].logical_date > runs[1].logical_date);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_due_yet_is_left_to_its_schedule() -> Result<()> {
+    #[flow(name = "backfill_future")]
+    fn future() -> Node<u32> {
+        one()
+    }
+    let runtime = runtime().await;
+    let backfill = future().on(&runtime).backfill("@daily", date("2026-02-28")..=date("2026-03-05"));
+    let plan = backfill.dry_run().await?;
+    assert_eq!(plan.ticks().iter().filter(|tick| tick.action == TickAction::Create).count(), 2);
+    assert_eq!(plan.ticks()[5].reason, "it is not due yet");
+    assert_eq!(backfill.run().await?.created(), 2);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_fails_keeps_no_other_from_being_made() -> Result<()> {
+    static DOWN: AtomicBool = AtomicBool::new(true);
+    #[task]
+    async fn sometimes(day: u32) -> Result<u32> {
+        if DOWN.load(SeqCst) && day == 11 { Err("down".into()) } else { Ok(day) }
+    }
+    #[flow(name = "backfill_fails")]
+    fn fails(#[context] context: &Context) -> Node<u32> {
+        let day = context.logical_date().format("%d").to_string();
+        sometimes(day.parse::<u32>().unwrap_or_default())
+    }
+    let runtime = runtime().await;
+    let backfill = || fails().on(&runtime).backfill("@daily", date("2026-02-10")..=date("2026-02-12"));
+    let done = backfill().run().await?;
+    assert_eq!((done.created(), done.succeeded()), (3, 2));
+    assert_eq!(done.unsuccessful()[0].logical_date, "2026-02-11T00:00:00Z".parse::<DateTime<Utc>>()?);
+    let plan = backfill().dry_run().await?;
+    let reasons: Vec<_> = plan.ticks().iter().map(|tick| (tick.action, tick.reason)).collect();
+    assert_eq!(reasons[0], (TickAction::Skip, "its run is a success"));
+    assert_eq!(reasons[1], (TickAction::Skip, "it has a run, which failed"));
+    let plan = backfill().reprocess(Reprocess::Failed).dry_run().await?;
+    assert_eq!((plan.ticks()[0].action, plan.ticks()[1].action), (TickAction::Skip, TickAction::Rerun));
+    if crate::support::is_durable() {
+        DOWN.store(false, SeqCst);
+        let done = backfill().reprocess(Reprocess::Failed).run().await?;
+        assert_eq!((done.reran(), done.skipped(), done.succeeded()), (1, 2, 1));
+        assert_eq!(runtime.find_runs(&RunFilter::new().flow("backfill_fails")).await?.len(), 3);
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_runs_run_again_if_asked() -> Result<()> {
+    static RAN: AtomicU32 = AtomicU32::new(0);
+    #[task]
+    async fn counts() -> u32 {
+        RAN.fetch_add(1, SeqCst)
+    }
+    #[flow(name = "backfill_all")]
+    fn all() -> Node<u32> {
+        counts()
+    }
+    let runtime = runtime().await;
+    let backfill = || all().on(&runtime).backfill("@daily", date("2026-02-10")..=date("2026-02-12"));
+    backfill().run().await?;
+    let done = backfill().reprocess(Reprocess::All).run().await?;
+    assert_eq!((done.reran(), done.succeeded()), (3, 3));
+    assert_eq!(RAN.load(SeqCst), 6);
+    assert_eq!(runtime.find_runs(&RunFilter::new().flow("backfill_all")).await?.len(), 3);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_a_backfill_cancels_what_is_under_way_and_makes_no_more() -> Result<()> {
+    #[task]
+    async fn long() -> u32 {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        1
+    }
+    #[flow(name = "backfill_dropped")]
+    fn dropped() -> Node<u32> {
+        long()
+    }
+    let runtime = runtime().await;
+    let backfill = dropped().on(&runtime).backfill("@daily", date("2026-02-01")..=date("2026-02-20"));
+    let _ = tokio::time::timeout(Duration::from_secs(60), backfill.max_active_runs(3).run()).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let runs = runtime.find_runs(&RunFilter::new().flow("backfill_dropped")).await?;
+    assert_eq!(runs.len(), 3);
+    assert!(runs.iter().all(|run| run.state == RunState::Cancelled), "{runs:?}");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stop_left_goes_on_when_it_is_asked_for_again() -> Result<()> {
+    if !crate::support::is_durable() {
+        return Ok(());
+    }
+    static RAN: AtomicU32 = AtomicU32::new(0);
+    #[task]
+    async fn slow() -> u32 {
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        RAN.fetch_add(1, SeqCst)
+    }
+    #[flow(name = "backfill_stopped")]
+    fn stopped() -> Node<u32> {
+        let first = slow();
+        slow().after(&first)
+    }
+    let store = crate::support::store();
+    let open = async || {
+        let now: DateTime<Utc> = "2026-03-01T12:00:00Z".parse().unwrap();
+        let builder = Runtime::builder().store(store.clone()).clock(Clock::tokio(now));
+        builder.grace(Duration::from_secs(1)).build().await.unwrap()
+    };
+    let days = || date("2026-02-10")..=date("2026-02-14");
+    let runtime = open().await;
+    let backfill = stopped().on(&runtime).backfill("@daily", days()).max_active_runs(2).run();
+    let stop = async {
+        tokio::time::sleep(Duration::from_secs(350)).await;
+        runtime.stop().await
+    };
+    let (done, left) = tokio::join!(backfill, stop);
+    assert!(matches!(done, Err(Error::Stopped { .. })), "{done:?}");
+    assert_eq!(left.left.len(), 2);
+    drop(runtime);
+    let runtime = open().await;
+    let done = stopped().on(&runtime).backfill("@daily", days()).run().await?;
+    assert_eq!((done.resumed(), done.created(), done.skipped(), done.succeeded()), (2, 1, 2, 3));
+    // what was done of the runs that went on is not done again
+    assert_eq!(RAN.load(SeqCst), 10);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_with_a_backfill_is_said() -> Result<()> {
+    #[flow(name = "backfill_wrong")]
+    fn wrong() -> Node<u32> {
+        one()
+    }
+    let runtime = runtime().await;
+    let days = || date("2026-02-10")..=date("2026-02-14");
+    let on = || wrong().on(&runtime);
+    for (backfill, expected) in [
+        (on().backfill("0 25 * * *", days()), "hour: expected 0 to 23, got `25`"),
+        (on().backfill("@daily", date("2026-02-10")..=date("2026-02-09")), "expected the first date to be before"),
+        (on().backfill("@daily", days()).max_active_runs(0), "`max_active_runs` to be at least 1"),
+        (on().key("one").backfill("@daily", days()), "`.key(…)` is for one run"),
+    ] {
+        let error = backfill.run().await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    Ok(())
+}

@@ -1,0 +1,441 @@
+//! Schedules that are served: ticks, missed runs, overlap, pauses, and what other processes ask.
+
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use orchestrator::prelude::*;
+use orchestrator::{Clock, Missed, Overlap, RunFilter, RunKind, RunSummary};
+use tokio::time::timeout;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn utc(text: &str) -> DateTime<Utc> {
+    format!("2026-{text}Z").parse().expect(text)
+}
+
+/// A runtime on the store of these tests, whose clock stands at this instant.
+async fn runtime_at(text: &str) -> Runtime {
+    crate::support::builder().clock(Clock::tokio(utc(text))).build().await.unwrap()
+}
+
+async fn ticks(runtime: &Runtime, flow: &str) -> Vec<String> {
+    let runs = runtime.find_runs(&RunFilter::new().flow(flow).oldest_first()).await.unwrap();
+    runs.iter().map(|run| run.logical_date.format("%d %H:%M:%S").to_string()).collect()
+}
+
+async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+#[task]
+async fn one() -> u32 {
+    1
+}
+
+#[task]
+async fn takes(time: Duration) -> u32 {
+    tokio::time::sleep(time).await;
+    1
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_tick_has_a_run_with_its_date_and_interval() -> Result<()> {
+    #[flow(name = "serving_each")]
+    fn each() -> Node<u32> {
+        one()
+    }
+    let runtime = runtime_at("03-01T10:20:00").await;
+    let _ = timeout(2 * HOUR, each().on(&runtime).serve("*/30 * * * *")).await;
+    let runs = runtime.find_runs(&RunFilter::new().flow("serving_each").oldest_first()).await?;
+    let dates: Vec<_> = runs.iter().map(|run| run.logical_date).collect();
+    let expected = ["03-01T10:30:00", "03-01T11:00:00", "03-01T11:30:00", "03-01T12:00:00"].map(utc);
+    assert_eq!(dates, expected);
+    for run in &runs {
+        assert_eq!((run.kind, run.state), (RunKind::Scheduled, RunState::Success), "{run:?}");
+        assert_eq!((run.interval.start, run.interval.end), (run.logical_date - TimeDelta::minutes(30), run.logical_date));
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn missed_ticks_go_by_policy() -> Result<()> {
+    #[flow(name = "serving_latest")]
+    fn latest() -> Node<u32> {
+        one()
+    }
+    #[flow(name = "serving_all", missed = "all", schedule = "@hourly")]
+    fn all() -> Node<u32> {
+        one()
+    }
+    #[flow(name = "serving_none")]
+    fn none() -> Node<u32> {
+        one()
+    }
+    let runtime = runtime_at("03-01T09:30:00").await;
+    let serve = || {
+        runtime.serve([
+            latest().on(&runtime).serve("@hourly"),
+            all().scheduled(),
+            none().serve("@hourly").missed(Missed::None),
+        ])
+    };
+    let _ = timeout(HOUR, serve()).await;
+    for flow in ["serving_latest", "serving_all", "serving_none"] {
+        assert_eq!(ticks(&runtime, flow).await, ["01 10:00:00"], "{flow}");
+    }
+    pass(3 * HOUR).await;
+    let _ = timeout(Duration::from_secs(600), serve()).await;
+    assert_eq!(ticks(&runtime, "serving_latest").await, ["01 10:00:00", "01 13:00:00"]);
+    assert_eq!(ticks(&runtime, "serving_all").await, ["01 10:00:00", "01 11:00:00", "01 12:00:00", "01 13:00:00"]);
+    assert_eq!(ticks(&runtime, "serving_none").await, ["01 10:00:00"]);
+    // once more, and there is nothing left to make up for
+    let _ = timeout(Duration::from_secs(600), serve()).await;
+    assert_eq!(ticks(&runtime, "serving_all").await.len(), 4);
+    assert_eq!(ticks(&runtime, "serving_latest").await.len(), 2);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_made_up_for_does_not_run_all_at_once() -> Result<()> {
+    static UNDER_WAY: AtomicU32 = AtomicU32::new(0);
+    static MOST: AtomicU32 = AtomicU32::new(0);
+    #[task]
+    async fn counted() -> u32 {
+        let now = UNDER_WAY.fetch_add(1, SeqCst) + 1;
+        MOST.fetch_max(now, SeqCst);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        UNDER_WAY.fetch_sub(1, SeqCst);
+        now
+    }
+    #[flow(name = "serving_made_up")]
+    fn made_up() -> Node<u32> {
+        counted()
+    }
+    let runtime = runtime_at("03-01T09:30:00").await;
+    let serve = || made_up().on(&runtime).serve("* * * * *").catchup(true);
+    let _ = timeout(Duration::from_secs(30), serve()).await;
+    pass(HOUR).await;
+    let _ = timeout(Duration::from_secs(55), serve()).await;
+    assert_eq!(ticks(&runtime, "serving_made_up").await.len(), 61);
+    assert_eq!(MOST.load(SeqCst), 16);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_schedules_of_a_flow_have_parameters_of_their_own() -> Result<()> {
+    #[flow(name = "serving_regions")]
+    fn regions(region: String, rows: Option<u32>) -> Node<u32> {
+        let _ = (region, rows);
+        one()
+    }
+    let runtime = runtime_at("03-01T09:59:00").await;
+    let eu = Schedule::cron("15 * * * *")?
+        .parameters(serde_json::from_value(serde_json::json!({"region": "EU", "rows": 5}))?);
+    let serve = regions("US".to_owned(), None).on(&runtime).serve("0 * * * *").schedule(eu.clone());
+    let _ = timeout(HOUR, serve).await;
+    let runs = runtime.find_runs(&RunFilter::new().flow("serving_regions").oldest_first()).await?;
+    let parameters = |run: &RunSummary| serde_json::Value::Object(run.parameters.clone()).to_string();
+    let parameters: Vec<_> = runs.iter().map(parameters).collect();
+    assert_eq!(parameters, [r#"{"region":"US","rows":null}"#, r#"{"region":"EU","rows":5}"#]);
+    // what does not fit is said before anything is served
+    let wrong = Schedule::once(utc("04-01T00:00:00")).parameters(serde_json::from_str(r#"{"rows": "five"}"#)?);
+    let refused = regions("US".to_owned(), None).on(&runtime).serve(wrong).await.unwrap_err().to_string();
+    assert!(refused.contains("`rows: Option < u32 >`") || refused.contains("`rows: Option<u32>`"), "{refused}");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_served_is_refused_by_name() -> Result<()> {
+    struct Database;
+    #[task]
+    async fn stored(#[resource] database: &Database) -> u32 {
+        let _ = database;
+        1
+    }
+    #[flow(name = "serving_refused")]
+    fn refused() -> Node<u32> {
+        stored()
+    }
+    #[flow(name = "serving_plain")]
+    fn plain() -> Node<u32> {
+        one()
+    }
+    let runtime = crate::support::runtime();
+    let error = async |serve: orchestrator::Serve| runtime.serve([serve]).await.unwrap_err().to_string();
+    let missing = error(refused().serve("@daily")).await;
+    assert!(missing.contains("takes the resource `database: &Database`"), "{missing}");
+    assert_eq!(
+        error(plain().serve("0 25 * * *")).await,
+        "flow `serving_plain`: its schedule: hour: expected 0 to 23, got `25` in `0 25 * * *`"
+    );
+    assert!(error(plain().serve(Schedule::every(Duration::ZERO))).await.contains("expected a period above zero"));
+    assert!(error(plain().scheduled()).await.contains("it has none"));
+    assert!(error(plain().serve("@daily").schedule("@daily")).await.contains("is there twice"));
+    assert!(error(plain().key("k").serve("@daily")).await.contains("`.key(…)` is for one run"));
+    assert!(error(plain().on(&Runtime::in_memory()).serve("@daily")).await.contains("another runtime"));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn overlapping_runs_wait_are_skipped_or_take_the_place_of_the_oldest() -> Result<()> {
+    #[flow(name = "serving_queue", max_active_runs = 1)]
+    fn queue() -> Node<u32> {
+        takes(Duration::from_secs(100 * 60))
+    }
+    #[flow(name = "serving_skip", max_active_runs = 1, overlap = "skip")]
+    fn skip() -> Node<u32> {
+        takes(Duration::from_secs(100 * 60))
+    }
+    #[flow(name = "serving_cancel", max_active_runs = 1)]
+    fn cancel() -> Node<u32> {
+        takes(Duration::from_secs(100 * 60))
+    }
+    let runtime = runtime_at("03-01T09:30:00").await;
+    let serve = runtime.serve([
+        queue().serve("@hourly"),
+        skip().serve("@hourly"),
+        cancel().serve("@hourly").overlap(Overlap::CancelRunning),
+    ]);
+    let _ = timeout(3 * HOUR + Duration::from_secs(60), async {
+        let looked = async {
+            // at 12:29, two ticks after the first
+            pass(3 * HOUR - Duration::from_secs(60)).await;
+            let states = async |flow: &str| {
+                let runs = runtime.find_runs(&RunFilter::new().flow(flow).oldest_first()).await.unwrap();
+                runs.iter().map(|run| format!("{} {}", run.logical_date.format("%H"), run.state)).collect::<Vec<_>>()
+            };
+            assert_eq!(states("serving_queue").await, ["10 success", "11 running", "12 pending"]);
+            assert_eq!(states("serving_skip").await, ["10 success", "12 running"]);
+            assert_eq!(states("serving_cancel").await, ["10 cancelled", "11 cancelled", "12 running"]);
+        };
+        tokio::select! {
+            stopped = serve => panic!("{stopped:?}"),
+            () = looked => {}
+        }
+    })
+    .await;
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_holds_ticks_back_and_they_were_missed_when_it_ends() -> Result<()> {
+    #[flow(name = "serving_paused")]
+    fn paused() -> Node<u32> {
+        one()
+    }
+    #[flow(name = "serving_paused_all")]
+    fn paused_all() -> Node<u32> {
+        one()
+    }
+    let runtime = runtime_at("03-01T09:30:00").await;
+    let serve = runtime.serve([paused().serve("@hourly"), paused_all().serve("@hourly").catchup(true)]);
+    let act = async {
+        pass(HOUR).await;
+        assert!(runtime.pause("serving_paused").await.unwrap());
+        assert!(runtime.pause("serving_paused_all").await.unwrap());
+        assert!(!runtime.pause("serving_paused").await.unwrap());
+        assert_eq!(runtime.paused().await.unwrap().len(), 2);
+        pass(3 * HOUR).await;
+        assert_eq!(ticks(&runtime, "serving_paused").await, ["01 10:00:00"]);
+        // by hand it runs as ever
+        paused().on(&runtime).run().await.unwrap();
+        assert!(runtime.unpause("serving_paused").await.unwrap());
+        assert!(runtime.unpause("serving_paused_all").await.unwrap());
+        pass(Duration::from_secs(5)).await;
+        assert_eq!(ticks(&runtime, "serving_paused").await, ["01 10:00:00", "01 13:30:00", "01 13:00:00"]);
+        let all = ["01 10:00:00", "01 11:00:00", "01 12:00:00", "01 13:00:00"];
+        assert_eq!(ticks(&runtime, "serving_paused_all").await, all);
+        pass(HOUR).await;
+        assert_eq!(ticks(&runtime, "serving_paused_all").await.len(), 5);
+        assert_eq!(ticks(&runtime, "serving_paused").await.len(), 4);
+    };
+    tokio::select! {
+        stopped = serve => panic!("{stopped:?}"),
+        () = act => {}
+    }
+    let unknown = runtime.pause("serving_pausd").await.unwrap_err().to_string();
+    assert!(unknown.contains("no flow `serving_pausd`") && unknown.contains("`serving_paused`"), "{unknown}");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_triggered_run_is_taken_by_who_serves() -> Result<()> {
+    #[flow(name = "serving_triggered")]
+    fn triggered(n: u32) -> Node<u32> {
+        let _ = n;
+        one()
+    }
+    let runtime = runtime_at("03-01T09:30:00").await;
+    let id = triggered(7).on(&runtime).trigger().await?;
+    let record = async || runtime.find_run(id).await.unwrap().unwrap();
+    if crate::support::is_durable() {
+        pass(HOUR).await;
+        assert_eq!(record().await.state(), RunState::Pending);
+    }
+    let _ = timeout(Duration::from_secs(5), triggered(1).on(&runtime).serve("@yearly")).await;
+    let run = record().await;
+    assert_eq!((run.state(), run.kind()), (RunState::Success, RunKind::Manual));
+    assert_eq!(run.parameters()["n"], 7);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_served_run_is_cancelled_by_its_id() -> Result<()> {
+    #[flow(name = "serving_cancelled")]
+    fn cancelled() -> Node<u32> {
+        takes(24 * HOUR)
+    }
+    let runtime = runtime_at("03-01T09:30:00").await;
+    let act = async {
+        pass(HOUR).await;
+        let run = &runtime.find_runs(&RunFilter::new().flow("serving_cancelled")).await.unwrap()[0];
+        assert!(runtime.cancel(run.id).await.unwrap());
+        pass(Duration::from_secs(5)).await;
+        assert_eq!(runtime.find_run(run.id).await.unwrap().unwrap().state(), RunState::Cancelled);
+        assert!(!runtime.cancel(run.id).await.unwrap());
+    };
+    tokio::select! {
+        stopped = cancelled().on(&runtime).serve("@hourly") => panic!("{stopped:?}"),
+        () = act => {}
+    }
+    let unknown = "01936f5e-8c00-7000-8000-000000000000".parse()?;
+    assert!(runtime.cancel(unknown).await.unwrap_err().to_string().contains("no run 01936f5e"));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_flows_error_delays_no_other() -> Result<()> {
+    #[flow(name = "serving_panics")]
+    fn panics(#[context] context: &Context) -> Node<u32> {
+        assert!(context.logical_date() < utc("03-01T09:35:00"), "not on this day");
+        one()
+    }
+    #[flow(name = "serving_well")]
+    fn well() -> Node<u32> {
+        one()
+    }
+    #[flow(name = "serving_refused_later")]
+    fn refused_later(#[context] context: &Context) -> Node<u32> {
+        let first = one();
+        if context.logical_date() > utc("03-01T09:41:00") {
+            let second = one().after(&first);
+            first.clone().after(&second);
+        }
+        first
+    }
+    let runtime = runtime_at("03-01T09:30:00").await;
+    let serve = runtime.serve([
+        panics().serve("*/2 * * * *"),
+        well().serve("*/2 * * * *"),
+        refused_later().serve("*/2 * * * *"),
+    ]);
+    let _ = timeout(Duration::from_secs(20 * 60 + 30), serve).await;
+    assert_eq!(ticks(&runtime, "serving_well").await.len(), 10);
+    let runs = runtime.find_runs(&RunFilter::new().flow("serving_panics").state(RunState::Failed)).await?;
+    assert_eq!(runs.len(), 8);
+    assert!(runs[0].error.as_ref().unwrap().contains("not on this day"), "{runs:?}");
+    // the run of a tick that could not start says why
+    let runs = runtime.find_runs(&RunFilter::new().flow("serving_refused_later").state(RunState::Failed)).await?;
+    assert_eq!(runs.len(), 5);
+    assert!(runs[0].error.as_ref().unwrap().contains("waits for itself"), "{runs:?}");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_server_drains_its_runs_and_nothing_else() -> Result<()> {
+    #[flow(name = "serving_dropped")]
+    fn dropped() -> Node<u32> {
+        takes(Duration::from_secs(20))
+    }
+    #[flow(name = "serving_outlives")]
+    fn outlives() -> Node<u32> {
+        takes(HOUR)
+    }
+    let runtime = runtime_at("03-01T09:59:50").await;
+    let other = outlives().on(&runtime).start().await?;
+    let _ = timeout(Duration::from_secs(20), dropped().on(&runtime).serve("@hourly")).await;
+    assert_eq!(runtime.runs("serving_dropped").await?[0].state(), RunState::Running);
+    pass(Duration::from_secs(15)).await;
+    assert_eq!(runtime.runs("serving_dropped").await?[0].state(), RunState::Success);
+    assert_eq!(other.await?.state(), RunState::Success);
+    // and the runtime is as usable as before
+    assert_eq!(dropped().on(&runtime).run().await?.state(), RunState::Success);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_of_the_runtime_ends_what_serves() -> Result<()> {
+    #[flow(name = "serving_stopped")]
+    fn stopped() -> Node<u32> {
+        takes(Duration::from_secs(20))
+    }
+    let runtime = runtime_at("03-01T09:59:50").await;
+    let serving = tokio::spawn(stopped().on(&runtime).serve("@hourly").into_future());
+    pass(Duration::from_secs(15)).await;
+    assert_eq!(runtime.stop().await.left, []);
+    assert_eq!(serving.await??.left, []);
+    assert_eq!(runtime.runs("serving_stopped").await?[0].state(), RunState::Success);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_by_hand_is_for_the_last_interval_of_its_flows_schedule() -> Result<()> {
+    #[task]
+    async fn span(start: DateTime<Utc>, end: DateTime<Utc>) -> String {
+        format!("{} to {}", start.format("%d %H:%M"), end.format("%d %H:%M"))
+    }
+    #[flow(name = "serving_by_hand", schedule = "0 6 * * *", timezone = "Europe/Zurich")]
+    fn by_hand(#[context] context: &Context) -> Node<String> {
+        span(context.interval().start, context.interval().end)
+    }
+    let runtime = runtime_at("03-05T12:00:00").await;
+    assert_eq!(by_hand().on(&runtime).await?, "04 05:00 to 05 05:00");
+    let dated = by_hand().logical_date(utc("03-01T04:59:00")).on(&runtime);
+    assert_eq!(dated.await?, "27 05:00 to 28 05:00");
+    let given = by_hand().interval(utc("01-01T00:00:00"), utc("01-02T00:00:00")).on(&runtime);
+    assert_eq!(given.await?, "01 00:00 to 02 00:00");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_simulated_runtime_refuses_what_does_not_come_back_equal() -> Result<()> {
+    #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct Lossy {
+        kept: u32,
+        #[serde(skip)]
+        lost: u32,
+    }
+    #[task]
+    async fn lossy(lost: u32) -> Lossy {
+        Lossy { kept: 1, lost }
+    }
+    #[task]
+    async fn nested() -> Option<Option<u32>> {
+        Some(None)
+    }
+    #[task]
+    async fn measured() -> Vec<f64> {
+        vec![f64::NAN, 1.0]
+    }
+    #[flow(name = "simulated_lossy")]
+    fn loses(lost: u32) -> Node<Lossy> {
+        lossy(lost)
+    }
+    #[flow(name = "simulated_nested")]
+    fn nests() -> Node<Option<Option<u32>>> {
+        nested()
+    }
+    #[flow(name = "simulated_measured")]
+    fn measures() -> Node<Vec<f64>> {
+        measured()
+    }
+    let runtime = Runtime::simulated(utc("03-01T00:00:00"));
+    assert_eq!(loses(0).on(&runtime).await?.kept, 1);
+    let error = loses(5).on(&runtime).await.unwrap_err().to_string();
+    assert!(error.contains("`Lossy`") && error.contains("another value"), "{error}");
+    let error = nests().on(&runtime).await.unwrap_err().to_string();
+    assert!(error.contains("`Option<Option<u32>>`"), "{error}");
+    assert!(measures().on(&runtime).await?[0].is_nan());
+    Ok(())
+}
