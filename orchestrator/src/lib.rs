@@ -35,6 +35,7 @@
 //! | key | a node's name in its flow: `extract`, `extract#2` for the second use, `process[7]` for an element, `report/load` in a flow in the flow |
 //! | run | one execution of a flow: [`Run`], [`RunRecord`] |
 //! | attempt | one try of one node in one run, numbered from 1 |
+//! | log | what tasks and runs say by `tracing`, line by line: [`Runtime::logs`], [`init_logs`] |
 //! | logical date | the instant that a run is for: [`Context::logical_date`] |
 //! | interval | the span of time that a run is for: [`Context::interval`] |
 //! | outcome | what became of a task: [`Outcome`] |
@@ -68,6 +69,7 @@ mod failpoint;
 #[path = "no_failpoint.rs"]
 mod failpoint;
 mod id;
+mod log;
 mod state;
 mod value;
 // definitions
@@ -80,11 +82,13 @@ mod schedule;
 // keeping
 #[cfg(feature = "sqlite")]
 mod blob;
+mod capture;
 mod store;
 // running
 mod runtime;
 mod scheduler;
 
+pub use capture::{init_logs, log_layer};
 pub use clock::Clock;
 pub use error::{
     BlobError, BoxError, Error, GraphError, IntoTaskError, Result, StoreError, TaskError, fatal, retry_after, skip,
@@ -94,6 +98,7 @@ pub use flow::registry::flows;
 pub use flow::{Flow, FlowDef, FlowReturn, Missed, Overlap, ScheduleDef};
 pub use graph::{Graph, GraphEdge, GraphNode};
 pub use id::{ParseRunIdError, RunId};
+pub use log::{LogLevel, LogLine};
 pub use orchestrator_macros::{cron, flow, task};
 pub use runtime::{MockFn, MockReturn, Run, RunHandle, Runtime, RuntimeBuilder, Stopped, TaskFn};
 pub use scheduler::{

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 /// The modules by layer, from the top; those of one layer may use each other.
 const LAYERS: [&[&str]; 5] = [
-    &["id", "clock", "value", "state", "event", "error", "failpoint", "no_failpoint"],
+    &["id", "clock", "value", "state", "event", "error", "log", "failpoint", "no_failpoint"],
     &["task", "flow"],
     &["graph", "policy", "schedule"],
-    &["store", "blob"],
+    &["store", "blob", "capture"],
     &["runtime", "scheduler", "worker", "notify"],
 ];
 

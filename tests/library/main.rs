@@ -16,6 +16,7 @@ mod interrupted_cases;
 mod keys;
 mod layers;
 mod limits;
+mod logs;
 mod outside;
 mod random;
 mod serving;

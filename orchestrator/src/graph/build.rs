@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{NodeMeta, Wired, check};
+use super::{NodeKey, NodeMeta, Wired, check};
 use crate::error::GraphError;
 use crate::policy::retry::Policy;
 use crate::task::scope::{GatherMode, Handle, Kind, NONE, NodeSpec, Scope};
@@ -498,10 +498,11 @@ impl Planned {
 
     /// The key, without indexes of elements.
     pub(crate) fn key(&self) -> String {
-        let prefix = self.prefix.as_deref().unwrap_or_default();
-        match self.number {
-            1 => format!("{prefix}{}", self.name),
-            number => format!("{prefix}{}#{number}", self.name),
-        }
+        self.key_of(SmallVec::new()).to_string()
+    }
+
+    /// The key, for the element that the indexes lead to.
+    pub(crate) fn key_of(&self, path: SmallVec<[u32; 2]>) -> NodeKey {
+        NodeKey { prefix: self.prefix.clone(), name: self.name.clone(), number: self.number, path }
     }
 }

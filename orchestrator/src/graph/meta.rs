@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -31,6 +32,27 @@ pub(crate) struct Wired {
     pub(crate) output: Arc<str>,
     /// What it takes and waits for.
     pub(crate) upstreams: SmallVec<[u32; 3]>,
+}
+
+/// The key of a node or an element, which is rendered where somebody reads it: `report/process#2[7]`.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeKey {
+    pub(crate) prefix: Option<Arc<str>>,
+    pub(crate) name: Cow<'static, str>,
+    pub(crate) number: u32,
+    /// The indexes of the element, the outermost first.
+    pub(crate) path: SmallVec<[u32; 2]>,
+}
+
+impl fmt::Display for NodeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.prefix.as_deref().unwrap_or_default())?;
+        f.write_str(&self.name)?;
+        if self.number > 1 {
+            write!(f, "#{}", self.number)?;
+        }
+        self.path.iter().try_for_each(|index| write!(f, "[{index}]"))
+    }
 }
 
 impl NodeMeta {

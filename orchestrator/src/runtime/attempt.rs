@@ -99,7 +99,8 @@ pub(super) fn start_cached(
 
 /// Ends an attempt before its body could be called.
 pub(super) async fn fail(run: &Arc<RunCore>, lane: &mut Lane, job: Job, error: TaskError) {
-    if let Some((attempt, _)) = Attempt::new(run, lane, job, None) {
+    if let Some((mut attempt, _)) = Attempt::new(run, lane, job, None) {
+        attempt.span = run.span(attempt.at, attempt.number);
         attempt.conclude(run, lane, AttemptEnd::Returned(Err(error))).await;
     }
 }
@@ -192,12 +193,8 @@ impl Attempt {
 
     /// Tells those who listen that the attempt starts.
     fn announce(&mut self, run: &RunCore) {
-        if tracing::enabled!(tracing::Level::INFO) {
-            let key = run.live.lock().plan.key(self.at);
-            self.span = tracing::info_span!(
-                "task", run = %run.facts.id, flow = run.facts.flow, task = key, attempt = self.number
-            );
-        }
+        self.span = run.span(self.at, self.number);
+        tracing::debug!(parent: &self.span, "attempt starts");
         run.runtime.events.emit(|| Event::TaskStarted {
             run: run.facts.id,
             key: run.live.lock().plan.key(self.at),
@@ -349,15 +346,21 @@ impl Attempt {
         };
         let end = match result {
             Ok(value) => End::Success(value),
-            Err(error) if error.is_cancelled() => End::Cancelled,
-            Err(error) if error.is_skipped() => End::Skipped(error),
+            Err(error) if error.is_cancelled() => {
+                tracing::info!(parent: &self.span, task = run.loose_key(self.at), "task cancelled");
+                End::Cancelled
+            }
+            Err(error) if error.is_skipped() => {
+                tracing::info!(parent: &self.span, task = run.loose_key(self.at), "task skipped: {error}");
+                End::Skipped(error)
+            }
             Err(error) => {
                 let (policy, key, tries) = run.live.lock().plan.policy(self.at);
                 match policy.next_delay(&error, tries, run.facts.id, &key) {
                     Some(delay) if !run.cancel.is_cancelled() => {
                         return self.retry(run, lane, error, key, delay, abandoned).await;
                     }
-                    _ => self.failed(run, &key, error),
+                    _ => End::Failed(error),
                 }
             }
         };
@@ -390,6 +393,13 @@ impl Attempt {
         };
         failpoint::hit("body-over");
         self.finished = lane.now;
+        match &end {
+            End::Failed(error) => {
+                tracing::error!(parent: &self.span, task = run.loose_key(self.at), "task failed: {error}");
+            }
+            End::Success(_) => tracing::debug!(parent: &self.span, "task succeeded"),
+            _ => {}
+        }
         let row = self.row(end.state(), self.finished, end.error().cloned());
         let cache = match (&self.caching, &end) {
             (Some(caching), End::Success(value)) => {
@@ -426,12 +436,6 @@ impl Attempt {
         flight
     }
 
-    fn failed(&self, run: &RunCore, key: &str, error: TaskError) -> End {
-        let flow = run.facts.flow;
-        tracing::error!(run = %run.facts.id, flow, task = key, attempt = self.number, "task failed: {error}");
-        End::Failed(error)
-    }
-
     async fn retry(
         self,
         run: &Arc<RunCore>,
@@ -442,8 +446,7 @@ impl Attempt {
         abandoned: Option<tokio::task::JoinHandle<()>>,
     ) -> Option<Job> {
         let (attempt, shown) = (u32::from(self.number), humantime::format_duration(delay));
-        let flow = run.facts.flow;
-        tracing::warn!(run = %run.facts.id, flow, task = key, attempt, "attempt failed, next in {shown}: {error}");
+        tracing::warn!(parent: &self.span, task = run.loose_key(self.at), "attempt failed, next in {shown}: {error}");
         run.runtime.events.emit(|| Event::TaskRetrying {
             run: run.facts.id,
             key,

@@ -8,6 +8,7 @@ use std::task::{Context as Cx, Poll, ready};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tracing::Span;
 
 use super::live::{Answer, Live, Refusal, RunCore, ScopeState};
 use super::panic;
@@ -35,6 +36,7 @@ pub(super) struct Body {
     pub(super) node: Option<u32>,
     pub(super) scope: Option<Scope>,
     pub(super) step: Step,
+    pub(super) span: Span,
     /// What its function is told next, when that is committed.
     pub(super) telling: Option<(Answer, BoxFuture<'static, ()>)>,
     /// When a flow in the flow has taken too long.
@@ -70,6 +72,7 @@ pub(super) fn call(
     runtime: &super::Inner,
     flow: &FlowCall,
     node: Option<u32>,
+    span: &Span,
     context: Arc<Context>,
     cancel: tokio_util::sync::CancellationToken,
 ) -> Result<Called, CallError> {
@@ -80,7 +83,7 @@ pub(super) fn call(
     let defaults = Defaults { flow: flow.definition.defaults.clone(), runtime: runtime.defaults.clone() };
     let parent = node.map(|node| live.plan.wiring.nodes[node as usize].scope);
     live.scopes.push(ScopeState::new(defaults, cancel, parent, scope.prefix.clone()));
-    let (mut scope, body) = scope.enter(|| panic::catch(|| flow.start(context)));
+    let (mut scope, body) = span.in_scope(|| scope.enter(|| panic::catch(|| flow.start(context))));
     let FlowBody(progress) = match body {
         Ok(Ok(body)) => body,
         Ok(Err(panicked)) => return Err(CallError::Body(TaskError::panicked(&panicked))),
@@ -101,6 +104,7 @@ pub(super) fn call(
                 node,
                 scope: Some(scope),
                 step,
+                span: span.clone(),
                 telling: None,
                 deadline: None,
                 under_way: None,
@@ -258,7 +262,9 @@ impl Body {
         let Step::Polling(body) = &mut self.step else {
             return Poll::Pending;
         };
+        let entered = self.span.enter();
         let (mut scope, polled) = scope.enter(|| panic::catch(|| body.as_mut().poll(cx)));
+        drop(entered);
         let polled = match polled {
             Ok(Ok(poll)) => poll,
             Ok(Err(panicked)) => Poll::Ready(Err(TaskError::panicked(&panicked))),

@@ -7,6 +7,7 @@ use tokio::runtime::Handle as Tokio;
 use super::limits::Limits;
 use super::stop::{StopSignal, UnderWay};
 use super::{Inner, Runtime};
+use crate::capture::LogSink;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::id::IdSource;
@@ -28,6 +29,7 @@ pub struct RuntimeBuilder {
     resources: Resources,
     grace: Duration,
     defaults: TaskOptions,
+    stores_logs: bool,
 }
 
 /// The store of a runtime that is not given one.
@@ -55,6 +57,7 @@ impl RuntimeBuilder {
             resources: Resources::default(),
             grace: Duration::from_secs(30),
             defaults: TaskOptions::NONE,
+            stores_logs: true,
         }
     }
 
@@ -78,7 +81,7 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Sets how long what is known of the tasks of a run (attempts, results) is kept after its end: 30 days by default.
+    /// Sets how long what is known of the tasks of a run (attempts, results, logs) is kept after its end: 30 days by default.
     /// The run itself is kept for ever. [`Runtime::prune`] deletes what is older.
     #[must_use]
     pub fn keep(mut self, time: Duration) -> Self {
@@ -153,6 +156,14 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Sets whether what tasks log is stored, where it is captured (see [`Runtime::logs`]): it is by default. The console
+    /// shows it in any case.
+    #[must_use]
+    pub fn store_logs(mut self, store: bool) -> Self {
+        self.stores_logs = store;
+        self
+    }
+
     /// Makes the runtime.
     ///
     /// # Errors
@@ -196,12 +207,15 @@ impl RuntimeBuilder {
     }
 
     pub(super) fn inner(self, store: Arc<dyn Store>) -> Inner {
+        let clock = self.clock.unwrap_or_else(Clock::system);
+        let logs = self.stores_logs.then(|| LogSink::new(Arc::clone(&store), clock.clone()));
         Inner {
             store,
+            logs,
             keep: self.keep,
             cache_bytes: self.cache_bytes,
             simulated: false,
-            clock: self.clock.unwrap_or_else(Clock::system),
+            clock,
             ids: Arc::new(self.seed.map_or_else(IdSource::from_entropy, IdSource::from_seed)),
             limits: Limits::new(self.running, self.blocking, &self.pools),
             resources: self.resources,

@@ -97,7 +97,8 @@ pub(super) async fn see_to(run: &Arc<RunCore>, lane: &mut Lane, job: Job, gate: 
         Ok(Landing::Miss(miss)) => miss,
         Err(error) => {
             // what cannot be looked up is computed
-            tracing::warn!(run = %run.facts.id, flow = run.facts.flow, "the cache cannot be read: {error}");
+            let span = run.span(at, job.attempt);
+            tracing::warn!(parent: &span, "the cache cannot be read: {error}");
             CacheMiss::Unreadable
         }
     };

@@ -141,13 +141,14 @@ impl Conductor {
         run.record(Transition::RunStarted { at: started });
         failpoint::hit("run-started");
         let facts = Arc::clone(&run.facts);
-        let span = tracing::info_span!("run", run = %facts.id, flow = facts.flow);
         let (run_id, flow, logical_date) = (facts.id, facts.flow, facts.logical_date);
         if run.resumed && self.began.is_some() {
-            span.in_scope(|| tracing::info!(%logical_date, "run goes on"));
+            tracing::info!(parent: &run.trace.run, %logical_date, "run goes on");
             run.runtime.events.emit(|| Event::RunResumed { run: run_id, flow, logical_date });
         } else {
-            span.in_scope(|| tracing::info!(%logical_date, "run started"));
+            if run.trace.is_recorded {
+                tracing::info!(parent: &run.trace.run, %logical_date, "run started");
+            }
             run.runtime.events.emit(|| Event::RunStarted { run: run_id, flow, logical_date });
         }
         let spent = micros_between(started, now);
@@ -164,7 +165,7 @@ impl Conductor {
             self.start_flows();
             let lacks = run.live.lock().lacks.take();
             if let Some(lacks) = lacks {
-                tracing::warn!(run = %run_id, flow, "a run is not done and cannot go on here: {lacks}");
+                tracing::warn!(parent: &run.trace.run, "a run is not done and cannot go on here: {lacks}");
                 return self.release().await;
             }
             let (done, timer) = {
@@ -223,7 +224,7 @@ impl Conductor {
                 }
             }
         }
-        self.finish(started, &span).await
+        self.finish(started).await
     }
 
     /// Lets what is running come to its end, and starts nothing more.
@@ -253,7 +254,8 @@ impl Conductor {
         run.released.store(true, Ordering::Release);
         run.cancel.cancel();
         run.log.commit().wait().await?;
-        tracing::info!(run = %run.facts.id, flow = run.facts.flow, "run left: it can go on");
+        tracing::info!(parent: &run.trace.run, "run left: it can go on");
+        run.runtime.flush_logs().await;
         Err(Error::Stopped { flow: run.facts.flow.to_owned(), run: run.facts.id })
     }
 
@@ -283,7 +285,8 @@ impl Conductor {
             let number = super::plan::id_of(live.scopes.len());
             let timeout = flow.definition.timeout;
             let deadline = timeout.map(|timeout| (timeout, Box::pin(tokio::time::sleep(timeout))));
-            match call(live, &run.runtime, &flow, Some(node), context, cancel) {
+            let span = run.trace.flow(|| live.plan.key_of(Instance { frame: 0, node, index: 0 }));
+            match call(live, &run.runtime, &flow, Some(node), &span, context, cancel) {
                 Ok(called) => {
                     run.flush(live);
                     // in an earlier life of the run
@@ -301,6 +304,7 @@ impl Conductor {
                                 node,
                                 scope: None,
                                 step,
+                                span,
                                 telling: None,
                                 deadline,
                                 under_way: None,
@@ -375,6 +379,10 @@ impl Conductor {
         let finished = self.run.runtime.clock.micros();
         let row = Row { started, finished, error: end.error().cloned(), attempts: 1, crashes: 0, state: end.state() };
         let place = live.plan.row_of(at);
+        if let End::Failed(error) = &end {
+            let span = self.run.trace.flow(|| live.plan.key_of(at));
+            tracing::error!(parent: &span, "flow failed: {error}");
+        }
         if !live.plan.is_changed {
             self.run.record(Transition::Task(TaskEnd::new(place.frame, place.cell, row)));
         }
@@ -403,7 +411,7 @@ impl Conductor {
         run.flush(live);
     }
 
-    async fn finish(mut self, started: i64, span: &tracing::Span) -> Result<Finished, Error> {
+    async fn finish(mut self, started: i64) -> Result<Finished, Error> {
         let run = Arc::clone(&self.run);
         let (verdict, output) = {
             let live = &mut *run.live.lock();
@@ -420,7 +428,7 @@ impl Conductor {
             (Some(Stop::Asked), _) => (RunState::Cancelled, Some(TaskError::cancelled())),
             (Some(Stop::TimedOut(timeout)), _) => (RunState::Failed, Some(TaskError::timed_out(timeout))),
             (Some(Stop::Body(error)), _) if error.is_skipped() => {
-                return Self::record(&run, RunState::Success, None, None, Some(error), started, span).await;
+                return Self::record(&run, RunState::Success, None, None, Some(error), started).await;
             }
             (Some(Stop::Body(error)), _) => (RunState::Failed, Some(error)),
             (None, Verdict::Red(error)) => (RunState::Failed, Some(error)),
@@ -433,7 +441,7 @@ impl Conductor {
             Some(Ok(Err(panicked))) => (RunState::Failed, Some(error.unwrap_or(panicked)), None, None),
             Some(Err((_, end))) => (state, error, None, end.error().cloned()),
         };
-        Self::record(&run, state, error, value, missing, started, span).await
+        Self::record(&run, state, error, value, missing, started).await
     }
 
     async fn record(
@@ -443,7 +451,6 @@ impl Conductor {
         output: Option<Value>,
         missing: Option<TaskError>,
         started: i64,
-        span: &tracing::Span,
     ) -> Result<Finished, Error> {
         let at = run.runtime.clock.micros();
         let duration = micros_between(started, at);
@@ -476,10 +483,15 @@ impl Conductor {
         run.log.commit().wait().await?;
         failpoint::hit("run-end-committed");
         let shown = humantime::format_duration(duration);
-        span.in_scope(|| match &error {
-            None => tracing::info!(%state, duration = %shown, "run finished"),
-            Some(error) => tracing::error!(%state, duration = %shown, "run finished: {error}"),
-        });
+        let span = &run.trace.run;
+        match &error {
+            _ if !run.trace.is_recorded => {}
+            None => tracing::info!(parent: span, %state, duration = %shown, "run finished"),
+            Some(error) => tracing::error!(parent: span, %state, duration = %shown, "run finished: {error}"),
+        }
+        if run.trace.is_recorded {
+            run.runtime.flush_logs().await;
+        }
         run.runtime.events.emit(|| Event::RunFinished {
             run: run.facts.id,
             flow: run.facts.flow,

@@ -18,6 +18,7 @@ use super::handle::{Run, RunHandle};
 use super::lane::{AMBIENT, Ambient};
 use super::live::{Live, Refusal, RunCore};
 use super::stop::Left;
+use super::trace::Trace;
 use super::{Inner, Runtime, resume};
 use crate::error::{Cause, Error, TaskError};
 use crate::failpoint;
@@ -217,7 +218,8 @@ pub(super) async fn accept(ambient: Ambient, flow: &Arc<FlowCall>, request: &Req
     let facts = request.facts(&runtime, definition, created);
     let cancel = CancellationToken::new();
     let mut live = Live::new(&ambient.held, runtime.store.is_durable(), None);
-    let called = match runtime.call(&mut live, flow, &facts, &cancel) {
+    let trace = Trace::new(&runtime, &facts, &tokio);
+    let called = match runtime.call(&mut live, flow, &facts, &trace, &cancel) {
         Ok(called) => called,
         Err(error) if request.kind == RunKind::Manual => return Err(error),
         Err(error) => Called::Failed(TaskError::new(Cause::Fatal, error.to_string())),
@@ -231,7 +233,7 @@ pub(super) async fn accept(ambient: Ambient, flow: &Arc<FlowCall>, request: &Req
         Created::Paused => return Ok(Accepted::Paused),
     };
     failpoint::hit("run-created");
-    let run = RunCore::new(runtime, facts, log, cancel.clone(), live, &ambient, request.refresh_cache);
+    let run = RunCore::new(runtime, log, trace, cancel.clone(), live, &ambient, request.refresh_cache);
     let id = run.facts.id;
     let turns = turns(definition, request.kind);
     let conducted = tokio.spawn(see_through(run, called, definition, turns, None, ambient, under_way));
@@ -274,12 +276,13 @@ pub(super) async fn alone(
     let interval = Interval { start: created, end: created };
     let facts = Arc::new(RunFacts { id: runtime.ids.run_id(created), flow: name, logical_date: created, interval });
     let cancel = CancellationToken::new();
+    let trace = Trace::unrecorded(&facts);
     let mut live = Live::new(&held, false, None);
     live.caches = false;
     let output = body::plant(&mut live, &runtime, cancel.clone(), plant)?;
     let log = store::unrecorded(Request::default().new_run(&facts, serde_json::Map::new(), created));
     let ambient = Ambient { runtime: Arc::clone(&runtime), held, in_task };
-    let run = RunCore::new(runtime, facts, log, cancel.clone(), live, &ambient, false);
+    let run = RunCore::new(runtime, log, trace, cancel.clone(), live, &ambient, false);
     let guard = cancel.drop_guard();
     let conducted = tokio.spawn(Conductor::new(run, Called::Returned(output), None, None).conduct()).await;
     guard.disarm();
@@ -296,8 +299,8 @@ pub(super) async fn alone(
 impl RunCore {
     pub(super) fn new(
         runtime: Arc<Inner>,
-        facts: Arc<RunFacts>,
         log: Arc<dyn RunLog>,
+        trace: Trace,
         cancel: CancellationToken,
         live: Live,
         ambient: &Ambient,
@@ -307,8 +310,9 @@ impl RunCore {
         let durable = log.needs_commits();
         Arc::new(Self {
             runtime,
-            facts,
+            facts: Arc::clone(&trace.facts),
             log,
+            trace,
             cancel,
             wake: Notify::new(),
             workers,
@@ -362,11 +366,12 @@ impl Inner {
         live: &mut Live,
         flow: &Arc<FlowCall>,
         facts: &Arc<RunFacts>,
+        trace: &Trace,
         cancel: &CancellationToken,
     ) -> Result<Called, Error> {
         self.check_has(flow.definition.name, flow.definition.resources)?;
         let context = Arc::new(Context::of_flow(Arc::clone(facts), cancel.clone()));
-        let called = match body::call(live, self, flow, None, context, cancel.clone()) {
+        let called = match body::call(live, self, flow, None, &trace.run, context, cancel.clone()) {
             Ok(called) => called,
             Err(CallError::Refused(Refusal::Runtime(error))) => return Err(error),
             Err(CallError::Refused(Refusal::Graph(source))) => {

@@ -11,12 +11,14 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use super::Inner;
 use super::lane;
 use super::limits::GateKey;
 use super::mock::Mock;
 use super::plan::{Ended, Expected, Instance, Opened, Plan, Replay};
+use super::trace::Trace;
 use crate::clock::micros_between;
 use crate::error::{Error, GraphError, StoreError, TaskError};
 use crate::event::Event;
@@ -33,6 +35,7 @@ pub(super) struct RunCore {
     pub(super) runtime: Arc<Inner>,
     pub(super) facts: Arc<RunFacts>,
     pub(super) log: Arc<dyn RunLog>,
+    pub(super) trace: Trace,
     pub(super) cancel: CancellationToken,
     /// Tells the conductor that there is something for it to see to.
     pub(super) wake: Notify,
@@ -416,7 +419,7 @@ impl RunCore {
     /// A run whose store fails comes to its end: what cannot be kept is not to be done.
     pub(super) fn check(&self, committed: Result<(), StoreError>) {
         if let Err(error) = committed {
-            tracing::error!(run = %self.facts.id, flow = self.facts.flow, "the store refused a transition: {error}");
+            tracing::error!(parent: &self.trace.run, "the store refused a transition: {error}");
             self.cancel.cancel();
         }
     }
@@ -449,6 +452,19 @@ impl RunCore {
             duration,
             error: error.cloned(),
         });
+    }
+
+    /// The span of an attempt.
+    pub(super) fn span(&self, at: Instance, attempt: u16) -> Span {
+        self.trace.attempt(attempt, || {
+            let live = self.live.lock();
+            (live.plan.key_of(at), live.plan.map_index(at))
+        })
+    }
+
+    /// The key of a task that is no node of a recorded run: what is said of it is told under that of another.
+    pub(super) fn loose_key(&self, at: Instance) -> Option<String> {
+        (!self.trace.is_recorded).then(|| self.live.lock().plan.key(at))
     }
 
     /// The context of an attempt, and what cancels it.

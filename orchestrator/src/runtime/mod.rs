@@ -23,6 +23,7 @@ mod rerun;
 mod resume;
 mod simulated;
 mod stop;
+mod trace;
 mod watch;
 
 use std::collections::HashMap;
@@ -46,10 +47,12 @@ pub use stop::Stopped;
 use stop::{StopSignal, UnderWay};
 pub(crate) use watch::Watch;
 
+use crate::capture::LogSink;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::event::{EventSink, Events};
 use crate::id::{IdSource, RunId};
+use crate::log::LogLine;
 use crate::store::{Pruned, RunRecord, Store};
 use crate::task::{Resources, TaskOptions};
 
@@ -100,6 +103,8 @@ pub(crate) struct Inner {
     defaults: TaskOptions,
     mocks: HashMap<usize, Mock>,
     events: Arc<EventSink>,
+    /// None where lines of logs are not stored.
+    logs: Option<Arc<LogSink>>,
     keep: Duration,
     cache_bytes: u64,
     /// Whether results are passed through their encoding.
@@ -112,6 +117,9 @@ pub(crate) struct Inner {
     /// The slots of flows that say how many of their runs may be under way.
     active: Arc<Mutex<HashMap<&'static str, Arc<Semaphore>>>>,
 }
+
+/// How many lines of a log are read at once.
+const LINES: usize = 10_000;
 
 /// The environment variable that names the store of the default runtime.
 const STORE_VARIABLE: &str = "ORCHESTRATOR_STORE";
@@ -223,8 +231,51 @@ impl Runtime {
         Ok(self.0.store.run(id).await?)
     }
 
-    /// Deletes what is not to be kept any longer: what is known of the tasks of runs that ended long ago
-    /// ([`RuntimeBuilder::keep`]), cached results that have expired, and the oldest of those beyond
+    /// What a run and its tasks logged, in the order in which it was stored: the first 10,000 lines after the one with
+    /// the number `after`, or from the beginning. Whoever wants the rest, or what comes later, asks again with the number
+    /// of the last line that he got. Nothing is found of a run that is not there, or whose tasks were
+    /// [pruned](Self::prune).
+    ///
+    /// Lines are captured where [`init_logs`](crate::init_logs) was called, or where [`log_layer`](crate::log_layer) is
+    /// part of the program's subscriber. Other processes find them within a second; this one finds all there are. A store
+    /// in memory keeps the last 10,000 lines of a run.
+    ///
+    /// # Errors
+    ///
+    /// Where the store fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use orchestrator::prelude::*;
+    ///
+    /// #[task]
+    /// async fn load(rows: u32) -> u32 {
+    ///     tracing::info!(rows, "loaded");
+    ///     rows
+    /// }
+    ///
+    /// #[flow]
+    /// fn loading() -> Node<u32> { load(7) }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<()> {
+    /// orchestrator::init_logs();
+    /// let runtime = Runtime::in_memory();
+    /// let run = loading().on(&runtime).run().await?;
+    /// let lines = runtime.logs(run.id(), None).await?;
+    /// let said: Vec<_> = lines.iter().filter(|line| line.task.as_deref() == Some("load")).collect();
+    /// assert_eq!((said[0].message.as_str(), &said[0].fields["rows"]), ("loaded", &7.into()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn logs(&self, run: RunId, after: Option<u64>) -> Result<Vec<LogLine>, Error> {
+        self.0.flush_logs().await;
+        Ok(self.0.store.logs(run, after.unwrap_or(0), LINES).await?)
+    }
+
+    /// Deletes what is not to be kept any longer: what is known of the tasks of runs that ended long ago, and what they
+    /// logged ([`RuntimeBuilder::keep`]), cached results that have expired, and the oldest of those beyond
     /// [`RuntimeBuilder::cache_size`]. Runs themselves are kept for ever, and so are their keys and dates.
     ///
     /// It goes in small steps, so that runs under way hardly notice.
@@ -236,6 +287,15 @@ impl Runtime {
         let now = self.0.clock.micros();
         let keep = i64::try_from(self.0.keep.as_micros()).unwrap_or(i64::MAX);
         Ok(self.0.store.prune(now.saturating_sub(keep), now, self.0.cache_bytes).await?)
+    }
+}
+
+impl Inner {
+    /// Waits until what was logged is stored.
+    async fn flush_logs(&self) {
+        if let Some(logs) = &self.logs {
+            logs.flush().await;
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use super::lane::Ambient;
 use super::launch::StartedRun;
 use super::live::{Live, RunCore};
 use super::plan::Replay;
+use super::trace::Trace;
 use super::{Inner, Runtime, launch};
 use crate::error::{Cause, Error, TaskError};
 use crate::failpoint;
@@ -145,10 +146,11 @@ async fn go_on(
     let cancel = CancellationToken::new();
     let ambient = Ambient::outside(runtime);
     let mut live = Live::new(&ambient.held, true, Some(Replay::new(history)));
+    let trace = Trace::new(runtime, &facts, tokio);
     let called = match call {
         Ok(call) => {
             let context = Arc::new(Context::of_flow(Arc::clone(&facts), cancel.clone()));
-            body::call(&mut live, runtime, &call, None, context, cancel.clone())
+            body::call(&mut live, runtime, &call, None, &trace.run, context, cancel.clone())
                 .unwrap_or_else(|error| Called::Failed(error.into_task_error()))
         }
         Err(problem) => {
@@ -163,7 +165,7 @@ async fn go_on(
         cancel.cancel();
     }
     let under_way = runtime.under_way.enter(id, &cancel);
-    let run = RunCore::new(Arc::clone(runtime), facts, log, cancel.clone(), live, &ambient, refresh_cache);
+    let run = RunCore::new(Arc::clone(runtime), log, trace, cancel.clone(), live, &ambient, refresh_cache);
     let began = (began != 0).then_some(began);
     let turns = launch::turns(definition, recorded.kind());
     let conducted = tokio.spawn(launch::see_through(run, called, definition, turns, began, ambient, under_way));

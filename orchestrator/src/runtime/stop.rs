@@ -129,6 +129,7 @@ impl Runtime {
                 left.push(run);
             }
         }
+        self.0.flush_logs().await;
         left.sort_unstable();
         Stopped { left, cut_short_by: None }
     }

@@ -192,6 +192,9 @@ impl Runtime {
     /// [triggered](Self::trigger) or [cancelled](Self::cancel), flows that they [paused](Self::pause), runs that they
     /// left when they died. And once an hour it [prunes](Self::prune) what is too old to be kept.
     ///
+    /// Where the process has no subscriber of `tracing` yet, and the store is not in memory, it gets that of
+    /// [`init_logs`](crate::init_logs): lines on the console, and the logs of tasks in the store.
+    ///
     /// # Errors
     ///
     /// Where a schedule is refused, a flow cannot run here, or a flow was put on another runtime; and where the store

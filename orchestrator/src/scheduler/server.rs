@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use super::serve::Serve;
 use super::served::{Served, ServedSchedule};
 use super::ticker::{Due, Ticker};
+use crate::capture::init_logs;
 use crate::error::Error;
 use crate::flow::registry;
 use crate::runtime::{Inner, Runtime, Stopped, Watch};
@@ -24,6 +25,10 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
 /// Serves flows until the process is told to stop.
 pub(super) async fn serve(runtime: &Runtime, flows: Vec<Serve>) -> Result<Stopped, Error> {
+    if runtime.0.store.is_durable() {
+        // who has said nothing about logs is to see them, and to find them with their runs
+        init_logs();
+    }
     // what is served can be stopped by itself, where this future is dropped
     let host = Arc::new(runtime.0.with_own_stop());
     let served = flows.into_iter().map(|flow| prepare(runtime, &host, flow)).collect::<Result<Vec<_>, _>>()?;

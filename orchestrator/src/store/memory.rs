@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::error::StoreError;
 use crate::id::RunId;
+use crate::log::LogLine;
 use crate::state::RunKind;
 use crate::value::{EncodingError, Value};
 
@@ -52,11 +53,22 @@ pub(crate) fn unrecorded(run: NewRun) -> Arc<dyn RunLog> {
 struct MemoryRun {
     mirror: Mirror,
     cache: Arc<Mutex<Cache>>,
+    lines: Mutex<Lines>,
 }
+
+/// The last lines of a run.
+#[derive(Debug, Default)]
+struct Lines {
+    last: u64,
+    lines: VecDeque<LogLine>,
+}
+
+/// How many lines of a run are kept.
+const LINES: usize = 10_000;
 
 impl MemoryRun {
     fn new(run: NewRun, cache: Arc<Mutex<Cache>>) -> Self {
-        Self { mirror: Mirror::new(run), cache }
+        Self { mirror: Mirror::new(run), cache, lines: Mutex::default() }
     }
 }
 
@@ -186,9 +198,32 @@ impl Store for MemoryStore {
 
     fn end_flight(&self, _: CacheKey) {}
 
+    fn append_logs(&self, lines: Vec<LogLine>) -> Commit {
+        for mut line in lines {
+            let run = self.runs.lock().by_id.get(&line.run).cloned();
+            let Some(run) = run.filter(|run| !run.mirror.is_pruned()) else { continue };
+            let kept = &mut *run.lines.lock();
+            kept.last += 1;
+            line.number = kept.last;
+            kept.lines.push_back(line);
+            if kept.lines.len() > LINES {
+                kept.lines.pop_front();
+            }
+        }
+        Commit::Done(Ok(()))
+    }
+
+    async fn logs(&self, run: RunId, after: u64, at_most: usize) -> Result<Vec<LogLine>, StoreError> {
+        let Some(run) = self.runs.lock().by_id.get(&run).cloned() else { return Ok(Vec::new()) };
+        let kept = run.lines.lock();
+        let first = kept.lines.partition_point(|line| line.number <= after);
+        Ok(kept.lines.range(first..).take(at_most).cloned().collect())
+    }
+
     async fn prune(&self, before: i64, now: i64, cache_bytes: u64) -> Result<Pruned, StoreError> {
         let runs: Vec<Arc<MemoryRun>> = self.runs.lock().by_id.values().cloned().collect();
-        let pruned = runs.iter().filter(|run| run.mirror.prune(before)).count();
+        let pruned: Vec<_> = runs.iter().filter(|run| run.mirror.prune(before)).collect();
+        pruned.iter().for_each(|run| run.lines.lock().lines.clear());
         let mut cache = self.cache.lock();
         let entries = cache.len();
         cache.retain(|_, entry| !has_expired(entry.hit.created, entry.query.expiry, now));
@@ -196,7 +231,7 @@ impl Store for MemoryStore {
         if cache_bytes == 0 {
             cache.clear();
         }
-        Ok(Pruned { runs: pruned as u64, cached: (entries - cache.len()) as u64 })
+        Ok(Pruned { runs: pruned.len() as u64, cached: (entries - cache.len()) as u64 })
     }
 }
 

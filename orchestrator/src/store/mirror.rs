@@ -56,6 +56,10 @@ impl Mirror {
         }
     }
 
+    pub(super) fn is_pruned(&self) -> bool {
+        matches!(&*self.0.lock(), Tables::Final(record) if record.is_pruned())
+    }
+
     /// Forgets the tasks of a run that was final before a time. Says whether it did.
     pub(super) fn prune(&self, before: i64) -> bool {
         let mut tables = self.0.lock();

@@ -15,7 +15,7 @@ mod sqlite;
 #[path = "no_sqlite.rs"]
 mod sqlite;
 #[cfg(test)]
-mod suite;
+pub(crate) mod suite;
 mod summary;
 mod tables;
 mod transition;
@@ -37,6 +37,7 @@ pub(crate) use transition::{Encoded, FrameMeta, Kept, NewRun, RunEnd, TaskEnd, T
 
 use crate::error::StoreError;
 use crate::id::RunId;
+use crate::log::LogLine;
 use crate::value::{EncodingError, Value};
 
 /// Keeps runs, and what is cached. Times are in microseconds since 1970.
@@ -97,6 +98,13 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
 
     /// Says that it does not any more.
     fn end_flight(&self, key: CacheKey);
+
+    /// Puts lines at the ends of their runs' logs, numbered anew, in their order. Those of runs that are not there, or were
+    /// pruned, are dropped. What is given back says when they are there for good; nobody has to wait.
+    fn append_logs(&self, lines: Vec<LogLine>) -> Commit;
+
+    /// The lines of a run after a number, in order, at most so many.
+    async fn logs(&self, run: RunId, after: u64, at_most: usize) -> Result<Vec<LogLine>, StoreError>;
 
     /// Deletes what was kept of the tasks of runs that were final before `before`, cached results that have expired at
     /// `now`, and the oldest cached results beyond `cache_bytes`.

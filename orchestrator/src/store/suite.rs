@@ -12,20 +12,21 @@ use super::*;
 use crate::error::{Cause, TaskError};
 use crate::graph::NodeMeta;
 use crate::id::IdSource;
+use crate::log::LogLevel;
 use crate::state::{RunKind, RunState, TaskState};
 use crate::task::Interval;
 use crate::task::scope::NONE;
 use crate::value::OutputType;
 
 /// A store that no other test has.
-pub(super) struct Opened {
-    pub(super) store: Arc<dyn Store>,
+pub(crate) struct Opened {
+    pub(crate) store: Arc<dyn Store>,
     url: String,
     folder: TempDir,
 }
 
 impl Opened {
-    pub(super) fn new(kind: &str) -> Self {
+    pub(crate) fn new(kind: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let url = match kind {
             "sqlite" => format!("sqlite:{}", folder.path().join("runs.db").display()),
@@ -35,11 +36,11 @@ impl Opened {
     }
 
     /// The store as another process opens it. That process dies where this is dropped.
-    pub(super) fn reopen(&self) -> Arc<dyn Store> {
+    pub(crate) fn reopen(&self) -> Arc<dyn Store> {
         open(&self.url, None, 0).unwrap()
     }
 
-    pub(super) fn folder(&self) -> &std::path::Path {
+    pub(crate) fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
 }
@@ -60,7 +61,7 @@ async fn on_each_durable(mut test: impl AsyncFnMut(&Opened)) {
 }
 
 /// A run by hand, at the first second of 1970.
-pub(super) fn new_run(flow: &str) -> NewRun {
+pub(crate) fn new_run(flow: &str) -> NewRun {
     static IDS: std::sync::LazyLock<IdSource> = std::sync::LazyLock::new(IdSource::from_entropy);
     let at = DateTime::from_timestamp(1, 0).unwrap();
     NewRun {
@@ -107,7 +108,7 @@ pub(super) fn node(name: &'static str, region: u32, local: u32) -> NodeMeta {
 }
 
 /// A run that has started, with so many nodes.
-pub(super) async fn started(store: &dyn Store, run: NewRun, nodes: u32) -> Arc<dyn RunLog> {
+pub(crate) async fn started(store: &dyn Store, run: NewRun, nodes: u32) -> Arc<dyn RunLog> {
     let log = created(store, run).await;
     log.record(Transition::RunStarted { at: 10 });
     log.record(Transition::Planned((0..nodes).map(|local| node("work", NONE, local)).collect()));
@@ -138,6 +139,22 @@ fn to(cell: u32, state: TaskState) -> Transition {
 pub(super) async fn finish(log: &dyn RunLog, at: i64, state: RunState) {
     log.record(Transition::RunFinished(RunEnd { at, state, error: None, output: None, encoded: None }));
     log.commit().wait().await.unwrap();
+}
+
+/// A line of a run's log.
+pub(crate) fn line(run: RunId, message: &str) -> LogLine {
+    LogLine {
+        number: 0,
+        at: DateTime::from_timestamp_micros(77).unwrap(),
+        level: LogLevel::Info,
+        target: "target".to_owned(),
+        message: message.to_owned(),
+        fields: serde_json::Map::new(),
+        run,
+        task: None,
+        attempt: None,
+        map_index: None,
+    }
 }
 
 /// Everything that a record tells.
@@ -792,6 +809,71 @@ async fn old_runs_lose_their_tasks_and_nothing_else() {
         assert_eq!(taken(store, keyed("etl", "old")).await, old.snapshot().id());
         running.record(Transition::Task(success(0, b"result")));
         finish(&*running, 200, RunState::Success).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn lines_of_logs_come_back_in_order_and_as_they_were() {
+    on_each(async |opened| {
+        let (first, second) = (new_run("etl"), new_run("etl"));
+        let (one, two) = (first.id, second.id);
+        let _logs = [started(&*opened.store, first, 1).await, started(&*opened.store, second, 1).await];
+        let fields = serde_json::json!({ "n": 1, "x": 0.1, "yes": true, "text": "ä\u{0}\"", "big": u64::MAX });
+        let full = LogLine {
+            level: LogLevel::Error,
+            message: "ä\u{0}\n".to_owned(),
+            fields: fields.as_object().unwrap().clone(),
+            task: Some("sub/load[7]".to_owned()),
+            attempt: Some(3),
+            map_index: Some(7),
+            ..line(one, "")
+        };
+        let store = &opened.store;
+        let mixed = vec![line(one, "a"), line(two, "b"), full.clone(), line(new_run("etl").id, "nobody's")];
+        store.append_logs(mixed).wait().await.unwrap();
+        store.append_logs(vec![line(one, "c"), line(two, "d")]).wait().await.unwrap();
+        let stores = [Some(Arc::clone(store)), store.is_durable().then(|| opened.reopen())];
+        for store in stores.into_iter().flatten() {
+            let lines = store.logs(one, 0, 10).await.unwrap();
+            let expected = [line(one, "a"), full.clone(), line(one, "c")];
+            let numbered = (1..).zip(expected).map(|(number, line)| LogLine { number, ..line });
+            assert_eq!(lines, numbered.collect::<Vec<_>>());
+            let messages = async |after, at_most| {
+                let lines = store.logs(two, after, at_most).await.unwrap();
+                lines.into_iter().map(|line| line.message).collect::<Vec<_>>()
+            };
+            assert_eq!(messages(0, 10).await, ["b", "d"]);
+            assert_eq!(messages(0, 1).await, ["b"]);
+            assert_eq!(messages(1, 10).await, ["d"]);
+            assert_eq!(messages(2, 10).await, [""; 0]);
+            assert_eq!(messages(u64::MAX, 10).await, [""; 0]);
+            assert_eq!(store.logs(new_run("etl").id, 0, 10).await.unwrap(), []);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn lines_of_logs_go_with_the_tasks_of_their_run() {
+    on_each(async |opened| {
+        let store = &*opened.store;
+        let (old, fresh) = (started(store, new_run("etl"), 1).await, started(store, new_run("etl"), 1).await);
+        // more than one step of a prune takes
+        let lines = |log: &Arc<dyn RunLog>| vec![line(log.snapshot().id(), "said"); 7_000];
+        for log in [&old, &fresh] {
+            store.append_logs(lines(log)).wait().await.unwrap();
+        }
+        let left = async |log: &Arc<dyn RunLog>| store.logs(log.snapshot().id(), 0, 20_000).await.unwrap().len();
+        finish(&*old, 99, RunState::Success).await;
+        finish(&*fresh, 100, RunState::Success).await;
+        assert_eq!((left(&old).await, left(&fresh).await), (7_000, 7_000));
+        assert_eq!(store.prune(100, 0, u64::MAX).await.unwrap().runs, 1);
+        // what comes late comes to nothing
+        store.append_logs(lines(&old)).wait().await.unwrap();
+        assert_eq!((left(&old).await, left(&fresh).await), (0, 7_000));
+        assert_eq!(store.prune(101, 0, u64::MAX).await.unwrap().runs, 1);
+        assert_eq!(left(&fresh).await, 0);
     })
     .await;
 }

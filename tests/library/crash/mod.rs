@@ -4,6 +4,7 @@
 //! note in a file what they do; what is committed is read from the database itself, with a connection that only reads.
 
 mod changed;
+mod logged;
 mod points;
 mod random;
 mod served;
@@ -64,6 +65,7 @@ fn child() {
             "changed" => changed::act(&runtime).await,
             "taken" => taken::act(&runtime).await,
             "served" => return served::act(&runtime).await,
+            "logged" => logged::act(&runtime).await,
             "stopped" => return stopped::act(&runtime).await,
             unknown => panic!("nothing acts `{unknown}`"),
         }

@@ -22,9 +22,11 @@ use std::sync::Arc;
 pub(crate) use dispatch::{Gathering, Job, Work};
 use frame::{Cell, Frame, Phase};
 pub(crate) use replay::{Expected, Replay};
+use smallvec::SmallVec;
 pub(crate) use verdict::Verdict;
 
 use crate::error::{GraphError, TaskError};
+use crate::graph::NodeKey;
 use crate::graph::build::{Defaults, Planned, Reach, Wiring};
 use crate::policy::trigger::Tally;
 use crate::state::TaskState;
@@ -415,9 +417,14 @@ impl Plan {
 
     /// The key of an instance, as `process#2[7]`.
     pub(crate) fn key(&self, at: Instance) -> String {
+        self.key_of(at).to_string()
+    }
+
+    /// The same, rendered where somebody reads it.
+    pub(crate) fn key_of(&self, at: Instance) -> NodeKey {
         let node = &self.wiring.nodes[at.node as usize];
         let (mut frame, mut index) = (at.frame, at.index);
-        let mut path = Vec::new();
+        let mut path = SmallVec::new();
         while frame != 0 {
             let here = &self.frames[frame as usize];
             if !here.unexpanded {
@@ -425,8 +432,8 @@ impl Plan {
             }
             (frame, index) = here.parent;
         }
-        let indexes: String = path.iter().rev().map(|index| format!("[{index}]")).collect();
-        node.key() + &indexes
+        path.reverse();
+        node.key_of(path)
     }
 
     /// How many attempts of an instance have started, and whether it is mapped.

@@ -153,11 +153,18 @@ mod tests {
 
     /// MIGRATIONS, and a later version's.
     fn with(later: &[Migration]) -> Vec<Migration> {
-        MIGRATIONS.iter().chain(later).copied().collect()
+        let numbered = (MIGRATIONS.len() as u32 + 1..).zip(later);
+        MIGRATIONS.iter().copied().chain(numbered.map(|(number, later)| Migration { number, ..*later })).collect()
     }
 
-    const SECOND: Migration = Migration { number: 2, name: "second", sql: "CREATE TABLE second (a);" };
-    const THIRD: Migration = Migration { number: 3, name: "third", sql: "CREATE TABLE third (a);" };
+    const LATER: Migration = Migration { number: 0, name: "later", sql: "CREATE TABLE later (a);" };
+    const LATEST: Migration = Migration { number: 0, name: "latest", sql: "CREATE TABLE latest (a);" };
+
+    /// When each migration was applied.
+    fn applied(times: &[&str]) -> String {
+        let own = vec![times[0]; MIGRATIONS.len()];
+        [&own[..], &times[1..]].concat().join(",")
+    }
 
     #[test]
     fn a_new_file_gets_the_schema() {
@@ -172,8 +179,8 @@ mod tests {
                 &connection,
                 "SELECT group_concat(name, ' ' ORDER BY name) FROM sqlite_schema WHERE sql > ''"
             ),
-            "attempts cache cache_by_inputs flights garbage migrations plans processes runs runs_by_flow runs_by_key \
-             runs_by_tick runs_unfinished sqlite_sequence",
+            "attempts cache cache_by_inputs flights garbage logs migrations pauses plans processes runs runs_active \
+             runs_by_flow runs_by_key runs_by_tick runs_unfinished schedules sqlite_sequence",
         );
         assert_eq!(ask::<String>(&connection, "PRAGMA integrity_check"), "ok");
     }
@@ -251,15 +258,18 @@ mod tests {
     fn pending_migrations_are_applied_together() {
         let folder = TempDir::new().unwrap();
         drop(open(&location(&folder), 1).unwrap());
-        let broken = Migration { number: 3, name: "broken", sql: "CREATE TABLE runs (a);" };
-        let failed = open_with(&location(&folder), 2, &with(&[SECOND, broken])).unwrap_err();
+        let broken = Migration { number: 0, name: "broken", sql: "CREATE TABLE runs (a);" };
+        let failed = open_with(&location(&folder), 2, &with(&[LATER, broken])).unwrap_err();
         assert!(failed.to_string().contains("table runs already exists"), "{failed}");
         let connection = open(&location(&folder), 3).unwrap();
         assert_eq!(ask::<usize>(&connection, "PRAGMA user_version"), MIGRATIONS.len());
         drop(connection);
-        let connection = open_with(&location(&folder), 4, &with(&[SECOND, THIRD])).unwrap();
-        assert_eq!(ask::<i64>(&connection, "PRAGMA user_version"), 3);
-        assert_eq!(ask::<String>(&connection, "SELECT group_concat(applied) FROM migrations"), "1,4,4");
+        let connection = open_with(&location(&folder), 4, &with(&[LATER, LATEST])).unwrap();
+        assert_eq!(ask::<usize>(&connection, "PRAGMA user_version"), MIGRATIONS.len() + 2);
+        assert_eq!(
+            ask::<String>(&connection, "SELECT group_concat(applied) FROM migrations"),
+            applied(&["1", "4", "4"])
+        );
     }
 
     #[test]
@@ -270,15 +280,18 @@ mod tests {
             std::thread::scope(|scope| {
                 let open = || {
                     start.wait();
-                    open_with(&location(&folder), 5, &with(&[SECOND, THIRD])).map(drop)
+                    open_with(&location(&folder), 5, &with(&[LATER, LATEST])).map(drop)
                 };
                 let opened: Vec<_> = (0..6).map(|_| scope.spawn(open)).collect();
                 for opened in opened {
                     assert_eq!(opened.join().unwrap(), Ok(()), "round {round}");
                 }
             });
-            let connection = open_with(&location(&folder), 6, &with(&[SECOND, THIRD])).unwrap();
-            assert_eq!(ask::<String>(&connection, "SELECT group_concat(applied) FROM migrations"), "5,5,5");
+            let connection = open_with(&location(&folder), 6, &with(&[LATER, LATEST])).unwrap();
+            assert_eq!(
+                ask::<String>(&connection, "SELECT group_concat(applied) FROM migrations"),
+                applied(&["5", "5", "5"])
+            );
             assert_eq!(ask::<String>(&connection, "PRAGMA integrity_check"), "ok");
         }
     }
@@ -320,13 +333,13 @@ mod tests {
                 foreign(folder, "PRAGMA journal_mode = WAL; CREATE TABLE a (b); INSERT INTO a VALUES (1);");
             }),
             ("was written by a newer version of the program", |folder| {
-                drop(open_with(&location(folder), 0, &with(&[SECOND])).unwrap());
+                drop(open_with(&location(folder), 0, &with(&[LATER])).unwrap());
             }),
             ("was written by a newer version of the program", |folder| ours(folder, "PRAGMA user_version = 9999;")),
             ("has another schema 1 (`runs`)", |folder| ours(folder, "UPDATE migrations SET checksum = x'00';")),
             ("is damaged", |folder| ours(folder, "DROP TABLE migrations;")),
             ("is damaged", |folder| ours(folder, "DELETE FROM migrations;")),
-            ("is damaged", |folder| ours(folder, "UPDATE migrations SET number = 7;")),
+            ("is damaged", |folder| ours(folder, "UPDATE migrations SET number = number + 6;")),
             ("is damaged", |folder| {
                 // cut off
                 ours(folder, "");

@@ -12,7 +12,9 @@ use super::{SqliteStore, read, rows};
 use crate::error::StoreError;
 use crate::id::RunId;
 use crate::state::{RunState, TaskState};
-use crate::store::suite::{Opened, Random, a_long_life, created, finish, left, new_run, node, started, success, told};
+use crate::store::suite::{
+    Opened, Random, a_long_life, created, finish, left, line, new_run, node, started, success, told,
+};
 use crate::store::{
     CacheHit, CacheKey, CacheMiss, CacheQuery, Encoded, Kept, Lookup, NewEntry, RunEnd, RunRecord, Store, TaskEnd,
     Transition,
@@ -176,6 +178,36 @@ async fn what_a_later_version_wrote_is_refused_by_name() {
         // and that harms nobody else
         let other = started(&*opened.store, new_run("other"), 1).await;
         finish(&*other, 90, RunState::Success).await;
+    }
+}
+
+#[tokio::test]
+async fn a_line_of_a_log_that_cannot_be_read_is_named() {
+    for (change, problem) in [
+        ("UPDATE logs SET at = 9223372036854775807", "is no time"),
+        ("UPDATE logs SET level = 9", "unknown level"),
+        ("UPDATE logs SET fields = '[1]'", "fields"),
+        ("UPDATE logs SET fields = '{'", "fields"),
+        ("UPDATE logs SET map_index = -1", "out of range"),
+        ("UPDATE logs SET attempt = -1", "out of range"),
+        ("UPDATE logs SET number = -number; DELETE FROM logs WHERE number > 0", ""),
+        ("UPDATE logs SET message = CAST(x'ff' AS TEXT)", "utf-8"),
+    ] {
+        let opened = Opened::new("sqlite");
+        let id = started(&*opened.store, new_run("etl"), 1).await.snapshot().id();
+        opened.store.append_logs(vec![line(id, "said")]).wait().await.unwrap();
+        let connection = Connection::open(opened.folder().join("runs.db")).unwrap();
+        connection.execute_batch(change).unwrap();
+        match opened.store.logs(id, 0, 10).await {
+            Ok(lines) => assert!(problem.is_empty() && lines.is_empty(), "{change}"),
+            Err(refused) => {
+                let is_damaged =
+                    matches!(&refused, StoreError::Damaged { problem: named, .. } if named.contains(problem));
+                assert!(is_damaged, "{change}: {refused}");
+            }
+        }
+        // and it can be written to
+        opened.store.append_logs(vec![line(id, "more")]).wait().await.unwrap();
     }
 }
 

@@ -13,6 +13,7 @@ mod connection;
 #[cfg(test)]
 mod damage;
 mod failure;
+mod lines;
 mod list;
 mod location;
 mod log;
@@ -40,13 +41,14 @@ use writer::{Owned, Writer};
 
 use super::mirror::Mirror;
 use super::{
-    Abandoned, CacheHit, CacheKey, CacheMiss, CacheQuery, Created, Kept, Look, Lookup, NewRun, Pruned, RunFilter, RunLog,
-    RunRecord, RunSummary, ScheduleKey, Store, TakenOver,
+    Abandoned, CacheHit, CacheKey, CacheMiss, CacheQuery, Commit, Created, Kept, Look, Lookup, NewRun, Pruned, RunFilter,
+    RunLog, RunRecord, RunSummary, ScheduleKey, Store, TakenOver,
 };
 use crate::blob::{self, Blobs};
 use crate::error::StoreError;
 use crate::failpoint;
 use crate::id::{self, RunId};
+use crate::log::LogLine;
 
 /// How many connections read at once.
 const READERS: usize = 4;
@@ -397,6 +399,15 @@ impl Store for SqliteStore {
             let mut delete = connection.prepare_cached("DELETE FROM flights WHERE key = ?1 AND owner = ?2")?;
             delete.execute(params![key.0, own]).map(drop)
         });
+    }
+
+    fn append_logs(&self, lines: Vec<LogLine>) -> Commit {
+        self.file.writer.push_call(move |connection| lines::append(connection, &lines));
+        self.file.writer.commit(None)
+    }
+
+    async fn logs(&self, run: RunId, after: u64, at_most: usize) -> Result<Vec<LogLine>, StoreError> {
+        self.read(move |connection| lines::after(connection, run, after, at_most)).await
     }
 
     async fn prune(&self, before: i64, now: i64, cache_bytes: u64) -> Result<Pruned, StoreError> {

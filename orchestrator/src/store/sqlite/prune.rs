@@ -4,7 +4,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::rows;
+use super::{lines, rows};
 use crate::blob::BlobRef;
 
 /// How many rows, cached results or blobs one transaction sees to. A row takes about a microsecond.
@@ -13,7 +13,7 @@ const AT_ONCE: usize = 5_000;
 /// How long a body with a reference is at most: before it, a note of the cache may stand.
 const LONGEST: usize = 300;
 
-/// Deletes some of what is kept of the tasks of runs that were final before a time. Says how many runs were done with,
+/// Deletes some of what is kept of the tasks, and of the logs, of runs that were final before a time. Says how many runs were done with,
 /// and whether there is more.
 pub(super) fn runs(connection: &Connection, before: i64) -> rusqlite::Result<(u64, bool)> {
     let mut select = connection.prepare_cached(
@@ -26,7 +26,8 @@ pub(super) fn runs(connection: &Connection, before: i64) -> rusqlite::Result<(u6
         if begun == 0 {
             connection.prepare_cached("UPDATE runs SET pruned = 2 WHERE run = ?1")?.execute([run])?;
         }
-        let deleted = attempts(connection, run, left)?;
+        let mut deleted = attempts(connection, run, left)?;
+        deleted += lines::delete(connection, run, left - deleted)?;
         if deleted < left {
             connection.prepare_cached("DELETE FROM plans WHERE run = ?1")?.execute([run])?;
             connection.prepare_cached("UPDATE runs SET pruned = 1 WHERE run = ?1")?.execute([run])?;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::blob::BlobRef;
 use crate::error::TaskError;
 use crate::graph::{NodeMeta, Wired};
+use crate::log::LogLevel;
 use crate::state::{RunKind, RunState, TaskState};
 use crate::store::{CacheNote, Encoded, FrameMeta, Row, TaskEnd, Transition};
 
@@ -61,6 +62,7 @@ codes! {
     TaskState: Pending 0, Running 1, Retrying 2, Success 3, Failed 4, Skipped 5, UpstreamFailed 6, Cancelled 7;
     RunState: Pending 0, Running 1, Success 2, Failed 3, Cancelled 4;
     RunKind: Manual 0, Scheduled 1, Backfill 2;
+    LogLevel: Trace 0, Debug 1, Info 2, Warn 3, Error 4;
 }
 
 fn pack<T: Serialize>(value: &T) -> Vec<u8> {

@@ -173,6 +173,8 @@ impl<T: Send, F: FnMut(&Connection) -> rusqlite::Result<T> + Send> Call for Aske
             let result = committed.and_then(|()| self.result.take().ok_or_else(unanswered));
             // who asked may be gone
             let _ = answer.send(result);
+        } else if let Err(error) = committed {
+            tracing::debug!("what nobody waits for could not be written: {error}");
         }
     }
 }
@@ -257,13 +259,19 @@ impl Writer {
 
     /// Runs statements in a transaction with what else waits, some time soon; nobody waits for them.
     pub(super) fn note(self: &Arc<Self>, statements: impl FnMut(&Connection) -> rusqlite::Result<()> + Send + 'static) {
-        let call = Asked { statements, result: None, answer: None };
-        {
-            let mut queue = self.queue.lock();
-            queue.pushed += 1;
-            queue.entries.push_back(Entry { run: None, number: 0, write: Write::Call(Box::new(call)) });
-        }
+        self.push_call(statements);
         self.commit_soon();
+    }
+
+    /// Pushes statements that nobody waits for: a failure of theirs is told to nobody.
+    pub(super) fn push_call(&self, statements: impl FnMut(&Connection) -> rusqlite::Result<()> + Send + 'static) {
+        let call = Asked { statements, result: None, answer: None };
+        let mut queue = self.queue.lock();
+        if queue.failed.is_some() {
+            return;
+        }
+        queue.pushed += 1;
+        queue.entries.push_back(Entry { run: None, number: 0, write: Write::Call(Box::new(call)) });
     }
 
     /// Commits what was pushed until now. `run` says whose: a run that was lost is an error.

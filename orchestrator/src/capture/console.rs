@@ -1,0 +1,197 @@
+//! A line for people.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use super::Origin;
+use super::event::Said;
+use crate::log::LogLevel;
+
+/// Shows lines on stderr.
+#[derive(Debug)]
+pub(super) struct Console {
+    coloured: bool,
+}
+
+/// What a line is about.
+pub(super) struct Shown<'a> {
+    pub(super) at: DateTime<Utc>,
+    pub(super) level: LogLevel,
+    pub(super) target: &'a str,
+    pub(super) origin: Option<&'a Origin>,
+    pub(super) said: &'a Said,
+}
+
+const DIM: &str = "\x1b[2m";
+const BOLD: &str = "\x1b[1m";
+const PLAIN: &str = "\x1b[0m";
+
+impl Console {
+    pub(super) fn stderr() -> Self {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self { coloured: !refused && std::io::stderr().is_terminal() }
+    }
+
+    pub(super) fn show(&self, shown: &Shown<'_>) {
+        // there is nobody to be told that nobody can be told
+        let _ = std::io::stderr().write_all(self.line(shown).as_bytes());
+    }
+
+    /// `TIME LEVEL FLOW RUN TASK: message name=value`; of the run's id its end, since it begins with the time.
+    fn line(&self, shown: &Shown<'_>) -> String {
+        let Shown { at, level, target, origin, said } = shown;
+        let style = |style: &'static str| if self.coloured { style } else { "" };
+        let (dim, bold, plain) = (style(DIM), style(BOLD), style(PLAIN));
+        let colour = style(match level {
+            LogLevel::Error => "\x1b[31m",
+            LogLevel::Warn => "\x1b[33m",
+            LogLevel::Info => "\x1b[32m",
+            LogLevel::Debug => "\x1b[34m",
+            LogLevel::Trace => "\x1b[35m",
+        });
+        let time = at.to_rfc3339_opts(SecondsFormat::Millis, true);
+        let shout = level.as_str().to_ascii_uppercase();
+        let mut line = format!("{dim}{time}{plain} {colour}{shout:>5}{plain} ");
+        // writing to a `String` does not fail
+        let _ = match origin {
+            Some(Origin { run, task }) => {
+                let id = run.run.to_string();
+                let _ = write!(line, "{bold}{}{plain} {dim}{}{plain}", run.flow, &id[id.len() - 8..]);
+                match task {
+                    Some(task) if task.attempt > 1 => {
+                        write!(line, " {bold}{}{plain} {dim}attempt {}{plain}: ", task.key, task.attempt)
+                    }
+                    Some(task) => write!(line, " {bold}{}{plain}: ", task.key),
+                    None => write!(line, ": "),
+                }
+            }
+            None => write!(line, "{dim}{target}:{plain} "),
+        };
+        push_harmless(&mut line, &said.message);
+        for (name, value) in &said.fields {
+            let _ = write!(line, " {dim}{name}={plain}");
+            match value {
+                serde_json::Value::String(text) if is_simple(text) => line.push_str(text),
+                value => push_harmless(&mut line, &value.to_string()),
+            }
+        }
+        line.push('\n');
+        line
+    }
+}
+
+/// Whether a text needs no quotes.
+fn is_simple(text: &str) -> bool {
+    let ordinary = |character: char| !character.is_whitespace() && !character.is_control() && character != '"';
+    !text.is_empty() && text.chars().all(ordinary)
+}
+
+/// What is logged is not to move a terminal's cursor, or to colour it.
+fn push_harmless(line: &mut String, text: &str) {
+    for character in text.trim_end_matches('\n').chars() {
+        match character {
+            '\n' => line.push_str("\n    "),
+            '\t' => line.push('\t'),
+            control if control.is_control() => line.extend(control.escape_default()),
+            other => line.push(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use smallvec::SmallVec;
+    use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+
+    use super::super::{RunOrigin, TaskOrigin};
+    use super::*;
+    use crate::clock::Clock;
+    use crate::graph::NodeKey;
+    use crate::id::RunId;
+
+    /// Keeps what was said last.
+    struct Last(Arc<parking_lot::Mutex<Option<Said>>>);
+
+    impl<S: tracing::Subscriber> Layer<S> for Last {
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            *self.0.lock() = Some(Said::of(event));
+        }
+    }
+
+    fn said(say: impl FnOnce()) -> Said {
+        let last = Arc::default();
+        let subscriber = tracing_subscriber::registry().with(Last(Arc::clone(&last)));
+        tracing::subscriber::with_default(subscriber, say);
+        let said = last.lock().take();
+        said.unwrap()
+    }
+
+    fn line(coloured: bool, level: LogLevel, task: Option<(&str, u32)>, said: &Said) -> String {
+        let run = Arc::new(RunOrigin {
+            run: RunId::from_bytes(*b"\x01\x93\x6f\x5e\x8c\x00\x70\x00\x80\x00\x00\x00\x12\x34\xab\xcd"),
+            flow: "etl",
+            clock: Clock::system(),
+            sink: None,
+            tokio: tokio::runtime::Handle::current(),
+        });
+        let task = task.map(|(name, attempt)| {
+            let path = SmallVec::from_slice(if attempt == 1 { &[3] } else { &[] });
+            let key = NodeKey { prefix: Some("sub/".into()), name: name.to_owned().into(), number: attempt, path };
+            TaskOrigin { key, attempt, map_index: None }
+        });
+        let at = DateTime::from_timestamp_micros(1_767_225_600_123_456).unwrap();
+        let origin = Origin { run, task };
+        Console { coloured }.line(&Shown { at, level, target: "my::module", origin: Some(&origin), said })
+    }
+
+    #[tokio::test]
+    async fn a_line_is_readable() {
+        let rows = said(|| tracing::info!(rows = 42, table = "orders", share = 0.5, done = true, "loaded {}", "all"));
+        assert_eq!(
+            line(false, LogLevel::Info, Some(("load", 1)), &rows),
+            "2026-01-01T00:00:00.123Z  INFO etl 1234abcd sub/load[3]: loaded all done=true rows=42 share=0.5 \
+             table=orders\n"
+        );
+        let failed = said(|| tracing::error!(text = "two words", empty = "", "no\x1b[31m\nsecond line\n"));
+        assert_eq!(
+            line(false, LogLevel::Error, Some(("load", 2)), &failed),
+            "2026-01-01T00:00:00.123Z ERROR etl 1234abcd sub/load#2 attempt 2: no\\u{1b}[31m\n    second line empty=\"\" \
+             text=\"two words\"\n"
+        );
+        let started = said(|| tracing::warn!("run started"));
+        assert_eq!(
+            line(false, LogLevel::Warn, None, &started),
+            "2026-01-01T00:00:00.123Z  WARN etl 1234abcd: run started\n"
+        );
+        assert_eq!(
+            line(true, LogLevel::Warn, None, &started),
+            "\x1b[2m2026-01-01T00:00:00.123Z\x1b[0m \x1b[33m WARN\x1b[0m \x1b[1metl\x1b[0m \x1b[2m1234abcd\x1b[0m: run \
+             started\n"
+        );
+        let at = DateTime::from_timestamp(0, 0).unwrap();
+        let shown = Shown { at, level: LogLevel::Debug, target: "my::module", origin: None, said: &started };
+        assert_eq!(
+            Console { coloured: false }.line(&shown),
+            "1970-01-01T00:00:00.000Z DEBUG my::module: run started\n"
+        );
+    }
+
+    #[test]
+    fn fields_keep_their_types() {
+        let said = said(|| {
+            let (some, nan, big) = (Some(1), f64::NAN, u128::MAX);
+            let error: &(dyn std::error::Error + 'static) = &std::io::Error::other("broken");
+            tracing::info!(a = 1_u8, b = -1, c = 1.5, d = true, e = "text", f = ?some, g = nan, h = big, i = error)
+        });
+        let expected = serde_json::json!({
+            "a": 1, "b": -1, "c": 1.5, "d": true, "e": "text", "f": "Some(1)", "g": "NaN", "h": u128::MAX.to_string(),
+            "i": "broken",
+        });
+        assert_eq!(serde_json::Value::Object(said.fields), expected);
+        assert_eq!(said.message, "");
+    }
+}
