@@ -1,4 +1,4 @@
-//! What Slack will get. The messages stay here, to be printed when the run is over.
+//! What Slack will get. The messages are logged, and stay here, to be printed when the run is over.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +16,7 @@ pub(crate) struct Message {
 impl Slack {
     /// Puts a message into the outbox.
     pub(crate) fn post(&self, channel: &str, text: String) {
+        tracing::info!(channel, "posted: {text}");
         let message = Message { channel: channel.to_owned(), text };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(message);
     }

@@ -1,9 +1,11 @@
 //! Where the time comes from.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
 /// The clock of a runtime. All timestamps come from it; waits inside a process are tokio's.
@@ -14,6 +16,8 @@ pub struct Clock(Source);
 enum Source {
     System,
     Tokio { start_micros: i64, origin: Instant },
+    /// And by how many microseconds it was set since.
+    Settable { start_micros: i64, origin: Instant, set: Arc<AtomicI64> },
 }
 
 impl Clock {
@@ -28,14 +32,28 @@ impl Clock {
         Self(Source::Tokio { start_micros: start.timestamp_micros(), origin: Instant::now() })
     }
 
+    /// A clock like [`tokio`](Self::tokio) that can be [set](Self::set): for tests of what becomes of schedules where
+    /// somebody sets the system's clock.
+    pub fn settable(start: DateTime<Utc>) -> Self {
+        let (start_micros, origin) = (start.timestamp_micros(), Instant::now());
+        Self(Source::Settable { start_micros, origin, set: Arc::default() })
+    }
+
+    /// Sets a [settable](Self::settable) clock and its clones ahead by so much, or back. Other clocks stay as they are.
+    pub fn set(&self, by: TimeDelta) {
+        if let Source::Settable { set, .. } = &self.0 {
+            set.fetch_add(by.num_microseconds().unwrap_or(0), Ordering::Relaxed);
+        }
+    }
+
     /// A clock that shows the system's time now, and goes on with tokio's clock.
     pub fn tokio_from_now() -> Self {
         Self::tokio(Self::system().now())
     }
 
-    /// Whether it is the system's, which may be set while the process waits.
-    pub(crate) fn is_system(&self) -> bool {
-        matches!(self.0, Source::System)
+    /// Whether it may be set while the process waits.
+    pub(crate) fn may_be_set(&self) -> bool {
+        matches!(self.0, Source::System | Source::Settable { .. })
     }
 
     /// The time, in whole microseconds: a store keeps no more, and a run that goes on is to find the same.
@@ -52,12 +70,17 @@ impl Clock {
                 Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
                 Err(before) => -i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX),
             },
-            Source::Tokio { start_micros, origin } => {
-                let passed = i64::try_from(origin.elapsed().as_micros()).unwrap_or(i64::MAX);
-                start_micros.saturating_add(passed)
+            Source::Tokio { start_micros, origin } => start_micros.saturating_add(passed(origin)),
+            Source::Settable { start_micros, origin, set } => {
+                start_micros.saturating_add(passed(origin)).saturating_add(set.load(Ordering::Relaxed))
             }
         }
     }
+}
+
+/// The microseconds by tokio's clock since an instant.
+fn passed(origin: &Instant) -> i64 {
+    i64::try_from(origin.elapsed().as_micros()).unwrap_or(i64::MAX)
 }
 
 /// The time from one reading in microseconds to another; nothing where the clock was set back.
@@ -70,6 +93,7 @@ impl fmt::Debug for Clock {
         match &self.0 {
             Source::System => f.write_str("Clock(system)"),
             Source::Tokio { .. } => write!(f, "Clock(tokio, {})", self.now()),
+            Source::Settable { .. } => write!(f, "Clock(settable, {})", self.now()),
         }
     }
 }

@@ -399,6 +399,47 @@ async fn a_run_by_hand_is_for_the_last_interval_of_its_flows_schedule() -> Resul
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_by_a_day_doubles_and_loses_nothing() -> Result<()> {
+    #[flow(name = "serving_set_all")]
+    fn all() -> Node<u32> {
+        one()
+    }
+    #[flow(name = "serving_set_latest")]
+    fn latest() -> Node<u32> {
+        one()
+    }
+    let clock = Clock::settable(utc("03-10T10:30:00"));
+    let runtime = crate::support::builder().clock(clock.clone()).build().await?;
+    let serve = runtime.serve([all().serve("@hourly").catchup(true), latest().serve("@hourly")]);
+    let act = async {
+        pass(HOUR).await;
+        clock.set(TimeDelta::days(1));
+        pass(HOUR).await;
+        // what the jump passed over is made up for by policy: 11 o'clock to 12 o'clock on the next day
+        assert_eq!(ticks(&runtime, "serving_set_all").await.len(), 26);
+        assert_eq!(ticks(&runtime, "serving_set_latest").await, ["10 11:00:00", "11 11:00:00", "11 12:00:00"]);
+        clock.set(TimeDelta::days(-1));
+        // the day comes again: what has its run keeps it, and what was passed over comes in its time (but for noon, which
+        // came and went while the clock was ahead)
+        pass(26 * HOUR).await;
+        let all = ticks(&runtime, "serving_set_all").await;
+        assert_eq!(all.len(), 28, "{all:?}");
+        let latest = ticks(&runtime, "serving_set_latest").await;
+        assert_eq!(latest.len(), 3 + 22 + 2, "{latest:?}");
+        assert_eq!(latest.iter().collect::<std::collections::BTreeSet<_>>().len(), latest.len());
+        // a jump back alone doubles nothing, either
+        clock.set(TimeDelta::days(-1));
+        pass(HOUR).await;
+        assert_eq!(ticks(&runtime, "serving_set_all").await.len(), 28);
+    };
+    tokio::select! {
+        stopped = serve => panic!("{stopped:?}"),
+        () = act => {}
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_simulated_runtime_refuses_what_does_not_come_back_equal() -> Result<()> {
     #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
     struct Lossy {

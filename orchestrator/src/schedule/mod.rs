@@ -282,6 +282,11 @@ impl From<Cron> for Schedule {
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name())?;
+        if let Rule::Every { anchor, .. } = self.rule
+            && anchor != DateTime::UNIX_EPOCH
+        {
+            write!(f, " anchored at {}", instant(anchor))?;
+        }
         if self.zone != Tz::UTC {
             write!(f, " in {}", self.zone)?;
         }
@@ -487,6 +492,7 @@ mod tests {
             (quarter().start(at).end(at), "every 15m from 2026-01-01T00:00:00Z until 2026-01-01T00:00:00Z"),
             (Schedule::every(Duration::from_millis(90_061_001)).unwrap(), "every 1d1h1m1s1ms"),
             (Schedule::every(Duration::from_nanos(1_500)).unwrap(), "every 1.5µs"),
+            (quarter().anchor(at), "every 15m anchored at 2026-01-01T00:00:00Z"),
             (Schedule::once(at), "once at 2026-01-01T00:00:00Z"),
         ] {
             assert_eq!(schedule.to_string(), text);

@@ -131,7 +131,7 @@ impl Server {
         let mut others = JoinSet::new();
         others.spawn(watching);
         others.spawn(prune(Arc::clone(&host)));
-        let longest = if host.clock.is_system() { SYSTEM_SLEEP } else { LONGEST_SLEEP };
+        let longest = if host.clock.may_be_set() { SYSTEM_SLEEP } else { LONGEST_SLEEP };
         loop {
             let now = host.clock.now();
             for due in ticker.due(now) {
