@@ -8,7 +8,7 @@ use tokio::sync::broadcast;
 
 use crate::error::TaskError;
 use crate::id::RunId;
-use crate::state::{RunState, TaskState};
+use crate::state::{Rerun, RunState, TaskState};
 
 /// Something that happened in a runtime. Logs, notifications, the dashboard and tests all read these.
 ///
@@ -54,6 +54,18 @@ pub enum Event {
         flow: &'static str,
         /// The instant that the run is for.
         logical_date: DateTime<Utc>,
+    },
+    /// A finished run is run again, in part or whole.
+    #[non_exhaustive]
+    RunReopened {
+        /// The run.
+        run: RunId,
+        /// The flow's name.
+        flow: &'static str,
+        /// The instant that the run is for.
+        logical_date: DateTime<Utc>,
+        /// What of it runs again.
+        what: Rerun,
     },
     /// A run reached its final state.
     #[non_exhaustive]

@@ -35,6 +35,7 @@
 //! | key | a node's name in its flow: `extract`, `extract#2` for the second use, `process[7]` for an element, `report/load` in a flow in the flow |
 //! | run | one execution of a flow: [`Run`], [`RunRecord`] |
 //! | attempt | one try of one node in one run, numbered from 1 |
+//! | re-run | a finished run, or a part of it, run again as new attempts: [`Runtime::rerun`] |
 //! | log | what tasks and runs say by `tracing`, line by line: [`Runtime::logs`], [`init_logs`] |
 //! | logical date | the instant that a run is for: [`Context::logical_date`] |
 //! | interval | the span of time that a run is for: [`Context::interval`] |
@@ -52,6 +53,9 @@
 //!     │       Retrying ──► Cancelled
 //!     └──► Skipped | UpstreamFailed | Cancelled
 //! ```
+//!
+//! A final state is the last one, unless the run is run again ([`Runtime::rerun`]): then what is to run again is pending
+//! once more, and so is the run.
 //!
 //! A run is red ([`RunState::Failed`]) when a failure in it was not handled. A failed task is handled where each task
 //! that takes its result takes it as an [`Outcome`] and succeeded, where a flow's body awaited it, or where it was
@@ -91,7 +95,8 @@ mod scheduler;
 pub use capture::{init_logs, log_layer};
 pub use clock::Clock;
 pub use error::{
-    BlobError, BoxError, Error, GraphError, IntoTaskError, Result, StoreError, TaskError, fatal, retry_after, skip,
+    BlobError, BoxError, Error, GraphError, IntoTaskError, RerunError, Result, StoreError, TaskError, fatal,
+    retry_after, skip,
 };
 pub use event::{Event, Events};
 pub use flow::registry::flows;
@@ -100,13 +105,13 @@ pub use graph::{Graph, GraphEdge, GraphNode};
 pub use id::{ParseRunIdError, RunId};
 pub use log::{LogLevel, LogLine};
 pub use orchestrator_macros::{cron, flow, task};
-pub use runtime::{MockFn, MockReturn, Run, RunHandle, Runtime, RuntimeBuilder, Stopped, TaskFn};
-pub use scheduler::{
-    Backfill, BackfillPlan, BackfillTick, Backfilled, Reprocess, Serve, TickAction, serve,
-};
+pub use runtime::{MockFn, MockReturn, RerunHandle, Run, RunHandle, Runtime, RuntimeBuilder, Stopped, TaskFn};
 pub use schedule::{Cron, CronError, CronField, Fires, IntoSchedule, PastFires, Schedule, ScheduleError};
-pub use state::{RunKind, RunState, TaskState};
-pub use store::{CacheMiss, Pruned, RunFilter, RunRecord, RunSummary, TaskRun, Tasks};
+pub use scheduler::{Backfill, BackfillPlan, BackfillTick, Backfilled, Reprocess, Serve, TickAction, serve};
+pub use state::{Rerun, RunKind, RunState, TaskState};
+pub use store::{
+    AttemptRecord, CacheMiss, Pruned, RerunRecord, RunFilter, RunRecord, RunSummary, TaskRun, Tasks,
+};
 pub use task::{
     Context, Delay, Element, Gathered, Input, Interval, IntoInput, IntoList, List, Mapped, Mapping, Node, Outcome,
     Parameter, ParseTriggerError, Pool, Resource, TaskOptions, Trigger, Upstream, expand, gather,

@@ -39,6 +39,8 @@ impl TaskState {
     ///     │         ▼   │
     ///     │       Retrying ──► Cancelled
     ///     └──► Success (cached) | Skipped | UpstreamFailed | Cancelled
+    ///
+    ///  Success | Failed | Skipped | UpstreamFailed | Cancelled ──► Pending (by a re-run alone)
     /// ```
     pub fn may_become(self, next: Self) -> bool {
         match self {
@@ -47,15 +49,17 @@ impl TaskState {
                 matches!(next, Self::Retrying | Self::Success | Self::Failed | Self::Skipped | Self::Cancelled)
             }
             Self::Retrying => matches!(next, Self::Running | Self::Cancelled),
-            Self::Success | Self::Failed | Self::Skipped | Self::UpstreamFailed | Self::Cancelled => false,
+            Self::Success | Self::Failed | Self::Skipped | Self::UpstreamFailed | Self::Cancelled => {
+                next == Self::Pending
+            }
         }
     }
 
     /// Whether this state may be recorded where `old` was: an attempt that never waited is recorded once, when it is
-    /// over, so that `Running` may be passed over.
+    /// over, so that `Running` may be passed over. What a re-run makes pending is recorded for all of the run at once.
     pub(crate) fn may_be_recorded_after(self, old: Self) -> bool {
         let ran = matches!(old, Self::Pending | Self::Retrying) && Self::Running.may_become(self);
-        old.may_become(self) || ran
+        self != Self::Pending && (old.may_become(self) || ran)
     }
 
     /// The name, as `upstream_failed`.
@@ -137,12 +141,12 @@ impl RunState {
         matches!(self, Self::Success | Self::Failed | Self::Cancelled)
     }
 
-    /// Whether a run in this state may go over into `next`.
+    /// Whether a run in this state may go over into `next`. A final state is left by a re-run alone.
     pub fn may_become(self, next: Self) -> bool {
         match self {
             Self::Pending => matches!(next, Self::Running | Self::Failed | Self::Cancelled),
             Self::Running => next.is_final(),
-            Self::Success | Self::Failed | Self::Cancelled => false,
+            Self::Success | Self::Failed | Self::Cancelled => next == Self::Pending,
         }
     }
 
@@ -161,5 +165,36 @@ impl RunState {
 impl fmt::Display for RunState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+/// What of a finished run is to run again.
+///
+/// A task is named by its key: `process`, `process#2` for the second use, `process[7]` for an element, `report/load` in
+/// a flow in the flow. The key of a mapped task without an index stands for all of its elements, that of a flow in the
+/// flow for all of its tasks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Rerun {
+    /// Everything.
+    All,
+    /// What failed or was cancelled, what did not run because of that, and everything that hangs on these: of a mapping
+    /// the elements that failed, and of what comes after it in the mapping the same elements.
+    Failed,
+    /// A task, and everything that hangs on it.
+    From(String),
+    /// A task alone: what takes its result keeps the result that it had.
+    Only(String),
+}
+
+impl fmt::Display for Rerun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Failed => f.write_str("what failed"),
+            Self::From(key) => write!(f, "`{key}` and what hangs on it"),
+            Self::Only(key) => write!(f, "`{key}` alone"),
+        }
     }
 }

@@ -19,6 +19,7 @@ mod limits;
 mod logs;
 mod outside;
 mod random;
+mod rerun;
 mod serving;
 mod stopping;
 mod stops;

@@ -300,7 +300,7 @@ async fn a_served_run_is_cancelled_by_its_id() -> Result<()> {
         () = act => {}
     }
     let unknown = "01936f5e-8c00-7000-8000-000000000000".parse()?;
-    assert!(runtime.cancel(unknown).await.unwrap_err().to_string().contains("no run 01936f5e"));
+    assert!(runtime.cancel(unknown).await.unwrap_err().to_string().contains("there is no run 01936f5e"));
     Ok(())
 }
 

@@ -110,7 +110,7 @@ mod tests {
     use super::super::{RunOrigin, TaskOrigin};
     use super::*;
     use crate::clock::Clock;
-    use crate::graph::NodeKey;
+    use crate::graph::InstanceKey;
     use crate::id::RunId;
 
     /// Keeps what was said last.
@@ -140,7 +140,7 @@ mod tests {
         });
         let task = task.map(|(name, attempt)| {
             let path = SmallVec::from_slice(if attempt == 1 { &[3] } else { &[] });
-            let key = NodeKey { prefix: Some("sub/".into()), name: name.to_owned().into(), number: attempt, path };
+            let key = InstanceKey { prefix: Some("sub/".into()), name: name.to_owned().into(), number: attempt, path };
             TaskOrigin { key, attempt, map_index: None }
         });
         let at = DateTime::from_timestamp_micros(1_767_225_600_123_456).unwrap();

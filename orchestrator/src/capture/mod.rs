@@ -23,7 +23,7 @@ pub use layer::{init_logs, log_layer};
 pub(crate) use sink::LogSink;
 
 use crate::clock::Clock;
-use crate::graph::NodeKey;
+use crate::graph::InstanceKey;
 use crate::id::RunId;
 
 /// The target of the runtime's spans; an event belongs to the innermost of them.
@@ -39,7 +39,7 @@ pub(crate) struct Origin {
 
 #[derive(Debug)]
 struct TaskOrigin {
-    key: NodeKey,
+    key: InstanceKey,
     attempt: u32,
     map_index: Option<usize>,
 }
@@ -61,7 +61,7 @@ impl Origin {
         Self { run: Arc::clone(run), task: None }
     }
 
-    pub(crate) fn of_task(run: &Arc<RunOrigin>, key: NodeKey, attempt: u32, map_index: Option<usize>) -> Self {
+    pub(crate) fn of_task(run: &Arc<RunOrigin>, key: InstanceKey, attempt: u32, map_index: Option<usize>) -> Self {
         Self { run: Arc::clone(run), task: Some(TaskOrigin { key, attempt, map_index }) }
     }
 }

@@ -5,11 +5,13 @@
 
 mod blob;
 mod graph;
+mod rerun;
 mod store;
 mod task;
 
 pub use blob::BlobError;
 pub use graph::GraphError;
+pub use rerun::RerunError;
 pub use store::StoreError;
 pub(crate) use task::{Cause, Panicked};
 pub use task::{IntoTaskError, TaskError, fatal, retry_after, skip};
@@ -102,12 +104,6 @@ pub enum Error {
         /// The flows that there are.
         known: String,
     },
-    /// There is no run of an id.
-    #[error("no run {run}: it was never made in this store")]
-    UnknownRun {
-        /// The id.
-        run: RunId,
-    },
     /// A flow's parameters are refused.
     #[error("flow `{flow}`: {problem}")]
     Parameters {
@@ -139,6 +135,15 @@ pub enum Error {
     /// Options of a runtime or of a run do not fit together.
     #[error("{0}")]
     Options(String),
+    /// There is no such run.
+    #[error("there is no run {run} in this store")]
+    UnknownRun {
+        /// The id that was asked for.
+        run: RunId,
+    },
+    /// A run is not run again.
+    #[error(transparent)]
+    Rerun(#[from] RerunError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{NodeKey, NodeMeta, Wired, check};
+use super::{InstanceKey, NodeMeta, Wired, check};
 use crate::error::GraphError;
 use crate::policy::retry::Policy;
 use crate::task::scope::{GatherMode, Handle, Kind, NONE, NodeSpec, Scope};
@@ -502,7 +502,7 @@ impl Planned {
     }
 
     /// The key, for the element that the indexes lead to.
-    pub(crate) fn key_of(&self, path: SmallVec<[u32; 2]>) -> NodeKey {
-        NodeKey { prefix: self.prefix.clone(), name: self.name.clone(), number: self.number, path }
+    pub(crate) fn key_of(&self, path: SmallVec<[u32; 2]>) -> InstanceKey {
+        InstanceKey { prefix: self.prefix.clone(), name: self.name.clone(), number: self.number, path }
     }
 }

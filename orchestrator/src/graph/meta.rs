@@ -21,6 +21,9 @@ pub(crate) struct NodeMeta {
     pub(crate) wired: Option<Box<Wired>>,
 }
 
+/// The key of a node without indexes, in parts: what stands before it, its name, the number of this use.
+pub(crate) type NodeKey = (Option<Arc<str>>, Cow<'static, str>, u32);
+
 /// How a node is wired: what has to be the same where a run goes on, for a recorded result to be the node's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wired {
@@ -36,7 +39,7 @@ pub(crate) struct Wired {
 
 /// The key of a node or an element, which is rendered where somebody reads it: `report/process#2[7]`.
 #[derive(Clone, Debug)]
-pub(crate) struct NodeKey {
+pub(crate) struct InstanceKey {
     pub(crate) prefix: Option<Arc<str>>,
     pub(crate) name: Cow<'static, str>,
     pub(crate) number: u32,
@@ -44,30 +47,38 @@ pub(crate) struct NodeKey {
     pub(crate) path: SmallVec<[u32; 2]>,
 }
 
-impl fmt::Display for NodeKey {
+impl fmt::Display for InstanceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.prefix.as_deref().unwrap_or_default())?;
-        f.write_str(&self.name)?;
-        if self.number > 1 {
-            write!(f, "#{}", self.number)?;
-        }
-        self.path.iter().try_for_each(|index| write!(f, "[{index}]"))
+        let Self { prefix, name, number, path } = self;
+        write_key(f, prefix.as_deref(), name, *number, path)
     }
 }
 
+fn write_key(
+    into: &mut dyn fmt::Write,
+    prefix: Option<&str>,
+    name: &str,
+    number: u32,
+    path: &[u32],
+) -> fmt::Result {
+    into.write_str(prefix.unwrap_or_default())?;
+    into.write_str(name)?;
+    if number > 1 {
+        write!(into, "#{number}")?;
+    }
+    path.iter().try_for_each(|index| write!(into, "[{index}]"))
+}
+
 impl NodeMeta {
+    pub(crate) fn key_in_parts(&self) -> NodeKey {
+        (self.prefix.clone(), self.name.clone(), self.number)
+    }
+
     /// The node's key, for the element that the indexes lead to.
     pub(crate) fn key(&self, path: &[u32]) -> String {
-        use std::fmt::Write as _;
         let mut key = String::new();
-        key.push_str(self.prefix.as_deref().unwrap_or_default());
-        key.push_str(&self.name);
-        if self.number > 1 {
-            let _ = write!(key, "#{}", self.number);
-        }
-        for index in path {
-            let _ = write!(key, "[{index}]");
-        }
+        // a text takes all that is written
+        let _ = write_key(&mut key, self.prefix.as_deref(), &self.name, self.number, path);
         key
     }
 }

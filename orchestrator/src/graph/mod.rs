@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use build::{Defaults, Wiring};
-pub(crate) use meta::{NodeKey, NodeMeta, Wired};
+pub(crate) use meta::{InstanceKey, NodeKey, NodeMeta, Wired};
 
 use crate::error::GraphError;
 use crate::flow::FlowCall;

@@ -332,7 +332,7 @@ impl Attempt {
     }
 
     fn row(&self, state: TaskState, finished: i64, error: Option<TaskError>) -> TaskEnd {
-        let row = Row { started: self.started, finished, error, attempts: self.number, crashes: 0, state };
+        let row = Row { started: self.started, finished, error, attempts: self.number, state, ..Row::PENDING };
         let note = self.caching.as_ref().map(|caching| Box::new(CacheNote::Missed(caching.miss)));
         TaskEnd { note, ..TaskEnd::new(self.place.frame, self.place.cell, row) }
     }

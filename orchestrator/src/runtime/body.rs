@@ -235,7 +235,7 @@ impl Body {
                     answer.promise.fulfil(answer.resolved);
                     return Poll::Ready(true);
                 }
-                run.record(Transition::Awaited { node: answer.node });
+                run.record(Transition::Awaited { node: answer.node, asked: answer.asked.clone() });
                 failpoint::hit("body-told");
                 let commit: BoxFuture<'static, ()> = match answer.is_one_of_many {
                     true => {

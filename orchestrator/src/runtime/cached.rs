@@ -200,12 +200,18 @@ async fn land(
     cancel: &CancellationToken,
 ) -> Result<Landing, StoreError> {
     let store = &run.runtime.store;
-    let output = run.live.lock().plan.wiring.nodes[at.node as usize].output;
-    let mut refuses = run.refresh_cache;
+    let (output, is_cleared, rerun) = {
+        let plan = &run.live.lock().plan;
+        let rerun = plan.rerun().map_or(i64::MIN, |rerun| rerun.at.timestamp_micros());
+        (plan.wiring.nodes[at.node as usize].output, plan.is_cleared(at), rerun)
+    };
+    let mut refuses = run.refresh_cache || is_cleared;
     loop {
         let miss = match look(run, query, output).await? {
-            // what a run that refuses the cache has computed itself is as new as can be
-            Landing::Hit(found) if !refuses || found.hit.run == run.facts.id => return Ok(Landing::Hit(found)),
+            // what a run that refuses the cache has computed itself is as new as can be, but for what it did before a re-run
+            Landing::Hit(found) if !refuses || (found.hit.run == run.facts.id && found.hit.created > rerun) => {
+                return Ok(Landing::Hit(found));
+            }
             _ if refuses => CacheMiss::Refreshed,
             Landing::Miss(miss) => miss,
             Landing::Hit(_) => CacheMiss::Refreshed,
@@ -256,8 +262,8 @@ async fn finish_with(run: &Arc<RunCore>, lane: &mut Lane, place: Place, attempt:
         finished: lane.now,
         error: None,
         attempts: attempt - 1,
-        crashes: 0,
         state: TaskState::Success,
+        ..Row::PENDING
     };
     let note = Some(Box::new(CacheNote::Hit { run: hit.run, created: hit.created }));
     let end = TaskEnd { result, note, ..TaskEnd::new(place.frame, place.cell, row) };

@@ -20,7 +20,7 @@ use crate::error::{Error, TaskError};
 use crate::event::Event;
 use crate::failpoint;
 use crate::state::{RunState, TaskState};
-use crate::store::{Kept, Row, RunEnd, RunRecord, TaskEnd, Transition};
+use crate::store::{Kept, RerunRecord, Row, RunEnd, RunRecord, TaskEnd, Transition};
 use crate::task::scope::Kind;
 use crate::task::{Arg, Context, Input};
 use crate::value::Value;
@@ -142,7 +142,11 @@ impl Conductor {
         failpoint::hit("run-started");
         let facts = Arc::clone(&run.facts);
         let (run_id, flow, logical_date) = (facts.id, facts.flow, facts.logical_date);
-        if run.resumed && self.began.is_some() {
+        let again = self.began.is_none().then(|| run.live.lock().plan.rerun()).flatten();
+        if let Some(RerunRecord { what, .. }) = again {
+            tracing::info!(parent: &run.trace.run, %logical_date, "run again: {what}");
+            run.runtime.events.emit(|| Event::RunReopened { run: run_id, flow, logical_date, what });
+        } else if run.resumed && self.began.is_some() {
             tracing::info!(parent: &run.trace.run, %logical_date, "run goes on");
             run.runtime.events.emit(|| Event::RunResumed { run: run_id, flow, logical_date });
         } else {
@@ -377,7 +381,8 @@ impl Conductor {
         let at = Instance { frame: 0, node, index: 0 };
         let started = self.started.get(&node).copied().unwrap_or_default();
         let finished = self.run.runtime.clock.micros();
-        let row = Row { started, finished, error: end.error().cloned(), attempts: 1, crashes: 0, state: end.state() };
+        let attempts = live.plan.attempts(at) + 1;
+        let row = Row { started, finished, error: end.error().cloned(), attempts, state: end.state(), ..Row::PENDING };
         let place = live.plan.row_of(at);
         if let End::Failed(error) = &end {
             let span = self.run.trace.flow(|| live.plan.key_of(at));
@@ -387,7 +392,7 @@ impl Conductor {
             self.run.record(Transition::Task(TaskEnd::new(place.frame, place.cell, row)));
         }
         let duration = micros_between(started, finished);
-        self.run.emit_finished(live, at, end.state(), 1, duration, end.error());
+        self.run.emit_finished(live, at, end.state(), attempts, duration, end.error());
         live.plan.finish(at, end);
         self.run.flush(live);
     }
@@ -422,7 +427,12 @@ impl Conductor {
                 (None, Some(output)) => Some(live.plan.output(&output)),
                 _ => None,
             };
-            (live.plan.verdict(), output)
+            let verdict = match live.plan.verdict() {
+                // of a cancelled run something else was run again
+                Verdict::Green if live.plan.was_cancelled && live.plan.rerun().is_some() => Verdict::Cancelled,
+                verdict => verdict,
+            };
+            (verdict, output)
         };
         let (state, error) = match (self.stop, verdict) {
             (Some(Stop::Asked), _) => (RunState::Cancelled, Some(TaskError::cancelled())),
@@ -432,6 +442,7 @@ impl Conductor {
             }
             (Some(Stop::Body(error)), _) => (RunState::Failed, Some(error)),
             (None, Verdict::Red(error)) => (RunState::Failed, Some(error)),
+            (None, Verdict::Cancelled) => (RunState::Cancelled, Some(TaskError::cancelled())),
             (None, Verdict::Green) => (RunState::Success, None),
         };
         let (state, error, value, missing) = match output.map(|output| output.map(value_of)) {
@@ -471,9 +482,19 @@ impl Conductor {
         }
         if run.resumed && !run.live.lock().plan.is_changed {
             // what was recorded before, and did not come up again
-            for (frame, cell, attempts) in run.log.snapshot().open() {
-                let row =
-                    Row { started: 0, finished: at, error: None, attempts, crashes: 0, state: TaskState::Cancelled };
+            let open = {
+                let live = run.live.lock();
+                run.log.snapshot().open(|node| live.plan.is_planned(node))
+            };
+            for (frame, cell, attempts) in open {
+                let row = Row {
+                    started: 0,
+                    finished: at,
+                    error: None,
+                    attempts,
+                    state: TaskState::Cancelled,
+                    ..Row::PENDING
+                };
                 run.record(Transition::Task(TaskEnd::new(frame, cell, row)));
             }
         }

@@ -173,7 +173,14 @@ pub(crate) struct StartedRun {
 impl StartedRun {
     /// Waits for the run's end.
     pub(crate) async fn end(self) -> Result<RunRecord, Error> {
-        self.conducted.await.map_err(|_| Error::NoTokio)?.map(|finished| finished.record)
+        match self.conducted.await {
+            Ok(finished) => finished.map(|finished| finished.record),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // the tokio runtime is shutting down
+                Err(_) => Err(Error::NoTokio),
+            },
+        }
     }
 
     /// Waits for the end of a run that nobody else waits for. What becomes of it stands in its own log; here only what

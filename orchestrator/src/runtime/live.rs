@@ -25,7 +25,7 @@ use crate::event::Event;
 use crate::failpoint;
 use crate::graph::build::{Defaults, Wiring};
 use crate::state::TaskState;
-use crate::store::{Row, RunLog, TaskEnd, Transition};
+use crate::store::{Numbers, Row, RunLog, TaskEnd, Transition};
 use crate::task::scope::{Kind, NONE, NodeSpec, Promise, Scope};
 use crate::task::{Body, Context, Place, Resolved, RunFacts, TaskDef};
 
@@ -132,6 +132,8 @@ pub(super) struct Answer {
     pub(super) is_known: bool,
     /// Whether the body awaits other nodes, too, so that it matters which comes first.
     pub(super) is_one_of_many: bool,
+    /// What bodies have asked for by now, in a run that was run again.
+    pub(super) asked: Option<Box<Numbers>>,
 }
 
 /// The time of a retry.
@@ -231,7 +233,7 @@ impl Live {
         let is_one_of_many = *awaiting > 1;
         *awaiting = awaiting.saturating_sub(1);
         let node = self.plan.wiring.nodes[node as usize].logged;
-        Some(Answer { node, promise, resolved, is_known, is_one_of_many })
+        Some(Answer { node, promise, resolved, is_known, is_one_of_many, asked: self.plan.asked() })
     }
 
     /// Tries a node again later.
@@ -361,7 +363,7 @@ impl RunCore {
             for Ended { at, place, state, attempts, error } in outbox.ended {
                 self.emit_finished(live, at, state, attempts, Duration::ZERO, error.as_ref());
                 if !live.plan.is_changed && place.frame != NONE {
-                    let row = Row { started: 0, finished: now, error, attempts, crashes: 0, state };
+                    let row = Row { started: 0, finished: now, error, attempts, state, ..Row::PENDING };
                     self.record(Transition::Task(TaskEnd::new(place.frame, place.cell, row)));
                 }
             }

@@ -20,6 +20,7 @@ use crate::error::{Cause, Error, TaskError};
 use crate::failpoint;
 use crate::flow::{FlowCall, FlowDef, registry};
 use crate::id::RunId;
+use crate::state::RunKind;
 use crate::store::{Abandoned, RunRecord, TakenOver};
 use crate::task::{Context, RunFacts};
 use crate::value::{Data, OutputType};
@@ -122,28 +123,56 @@ async fn go_on(
         return Err(Error::Closed);
     }
     let Some(recorded) = runtime.store.run(id).await? else { return Ok(None) };
+    let recalled = recall(runtime, definition, &recorded);
+    // what this runtime lacks is no failure of the run
+    if let Some(reason @ (Error::MissingResource { .. } | Error::Pool { .. })) = &recalled.lacks {
+        tracing::warn!(run = %id, flow = definition.name, "a run is not done and cannot go on here: {reason}");
+        return Ok(None);
+    }
+    let Some(taken) = runtime.store.take_over(id).await? else { return Ok(None) };
+    failpoint::hit("taken-over");
+    let cancel = CancellationToken::new();
+    Ok(Some(conduct(runtime, tokio, definition, recalled, taken, cancel)))
+}
+
+/// The flow of a recorded run, called as it was.
+pub(super) struct Recalled {
+    facts: Arc<RunFacts>,
+    kind: RunKind,
+    /// The call, or why the recorded parameters are not the flow's.
+    pub(super) call: Result<Arc<FlowCall>, String>,
+    /// What keeps it from running here.
+    pub(super) lacks: Option<Error>,
+}
+
+pub(super) fn recall(runtime: &Arc<Inner>, definition: &'static FlowDef, recorded: &RunRecord) -> Recalled {
     let facts = Arc::new(RunFacts {
-        id,
+        id: recorded.id(),
         flow: definition.name,
         logical_date: recorded.logical_date(),
         interval: recorded.interval(),
     });
     let call = FlowCall::recall(definition, recorded.parameters());
-    // what this runtime lacks is no failure of the run
     let lacks = match &call {
         Ok(call) if !definition.is_async => runtime.check_flow(call, &facts).err(),
         _ => runtime.check_has(definition.name, definition.resources).err(),
     };
-    if let Some(Error::MissingResource { .. } | Error::Pool { .. }) = &lacks {
-        let reason = lacks.map(|error| error.to_string()).unwrap_or_default();
-        tracing::warn!(run = %id, flow = definition.name, "a run is not done and cannot go on here: {reason}");
-        return Ok(None);
-    }
-    let Some(TakenOver { log, history }) = runtime.store.take_over(id).await? else { return Ok(None) };
-    failpoint::hit("taken-over");
+    Recalled { facts, kind: recorded.kind(), call, lacks }
+}
+
+/// Goes on with a run that is this process's now.
+pub(super) fn conduct(
+    runtime: &Arc<Inner>,
+    tokio: &Tokio,
+    definition: &'static FlowDef,
+    recalled: Recalled,
+    taken: TakenOver,
+    cancel: CancellationToken,
+) -> StartedRun {
+    let Recalled { facts, kind, call, .. } = recalled;
+    let TakenOver { log, history } = taken;
     let (began, cancelling) = (history.tables.started, history.cancelling);
     let refresh_cache = history.tables.head.refresh_cache;
-    let cancel = CancellationToken::new();
     let ambient = Ambient::outside(runtime);
     let mut live = Live::new(&ambient.held, true, Some(Replay::new(history)));
     let trace = Trace::new(runtime, &facts, tokio);
@@ -164,12 +193,13 @@ async fn go_on(
     if cancelling {
         cancel.cancel();
     }
+    let id = facts.id;
     let under_way = runtime.under_way.enter(id, &cancel);
     let run = RunCore::new(Arc::clone(runtime), log, trace, cancel.clone(), live, &ambient, refresh_cache);
     let began = (began != 0).then_some(began);
-    let turns = launch::turns(definition, recorded.kind());
+    let turns = launch::turns(definition, kind);
     let conducted = tokio.spawn(launch::see_through(run, called, definition, turns, began, ambient, under_way));
-    Ok(Some(StartedRun { id, cancel, conducted }))
+    StartedRun { id, cancel, conducted }
 }
 
 /// The run that has the key that was asked for.

@@ -145,7 +145,7 @@ impl Runtime {
     ///
     /// ```
     /// use orchestrator::prelude::*;
-    /// use std::process::{ExitCode, Termination};
+    /// use std::process::ExitCode;
     ///
     /// #[task]
     /// async fn hello() -> u32 { 1 }

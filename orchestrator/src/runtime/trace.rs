@@ -10,7 +10,7 @@ use tracing::Span;
 
 use super::Inner;
 use crate::capture::{self, Origin, RunOrigin, TARGET};
-use crate::graph::NodeKey;
+use crate::graph::InstanceKey;
 use crate::task::RunFacts;
 
 /// The spans of a run.
@@ -55,7 +55,7 @@ impl Trace {
     }
 
     /// The span of an attempt.
-    pub(super) fn attempt(&self, number: u16, of: impl FnOnce() -> (NodeKey, Option<usize>)) -> Span {
+    pub(super) fn attempt(&self, number: u16, of: impl FnOnce() -> (InstanceKey, Option<usize>)) -> Span {
         if !is_heard() {
             return Span::none();
         }
@@ -70,7 +70,7 @@ impl Trace {
     }
 
     /// The span of a flow in the flow.
-    pub(super) fn flow(&self, key: impl FnOnce() -> NodeKey) -> Span {
+    pub(super) fn flow(&self, key: impl FnOnce() -> InstanceKey) -> Span {
         if !is_heard() {
             return Span::none();
         }
@@ -78,7 +78,7 @@ impl Trace {
         self.make(&key, 1, None, || span!(self, "flow", task = %key))
     }
 
-    fn make(&self, key: &NodeKey, attempt: u32, map_index: Option<usize>, make: impl FnOnce() -> Span) -> Span {
+    fn make(&self, key: &InstanceKey, attempt: u32, map_index: Option<usize>, make: impl FnOnce() -> Span) -> Span {
         let origin = self.origin.as_ref().map(|run| Origin::of_task(run, key.clone(), attempt, map_index));
         capture::span_of(origin, make)
     }

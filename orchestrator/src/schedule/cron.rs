@@ -599,7 +599,7 @@ fn foreign(field: CronField, term: &str) -> Option<String> {
 }
 
 /// The name that was probably meant.
-fn closest<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn closest<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let close = |name: &'a str| match text.starts_with(name) {
         true => (0, name),
         false => (distance(text, name), name),
@@ -610,7 +610,7 @@ fn closest<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&
 
 /// How many letters are to be changed, added, removed or swapped with the next one.
 fn distance(left: &str, right: &str) -> usize {
-    let (left, right): (Vec<char>, Vec<char>) = (left.chars().take(16).collect(), right.chars().collect());
+    let (left, right): (Vec<char>, Vec<char>) = (left.chars().take(64).collect(), right.chars().collect());
     let mut rows: Vec<Vec<usize>> = vec![(0..=right.len()).collect()];
     for i in 1..=left.len() {
         let mut row = vec![i];

@@ -22,11 +22,12 @@ use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta, Utc};
 use chrono_tz::Tz;
 use serde_json::{Map, Value};
 
-use crate::flow::{FlowDef, ScheduleDef};
-
+pub(crate) use cron::closest;
 pub use cron::{Cron, CronError, CronField};
 pub use fires::{Fires, PastFires};
 use fires::{Rule, Walk};
+
+use crate::flow::{FlowDef, ScheduleDef};
 
 /// When runs of a flow are due: by a crontab expression, in equal periods, or once.
 ///

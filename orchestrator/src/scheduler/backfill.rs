@@ -7,13 +7,14 @@ use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::flow::{Flow, FlowCall, Request};
 use crate::id::RunId;
-use crate::runtime::{Accepted, Inner, Rerun, Runtime, StartedRun, Watch};
+use crate::runtime::{Accepted, Inner, Runtime, StartedRun, Watch};
 use crate::schedule::{IntoSchedule, Schedule};
-use crate::state::{RunKind, RunState};
+use crate::state::{Rerun, RunKind, RunState};
 use crate::store::RunFilter;
 use crate::task::Interval;
 use crate::value::Data;
@@ -347,7 +348,7 @@ impl Backfill {
             (TickAction::Resume, Some(run)) => host.go_on(call.definition, run).await,
             (TickAction::Rerun, Some(run)) => {
                 let what = if self.reprocess == Reprocess::All { Rerun::All } else { Rerun::Failed };
-                host.start_rerun(run, what).await.map(Some)
+                host.start_rerun(run, what, CancellationToken::new()).await.map(Some)
             }
             (TickAction::Resume | TickAction::Rerun | TickAction::Skip, _) => Ok(None),
         }

@@ -217,8 +217,8 @@ impl Runtime {
     ///     let runtime = Runtime::builder().store("sqlite:runs.db").build().await?;
     ///     runtime
     ///         .serve([
-    ///             refresh("orders").serve(cron!("0 6 * * *")).catchup(true),
-    ///             refresh("stock").serve(Schedule::every(Duration::from_secs(900))),
+    ///             refresh("orders".into()).serve(cron!("0 6 * * *")).catchup(true),
+    ///             refresh("stock".into()).serve(Schedule::every(Duration::from_secs(900))),
     ///         ])
     ///         .await?;
     ///     Ok(())

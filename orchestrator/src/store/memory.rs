@@ -7,14 +7,16 @@ use parking_lot::Mutex;
 
 use super::cached::has_expired;
 use super::mirror::Mirror;
+use super::tables::RunTables;
 use super::{
-    Abandoned, CacheKey, CacheMiss, CacheQuery, Commit, Created, Encoded, Look, Lookup, NewEntry, NewRun, Pruned,
-    RunFilter, RunLog, RunRecord, RunSummary, ScheduleKey, Store, TakenOver, Transition,
+    Abandoned, AttemptRecord, CacheKey, CacheMiss, CacheQuery, Cleared, Commit, Created, Encoded, History, Look, Lookup,
+    NewEntry, NewRun, Pruned, Row, RunFilter, RunLog, RunRecord, RunSummary, ScheduleKey, Store, TakenOver, Told,
+    Transition, attempts, clearing,
 };
-use crate::error::StoreError;
+use crate::error::{Error, RerunError, StoreError};
 use crate::id::RunId;
 use crate::log::LogLine;
-use crate::state::RunKind;
+use crate::state::{Rerun, RunKind, TaskState};
 use crate::value::{EncodingError, Value};
 
 /// Keeps runs in memory: gone with the process. Results are not kept, only the runs' outputs and what is cached.
@@ -54,6 +56,8 @@ struct MemoryRun {
     mirror: Mirror,
     cache: Arc<Mutex<Cache>>,
     lines: Mutex<Lines>,
+    /// The rows of attempts that others came after.
+    past: Mutex<Vec<(u32, u32, Row)>>,
 }
 
 /// The last lines of a run.
@@ -68,8 +72,26 @@ const LINES: usize = 10_000;
 
 impl MemoryRun {
     fn new(run: NewRun, cache: Arc<Mutex<Cache>>) -> Self {
-        Self { mirror: Mirror::new(run), cache, lines: Mutex::default() }
+        Self { mirror: Mirror::new(run), cache, lines: Mutex::default(), past: Mutex::default() }
     }
+
+    /// The run as it is run again; nothing, where it is not final.
+    fn again(&self, cleared: Cleared) -> Option<(Self, History)> {
+        let mut tables = self.mirror.of_final()?.tables().clone();
+        let mut past = self.past.lock().clone();
+        past.extend(rows(&tables));
+        tables.apply(Transition::Cleared(cleared));
+        let (told, results) = (Told::default(), HashMap::new());
+        let history = History { tables: tables.clone(), results, told, takeovers: 0, cancelling: false };
+        let (mirror, cache) = (Mirror::of(tables), Arc::clone(&self.cache));
+        let lines = Mutex::new(std::mem::take(&mut *self.lines.lock()));
+        Some((Self { mirror, cache, lines, past: Mutex::new(past) }, history))
+    }
+}
+
+fn rows(tables: &RunTables) -> impl Iterator<Item = (u32, u32, Row)> {
+    let frames = (0..).zip(&tables.frames);
+    frames.flat_map(|(number, frame)| (0..).zip(&frame.rows).map(move |(cell, row)| (number, cell, row.clone())))
 }
 
 #[async_trait]
@@ -172,6 +194,32 @@ impl Store for MemoryStore {
         Ok(self.serving.lock().paused.iter().map(|(flow, since)| (flow.clone(), *since)).collect())
     }
 
+    async fn reopen(&self, id: RunId, what: &Rerun, at: i64) -> Result<Option<TakenOver>, Error> {
+        if *what != Rerun::All {
+            let problem = "a store in memory keeps no results of tasks".to_owned();
+            return Err(RerunError::NoResults { run: id, problem }.into());
+        }
+        let mut runs = self.runs.lock();
+        let Some(old) = runs.by_id.get(&id).cloned() else { return Ok(None) };
+        let Some(record) = old.mirror.of_final() else { return Ok(None) };
+        let ranges = clearing::cells(record.tables(), &[], what)?;
+        let Some((run, history)) = old.again(Cleared { at, what: what.clone(), ranges }) else { return Ok(None) };
+        // what is left of its earlier life writes into the old one
+        let run = Arc::new(run);
+        let Runs { all, by_flow, by_id, by_key, by_tick } = &mut *runs;
+        let lists = all.iter_mut().chain(by_flow.values_mut().flatten());
+        let places = lists.chain(by_id.values_mut()).chain(by_key.values_mut()).chain(by_tick.values_mut());
+        places.filter(|place| Arc::ptr_eq(place, &old)).for_each(|place| *place = Arc::clone(&run));
+        Ok(Some(TakenOver { log: run, history }))
+    }
+
+    async fn attempts(&self, id: RunId) -> Result<Option<Vec<AttemptRecord>>, StoreError> {
+        let Some(run) = self.runs.lock().by_id.get(&id).cloned() else { return Ok(None) };
+        let (past, record) = (run.past.lock().clone(), run.snapshot());
+        let tables = record.tables();
+        Ok(Some(attempts::attempts(tables, past.into_iter().chain(rows(tables)))))
+    }
+
     async fn look_up(&self, query: &CacheQuery, now: i64) -> Result<Lookup, StoreError> {
         let cache = self.cache.lock();
         Ok(match cache.get(&query.key) {
@@ -245,6 +293,11 @@ impl RunLog for MemoryRun {
             && let Some(entry) = end.cache.take()
         {
             self.cache.lock().insert(entry.query.key, *entry);
+        }
+        if let Transition::Task(end) = &transition
+            && end.row.state == TaskState::Retrying
+        {
+            self.past.lock().push((end.frame, end.cell, end.row.clone()));
         }
         self.mirror.record(transition, |_| {});
     }

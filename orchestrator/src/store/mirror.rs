@@ -41,6 +41,14 @@ impl Mirror {
         }
     }
 
+    /// What is recorded of a run that is final.
+    pub(super) fn of_final(&self) -> Option<RunRecord> {
+        match &*self.0.lock() {
+            Tables::Live(_) => None,
+            Tables::Final(record) => Some(record.clone()),
+        }
+    }
+
     pub(super) fn snapshot(&self) -> RunRecord {
         match &*self.0.lock() {
             Tables::Live(live) => RunRecord::from(live.clone()),

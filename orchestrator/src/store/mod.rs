@@ -5,10 +5,13 @@
 //! is written by the one process that executes the run, and by nobody else; a process that lost its run to another is
 //! refused. What is recorded of a run is what its transitions add up to ([`RunTables`]), in every store.
 
+mod attempts;
 mod cached;
+mod clearing;
 mod memory;
 mod mirror;
 mod record;
+mod reruns;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(not(feature = "sqlite"))]
@@ -18,6 +21,7 @@ mod sqlite;
 pub(crate) mod suite;
 mod summary;
 mod tables;
+mod told;
 mod transition;
 
 use std::collections::HashMap;
@@ -27,17 +31,21 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
+pub use attempts::AttemptRecord;
 pub use cached::CacheMiss;
 pub(crate) use cached::{CacheHit, CacheKey, CacheNote, CacheQuery, Lookup, NewEntry};
 pub(crate) use memory::{MemoryStore, unrecorded};
 pub use record::{RunRecord, TaskRun, Tasks};
+pub use reruns::RerunRecord;
 pub use summary::{RunFilter, RunSummary};
 pub(crate) use tables::{Row, RunTables};
-pub(crate) use transition::{Encoded, FrameMeta, Kept, NewRun, RunEnd, TaskEnd, Transition};
+pub(crate) use told::{Numbers, Told};
+pub(crate) use transition::{Cleared, Encoded, FrameMeta, Kept, NewRun, RunEnd, TaskEnd, Transition};
 
-use crate::error::StoreError;
+use crate::error::{Error, StoreError};
 use crate::id::RunId;
 use crate::log::LogLine;
+use crate::state::Rerun;
 use crate::value::{EncodingError, Value};
 
 /// Keeps runs, and what is cached. Times are in microseconds since 1970.
@@ -89,6 +97,13 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
 
     /// The flows whose schedules are paused, and since when.
     async fn paused(&self) -> Result<Vec<(String, i64)>, StoreError>;
+
+    /// Makes a final run pending again, in part or whole, and this process the one that executes it. `None` where
+    /// somebody was faster, so that the run is not what it was.
+    async fn reopen(&self, id: RunId, what: &Rerun, at: i64) -> Result<Option<TakenOver>, Error>;
+
+    /// Every attempt of a run's tasks, in the order of their starts. `None` where there is no such run.
+    async fn attempts(&self, id: RunId) -> Result<Option<Vec<AttemptRecord>>, StoreError>;
 
     /// Looks for a cached result.
     async fn look_up(&self, query: &CacheQuery, now: i64) -> Result<Lookup, StoreError>;
@@ -176,8 +191,8 @@ pub(crate) struct History {
     pub(crate) tables: RunTables,
     /// The results of nodes and elements, by frame and cell.
     pub(crate) results: HashMap<(u32, u32), Encoded>,
-    /// The nodes whose ends were told to the bodies that await them, in that order.
-    pub(crate) awaited: Vec<u32>,
+    /// The nodes whose ends were told to the bodies that await them.
+    pub(crate) told: Told,
     /// How many processes in a row died with the run before any of its nodes came to an end.
     pub(crate) takeovers: u32,
     /// Somebody asked for the run's end.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::cached::{CacheMiss, CacheNote};
+use super::reruns::RerunRecord;
 use super::summary::RunSummary;
 use super::tables::{Row, RunTables};
 use super::transition::Kept;
@@ -71,7 +72,7 @@ impl RunRecord {
         self.0.head.created
     }
 
-    /// When the run started.
+    /// When the run started; after a re-run, when that did.
     pub fn started_at(&self) -> Option<DateTime<Utc>> {
         instant(self.0.started)
     }
@@ -91,6 +92,11 @@ impl RunRecord {
         self.0.end.as_ref().and_then(|end| end.error.as_ref())
     }
 
+    /// When the run was run again, and what of it: in the order in which that was asked for.
+    pub fn reruns(&self) -> &[RerunRecord] {
+        self.0.reruns.as_ref().map(|reruns| reruns.list.as_slice()).unwrap_or_default()
+    }
+
     /// Whether what is known of its tasks was pruned: only the run itself is kept for ever.
     pub fn is_pruned(&self) -> bool {
         self.0.pruned
@@ -106,9 +112,15 @@ impl RunRecord {
         })
     }
 
-    /// The rows of tasks that are not final: their frames, their cells, and how many attempts they had.
-    pub(crate) fn open(&self) -> Vec<(u32, u32, u16)> {
+    pub(crate) fn tables(&self) -> &RunTables {
+        &self.0
+    }
+
+    /// The rows of tasks that are not final: their frames, their cells, and how many attempts they had. Of those that
+    /// are to run again only the ones whose nodes were asked for: the others are no part of the run any more.
+    pub(crate) fn open(&self, is_asked_for: impl Fn(u32) -> bool) -> Vec<(u32, u32, u16)> {
         let open = self.tasks().iter().filter(|task| !task.state().is_final());
+        let open = open.filter(|task| !task.row.is_open_again() || is_asked_for(task.node));
         let place = |task: TaskRun<'_>| {
             let cell = task.meta().local * task.tables.frames[task.frame as usize].meta.len + task.index;
             (task.frame, cell, task.row.attempts)
@@ -177,9 +189,12 @@ impl<'a> Tasks<'a> {
     pub fn iter(self) -> impl Iterator<Item = TaskRun<'a>> + Clone {
         let tables = self.tables;
         let mut frames: Vec<u32> = (0..).take(tables.frames.len()).collect();
+        frames.retain(|frame| !tables.is_past_frame(*frame));
+        let is_final = tables.state.is_final();
         frames.sort_by_cached_key(|frame| (tables.frames[*frame as usize].meta.region, tables.path(*frame, 0)));
         let frames: Arc<[u32]> = frames.into();
-        (0..).zip(&tables.nodes).flat_map(move |(node, meta)| {
+        let nodes = (0..).zip(&tables.nodes).filter(|(node, _)| !tables.is_past_node(*node));
+        nodes.flat_map(move |(node, meta)| {
             let region = |frame: &u32| tables.frames[*frame as usize].meta.region;
             let from = frames.partition_point(|frame| region(frame) < meta.region);
             let to = frames.partition_point(|frame| region(frame) <= meta.region);
@@ -192,6 +207,8 @@ impl<'a> Tasks<'a> {
                 let rows = table.rows.get(from..from + len).unwrap_or_default();
                 (0..).zip(rows).filter_map(move |(index, row)| {
                     let shown = !meta.hidden || (row.state == TaskState::Failed && meta.name.starts_with("expand("));
+                    // what was to run again, and was not asked for, is no part of the run any more
+                    let shown = shown && !(is_final && row.is_open_again());
                     shown.then_some(TaskRun { tables, node, frame, index, row })
                 })
             })
@@ -255,7 +272,7 @@ impl<'a> TaskRun<'a> {
         self.row.state
     }
 
-    /// How many attempts were made; 0 where it never ran.
+    /// How many attempts were made, those before a re-run included; 0 where it never ran.
     pub fn attempts(&self) -> u32 {
         u32::from(self.row.attempts)
     }

@@ -122,8 +122,8 @@ pub(super) fn row(state: TaskState, attempts: u16) -> Row {
         finished: if state == TaskState::Running { 0 } else { 30 },
         error: None,
         attempts,
-        crashes: 0,
         state,
+        ..Row::PENDING
     }
 }
 
@@ -245,7 +245,7 @@ pub(super) fn a_long_life(seed: u64, other: RunId) -> Vec<Transition> {
         let at = random.below(lives.len() as u64) as usize;
         transitions.push(lives[at].remove(0));
         if random.below(8) == 0 {
-            transitions.push(Transition::Awaited { node: 0 });
+            transitions.push(Transition::Awaited { node: 0, asked: None });
         }
         lives.retain(|life| !life.is_empty());
     }
@@ -256,7 +256,7 @@ pub(super) fn a_long_life(seed: u64, other: RunId) -> Vec<Transition> {
 fn a_life(random: &mut Random, frame: u32, cell: u32, other: RunId) -> Vec<Transition> {
     let mut life = Vec::new();
     let mut step = |state, attempts, started: i64, finished: i64, error: Option<TaskError>, note| {
-        let row = Row { started, finished, error, attempts, crashes: 0, state };
+        let row = Row { started, finished, error, attempts, state, ..Row::PENDING };
         let note = Option::map(note, Box::new);
         life.push(Transition::Task(TaskEnd { note, ..TaskEnd::new(frame, cell, row) }));
     };
@@ -665,14 +665,15 @@ async fn a_history_has_results_the_order_of_answers_and_who_asked_for_the_end() 
         let id = log.snapshot().id();
         for cell in [2, 0, 1] {
             log.record(Transition::Task(success(cell, &[cell as u8; 3])));
-            log.record(Transition::Awaited { node: cell });
+            log.record(Transition::Awaited { node: cell, asked: None });
         }
         log.record(Transition::Task(success(3, &[])));
         log.record(to(4, TaskState::Running));
         log.record(Transition::Cancelling);
         log.commit().wait().await.unwrap();
-        let History { tables, mut results, awaited, takeovers, cancelling } = take(&*opened.store, id).await.history;
-        assert_eq!((awaited, takeovers, cancelling), (vec![2, 0, 1], 1, true));
+        let History { tables, mut results, told, takeovers, cancelling } = take(&*opened.store, id).await.history;
+        let told: Vec<u32> = told.answers.iter().map(|answered| answered.node).collect();
+        assert_eq!((told, takeovers, cancelling), (vec![2, 0, 1], 1, true));
         for cell in 0..3 {
             assert_eq!(results.remove(&(0, cell)).unwrap().0[..], [cell as u8; 3]);
         }
@@ -741,6 +742,78 @@ async fn a_run_that_goes_on_keeps_its_numbers_and_is_not_told_twice() {
         let record = opened.reopen().run(head.id).await.unwrap().unwrap();
         assert_eq!(told(&record), told(&log.snapshot()));
         assert_eq!(record.task("more").unwrap().state(), TaskState::Success);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_run_that_is_run_again_adds_up_the_same_everywhere() {
+    on_each(async |opened| {
+        for seed in 0..20 {
+            let log = created(&*opened.store, new_run("etl")).await;
+            let id = log.snapshot().id();
+            assert!(opened.store.reopen(id, &Rerun::All, 80).await.unwrap().is_none());
+            a_long_life(seed, id).into_iter().for_each(|transition| log.record(transition));
+            finish(&*log, 6_500, RunState::Failed).await;
+            let before = log.snapshot();
+            let TakenOver { log: again, history } =
+                opened.store.reopen(id, &Rerun::All, 7_000).await.unwrap().expect("it is final");
+            assert!(opened.store.reopen(id, &Rerun::All, 7_001).await.unwrap().is_none());
+            assert_eq!((history.takeovers, history.cancelling, history.results.len()), (0, false, 0));
+            // who finished it writes nothing to it any more
+            log.record(Transition::RunStarted { at: 7_001 });
+            let read = opened.store.run(id).await.unwrap().unwrap();
+            for record in [&read, &again.snapshot(), &RunRecord::from(history.tables)] {
+                assert_eq!(
+                    (record.state(), record.started_at(), record.error().is_none()),
+                    (RunState::Pending, None, true)
+                );
+                assert_eq!((record.reruns().len(), &record.reruns()[0].what), (1, &Rerun::All));
+                // lists are worked out in each life
+                let shown: Vec<_> = before.tasks().iter().filter(|task| !task.name().starts_with("expand(")).collect();
+                assert_eq!(record.tasks().len(), shown.len());
+                for (task, old) in record.tasks().iter().zip(shown) {
+                    assert_eq!((task.key(), task.state()), (old.key(), TaskState::Pending));
+                    assert_eq!((task.attempts(), task.crashes()), (old.attempts(), old.crashes()));
+                    assert!(task.error().is_none() && task.cached_from().is_none() && task.started_at().is_none());
+                }
+            }
+            again.record(Transition::RunStarted { at: 7_100 });
+            // it has the lists that it had, but one
+            let longer = FrameMeta { region: 2, parent: (1, 1), len: 3, unexpanded: false };
+            again.record(Transition::Expanded(longer));
+            again.record(Transition::Task(TaskEnd::new(6, 2, row(TaskState::Success, 1))));
+            let attempts = u16::try_from(before.task("first").unwrap().attempts()).unwrap() + 1;
+            again.record(Transition::Task(TaskEnd::new(0, 0, row(TaskState::Success, attempts))));
+            finish(&*again, 7_200, RunState::Success).await;
+            let read = opened.store.run(id).await.unwrap().unwrap();
+            assert_eq!(told(&read), told(&again.snapshot()));
+            // what did not come again is not shown
+            assert_eq!(read.tasks().iter().map(|task| task.key()).collect::<Vec<_>>(), ["first", "each[1][2]"]);
+            let attempts = opened.store.attempts(id).await.unwrap().unwrap();
+            assert!(attempts.iter().filter(|attempt| attempt.key == "first").count() >= 2);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_of_many_runs_a_run_again() {
+    on_each_durable(async |opened| {
+        let stores: Vec<_> = (0..4).map(|_| opened.reopen()).collect();
+        let log = started(&*opened.store, new_run("etl"), 3).await;
+        let id = log.snapshot().id();
+        finish(&*log, 30, RunState::Failed).await;
+        let reopening = stores
+            .iter()
+            .cloned()
+            .map(|store| tokio::spawn(async move { store.reopen(id, &Rerun::All, 40).await.unwrap() }));
+        let reopened = futures_util::future::join_all(reopening).await;
+        let won: Vec<_> = reopened.into_iter().filter_map(|reopened| reopened.unwrap()).collect();
+        assert_eq!(won.len(), 1);
+        finish(&*won[0].log, 50, RunState::Success).await;
+        let record = opened.store.run(id).await.unwrap().unwrap();
+        assert_eq!((record.reruns().len(), record.state()), (1, RunState::Success));
     })
     .await;
 }

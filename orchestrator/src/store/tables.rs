@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use super::cached::CacheNote;
 use super::record::instant;
+use super::reruns::Reruns;
 use super::summary::RunSummary;
 use super::transition::{FrameMeta, NewRun, RunEnd, TaskEnd, Transition};
 use crate::error::TaskError;
@@ -20,12 +21,29 @@ pub(crate) struct Row {
     pub(crate) attempts: u16,
     /// How many of the attempts ended with their process, which died or was stopped.
     pub(crate) crashes: u16,
+    /// How many of the attempts do not count as tries: those, and all that were made before a re-run.
+    pub(crate) uncounted: u16,
     pub(crate) state: TaskState,
+    /// It is to run again, and has not come to its end since.
+    pub(crate) cleared: bool,
 }
 
 impl Row {
-    const PENDING: Self =
-        Self { started: 0, finished: 0, error: None, attempts: 0, crashes: 0, state: TaskState::Pending };
+    pub(crate) const PENDING: Self = Self {
+        started: 0,
+        finished: 0,
+        error: None,
+        attempts: 0,
+        crashes: 0,
+        uncounted: 0,
+        state: TaskState::Pending,
+        cleared: false,
+    };
+
+    /// Whether it is to run again, and nothing came of that yet.
+    pub(crate) fn is_open_again(&self) -> bool {
+        self.cleared && self.state == TaskState::Pending
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -50,6 +68,8 @@ pub(crate) struct RunTables {
     pub(crate) notes: HashMap<(u32, u32), CacheNote>,
     /// Its tasks were pruned: only the run itself is left.
     pub(crate) pruned: bool,
+    /// What came of running it again; none where nobody asked for that.
+    pub(crate) reruns: Option<Box<Reruns>>,
 }
 
 impl RunTables {
@@ -65,6 +85,7 @@ impl RunTables {
             frames: vec![Frame { meta, rows: Vec::new() }],
             notes: HashMap::new(),
             pruned: false,
+            reruns: None,
         }
     }
 
@@ -112,6 +133,7 @@ impl RunTables {
                 debug_assert!(self.state.may_become(RunState::Running));
                 (self.state, self.started) = (RunState::Running, at);
             }
+            Transition::Planned(nodes) if self.reruns.is_some() => self.plan_again(nodes),
             Transition::Planned(nodes) => {
                 let of_flow = nodes.iter().filter(|node| node.region == NONE).count();
                 let rows = &mut self.frames[0].rows;
@@ -127,12 +149,16 @@ impl RunTables {
             Transition::Expanded(meta) => {
                 let rows = self.members.get(&meta.region).copied().unwrap_or(0) as usize * meta.len as usize;
                 self.frames.push(Frame { meta, rows: vec![Row::PENDING; rows] });
+                self.opened_again();
             }
-            Transition::Extended { frame } => {
-                let frame = &mut self.frames[frame as usize];
+            Transition::Extended { frame: number } => {
+                let frame = &mut self.frames[number as usize];
                 let rows = self.members.get(&frame.meta.region).copied().unwrap_or(0) as usize;
+                let before = frame.rows.len();
                 frame.rows.resize(rows * frame.meta.len as usize, Row::PENDING);
+                self.extended_again(number, before);
             }
+            Transition::Cleared(cleared) => self.clear(&cleared),
             Transition::Task(end) => self.end(end),
             Transition::RunFinished(end) => {
                 self.state = end.state;
@@ -153,7 +179,9 @@ impl RunTables {
         );
         // an attempt that starts where another was under way: that one's process died, as did the last one's of too many
         let died = row.attempts > old.attempts || row.error.as_ref().is_some_and(TaskError::is_crash);
-        row.crashes = old.crashes + u16::from(old.state == TaskState::Running && died);
+        let died = u16::from(old.state == TaskState::Running && died);
+        (row.crashes, row.uncounted) = (old.crashes + died, old.uncounted + died);
+        row.cleared = old.cleared && !row.state.is_final();
         *old = row;
         if let Some(note) = note {
             self.notes.insert((frame, cell), *note);
@@ -171,5 +199,16 @@ impl RunTables {
         }
         path.reverse();
         path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run of a million tasks has a million of these.
+    #[test]
+    fn a_row_is_small() {
+        assert_eq!(size_of::<Row>(), 32);
     }
 }

@@ -4,10 +4,11 @@ use chrono::{DateTime, Utc};
 
 use super::cached::{CacheNote, NewEntry};
 use super::tables::Row;
+use super::told::Numbers;
 use crate::error::TaskError;
 use crate::graph::NodeMeta;
 use crate::id::RunId;
-use crate::state::{RunKind, RunState};
+use crate::state::{Rerun, RunKind, RunState};
 use crate::task::Interval;
 use crate::value::{EncodingError, OutputType, Value};
 
@@ -83,13 +84,42 @@ pub(crate) enum Transition {
     /// A node, or an element of one, changed its state.
     Task(TaskEnd),
     /// The body of a flow was told what became of a node that it awaits: in this order it is told again.
-    Awaited { node: u32 },
+    Awaited {
+        node: u32,
+        /// What bodies had asked for by then, where that is not all that is recorded: in a run that was run again.
+        asked: Option<Box<Numbers>>,
+    },
     /// Somebody asked for the run's end.
     Cancelling,
+    /// The run was final, and is run again, in part or whole.
+    Cleared(Cleared),
     /// The run reached its final state.
     RunFinished(RunEnd),
     /// The process stops executing the run: another may go on with it.
     Released,
+}
+
+/// What a re-run makes pending again.
+#[derive(Clone, Debug)]
+pub(crate) struct Cleared {
+    pub(crate) at: i64,
+    pub(crate) what: Rerun,
+    pub(crate) ranges: Vec<CellRange>,
+}
+
+/// Cells of a frame, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CellRange {
+    pub(crate) frame: u32,
+    pub(crate) from: u32,
+    pub(crate) len: u32,
+}
+
+impl Cleared {
+    /// The frames and the cells.
+    pub(crate) fn cells(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.ranges.iter().flat_map(|range| (range.from..range.from + range.len).map(|cell| (range.frame, cell)))
+    }
 }
 
 /// A node's, or an element's, change of state, and what comes with it.

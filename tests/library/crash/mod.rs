@@ -7,6 +7,7 @@ mod changed;
 mod logged;
 mod points;
 mod random;
+mod rerun;
 mod served;
 mod stopped;
 mod taken;
@@ -62,6 +63,7 @@ fn child() {
             "resume" => drop(runtime.resume().await.unwrap()),
             "points" => points::act(&runtime).await,
             "random" => random::act(&runtime).await,
+            "rerun" => rerun::act(&runtime).await,
             "changed" => changed::act(&runtime).await,
             "taken" => taken::act(&runtime).await,
             "served" => return served::act(&runtime).await,

@@ -15,7 +15,7 @@ use Life::{First, Second};
 
 /// Every failure point, the lives in which runs come to it, and the hits at which the process dies. A process has three
 /// runs under way.
-const POINTS: [(&str, &[Life], [u32; 3]); 23] = [
+const POINTS: [(&str, &[Life], [u32; 3]); 25] = [
     ("blob-put", &[First], [1, 2, 3]),
     ("body-over", &[First, Second], [1, 2, 17]),
     ("body-told", &[First, Second], [1, 2, 6]),
@@ -28,10 +28,13 @@ const POINTS: [(&str, &[Life], [u32; 3]); 23] = [
     ("planned", &[First, Second], [1, 2, 5]),
     ("retry-committed", &[First, Second], [1, 2, 5]),
     ("retry-recorded", &[First, Second], [1, 2, 5]),
+    // of runs that are run again: see `rerun`
+    ("rerun-begins", &[], [0; 3]),
     ("run-claimed", &[Second], [1, 2, 3]),
     ("run-created", &[First], [1, 2, 3]),
     ("run-end-committed", &[First, Second], [1, 2, 3]),
     ("run-end-recorded", &[First, Second], [1, 2, 3]),
+    ("run-reopened", &[], [0; 3]),
     ("run-started", &[First, Second], [1, 2, 3]),
     ("start-committed", &[Second], [1, 2, 9]),
     ("start-recorded", &[Second], [1, 2, 9]),

@@ -84,7 +84,7 @@ impl Plan {
 
     fn start(&mut self, at: Instance) -> Option<Job> {
         let place = self.row_of(at);
-        let crashes = self.crashes.get(&at).copied().unwrap_or(0);
+        let uncounted = self.uncounted.get(&at).copied().unwrap_or(0);
         let cell = self.cell_mut(at);
         cell.phase = Phase::Running;
         cell.attempts += 1;
@@ -94,7 +94,7 @@ impl Plan {
         let timeout = node.policy.timeout;
         // what is parked takes its inputs again
         let parks = matches!(&node.kind, Kind::Task(definition) if definition.cache.is_some());
-        let last = u32::from(attempt - crashes) > node.policy.retries && !parks;
+        let last = u32::from(attempt - uncounted) > node.policy.retries && !parks;
         let work = match &node.kind {
             Kind::Task(definition) => Work::Task { definition, args: self.args(at, last) },
             Kind::Mapping(spec) => Work::Open { spec: (**spec).clone(), lists: self.args(at, last) },
@@ -268,9 +268,13 @@ impl Plan {
     /// A mapping's list was worked out.
     pub(crate) fn list_came(&mut self, at: Instance, elements: Arc<Elements>, len: u32) {
         // the node's end lets go of the lists' inputs; the elements hold the lists
-        if self.is_cancelled(at.node) || self.was_left(at) {
+        if self.is_cancelled(at.node) {
             return self.settle(at, End::Cancelled, false);
         }
+        if let Some(end) = self.was_left(at) {
+            return self.settle(at, end, false);
+        }
+        let len = self.kept_length(at).unwrap_or(len);
         self.expand(at, elements, len);
         self.settle(at, End::Success(Value::new(())), false);
     }
@@ -314,9 +318,9 @@ impl Plan {
     }
 
     /// The options of the task, the instance's key, and how many tries it has had with this one, for when an attempt
-    /// failed. An attempt that ended with its process was none.
+    /// failed. An attempt that ended with its process was none, nor was one from before a re-run.
     pub(crate) fn policy(&self, at: Instance) -> (Arc<Policy>, String, u32) {
-        let tries = self.cell(at).attempts - self.crashes.get(&at).copied().unwrap_or(0);
+        let tries = self.cell(at).attempts - self.uncounted.get(&at).copied().unwrap_or(0);
         (Arc::clone(&self.wiring.nodes[at.node as usize].policy), self.key(at), u32::from(tries))
     }
 

@@ -26,7 +26,7 @@ use smallvec::SmallVec;
 pub(crate) use verdict::Verdict;
 
 use crate::error::{GraphError, TaskError};
-use crate::graph::NodeKey;
+use crate::graph::InstanceKey;
 use crate::graph::build::{Defaults, Planned, Reach, Wiring};
 use crate::policy::trigger::Tally;
 use crate::state::TaskState;
@@ -188,8 +188,11 @@ pub(crate) struct Plan {
     pub(crate) is_changed: bool,
     /// The run goes on, and an earlier life of it was cancelling it when its process died.
     pub(crate) was_cancelled: bool,
-    /// How many attempts of an instance ended with their process: they do not count as tries.
-    crashes: HashMap<Instance, u16>,
+    /// How many attempts of an instance do not count as tries: they ended with their process, or were made before a
+    /// re-run.
+    uncounted: HashMap<Instance, u16>,
+    /// Instances that a re-run asked for.
+    cleared: std::collections::HashSet<Instance>,
     /// When the next attempt of an instance is due, as recorded.
     due: HashMap<Instance, i64>,
     pub(crate) outbox: Outbox,
@@ -258,7 +261,7 @@ impl Plan {
         let region = planned.region;
         for frame in self.frames_of(region) {
             self.unfinished += self.frames[frame as usize].extend();
-            self.outbox.extended.push(self.frames[frame as usize].logged);
+            self.log_extended(self.frames[frame as usize].logged);
         }
     }
 
@@ -415,13 +418,18 @@ impl Plan {
         }
     }
 
+    /// How many attempts of an instance there were before this one.
+    pub(crate) fn attempts(&self, at: Instance) -> u16 {
+        self.cell(at).attempts
+    }
+
     /// The key of an instance, as `process#2[7]`.
     pub(crate) fn key(&self, at: Instance) -> String {
         self.key_of(at).to_string()
     }
 
     /// The same, rendered where somebody reads it.
-    pub(crate) fn key_of(&self, at: Instance) -> NodeKey {
+    pub(crate) fn key_of(&self, at: Instance) -> InstanceKey {
         let node = &self.wiring.nodes[at.node as usize];
         let (mut frame, mut index) = (at.frame, at.index);
         let mut path = SmallVec::new();
@@ -436,7 +444,7 @@ impl Plan {
         node.key_of(path)
     }
 
-    /// How many attempts of an instance have started, and whether it is mapped.
+    /// The index of an instance, if it is mapped.
     pub(crate) fn map_index(&self, at: Instance) -> Option<usize> {
         (self.wiring.nodes[at.node as usize].region != NONE).then_some(at.index as usize)
     }

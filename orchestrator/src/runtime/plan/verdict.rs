@@ -14,6 +14,8 @@ use crate::task::scope::{Kind, NONE};
 pub(crate) enum Verdict {
     Green,
     Red(TaskError),
+    /// Nothing failed, and something is cancelled that nobody asked to run again.
+    Cancelled,
 }
 
 /// How many failures an error names.

@@ -37,9 +37,12 @@ fn write_of(transition: &Transition) -> Option<Write> {
             output: end.encoded.as_ref().map_or(rows::Body::None, |output| rows::result_body(output, None)),
         }),
         Transition::Released => Some(Write::Released),
-        Transition::Planned(_) | Transition::Expanded(_) | Transition::Extended { .. } | Transition::Awaited { .. } => {
-            None
-        }
+        // rows of `plans`
+        Transition::Planned(_)
+        | Transition::Expanded(_)
+        | Transition::Extended { .. }
+        | Transition::Awaited { .. }
+        | Transition::Cleared(_) => None,
     }
 }
 

@@ -36,19 +36,24 @@ use tokio::sync::Semaphore;
 use location::Location;
 use log::SqliteLog;
 use owner::Owner;
+use read::Reopening;
 use rows::stored_result;
 use writer::{Owned, Writer};
 
 use super::mirror::Mirror;
 use super::{
-    Abandoned, CacheHit, CacheKey, CacheMiss, CacheQuery, Commit, Created, Kept, Look, Lookup, NewRun, Pruned, RunFilter,
-    RunLog, RunRecord, RunSummary, ScheduleKey, Store, TakenOver,
+    Abandoned, AttemptRecord, CacheHit, CacheKey, CacheMiss, CacheQuery, Cleared, Commit, Created, Kept, Look, Lookup,
+    NewRun, Pruned, RunFilter, RunLog, RunRecord, RunSummary, ScheduleKey, Store, TakenOver, Transition, clearing,
 };
 use crate::blob::{self, Blobs};
-use crate::error::StoreError;
+use crate::error::{Error, RerunError, StoreError};
 use crate::failpoint;
 use crate::id::{self, RunId};
 use crate::log::LogLine;
+use crate::state::Rerun;
+
+/// Leaves a run to whoever goes on with it.
+const RELEASE: &str = "UPDATE runs SET owner = NULL WHERE id = ?1 AND owner = ?2";
 
 /// How many connections read at once.
 const READERS: usize = 4;
@@ -279,8 +284,7 @@ impl Store for SqliteStore {
         let dead = self.dead().await?;
         let owner = self.file.owner.number();
         let gone = dead.clone();
-        let release = "UPDATE runs SET owner = NULL WHERE id = ?1 AND owner = ?2";
-        let unheard = Unheard::new(&self.file.writer, release, id, owner);
+        let unheard = Unheard::new(&self.file.writer, RELEASE, id, owner);
         let done = Arc::clone(&unheard.done);
         let taken = self.call(move |connection| {
             let taken = read::take_over(connection, id, &gone, owner)?;
@@ -296,7 +300,7 @@ impl Store for SqliteStore {
         let taken = self.recorded(id).await;
         if taken.is_err() {
             // what cannot be read is not gone on with
-            self.call(move |connection| connection.execute(release, params![id.as_bytes(), owner])).await?;
+            self.call(move |connection| connection.execute(RELEASE, params![id.as_bytes(), owner])).await?;
         }
         unheard.was_heard();
         taken.map(Some)
@@ -348,6 +352,45 @@ impl Store for SqliteStore {
 
     async fn paused(&self) -> Result<Vec<(String, i64)>, StoreError> {
         self.read(serving::paused).await
+    }
+
+    async fn reopen(&self, id: RunId, what: &Rerun, at: i64) -> Result<Option<TakenOver>, Error> {
+        let Some(mut recorded) = self.read(move |connection| read::history_of_final(connection, id)).await? else {
+            return Ok(None);
+        };
+        let tables = &recorded.history.tables;
+        if tables.pruned && *what != Rerun::All {
+            let problem = "what was kept of its tasks was deleted by age".to_owned();
+            return Err(RerunError::NoResults { run: id, problem }.into());
+        }
+        let ranges = clearing::cells(tables, &recorded.history.told.answers, what)?;
+        let cleared = Cleared { at, what: what.clone(), ranges };
+        let plan = rows::plan(&Transition::Cleared(cleared.clone())).unwrap_or_default();
+        let run = Reopening { row: recorded.row, number: recorded.next, plan, pruned: tables.pruned };
+        recorded.clear(cleared);
+        (recorded.history.takeovers, recorded.history.cancelling) = (0, false);
+        // a run whose results cannot be read stays what it is
+        self.fetch_results(&mut recorded).await?;
+        let owner = self.file.owner.number();
+        let unheard = Unheard::new(&self.file.writer, RELEASE, id, owner);
+        let done = Arc::clone(&unheard.done);
+        let reopened = self.call(move |connection| {
+            let reopened = read::reopen(connection, &run, owner)?;
+            done.store(reopened, Ordering::Release);
+            Ok(reopened)
+        });
+        if !reopened.await? {
+            unheard.was_heard();
+            return Ok(None);
+        }
+        failpoint::hit("run-reopened");
+        recorded.next += 1;
+        unheard.was_heard();
+        Ok(Some(self.owned(id, recorded)))
+    }
+
+    async fn attempts(&self, id: RunId) -> Result<Option<Vec<AttemptRecord>>, StoreError> {
+        self.read(move |connection| read::attempts_of(connection, id)).await
     }
 
     async fn look_up(&self, query: &CacheQuery, now: i64) -> Result<Lookup, StoreError> {
@@ -469,14 +512,25 @@ impl SqliteStore {
 
     /// A run that this process owns, with all that is recorded of it.
     async fn recorded(&self, id: RunId) -> Result<TakenOver, StoreError> {
-        let recorded = self.read(move |connection| read::history(connection, id)).await?;
-        let read::Recorded { row, next, mut history, blobs } = recorded;
-        for (cell, blob) in blobs {
-            history.results.insert(cell, super::Encoded(self.file.blobs.get(&blob).await?.into()));
+        let mut recorded = self.read(move |connection| read::history(connection, id)).await?;
+        self.fetch_results(&mut recorded).await?;
+        Ok(self.owned(id, recorded))
+    }
+
+    /// Takes large results out of their blobs.
+    async fn fetch_results(&self, recorded: &mut read::Recorded) -> Result<(), StoreError> {
+        for (cell, blob) in recorded.blobs.drain() {
+            let result = super::Encoded(self.file.blobs.get(&blob).await?.into());
+            recorded.history.results.insert(cell, result);
         }
+        Ok(())
+    }
+
+    fn owned(&self, id: RunId, recorded: read::Recorded) -> TakenOver {
+        let read::Recorded { row, next, history, .. } = recorded;
         let owned = Owned::new(id, row, next, history.takeovers > 0);
         let log = SqliteLog::new(Mirror::of(history.tables.clone()), owned, Arc::clone(&self.file.writer));
-        Ok(TakenOver { log: Arc::new(log) as Arc<dyn RunLog>, history })
+        TakenOver { log: Arc::new(log) as Arc<dyn RunLog>, history }
     }
 
     /// A run's record, with its output out of its blob.

@@ -57,6 +57,12 @@ fn attempts(connection: &Connection, run: i64, at_most: usize) -> rusqlite::Resu
     connection.prepare_cached("DELETE FROM attempts WHERE run = ?1 AND number <= ?2")?.execute(params![run, last])
 }
 
+/// Deletes what is left of a run of whose tasks some was deleted already.
+pub(super) fn rest(connection: &Connection, run: i64) -> rusqlite::Result<()> {
+    while attempts(connection, run, AT_ONCE)? == AT_ONCE {}
+    connection.prepare_cached("DELETE FROM plans WHERE run = ?1")?.execute([run]).map(drop)
+}
+
 /// Deletes some cached results that have expired at `now`, and the oldest beyond a bound on their size. Says how many,
 /// and whether there may be more.
 pub(super) fn cached(connection: &Connection, now: i64, bytes: i64) -> rusqlite::Result<(u64, bool)> {
@@ -88,7 +94,7 @@ pub(super) fn cached(connection: &Connection, now: i64, bytes: i64) -> rusqlite:
     Ok((doomed.len() as u64, doomed.len() == AT_ONCE))
 }
 
-fn throw_away(connection: &Connection, blob: &BlobRef) -> rusqlite::Result<()> {
+pub(super) fn throw_away(connection: &Connection, blob: &BlobRef) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO garbage VALUES (?1)")?;
     insert.execute([blob.to_bytes().as_slice()]).map(drop)
 }

@@ -8,14 +8,17 @@ use chrono::DateTime;
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
 use super::failure;
+use super::prune;
 use super::rows::{self, AttemptRow, Code, Unreadable};
 use crate::blob::BlobRef;
 use crate::error::StoreError;
 use crate::id::RunId;
 use crate::state::{RunKind, RunState, TaskState};
 use crate::store::cached::has_expired;
+use crate::store::transition::CellRange;
 use crate::store::{
-    Abandoned, CacheMiss, CacheQuery, Encoded, FrameMeta, History, NewRun, RunEnd, RunSummary, RunTables, Transition,
+    Abandoned, AttemptRecord, CacheMiss, CacheQuery, Cleared, Encoded, FrameMeta, History, NewRun, RunEnd, RunSummary,
+    RunTables, Told, Transition, attempts,
 };
 use crate::task::Interval;
 
@@ -65,7 +68,20 @@ pub(super) struct Recorded {
     pub(super) row: i64,
     pub(super) next: u32,
     pub(super) history: History,
-    pub(super) blobs: Vec<((u32, u32), BlobRef)>,
+    pub(super) blobs: HashMap<(u32, u32), BlobRef>,
+}
+
+impl Recorded {
+    /// Takes in that the run, which was final, is run again: what is cleared has no result any more.
+    pub(super) fn clear(&mut self, cleared: Cleared) {
+        let History { tables, results, told, .. } = &mut self.history;
+        for place in cleared.cells() {
+            results.remove(&place);
+            self.blobs.remove(&place);
+        }
+        tables.apply(Transition::Cleared(cleared));
+        told.clear(tables);
+    }
 }
 
 /// Accepts a run; `None` where there is one with its key, its tick or its id, and where it is a scheduled one of a flow
@@ -224,6 +240,11 @@ fn check(tables: &RunTables, transition: &Transition) -> Result<(), Failure> {
             let rows = members(*region) * u64::from(*len);
             return if (parent.0 as usize) < tables.frames.len() && rows <= MOST_ROWS { Ok(()) } else { missing() };
         }
+        Transition::Cleared(cleared) => {
+            let rows = |frame: u32| tables.frames.get(frame as usize).map_or(0, |frame| frame.rows.len() as u64);
+            let is_there = |range: &CellRange| u64::from(range.from) + u64::from(range.len) <= rows(range.frame);
+            return if cleared.ranges.iter().all(is_there) { Ok(()) } else { missing() };
+        }
         _ => {}
     }
     Ok(())
@@ -234,14 +255,13 @@ fn with_tasks(connection: &Connection, head: Head) -> Result<Read, Failure> {
     if read.tables.pruned {
         return Ok(read);
     }
-    let end = read.tables.end.take();
-    let state = read.tables.state;
+    let (end, state, started) = (read.tables.end.take(), read.tables.state, read.tables.started);
     each_transition(connection, row, |transition, _| {
         check(&read.tables, &transition)?;
         read.tables.apply(transition);
         Ok(())
     })?;
-    (read.tables.end, read.tables.state) = (end, state);
+    (read.tables.end, read.tables.state, read.tables.started) = (end, state, started);
     Ok(read)
 }
 
@@ -326,26 +346,101 @@ pub(super) fn take_over(connection: &Connection, id: RunId, dead: &[i64], owner:
 pub(super) fn history(connection: &Connection, id: RunId) -> Result<Recorded, Failure> {
     let head = heads(connection, "id = ?1", [id.as_bytes()])?.pop();
     let Head { row, read, takeovers, cancelling } = head.ok_or_else(|| format!("run {id} is not there"))?;
-    let (mut tables, mut results, mut awaited) = (read.tables, HashMap::new(), Vec::new());
-    let mut blobs = HashMap::new();
-    let (state, started) = (tables.state, tables.started);
-    let next = each_transition(connection, row, |transition, blob| {
+    let (tables, results, told) = (read.tables, HashMap::new(), Told::default());
+    let (end, state, started) = (tables.end.clone(), tables.state, tables.started);
+    let history = History { tables, results, told, takeovers, cancelling };
+    let mut recorded = Recorded { row, next: 0, history, blobs: HashMap::new() };
+    if recorded.history.tables.pruned {
+        return Ok(recorded);
+    }
+    recorded.next = each_transition(connection, row, |transition, blob| {
+        let History { tables, results, told, .. } = &mut recorded.history;
+        check(tables, &transition)?;
         match &transition {
             Transition::Task(end) if end.row.state == TaskState::Success => {
                 let at = (end.frame, end.cell);
                 results.extend(end.result.clone().map(|result: Encoded| (at, result)));
-                blobs.extend(blob.map(|blob| (at, blob)));
+                recorded.blobs.extend(blob.map(|blob| (at, blob)));
             }
-            Transition::Awaited { node } => awaited.push(*node),
+            Transition::Awaited { node, asked } => told.tell(*node, asked.as_deref(), tables),
             _ => {}
         }
-        check(&tables, &transition)?;
-        tables.apply(transition);
+        match transition {
+            Transition::Cleared(cleared) => recorded.clear(cleared),
+            transition => tables.apply(transition),
+        }
         Ok(())
     })?;
-    (tables.state, tables.started) = (state, started);
-    let history = History { tables, results, awaited, takeovers, cancelling };
-    Ok(Recorded { row, next, history, blobs: blobs.into_iter().collect() })
+    let tables = &mut recorded.history.tables;
+    (tables.end, tables.state, tables.started) = (end, state, started);
+    Ok(recorded)
+}
+
+/// Everything that is recorded of a run, in one transaction; `None` where there is no such run.
+pub(super) fn history_of_final(connection: &Connection, id: RunId) -> Result<Option<Recorded>, Failure> {
+    at_once(connection, || {
+        let is_final =
+            connection.prepare_cached("SELECT 1 FROM runs WHERE id = ?1 AND state >= 2")?.exists([id.as_bytes()])?;
+        is_final.then(|| history(connection, id)).transpose()
+    })
+}
+
+/// Makes a process the owner of a run that was final and is run again; not where anything of it changed since it was
+/// read.
+pub(super) fn reopen(connection: &Connection, run: &Reopening, owner: i64) -> rusqlite::Result<bool> {
+    let mut select = connection.prepare_cached("SELECT pruned, output FROM runs WHERE run = ?1 AND state >= 2")?;
+    let found = select.query_row([run.row], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<Vec<u8>>>(1)?)));
+    let Some((pruned, output)) = found.optional()? else { return Ok(false) };
+    if (pruned != 0) != run.pruned {
+        return Ok(false);
+    }
+    if run.pruned {
+        prune::rest(connection, run.row)?;
+    }
+    let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO plans VALUES (?1, ?2, ?3)")?;
+    if insert.execute(params![run.row, run.number, run.plan])? == 0 {
+        return Ok(false);
+    }
+    if let Some(Ok(Err(blob))) = output.as_deref().map(rows::stored_result) {
+        prune::throw_away(connection, &blob)?;
+    }
+    let mut update = connection.prepare_cached(
+        "UPDATE runs SET state = 0, started = 0, finished = 0, error = NULL, output = NULL, owner = ?2, takeovers = 0, \
+         cancelling = 0, pruned = 0 WHERE run = ?1",
+    )?;
+    update.execute(params![run.row, owner]).map(|updated| updated > 0)
+}
+
+/// A run that is to be run again.
+#[derive(Debug)]
+pub(super) struct Reopening {
+    pub(super) row: i64,
+    /// The number of the row that says so.
+    pub(super) number: u32,
+    pub(super) plan: Vec<u8>,
+    pub(super) pruned: bool,
+}
+
+/// Every attempt of a run's tasks.
+pub(super) fn attempts_of(connection: &Connection, id: RunId) -> Result<Option<Vec<AttemptRecord>>, Failure> {
+    at_once(connection, || {
+        let Some(Head { row, mut read, .. }) = heads(connection, "id = ?1", [id.as_bytes()])?.pop() else {
+            return Ok(None);
+        };
+        if read.tables.pruned {
+            return Ok(Some(Vec::new()));
+        }
+        let mut ends = Vec::new();
+        each_transition(connection, row, |transition, _| {
+            check(&read.tables, &transition)?;
+            if let Transition::Task(end) = &transition {
+                ends.push((end.frame, end.cell, end.row.clone()));
+            }
+            read.tables.apply(transition);
+            Ok(())
+        })?;
+        Ok(Some(attempts::attempts(&read.tables, ends.into_iter())))
+    })
 }
 
 type Found = (RunId, i64, Vec<u8>);

@@ -14,8 +14,9 @@ use crate::blob::BlobRef;
 use crate::error::TaskError;
 use crate::graph::{NodeMeta, Wired};
 use crate::log::LogLevel;
-use crate::state::{RunKind, RunState, TaskState};
-use crate::store::{CacheNote, Encoded, FrameMeta, Row, TaskEnd, Transition};
+use crate::state::{Rerun, RunKind, RunState, TaskState};
+use crate::store::transition::CellRange;
+use crate::store::{CacheNote, Cleared, Encoded, FrameMeta, Row, TaskEnd, Transition};
 
 /// What stands in a row beside its numbers.
 #[derive(Debug)]
@@ -199,6 +200,8 @@ const PLANNED: u8 = 1;
 const EXPANDED: u8 = 2;
 const EXTENDED: u8 = 3;
 const AWAITED: u8 = 4;
+const CLEARED: u8 = 5;
+const AWAITED_AGAIN: u8 = 6;
 
 /// A row of `plans`; `None` for a transition that is none.
 pub(super) fn plan(transition: &Transition) -> Option<Vec<u8>> {
@@ -209,7 +212,12 @@ pub(super) fn plan(transition: &Transition) -> Option<Vec<u8>> {
             (EXPANDED, pack(&(region, meta.parent, meta.len, meta.unexpanded)))
         }
         Transition::Extended { frame } => (EXTENDED, pack(frame)),
-        Transition::Awaited { node } => (AWAITED, pack(node)),
+        Transition::Awaited { node, asked: None } => (AWAITED, pack(node)),
+        Transition::Awaited { node, asked: Some(asked) } => (AWAITED_AGAIN, pack(&(node, asked))),
+        Transition::Cleared(Cleared { at, what, ranges }) => {
+            let ranges: Vec<_> = ranges.iter().map(|range| (range.frame, range.from, range.len)).collect();
+            (CLEARED, pack(&(at, what, ranges)))
+        }
         _ => return None,
     };
     let mut body = Vec::with_capacity(rest.len() + 1);
@@ -228,7 +236,16 @@ pub(super) fn planned_of(body: &[u8]) -> Result<Transition, Unreadable> {
             Ok(Transition::Expanded(FrameMeta { region: region.unwrap_or(u32::MAX), parent, len, unexpanded }))
         }
         EXTENDED => Ok(Transition::Extended { frame: unpack(rest)? }),
-        AWAITED => Ok(Transition::Awaited { node: unpack(rest)? }),
+        AWAITED => Ok(Transition::Awaited { node: unpack(rest)?, asked: None }),
+        AWAITED_AGAIN => {
+            let (node, asked) = unpack(rest)?;
+            Ok(Transition::Awaited { node, asked: Some(asked) })
+        }
+        CLEARED => {
+            let (at, what, ranges) = unpack::<(i64, Rerun, Vec<(u32, u32, u32)>)>(rest)?;
+            let ranges = ranges.into_iter().map(|(frame, from, len)| CellRange { frame, from, len }).collect();
+            Ok(Transition::Cleared(Cleared { at, what, ranges }))
+        }
         other => Err(format!("a plan is of the unknown kind {other}")),
     }
 }
@@ -283,7 +300,7 @@ impl AttemptRow {
             _ if !rest.is_empty() => error = Some(unpack::<TaskError>(rest)?),
             _ => {}
         }
-        let row = Row { started, finished, error, attempts, crashes: 0, state };
+        let row = Row { started, finished, error, attempts, state, ..Row::PENDING };
         let note = note.map(Box::new);
         Ok((TaskEnd { frame: small(0)?, cell: small(1)?, row, result, note, cache: None }, blob))
     }
