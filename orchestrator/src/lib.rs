@@ -140,7 +140,7 @@ pub mod __private {
         BlockingBody, Body, BodyFuture, Borrowed, CacheDef, Call, Code, Context, Delay, Input, IntoInput, KeyFn,
         Mapped, Node, NotData, Parameter, Pool, Resource, Results, TaskDef, TaskEntry, TaskOptions, Trigger,
     };
-    pub use crate::value::{Comparable, Data, NotComparable, SameFn, Value};
+    pub use crate::value::{Comparable, Data, NotComparable, Same, SameFn, Value};
     pub use crate::{Flow, IntoTaskError, TaskError};
 
     /// The schedule of an expression that the compiler has read.

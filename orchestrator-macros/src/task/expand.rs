@@ -35,10 +35,11 @@ pub(super) fn task(task: &Task) -> TokenStream {
             static __TASK: #private::TaskDef = #definition;
             #private::inventory::submit! { #private::TaskEntry(&__TASK) }
             #[allow(unused_imports)]
-            use #private::NotData as _;
+            use #private::{NotComparable as _, NotData as _};
             #private::Results::<#output>::node(
                 &__TASK,
                 ::std::boxed::Box::new([#(#private::IntoInput::into_input(#inputs)),*]),
+                #private::Comparable::<#output>::SAME,
             )
         }
     }
@@ -69,7 +70,6 @@ fn definition(task: &Task) -> TokenStream {
     });
     let (options, body, cooperative) = (settings(&task.settings), body(task), task.has_context());
     let (user, cache) = (task.function.inner(), cache(task));
-    let output = output_type(&Output::of(&task.function));
     quote! {{
         #user
         #private::TaskDef {
@@ -80,10 +80,7 @@ fn definition(task: &Task) -> TokenStream {
             body: #body,
             cooperative: #cooperative,
             cache: #cache,
-            same: {
-                use #private::NotComparable as _;
-                #private::Comparable::<#output>::SAME
-            },
+            same: #private::Same::new(),
         }
     }}
 }

@@ -302,7 +302,7 @@ mod tests {
             body: Body::Async(|_| Box::pin(std::future::pending())),
             cooperative: false,
             cache: Some(CacheDef { expiry: None, code, key }),
-            same: None,
+            same: crate::value::Same::new(),
         }
     }
 

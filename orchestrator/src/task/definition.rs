@@ -3,7 +3,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{BlockingBody, BodyFuture, Call, TaskOptions};
-use crate::value::SameFn;
+use crate::value::Same;
 
 /// A task as `#[task]` wrote it down: one static for each task function.
 #[derive(Debug)]
@@ -34,8 +34,8 @@ pub struct TaskDef {
     pub cooperative: bool,
     /// How its results are cached; they are not where it is `None`.
     pub cache: Option<CacheDef>,
-    /// Whether two of its results are equal; none where their type has no `==`.
-    pub same: Option<SameFn>,
+    /// How its results are compared, if they can be.
+    pub same: Same,
 }
 
 /// A parameter of a task or a flow.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::scope::{self, Handle, Kind, NodeSpec};
 use super::{Delay, Input, Mapped, Pool, Projection, TaskDef, TaskOptions, Trigger};
 use crate::error::GraphError;
-use crate::value::{Data, OutputType, Value};
+use crate::value::{Data, OutputType, SameFn, Value};
 
 /// One use of a task in a flow: a promise of its result, of type `T`.
 ///
@@ -50,8 +50,11 @@ pub struct Node<T> {
 pub struct Results<T>(PhantomData<fn() -> T>);
 
 impl<T: Data> Results<T> {
-    /// Makes a node.
-    pub fn node(definition: &'static TaskDef, inputs: Box<[Input]>) -> Node<T> {
+    /// Makes a node. `same` compares results.
+    pub fn node(definition: &'static TaskDef, inputs: Box<[Input]>, same: Option<SameFn>) -> Node<T> {
+        if let Some(same) = same {
+            definition.same.set(same);
+        }
         let mut spec = NodeSpec::new(Kind::Task(definition), inputs);
         spec.output = Some(OutputType::of::<T>());
         Node::new(scope::add(spec))
@@ -61,7 +64,7 @@ impl<T: Data> Results<T> {
 /// Found where `Results` has no method of its own.
 pub trait NotData<T> {
     /// Stands in for a node.
-    fn node(_: &'static TaskDef, _: Box<[Input]>) -> Node<T> {
+    fn node(_: &'static TaskDef, _: Box<[Input]>, _: Option<SameFn>) -> Node<T> {
         unreachable!("the results of a task are data: its body does not compile otherwise")
     }
 }
@@ -315,12 +318,12 @@ mod tests {
         body: Body::Blocking(|_| unreachable!("no one runs it")),
         cooperative: false,
         cache: None,
-        same: None,
+        same: crate::value::Same::new(),
     };
 
     #[test]
     fn a_node_knows_how_to_read_its_results() {
-        let node = Results::<Vec<u8>>::node(&TASK, Box::new([]));
+        let node = Results::<Vec<u8>>::node(&TASK, Box::new([]), None);
         let Handle::Loose(spec) = node.handle else { panic!("there is no flow") };
         let output = spec.lock().output.expect("`Vec<u8>` is data");
         assert!(output.name().ends_with("Vec<u8>"));

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use canonical::{CanonicalError, feed};
 pub(crate) use encoding::{EncodingError, OutputType, encode};
-pub use same::{Comparable, NotComparable, SameFn};
+pub use same::{Comparable, NotComparable, Same, SameFn};
 
 /// What travels between tasks: any type that is `Clone + Serialize + DeserializeOwned + Send + Sync + 'static`.
 ///

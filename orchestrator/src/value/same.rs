@@ -1,10 +1,31 @@
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::OnceLock;
 
 use super::{Data, Value};
 
 /// Whether two values of a type are equal.
 pub type SameFn = fn(&Value, &Value) -> bool;
+
+/// How the results of a task are compared, as its first node says: in the definition, the type would be named once more,
+/// and a mistake in it told once more.
+#[derive(Debug, Default)]
+pub struct Same(OnceLock<SameFn>);
+
+impl Same {
+    /// Not known.
+    pub const fn new() -> Self {
+        Self(OnceLock::new())
+    }
+
+    pub(crate) fn set(&self, same: SameFn) {
+        self.0.get_or_init(|| same);
+    }
+
+    pub(crate) fn get(&self) -> Option<SameFn> {
+        self.0.get().copied()
+    }
+}
 
 /// Says how values of a type are compared. For a type with `==` its own constant is the one that is found.
 pub struct Comparable<T>(PhantomData<T>);
