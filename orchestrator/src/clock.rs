@@ -15,9 +15,16 @@ pub struct Clock(Source);
 #[derive(Clone)]
 enum Source {
     System,
-    Tokio { start_micros: i64, origin: Instant },
+    Tokio {
+        start_micros: i64,
+        origin: Instant,
+    },
     /// And by how many microseconds it was set since.
-    Settable { start_micros: i64, origin: Instant, set: Arc<AtomicI64> },
+    Settable {
+        start_micros: i64,
+        origin: Instant,
+        set: Arc<AtomicI64>,
+    },
 }
 
 impl Clock {

@@ -60,6 +60,14 @@
 //! A run is red ([`RunState::Failed`]) when a failure in it was not handled. A failed task is handled where each task
 //! that takes its result takes it as an [`Outcome`] and succeeded, where a flow's body awaited it, or where it was
 //! marked [`allow_failure`](Node::allow_failure).
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! | --- | --- |
+//! | `sqlite` (default) | runs that outlive their process, in a file |
+//! | `object-store` | large results in a bucket |
+//! | `cli` | the command line of a program with flows: `cli()` |
 #![cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "what stores use that outlive the process"))]
 #![doc(test(attr(deny(warnings), allow(dead_code))))]
 
@@ -91,8 +99,14 @@ mod store;
 // running
 mod runtime;
 mod scheduler;
+// showing
+#[cfg(feature = "cli")]
+mod cli;
+mod why;
 
 pub use capture::{init_logs, log_layer};
+#[cfg(feature = "cli")]
+pub use cli::{Cli, cli};
 pub use clock::Clock;
 pub use error::{
     BlobError, BoxError, Error, GraphError, IntoTaskError, RerunError, Result, StoreError, TaskError, fatal,
@@ -110,13 +124,15 @@ pub use schedule::{Cron, CronError, CronField, Fires, IntoSchedule, PastFires, S
 pub use scheduler::{Backfill, BackfillPlan, BackfillTick, Backfilled, Reprocess, Serve, TickAction, serve};
 pub use state::{Rerun, RunKind, RunState, TaskState};
 pub use store::{
-    AttemptRecord, CacheMiss, Pruned, RerunRecord, RunFilter, RunRecord, RunSummary, TaskRun, Tasks,
+    AttemptRecord, CacheEntry, CacheFilter, CacheMiss, Pruned, RerunRecord, RunFilter, RunRecord, RunSummary,
+    StoreCheck, TaskRun, Tasks,
 };
 pub use task::{
     Context, Delay, Element, Gathered, Input, Interval, IntoInput, IntoList, List, Mapped, Mapping, Node, Outcome,
     Parameter, ParseTriggerError, Pool, Resource, TaskOptions, Trigger, Upstream, expand, gather,
 };
 pub use value::Data;
+pub use why::{Reason, ReasonKind, Why};
 
 /// What a file of tasks and flows needs: `use orchestrator::prelude::*;`.
 pub mod prelude {

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The modules by layer, from the top; those of one layer may use each other.
-const LAYERS: [&[&str]; 5] = [
+const LAYERS: [&[&str]; 6] = [
     &["id", "clock", "value", "state", "event", "error", "log", "failpoint", "no_failpoint"],
     &["task", "flow"],
     &["graph", "policy", "schedule"],
     &["store", "blob", "capture"],
     &["runtime", "scheduler", "worker", "notify"],
+    &["cli", "why"],
 ];
 
 /// What is known and meant to be mended, never added to: none.

@@ -5,6 +5,7 @@
 mod backfill;
 mod bodies;
 mod caching;
+mod cli;
 mod crash;
 mod events;
 mod expand;

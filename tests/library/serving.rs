@@ -53,7 +53,10 @@ async fn each_tick_has_a_run_with_its_date_and_interval() -> Result<()> {
     assert_eq!(dates, expected);
     for run in &runs {
         assert_eq!((run.kind, run.state), (RunKind::Scheduled, RunState::Success), "{run:?}");
-        assert_eq!((run.interval.start, run.interval.end), (run.logical_date - TimeDelta::minutes(30), run.logical_date));
+        assert_eq!(
+            (run.interval.start, run.interval.end),
+            (run.logical_date - TimeDelta::minutes(30), run.logical_date)
+        );
     }
     Ok(())
 }
@@ -451,8 +454,9 @@ async fn a_simulated_runtime_refuses_what_does_not_come_back_equal() -> Result<(
     async fn lossy(lost: u32) -> Lossy {
         Lossy { kept: 1, lost }
     }
+    type Nested = Option<Option<u32>>;
     #[task]
-    async fn nested() -> Option<Option<u32>> {
+    async fn nested() -> Nested {
         Some(None)
     }
     #[task]
@@ -464,7 +468,7 @@ async fn a_simulated_runtime_refuses_what_does_not_come_back_equal() -> Result<(
         lossy(lost)
     }
     #[flow(name = "simulated_nested")]
-    fn nests() -> Node<Option<Option<u32>>> {
+    fn nests() -> Node<Nested> {
         nested()
     }
     #[flow(name = "simulated_measured")]

@@ -16,8 +16,8 @@ use std::path::Path;
 pub use contender::{Contender, Open, Pass, Passes, contenders};
 
 use crate::compare::{chosen, on_a_worker};
-pub(crate) use process::idle_millis;
 use crate::targets::print_all;
+pub(crate) use process::idle_millis;
 
 /// Measures and prints what the words of the command line choose, by parts of its names; without a word, all.
 ///

@@ -9,10 +9,13 @@ use super::Origin;
 use super::event::Said;
 use crate::log::LogLevel;
 
-/// Shows lines on stderr.
+/// Shows lines, on stderr.
 #[derive(Debug)]
 pub(super) struct Console {
     coloured: bool,
+    write: fn(&str),
+    /// Somebody else tells what becomes of runs: of what is said in them, only bodies are heard, from a level on.
+    beside: Option<LogLevel>,
 }
 
 /// What a line is about.
@@ -31,12 +34,26 @@ const PLAIN: &str = "\x1b[0m";
 impl Console {
     pub(super) fn stderr() -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { coloured: !refused && std::io::stderr().is_terminal() }
+        let coloured = !refused && std::io::stderr().is_terminal();
+        // there is nobody to be told that nobody can be told
+        let write = |line: &str| drop(std::io::stderr().write_all(line.as_bytes()));
+        Self { coloured, write, beside: None }
+    }
+
+    /// What is shown by somebody who tells himself what becomes of runs.
+    #[cfg(feature = "cli")]
+    pub(super) fn beside(least: LogLevel, write: fn(&str)) -> Self {
+        Self { write, beside: Some(least), ..Self::stderr() }
     }
 
     pub(super) fn show(&self, shown: &Shown<'_>) {
-        // there is nobody to be told that nobody can be told
-        let _ = std::io::stderr().write_all(self.line(shown).as_bytes());
+        if let (Some(least), Some(_)) = (self.beside, shown.origin) {
+            let is_own = shown.target.split("::").next() == Some(env!("CARGO_CRATE_NAME"));
+            if is_own || shown.level < least {
+                return;
+            }
+        }
+        (self.write)(&self.line(shown));
     }
 
     /// `TIME LEVEL FLOW RUN TASK: message name=value`; of the run's id its end, since it begins with the time.
@@ -145,7 +162,13 @@ mod tests {
         });
         let at = DateTime::from_timestamp_micros(1_767_225_600_123_456).unwrap();
         let origin = Origin { run, task };
-        Console { coloured }.line(&Shown { at, level, target: "my::module", origin: Some(&origin), said })
+        Console { coloured, ..Console::stderr() }.line(&Shown {
+            at,
+            level,
+            target: "my::module",
+            origin: Some(&origin),
+            said,
+        })
     }
 
     #[tokio::test]
@@ -175,7 +198,7 @@ mod tests {
         let at = DateTime::from_timestamp(0, 0).unwrap();
         let shown = Shown { at, level: LogLevel::Debug, target: "my::module", origin: None, said: &started };
         assert_eq!(
-            Console { coloured: false }.line(&shown),
+            Console { coloured: false, ..Console::stderr() }.line(&shown),
             "1970-01-01T00:00:00.000Z DEBUG my::module: run started\n"
         );
     }

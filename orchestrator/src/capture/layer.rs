@@ -16,6 +16,8 @@ use super::console::{Console, Shown};
 use super::event::Said;
 use super::{CAPTURED, MAKING, Origin, TARGET};
 use crate::clock::Clock;
+#[cfg(feature = "cli")]
+use crate::log::LogLevel;
 use crate::log::LogLine;
 
 /// The environment variable that says what is listened to.
@@ -37,8 +39,19 @@ const VARIABLE: &str = "ORCHESTRATOR_LOG";
 /// tracing::info!("shown on stderr");
 /// ```
 pub fn init_logs() -> bool {
+    init(Console::stderr())
+}
+
+/// As [`init_logs`], for who tells what becomes of runs himself: of what runs log, only what their bodies say is shown,
+/// from a level on, by `show`.
+#[cfg(feature = "cli")]
+pub(crate) fn init_logs_beside(least: LogLevel, show: fn(&str)) -> bool {
+    init(Console::beside(least, show))
+}
+
+fn init(console: Console) -> bool {
     let (targets, problem) = targets(std::env::var(VARIABLE).ok());
-    let capture = Capture { console: Some(Console::stderr()) };
+    let capture = Capture { console: Some(console) };
     let subscriber = tracing_subscriber::registry().with(listening(capture, targets));
     let is_set = tracing::subscriber::set_global_default(subscriber).is_ok();
     if let Some(problem) = problem.filter(|_| is_set) {

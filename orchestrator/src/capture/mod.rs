@@ -19,6 +19,8 @@ use std::sync::{Arc, Weak};
 
 use tracing::Span;
 
+#[cfg(feature = "cli")]
+pub(crate) use layer::init_logs_beside;
 pub use layer::{init_logs, log_layer};
 pub(crate) use sink::LogSink;
 

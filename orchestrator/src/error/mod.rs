@@ -104,6 +104,16 @@ pub enum Error {
         /// The flows that there are.
         known: String,
     },
+    /// A run has no task of a key.
+    #[error("run {run} has no task `{task}` (it has {known})")]
+    UnknownTask {
+        /// The run.
+        run: RunId,
+        /// The key that was asked for.
+        task: String,
+        /// The keys that there are: the first of them.
+        known: String,
+    },
     /// A flow's parameters are refused.
     #[error("flow `{flow}`: {problem}")]
     Parameters {

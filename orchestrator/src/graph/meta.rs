@@ -54,13 +54,7 @@ impl fmt::Display for InstanceKey {
     }
 }
 
-fn write_key(
-    into: &mut dyn fmt::Write,
-    prefix: Option<&str>,
-    name: &str,
-    number: u32,
-    path: &[u32],
-) -> fmt::Result {
+fn write_key(into: &mut dyn fmt::Write, prefix: Option<&str>, name: &str, number: u32, path: &[u32]) -> fmt::Result {
     into.write_str(prefix.unwrap_or_default())?;
     into.write_str(name)?;
     if number > 1 {

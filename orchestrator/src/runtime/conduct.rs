@@ -27,8 +27,8 @@ use crate::value::Value;
 
 /// The end of a run.
 #[derive(Debug)]
-pub(super) struct Finished {
-    pub(super) record: RunRecord,
+pub(crate) struct Finished {
+    pub(crate) record: RunRecord,
     /// What was returned, as the type that it is of.
     pub(super) output: Option<Value>,
     /// Why there is no output, where the run is green without one.
@@ -508,6 +508,9 @@ impl Conductor {
         match &error {
             _ if !run.trace.is_recorded => {}
             None => tracing::info!(parent: span, %state, duration = %shown, "run finished"),
+            Some(error) if state == RunState::Cancelled => {
+                tracing::warn!(parent: span, %state, duration = %shown, "run finished: {error}");
+            }
             Some(error) => tracing::error!(parent: span, %state, duration = %shown, "run finished: {error}"),
         }
         if run.trace.is_recorded {

@@ -18,7 +18,7 @@ impl<T: Data> Flow<T> {
     ///
     /// # Errors
     ///
-    /// As for [`start`](Self::start), and where there is a run with the key.
+    /// As for [`start`](Self::start).
     pub async fn trigger(self) -> Result<RunId, Error> {
         let runtime = match self.given_host() {
             Some(host) => host,
@@ -52,10 +52,10 @@ impl Runtime {
             };
         }
         let abandoned = self.0.store.abandoned().await?.into_iter().find(|abandoned| abandoned.id == run);
-        if let Some(definition) = abandoned.and_then(|abandoned| registry::find(&abandoned.flow)) {
-            if let Some(started) = self.0.go_on(definition, run).await? {
-                started.end().await?;
-            }
+        if let Some(definition) = abandoned.and_then(|abandoned| registry::find(&abandoned.flow))
+            && let Some(started) = self.0.go_on(definition, run).await?
+        {
+            started.end().await?;
         }
         Ok(true)
     }
@@ -112,7 +112,7 @@ impl Inner {
         }
     }
 
-    /// Leaves a run to whoever serves.
+    /// Leaves a run to whoever serves. Of runs with one key there is one.
     pub(crate) async fn submit(self: &Arc<Self>, call: &Arc<FlowCall>, request: &Request) -> Result<RunId, Error> {
         use super::launch::Accepted;
         let taken = if self.store.is_durable() {
@@ -135,13 +135,7 @@ impl Inner {
                 Accepted::Paused => return Err(Error::Closed),
             }
         };
-        let json = |parameters: &serde_json::Map<_, _>| serde_json::Value::Object(parameters.clone()).to_string();
-        Err(Error::KeyTaken {
-            flow: taken.flow().to_owned(),
-            key: taken.key().unwrap_or_default().to_owned(),
-            run: taken.id(),
-            recorded: json(taken.parameters()),
-            asked: json(&call.parameters),
-        })
+        call.check_is(&taken)?;
+        Ok(taken.id())
     }
 }

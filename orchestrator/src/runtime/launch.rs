@@ -47,8 +47,7 @@ impl<T: Data> Flow<T> {
     pub fn graph(&self) -> Result<Graph, Error> {
         // of the runtime there is only the time to be had: no store is opened to draw a graph
         let host = self.given_host().unwrap_or_else(|| Arc::clone(&Runtime::of_loose_tasks().0));
-        let facts = self.request.facts(&host, self.call.definition, host.clock.now());
-        graph::of_flow(&self.call, &Arc::new(Context::of_flow(facts, CancellationToken::new())))
+        host.graph(&self.call, &self.request)
     }
 
     /// Runs the flow, and waits for its end. A run that fails is an `Ok`: its state says so.
@@ -353,6 +352,12 @@ impl Inner {
         }
         let request = Request { logical_date: at, ..Request::default() };
         self.check_flow(flow, &request.facts(self, definition, self.clock.now()))
+    }
+
+    /// The graph of a static flow, as a run of it would have it.
+    pub(crate) fn graph(&self, flow: &Arc<FlowCall>, request: &Request) -> Result<Graph, Error> {
+        let facts = request.facts(self, flow.definition, self.clock.now());
+        graph::of_flow(flow, &Arc::new(Context::of_flow(facts, CancellationToken::new())))
     }
 
     /// The same runtime, with a stop of its own: where that comes first, nothing else stops.

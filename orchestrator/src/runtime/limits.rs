@@ -70,6 +70,11 @@ impl Limits {
         Err(Error::Pool { task: task.to_owned(), pool: pool.name.to_owned(), slots: pool.slots, problem })
     }
 
+    /// How many slots a pool has, where there is one of this name.
+    pub(crate) fn pool_size(&self, pool: &str) -> Option<u32> {
+        self.pools.get(pool).map(|(_, slots)| *slots)
+    }
+
     fn known(&self) -> String {
         let mut names: Vec<String> = self.pools.keys().map(|name| format!("`{name}`")).collect();
         names.sort_unstable();

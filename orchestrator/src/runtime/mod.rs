@@ -24,6 +24,7 @@ mod resume;
 mod simulated;
 mod stop;
 mod trace;
+mod upkeep;
 mod watch;
 
 use std::collections::HashMap;
@@ -43,6 +44,8 @@ use limits::Limits;
 use mock::Mock;
 pub use mock::{MockFn, MockReturn, TaskFn};
 pub use rerun::RerunHandle;
+#[cfg(feature = "cli")]
+pub(crate) use resume::{Awaited, wait};
 pub use stop::Stopped;
 use stop::{StopSignal, UnderWay};
 pub(crate) use watch::Watch;
@@ -154,9 +157,13 @@ impl Runtime {
         if let Some(runtime) = DEFAULT.get() {
             return Ok(runtime.clone());
         }
-        let url = std::env::var(STORE_VARIABLE).unwrap_or_else(|_| builder::DEFAULT_STORE.to_owned());
-        let made = RuntimeBuilder::new().store(url).build_now()?;
+        let made = RuntimeBuilder::new().store(Self::default_store()).build_now()?;
         Ok(DEFAULT.get_or_init(|| made).clone())
+    }
+
+    /// The URL of the default runtime's store.
+    pub(crate) fn default_store() -> String {
+        std::env::var(STORE_VARIABLE).unwrap_or_else(|_| builder::DEFAULT_STORE.to_owned())
     }
 
     /// What runs tasks that are awaited outside of any flow: nothing of them is stored, so that no store is opened.

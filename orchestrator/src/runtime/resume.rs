@@ -209,32 +209,45 @@ pub(super) fn join<T: Data>(
     flow: &FlowCall,
     record: RunRecord,
 ) -> Result<RunHandle<T>, Error> {
-    if *record.parameters() != flow.parameters {
-        let json = |parameters: &serde_json::Map<_, _>| serde_json::Value::Object(parameters.clone()).to_string();
-        return Err(Error::KeyTaken {
-            flow: record.flow().to_owned(),
-            key: record.key().unwrap_or_default().to_owned(),
-            run: record.id(),
-            recorded: json(record.parameters()),
-            asked: json(&flow.parameters),
-        });
-    }
+    flow.check_is(&record)?;
     let (id, definition) = (record.id(), flow.definition);
     let cancel = CancellationToken::new();
-    let waiter = wait(runtime, tokio.clone(), definition, record, OutputType::of::<T>(), cancel.clone());
+    let waiter = finish(runtime, definition, record, OutputType::of::<T>(), cancel.clone());
     let waiter = tokio.spawn(waiter);
     Ok(RunHandle::joined(id, cancel, waiter))
 }
 
+impl FlowCall {
+    /// Refuses a run that has the key of the one that was asked for, but other parameters.
+    pub(crate) fn check_is(&self, taken: &RunRecord) -> Result<(), Error> {
+        if *taken.parameters() == self.parameters {
+            return Ok(());
+        }
+        let json = |parameters: &serde_json::Map<_, _>| serde_json::Value::Object(parameters.clone()).to_string();
+        Err(Error::KeyTaken {
+            flow: taken.flow().to_owned(),
+            key: taken.key().unwrap_or_default().to_owned(),
+            run: taken.id(),
+            recorded: json(taken.parameters()),
+            asked: json(&self.parameters),
+        })
+    }
+}
+
+/// A run that was waited for.
+pub(crate) enum Awaited {
+    /// This process went on with it.
+    Here(Finished),
+    Elsewhere(RunRecord),
+}
+
 /// Waits for a run that somebody asked for before, and goes on with it where nobody executes it.
-async fn wait(
-    runtime: Arc<Inner>,
-    tokio: Tokio,
+pub(crate) async fn wait(
+    runtime: &Arc<Inner>,
     definition: &'static FlowDef,
     mut record: RunRecord,
-    output: &'static OutputType,
-    cancel: CancellationToken,
-) -> Result<Finished, Error> {
+    cancel: &CancellationToken,
+) -> Result<Awaited, Error> {
     let (id, mut asked) = (record.id(), false);
     while !record.state().is_final() {
         if let Some((run, done)) = runtime.under_way.of(id) {
@@ -246,9 +259,7 @@ async fn wait(
                 }
             }
         } else if runtime.store.abandoned().await?.iter().any(|run| run.id == id) {
-            if let Some(StartedRun { cancel: run, conducted: mut seen, .. }) =
-                go_on(&runtime, &tokio, definition, id).await?
-            {
+            if let Some(StartedRun { cancel: run, conducted: mut seen, .. }) = runtime.go_on(definition, id).await? {
                 let finished = tokio::select! {
                     finished = &mut seen => finished,
                     () = cancel.cancelled() => {
@@ -256,7 +267,7 @@ async fn wait(
                         seen.await
                     }
                 };
-                return finished.map_err(|_| Error::NoTokio)?;
+                return finished.map_err(|_| Error::NoTokio)?.map(Awaited::Here);
             }
         } else {
             if cancel.is_cancelled() && !asked {
@@ -272,9 +283,23 @@ async fn wait(
             return Err(Error::Stopped { flow: record.flow().to_owned(), run: id });
         }
     }
+    Ok(Awaited::Elsewhere(record))
+}
+
+async fn finish(
+    runtime: Arc<Inner>,
+    definition: &'static FlowDef,
+    record: RunRecord,
+    output: &'static OutputType,
+    cancel: CancellationToken,
+) -> Result<Finished, Error> {
+    let record = match wait(&runtime, definition, record, &cancel).await? {
+        Awaited::Here(finished) => return Ok(finished),
+        Awaited::Elsewhere(record) => record,
+    };
     let value = record.output().map(|kept| kept.value(output)).transpose();
     let value = value.map_err(|error| {
-        let text = format!("the output of run {id} is of another type than the flow's: {error}");
+        let text = format!("the output of run {} is of another type than the flow's: {error}", record.id());
         Error::Options(text)
     })?;
     Ok(Finished { record, output: value, missing: None })

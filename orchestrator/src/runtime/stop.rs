@@ -116,8 +116,10 @@ impl Runtime {
     /// Who waits for a run that is left gets [`Error::Stopped`](crate::Error::Stopped). Nothing can be started on the
     /// runtime any more.
     pub async fn stop(&self) -> Stopped {
+        // a run with nothing in hand is left at once, and counts all the same; as do those that were just accepted
+        let mut runs = self.0.under_way.runs();
         self.0.stop.soft.cancel();
-        let runs = self.0.under_way.runs();
+        runs.extend(self.0.under_way.runs());
         let mut left = Vec::new();
         for (run, done) in runs {
             done.cancelled().await;
@@ -131,6 +133,7 @@ impl Runtime {
         }
         self.0.flush_logs().await;
         left.sort_unstable();
+        left.dedup();
         Stopped { left, cut_short_by: None }
     }
 

@@ -90,8 +90,11 @@ pub struct Backfill {
     at_once: Option<u32>,
     newest_first: bool,
     refresh_cache: bool,
-    progress: Option<Arc<dyn Fn(&Backfilled) + Send + Sync>>,
+    progress: Option<Progress>,
 }
+
+/// Who is told how far a backfill is.
+type Progress = Arc<dyn Fn(&Backfilled) + Send + Sync>;
 
 /// Which ticks of a backfill that have a run already run again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -160,6 +163,27 @@ pub struct Backfilled {
 }
 
 impl Backfill {
+    /// The backfill of a flow that is known by its definition alone.
+    #[cfg(feature = "cli")]
+    pub(crate) fn of(
+        runtime: &Runtime,
+        call: Arc<FlowCall>,
+        schedule: Schedule,
+        dates: RangeInclusive<NaiveDate>,
+    ) -> Self {
+        Self {
+            host: Some(Arc::clone(&runtime.0)),
+            call,
+            schedule: Ok(schedule),
+            dates,
+            reprocess: Reprocess::None,
+            at_once: None,
+            newest_first: false,
+            refresh_cache: false,
+            progress: None,
+        }
+    }
+
     /// Sets which ticks that have a run already run again: none by default.
     pub fn reprocess(mut self, reprocess: Reprocess) -> Self {
         self.reprocess = reprocess;
@@ -237,7 +261,7 @@ impl Backfill {
             let Some((tick, ended)) = under_way.next().await else { break };
             done.running -= 1;
             match ended {
-                Ok(state) => done.ended(tick, state),
+                Ok(state) => done.ended(&tick, state),
                 Err(error) => drop(failed.get_or_insert(error)),
             }
             self.tell(&done);
@@ -384,7 +408,7 @@ impl fmt::Display for BackfillPlan {
         let acted = self.ticks.iter().filter(|tick| tick.action != TickAction::Skip).count();
         let (flow, schedule, ticks) = (self.flow, &self.schedule, self.ticks.len());
         writeln!(f, "backfill of {flow} by {schedule}: {acted} of {ticks} tick(s) have something to be done")?;
-        writeln!(f, "{:<25} {:<7} {:<42} {}", "logical date", "action", "reason", "run")?;
+        writeln!(f, "{:<25} {:<7} {:<42} run", "logical date", "action", "reason")?;
         for tick in &self.ticks {
             let date = tick.logical_date.with_timezone(&self.schedule.zone());
             let date = date.to_rfc3339_opts(SecondsFormat::Secs, true);
@@ -467,10 +491,10 @@ impl Backfilled {
         }
     }
 
-    fn ended(&mut self, tick: BackfillTick, state: RunState) {
+    fn ended(&mut self, tick: &BackfillTick, state: RunState) {
         match state {
             RunState::Success => self.succeeded += 1,
-            _ => self.unsuccessful.push(BackfillTick { state: Some(state), ..tick }),
+            _ => self.unsuccessful.push(BackfillTick { state: Some(state), ..tick.clone() }),
         }
     }
 }

@@ -32,7 +32,8 @@ pub(super) fn decide(schedule: &Schedule, due: &Due, policy: Missed) -> Decision
     let Due { after, until, on_time, .. } = *due;
     // the missed ticks are those in `(after, punctual]`
     let punctual = (on_time - MOMENT).clamp(after, until);
-    let ticks = |after: DateTime<Utc>, until: DateTime<Utc>| schedule.after(after).take_while(move |tick| *tick <= until);
+    let ticks =
+        |after: DateTime<Utc>, until: DateTime<Utc>| schedule.after(after).take_while(move |tick| *tick <= until);
     let kept_after = match policy {
         Missed::All => after,
         Missed::None => punctual,

@@ -34,19 +34,20 @@ impl<T: Data> Flow<T> {
     /// }
     /// ```
     pub fn serve(self, schedule: impl IntoSchedule) -> Serve {
-        Serve::new(self).schedule(schedule)
+        Serve::new(&self).schedule(schedule)
     }
 
     /// Serves the flow by the schedule of its attribute: `#[flow(schedule = "0 6 * * *")]`.
     pub fn scheduled(self) -> Serve {
         let definition = self.call.definition;
-        let mut serve = Serve::new(self);
+        let mut serve = Serve::new(&self);
         match Schedule::of_flow(definition) {
             Some(schedule) => serve.schedule(schedule),
             None => {
                 serve.fail(Error::Schedule {
                     flow: definition.name.to_owned(),
-                    problem: "it has none: write `#[flow(schedule = \"0 6 * * *\")]`, or `.serve(\"0 6 * * *\")`".to_owned(),
+                    problem: "it has none: write `#[flow(schedule = \"0 6 * * *\")]`, or `.serve(\"0 6 * * *\")`"
+                        .to_owned(),
                 });
                 serve
             }
@@ -85,7 +86,7 @@ pub struct Serve {
 }
 
 impl Serve {
-    fn new<T: Data>(flow: Flow<T>) -> Self {
+    fn new<T: Data>(flow: &Flow<T>) -> Self {
         let FlowDef { missed, overlap, .. } = *flow.call.definition;
         let mut serve = Self {
             host: flow.given_host().map(Runtime),
@@ -111,6 +112,24 @@ impl Serve {
         let schedule = Schedule::of_flow(call.definition)?;
         let serve = Self { host: None, call, schedules: Vec::new(), missed, overlap, problem: None };
         Some(serve.schedule(schedule))
+    }
+
+    /// The flow with the parameters that it is served with.
+    #[cfg(feature = "cli")]
+    pub(crate) fn call(&self) -> &Arc<FlowCall> {
+        &self.call
+    }
+
+    /// The runtime that the flow was put on.
+    #[cfg(feature = "cli")]
+    pub(crate) fn host(&self) -> Option<&Runtime> {
+        self.host.as_ref()
+    }
+
+    /// What is wrong with what was said of it.
+    #[cfg(feature = "cli")]
+    pub(crate) fn problem(&self) -> Option<&Error> {
+        self.problem.as_ref()
     }
 
     /// The flow's name.

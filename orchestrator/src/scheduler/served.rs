@@ -256,7 +256,9 @@ impl Served {
 /// Why a tick has no run, or not yet.
 enum Skipped {
     /// So many runs are under way.
-    Overlap { active: usize },
+    Overlap {
+        active: usize,
+    },
     Error(Error),
 }
 

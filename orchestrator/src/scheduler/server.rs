@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::DateTime;
+use chrono::{DateTime, SecondsFormat};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -97,7 +97,7 @@ impl Server {
         let mut watch = Watch::new(Arc::clone(&host));
         watch.look().await?;
         let of_flow = |(flow, served): (usize, &Arc<Served>)| (0..served.schedules.len()).map(move |at| (flow, at));
-        let places: Vec<(usize, usize)> = served.iter().enumerate().flat_map(|flow| of_flow(flow)).collect();
+        let places: Vec<(usize, usize)> = served.iter().enumerate().flat_map(of_flow).collect();
         let schedule = |(flow, at): &(usize, usize)| &served[*flow].schedules[*at];
         let keys: Vec<ScheduleKey> = places.iter().map(|place| schedule(place).key.clone()).collect();
         let now = host.clock.now();
@@ -109,8 +109,13 @@ impl Server {
         for (at, place) in places.iter().enumerate() {
             let ServedSchedule { schedule, key, .. } = schedule(place);
             match ticker.next_of(at) {
-                Some(next) => tracing::info!(flow = key.flow, %schedule, %next, "serving"),
-                None => tracing::warn!(flow = key.flow, %schedule, "serving a schedule without any tick to come"),
+                Some(next) => {
+                    let next = next.to_rfc3339_opts(SecondsFormat::Secs, true);
+                    tracing::info!(flow = key.flow, "serving {} by {schedule}, next {next}", key.flow);
+                }
+                None => {
+                    tracing::warn!(flow = key.flow, "serving {} by {schedule}, of which no tick is to come", key.flow)
+                }
             }
         }
         Ok(Self { host, served, places, ticker, watch })

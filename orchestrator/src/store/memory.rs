@@ -9,9 +9,9 @@ use super::cached::has_expired;
 use super::mirror::Mirror;
 use super::tables::RunTables;
 use super::{
-    Abandoned, AttemptRecord, CacheKey, CacheMiss, CacheQuery, Cleared, Commit, Created, Encoded, History, Look, Lookup,
-    NewEntry, NewRun, Pruned, Row, RunFilter, RunLog, RunRecord, RunSummary, ScheduleKey, Store, TakenOver, Told,
-    Transition, attempts, clearing,
+    Abandoned, AttemptRecord, CacheEntry, CacheFilter, CacheKey, CacheMiss, CacheQuery, Cleared, Commit, Created,
+    Encoded, History, Look, Lookup, NewEntry, NewRun, Pruned, Row, RunFilter, RunLog, RunRecord, RunSummary,
+    ScheduleKey, Store, StoreCheck, TakenOver, Told, Transition, attempts, clearing,
 };
 use crate::error::{Error, RerunError, StoreError};
 use crate::id::RunId;
@@ -280,6 +280,44 @@ impl Store for MemoryStore {
             cache.clear();
         }
         Ok(Pruned { runs: pruned.len() as u64, cached: (entries - cache.len()) as u64 })
+    }
+
+    async fn cached(&self, filter: &CacheFilter, now: i64) -> Result<Vec<CacheEntry>, StoreError> {
+        let mut entries: Vec<CacheEntry> = self.cache.lock().values().map(NewEntry::listed).collect();
+        entries.retain(|entry| filter.matches(entry, now));
+        entries.sort_by(|a, b| (&a.task, a.created_at).cmp(&(&b.task, b.created_at)));
+        Ok(entries)
+    }
+
+    async fn forget_cached(&self, filter: &CacheFilter, now: i64) -> Result<u64, StoreError> {
+        let mut cache = self.cache.lock();
+        let before = cache.len();
+        cache.retain(|_, entry| !filter.matches(&entry.listed(), now));
+        Ok((before - cache.len()) as u64)
+    }
+
+    async fn ids(&self, first: RunId, last: RunId, limit: usize) -> Result<Vec<RunId>, StoreError> {
+        let mut ids: Vec<RunId> = self.runs.lock().by_id.keys().copied().collect();
+        ids.retain(|id| (first..=last).contains(id));
+        ids.sort_unstable();
+        ids.truncate(limit);
+        Ok(ids)
+    }
+
+    async fn check(&self) -> Result<StoreCheck, StoreError> {
+        let runs = self.runs.lock().all.clone();
+        let unfinished = runs.iter().filter(|run| !run.mirror.summary().state.is_final()).count();
+        let counts = [
+            ("runs", runs.len()),
+            ("unfinished_runs", unfinished),
+            ("cached_results", self.cache.lock().len()),
+            ("paused_flows", self.serving.lock().paused.len()),
+        ];
+        Ok(StoreCheck {
+            store: "memory".to_owned(),
+            counts: counts.into_iter().map(|(what, count)| (what, count as u64)).collect(),
+            ..StoreCheck::default()
+        })
     }
 }
 

@@ -8,6 +8,7 @@
 mod attempts;
 mod cached;
 mod clearing;
+mod entry;
 mod memory;
 mod mirror;
 mod record;
@@ -34,6 +35,7 @@ use futures_util::future::BoxFuture;
 pub use attempts::AttemptRecord;
 pub use cached::CacheMiss;
 pub(crate) use cached::{CacheHit, CacheKey, CacheNote, CacheQuery, Lookup, NewEntry};
+pub use entry::{CacheEntry, CacheFilter, StoreCheck};
 pub(crate) use memory::{MemoryStore, unrecorded};
 pub use record::{RunRecord, TaskRun, Tasks};
 pub use reruns::RerunRecord;
@@ -124,6 +126,18 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     /// Deletes what was kept of the tasks of runs that were final before `before`, cached results that have expired at
     /// `now`, and the oldest cached results beyond `cache_bytes`.
     async fn prune(&self, before: i64, now: i64, cache_bytes: u64) -> Result<Pruned, StoreError>;
+
+    /// Cached results, without the results, by task and age.
+    async fn cached(&self, filter: &CacheFilter, now: i64) -> Result<Vec<CacheEntry>, StoreError>;
+
+    /// Deletes cached results, and says how many.
+    async fn forget_cached(&self, filter: &CacheFilter, now: i64) -> Result<u64, StoreError>;
+
+    /// The ids of runs within bounds, both included, in their own order: at most so many.
+    async fn ids(&self, first: RunId, last: RunId, limit: usize) -> Result<Vec<RunId>, StoreError>;
+
+    /// Looks at the whole of the store.
+    async fn check(&self) -> Result<StoreCheck, StoreError>;
 }
 
 /// The stores that this build knows, for error messages.
@@ -137,6 +151,12 @@ pub(crate) fn open(url: &str, blobs: Option<&str>, now: i64) -> Result<Arc<dyn S
         Some("sqlite") => sqlite::open(url, blobs, now),
         _ => Err(unknown(url)),
     }
+}
+
+/// Whether the store that a URL names is there already: to open one would make it.
+#[cfg(feature = "cli")]
+pub(crate) fn exists(url: &str) -> bool {
+    sqlite::exists(url)
 }
 
 fn unknown(url: &str) -> StoreError {

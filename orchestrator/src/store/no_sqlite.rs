@@ -8,3 +8,8 @@ use crate::error::StoreError;
 pub(super) fn open(url: &str, _: Option<&str>, _: i64) -> Result<Arc<dyn Store>, StoreError> {
     Err(unknown(url))
 }
+
+#[cfg(feature = "cli")]
+pub(super) fn exists(_: &str) -> bool {
+    false
+}

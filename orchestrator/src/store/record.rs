@@ -112,6 +112,7 @@ impl RunRecord {
         })
     }
 
+    /// Everything that is recorded of it.
     pub(crate) fn tables(&self) -> &RunTables {
         &self.0
     }
@@ -131,6 +132,14 @@ impl RunRecord {
     /// The run without its tasks.
     pub fn summary(&self) -> RunSummary {
         self.0.summary()
+    }
+
+    /// What became of a node, or of an element of it, by its place in the record.
+    pub(crate) fn at(&self, (node, frame, index): (u32, u32, u32)) -> Option<TaskRun<'_>> {
+        let tables = &*self.0;
+        let (meta, table) = (tables.nodes.get(node as usize)?, tables.frames.get(frame as usize)?);
+        let row = table.rows.get((meta.local * table.meta.len + index) as usize)?;
+        (meta.region == table.meta.region).then_some(TaskRun { tables, node, frame, index, row })
     }
 
     pub(crate) fn output(&self) -> Option<&Kept> {
@@ -287,6 +296,16 @@ impl<'a> TaskRun<'a> {
         u32::from(self.row.crashes)
     }
 
+    /// How many attempts count as tries: those since it was last to run again, that did not end with their process.
+    pub(crate) fn tries(&self) -> u32 {
+        u32::from(self.row.attempts.saturating_sub(self.row.uncounted))
+    }
+
+    /// Whether it had attempts before a re-run of its run, in which it was to run again.
+    pub(crate) fn was_run_again(&self) -> bool {
+        self.row.uncounted > self.row.crashes
+    }
+
     /// Whether its result is that of another run, found in the cache.
     pub fn cached(&self) -> bool {
         self.cached_from().is_some()
@@ -304,6 +323,19 @@ impl<'a> TaskRun<'a> {
     pub fn cache_miss(&self) -> Option<CacheMiss> {
         match self.note() {
             Some(CacheNote::Missed(miss)) => Some(*miss),
+            _ => None,
+        }
+    }
+
+    /// Its node, its frame and its index there.
+    pub(crate) fn place(&self) -> (u32, u32, u32) {
+        (self.node, self.frame, self.index)
+    }
+
+    /// When the result that was found in the cache was computed.
+    pub(crate) fn cached_at(&self) -> Option<DateTime<Utc>> {
+        match self.note() {
+            Some(CacheNote::Hit { created, .. }) => instant(*created),
             _ => None,
         }
     }

@@ -1,5 +1,6 @@
 //! What holds of every store: each test here is run on all of them.
 
+mod entries;
 mod serving;
 
 use std::sync::Arc;

@@ -2,6 +2,8 @@
 
 mod canonical;
 mod encoding;
+#[cfg(feature = "cli")]
+mod json;
 mod same;
 
 use std::any::Any;
@@ -13,6 +15,8 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use canonical::{CanonicalError, feed};
 pub(crate) use encoding::{EncodingError, OutputType, encode};
+#[cfg(feature = "cli")]
+pub(crate) use json::to_json;
 pub use same::{Comparable, NotComparable, Same, SameFn};
 
 /// What travels between tasks: any type that is `Clone + Serialize + DeserializeOwned + Send + Sync + 'static`.

@@ -23,6 +23,7 @@ mod read;
 mod rows;
 mod schema;
 mod serving;
+mod upkeep;
 mod writer;
 
 use std::sync::Arc;
@@ -42,8 +43,9 @@ use writer::{Owned, Writer};
 
 use super::mirror::Mirror;
 use super::{
-    Abandoned, AttemptRecord, CacheHit, CacheKey, CacheMiss, CacheQuery, Cleared, Commit, Created, Kept, Look, Lookup,
-    NewRun, Pruned, RunFilter, RunLog, RunRecord, RunSummary, ScheduleKey, Store, TakenOver, Transition, clearing,
+    Abandoned, AttemptRecord, CacheEntry, CacheFilter, CacheHit, CacheKey, CacheMiss, CacheQuery, Cleared, Commit,
+    Created, Kept, Look, Lookup, NewRun, Pruned, RunFilter, RunLog, RunRecord, RunSummary, ScheduleKey, Store,
+    StoreCheck, TakenOver, Transition, clearing,
 };
 use crate::blob::{self, Blobs};
 use crate::error::{Error, RerunError, StoreError};
@@ -80,6 +82,12 @@ struct File {
 /// beside the file. `now` is in microseconds since 1970.
 pub(super) fn open(url: &str, blobs: Option<&str>, now: i64) -> Result<Arc<dyn Store>, StoreError> {
     SqliteStore::open(url, blobs, now).map(|store| Arc::new(store) as _)
+}
+
+/// Whether the file that a URL names is there.
+#[cfg(feature = "cli")]
+pub(super) fn exists(url: &str) -> bool {
+    Location::parse(url).is_ok_and(|location| location.path.exists())
 }
 
 impl SqliteStore {
@@ -485,6 +493,30 @@ impl Store for SqliteStore {
         self.call(move |connection| prune::flights(connection, &gone)).await?;
         self.forget(&dead).await;
         Ok(pruned)
+    }
+
+    async fn cached(&self, filter: &CacheFilter, now: i64) -> Result<Vec<CacheEntry>, StoreError> {
+        let filter = filter.clone();
+        self.read(move |connection| upkeep::cached(connection, &filter, now)).await
+    }
+
+    async fn forget_cached(&self, filter: &CacheFilter, now: i64) -> Result<u64, StoreError> {
+        let keys: Vec<String> = self.cached(filter, now).await?.into_iter().map(|entry| entry.key).collect();
+        let mut forgotten = 0;
+        for keys in keys.chunks(prune::AT_ONCE) {
+            let keys = keys.to_vec();
+            forgotten += self.call(move |connection| upkeep::forget(connection, &keys)).await?;
+        }
+        Ok(forgotten)
+    }
+
+    async fn ids(&self, first: RunId, last: RunId, limit: usize) -> Result<Vec<RunId>, StoreError> {
+        self.read(move |connection| upkeep::ids(connection, first, last, limit)).await
+    }
+
+    async fn check(&self) -> Result<StoreCheck, StoreError> {
+        let path = self.file.location.path.clone();
+        self.read(move |connection| upkeep::check(connection, &path)).await
     }
 }
 

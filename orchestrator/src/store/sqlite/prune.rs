@@ -8,7 +8,7 @@ use super::{lines, rows};
 use crate::blob::BlobRef;
 
 /// How many rows, cached results or blobs one transaction sees to. A row takes about a microsecond.
-const AT_ONCE: usize = 5_000;
+pub(super) const AT_ONCE: usize = 5_000;
 
 /// How long a body with a reference is at most: before it, a note of the cache may stand.
 const LONGEST: usize = 300;
@@ -92,6 +92,14 @@ pub(super) fn cached(connection: &Connection, now: i64, bytes: i64) -> rusqlite:
         }
     }
     Ok((doomed.len() as u64, doomed.len() == AT_ONCE))
+}
+
+/// Makes garbage of the blob that the body of a row refers to, if it does.
+pub(super) fn throw_away_body(connection: &Connection, body: &[u8]) -> rusqlite::Result<()> {
+    match rows::stored_result(body) {
+        Ok(Err(blob)) => throw_away(connection, &blob),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn throw_away(connection: &Connection, blob: &BlobRef) -> rusqlite::Result<()> {

@@ -53,8 +53,7 @@ pub(super) fn look(connection: &Connection, own: i64, dead: &[i64]) -> Result<Lo
 /// Up to which instant the ticks of schedules are decided; of new ones, up to `now`.
 pub(super) fn decided(connection: &Connection, schedules: &[ScheduleKey], now: i64) -> rusqlite::Result<Vec<i64>> {
     let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO schedules VALUES (?1, ?2, ?3)")?;
-    let mut select =
-        connection.prepare_cached("SELECT decided FROM schedules WHERE flow = ?1 AND schedule = ?2")?;
+    let mut select = connection.prepare_cached("SELECT decided FROM schedules WHERE flow = ?1 AND schedule = ?2")?;
     let mut of = |key: &ScheduleKey| {
         insert.execute(params![key.flow, key.schedule, now])?;
         select.query_row(params![key.flow, key.schedule], |row| row.get(0))

@@ -1,0 +1,168 @@
+//! `backfill`: the runs of a past range of dates.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use super::context::{Context, Known};
+use super::exit::{Done, FAILED, Failure};
+use super::output::{self, instant, print, tell};
+use super::parameters::Typed;
+use super::progress::{self, Stopping, Tenths};
+use super::{args, names};
+use crate::log::LogLevel;
+use crate::schedule::Schedule;
+use crate::scheduler::{Backfill, Backfilled, Reprocess};
+
+/// How many unsuccessful ticks are named.
+const NAMED: usize = 10;
+
+pub(super) async fn backfill(context: &Context, args: &args::Backfill) -> Done {
+    let flow = context.flow(&args.flow)?;
+    let schedule = schedule(&flow, args)?;
+    let call = flow.call(&Typed::from(&args.parameters))?;
+    if args.from > args.to {
+        let what = format!("expected the first date to be before the last, got {} and {}", args.from, args.to);
+        return Err(Failure::usage(what).hint("swap `--from` and `--to`"));
+    }
+    let runtime = context.runtime().await?;
+    // of hundreds of runs, only what people should look at
+    progress::with_logs(LogLevel::Warn);
+    let mut backfill = Backfill::of(&runtime, call, schedule, args.from..=args.to)
+        .reprocess(args.reprocess.into())
+        .newest_first(args.newest_first);
+    if let Some(runs) = args.max_active_runs {
+        backfill = backfill.max_active_runs(runs);
+    }
+    let plan = backfill.dry_run().await?;
+    if args.dry_run {
+        match args.format.json {
+            true => output::json(&plan.ticks())?,
+            false => print(plan)?,
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let shown = Arc::new(Shown::new(plan.ticks().len()));
+    let showing = Arc::clone(&shown);
+    let backfill = backfill.on_progress(move |done| showing.tell(done));
+    let stopping = Stopping::of(&runtime, shown.bar.clone());
+    let done = runtime.until_signal(backfill.run()).await;
+    drop(stopping);
+    if let Some(bar) = &shown.bar {
+        bar.finish_and_clear();
+    }
+    match done {
+        Ok(done) => report(&args.flow, &done?, args.format.json),
+        Err(stopped) => {
+            tell(&stopped);
+            tell("asked for again, the backfill goes on where it was left");
+            Ok(stopped.exit_code())
+        }
+    }
+}
+
+fn schedule(flow: &Known<'_>, args: &args::Backfill) -> Result<Schedule, Failure> {
+    let name = flow.definition.name;
+    let Some(cron) = &args.schedule else {
+        let mut schedules = flow.schedules();
+        return match schedules.len() {
+            1 => Ok(schedules.remove(0)),
+            0 => Err(Failure::usage(format!("flow `{name}` has no schedule"))
+                .hint("say by which ticks: `--schedule \"0 6 * * *\"`, and perhaps `--timezone`")),
+            _ => Err(Failure::usage(format!("flow `{name}` has {} schedules", schedules.len()))
+                .why(schedules.iter().map(|schedule| format!("`{schedule}`")).collect::<Vec<_>>().join(", "))
+                .hint("say by which: `--schedule CRON`, and perhaps `--timezone`")),
+        };
+    };
+    let refused = |error: crate::schedule::CronError| {
+        Failure::usage(format!("`{cron}` is no crontab expression")).why(error.to_string())
+    };
+    let schedule = Schedule::cron(cron).map_err(refused)?;
+    let Some(zone) = &args.timezone else { return Ok(schedule) };
+    let zone = zone.parse().map_err(|_| {
+        let meant = names::meant(zone, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
+        let hint = meant
+            .map_or_else(|| "an IANA name, as `Europe/Zurich`".to_owned(), |zone| format!("did you mean `{zone}`?"));
+        Failure::usage(format!("no time zone `{zone}`")).hint(hint)
+    })?;
+    Ok(schedule.timezone(zone))
+}
+
+impl From<args::Reprocess> for Reprocess {
+    fn from(reprocess: args::Reprocess) -> Self {
+        match reprocess {
+            args::Reprocess::None => Self::None,
+            args::Reprocess::Failed => Self::Failed,
+            args::Reprocess::All => Self::All,
+        }
+    }
+}
+
+/// How far it is, as people see it.
+struct Shown {
+    bar: Option<indicatif::ProgressBar>,
+    tenths: Mutex<Tenths>,
+}
+
+impl Shown {
+    fn new(ticks: usize) -> Self {
+        Self { bar: progress::bar(ticks), tenths: Mutex::new(Tenths::new(ticks)) }
+    }
+
+    fn tell(&self, done: &Backfilled) {
+        let failed = done.unsuccessful().len();
+        let seen_to = done.skipped() + done.succeeded() + failed;
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(seen_to as u64);
+                bar.set_message(format!("{} running, {failed} failed", done.running()));
+            }
+            None => {
+                if let Some(percent) = self.tenths.lock().reached(seen_to) {
+                    tell(format_args!("{percent}%: {seen_to} of {} tick(s), {failed} failed", done.total()));
+                }
+            }
+        }
+    }
+}
+
+/// What `--json` shows at the end.
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    done: &'a Backfilled,
+    failed: usize,
+}
+
+fn report(flow: &str, done: &Backfilled, json: bool) -> Done {
+    let failed = done.unsuccessful().len();
+    if json {
+        output::json(&Report { done, failed })?;
+    } else {
+        let mut others = String::new();
+        for (count, word) in [(done.resumed(), "resumed"), (done.reran(), "rerun")] {
+            if count > 0 {
+                others.push_str(&format!("{count} {word}, "));
+            }
+        }
+        print(format_args!(
+            "{} tick(s): {} created, {others}{} skipped, {} succeeded, {failed} failed\n",
+            done.total(),
+            done.created(),
+            done.skipped(),
+            done.succeeded(),
+        ))?;
+    }
+    if failed == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    for tick in done.unsuccessful().iter().take(NAMED) {
+        let run = tick.run.map(|run| run.to_string()).unwrap_or_default();
+        let state = tick.state.map(|state| state.as_str()).unwrap_or_default();
+        tell(format_args!("  {} {state} {run}", instant(tick.logical_date)));
+    }
+    Err(Failure::new(FAILED, format!("{failed} run(s) of the backfill of `{flow}` are no success"))
+        .hint("`why ID` says why one is; the same with `--reprocess failed` runs them again"))
+}

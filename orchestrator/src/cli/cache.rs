@@ -1,0 +1,200 @@
+//! `cache`: cached results, and why they were used or not.
+
+use std::process::ExitCode;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::args;
+use super::context::Context;
+use super::exit::{Done, Failure};
+use super::names;
+use super::output::{self, Table, instant, print, tell};
+use crate::id::RunId;
+use crate::store::{CacheEntry, CacheFilter, CacheMiss, TaskRun};
+
+/// How many digits of a key are shown: as few as git shows of a commit are not enough for millions.
+const DIGITS: usize = 16;
+
+pub(super) async fn cache(context: &Context, command: &args::Cache) -> Done {
+    match command {
+        args::Cache::Ls(args) => list(context, args).await,
+        args::Cache::Explain(args) => explain(context, args).await,
+        args::Cache::Rm(args) => remove(context, args).await,
+    }
+}
+
+async fn list(context: &Context, args: &args::CacheLs) -> Done {
+    let filter = args.task.iter().fold(CacheFilter::new(), |filter, task| filter.task(task));
+    let entries = context.runtime().await?.cached(&filter).await?;
+    if args.format.json {
+        output::json(&entries)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if entries.is_empty() {
+        tell("nothing is cached");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new(["TASK", "KEY", "RUN", "CREATED", "EXPIRES", "SIZE"]);
+    for entry in &entries {
+        table.row([
+            entry.task.as_str().into(),
+            digits(&entry.key).into(),
+            entry.run.to_string().into(),
+            instant(entry.created_at).into(),
+            entry.expires_at.map_or_else(|| "never".to_owned(), instant).into(),
+            entry.size.map(output::bytes).unwrap_or_default().into(),
+        ]);
+    }
+    table.print()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn digits(key: &str) -> &str {
+    key.get(..DIGITS).unwrap_or(key)
+}
+
+/// What the cache had to do with a result, as `--json` shows it.
+#[derive(Serialize)]
+struct Explained {
+    run: RunId,
+    task: String,
+    /// `hit`, `miss`, or `none` where the cache had nothing to do with it.
+    cache: &'static str,
+    reason: String,
+    from_run: Option<RunId>,
+    computed_at: Option<DateTime<Utc>>,
+    /// None where the entry is gone.
+    key: Option<String>,
+    others: Vec<Other>,
+}
+
+/// Another result of the same task.
+#[derive(Serialize)]
+struct Other {
+    /// `code` or `inputs`.
+    differs_in: &'static str,
+    #[serde(flatten)]
+    entry: CacheEntry,
+}
+
+async fn explain(context: &Context, args: &args::CacheExplain) -> Done {
+    let runtime = context.runtime().await?;
+    let record = names::record(&runtime, &args.run.run).await?;
+    let Some(task) = record.task(&args.task) else { return Err(names::no_task(&record, &args.task)) };
+    let name = record.tables().nodes[task.place().0 as usize].wired.as_ref().map_or(task.name(), |wired| &*wired.task);
+    let entries = runtime.cached(&CacheFilter::new().task(name)).await?;
+    let explained = explained(record.id(), task, entries);
+    if args.format.json {
+        output::json(&explained)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Explained { task, cache, reason, key, others, .. } = &explained;
+    print(format_args!("{task}: {cache}: {reason}\n"))?;
+    match key {
+        Some(key) => print(format_args!("key {key}\n"))?,
+        None if *cache == "none" => {}
+        None => print("its entry is not there any more, or was never made\n")?,
+    }
+    if !others.is_empty() {
+        print("other results of the task:\n")?;
+    }
+    let mut table = Table::bare(2);
+    for Other { differs_in, entry } in others {
+        table.row([
+            digits(&entry.key).into(),
+            format!("other {differs_in}").into(),
+            entry.run.to_string().into(),
+            instant(entry.created_at).into(),
+        ]);
+    }
+    table.print()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn explained(run: RunId, task: TaskRun<'_>, entries: Vec<CacheEntry>) -> Explained {
+    let (cache, reason) = match (task.cached_from(), task.cache_miss()) {
+        (Some(from), _) => {
+            let at = task.cached_at().map(instant).unwrap_or_default();
+            ("hit", format!("its code and its inputs are those of run {from}, which computed it at {at}"))
+        }
+        (None, Some(miss)) => ("miss", in_words(miss)),
+        (None, None) => ("none", "its task is not cached, or it did not get that far".to_owned()),
+    };
+    // an entry is made by the end of a run's task: at the same time, to the microsecond
+    let (made_by, at) = match task.cached_from() {
+        Some(from) => (from, task.cached_at()),
+        None => (run, task.finished_at()),
+    };
+    let own = entries.iter().position(|entry| entry.run == made_by && Some(entry.created_at) == at);
+    let mut others = entries;
+    let own = own.map(|at| others.remove(at));
+    let differs_in = |entry: &CacheEntry| match &own {
+        Some(own) if own.inputs == entry.inputs => "code",
+        _ => "inputs",
+    };
+    let others = match cache {
+        "none" => Vec::new(),
+        _ => others.into_iter().map(|entry| Other { differs_in: differs_in(&entry), entry }).collect(),
+    };
+    Explained {
+        run,
+        task: task.key(),
+        cache,
+        reason,
+        from_run: task.cached_from(),
+        computed_at: at,
+        key: own.map(|entry| entry.key),
+        others,
+    }
+}
+
+/// Why a result was computed.
+fn in_words(miss: CacheMiss) -> String {
+    match miss {
+        CacheMiss::Empty => "no result of the task was cached".to_owned(),
+        CacheMiss::NewInputs => "results were cached, for other inputs".to_owned(),
+        CacheMiss::ChangedCode => {
+            "a result for these inputs was cached, of other code: the task or its `version` was changed".to_owned()
+        }
+        CacheMiss::Expired { created } => {
+            format!("the cached result was computed at {}, and had expired", instant(created))
+        }
+        CacheMiss::Refreshed => "the run refused what was cached (`--refresh-cache`)".to_owned(),
+        CacheMiss::Unreadable => "what was cached could not be read as the task's type".to_owned(),
+    }
+}
+
+async fn remove(context: &Context, args: &args::CacheRm) -> Done {
+    let runtime = context.runtime().await?;
+    let filter = CacheFilter::new();
+    let filter = match args {
+        args::CacheRm { key: Some(key), .. } => one(&runtime, key).await?,
+        args::CacheRm { task: Some(task), .. } => filter.task(task),
+        args::CacheRm { expired: true, .. } => filter.expired(),
+        args::CacheRm { .. } => filter,
+    };
+    let removed = runtime.forget_cached(&filter).await?;
+    print(format_args!("{removed} cached result(s) removed\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The one entry whose key begins so.
+async fn one(runtime: &crate::runtime::Runtime, prefix: &str) -> Result<CacheFilter, Failure> {
+    let list = "the command `cache ls` lists them";
+    if prefix.len() < 4 {
+        let what = format!("expected a key, or at least 4 digits of its beginning, got `{prefix}`");
+        return Err(Failure::usage(what).hint(list));
+    }
+    let filter = CacheFilter::new().key(prefix);
+    match runtime.cached(&filter).await?.as_slice() {
+        [_] => Ok(filter),
+        [] => Err(Failure::usage(format!("no cached result `{prefix}`")).why("no key begins so").hint(list)),
+        several => {
+            let keys: Vec<&str> = several.iter().take(8).map(|entry| digits(&entry.key)).collect();
+            Err(Failure::usage(format!("{} keys begin with `{prefix}`", several.len()))
+                .why(keys.join(", "))
+                .hint("give more digits of the one that is meant"))
+        }
+    }
+}

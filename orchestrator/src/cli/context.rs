@@ -1,0 +1,114 @@
+//! What the program has: its runtime, its flows, and how it serves them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::exit::Failure;
+use super::{names, parameters};
+use crate::flow::{FlowCall, FlowDef, registry};
+use crate::runtime::Runtime;
+use crate::schedule::Schedule;
+use crate::scheduler::Serve;
+use crate::store;
+
+/// What the program has, beside what was typed.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) runtime: Option<Runtime>,
+    /// The store that was typed.
+    pub(super) store: Option<String>,
+    pub(super) serve: Vec<Serve>,
+    /// The program's name.
+    pub(super) program: String,
+}
+
+/// A flow, with how the program serves it.
+#[derive(Clone, Debug)]
+pub(super) struct Known<'a> {
+    pub(super) definition: &'static FlowDef,
+    pub(super) serve: Vec<&'a Serve>,
+}
+
+impl Context {
+    /// The runtime on its store, which is made where it is not there.
+    pub(super) async fn runtime(&self) -> Result<Runtime, Failure> {
+        match (&self.store, self.given()) {
+            (None, Some(given)) => Ok(given.clone()),
+            // not the one that is shared: this one's store is closed where the command ends
+            (None, None) => Ok(Runtime::builder().store(Runtime::default_store()).build().await?),
+            (Some(url), None) => Ok(Runtime::builder().store(url).build().await?),
+            (Some(url), Some(given)) => {
+                let mut inner = (*given.0).clone();
+                inner.store = store::open(url, None, inner.clock.micros())?;
+                Ok(Runtime(Arc::new(inner)))
+            }
+        }
+    }
+
+    /// The runtime, where its store is there already.
+    pub(super) async fn runtime_if_there(&self) -> Result<Option<Runtime>, Failure> {
+        let there = match (&self.store, self.given()) {
+            (Some(url), _) => store::exists(url),
+            (None, Some(_)) => true,
+            (None, None) => store::exists(&Runtime::default_store()),
+        };
+        if there { self.runtime().await.map(Some) } else { Ok(None) }
+    }
+
+    /// What can be asked without any store: limits, resources, the time.
+    pub(super) fn bare(&self) -> Runtime {
+        self.given().unwrap_or_else(|| Runtime::of_loose_tasks()).clone()
+    }
+
+    fn given(&self) -> Option<&Runtime> {
+        self.runtime.as_ref().or_else(|| self.serve.iter().find_map(Serve::host))
+    }
+
+    /// The flow of a name.
+    pub(super) fn flow(&self, name: &str) -> Result<Known<'_>, Failure> {
+        names::flow(name).map(|definition| self.known(definition))
+    }
+
+    /// All flows, by name.
+    pub(super) fn flows(&self) -> Vec<Known<'_>> {
+        let mut flows: Vec<Known<'_>> = registry::flows().map(|flow| self.known(flow)).collect();
+        flows.sort_by_key(|flow| (flow.definition.name, flow.definition.file, flow.definition.line));
+        flows
+    }
+
+    fn known(&self, definition: &'static FlowDef) -> Known<'_> {
+        let serves = |serve: &&Serve| std::ptr::eq(serve.call().definition, definition);
+        Known { definition, serve: self.serve.iter().filter(serves).collect() }
+    }
+}
+
+impl Known<'_> {
+    /// The schedules: those that the program serves it by, or else that of its attribute.
+    pub(super) fn schedules(&self) -> Vec<Schedule> {
+        match self.serve.is_empty() {
+            true => Schedule::of_flow(self.definition).and_then(Result::ok).into_iter().collect(),
+            false => self.serve.iter().flat_map(|serve| serve.schedules().iter().cloned()).collect(),
+        }
+    }
+
+    /// The flow with the parameters that the program serves it with, overridden by those that were typed.
+    pub(super) fn call(&self, typed: &parameters::Typed) -> Result<Arc<FlowCall>, Failure> {
+        let given = self.serve.first().map(|serve| serve.call());
+        let overrides = typed.of(self.definition)?;
+        let call = match given {
+            Some(given) => given.with(&overrides),
+            None => FlowCall::recall(self.definition, &overrides),
+        };
+        let call = call.map_err(|problem| parameters::refused(self.definition, problem))?;
+        match &call.problem {
+            Some(problem) => Err(parameters::refused(self.definition, problem.clone())),
+            None => Ok(call),
+        }
+    }
+}
+
+/// The name that the program was started by.
+pub(super) fn program() -> String {
+    let name = std::env::args().next().unwrap_or_default();
+    Path::new(&name).file_name().map_or_else(|| "flows".to_owned(), |name| name.to_string_lossy().into_owned())
+}

@@ -1,0 +1,89 @@
+//! `flows`: lists the flows.
+
+use std::process::ExitCode;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::args;
+use super::context::Context;
+use super::exit::Done;
+use super::output::{self, Table, YELLOW, instant};
+use super::output::{Cell, tell};
+use crate::id::RunId;
+use crate::state::RunState;
+use crate::store::RunFilter;
+
+/// One flow, as `--json` shows it.
+#[derive(Serialize)]
+struct Listed {
+    name: &'static str,
+    description: &'static str,
+    tags: &'static [&'static str],
+    schedules: Vec<String>,
+    paused: bool,
+    next: Option<DateTime<Utc>>,
+    last_run: Option<LastRun>,
+    file: &'static str,
+    line: u32,
+}
+
+#[derive(Serialize)]
+struct LastRun {
+    id: RunId,
+    state: RunState,
+    logical_date: DateTime<Utc>,
+}
+
+pub(super) async fn flows(context: &Context, args: &args::Flows) -> Done {
+    let store = context.runtime_if_there().await?;
+    let now = context.bare().now();
+    let paused = match &store {
+        Some(runtime) => runtime.paused().await?,
+        None => Vec::new(),
+    };
+    let mut listed = Vec::new();
+    for flow in context.flows() {
+        let definition = flow.definition;
+        let last_run = match &store {
+            Some(runtime) => runtime.find_runs(&RunFilter::new().flow(definition.name).limit(1)).await?.pop(),
+            None => None,
+        };
+        let schedules = flow.schedules();
+        listed.push(Listed {
+            name: definition.name,
+            description: definition.description,
+            tags: definition.tags,
+            paused: paused.iter().any(|(flow, _)| flow == definition.name),
+            next: schedules.iter().filter_map(|schedule| schedule.next(now)).min(),
+            schedules: schedules.iter().map(ToString::to_string).collect(),
+            last_run: last_run.map(|run| LastRun { id: run.id, state: run.state, logical_date: run.logical_date }),
+            file: definition.file,
+            line: definition.line,
+        });
+    }
+    if args.format.json {
+        output::json(&listed)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if listed.is_empty() {
+        tell(
+            "no flows in this program; those of a library crate are linked where `main.rs` mentions it: `use my_flows as _;`",
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new(["FLOW", "SCHEDULE", "NEXT", "LAST RUN", "FOR"]);
+    for flow in listed {
+        let next = match (flow.paused, flow.next) {
+            (true, _) => Cell::styled("paused", YELLOW),
+            (false, next) => next.map(instant).unwrap_or_default().into(),
+        };
+        let (last, date) = match flow.last_run {
+            Some(run) => (Cell::from(run.state), instant(run.logical_date)),
+            None => ("".into(), String::new()),
+        };
+        table.row([flow.name.into(), flow.schedules.join("; ").into(), next, last, date.into()]);
+    }
+    table.print()?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,88 @@
+//! `graph`: draws the graph of a flow.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::args::{self, GraphFormat};
+use super::context::Context;
+use super::exit::{Done, FAILED, Failure};
+use super::output;
+use crate::error::{Error, GraphError};
+use crate::flow::{FlowCall, Request};
+use crate::graph::Graph;
+
+/// A graph, as `--format json` shows it.
+#[derive(Serialize)]
+pub(super) struct Shown {
+    flow: String,
+    nodes: Vec<Node>,
+    edges: Vec<Edge>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Node {
+    pub(super) key: String,
+    pub(super) mapped: bool,
+    pub(super) flow: bool,
+    pub(super) trigger: String,
+    pub(super) description: String,
+    pub(super) tags: Vec<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Edge {
+    from: String,
+    to: String,
+    parameter: Option<String>,
+}
+
+impl From<&Graph> for Shown {
+    fn from(graph: &Graph) -> Self {
+        let key = |place: usize| graph.nodes()[place].key().to_owned();
+        let edges = graph.edges().iter().map(|edge| Edge {
+            from: key(edge.from()),
+            to: key(edge.to()),
+            parameter: edge.parameter().map(str::to_owned),
+        });
+        Self { flow: graph.name().to_owned(), nodes: nodes(graph), edges: edges.collect() }
+    }
+}
+
+pub(super) fn nodes(graph: &Graph) -> Vec<Node> {
+    let node = |node: &crate::graph::GraphNode| Node {
+        key: node.key().to_owned(),
+        mapped: node.is_mapped(),
+        flow: node.is_flow(),
+        trigger: node.trigger().to_string(),
+        description: node.description().to_owned(),
+        tags: node.tags().to_vec(),
+    };
+    graph.nodes().iter().map(node).collect()
+}
+
+/// The graph of a flow; none where it is known only when the flow has run.
+pub(super) fn of(context: &Context, call: &Arc<FlowCall>) -> Result<Option<Graph>, Error> {
+    match context.bare().0.graph(call, &Request::default()) {
+        Ok(graph) => Ok(Some(graph)),
+        Err(Error::Graph { source: GraphError::Dynamic { .. }, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn graph(context: &Context, args: &args::Graph) -> Done {
+    let flow = context.flow(&args.flow)?;
+    let call = flow.call(&(&args.parameters).into())?;
+    let Some(graph) = of(context, &call)? else {
+        return Err(Failure::new(FAILED, format!("flow `{}` has no graph before it runs", args.flow))
+            .why("it decides as it goes (`async fn`)")
+            .hint("`runs show ID` shows the tasks that a run of it had"));
+    };
+    match args.format {
+        GraphFormat::Mermaid => output::print(graph.to_mermaid())?,
+        GraphFormat::Dot => output::print(graph.to_dot())?,
+        GraphFormat::Json => output::json(&Shown::from(&graph))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,205 @@
+//! Text and JSON on standard output; everything else goes to standard error.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use anstream::AutoStream;
+use anstyle::{AnsiColor, Style};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+
+use super::exit::Failure;
+use crate::state::{RunState, TaskState};
+
+pub(super) const BOLD: Style = Style::new().bold();
+pub(super) const DIM: Style = Style::new().dimmed();
+pub(super) const GREEN: Style = AnsiColor::Green.on_default();
+pub(super) const RED: Style = AnsiColor::Red.on_default();
+pub(super) const YELLOW: Style = AnsiColor::Yellow.on_default();
+pub(super) const CYAN: Style = AnsiColor::Cyan.on_default();
+
+/// Prints. Colours are left out where nobody sees them: where it is no terminal, and where NO_COLOR is set.
+pub(super) fn print(text: impl Display) -> Result<(), Failure> {
+    let mut out = AutoStream::auto(io::stdout().lock());
+    write!(out, "{text}")?;
+    Ok(out.flush()?)
+}
+
+/// Tells people something, beside what the command prints. Where nobody listens, nobody misses it.
+pub(super) fn tell(text: impl Display) {
+    let mut out = AutoStream::auto(io::stderr().lock());
+    let _ = writeln!(out, "{text}");
+}
+
+/// Prints a document.
+pub(super) fn json(document: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(document).map_err(io::Error::from)?;
+    print(format_args!("{text}\n"))
+}
+
+pub(super) fn failure(failure: &Failure) {
+    let (red, cyan) = (RED.bold(), CYAN.bold());
+    let mut out = AutoStream::auto(io::stderr().lock());
+    let _ = write!(out, "{}", failure.text(red, cyan, anstyle::Reset));
+}
+
+/// Rows in aligned columns.
+#[derive(Debug)]
+pub(super) struct Table {
+    rows: Vec<Vec<Cell>>,
+    indent: usize,
+}
+
+/// A word or two, in a style.
+#[derive(Debug)]
+pub(super) struct Cell {
+    text: String,
+    style: Style,
+}
+
+impl Cell {
+    pub(super) fn styled(text: impl Into<String>, style: Style) -> Self {
+        Self { text: text.into(), style }
+    }
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self::styled(text, Style::new())
+    }
+}
+
+impl From<RunState> for Cell {
+    fn from(state: RunState) -> Self {
+        Self::styled(state.as_str(), of_run(state))
+    }
+}
+
+impl From<TaskState> for Cell {
+    fn from(state: TaskState) -> Self {
+        Self::styled(state.as_str(), of_task(state))
+    }
+}
+
+pub(super) fn of_run(state: RunState) -> Style {
+    match state {
+        RunState::Pending => DIM,
+        RunState::Running => CYAN,
+        RunState::Success => GREEN,
+        RunState::Failed => RED,
+        RunState::Cancelled => YELLOW,
+    }
+}
+
+pub(super) fn of_task(state: TaskState) -> Style {
+    match state {
+        TaskState::Pending => DIM,
+        TaskState::Running => CYAN,
+        TaskState::Success => GREEN,
+        TaskState::Failed | TaskState::UpstreamFailed => RED,
+        TaskState::Retrying | TaskState::Skipped | TaskState::Cancelled => YELLOW,
+    }
+}
+
+impl Table {
+    pub(super) fn new<const N: usize>(heads: [&str; N]) -> Self {
+        Self { rows: vec![heads.map(|head| Cell::styled(head, BOLD)).into()], indent: 0 }
+    }
+
+    /// Without heads.
+    pub(super) fn bare(indent: usize) -> Self {
+        Self { rows: Vec::new(), indent }
+    }
+
+    pub(super) fn row<const N: usize>(&mut self, cells: [Cell; N]) {
+        self.rows.push(cells.into());
+    }
+
+    pub(super) fn print(&self) -> Result<(), Failure> {
+        print(self.text())
+    }
+
+    /// The text: the last column that says something is not padded.
+    pub(super) fn text(&self) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.text.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            text.push_str(&" ".repeat(self.indent));
+            let last = row.iter().rposition(|cell| !cell.text.is_empty()).unwrap_or(0);
+            for (at, cell) in row.iter().enumerate().take(last + 1) {
+                let Cell { text: word, style } = cell;
+                text.push_str(&format!("{style}{word}{style:#}"));
+                if at < last {
+                    text.push_str(&" ".repeat(widths[at] - word.chars().count() + 2));
+                }
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// An instant, to the second.
+pub(super) fn instant(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// How long something took: three digits or so.
+pub(super) fn duration(time: std::time::Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0 => format!("{}ms", time.as_millis()),
+        1..60 => format!("{:.1}s", time.as_secs_f64()),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// The first line of a text, and that there is more.
+pub(super) fn first_line(text: &str) -> String {
+    const LONGEST: usize = 120;
+    let line = text.lines().next().unwrap_or_default();
+    match line.chars().count() > LONGEST || text.lines().nth(1).is_some() {
+        true => format!("{}…", line.chars().take(LONGEST).collect::<String>()),
+        false => line.to_owned(),
+    }
+}
+
+/// How many bytes, as people read it.
+pub(super) fn bytes(size: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let unit = ((64 - size.leading_zeros()).saturating_sub(1) / 10).min(4) as usize;
+    match unit {
+        0 => format!("{size} B"),
+        _ => format!("{:.1} {}", size as f64 / (1_u64 << (10 * unit)) as f64, units[unit]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn columns_are_aligned_and_lines_have_no_tail() {
+        let mut table = Table::bare(2);
+        table.row(["a".into(), "long".into(), "".into()]);
+        table.row(["bcd".into(), "".into(), "é".into()]);
+        assert_eq!(anstream::adapter::strip_str(&table.text()).to_string(), "  a    long\n  bcd        é\n");
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        let times = [0, 999, 1_500, 61_000, 3_661_000].map(|millis| duration(Duration::from_millis(millis)));
+        assert_eq!(times, ["0ms", "999ms", "1.5s", "1m01s", "1h01m"]);
+        let sizes = [0, 1023, 1024, 1_572_864].map(bytes);
+        assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "1.5 MiB"]);
+        assert_eq!(first_line("one\ntwo"), "one…");
+        assert_eq!(first_line("one\n"), "one");
+    }
+}

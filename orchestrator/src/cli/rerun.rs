@@ -1,0 +1,53 @@
+//! `runs rerun`: runs tasks of a run again.
+
+use std::sync::Arc;
+
+use super::context::Context;
+use super::exit::{Done, Failure};
+use super::output::tell;
+use super::progress::{self, Following, Stopping};
+use super::{args, names, run};
+use crate::log::LogLevel;
+use crate::runtime::Watch;
+use crate::state::Rerun;
+
+pub(super) async fn rerun(context: &Context, args: &args::RunsRerun) -> Done {
+    let runtime = context.runtime().await?;
+    progress::with_logs(LogLevel::Trace);
+    let record = names::record(&runtime, &args.run.run).await?;
+    names::flow(record.flow())?;
+    let what = match &args.what {
+        args::RerunWhat { all: true, .. } => Rerun::All,
+        args::RerunWhat { from: Some(task), .. } => Rerun::From(task.clone()),
+        args::RerunWhat { only: Some(task), .. } => Rerun::Only(task.clone()),
+        args::RerunWhat { .. } => Rerun::Failed,
+    };
+    if let Rerun::From(task) | Rerun::Only(task) = &what
+        && record.task(task).is_none()
+    {
+        return Err(names::no_task(&record, task));
+    }
+    if !record.state().is_final() {
+        return Err(Failure::usage(format!("run {} is {}, and not final", record.id(), record.state()))
+            .why("only what has ended can run again")
+            .hint("`runs cancel ID` asks for its end"));
+    }
+    let following = Following::new(runtime.events(), record.tasks().len());
+    let cancels = tokio::spawn(Watch::for_cancels(Arc::clone(&runtime.0)).run(|_| {}));
+    let stopping = Stopping::of(&runtime, following.bar());
+    let ended = runtime.until_signal(runtime.rerun(record.id(), what)).await;
+    cancels.abort();
+    drop(stopping);
+    match ended {
+        Ok(ended) => {
+            let record = ended?;
+            following.end().await;
+            run::report(&record, runtime.0.store.is_durable())
+        }
+        Err(stopped) => {
+            drop(following);
+            tell(&stopped);
+            Ok(stopped.exit_code())
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! `serve`: serves flows by their schedules.
+
+use std::process::ExitCode;
+
+use super::args;
+use super::context::Context;
+use super::exit::{Done, Failure};
+use super::names;
+use super::output::tell;
+use super::parameters::Typed;
+use crate::capture::init_logs;
+use crate::scheduler::Serve;
+
+pub(super) async fn serve(mut context: Context, args: &args::Serve) -> Done {
+    for name in &args.flows {
+        names::flow(name)?;
+    }
+    let is_meant = |flow: &str| args.flows.is_empty() || args.flows.iter().any(|name| name == flow);
+    let mut by_attribute = Vec::new();
+    for flow in context.flows() {
+        let name = flow.definition.name;
+        if !is_meant(name) || !flow.serve.is_empty() {
+            continue;
+        }
+        if flow.definition.schedule.is_none() {
+            if args.flows.is_empty() {
+                continue;
+            }
+            return Err(Failure::usage(format!("flow `{name}` has no schedule"))
+                .hint("write `#[flow(schedule = \"0 6 * * *\")]`, or `orchestrator::cli().serve([…])`"));
+        }
+        let call = flow.call(&Typed::default()).map_err(|failure| Failure {
+            hint: Some(format!("say what it is served with: `orchestrator::cli().serve([{name}(…).scheduled()])`")),
+            ..failure
+        })?;
+        by_attribute.extend(Serve::of(call));
+    }
+    let runtime = context.runtime().await?;
+    let mut serves = std::mem::take(&mut context.serve);
+    serves.retain(|serve| is_meant(serve.flow()));
+    serves.extend(by_attribute);
+    if serves.is_empty() {
+        return Err(Failure::usage("there is nothing to serve")
+            .why("no flow of this program has a schedule")
+            .hint("write `#[flow(schedule = \"0 6 * * *\")]`, or `orchestrator::cli().serve([…])`"));
+    }
+    // what becomes of the runs is told by their logs
+    init_logs();
+    let stopped = runtime.serve(serves).await;
+    let stopped = stopped?;
+    tell(&stopped);
+    let code: ExitCode = stopped.exit_code();
+    Ok(code)
+}

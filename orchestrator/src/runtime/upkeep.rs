@@ -1,0 +1,108 @@
+//! What people look at and tidy up: runs by the beginning of their ids, cached results, the store as a whole.
+
+use super::{Inner, Runtime};
+use crate::error::Error;
+use crate::id::RunId;
+use crate::store::{CacheEntry, CacheFilter, StoreCheck};
+
+/// How many ids are given for one beginning.
+const MOST_IDS: usize = 10;
+
+impl Runtime {
+    /// The ids of runs that begin so, in hexadecimal digits, with or without hyphens: at most ten of them. None where
+    /// the text is no beginning of an id.
+    ///
+    /// # Errors
+    ///
+    /// Where the store fails.
+    pub async fn run_ids(&self, prefix: &str) -> Result<Vec<RunId>, Error> {
+        match bounds(prefix) {
+            Some((first, last)) => Ok(self.0.store.ids(first, last, MOST_IDS).await?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Cached results, without the results themselves: by task, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// Where the store fails.
+    pub async fn cached(&self, filter: &CacheFilter) -> Result<Vec<CacheEntry>, Error> {
+        Ok(self.0.store.cached(filter, self.0.clock.micros()).await?)
+    }
+
+    /// Deletes cached results, so that they are computed anew when they are asked for. Says how many.
+    ///
+    /// # Errors
+    ///
+    /// Where the store fails.
+    pub async fn forget_cached(&self, filter: &CacheFilter) -> Result<u64, Error> {
+        Ok(self.0.store.forget_cached(filter, self.0.clock.micros()).await?)
+    }
+
+    /// Looks at the whole of the store: whether it is sound, and how much is in it. Of a large file it reads every page.
+    ///
+    /// # Errors
+    ///
+    /// Where the store fails. What is wrong within it is no error, but told.
+    pub async fn check_store(&self) -> Result<StoreCheck, Error> {
+        Ok(self.0.store.check().await?)
+    }
+}
+
+impl Inner {
+    /// How many slots a pool has, where there is one of this name.
+    pub(crate) fn pool_size(&self, pool: &str) -> Option<u32> {
+        self.limits.pool_size(pool)
+    }
+
+    /// Whether this process executes a run.
+    pub(crate) fn executes(&self, run: RunId) -> bool {
+        self.under_way.of(run).is_some()
+    }
+}
+
+/// The first and the last id that begin so.
+fn bounds(prefix: &str) -> Option<(RunId, RunId)> {
+    let digits: Vec<u8> = prefix
+        .chars()
+        .filter(|character| *character != '-')
+        .map(|character| character.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect::<Option<_>>()?;
+    if digits.is_empty() || digits.len() > 32 {
+        return None;
+    }
+    let with = |rest: u8| {
+        let mut bytes = [rest << 4 | rest; 16];
+        for (at, digit) in digits.iter().enumerate() {
+            let byte = &mut bytes[at / 2];
+            *byte = if at % 2 == 0 { digit << 4 | *byte & 0xf } else { *byte & 0xf0 | digit };
+        }
+        RunId::from_bytes(bytes)
+    };
+    Some((with(0), with(0xf)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bounds;
+
+    #[test]
+    fn the_beginning_of_an_id_has_bounds() {
+        for (prefix, expected) in [
+            ("0", Some(("00000000-0000-0000-0000-000000000000", "0fffffff-ffff-ffff-ffff-ffffffffffff"))),
+            ("01936F5e-8", Some(("01936f5e-8000-0000-0000-000000000000", "01936f5e-8fff-ffff-ffff-ffffffffffff"))),
+            (
+                "01936f5e-8c00-7000-8000-000000000000",
+                Some(("01936f5e-8c00-7000-8000-000000000000", "01936f5e-8c00-7000-8000-000000000000")),
+            ),
+            ("", None),
+            ("latest", None),
+            ("01936f5e-8c00-7000-8000-0000000000000", None),
+        ] {
+            let found = bounds(prefix).map(|(first, last)| (first.to_string(), last.to_string()));
+            let expected = expected.map(|(first, last)| (first.to_owned(), last.to_owned()));
+            assert_eq!(found, expected, "{prefix}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! A program as users write it, with flows of each sort and a command line: what the tests of the command line run.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use orchestrator::prelude::*;
+
+/// Reads the rows of a region.
+#[task(tags = ["source"])]
+async fn extract(region: String) -> Vec<u64> {
+    (0..region.len() as u64).collect()
+}
+
+/// Adds rows up.
+#[task]
+async fn load(rows: &[u64]) -> u64 {
+    rows.iter().sum()
+}
+
+/// Loads the customers of a region.
+///
+/// Each day at six.
+#[flow(tags = ["customers", "daily"], schedule = "0 6 * * *", timezone = "Europe/Zurich", max_active_runs = 1)]
+fn etl(region: Option<String>) -> Node<u64> {
+    load(extract(region.unwrap_or("north".into())))
+}
+
+/// Adds a number as often as asked.
+#[task]
+async fn multiply(amount: u64, times: u32) -> u64 {
+    amount * u64::from(times)
+}
+
+/// Has parameters that must be given.
+#[flow(tags = ["numbers"])]
+fn invoice(customer: String, amount: u64, times: Option<u32>) -> Node<(String, u64)> {
+    pair(customer, multiply(amount, times.unwrap_or(1)))
+}
+
+/// Puts two things side by side.
+#[task]
+async fn pair(customer: String, amount: u64) -> (String, u64) {
+    (customer, amount)
+}
+
+/// Has no network.
+#[task]
+async fn fetch() -> Result<u64> {
+    Err("no network".into())
+}
+
+/// Publishes what was fetched.
+#[task]
+async fn publish(rows: u64) -> u64 {
+    rows
+}
+
+/// Fails, and something after it does not run.
+#[flow(tags = ["broken"])]
+fn broken() -> Node<u64> {
+    publish(fetch())
+}
+
+/// Is over when a file is there.
+#[task]
+async fn wait_for(file: String) -> String {
+    while !Path::new(&file).exists() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    file
+}
+
+/// Says that it is done.
+#[task]
+async fn after_it(file: &str) -> String {
+    format!("{file} is there")
+}
+
+/// Takes as long as it is told to.
+#[flow(tags = ["slow"], max_active_runs = 1)]
+fn slow(file: String) -> Node<String> {
+    after_it(wait_for(file))
+}
+
+/// Fails until a file is there.
+#[task(retries = 50, retry_delay = "1h")]
+async fn try_it(file: String) -> Result<u64> {
+    if Path::new(&file).exists() { Ok(1) } else { Err("it is not there yet".into()) }
+}
+
+/// Waits for its next attempt.
+#[flow(tags = ["slow"])]
+fn flaky(file: String) -> Node<u64> {
+    publish(try_it(file))
+}
+
+/// Halves what is even.
+#[task]
+async fn halve(number: u64) -> Result<u64> {
+    if number.is_multiple_of(2) { Ok(number / 2) } else { Err(format!("{number} is odd").into()) }
+}
+
+/// Halves each of a list.
+#[flow(tags = ["numbers"])]
+fn mapped(numbers: Vec<u64>) -> Node<u64> {
+    let halves = expand(numbers, halve);
+    total(halves)
+}
+
+/// Adds what came.
+#[task]
+async fn total(halves: Vec<u64>) -> u64 {
+    halves.iter().sum()
+}
+
+/// Scores a customer, once an hour.
+#[task(cache = "1h")]
+async fn score(customer: String) -> usize {
+    customer.len()
+}
+
+/// Caches what it computes.
+#[flow(tags = ["numbers"])]
+fn cached(customer: String) -> Node<usize> {
+    score(customer)
+}
+
+/// Asks a database.
+#[task(pool = "database")]
+async fn query(table: String) -> usize {
+    table.len()
+}
+
+/// Needs a pool.
+#[flow(tags = ["database"])]
+fn pooled() -> Node<usize> {
+    query("orders")
+}
+
+/// Decides as it goes.
+#[flow(tags = ["numbers"], schedule = "0 */6 * * *")]
+async fn decide() -> Result<u64> {
+    Ok(multiply(21, 2).await?)
+}
+
+#[task]
+async fn greet(name: String) -> String {
+    format!("hello, {name}")
+}
+
+#[flow]
+fn greeting(name: String) -> Node<String> {
+    greet(name)
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let mut cli = orchestrator::cli().serve([greeting("world".into()).serve("*/5 * * * *")]);
+    if std::env::var_os("PIPELINES_POOL").is_some() {
+        let store = std::env::var("ORCHESTRATOR_STORE").unwrap_or("memory".into());
+        match Runtime::builder().store(store).pool("database", 1).build().await {
+            Ok(runtime) => cli = cli.runtime(runtime),
+            Err(error) => {
+                eprintln!("{error}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    cli.await
+}

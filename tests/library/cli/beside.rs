@@ -1,0 +1,102 @@
+//! Beside a process that serves.
+
+use super::{Program, Started, eventually, path};
+
+/// A program that serves, once it does.
+fn serving(program: &Program) -> Started {
+    let started = program.start("serve");
+    // the record of how far schedules have come is made as serving begins
+    eventually("the program serves", || {
+        program.has_store() && program.json("db check --json")["counts"]["schedules"] != 0
+    });
+    started
+}
+
+fn detached(program: &Program, typed: &str) -> String {
+    let said = program.say(&format!("run {typed} --detach"));
+    assert_eq!(said.code, 0, "{said:?}");
+    said.out.trim().to_owned()
+}
+
+#[test]
+fn runs_are_left_to_it_and_cancelled_there() {
+    let program = Program::new();
+    let serving = serving(&program);
+    let file = program.file("there");
+    let first = detached(&program, &format!("slow -p file={}", path(&file)));
+    eventually("the run is under way", || program.task_state(&first, "wait_for") == "running");
+    let why = program.text(&format!("why {first} after_it"));
+    assert_eq!(
+        why,
+        "after_it: pending\n  it waits for 1 of its 1 upstream(s)\n  wait_for: running\n    attempt 1 is under way since \
+         TIME\n"
+    );
+    let second = detached(&program, "slow -p file=never");
+    let turn = "it waits for its turn: `max_active_runs` of its flow is 1, and under way are ID";
+    eventually("the second run waits for its turn", || program.text(&format!("why {second}")).contains(turn));
+    let asked = program.text(&format!("runs cancel {second}"));
+    assert!(asked.starts_with("run ID is"), "{asked}");
+    eventually("the second run is cancelled", || program.state(&second) == "cancelled");
+    std::fs::write(&file, "").unwrap();
+    eventually("the first run is a success", || program.state(&first) == "success");
+    serving.signal("-TERM");
+    let said = serving.end();
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.err.contains("serving etl by 0 6 * * * in Europe/Zurich, next "), "{said:?}");
+    let ended = |run: &str, state: &str| {
+        let told = format!("slow {}: run finished", &run[run.len() - 8..]);
+        said.err.lines().any(|line| line.contains(&told) && line.contains(&format!("state={state}")))
+    };
+    assert!(ended(&first, "success") && ended(&second, "cancelled"), "{said:?}");
+    assert!(said.err.ends_with("stopped: every run came to its end\n"), "{said:?}");
+}
+
+#[test]
+fn flows_are_paused_in_it_and_go_on() {
+    let program = Program::new();
+    let serving = serving(&program);
+    assert_eq!(program.text("pause etl"), "etl is paused: its schedules make no runs until `resume etl`\n");
+    assert_eq!(program.text("pause etl"), "etl was paused already\n");
+    assert!(program.text("flows").contains("etl 0 6 * * * in Europe/Zurich paused\n"));
+    assert_eq!(program.text("resume etl"), "etl goes on: what was due meanwhile counts as missed\n");
+    assert_eq!(program.text("resume etl"), "etl was not paused\n");
+    serving.signal("-INT");
+    assert_eq!(serving.end().code, 0);
+}
+
+#[test]
+fn what_it_leaves_is_told_by_its_exit_code() {
+    let program = Program::new();
+    let serving = serving(&program);
+    let run = detached(&program, "flaky -p file=there");
+    eventually("the run waits for its next attempt", || program.task_state(&run, "try_it") == "retrying");
+    let why = program.text(&format!("why {run} publish"));
+    let retrying = "try_it: retrying\n    attempt 1 failed: it is not there yet; the next is due at TIME\n";
+    assert!(why.ends_with(retrying), "{why}");
+    serving.signal("-TERM");
+    let said = serving.end();
+    assert_eq!(said.code, 75, "{said:?}");
+    let why = program.text(&format!("why {run} try_it"));
+    assert!(why.contains("no process executes the run"), "{why}");
+}
+
+#[test]
+fn a_run_in_the_foreground_is_cancelled_by_another_process() {
+    let program = Program::new();
+    let running = program.start("run slow -p file=never");
+    eventually("the run is under way", || {
+        program.json("runs --json")[0]["id"]
+            .as_str()
+            .is_some_and(|run| program.task_state(run, "wait_for") == "running")
+    });
+    let run = program.latest("slow");
+    let asked = program.text(&format!("runs cancel {run}"));
+    assert_eq!(
+        asked,
+        "run ID is to be cancelled: the process that executes it hears of it within a second, if it looks \
+         (`serve`, `run` and `backfill` do)\n"
+    );
+    let said = running.end();
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains(&format!("error: run {run} of `slow` was cancelled\n")), "{said:?}");
+}

@@ -1,0 +1,182 @@
+//! The command line: a program (`tests/cli/pipelines.rs`) is run as people run theirs, in a folder of its own.
+
+mod backfills;
+mod beside;
+mod errors;
+mod reading;
+mod running;
+mod stored;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::new_folder;
+
+/// How long is waited for another process.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The program, in a folder that no other test has.
+struct Program {
+    folder: PathBuf,
+    pool: bool,
+}
+
+/// What a command said.
+#[derive(Debug)]
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Program {
+    fn new() -> Self {
+        Self { folder: new_folder("cli"), pool: false }
+    }
+
+    /// With the pool that one of the flows needs.
+    fn with_pool() -> Self {
+        Self { pool: true, ..Self::new() }
+    }
+
+    /// What is typed is split at white space.
+    fn command(&self, typed: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pipelines"));
+        command.args(typed.split_whitespace()).current_dir(&self.folder).stdin(Stdio::null());
+        for variable in ["NO_COLOR", "CLICOLOR_FORCE", "ORCHESTRATOR_STORE", "PIPELINES_POOL"] {
+            command.env_remove(variable);
+        }
+        if self.pool {
+            command.env("PIPELINES_POOL", "1").env("ORCHESTRATOR_STORE", "sqlite:.orchestrator/state.db");
+        }
+        command
+    }
+
+    fn say(&self, typed: &str) -> Said {
+        Said::from(self.command(typed).output().unwrap())
+    }
+
+    /// What a command prints that goes well, with ids and times replaced.
+    fn text(&self, typed: &str) -> String {
+        let said = self.say(typed);
+        assert_eq!(said.code, 0, "{typed}: {said:?}");
+        plain(&said.out)
+    }
+
+    fn json(&self, typed: &str) -> Value {
+        let said = self.say(typed);
+        assert!(said.code <= 1, "{typed}: {said:?}");
+        serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{typed}: {error}: {said:?}"))
+    }
+
+    /// The id of the latest run of a flow.
+    fn latest(&self, flow: &str) -> String {
+        let runs = self.json(&format!("runs --flow {flow} --limit 1 --json"));
+        runs[0]["id"].as_str().unwrap_or_else(|| panic!("no run of {flow}")).to_owned()
+    }
+
+    fn state(&self, run: &str) -> String {
+        self.json(&format!("runs show {run} --json"))["state"].as_str().unwrap().to_owned()
+    }
+
+    /// The state of a task; empty where there is none yet.
+    fn task_state(&self, run: &str, key: &str) -> String {
+        let run = self.json(&format!("runs show {run} --json"));
+        let tasks = run["tasks"].as_array().unwrap();
+        let task = tasks.iter().find(|task| task["key"] == key);
+        task.map_or_else(String::new, |task| task["state"].as_str().unwrap().to_owned())
+    }
+
+    fn start(&self, typed: &str) -> Started {
+        let child = self.command(typed).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Started(Some(child))
+    }
+
+    fn has_store(&self) -> bool {
+        self.folder.join(".orchestrator").exists()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+/// A process that goes on; it is killed where its test fails.
+struct Started(Option<Child>);
+
+impl Started {
+    fn signal(&self, signal: &str) {
+        let pid = self.0.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    fn end(mut self) -> Said {
+        Said::from(self.0.take().unwrap().wait_with_output().unwrap())
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Waits until something is so.
+#[track_caller]
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
+        #[expect(clippy::disallowed_methods, reason = "nothing else is to be done meanwhile")]
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A text with `ID` for ids, `TIME` for instants, `TOOK` for durations, and one space for many.
+fn plain(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let words: Vec<String> = line.split_whitespace().map(plain_word).collect();
+        let indent = line.len() - line.trim_start().len();
+        format!("{}{}\n", " ".repeat(indent), words.join(" "))
+    });
+    lines.collect()
+}
+
+fn plain_word(word: &str) -> String {
+    let core = word.trim_matches(['`', '(', ')', ',', ';', ':', '.']);
+    let kind = if core.len() == 36 && core.bytes().filter(|byte| *byte == b'-').count() == 4 {
+        "ID"
+    } else if core.len() >= 20 && core.as_bytes()[10] == b'T' && core.starts_with("20") {
+        "TIME"
+    } else if is_duration(core) {
+        "TOOK"
+    } else {
+        return word.to_owned();
+    };
+    word.replacen(core, kind, 1)
+}
+
+fn is_duration(word: &str) -> bool {
+    let number = word.trim_end_matches(char::is_alphabetic);
+    let unit = &word[number.len()..];
+    matches!(unit, "ms" | "s")
+        && !number.is_empty()
+        && number.chars().all(|c| c.is_ascii_digit() || c == '.' || c == 'm')
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}

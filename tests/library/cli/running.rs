@@ -1,0 +1,145 @@
+//! `run`: what a flow returned on standard output, how far it is on standard error.
+
+use serde_json::json;
+
+use super::{Program, path, plain};
+
+#[test]
+fn a_run_prints_what_the_flow_returned() {
+    let program = Program::new();
+    let said = program.say("run etl");
+    assert_eq!((said.code, &*said.out), (0, "10\n"));
+    assert_eq!(
+        plain(&said.err),
+        "run ID of etl\nextract: success TOOK\nload: success TOOK\nrun ID of `etl`: success after TOOK\n"
+    );
+    assert_eq!(program.say("run decide").out, "42\n");
+    assert_eq!(program.say("run greeting").out, "\"hello, world\"\n");
+    let runs = program.json("runs --json");
+    assert_eq!(runs[2]["flow"], "etl");
+    assert_eq!((&runs[2]["kind"], &runs[2]["state"]), (&json!("manual"), &json!("success")));
+}
+
+#[test]
+fn parameters_are_checked_before_there_is_a_run() {
+    let program = Program::new();
+    let takes = "it takes `customer: String`, `amount: u64`, `times: Option<u32>`";
+    for (typed, expected) in [
+        ("-p customer=a", "the parameters of flow `invoice` are refused\n  parameter `amount: u64`: it is missing"),
+        (
+            "-p customer=a -p amount=-1",
+            "the parameters of flow `invoice` are refused\n  parameter `amount: u64`: invalid value: integer `-1`, expected u64",
+        ),
+        (
+            "-p customer=a -p amount=many",
+            "the parameters of flow `invoice` are refused\n  parameter `amount: u64`: invalid type: string \"many\", expected u64",
+        ),
+    ] {
+        let said = program.say(&format!("run invoice {typed}"));
+        assert_eq!(said.code, 2, "{said:?}");
+        assert_eq!(said.err, format!("error: {expected}\nhint: {takes}: give them as `--param customer=…`\n"));
+    }
+    let said = program.say("run invoice -p custmer=a");
+    let expected =
+        format!("error: flow `invoice` has no parameter `custmer`\n  {takes}\nhint: did you mean `customer`?\n");
+    assert_eq!((said.code, said.err), (2, expected));
+    assert!(!program.has_store());
+    let said = program.say("run invoice -p customer=7 -p amount=21 -p times=2");
+    assert_eq!(said.out.split_whitespace().collect::<String>(), "[\"7\",42]");
+}
+
+#[test]
+fn a_run_that_fails_says_why_and_where_to_look() {
+    let program = Program::new();
+    let said = program.say("run mapped -p numbers=[2,3,4]");
+    assert_eq!((said.code, &*said.out), (1, ""));
+    assert_eq!(
+        plain(&said.err),
+        "run ID of mapped\nhalve: 3 element(s)\nhalve[1]: failed TOOK: 3 is odd\n\
+         total: upstream_failed: 1 of 3 elements of `halve` failed, first: task `halve[1]` failed: 3 is odd\n\
+         run ID of `mapped`: failed after TOOK\nerror: run ID of `mapped` failed\n  task `halve[1]` failed: 3 is odd\n\
+         hint: `why ID` says more, and `runs show ID` shows its tasks\n"
+    );
+}
+
+#[test]
+fn a_date_is_that_day_s_tick() {
+    let program = Program::new();
+    for (typed, date, start, end) in [
+        ("etl --date 2026-01-31", "2026-01-31T05:00:00Z", "2026-01-30T05:00:00Z", "2026-01-31T05:00:00Z"),
+        ("etl --date 2026-07-01T06:00", "2026-07-01T04:00:00Z", "2026-06-30T04:00:00Z", "2026-07-01T04:00:00Z"),
+        ("broken --date 2026-01-31", "2026-01-31T00:00:00Z", "2026-01-31T00:00:00Z", "2026-02-01T00:00:00Z"),
+    ] {
+        program.say(&format!("run {typed}"));
+        let run = &program.json("runs --limit 1 --json")[0];
+        assert_eq!(run["logical_date"], date, "{typed}");
+        assert_eq!(run["interval"], json!({"start": start, "end": end}), "{typed}");
+        assert_eq!(run["kind"], "manual");
+    }
+    let said = program.say("run decide --date 2026-01-31");
+    assert_eq!(said.code, 2);
+    assert_eq!(
+        said.err,
+        "error: the flow has 4 ticks on 2026-01-31\n  2026-01-31T00:00, 2026-01-31T06:00, 2026-01-31T12:00, \
+         2026-01-31T18:00\nhint: give one of them: `--date 2026-01-31T00:00`\n"
+    );
+}
+
+#[test]
+fn there_is_one_run_for_a_key() {
+    let program = Program::new();
+    assert_eq!(program.say("run etl --key monday").out, "10\n");
+    let again = program.say("run etl --key monday");
+    assert_eq!((again.code, &*again.out), (0, "10\n"));
+    assert!(again.err.contains("has the key, and is success"), "{again:?}");
+    assert_eq!(program.json("runs --json").as_array().unwrap().len(), 1);
+    let other = program.say("run etl --key monday -p region=south");
+    assert_eq!(other.code, 2);
+    assert!(plain(&other.err).starts_with("error: flow `etl` has a run with the key `monday` and other parameters\n"));
+}
+
+#[test]
+fn what_is_cached_is_computed_again_where_that_is_asked_for() {
+    let program = Program::new();
+    let cached = |typed: &str| {
+        program.text(typed);
+        let run = program.latest("cached");
+        !program.json(&format!("runs show {run} --json"))["tasks"][0]["cached_from"].is_null()
+    };
+    assert!(!cached("run cached -p customer=ada"));
+    assert!(cached("run cached -p customer=ada"));
+    assert!(!cached("run cached -p customer=ada --refresh-cache"));
+}
+
+#[test]
+fn a_run_that_is_stopped_is_left_and_goes_on_with_its_key() {
+    let program = Program::new();
+    let file = program.file("there");
+    let typed = format!("run flaky --key a -p file={}", path(&file));
+    let started = program.start(&typed);
+    super::eventually("a run waits for its next attempt", || {
+        let runs = program.json("runs --json");
+        let id = runs[0]["id"].as_str().map(str::to_owned);
+        id.is_some_and(|id| program.task_state(&id, "try_it") == "retrying")
+    });
+    started.signal("-TERM");
+    let said = started.end();
+    assert_eq!((said.code, &*said.out), (75, ""), "{said:?}");
+    assert!(said.err.contains("stopped: 1 run(s) are left"), "{said:?}");
+    let run = program.latest("flaky");
+    let why = program.text(&format!("why {run}"));
+    assert!(why.contains("no process executes the run (a stop left it, or its process died)"), "{why}");
+    let cancelled = program.text(&format!("runs cancel {run}"));
+    assert_eq!(cancelled, "run ID is cancelled\n");
+}
+
+#[test]
+fn a_store_in_memory_keeps_nothing_for_others() {
+    let program = Program::new();
+    assert_eq!(program.say("--store memory run etl").out, "10\n");
+    assert!(!program.has_store());
+    let said = program.say("--store memory run etl --detach");
+    assert_eq!(said.code, 2);
+    assert!(said.err.ends_with("hint: leave `--detach` out, or name a store: `--store sqlite:PATH`\n"), "{said:?}");
+    assert!(program.text("db check --store memory").contains("it is in memory"));
+}
