@@ -6,8 +6,9 @@
 //!                                           scoring service
 //! ```
 //!
-//! `cargo run --example customer_pipeline` runs 28 February 1997; `… -- 1998-06-30` runs another day. In production the
-//! run of a day starts at 06:00 and is about the 24 hours before.
+//! `cargo run --example customer_pipeline` runs 28 February 1997. With words behind it, it is a command line:
+//! `… -- run customer_pipeline --date 1998-06-30` runs another day, `… -- serve` each day at 06:00, about the 24 hours before,
+//! and `… -- backfill customer_pipeline --from 1997-01-01 --to 1998-06-30` all days of the data.
 
 mod objects;
 mod report;
@@ -107,6 +108,7 @@ fn notify(
 #[flow(
     tags = ["customers", "daily"],
     description = "Scores the day's customers and loads them into the warehouse",
+    schedule = "0 6 * * *",
     max_active_runs = 1,
     timeout = "2h",
     defaults(retries = 2, retry_delay = "5m", backoff = 2, max_retry_delay = "1h")
@@ -168,29 +170,45 @@ const API_KEY: &str = "for-this-example-only";
 /// The day that runs without an argument.
 const DEFAULT_DAY: NaiveDate = NaiveDate::from_ymd_opt(1997, 2, 28).expect("a day");
 
-async fn run(arguments: &[String]) -> Result<RunState> {
-    let day = match arguments {
-        [] => DEFAULT_DAY,
-        [day] => day.parse().map_err(|_| format!("expected a day as {DEFAULT_DAY}, got `{day}`"))?,
-        _ => return Err(format!("expected at most one day as {DEFAULT_DAY}, got {}", arguments.join(" ")).into()),
-    };
-    let service = ScoringService::start(API_KEY).await?;
-    let folder = DataFolder::from_env();
-    let resources = Resources::open(&folder, ScoringClient::new(&service.url(), API_KEY)?)?;
-    let runtime = resources.runtime(folder.runs()).await?;
+/// What the command line and the one day have in common; the service ends with it.
+struct Pipeline {
+    resources: Resources,
+    runtime: Runtime,
+    service: ScoringService,
+}
+
+impl Pipeline {
+    async fn start() -> Result<Self> {
+        let service = ScoringService::start(API_KEY).await?;
+        let folder = DataFolder::from_env();
+        let resources = Resources::open(&folder, ScoringClient::new(&service.url(), API_KEY)?)?;
+        let runtime = resources.runtime(folder.runs()).await?;
+        Ok(Self { resources, runtime, service })
+    }
+}
+
+/// Runs the one day, and tells the story.
+async fn run_default_day() -> Result<RunState> {
+    let Pipeline { resources, runtime, service } = Pipeline::start().await?;
     examples::go_on(&runtime).await?;
 
-    report::opening(day, &service);
+    report::opening(DEFAULT_DAY, &service);
     let progress = progress::show(runtime.events());
-    let run = run_day(day, &runtime).await?;
+    let run = run_day(DEFAULT_DAY, &runtime).await?;
     progress.end().await;
-    report::closing(day, &run, &resources).await?;
+    report::closing(DEFAULT_DAY, &run, &resources).await?;
     Ok(run.state())
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    examples::exit_with(run).await
+    if std::env::args().len() == 1 {
+        return examples::exit_with(run_default_day().await);
+    }
+    match Pipeline::start().await {
+        Ok(pipeline) => orchestrator::cli().runtime(pipeline.runtime).await,
+        Err(error) => examples::exit_with(Err(error)),
+    }
 }
 
 #[cfg(test)]

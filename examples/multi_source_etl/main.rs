@@ -1,7 +1,8 @@
 //! One task per source, and the sources are rows of a table: a row more is a task more, with no change of code.
 //!
 //! `cargo run --example multi_source_etl` runs all of them; at first these are the 78 weeks of the shop's data.
-//! `… -- add christmas_1997 1997-12-01 1997-12-24` adds a source, which the next run processes with the others.
+//! `… -- add christmas_1997 1997-12-01 1997-12-24` adds a source, which the next run processes with the others. Other words
+//! are a command line: `… -- runs`, `… -- why ID`, `… -- serve`.
 
 mod report;
 mod warehouse;
@@ -56,6 +57,7 @@ fn summarise(sources: Vec<SourceSales>) -> Summary {
 #[flow(
     tags = ["sales"],
     description = "Loads the sales of every source in the table `sources`",
+    schedule = "@hourly",
     max_active_runs = 1,
     defaults(retries = 2, retry_delay = "1m", backoff = 2, max_retry_delay = "10m")
 )]
@@ -67,47 +69,45 @@ async fn runtime(store: String, shop: &Shop, warehouse: &Warehouse) -> Result<Ru
     Ok(Runtime::builder().store(store).resource(shop.clone()).resource(warehouse.clone()).build().await?)
 }
 
-async fn run_all(folder: &DataFolder) -> Result<RunState> {
-    let shop = Shop::open(folder.shop())?;
-    let warehouse = Warehouse::open(folder.warehouse())?;
-    let runtime = runtime(folder.runs(), &shop, &warehouse).await?;
-    examples::go_on(&runtime).await?;
-
+async fn run_all(shop: &Shop, warehouse: &Warehouse, runtime: &Runtime) -> Result<RunState> {
+    examples::go_on(runtime).await?;
     println!("multi_source_etl, one task for each row of the table `sources`\n");
     let progress = progress::show(runtime.events());
-    let run = multi_source_etl().on(&runtime).run().await?;
+    let run = multi_source_etl().on(runtime).run().await?;
     progress.end().await;
-    report::closing(&run, &shop, &warehouse)?;
+    report::closing(&run, shop, warehouse)?;
     Ok(run.state())
 }
 
-fn add(name: &str, first_day: &str, last_day: &str, folder: &DataFolder) -> Result<RunState> {
+fn add(name: &str, first_day: &str, last_day: &str, shop: &Shop) -> Result<RunState> {
     let day = |text: &str| -> Result<NaiveDate> {
         text.parse().map_err(|_| format!("expected a day as 1997-12-24, got `{text}`").into())
     };
     let source = NewSource { name: name.to_owned(), first_day: day(first_day)?, last_day: day(last_day)? };
-    let shop = Shop::open(folder.shop())?;
     shop.add_source(source)?;
     println!("added `{name}`; the next run has {}", format::plural(shop.sources()?.len() as u64, "source", "sources"));
     Ok(RunState::Success)
 }
 
-async fn run(arguments: &[String]) -> Result<RunState> {
+async fn run(arguments: &[&str]) -> Result<ExitCode> {
     let folder = DataFolder::from_env();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match arguments[..] {
-        [] => run_all(&folder).await,
-        ["add", name, first_day, last_day] => add(name, first_day, last_day, &folder),
-        _ => {
-            let got = arguments.join(" ");
-            Err(format!("expected nothing, or `add NAME FIRST_DAY LAST_DAY`, got `{got}`").into())
-        }
+    let shop = Shop::open(folder.shop())?;
+    if let ["add", name, first_day, last_day] = *arguments {
+        return add(name, first_day, last_day, &shop).map(|_| ExitCode::SUCCESS);
+    }
+    let warehouse = Warehouse::open(folder.warehouse())?;
+    let runtime = runtime(folder.runs(), &shop, &warehouse).await?;
+    match arguments {
+        [] => Ok(examples::exit_with(run_all(&shop, &warehouse, &runtime).await)),
+        _ => Ok(orchestrator::cli().runtime(runtime).await),
     }
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    examples::exit_with(run).await
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    run(&arguments).await.unwrap_or_else(|error| examples::exit_with(Err(error)))
 }
 
 #[cfg(test)]

@@ -31,10 +31,9 @@ pub async fn go_on(runtime: &Runtime) -> Result<(), orchestrator::Error> {
     Ok(())
 }
 
-/// Runs an example with the words of its command line, and makes what came of it the status of the process.
-pub async fn exit_with(run: impl AsyncFnOnce(&[String]) -> orchestrator::Result<RunState>) -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match run(&arguments).await {
+/// What came of an example, as the status of the process.
+pub fn exit_with(ended: orchestrator::Result<RunState>) -> ExitCode {
+    match ended {
         Ok(RunState::Success) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {

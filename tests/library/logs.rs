@@ -287,7 +287,7 @@ async fn another_process_finds_lines_within_a_second() -> Result<()> {
     handle.await?;
     let rest: Vec<_> = reader.logs(seen[0].run, Some(seen[1].number)).await?.iter().map(show).collect();
     assert_eq!(rest[..1], ["info waits 1: task cancelled"]);
-    assert!(rest[1].starts_with("error: run finished"), "{rest:?}");
+    assert!(rest[1].starts_with("warn: run finished"), "{rest:?}");
     Ok(())
 }
 
