@@ -123,7 +123,7 @@ impl fmt::Display for RunKind {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RunState {
-    /// It was accepted and has not started: other runs of its flow come first.
+    /// It was accepted and has not started, or was left and waits to go on: other runs of its flow come first.
     Pending,
     /// It is under way.
     Running,

@@ -225,3 +225,84 @@ async fn what_is_wrong_with_a_backfill_is_said() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_backfill_that_is_dropped_between_two_starts_cancels_what_has_started() -> Result<()> {
+    if !crate::support::is_durable() {
+        return Ok(());
+    }
+    #[task]
+    async fn long() -> u32 {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        1
+    }
+    #[flow(name = "backfill_dropped_early")]
+    fn dropped() -> Node<u32> {
+        long()
+    }
+    let store = crate::support::store();
+    let open = async || {
+        let now: DateTime<Utc> = "2026-03-01T12:00:00Z".parse().unwrap();
+        let builder = Runtime::builder().store(store.clone()).clock(Clock::tokio(now));
+        builder.grace(Duration::from_secs(1)).build().await.unwrap()
+    };
+    let days = || date("2026-02-01")..=date("2026-02-02");
+    let runtime = open().await;
+    let (_, stopped) = tokio::join!(dropped().on(&runtime).backfill("@daily", days()).run(), async {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        runtime.stop().await
+    });
+    assert_eq!(stopped.left.len(), 2);
+    drop(runtime);
+    // to go on with the second one takes a while, and meanwhile nobody waits any more
+    let runtime = open().await;
+    let started = Arc::new(tokio::sync::Notify::new());
+    let backfill = {
+        let started = Arc::clone(&started);
+        dropped().on(&runtime).backfill("@daily", days()).on_progress(move |_| started.notify_one())
+    };
+    tokio::select! {
+        biased;
+        () = started.notified() => {}
+        done = backfill.run() => panic!("{done:?}"),
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let runs = runtime.find_runs(&RunFilter::new().flow("backfill_dropped_early").oldest_first()).await?;
+    assert_eq!(runs[0].state, RunState::Cancelled, "{runs:?}");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_ticks_than_anybody_wants_are_refused() -> Result<()> {
+    #[flow(name = "backfill_ages")]
+    fn ages() -> Node<u32> {
+        one()
+    }
+    let runtime = runtime().await;
+    for schedule in ["@daily", "* * * * * *"] {
+        let backfill = ages().on(&runtime).backfill(schedule, NaiveDate::MIN..=NaiveDate::MAX);
+        let error = backfill.dry_run().await.unwrap_err().to_string();
+        assert!(error.contains("backfill of `backfill_ages`: expected at most 1000000 ticks"), "{error}");
+    }
+    let once = Schedule::once("1815-12-10T00:00:00Z".parse::<DateTime<Utc>>()?);
+    let done = ages().on(&runtime).backfill(once, NaiveDate::MIN..=NaiveDate::MAX).run().await?;
+    assert_eq!(done.created(), 1);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tick_between_two_microseconds_has_its_run() -> Result<()> {
+    #[flow(name = "backfill_nanoseconds")]
+    fn nanoseconds() -> Node<u32> {
+        one()
+    }
+    let runtime = runtime().await;
+    let at: DateTime<Utc> = "2026-02-10T06:00:00.123456789Z".parse()?;
+    let daily = Schedule::every(Duration::from_secs(24 * 3600))?.anchor(at);
+    for (schedule, day) in [(Schedule::once(at), "2026-02-10"), (daily, "2026-02-11")] {
+        let backfill = nanoseconds().on(&runtime).backfill(schedule, date(day)..=date(day));
+        assert_eq!(backfill.clone().run().await?.created(), 1);
+        assert_eq!(backfill.dry_run().await?.ticks()[0].reason, "its run is a success");
+    }
+    Ok(())
+}

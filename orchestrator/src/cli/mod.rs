@@ -102,7 +102,7 @@ pub struct Cli {
 ///
 /// /// Counts a table.
 /// #[flow(schedule = "0 6 * * *")]
-/// fn nightly(table: Option<String>) -> Node<u64> { count(table.unwrap_or("orders".into())) }
+/// fn nightly_table(table: Option<String>) -> Node<u64> { count(table.unwrap_or("orders".into())) }
 ///
 /// #[tokio::main]
 /// async fn main() -> ExitCode {

@@ -87,7 +87,7 @@ impl Ambient {
 
     /// In no body.
     pub(super) fn outside(runtime: &Arc<Inner>) -> Self {
-        Self { runtime: Arc::clone(runtime), held: Vec::new(), in_task: false }
+        Self { runtime: Arc::clone(runtime), held: Vec::new(), flows: Vec::new(), in_task: false }
     }
 }
 

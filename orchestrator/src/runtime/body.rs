@@ -64,6 +64,8 @@ pub(super) enum Called {
     Returned(Input),
     Polling(Box<Body>),
     Failed(TaskError),
+    /// Not called: the end of the run was asked for, and nothing of it could run here.
+    Cancelled,
 }
 
 /// Calls a flow's function, and plans what it wrote down. Where it is an `async fn`, it has yet to be polled.

@@ -16,7 +16,7 @@ use super::panic;
 use super::plan::{End, Instance, Verdict};
 use super::resume::LOOK;
 use crate::clock::micros_between;
-use crate::error::{Error, TaskError};
+use crate::error::{Error, StoreError, TaskError};
 use crate::event::Event;
 use crate::failpoint;
 use crate::state::{RunState, TaskState};
@@ -70,6 +70,8 @@ pub(super) struct Conductor {
     stop: Option<Stop>,
     /// When the run started, in an earlier life of it.
     began: Option<i64>,
+    /// How long it has waited for its turn since it goes on: that is no time of its own.
+    waited: Duration,
     /// Bodies of flows were left before their end: the run is not done, whatever its tasks are.
     left: bool,
 }
@@ -84,12 +86,14 @@ impl Conductor {
             timeout,
             stop: None,
             began,
+            waited: Duration::ZERO,
             left: false,
         };
         match called {
             Called::Returned(output) => conductor.output = Some(output),
             Called::Polling(body) => conductor.poll_body(*body),
             Called::Failed(error) => conductor.stop = Some(Stop::Body(error)),
+            Called::Cancelled => conductor.stop = Some(Stop::Asked),
         }
         conductor
     }
@@ -101,12 +105,9 @@ impl Conductor {
     }
 
     /// Waits until the run is one of so many of its flow that are under way; or until it is cancelled or stopped before.
-    pub(super) async fn wait_for_turn(
-        &mut self,
-        flow: &'static str,
-        turns: u32,
-    ) -> Result<Option<OwnedSemaphorePermit>, Error> {
-        let run = &self.run;
+    pub(super) async fn wait_for_turn(&mut self, flow: &'static str, turns: u32) -> Option<OwnedSemaphorePermit> {
+        let (run, began) = (Arc::clone(&self.run), self.began.is_some());
+        let asked = run.runtime.clock.micros();
         let given_up = async {
             tokio::select! {
                 () = run.cancel.cancelled() => {}
@@ -114,20 +115,36 @@ impl Conductor {
             }
         };
         let turn = async {
+            let (store, id) = (&run.runtime.store, run.facts.id);
+            // a store that fails now may be well later: the run stays this process's until then
+            let failed = |error: StoreError| {
+                tracing::error!(run = %id, flow, "whose turn it is is not known, and is asked again: {error}");
+                tokio::time::sleep(LOOK)
+            };
+            while let (true, Err(error)) = (began, store.leave_turn(id).await) {
+                failed(error).await;
+            }
             // those of this process stand in line; other processes are asked again and again
             let permit = run.runtime.turn(flow, turns).acquire_owned().await.ok();
             let mut pause = FIRST_PAUSE;
-            while !run.runtime.store.claim_turn(run.facts.id, flow, turns, run.runtime.clock.micros()).await? {
-                tokio::time::sleep(pause).await;
+            loop {
+                match store.claim_turn(id, flow, turns, run.runtime.clock.micros()).await {
+                    Ok(true) => return permit,
+                    Ok(false) => tokio::time::sleep(pause).await,
+                    Err(error) => failed(error).await,
+                }
                 pause = LOOK.min(pause * 2);
             }
-            Ok(permit)
         };
-        tokio::select! {
+        let turn = tokio::select! {
             biased;
-            () = given_up => Ok(None),
+            () = given_up => None,
             turn = turn => turn,
+        };
+        if began {
+            self.waited = micros_between(asked, run.runtime.clock.micros());
         }
+        turn
     }
 
     /// Sees the run to its end.
@@ -155,7 +172,7 @@ impl Conductor {
             }
             run.runtime.events.emit(|| Event::RunStarted { run: run_id, flow, logical_date });
         }
-        let spent = micros_between(started, now);
+        let spent = micros_between(started, now).saturating_sub(self.waited);
         let deadline = self.timeout.map(|timeout| (timeout, Instant::now() + timeout.saturating_sub(spent)));
         let (soft, hard) = (run.runtime.stop.soft.clone(), run.runtime.stop.hard.clone());
         let mut drained_by = None;
@@ -315,6 +332,7 @@ impl Conductor {
                             });
                         }
                         Called::Failed(error) => self.flow_ended(live, node, End::Failed(error)),
+                        Called::Cancelled => self.flow_ended(live, node, End::Cancelled),
                     }
                 }
                 Err(error) => self.flow_ended(live, node, End::Failed(error.into_task_error())),
@@ -428,8 +446,9 @@ impl Conductor {
                 _ => None,
             };
             let verdict = match live.plan.verdict() {
-                // of a cancelled run something else was run again
-                Verdict::Green if live.plan.was_cancelled && live.plan.rerun().is_some() => Verdict::Cancelled,
+                // an earlier life was being cancelled, and its process died before it could say so; or something else of
+                // a cancelled run was run again
+                Verdict::Green if live.plan.was_cancelled => Verdict::Cancelled,
                 verdict => verdict,
             };
             (verdict, output)

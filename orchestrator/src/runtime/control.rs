@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::{Inner, Runtime};
+use super::{Inner, Purpose, Runtime};
 use crate::error::Error;
 use crate::flow::{Flow, FlowCall, Request, registry};
 use crate::id::RunId;
@@ -20,11 +20,7 @@ impl<T: Data> Flow<T> {
     ///
     /// As for [`start`](Self::start).
     pub async fn trigger(self) -> Result<RunId, Error> {
-        let runtime = match self.given_host() {
-            Some(host) => host,
-            None => Runtime::default_runtime()?.0,
-        };
-        runtime.submit(&self.call, &self.request).await
+        self.host()?.submit(&self.call, &self.request).await
     }
 }
 
@@ -53,7 +49,7 @@ impl Runtime {
         }
         let abandoned = self.0.store.abandoned().await?.into_iter().find(|abandoned| abandoned.id == run);
         if let Some(definition) = abandoned.and_then(|abandoned| registry::find(&abandoned.flow))
-            && let Some(started) = self.0.go_on(definition, run).await?
+            && let Some(started) = self.0.go_on(definition, run, Purpose::Cancel).await?
         {
             started.end().await?;
         }
@@ -117,6 +113,7 @@ impl Inner {
         use super::launch::Accepted;
         let taken = if self.store.is_durable() {
             registry::check_name(call.definition)?;
+            request.check()?;
             self.check_call(call, request.logical_date)?;
             let created = self.clock.now();
             let facts = request.facts(self, call.definition, created);

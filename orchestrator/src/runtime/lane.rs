@@ -33,6 +33,8 @@ pub(super) struct Ambient {
     pub(super) runtime: Arc<Inner>,
     /// The pools of which the body, and those that wait for it, have slots.
     pub(super) held: Vec<&'static str>,
+    /// The flows of the runs that the body, and those that wait for it, are part of.
+    pub(super) flows: Vec<&'static str>,
     /// Whether it is the body of a task, with a slot, rather than of a flow.
     pub(super) in_task: bool,
 }
@@ -41,7 +43,7 @@ impl Ambient {
     pub(super) fn of(run: &RunCore, gate: &GateKey) -> Self {
         let mut held = run.held.clone();
         held.extend(gate.pool.map(|(name, _)| name));
-        Self { runtime: Arc::clone(&run.runtime), held, in_task: true }
+        Self { runtime: Arc::clone(&run.runtime), held, flows: run.flows.clone(), in_task: true }
     }
 }
 

@@ -86,15 +86,8 @@ impl<T: Data> Flow<T> {
         self.request.host.clone().and_then(|host| host.downcast::<Inner>().ok())
     }
 
-    fn host(&self) -> Result<Arc<Inner>, Error> {
-        match self.given_host() {
-            Some(inner) => Ok(inner),
-            // in a body, what is awaited runs where the body does
-            None => match AMBIENT.try_with(|ambient| Arc::clone(&ambient.runtime)) {
-                Ok(runtime) => Ok(runtime),
-                Err(_) => Ok(Runtime::default_runtime()?.0),
-            },
-        }
+    pub(super) fn host(&self) -> Result<Arc<Inner>, Error> {
+        self.given_host().map_or_else(Inner::of_here, Ok)
     }
 }
 
@@ -117,6 +110,15 @@ impl<T: Data> IntoFuture for Flow<T> {
 }
 
 impl Request {
+    pub(super) fn check(&self) -> Result<(), Error> {
+        match self.interval.filter(|interval| interval.end < interval.start) {
+            Some(interval) => {
+                Err(Error::Options(format!("expected an interval to end after its start, got {interval}")))
+            }
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn facts(&self, runtime: &Inner, flow: &FlowDef, now: DateTime<Utc>) -> Arc<RunFacts> {
         // a body that is run again sees the same times: stores keep them to the microsecond
         let kept = |time: DateTime<Utc>| time.trunc_subsecs(6);
@@ -217,8 +219,14 @@ pub(super) async fn accept(ambient: Ambient, flow: &Arc<FlowCall>, request: &Req
     if let Some(problem) = &flow.problem {
         return Err(Error::Parameters { flow: definition.name.to_owned(), problem: problem.clone() });
     }
-    if let Some(interval) = request.interval.filter(|interval| interval.end < interval.start) {
-        return Err(Error::Options(format!("expected an interval to end after its start, got {interval}")));
+    request.check()?;
+    let waiting = ambient.flows.iter().filter(|flow| **flow == definition.name).count();
+    if let Some(turns) = turns(definition, request.kind).filter(|turns| waiting >= *turns as usize) {
+        return Err(Error::Options(format!(
+            "flow `{}` is run in the body of a task of its own run, and its `max_active_runs` is {turns}: the two would \
+             wait for each other; start it without waiting (`.start()`), or call another flow",
+            definition.name
+        )));
     }
     let created = runtime.clock.now();
     let facts = request.facts(&runtime, definition, created);
@@ -232,6 +240,10 @@ pub(super) async fn accept(ambient: Ambient, flow: &Arc<FlowCall>, request: &Req
     };
     // before the run is there for others to find
     let under_way = runtime.under_way.enter(facts.id, &cancel);
+    // who stops the runtime finds the run under way, or else is seen here
+    if runtime.stop.soft.is_cancelled() {
+        return Err(Error::Closed);
+    }
     let new = request.new_run(&facts, flow.parameters.clone(), created);
     let log = match runtime.store.create_run(new).await? {
         Created::New(log) => log,
@@ -263,7 +275,7 @@ pub(super) async fn see_through(
 ) -> Result<Finished, Error> {
     let mut conductor = Conductor::new(run, called, definition.timeout, began);
     let _turn = match turns {
-        Some(turns) => conductor.wait_for_turn(definition.name, turns).await?,
+        Some(turns) => conductor.wait_for_turn(definition.name, turns).await,
         None => None,
     };
     AMBIENT.scope(ambient, conductor.conduct()).await
@@ -275,7 +287,7 @@ pub(super) async fn alone(
     name: &'static str,
     plant: impl FnOnce() -> Result<Input, TaskError>,
 ) -> Result<Value, TaskError> {
-    let Ambient { runtime, held, in_task } = ambient;
+    let Ambient { runtime, held, flows, in_task } = ambient;
     let refused = |error: Error| TaskError::new(Cause::Fatal, error.to_string());
     let tokio = Tokio::try_current().map_err(|_| refused(Error::NoTokio))?;
     let created = runtime.clock.now();
@@ -287,7 +299,7 @@ pub(super) async fn alone(
     live.caches = false;
     let output = body::plant(&mut live, &runtime, cancel.clone(), plant)?;
     let log = store::unrecorded(Request::default().new_run(&facts, serde_json::Map::new(), created));
-    let ambient = Ambient { runtime: Arc::clone(&runtime), held, in_task };
+    let ambient = Ambient { runtime: Arc::clone(&runtime), held, flows, in_task };
     let run = RunCore::new(runtime, log, trace, cancel.clone(), live, &ambient, false);
     let guard = cancel.drop_guard();
     let conducted = tokio.spawn(Conductor::new(run, Called::Returned(output), None, None).conduct()).await;
@@ -314,6 +326,9 @@ impl RunCore {
     ) -> Arc<Self> {
         let workers = Tokio::try_current().map_or(1, |tokio| tokio.metrics().num_workers());
         let durable = log.needs_commits();
+        let mut flows = ambient.flows.clone();
+        // a task that runs alone is no flow
+        flows.extend(trace.is_recorded.then_some(trace.facts.flow));
         Arc::new(Self {
             runtime,
             facts: Arc::clone(&trace.facts),
@@ -324,6 +339,7 @@ impl RunCore {
             workers,
             nested: ambient.in_task,
             held: ambient.held.clone(),
+            flows,
             broken: AtomicBool::new(false),
             durable,
             resumed: live.plan.is_replayed(),
@@ -335,9 +351,26 @@ impl RunCore {
 }
 
 impl Inner {
+    /// The runtime for what is bound to none: in a body the one where that runs, and else the default one.
+    pub(crate) fn of_here() -> Result<Arc<Self>, Error> {
+        match AMBIENT.try_with(|ambient| Arc::clone(&ambient.runtime)) {
+            Ok(runtime) => Ok(runtime),
+            Err(_) => Ok(Runtime::default_runtime()?.0),
+        }
+    }
+
     /// Accepts a run and starts it, outside of any body.
     pub(crate) async fn accept(self: &Arc<Self>, flow: &Arc<FlowCall>, request: &Request) -> Result<Accepted, Error> {
         accept(Ambient::outside(self), flow, request).await
+    }
+
+    /// Accepts a run and starts it: in a body, as a part of what the body does.
+    pub(crate) async fn accept_here(
+        self: &Arc<Self>,
+        flow: &Arc<FlowCall>,
+        request: &Request,
+    ) -> Result<Accepted, Error> {
+        accept(Ambient::on(self), flow, request).await
     }
 
     /// Refuses a flow that cannot run here, as far as that is known before it does: at an instant, or now.

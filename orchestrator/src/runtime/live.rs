@@ -45,6 +45,8 @@ pub(super) struct RunCore {
     pub(super) nested: bool,
     /// The pools of which the bodies have slots that wait for this run.
     pub(super) held: Vec<&'static str>,
+    /// Its flow, and those of the runs that wait for it.
+    pub(super) flows: Vec<&'static str>,
     /// A lane panicked: the run cannot be trusted to come to its end.
     pub(super) broken: AtomicBool,
     /// Whether what depends on a transition has to wait for a commit.

@@ -44,6 +44,7 @@ use limits::Limits;
 use mock::Mock;
 pub use mock::{MockFn, MockReturn, TaskFn};
 pub use rerun::RerunHandle;
+pub(crate) use resume::Purpose;
 #[cfg(feature = "cli")]
 pub(crate) use resume::{Awaited, wait};
 pub use stop::Stopped;

@@ -1,10 +1,11 @@
 //! Runs that go on: taken over from a process that died, or that stopped; and runs that are asked for by their key.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle as Tokio;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{self, Called};
@@ -52,11 +53,14 @@ impl Runtime {
     }
 }
 
+/// When a run is tried again that could not go on because of the store.
+const AGAIN: Duration = Duration::from_secs(60);
+
 /// Goes on with runs that nobody executes.
 #[derive(Debug, Default)]
 pub(super) struct Recovery {
-    /// The runs that were there the last time, and did not go on: why is said once.
-    tried: HashSet<RunId>,
+    /// The runs that were there the last time, and did not go on, with when they are tried again: why is said once.
+    tried: HashMap<RunId, Option<Instant>>,
 }
 
 impl Recovery {
@@ -70,21 +74,32 @@ impl Recovery {
         let (mut under_way, mut failed) = (Vec::new(), None);
         let mut unknown = BTreeMap::<String, usize>::new();
         let before = std::mem::take(&mut self.tried);
-        self.tried = abandoned.iter().map(|run| run.id).collect();
+        let now = Instant::now();
         for Abandoned { id, flow } in abandoned {
-            if before.contains(&id) {
-                continue;
+            match before.get(&id) {
+                Some(again) if again.is_none_or(|again| now < again) => {
+                    self.tried.insert(id, *again);
+                    continue;
+                }
+                _ => {}
             }
             match registry::find(&flow) {
-                Some(definition) => match go_on(runtime, &tokio, definition, id).await {
-                    Ok(run) => under_way.extend(run),
+                Some(definition) => match go_on(runtime, &tokio, definition, id, Purpose::Run).await {
+                    Ok(GoneOn::Here(run)) => under_way.push(run),
+                    // who has it may leave it again
+                    Ok(GoneOn::Elsewhere) => {}
+                    Ok(GoneOn::Not) => drop(self.tried.insert(id, None)),
                     Err(error @ Error::Closed) => return Err(error),
                     Err(error) => {
-                        tracing::error!(run = %id, flow, "a run is not done and cannot go on: {error}");
+                        tracing::error!(run = %id, flow, "a run is not done and cannot go on now: {error}");
                         failed.get_or_insert(error);
+                        self.tried.insert(id, Some(now + AGAIN));
                     }
                 },
-                None => *unknown.entry(flow).or_default() += 1,
+                None => {
+                    self.tried.insert(id, None);
+                    *unknown.entry(flow).or_default() += 1;
+                }
             }
         }
         for (flow, runs) in unknown {
@@ -106,33 +121,57 @@ impl Inner {
         self: &Arc<Self>,
         definition: &'static FlowDef,
         run: RunId,
+        purpose: Purpose,
     ) -> Result<Option<StartedRun>, Error> {
         let tokio = Tokio::try_current().map_err(|_| Error::NoTokio)?;
-        go_on(self, &tokio, definition, run).await
+        Ok(match go_on(self, &tokio, definition, run, purpose).await? {
+            GoneOn::Here(run) => Some(run),
+            GoneOn::Elsewhere | GoneOn::Not => None,
+        })
     }
 }
 
-/// Takes a run over and goes on with it. `None` where another process was faster, or where it cannot run here.
+/// What became of a run that was left.
+enum GoneOn {
+    Here(StartedRun),
+    /// Another process was faster.
+    Elsewhere,
+    /// It cannot run here.
+    Not,
+}
+
+/// What a run is gone on with for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Run,
+    /// Its end was asked for: it needs nothing to be cancelled.
+    Cancel,
+}
+
+/// Takes a run over and goes on with it.
 async fn go_on(
     runtime: &Arc<Inner>,
     tokio: &Tokio,
     definition: &'static FlowDef,
     id: RunId,
-) -> Result<Option<StartedRun>, Error> {
+    purpose: Purpose,
+) -> Result<GoneOn, Error> {
     if runtime.stop.soft.is_cancelled() {
         return Err(Error::Closed);
     }
-    let Some(recorded) = runtime.store.run(id).await? else { return Ok(None) };
+    let Some(recorded) = runtime.store.run(id).await? else { return Ok(GoneOn::Not) };
     let recalled = recall(runtime, definition, &recorded);
     // what this runtime lacks is no failure of the run
-    if let Some(reason @ (Error::MissingResource { .. } | Error::Pool { .. })) = &recalled.lacks {
+    if let (Purpose::Run, Some(reason @ (Error::MissingResource { .. } | Error::Pool { .. }))) =
+        (purpose, &recalled.lacks)
+    {
         tracing::warn!(run = %id, flow = definition.name, "a run is not done and cannot go on here: {reason}");
-        return Ok(None);
+        return Ok(GoneOn::Not);
     }
-    let Some(taken) = runtime.store.take_over(id).await? else { return Ok(None) };
+    let Some(taken) = runtime.store.take_over(id).await? else { return Ok(GoneOn::Elsewhere) };
     failpoint::hit("taken-over");
     let cancel = CancellationToken::new();
-    Ok(Some(conduct(runtime, tokio, definition, recalled, taken, cancel)))
+    Ok(GoneOn::Here(conduct(runtime, tokio, definition, recalled, taken, cancel)))
 }
 
 /// The flow of a recorded run, called as it was.
@@ -169,7 +208,7 @@ pub(super) fn conduct(
     taken: TakenOver,
     cancel: CancellationToken,
 ) -> StartedRun {
-    let Recalled { facts, kind, call, .. } = recalled;
+    let Recalled { facts, kind, call, lacks } = recalled;
     let TakenOver { log, history } = taken;
     let (began, cancelling) = (history.tables.started, history.cancelling);
     let refresh_cache = history.tables.head.refresh_cache;
@@ -177,6 +216,7 @@ pub(super) fn conduct(
     let mut live = Live::new(&ambient.held, true, Some(Replay::new(history)));
     let trace = Trace::new(runtime, &facts, tokio);
     let called = match call {
+        _ if cancelling && lacks.is_some() => Called::Cancelled,
         Ok(call) => {
             let context = Arc::new(Context::of_flow(Arc::clone(&facts), cancel.clone()));
             body::call(&mut live, runtime, &call, None, &trace.run, context, cancel.clone())
@@ -259,7 +299,9 @@ pub(crate) async fn wait(
                 }
             }
         } else if runtime.store.abandoned().await?.iter().any(|run| run.id == id) {
-            if let Some(StartedRun { cancel: run, conducted: mut seen, .. }) = runtime.go_on(definition, id).await? {
+            if let Some(StartedRun { cancel: run, conducted: mut seen, .. }) =
+                runtime.go_on(definition, id, Purpose::Run).await?
+            {
                 let finished = tokio::select! {
                     finished = &mut seen => finished,
                     () = cancel.cancelled() => {

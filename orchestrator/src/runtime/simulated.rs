@@ -33,7 +33,7 @@ impl Runtime {
     /// use std::time::Duration;
     ///
     /// #[task]
-    /// async fn day(context: DateTime<Utc>) -> String { context.date_naive().to_string() }
+    /// async fn day(at: DateTime<Utc>) -> String { at.date_naive().to_string() }
     ///
     /// #[flow]
     /// fn daily(#[context] context: &Context) -> Node<String> { day(context.logical_date()) }

@@ -1,9 +1,9 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+use chrono::{DateTime, NaiveDate, SecondsFormat, SubsecRound as _, Utc};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::flow::{Flow, FlowCall, Request};
 use crate::id::RunId;
-use crate::runtime::{Accepted, Inner, Runtime, StartedRun, Watch};
+use crate::runtime::{Accepted, Inner, Purpose, StartedRun, Watch};
 use crate::schedule::{IntoSchedule, Schedule};
 use crate::state::{Rerun, RunKind, RunState};
 use crate::store::RunFilter;
@@ -22,9 +22,12 @@ use crate::value::Data;
 /// How many runs of a backfill are under way at once, where neither it nor the flow says so: Airflow's default.
 const AT_ONCE: u32 = 10;
 
+/// How many ticks a backfill may have: all of them are planned before the first of them runs.
+const MOST_TICKS: usize = 1_000_000;
+
 impl<T: Data> Flow<T> {
     /// The runs of a past range of dates, each made at most once: one for each tick of the schedule on these days, both
-    /// ends included, as the schedule's zone has them.
+    /// ends included, as the schedule's zone has them. There may be a million of them at most.
     ///
     /// # Examples
     ///
@@ -36,13 +39,13 @@ impl<T: Data> Flow<T> {
     /// async fn load(day: DateTime<Utc>) -> String { day.date_naive().to_string() }
     ///
     /// #[flow]
-    /// fn daily(#[context] context: &Context) -> Node<String> { load(context.logical_date()) }
+    /// fn daily_load(#[context] context: &Context) -> Node<String> { load(context.logical_date()) }
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<()> {
     /// let runtime = Runtime::in_memory();
     /// let (from, to): (NaiveDate, NaiveDate) = ("1997-01-01".parse()?, "1997-01-31".parse()?);
-    /// let backfill = daily().on(&runtime).backfill("0 6 * * *", from..=to).max_active_runs(4);
+    /// let backfill = daily_load().on(&runtime).backfill("0 6 * * *", from..=to).max_active_runs(4);
     /// assert_eq!(backfill.clone().run().await?.created(), 31);
     /// assert_eq!(backfill.run().await?.skipped(), 31);
     /// # Ok(())
@@ -77,7 +80,7 @@ impl<T: Data> Flow<T> {
 ///
 /// A tick that has a run, scheduled or of a backfill, keeps it; [`reprocess`](Self::reprocess) says which of them run
 /// again. A backfill that was left in the middle is gone on with by asking for it again: what is done is skipped, and
-/// runs that no living process executes go on. While it runs, its runs may be [cancelled](Runtime::cancel) by other
+/// runs that no living process executes go on. While it runs, its runs may be [cancelled](crate::Runtime::cancel) by other
 /// processes as well.
 #[derive(Clone)]
 #[must_use = "a backfill does nothing until it is run"]
@@ -166,7 +169,7 @@ impl Backfill {
     /// The backfill of a flow that is known by its definition alone.
     #[cfg(feature = "cli")]
     pub(crate) fn of(
-        runtime: &Runtime,
+        runtime: &crate::runtime::Runtime,
         call: Arc<FlowCall>,
         schedule: Schedule,
         dates: RangeInclusive<NaiveDate>,
@@ -295,7 +298,7 @@ impl Backfill {
         let call = call.map_err(|problem| Error::Parameters { flow: flow.to_owned(), problem })?;
         let host = match &self.host {
             Some(host) => Arc::clone(host),
-            None => Runtime::default_runtime()?.0,
+            None => Inner::of_here()?,
         };
         Ok((host, call, schedule))
     }
@@ -306,7 +309,15 @@ impl Backfill {
         call: &Arc<FlowCall>,
         schedule: &Schedule,
     ) -> Result<Vec<BackfillTick>, Error> {
-        let mut ticks: Vec<DateTime<Utc>> = schedule.fires_between(self.dates.clone()).collect();
+        // stores keep instants to the microsecond
+        let kept = |tick: DateTime<Utc>| tick.trunc_subsecs(6);
+        let mut ticks: Vec<DateTime<Utc>> =
+            schedule.fires_between(self.dates.clone()).map(kept).take(MOST_TICKS + 1).collect();
+        if ticks.len() > MOST_TICKS {
+            let (flow, from, to) = (call.definition.name, self.dates.start(), self.dates.end());
+            let problem = format!("expected at most {MOST_TICKS} ticks, got more of `{schedule}` from {from} to {to}");
+            return Err(Error::Options(format!("backfill of `{flow}`: {problem}")));
+        }
         let (Some(first), Some(last)) = (ticks.first(), ticks.last()) else { return Ok(Vec::new()) };
         let filter = RunFilter::new().flow(call.definition.name).kind(RunKind::Scheduled).kind(RunKind::Backfill);
         let runs = host.store.summaries(&filter.since(*first).until(*last)).await?;
@@ -314,7 +325,7 @@ impl Backfill {
             runs.into_iter().map(|run| (run.logical_date, (run.id, run.state))).collect();
         let unfinished = runs.values().any(|(_, state)| !state.is_final());
         let abandoned = if unfinished { host.store.abandoned().await? } else { Vec::new() };
-        let is_abandoned = |id: RunId| abandoned.iter().any(|run| run.id == id);
+        let abandoned: HashSet<RunId> = abandoned.into_iter().map(|run| run.id).collect();
         if self.newest_first {
             ticks.reverse();
         }
@@ -324,7 +335,7 @@ impl Backfill {
             let (action, reason) = match run {
                 None if logical_date > now => (TickAction::Skip, "it is not due yet"),
                 None => (TickAction::Create, "it has no run"),
-                Some((id, RunState::Pending | RunState::Running)) if is_abandoned(id) => {
+                Some((id, RunState::Pending | RunState::Running)) if abandoned.contains(&id) => {
                     (TickAction::Resume, "its run was left by a process that is gone")
                 }
                 Some((_, state)) => self.of_run(state),
@@ -364,12 +375,12 @@ impl Backfill {
                     refresh_cache: self.refresh_cache,
                     ..Request::default()
                 };
-                match host.accept(call, &request).await? {
+                match host.accept_here(call, &request).await? {
                     Accepted::Started(started) => Ok(Some(started)),
                     Accepted::Taken(_) | Accepted::Paused => Ok(None),
                 }
             }
-            (TickAction::Resume, Some(run)) => host.go_on(call.definition, run).await,
+            (TickAction::Resume, Some(run)) => host.go_on(call.definition, run, Purpose::Run).await,
             (TickAction::Rerun, Some(run)) => {
                 let what = if self.reprocess == Reprocess::All { Rerun::All } else { Rerun::Failed };
                 host.start_rerun(run, what, CancellationToken::new()).await.map(Some)
@@ -380,12 +391,18 @@ impl Backfill {
 }
 
 /// Waits for the end of a run, and cancels it where nobody waits any more.
-async fn see_through(tick: BackfillTick, started: StartedRun) -> (BackfillTick, Result<RunState, Error>) {
-    let tick = BackfillTick { run: Some(started.id), ..tick };
+fn see_through(
+    mut tick: BackfillTick,
+    started: StartedRun,
+) -> impl Future<Output = (BackfillTick, Result<RunState, Error>)> + Send {
+    tick.run = Some(started.id);
+    // from here on, also where this is dropped before it was polled
     let guard = started.cancel.clone().drop_guard();
-    let ended = started.end().await;
-    guard.disarm();
-    (tick, ended.map(|record| record.state()))
+    async move {
+        let ended = started.end().await;
+        guard.disarm();
+        (tick, ended.map(|record| record.state()))
+    }
 }
 
 struct AbortOnDrop(tokio::task::AbortHandle);

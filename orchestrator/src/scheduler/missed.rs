@@ -1,6 +1,6 @@
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
-use super::ticker::Due;
+use super::ticker::{Due, MOMENT};
 use crate::flow::Missed;
 use crate::schedule::Schedule;
 
@@ -25,8 +25,6 @@ pub(super) struct Dropped {
 /// So many dropped ticks are counted: a schedule of each second that was away for a year has thirty million.
 pub(super) const COUNTED: usize = 10_000;
 
-const MOMENT: TimeDelta = TimeDelta::nanoseconds(1);
-
 /// Decides which of the ticks that are due get their run.
 pub(super) fn decide(schedule: &Schedule, due: &Due, policy: Missed) -> Decision {
     let Due { after, until, on_time, .. } = *due;
@@ -50,6 +48,8 @@ pub(super) fn decide(schedule: &Schedule, due: &Due, policy: Missed) -> Decision
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
 
     fn utc(text: &str) -> DateTime<Utc> {

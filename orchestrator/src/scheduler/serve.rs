@@ -25,11 +25,11 @@ impl<T: Data> Flow<T> {
     /// async fn count() -> u64 { 1 }
     ///
     /// #[flow]
-    /// fn nightly() -> Node<u64> { count() }
+    /// fn nightly_count() -> Node<u64> { count() }
     ///
     /// #[tokio::main]
     /// async fn main() -> Result<()> {
-    ///     nightly().serve("0 6 * * *").await?;
+    ///     nightly_count().serve("0 6 * * *").await?;
     ///     Ok(())
     /// }
     /// ```
@@ -169,7 +169,8 @@ impl Serve {
         self
     }
 
-    /// Sets what becomes of a run where `max_active_runs` others are under way. By default it waits for its turn.
+    /// Sets what becomes of a run where `max_active_runs` others are under way. By default it waits for its turn. Where the
+    /// flow has no `max_active_runs`, nothing else is accepted.
     pub fn overlap(mut self, overlap: Overlap) -> Self {
         self.overlap = overlap;
         self
@@ -236,7 +237,7 @@ impl Runtime {
     ///     let runtime = Runtime::builder().store("sqlite:runs.db").build().await?;
     ///     runtime
     ///         .serve([
-    ///             refresh("orders".into()).serve(cron!("0 6 * * *")).catchup(true),
+    ///             refresh("orders".into()).serve(cron!("10 6 * * *")).catchup(true),
     ///             refresh("stock".into()).serve(Schedule::every(Duration::from_secs(900))),
     ///         ])
     ///         .await?;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, SubsecRound as _, Utc};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -75,13 +75,15 @@ impl Served {
         Arc::new(Self { definition, schedules, missed, overlap, lane, held, making_up })
     }
 
-    /// Whether ticks were held back by a pause; not any more, from here on.
-    pub(super) fn take_held(&self) -> bool {
-        self.held.load(Ordering::Acquire) && self.held.swap(false, Ordering::AcqRel)
+    /// Whether ticks were held back by a pause.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire)
     }
 
-    pub(super) fn hold(&self) {
-        self.held.store(true, Ordering::Release);
+    /// Holds no ticks back any more: those that were are about to be handed out again.
+    pub(super) fn release(&self) {
+        self.lane.lock().due.clear();
+        self.held.store(false, Ordering::Release);
     }
 
     /// Sees to what is due, some time soon. `due.schedule` counts the flow's own schedules.
@@ -96,12 +98,19 @@ impl Served {
     async fn see_to_all(self: Arc<Self>, host: Arc<Inner>) {
         loop {
             let Some(due) = self.next_due() else { return };
-            let decision = decide(&self.schedules[due.schedule].schedule, &due, self.missed);
-            match self.see_to(&host, &due, &decision).await {
+            let tick = match self.is_held() {
+                // a later tick that was decided before them would say that those before it are decided, too
+                true => Tick::Held,
+                false => {
+                    let decision = decide(&self.schedules[due.schedule].schedule, &due, self.missed);
+                    self.see_to(&host, &due, &decision).await
+                }
+            };
+            match tick {
                 Tick::Decided => {}
                 Tick::Held => {
                     self.lane.lock().due.clear();
-                    self.hold();
+                    self.held.store(true, Ordering::Release);
                     host.control.send_replace(());
                 }
                 Tick::Stopped => return,
@@ -130,12 +139,19 @@ impl Served {
                 false => None,
             };
             match self.make_run(host, served, tick, made_up).await {
-                Tick::Decided => host.store.decide(&served.key, tick.timestamp_micros()),
+                Tick::Decided => Self::decided(host, served, tick),
                 other => return other,
             }
         }
-        host.store.decide(&served.key, decision.until.timestamp_micros());
+        Self::decided(host, served, decision.until);
         Tick::Decided
+    }
+
+    /// Records how far a schedule has come; not where the clock was set back since, since what comes again counts.
+    fn decided(host: &Inner, served: &ServedSchedule, up_to: DateTime<Utc>) {
+        if up_to <= host.clock.now() {
+            host.store.decide(&served.key, up_to.timestamp_micros());
+        }
     }
 
     fn log_dropped(&self, served: &ServedSchedule, dropped: &Dropped) {
@@ -215,7 +231,18 @@ impl Served {
         tick: DateTime<Utc>,
     ) -> Result<Accepted, Skipped> {
         if let (Some(most), Overlap::Skip | Overlap::CancelRunning) = (self.definition.max_active_runs, self.overlap) {
-            self.make_room(host, tick, most).await?;
+            // stores keep instants to the microsecond
+            let kept = tick.trunc_subsecs(6);
+            let of_tick = RunFilter::new().flow(self.definition.name).since(kept).until(kept).limit(1);
+            let has_run =
+                !host.store.summaries(&of_tick.kind(RunKind::Scheduled).kind(RunKind::Backfill)).await?.is_empty();
+            // neither where the tick has its run, nor where it gets none, there is anything to make room for
+            if !has_run {
+                if host.store.paused().await?.iter().any(|(flow, _)| flow == self.definition.name) {
+                    return Ok(Accepted::Paused);
+                }
+                self.make_room(host, tick, most).await?;
+            }
         }
         let (start, end) = served.schedule.interval_of(tick);
         let request = Request {
@@ -232,9 +259,6 @@ impl Served {
         let filter = RunFilter::new().flow(self.definition.name).unfinished().oldest_first();
         let filter = filter.kind(RunKind::Manual).kind(RunKind::Scheduled);
         let active = host.store.summaries(&filter).await?;
-        if active.iter().any(|run| run.kind.has_tick() && run.logical_date == tick) {
-            return Ok(());
-        }
         let too_many = (active.len() + 1).saturating_sub(most as usize);
         match self.overlap {
             Overlap::Skip if too_many > 0 => return Err(Skipped::Overlap { active: active.len() }),

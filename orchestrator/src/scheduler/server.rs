@@ -11,7 +11,7 @@ use super::served::{Served, ServedSchedule};
 use super::ticker::{Due, Ticker};
 use crate::capture::init_logs;
 use crate::error::Error;
-use crate::flow::registry;
+use crate::flow::{Overlap, registry};
 use crate::runtime::{Inner, Runtime, Stopped, Watch};
 use crate::store::ScheduleKey;
 
@@ -31,7 +31,9 @@ pub(super) async fn serve(runtime: &Runtime, flows: Vec<Serve>) -> Result<Stoppe
     }
     // what is served can be stopped by itself, where this future is dropped
     let host = Arc::new(runtime.0.with_own_stop());
-    let served = flows.into_iter().map(|flow| prepare(runtime, &host, flow)).collect::<Result<Vec<_>, _>>()?;
+    let mut keys = HashSet::new();
+    let prepared = flows.into_iter().map(|flow| prepare(runtime, &host, &mut keys, flow));
+    let served = prepared.collect::<Result<Vec<_>, _>>()?;
     let _stop = host.stop.soft.clone().drop_guard();
     let serving = async {
         let server = Server::start(Arc::clone(&host), served).await?;
@@ -46,7 +48,12 @@ pub(super) async fn serve(runtime: &Runtime, flows: Vec<Serve>) -> Result<Stoppe
 }
 
 /// Checks what is to be served, so that what is wrong is said now and not at the first tick.
-fn prepare(runtime: &Runtime, host: &Arc<Inner>, serve: Serve) -> Result<Arc<Served>, Error> {
+fn prepare(
+    runtime: &Runtime,
+    host: &Arc<Inner>,
+    keys: &mut HashSet<ScheduleKey>,
+    serve: Serve,
+) -> Result<Arc<Served>, Error> {
     let Serve { host: own, call, schedules, missed, overlap, problem } = serve;
     let definition = call.definition;
     let flow = definition.name;
@@ -61,8 +68,11 @@ fn prepare(runtime: &Runtime, host: &Arc<Inner>, serve: Serve) -> Result<Arc<Ser
     if schedules.is_empty() {
         return Err(refused("it has none: add one with `.schedule(…)`"));
     }
+    if overlap != Overlap::Queue && definition.max_active_runs.is_none() {
+        let text = "its `overlap` says what becomes of one run too many, and it has no `max_active_runs`";
+        return Err(Error::Options(format!("flow `{flow}`: {text}")));
+    }
     registry::check_name(definition)?;
-    let mut keys = HashSet::new();
     let mut of_flow = Vec::new();
     for schedule in schedules {
         let with_parameters = call.with(schedule.given_parameters());
@@ -124,11 +134,13 @@ impl Server {
     /// Hands out what is due, until the runtime stops.
     async fn run(self) {
         let Self { host, served, places, mut ticker, watch } = self;
+        let key = |(flow, at): &(usize, usize)| served[*flow].schedules[*at].key.clone();
+        let keys: Vec<ScheduleKey> = places.iter().map(key).collect();
         let (sender, mut unpaused) = mpsc::unbounded_channel();
         let watched = served.clone();
         let watching = watch.run(move |paused| {
             let is_paused = |served: &Served| paused.iter().any(|flow| flow == served.definition.name);
-            for (flow, _) in watched.iter().enumerate().filter(|(_, served)| !is_paused(served) && served.take_held()) {
+            for (flow, _) in watched.iter().enumerate().filter(|(_, served)| !is_paused(served) && served.is_held()) {
                 // nobody hears it when the server stops
                 let _ = sender.send(flow);
             }
@@ -139,7 +151,11 @@ impl Server {
         let longest = if host.clock.may_be_set() { SYSTEM_SLEEP } else { LONGEST_SLEEP };
         loop {
             let now = host.clock.now();
-            for due in ticker.due(now) {
+            let due = ticker.due(now);
+            if ticker.was_set_back() {
+                host.store.set_back(&keys, now.timestamp_micros());
+            }
+            for due in due {
                 let (flow, schedule) = places[due.schedule];
                 served[flow].push(&host, Due { schedule, ..due });
             }
@@ -158,17 +174,21 @@ impl Server {
 
 /// Lets the ticks of a flow that was paused be looked at again; `first` is the first of its schedules.
 async fn rewind(host: &Inner, served: &Served, first: Option<usize>, ticker: &mut Ticker) {
+    if !served.is_held() {
+        return;
+    }
     let keys: Vec<ScheduleKey> = served.schedules.iter().map(|schedule| schedule.key.clone()).collect();
     let now = host.clock.now();
     match host.store.decided(&keys, now.timestamp_micros()).await {
         Ok(decided) => {
+            served.release();
             for (schedule, decided) in (first.unwrap_or_default()..).zip(decided) {
                 ticker.rewind(schedule, DateTime::from_timestamp_micros(decided).unwrap_or(now), now);
             }
         }
         Err(error) => {
+            // the watch looks again, as long as they are held
             tracing::error!(flow = served.definition.name, "what a pause held back is not known yet: {error}");
-            served.hold();
         }
     }
 }

@@ -16,6 +16,7 @@ pub(super) struct Ticker {
     /// The next tick of each schedule that has one.
     heap: BinaryHeap<Reverse<(DateTime<Utc>, usize)>>,
     looked: DateTime<Utc>,
+    was_set_back: bool,
 }
 
 #[derive(Debug)]
@@ -41,6 +42,12 @@ pub(super) struct Due {
 /// A tick that is noticed later than this was missed: as the misfire threshold of Quartz.
 pub(super) const ON_TIME: TimeDelta = TimeDelta::seconds(60);
 
+/// The end of a pause is heard of within a second: the ticks since then are on time.
+const HEARD: TimeDelta = TimeDelta::seconds(2);
+
+/// What lies between an instant and the next one.
+pub(super) const MOMENT: TimeDelta = TimeDelta::nanoseconds(1);
+
 /// Clocks that are adjusted all the time go back by less than this.
 const SET_BACK: TimeDelta = TimeDelta::seconds(1);
 
@@ -51,7 +58,7 @@ impl Ticker {
             let next = schedule.next(decided.min(now));
             Entry { schedule, handed_out: decided.min(now), missed: now, next }
         });
-        let mut ticker = Self { entries: entries.collect(), heap: BinaryHeap::new(), looked: now };
+        let mut ticker = Self { entries: entries.collect(), heap: BinaryHeap::new(), looked: now, was_set_back: false };
         ticker.heap = ticker.places().collect();
         ticker
     }
@@ -71,9 +78,14 @@ impl Ticker {
         self.entries[schedule].next
     }
 
+    /// Whether the clock was found set back since this was asked the last time.
+    pub(super) fn was_set_back(&mut self) -> bool {
+        std::mem::take(&mut self.was_set_back)
+    }
+
     /// Hands out what is due now, the earliest first.
     pub(super) fn due(&mut self, now: DateTime<Utc>) -> Vec<Due> {
-        if now < self.looked - SET_BACK {
+        if self.looked - now > SET_BACK {
             self.set_back(now);
         }
         self.looked = self.looked.max(now);
@@ -86,16 +98,19 @@ impl Ticker {
             if entry.next != Some(at) {
                 continue;
             }
-            let on_time = (now - ON_TIME).max(entry.missed + TimeDelta::nanoseconds(1));
+            let recent = now.checked_sub_signed(ON_TIME).unwrap_or(DateTime::<Utc>::MIN_UTC);
+            let not_missed = entry.missed.checked_add_signed(MOMENT).unwrap_or(DateTime::<Utc>::MAX_UTC);
+            let on_time = recent.max(not_missed);
             due.push(Due { schedule, after: entry.handed_out, until: now, on_time });
             self.hand_out(schedule, now);
         }
         due
     }
 
-    /// Lets the ticks of a schedule after an instant be handed out again; those up to now were missed.
+    /// Lets the ticks of a schedule after an instant be handed out again; those up to now were missed, but for the last
+    /// moment's.
     pub(super) fn rewind(&mut self, schedule: usize, to: DateTime<Utc>, now: DateTime<Utc>) {
-        self.entries[schedule].missed = now;
+        self.entries[schedule].missed = now.checked_sub_signed(HEARD).unwrap_or(now);
         self.hand_out(schedule, to.min(now));
     }
 
@@ -112,7 +127,7 @@ impl Ticker {
             entry.next = entry.schedule.next(now);
         }
         self.heap = self.places().collect();
-        self.looked = now;
+        (self.looked, self.was_set_back) = (now, true);
     }
 }
 

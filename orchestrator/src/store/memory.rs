@@ -139,7 +139,10 @@ impl Store for MemoryStore {
     }
 
     async fn summaries(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError> {
-        let runs = self.runs.lock().all.clone();
+        let runs = match &filter.flow {
+            Some(flow) => self.runs.lock().by_flow.get(flow).cloned().unwrap_or_default(),
+            None => self.runs.lock().all.clone(),
+        };
         let wanted = |run: &Arc<MemoryRun>| Some(run.mirror.summary()).filter(|run| filter.matches(run));
         let limit = filter.limit.unwrap_or(usize::MAX);
         Ok(match filter.oldest_first {
@@ -161,6 +164,10 @@ impl Store for MemoryStore {
         Ok(true)
     }
 
+    async fn leave_turn(&self, _: RunId) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn request_cancel(&self, id: RunId) -> Result<bool, StoreError> {
         let run = self.runs.lock().by_id.get(&id).cloned();
         Ok(run.is_some_and(|run| !run.mirror.summary().state.is_final()))
@@ -179,6 +186,13 @@ impl Store for MemoryStore {
         let decided = &mut self.serving.lock().decided;
         let last = decided.entry(schedule.clone()).or_insert(up_to);
         *last = up_to.max(*last);
+    }
+
+    fn set_back(&self, schedules: &[ScheduleKey], to: i64) {
+        let decided = &mut self.serving.lock().decided;
+        for schedule in schedules {
+            decided.entry(schedule.clone()).and_modify(|last| *last = to.min(*last));
+        }
     }
 
     async fn set_paused(&self, flow: &str, paused: bool, now: i64) -> Result<bool, StoreError> {

@@ -82,6 +82,9 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     /// in other processes, as long as these live. What starts so is running at `now`.
     async fn claim_turn(&self, id: RunId, flow: &str, runs: u32, now: i64) -> Result<bool, StoreError>;
 
+    /// Takes from a run the turn that it had in an earlier life: it waits for its turn anew, and no other waits for it.
+    async fn leave_turn(&self, id: RunId) -> Result<(), StoreError>;
+
     /// Records that a run's cancellation was asked for. Says whether there is such a run that is not final.
     async fn request_cancel(&self, id: RunId) -> Result<bool, StoreError>;
 
@@ -93,6 +96,9 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
 
     /// Records that the ticks of a schedule up to an instant are decided.
     fn decide(&self, schedule: &ScheduleKey, up_to: i64);
+
+    /// Records that the clock was set back to an instant: no tick after it is decided.
+    fn set_back(&self, schedules: &[ScheduleKey], to: i64);
 
     /// Pauses the schedules of a flow, or lets them go on. Says whether that is a change.
     async fn set_paused(&self, flow: &str, paused: bool, now: i64) -> Result<bool, StoreError>;

@@ -126,12 +126,12 @@ impl Runtime {
     /// async fn load(rows: u64) -> u64 { rows }
     ///
     /// #[flow]
-    /// fn etl() -> Node<u64> { load(extract()) }
+    /// fn fragile_etl() -> Node<u64> { load(extract()) }
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<()> {
     /// let runtime = Runtime::in_memory();
-    /// let run = etl().on(&runtime).run().await?;
+    /// let run = fragile_etl().on(&runtime).run().await?;
     /// let why = runtime.why(run.id(), Some("load")).await?;
     /// assert_eq!(why.state, "upstream_failed");
     /// assert!(why.to_string().contains("no network"));

@@ -39,7 +39,8 @@ pub(super) fn summaries(connection: &Connection, filter: &RunFilter) -> Result<V
         }
     }
     let order = if filter.oldest_first { "run" } else { "run DESC" };
-    let limit = filter.limit.map_or_else(String::new, |limit| format!(" LIMIT {limit}"));
+    let limit =
+        filter.limit.map_or_else(String::new, |limit| format!(" LIMIT {}", i64::try_from(limit).unwrap_or(i64::MAX)));
     let condition = if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") };
     read::summaries(connection, &format!("{condition} ORDER BY {order}{limit}"), values)
 }

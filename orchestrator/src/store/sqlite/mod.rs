@@ -329,6 +329,11 @@ impl Store for SqliteStore {
         }
     }
 
+    async fn leave_turn(&self, id: RunId) -> Result<(), StoreError> {
+        let own = self.file.owner.number();
+        self.call(move |connection| serving::leave_turn(connection, id, own)).await
+    }
+
     async fn request_cancel(&self, id: RunId) -> Result<bool, StoreError> {
         self.call(move |connection| serving::request_cancel(connection, id)).await
     }
@@ -351,6 +356,11 @@ impl Store for SqliteStore {
     fn decide(&self, schedule: &ScheduleKey, up_to: i64) {
         let schedule = schedule.clone();
         self.file.writer.note(move |connection| serving::decide(connection, &schedule, up_to));
+    }
+
+    fn set_back(&self, schedules: &[ScheduleKey], to: i64) {
+        let schedules = schedules.to_vec();
+        self.file.writer.note(move |connection| serving::set_back(connection, &schedules, to));
     }
 
     async fn set_paused(&self, flow: &str, paused: bool, now: i64) -> Result<bool, StoreError> {

@@ -34,6 +34,13 @@ pub(super) fn claim_turn(
     Ok(true)
 }
 
+/// Lets a run that goes on wait for its turn anew: two that were under way would wait for each other.
+pub(super) fn leave_turn(connection: &Connection, id: RunId, own: i64) -> rusqlite::Result<()> {
+    let mut update =
+        connection.prepare_cached("UPDATE runs SET state = ?3 WHERE id = ?1 AND owner = ?2 AND state < 2")?;
+    update.execute(params![id.as_bytes(), own, RunState::Pending.code()]).map(drop)
+}
+
 /// Records that a run's cancellation was asked for. Says whether there is such a run that is not final.
 pub(super) fn request_cancel(connection: &Connection, id: RunId) -> rusqlite::Result<bool> {
     let mut update = connection.prepare_cached("UPDATE runs SET cancelling = 1 WHERE id = ?1 AND state < 2")?;
@@ -67,6 +74,12 @@ pub(super) fn decide(connection: &Connection, schedule: &ScheduleKey, up_to: i64
          ON CONFLICT DO UPDATE SET decided = max(decided, excluded.decided)",
     )?;
     upsert.execute(params![schedule.flow, schedule.schedule, up_to]).map(drop)
+}
+
+pub(super) fn set_back(connection: &Connection, schedules: &[ScheduleKey], to: i64) -> rusqlite::Result<()> {
+    let mut update = connection
+        .prepare_cached("UPDATE schedules SET decided = min(decided, ?3) WHERE flow = ?1 AND schedule = ?2")?;
+    schedules.iter().try_for_each(|key| update.execute(params![key.flow, key.schedule, to]).map(drop))
 }
 
 pub(super) fn set_paused(connection: &Connection, flow: &str, paused: bool, now: i64) -> rusqlite::Result<bool> {
