@@ -70,6 +70,19 @@ async fn the_whole_sample_goes_in_batches_and_fills_every_segment() {
 }
 
 #[tokio::test]
+async fn a_backfill_of_all_days_loads_all_customers() {
+    let pipeline = pipeline(API_KEY).await;
+    let days = NaiveDate::from_ymd_opt(1997, 1, 1).unwrap()..=JUNE_30;
+    let backfill = customer_pipeline().on(&pipeline.runtime).backfill(cron!("0 6 * * *"), days);
+    let done = backfill.clone().run().await.unwrap();
+    assert_eq!((done.created(), done.succeeded(), done.skipped()), (546, 546, 0));
+    assert_eq!(pipeline.resources.warehouse.customers().unwrap(), 2_357);
+    assert_eq!(pipeline.resources.warehouse.rows().len(), 6_696);
+    let again = backfill.run().await.unwrap();
+    assert_eq!((again.created(), again.skipped()), (0, 546));
+}
+
+#[tokio::test]
 async fn a_day_without_purchases_loads_nothing_and_says_so() {
     let pipeline = pipeline(API_KEY).await;
     let run = run_day(NOBODY_BOUGHT, &pipeline.runtime).await.unwrap();
