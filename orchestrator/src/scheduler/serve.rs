@@ -158,7 +158,8 @@ impl Serve {
     /// Sets whether all ticks that came while nobody served get their run, the oldest first, or only the latest: the
     /// default, unless the flow's attribute says otherwise. The same as [`missed`](Self::missed).
     ///
-    /// What is made up for does not all run at once: as many as `max_active_runs` says do, or 16.
+    /// What is made up for does not all run at once: as many as `max_active_runs` says do, or 16. Ticks that come
+    /// meanwhile have their runs after it.
     pub fn catchup(self, all: bool) -> Self {
         self.missed(if all { Missed::All } else { Missed::Latest })
     }
