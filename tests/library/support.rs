@@ -62,6 +62,20 @@ fn build(builder: RuntimeBuilder) -> Runtime {
     building.join().unwrap()
 }
 
+/// A source of numbers that is the same each time.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        // splitmix64
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (bits ^ (bits >> 31)) % end
+    }
+}
+
 /// The tests of this binary again, on files of SQLite; those of crashes and of the command line are on files already.
 #[test]
 fn all_of_it_holds_on_sqlite() {

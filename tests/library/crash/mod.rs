@@ -29,6 +29,8 @@ use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
 use tasks::Made;
 
+use crate::support::Random;
+
 /// What the other process acts, where it finds the store, and at which hit of which point it dies (`name 3`).
 const ACT: &str = "CRASH_ACT";
 const FOLDER: &str = "CRASH_FOLDER";
@@ -405,18 +407,4 @@ fn started(effects: &[String]) -> BTreeSet<String> {
 fn unsuccessful(record: &RunRecord) -> Vec<String> {
     let unsuccessful = record.tasks().iter().filter(|task| task.state() != TaskState::Success);
     unsuccessful.map(|task| format!("{task:?}")).collect()
-}
-
-/// A source of numbers that is the same each time.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        // splitmix64
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (bits ^ (bits >> 31)) % end
-    }
 }

@@ -2,6 +2,7 @@
 
 use super::bodies::inner_body;
 use super::*;
+use crate::support::Random;
 
 /// A flow of so many tasks as is said, wired by a seed.
 #[flow(name = "rerun_random")]
@@ -52,19 +53,6 @@ async fn random(world: String, seed: u64, is_async: bool) -> Result<()> {
         }
     }
     Ok(())
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        // splitmix64
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (bits ^ (bits >> 31)) % end
-    }
 }
 
 /// Goes on with a run that was left.
