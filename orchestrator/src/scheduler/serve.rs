@@ -210,7 +210,7 @@ impl Runtime {
     /// until SIGTERM or SIGINT, or until the runtime is [stopped](Self::stop). Says how it stopped.
     ///
     /// While it serves, it also looks once a second for what other processes ask: runs that they
-    /// [triggered](Self::trigger) or [cancelled](Self::cancel), flows that they [paused](Self::pause), runs that they
+    /// [triggered](Flow::trigger) or [cancelled](Self::cancel), flows that they [paused](Self::pause), runs that they
     /// left when they died. And once an hour it [prunes](Self::prune) what is too old to be kept.
     ///
     /// Where the process has no subscriber of `tracing` yet, and the store is not in memory, it gets that of
