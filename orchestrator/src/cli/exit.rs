@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
 
-use crate::error::Error;
+use crate::error::{Error, RerunError};
 
 /// The run failed, or the check found something.
 pub(super) const FAILED: u8 = 1;
@@ -123,6 +123,12 @@ impl From<Error> for Failure {
                 let why = format!("run {run} has it, with the parameters {recorded}; asked for were {asked}");
                 (format!("flow `{flow}` has a run with the key `{key}` and other parameters"), Some(why))
             }
+            Error::Rerun(RerunError::NothingFailed { run }) => {
+                (format!("nothing failed in run {run}"), Some("there is nothing to run again".to_owned()))
+            }
+            Error::Rerun(RerunError::NoResults { run, problem }) => {
+                (format!("run {run} can be run again only as a whole"), Some(problem.clone()))
+            }
             Error::UnknownRun { run } => {
                 (format!("no run `{run}`"), Some("it was never made in this store".to_owned()))
             }
@@ -133,6 +139,9 @@ impl From<Error> for Failure {
             Error::MissingResource { .. } | Error::Pool { .. } => Some(
                 "give the runtime what it lacks, and the command line the runtime: `orchestrator::cli().runtime(…)`",
             ),
+            Error::Rerun(RerunError::NothingFailed { .. } | RerunError::NoResults { .. }) => {
+                Some("`--all` runs all of it again")
+            }
             Error::UnknownRun { .. } => Some("the command `runs` lists those that there are"),
             Error::KeyTaken { .. } => Some("give another `--key`, or the parameters of the first time"),
             _ => None,

@@ -356,11 +356,13 @@ impl RunCore {
                     self.record(Transition::Expanded(meta));
                     failpoint::hit("mapping-opened");
                 }
-                self.runtime.events.emit(|| Event::Expanded {
-                    run: self.facts.id,
-                    key: live.plan.wiring.key_of_mapping(mapping),
-                    elements: elements as usize,
-                });
+                if let Some(elements) = elements {
+                    self.runtime.events.emit(|| Event::Expanded {
+                        run: self.facts.id,
+                        key: live.plan.wiring.key_of_mapping(mapping),
+                        elements: elements as usize,
+                    });
+                }
             }
             for Ended { at, place, state, attempts, error } in outbox.ended {
                 self.emit_finished(live, at, state, attempts, Duration::ZERO, error.as_ref());

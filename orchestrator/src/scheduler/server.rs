@@ -116,15 +116,15 @@ impl Server {
             (schedule(place).schedule.clone(), DateTime::from_timestamp_micros(*decided).unwrap_or(now))
         });
         let ticker = Ticker::new(from, now);
-        for (at, place) in places.iter().enumerate() {
+        for place in &places {
             let ServedSchedule { schedule, key, .. } = schedule(place);
-            match ticker.next_of(at) {
+            match schedule.next(now) {
                 Some(next) => {
                     let next = next.to_rfc3339_opts(SecondsFormat::Secs, true);
-                    tracing::info!(flow = key.flow, "serving {} by {schedule}, next {next}", key.flow);
+                    tracing::info!("serving {} by {schedule}, next {next}", key.flow);
                 }
                 None => {
-                    tracing::warn!(flow = key.flow, "serving {} by {schedule}, of which no tick is to come", key.flow)
+                    tracing::warn!("serving {} by {schedule}, of which no tick is to come", key.flow)
                 }
             }
         }

@@ -73,11 +73,6 @@ impl Ticker {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// When a schedule is due next.
-    pub(super) fn next_of(&self, schedule: usize) -> Option<DateTime<Utc>> {
-        self.entries[schedule].next
-    }
-
     /// Whether the clock was found set back since this was asked the last time.
     pub(super) fn was_set_back(&mut self) -> bool {
         std::mem::take(&mut self.was_set_back)

@@ -138,7 +138,8 @@ impl Plan {
         self.frames.push(frame);
         self.frame_of.insert(at, id);
         self.regions.entry(at.node).or_default().push(id);
-        self.outbox.opened.push(Opened { mapping: at.node, elements: len, meta });
+        let elements = (!unexpanded).then_some(len);
+        self.outbox.opened.push(Opened { mapping: at.node, elements, meta });
         id
     }
 

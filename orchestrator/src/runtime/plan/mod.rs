@@ -107,7 +107,8 @@ pub(crate) struct Outbox {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) mapping: u32,
-    pub(crate) elements: u32,
+    /// None where the list never came.
+    pub(crate) elements: Option<u32>,
     /// What is to be recorded, if it is not yet.
     pub(crate) meta: Option<FrameMeta>,
 }
