@@ -55,6 +55,25 @@ async fn what_has_not_started_is_cancelled_and_what_waits_is_dropped() -> Result
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_that_nobody_serves_is_cancelled_by_another_process() -> Result<()> {
+    let url = format!("sqlite:{}", crate::support::new_folder("elsewhere").join("state.db").display());
+    let [here, elsewhere] =
+        [Runtime::builder().store(&url).build().await?, Runtime::builder().store(&url).build().await?];
+    let flow = || long_one().on(&here);
+    for _ in 0..2 {
+        let handle = flow().start().await?;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let started = Instant::now();
+        assert!(elsewhere.cancel(handle.id()).await?);
+        assert_eq!(handle.await?.state(), RunState::Cancelled);
+        assert!(started.elapsed() <= Duration::from_secs(1));
+    }
+    // a run that is done before anybody looks leaves nothing behind that would
+    assert_eq!(flow().run().await?.state(), RunState::Success);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_body_that_asks_sees_to_its_own_end() -> Result<()> {
     static SAVED: AtomicBool = AtomicBool::new(false);
     #[task]

@@ -16,10 +16,7 @@ pub(super) async fn cancel(context: &Context, args: &args::OneRun) -> Done {
     print(match (asked, state) {
         (false, Some(state)) => format!("run {run} is {state} already\n"),
         (true, Some(state)) if state.is_final() => format!("run {run} is {state}\n"),
-        (_, _) => format!(
-            "run {run} is to be cancelled: the process that executes it hears of it within a second, if it looks \
-             (`serve`, `run` and `backfill` do)\n"
-        ),
+        (_, _) => format!("run {run} is to be cancelled: the process that executes it hears of it within a second\n"),
     })?;
     Ok(ExitCode::SUCCESS)
 }

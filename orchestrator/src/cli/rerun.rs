@@ -1,14 +1,11 @@
 //! `runs rerun`: runs tasks of a run again.
 
-use std::sync::Arc;
-
 use super::context::Context;
 use super::exit::{Done, Failure};
 use super::output::tell;
 use super::progress::{self, Following, Stopping};
 use super::{args, names, run};
 use crate::log::LogLevel;
-use crate::runtime::Watch;
 use crate::state::Rerun;
 
 pub(super) async fn rerun(context: &Context, args: &args::RunsRerun) -> Done {
@@ -33,10 +30,8 @@ pub(super) async fn rerun(context: &Context, args: &args::RunsRerun) -> Done {
             .hint("`runs cancel ID` asks for its end"));
     }
     let following = Following::new(runtime.events(), record.tasks().len());
-    let cancels = tokio::spawn(Watch::for_cancels(Arc::clone(&runtime.0)).run(|_| {}));
     let stopping = Stopping::of(&runtime, following.bar());
     let ended = runtime.until_signal(runtime.rerun(record.id(), what)).await;
-    cancels.abort();
     drop(stopping);
     match ended {
         Ok(ended) => {

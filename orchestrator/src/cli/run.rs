@@ -14,7 +14,7 @@ use super::{args, dates, graph};
 use crate::error::Error;
 use crate::flow::{FlowCall, Request};
 use crate::log::LogLevel;
-use crate::runtime::{Accepted, Awaited, Runtime, Watch, wait};
+use crate::runtime::{Accepted, Awaited, Runtime, wait};
 use crate::state::RunState;
 use crate::store::{Kept, RunRecord};
 use crate::value::to_json;
@@ -37,10 +37,8 @@ pub(super) async fn run(context: &Context, args: &args::Run) -> Done {
     progress::with_logs(LogLevel::Trace);
     let tasks = graph::of(context, &call).ok().flatten().map_or(0, |graph| graph.nodes().len());
     let following = Following::new(runtime.events(), tasks);
-    let cancels = tokio::spawn(Watch::for_cancels(Arc::clone(&runtime.0)).run(|_| {}));
     let stopping = Stopping::of(&runtime, following.bar());
     let ended = runtime.until_signal(to_its_end(&runtime, &call, &request)).await;
-    cancels.abort();
     drop(stopping);
     match ended {
         Ok(ended) => {

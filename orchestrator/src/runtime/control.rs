@@ -35,7 +35,7 @@ impl Runtime {
     }
 
     /// Asks for a run's end, whichever process executes it, and says whether there was something to end. A run that
-    /// nobody executes is cancelled at once. Another process hears of it within a second where it serves.
+    /// nobody executes is cancelled at once. Another process hears of it within a second.
     ///
     /// # Errors
     ///

@@ -239,7 +239,7 @@ pub(super) async fn accept(ambient: Ambient, flow: &Arc<FlowCall>, request: &Req
         Err(error) => Called::Failed(TaskError::new(Cause::Fatal, error.to_string())),
     };
     // before the run is there for others to find
-    let under_way = runtime.under_way.enter(facts.id, &cancel);
+    let under_way = runtime.under_way.enter(facts.id, &cancel, &runtime.store);
     // who stops the runtime finds the run under way, or else is seen here
     if runtime.stop.soft.is_cancelled() {
         return Err(Error::Closed);

@@ -7,10 +7,12 @@ use std::process::{ExitCode, Termination};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::Runtime;
+use super::{Runtime, watch};
 use crate::id::RunId;
+use crate::store::Store;
 
 /// Tells the runs of a runtime to come to a stop: first, that nothing more may start; then, that the time is up.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +30,14 @@ impl StopSignal {
 
 /// The runs that a runtime executes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct UnderWay(Arc<Mutex<HashMap<RunId, Entry>>>);
+pub(super) struct UnderWay(Arc<Mutex<Runs>>);
+
+#[derive(Debug, Default)]
+struct Runs {
+    by_id: HashMap<RunId, Entry>,
+    /// Who hears, as long as there are runs, that others want them cancelled.
+    listener: Option<JoinHandle<()>>,
+}
 
 #[derive(Clone, Debug)]
 struct Entry {
@@ -37,20 +46,27 @@ struct Entry {
 }
 
 impl UnderWay {
-    /// Counts a run for as long as what is given back is there.
-    pub(super) fn enter(&self, run: RunId, cancel: &CancellationToken) -> Left {
+    /// Counts a run for as long as what is given back is there. Meanwhile it is cancelled where another process that has
+    /// the store asks for that.
+    pub(super) fn enter(&self, run: RunId, cancel: &CancellationToken, store: &Arc<dyn Store>) -> Left {
         let done = CancellationToken::new();
-        self.0.lock().insert(run, Entry { cancel: cancel.clone(), done: done.clone() });
+        let mut runs = self.0.lock();
+        runs.by_id.insert(run, Entry { cancel: cancel.clone(), done: done.clone() });
+        // the one of a tokio runtime that has ended hears nothing any more
+        if store.is_durable() && runs.listener.as_ref().is_none_or(JoinHandle::is_finished) {
+            runs.listener = Some(tokio::spawn(watch::hear_cancels(Arc::clone(store), self.clone())));
+        }
+        drop(runs);
         Left { under_way: self.clone(), run, done }
     }
 
     /// What cancels a run, and what tells that it is no longer under way; none where it is not.
     pub(super) fn of(&self, run: RunId) -> Option<(CancellationToken, CancellationToken)> {
-        self.0.lock().get(&run).map(|entry| (entry.cancel.clone(), entry.done.clone()))
+        self.0.lock().by_id.get(&run).map(|entry| (entry.cancel.clone(), entry.done.clone()))
     }
 
     fn runs(&self) -> Vec<(RunId, CancellationToken)> {
-        self.0.lock().iter().map(|(run, entry)| (*run, entry.done.clone())).collect()
+        self.0.lock().by_id.iter().map(|(run, entry)| (*run, entry.done.clone())).collect()
     }
 }
 
@@ -63,7 +79,11 @@ pub(super) struct Left {
 
 impl Drop for Left {
     fn drop(&mut self) {
-        self.under_way.0.lock().remove(&self.run);
+        let mut runs = self.under_way.0.lock();
+        runs.by_id.remove(&self.run);
+        let listener = if runs.by_id.is_empty() { runs.listener.take() } else { None };
+        drop(runs);
+        listener.inspect(JoinHandle::abort);
         self.done.cancel();
     }
 }

@@ -1,43 +1,43 @@
 //! Looks for what other processes ask of this one, and for what they left when they died.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::Inner;
 use super::resume::{LOOK, Recovery};
+use super::stop::UnderWay;
 use crate::error::Error;
-use crate::store::Look;
+use crate::store::{Look, Store};
+
+/// Cancels the runs of a runtime that other processes want cancelled. Looks once a second.
+pub(super) async fn hear_cancels(store: Arc<dyn Store>, under_way: UnderWay) {
+    let mut sight = Sight::of("which runs other processes want cancelled");
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let cancelling = sight.now(store.cancelling().await).unwrap_or_default();
+        for (cancel, _) in cancelling.into_iter().filter_map(|run| under_way.of(run)) {
+            cancel.cancel();
+        }
+    }
+}
 
 /// A watch on the store: who serves keeps one.
 pub(crate) struct Watch {
     runtime: Arc<Inner>,
-    /// None where what others left is no business of this one.
-    recovery: Option<Recovery>,
+    recovery: Recovery,
 }
 
 impl Watch {
     pub(crate) fn new(runtime: Arc<Inner>) -> Self {
-        Self { runtime, recovery: Some(Recovery::default()) }
+        Self { runtime, recovery: Recovery::default() }
     }
 
-    /// A watch that only hears which runs are to be cancelled.
-    pub(crate) fn for_cancels(runtime: Arc<Inner>) -> Self {
-        Self { runtime, recovery: None }
-    }
-
-    /// Looks once: cancels the runs that others want cancelled, goes on with those that nobody executes, and says which
-    /// flows are paused.
+    /// Looks once: goes on with the runs that nobody executes, and says which flows are paused.
     pub(crate) async fn look(&mut self) -> Result<Vec<String>, Error> {
-        let Look { cancelling, abandoned, paused } = self.runtime.store.look().await?;
-        for run in cancelling {
-            if let Some((cancel, _)) = self.runtime.under_way.of(run) {
-                cancel.cancel();
-            }
-        }
-        if let Some(recovery) = &mut self.recovery {
-            // why a run does not go on is said where that is found out
-            let (under_way, _) = recovery.recover(&self.runtime, abandoned).await?;
-            under_way.into_iter().for_each(|run| drop(tokio::spawn(run.attend())));
-        }
+        let Look { abandoned, paused } = self.runtime.store.look().await?;
+        // why a run does not go on is said where that is found out
+        let (under_way, _) = self.recovery.recover(&self.runtime, abandoned).await?;
+        under_way.into_iter().for_each(|run| drop(tokio::spawn(run.attend())));
         Ok(paused)
     }
 
@@ -46,22 +46,39 @@ impl Watch {
     pub(crate) async fn run(mut self, mut paused: impl FnMut(Vec<String>)) {
         let mut asked = self.runtime.control.subscribe();
         let is_shared = self.runtime.store.is_durable();
-        let mut failing = false;
+        let mut sight = Sight::of("what other processes ask");
         loop {
             let looked = self.look().await;
-            match &looked {
-                Err(Error::Closed) => return,
-                Err(error) if !failing => tracing::error!("what other processes ask cannot be seen: {error}"),
-                Err(_) => {}
-                Ok(_) if failing => tracing::info!("what other processes ask can be seen again"),
-                Ok(_) => {}
+            if let Err(Error::Closed) = looked {
+                return;
             }
-            failing = looked.is_err();
-            looked.into_iter().for_each(&mut paused);
+            sight.now(looked).into_iter().for_each(&mut paused);
             tokio::select! {
                 () = tokio::time::sleep(LOOK), if is_shared => {}
                 changed = asked.changed() => if changed.is_err() { return },
             }
         }
+    }
+}
+
+/// What is looked for time and again. Where that fails, it is said once, and once more when it can be seen again.
+struct Sight {
+    what: &'static str,
+    failing: bool,
+}
+
+impl Sight {
+    fn of(what: &'static str) -> Self {
+        Self { what, failing: false }
+    }
+
+    fn now<T, E: fmt::Display>(&mut self, looked: Result<T, E>) -> Option<T> {
+        let was_failing = std::mem::replace(&mut self.failing, looked.is_err());
+        match &looked {
+            Err(error) if !was_failing => tracing::error!("{} cannot be seen: {error}", self.what),
+            Ok(_) if was_failing => tracing::info!("{} can be seen again", self.what),
+            _ => {}
+        }
+        looked.ok()
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::flow::{Flow, FlowCall, Request};
 use crate::id::RunId;
-use crate::runtime::{Accepted, Inner, Purpose, StartedRun, Watch};
+use crate::runtime::{Accepted, Inner, Purpose, StartedRun};
 use crate::schedule::{IntoSchedule, Schedule};
 use crate::state::{Rerun, RunKind, RunState};
 use crate::store::RunFilter;
@@ -239,8 +239,6 @@ impl Backfill {
         host.check_call(&call, first.map(|tick| tick.logical_date))?;
         let at_once = self.at_once.or(call.definition.max_active_runs).unwrap_or(AT_ONCE) as usize;
         let mut done = Backfilled { total: ticks.len(), ..Backfilled::default() };
-        let watching = tokio::spawn(Watch::for_cancels(Arc::clone(&host)).run(|_| {}));
-        let _watching = AbortOnDrop(watching.abort_handle());
         let mut ticks = ticks.into_iter();
         let (mut under_way, mut failed) = (FuturesUnordered::new(), None);
         loop {
@@ -402,14 +400,6 @@ fn see_through(
         let ended = started.end().await;
         guard.disarm();
         (tick, ended.map(|record| record.state()))
-    }
-}
-
-struct AbortOnDrop(tokio::task::AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

@@ -173,6 +173,11 @@ impl Store for MemoryStore {
         Ok(run.is_some_and(|run| !run.mirror.summary().state.is_final()))
     }
 
+    async fn cancelling(&self) -> Result<Vec<RunId>, StoreError> {
+        // all who could ask are in this process, which cancels the runs itself
+        Ok(Vec::new())
+    }
+
     async fn look(&self) -> Result<Look, StoreError> {
         Ok(Look { paused: self.serving.lock().paused.keys().cloned().collect(), ..Look::default() })
     }

@@ -88,7 +88,10 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     /// Records that a run's cancellation was asked for. Says whether there is such a run that is not final.
     async fn request_cancel(&self, id: RunId) -> Result<bool, StoreError>;
 
-    /// What other processes ask of this one, and what dead ones left.
+    /// The runs of this process whose cancellation was asked for.
+    async fn cancelling(&self) -> Result<Vec<RunId>, StoreError>;
+
+    /// What dead processes left, and what others ask of those that serve.
     async fn look(&self) -> Result<Look, StoreError>;
 
     /// Up to which instant the ticks of schedules are decided. New ones are so up to `now`.
@@ -187,11 +190,9 @@ pub(crate) struct ScheduleKey {
     pub(crate) schedule: String,
 }
 
-/// What other processes ask of this one, and what dead ones left.
+/// What dead processes left, and what others ask of those that serve.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Look {
-    /// Runs of this process whose cancellation was asked for.
-    pub(crate) cancelling: Vec<RunId>,
     pub(crate) abandoned: Vec<Abandoned>,
     /// The flows whose schedules are paused.
     pub(crate) paused: Vec<String>,

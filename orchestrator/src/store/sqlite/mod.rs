@@ -338,12 +338,17 @@ impl Store for SqliteStore {
         self.call(move |connection| serving::request_cancel(connection, id)).await
     }
 
+    async fn cancelling(&self) -> Result<Vec<RunId>, StoreError> {
+        let own = self.file.owner.number();
+        self.read(move |connection| serving::cancelling(connection, own)).await
+    }
+
     async fn look(&self) -> Result<Look, StoreError> {
         let file = Arc::clone(&self.file);
         let look = move |connection: &Connection| {
             let own = file.owner.number();
             let dead = owner::dead_owners(connection, &file.location, own)?;
-            serving::look(connection, own, &dead)
+            serving::look(connection, &dead)
         };
         self.read(look).await
     }

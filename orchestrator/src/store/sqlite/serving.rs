@@ -47,14 +47,18 @@ pub(super) fn request_cancel(connection: &Connection, id: RunId) -> rusqlite::Re
     Ok(update.execute([id.as_bytes()])? > 0)
 }
 
-/// What others ask of the process `own`, and what the dead and those who stopped have left.
-pub(super) fn look(connection: &Connection, own: i64, dead: &[i64]) -> Result<Look, Failure> {
+/// The runs of the process `own` whose cancellation was asked for.
+pub(super) fn cancelling(connection: &Connection, own: i64) -> Result<Vec<RunId>, Failure> {
     let mut select =
         connection.prepare_cached("SELECT id FROM runs WHERE owner = ?1 AND state < 2 AND cancelling = 1")?;
     let cancelling = select.query_map([own], |row| Ok(RunId::from_bytes(row.get(0)?)))?;
-    let cancelling = cancelling.collect::<rusqlite::Result<_>>()?;
+    Ok(cancelling.collect::<rusqlite::Result<_>>()?)
+}
+
+/// What the dead and those who stopped have left, and which flows are paused.
+pub(super) fn look(connection: &Connection, dead: &[i64]) -> Result<Look, Failure> {
     let paused = paused(connection)?.into_iter().map(|(flow, _)| flow).collect();
-    Ok(Look { cancelling, abandoned: read::abandoned(connection, dead)?, paused })
+    Ok(Look { abandoned: read::abandoned(connection, dead)?, paused })
 }
 
 /// Up to which instant the ticks of schedules are decided; of new ones, up to `now`.

@@ -128,12 +128,12 @@ async fn who_executes_a_run_hears_that_it_is_to_be_cancelled() {
         let other = opened.reopen();
         let log = started(store, new_run("a"), 1).await;
         let id = log.snapshot().id();
-        assert_eq!(store.look().await.unwrap().cancelling, []);
+        assert_eq!(store.cancelling().await.unwrap(), []);
         assert!(other.request_cancel(id).await.unwrap());
-        assert_eq!(other.look().await.unwrap().cancelling, []);
-        assert_eq!(store.look().await.unwrap().cancelling, [id]);
+        assert_eq!(other.cancelling().await.unwrap(), []);
+        assert_eq!(store.cancelling().await.unwrap(), [id]);
         finish(&*log, 50, RunState::Cancelled).await;
-        assert_eq!(store.look().await.unwrap().cancelling, []);
+        assert_eq!(store.cancelling().await.unwrap(), []);
         assert!(!other.request_cancel(id).await.unwrap());
         assert!(!other.request_cancel(new_run("a").id).await.unwrap());
     })
