@@ -109,6 +109,6 @@ impl Known<'_> {
 
 /// The name that the program was started by.
 pub(super) fn program() -> String {
-    let name = std::env::args().next().unwrap_or_default();
+    let name = std::env::args_os().next().unwrap_or_default();
     Path::new(&name).file_name().map_or_else(|| "flows".to_owned(), |name| name.to_string_lossy().into_owned())
 }

@@ -31,6 +31,7 @@ mod serve;
 mod show;
 mod why;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::future::IntoFuture;
 use std::process::ExitCode;
@@ -86,7 +87,7 @@ use exit::Done;
 pub struct Cli {
     runtime: Option<Runtime>,
     serve: Vec<Serve>,
-    args: Option<Vec<String>>,
+    args: Option<Vec<OsString>>,
 }
 
 /// The command line of this program: `main` awaits it.
@@ -131,15 +132,15 @@ impl Cli {
 
     /// Sets what was typed, without the program's name: for tests. Otherwise it is what the process was started with.
     pub fn args(mut self, args: impl IntoIterator<Item = String>) -> Self {
-        self.args = Some(args.into_iter().collect());
+        self.args = Some(args.into_iter().map(OsString::from).collect());
         self
     }
 
     async fn act(self) -> ExitCode {
         let program = context::program();
-        let typed = self.args.unwrap_or_else(|| std::env::args().skip(1).collect());
+        let typed = self.args.unwrap_or_else(|| std::env::args_os().skip(1).collect());
         let command = Arguments::command().bin_name(program.clone());
-        let matches = command.try_get_matches_from(std::iter::once(program.clone()).chain(typed));
+        let matches = command.try_get_matches_from(std::iter::once(OsString::from(&program)).chain(typed));
         let Arguments { store, command } = match matches.and_then(|matches| Arguments::from_arg_matches(&matches)) {
             Ok(arguments) => arguments,
             Err(error) if error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {

@@ -1,6 +1,6 @@
 //! What is typed wrongly: a line of what, one of why, one that begins with `hint:`; and the exit code.
 
-use super::Program;
+use super::{Program, Said};
 
 #[test]
 fn what_is_wrong_is_said_with_a_hint() {
@@ -101,4 +101,18 @@ fn help_tells_the_exit_codes() {
     let shown = program.say("");
     assert_eq!((shown.code, shown.out), (2, String::new()));
     assert!(program.text("flows --help").contains("JSON: an array of {name,"));
+}
+
+#[cfg(unix)]
+#[test]
+fn bytes_that_are_no_text_are_wrong_input() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let program = Program::new();
+    for typed in ["run", "run etl", "show", "--store"] {
+        let said = Said::from(program.command(typed).arg(OsStr::from_bytes(b"caf\xe9")).output().unwrap());
+        assert_eq!(said.code, 2, "{typed}: {said:?}");
+        assert!(said.err.starts_with("error: "), "{typed}: {said:?}");
+    }
 }
