@@ -459,3 +459,29 @@ async fn the_first_poll_counts_towards_the_timeout() -> Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn each_attempt_is_recorded_with_its_own_end() -> Result<()> {
+    #[task(retries = 2, retry_delay = "1h")]
+    async fn third_time(#[context] context: &Context) -> Result<u32> {
+        tokio::time::sleep(Duration::from_secs(context.attempt().into())).await;
+        if context.attempt() < 3 { Err("not yet".into()) } else { Ok(3) }
+    }
+    #[flow(name = "failure_attempts")]
+    fn attempts() -> Node<u32> {
+        third_time()
+    }
+    let runtime = crate::support::runtime();
+    let run = attempts().on(&runtime).run().await?;
+    let took: Vec<_> = runtime
+        .attempts(run.id())
+        .await?
+        .iter()
+        .map(|attempt| {
+            let took = attempt.finished_at.unwrap() - attempt.started_at;
+            (attempt.number, attempt.state, took.num_seconds())
+        })
+        .collect();
+    assert_eq!(took, [(1, TaskState::Failed, 1), (2, TaskState::Failed, 2), (3, TaskState::Success, 3)]);
+    Ok(())
+}

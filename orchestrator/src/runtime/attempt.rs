@@ -455,7 +455,8 @@ impl Attempt {
             error: error.clone(),
         });
         let due = lane.now.saturating_add(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX));
-        run.record(Transition::Task(self.row(TaskState::Retrying, due, Some(error))));
+        let retrying = self.row(TaskState::Retrying, due, Some(error));
+        run.record(Transition::Task(TaskEnd { failed: Some(lane.now), ..retrying }));
         failpoint::hit("retry-recorded");
         let (at, due) = (self.at, Instant::now() + delay);
         run.commit().await;

@@ -2,6 +2,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
+use super::TaskEnd;
 use super::tables::{Row, RunTables};
 use crate::error::{Cause, TaskError};
 use crate::state::TaskState;
@@ -18,27 +19,55 @@ pub struct AttemptRecord {
     pub state: TaskState,
     /// When it started.
     pub started_at: DateTime<Utc>,
-    /// When it ended. Of an attempt that was followed by another of the same life of the run, this is not recorded.
+    /// When it ended; none while it is under way, and where its process died.
     pub finished_at: Option<DateTime<Utc>>,
     /// Why it is no success.
     pub error: Option<TaskError>,
 }
 
-/// The attempts that rows tell of, which are given in the order in which they were recorded; in the order of their
+/// A state that a node, or an element of one, went over into.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    frame: u32,
+    cell: u32,
+    row: Row,
+    /// As of [`TaskEnd`].
+    failed: Option<i64>,
+}
+
+impl Change {
+    /// One that no other came after.
+    pub(crate) fn last(frame: u32, cell: u32, row: Row) -> Self {
+        Self { frame, cell, row, failed: None }
+    }
+
+    fn ended(&self) -> Option<i64> {
+        self.failed.or_else(|| self.row.state.is_final().then_some(self.row.finished))
+    }
+}
+
+impl From<&TaskEnd> for Change {
+    fn from(end: &TaskEnd) -> Self {
+        Self { frame: end.frame, cell: end.cell, row: end.row.clone(), failed: end.failed }
+    }
+}
+
+/// The attempts that changes tell of, which are given in the order in which they were recorded; in the order of their
 /// starts.
-pub(crate) fn attempts(tables: &RunTables, rows: impl Iterator<Item = (u32, u32, Row)>) -> Vec<AttemptRecord> {
+pub(crate) fn attempts(tables: &RunTables, changes: impl Iterator<Item = Change>) -> Vec<AttemptRecord> {
     let regions = tables.nodes_by_region();
     let mut list: Vec<AttemptRecord> = Vec::new();
     let mut last_of: HashMap<(u32, u32), usize> = HashMap::new();
     let instant = |micros: i64| DateTime::from_timestamp_micros(micros).unwrap_or_default();
-    for (number, cell, row) in rows {
+    for change in changes {
+        let finished_at = change.ended().map(instant);
+        let Change { frame: number, cell, row, .. } = change;
         let Some(frame) = tables.frames.get(number as usize) else { continue };
         let len = frame.meta.len.max(1);
         let nodes = regions.get(&frame.meta.region);
         let node = nodes.and_then(|nodes| tables.nodes.get(*nodes.get((cell / len) as usize)? as usize));
         let Some(node) = node.filter(|node| !node.hidden) else { continue };
         let last = last_of.get(&(number, cell)).copied();
-        let finished_at = row.state.is_final().then(|| instant(row.finished));
         if let Some(last) = last.map(|last| &mut list[last]).filter(|last| !last.state.is_final()) {
             let goes_on = last.number == u32::from(row.attempts);
             match (row.state, last.state) {

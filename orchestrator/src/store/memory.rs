@@ -10,8 +10,10 @@ use super::mirror::Mirror;
 use super::tables::RunTables;
 use super::{
     Abandoned, AttemptRecord, CacheEntry, CacheFilter, CacheKey, CacheMiss, CacheQuery, Cleared, Commit, Created,
-    Encoded, History, Look, Lookup, NewEntry, NewRun, Pruned, Row, RunFilter, RunLog, RunRecord, RunSummary,
-    ScheduleKey, Store, StoreCheck, TakenOver, Told, Transition, attempts, clearing,
+    Encoded, History, Look, Lookup, NewEntry, NewRun, Pruned, RunFilter, RunLog, RunRecord, RunSummary, ScheduleKey,
+    Store, StoreCheck, TakenOver, Told, Transition,
+    attempts::{self, Change},
+    clearing,
 };
 use crate::error::{Error, RerunError, StoreError};
 use crate::id::RunId;
@@ -56,8 +58,8 @@ struct MemoryRun {
     mirror: Mirror,
     cache: Arc<Mutex<Cache>>,
     lines: Mutex<Lines>,
-    /// The rows of attempts that others came after.
-    past: Mutex<Vec<(u32, u32, Row)>>,
+    /// What attempts came to that others came after.
+    past: Mutex<Vec<Change>>,
 }
 
 /// The last lines of a run.
@@ -79,7 +81,7 @@ impl MemoryRun {
     fn again(&self, cleared: Cleared) -> Option<(Self, History)> {
         let mut tables = self.mirror.of_final()?.tables().clone();
         let mut past = self.past.lock().clone();
-        past.extend(rows(&tables));
+        past.extend(last_changes(&tables));
         tables.apply(Transition::Cleared(cleared));
         let (told, results) = (Told::default(), HashMap::new());
         let history = History { tables: tables.clone(), results, told, takeovers: 0, cancelling: false };
@@ -89,9 +91,11 @@ impl MemoryRun {
     }
 }
 
-fn rows(tables: &RunTables) -> impl Iterator<Item = (u32, u32, Row)> {
+fn last_changes(tables: &RunTables) -> impl Iterator<Item = Change> {
     let frames = (0..).zip(&tables.frames);
-    frames.flat_map(|(number, frame)| (0..).zip(&frame.rows).map(move |(cell, row)| (number, cell, row.clone())))
+    frames.flat_map(|(number, frame)| {
+        (0..).zip(&frame.rows).map(move |(cell, row)| Change::last(number, cell, row.clone()))
+    })
 }
 
 #[async_trait]
@@ -236,7 +240,7 @@ impl Store for MemoryStore {
         let Some(run) = self.runs.lock().by_id.get(&id).cloned() else { return Ok(None) };
         let (past, record) = (run.past.lock().clone(), run.snapshot());
         let tables = record.tables();
-        Ok(Some(attempts::attempts(tables, past.into_iter().chain(rows(tables)))))
+        Ok(Some(attempts::attempts(tables, past.into_iter().chain(last_changes(tables)))))
     }
 
     async fn look_up(&self, query: &CacheQuery, now: i64) -> Result<Lookup, StoreError> {
@@ -354,7 +358,7 @@ impl RunLog for MemoryRun {
         if let Transition::Task(end) = &transition
             && end.row.state == TaskState::Retrying
         {
-            self.past.lock().push((end.frame, end.cell, end.row.clone()));
+            self.past.lock().push(Change::from(end));
         }
         self.mirror.record(transition, |_| {});
     }

@@ -128,6 +128,8 @@ pub(crate) struct TaskEnd {
     pub(crate) frame: u32,
     pub(crate) cell: u32,
     pub(crate) row: Row,
+    /// When an attempt failed that another comes after: of that one the row tells when it is due.
+    pub(crate) failed: Option<i64>,
     /// The result of a success, where the log encodes results.
     pub(crate) result: Option<Encoded>,
     /// What the cache had to do with it.
@@ -139,6 +141,6 @@ pub(crate) struct TaskEnd {
 impl TaskEnd {
     /// A change of state without a result.
     pub(crate) fn new(frame: u32, cell: u32, row: Row) -> Self {
-        Self { frame, cell, row, result: None, note: None, cache: None }
+        Self { frame, cell, row, failed: None, result: None, note: None, cache: None }
     }
 }

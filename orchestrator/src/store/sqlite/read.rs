@@ -18,7 +18,8 @@ use crate::store::cached::has_expired;
 use crate::store::transition::CellRange;
 use crate::store::{
     Abandoned, AttemptRecord, CacheMiss, CacheQuery, Cleared, Encoded, FrameMeta, History, NewRun, RunEnd, RunSummary,
-    RunTables, Told, Transition, attempts,
+    RunTables, Told, Transition,
+    attempts::{self, Change},
 };
 use crate::task::Interval;
 
@@ -430,16 +431,16 @@ pub(super) fn attempts_of(connection: &Connection, id: RunId) -> Result<Option<V
         if read.tables.pruned {
             return Ok(Some(Vec::new()));
         }
-        let mut ends = Vec::new();
+        let mut changes = Vec::new();
         each_transition(connection, row, |transition, _| {
             check(&read.tables, &transition)?;
             if let Transition::Task(end) = &transition {
-                ends.push((end.frame, end.cell, end.row.clone()));
+                changes.push(Change::from(end));
             }
             read.tables.apply(transition);
             Ok(())
         })?;
-        Ok(Some(attempts::attempts(&read.tables, ends.into_iter())))
+        Ok(Some(attempts::attempts(&read.tables, changes.into_iter())))
     })
 }
 

@@ -30,9 +30,11 @@ pub(super) enum Body {
 /// Results up to this size stand in their rows.
 const INLINE: usize = 1 << 20;
 
-/// What a body begins with: a note of the cache follows; a reference to a blob follows.
+/// What a body begins with: a note of the cache follows; a reference to a blob follows; how long it took follows, in
+/// microseconds.
 const NOTE: u8 = 1;
 const BLOB: u8 = 2;
+const TOOK: u8 = 4;
 
 macro_rules! codes {
     ($($type:ty: $($state:ident $code:literal),+;)+) => {$(
@@ -266,16 +268,14 @@ impl AttemptRow {
     pub(super) fn new(end: &TaskEnd) -> Self {
         let Row { started, finished, ref error, attempts, state, .. } = end.row;
         let note = end.note.as_ref().map(|note| pack(&**note));
-        let rest = match (state, error) {
-            (TaskState::Success, _) => None,
-            (_, Some(error)) => Some(pack(error)),
-            (_, None) => None,
-        };
-        let body = match (&end.result, rest) {
-            (Some(result), _) => result_body(result, note),
-            (None, Some(rest)) => Body::Bytes(prefixed(note, 0, &rest)),
-            (None, None) if note.is_some() => Body::Bytes(prefixed(note, 0, &[])),
-            (None, None) => Body::None,
+        let error = error.as_ref().filter(|_| state != TaskState::Success).map(pack);
+        let took = end.failed.map(|failed| (failed - started).to_le_bytes());
+        let body = match (&end.result, error, took) {
+            (Some(result), ..) => result_body(result, note),
+            (None, Some(error), Some(took)) => Body::Bytes(prefixed(note, TOOK, &[&took, &*error].concat())),
+            (None, Some(error), None) => Body::Bytes(prefixed(note, 0, &error)),
+            (None, None, _) if note.is_some() => Body::Bytes(prefixed(note, 0, &[])),
+            (None, None, _) => Body::None,
         };
         let took = if finished == 0 { 0 } else { finished - started };
         Self { frame: end.frame, cell: end.cell, attempt: attempts, state: state.code(), started, took, body }
@@ -287,11 +287,11 @@ impl AttemptRow {
         let small = |at: usize| u32::try_from(get(at)?).map_err(|error| error.to_string());
         let state = TaskState::of(get(3)?).ok_or("a row has an unknown state")?;
         let attempts = u16::try_from(get(2)?).map_err(|error| error.to_string())?;
-        let (started, took) = (get(4)?, get(5)?);
-        let finished = if state == TaskState::Running { 0 } else { started.saturating_add(took) };
+        let (started, span) = (get(4)?, get(5)?);
+        let finished = if state == TaskState::Running { 0 } else { started.saturating_add(span) };
         let body = row.get_ref(first + 6).map_err(|error| error.to_string())?;
         let body = body.as_blob_or_null().map_err(|error| error.to_string())?.unwrap_or(&[0]);
-        let (note, is_blob, rest) = split(body)?;
+        let Parts { note, took, is_blob, rest } = split(body)?;
         let (mut error, mut result, mut blob) = (None, None, None);
         match state {
             TaskState::Success if is_blob => blob = Some(BlobRef::from_bytes(rest).ok_or("a reference is cut off")?),
@@ -302,7 +302,8 @@ impl AttemptRow {
         }
         let row = Row { started, finished, error, attempts, state, ..Row::PENDING };
         let note = note.map(Box::new);
-        Ok((TaskEnd { frame: small(0)?, cell: small(1)?, row, result, note, cache: None }, blob))
+        let failed = took.map(|took| started.saturating_add(took));
+        Ok((TaskEnd { frame: small(0)?, cell: small(1)?, row, failed, result, note, cache: None }, blob))
     }
 }
 
@@ -328,26 +329,38 @@ pub(super) fn result_body(result: &Encoded, note: Option<Vec<u8>>) -> Body {
     }
 }
 
-/// The parts of a body: the note, whether the rest is a reference, and the rest.
-fn split(body: &[u8]) -> Result<(Option<CacheNote>, bool, &[u8]), Unreadable> {
-    let (flags, rest) = body.split_first().ok_or("a row is empty")?;
-    let (note, rest) = match flags & NOTE {
-        0 => (None, rest),
-        _ => {
-            let (length, rest) = rest.split_first_chunk::<2>().ok_or("a note is cut off")?;
-            let length = usize::from(u16::from_le_bytes(*length));
-            let (note, rest) = rest.split_at_checked(length).ok_or("a note is cut off")?;
-            (Some(unpack(note)?), rest)
-        }
-    };
-    Ok((note, flags & BLOB != 0, rest))
+/// The parts of a body.
+struct Parts<'a> {
+    note: Option<CacheNote>,
+    took: Option<i64>,
+    /// Whether the rest is a reference.
+    is_blob: bool,
+    rest: &'a [u8],
+}
+
+fn split(body: &[u8]) -> Result<Parts<'_>, Unreadable> {
+    let (flags, mut rest) = body.split_first().ok_or("a row is empty")?;
+    let (mut note, mut took) = (None, None);
+    if flags & NOTE != 0 {
+        let (length, more) = rest.split_first_chunk::<2>().ok_or("a note is cut off")?;
+        let length = usize::from(u16::from_le_bytes(*length));
+        let (bytes, more) = more.split_at_checked(length).ok_or("a note is cut off")?;
+        (note, rest) = (Some(unpack(bytes)?), more);
+    }
+    if flags & TOOK != 0 {
+        let (bytes, more) = rest.split_first_chunk::<8>().ok_or("a duration is cut off")?;
+        (took, rest) = (Some(i64::from_le_bytes(*bytes)), more);
+    }
+    Ok(Parts { note, took, is_blob: flags & BLOB != 0, rest })
 }
 
 /// A stored result: its bytes, or where they are.
 pub(super) fn stored_result(body: &[u8]) -> Result<Result<Encoded, BlobRef>, Unreadable> {
     match split(body)? {
-        (_, true, reference) => BlobRef::from_bytes(reference).map(Err).ok_or_else(|| "a reference is cut off".into()),
-        (_, false, bytes) => Ok(Ok(Encoded(bytes.into()))),
+        Parts { is_blob: true, rest, .. } => {
+            BlobRef::from_bytes(rest).map(Err).ok_or_else(|| "a reference is cut off".into())
+        }
+        Parts { rest, .. } => Ok(Ok(Encoded(rest.into()))),
     }
 }
 
