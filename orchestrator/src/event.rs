@@ -67,7 +67,7 @@ pub enum Event {
         /// What of it runs again.
         what: Rerun,
     },
-    /// A run reached its final state.
+    /// A run reached its final state. One that was cancelled while it waited for its turn never started.
     #[non_exhaustive]
     RunFinished {
         /// The run.

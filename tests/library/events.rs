@@ -89,3 +89,30 @@ async fn a_record_knows_when_and_how_often() -> Result<()> {
     assert!(format!("{run:?}").contains("observed"));
     Ok(())
 }
+
+#[tokio::test]
+async fn a_run_that_is_cancelled_while_it_waits_for_its_turn_never_started() -> Result<()> {
+    #[task]
+    async fn for_ever() {
+        std::future::pending().await
+    }
+    #[flow(name = "events_turns", max_active_runs = 1)]
+    fn one_at_a_time() {
+        for_ever();
+    }
+    let runtime = crate::support::runtime();
+    let mut events = runtime.events();
+    let first = one_at_a_time().on(&runtime).start().await?;
+    assert!(matches!(events.next().await, Some(Event::RunStarted { run, .. }) if run == first.id()));
+    let second = one_at_a_time().on(&runtime).start().await?;
+    let waiting = second.id();
+    second.cancel();
+    assert_eq!(second.await?.state(), RunState::Cancelled);
+    first.cancel();
+    first.await?;
+    drop(runtime);
+    while let Some(event) = events.next().await {
+        assert!(!matches!(event, Event::RunStarted { run, .. } if run == waiting));
+    }
+    Ok(())
+}

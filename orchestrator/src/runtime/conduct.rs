@@ -166,7 +166,7 @@ impl Conductor {
         } else if run.resumed && self.began.is_some() {
             tracing::info!(parent: &run.trace.run, %logical_date, "run goes on");
             run.runtime.events.emit(|| Event::RunResumed { run: run_id, flow, logical_date });
-        } else {
+        } else if !run.cancel.is_cancelled() {
             if run.trace.is_recorded {
                 tracing::info!(parent: &run.trace.run, %logical_date, "run started");
             }
