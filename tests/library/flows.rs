@@ -333,14 +333,20 @@ async fn parameters_that_json_cannot_keep_are_refused() {
     fn scaled(n: u32, by: f64) -> Node<u32> {
         add(n, by as u32)
     }
+    #[flow(name = "flows_weights")]
+    fn weighed(weights: Option<Vec<f32>>) -> Node<u32> {
+        add(weights.map_or(0, |weights| weights.len() as u32), 0)
+    }
     #[flow(name = "flows_keyed")]
     fn keyed(pairs: HashMap<(u32, u32), u32>) -> Node<u32> {
         add(pairs[&(1, 2)], 0)
     }
     let runtime = crate::support::runtime();
     let error = scaled(1, f64::NAN).on(&runtime).run().await.unwrap_err().to_string();
-    let expected = "flow `flows_scaled`: parameter `by: f64` does not come back from JSON: invalid type: null";
-    assert!(error.starts_with(expected), "{error}");
+    let expected = "flow `flows_scaled`: parameter `by: f64` cannot be kept as JSON: JSON has no number NaN";
+    assert_eq!(error, expected);
+    let error = weighed(Some(vec![1.0, f32::NEG_INFINITY])).on(&runtime).run().await.unwrap_err().to_string();
+    assert!(error.ends_with("`weights: Option<Vec<f32>>` cannot be kept as JSON: JSON has no number -inf"), "{error}");
     let error = keyed(HashMap::from([((1, 2), 3)])).on(&runtime).run().await.unwrap_err().to_string();
     let expected = "flow `flows_keyed`: parameter `pairs: HashMap<(u32, u32), u32>` cannot be kept as JSON: key must";
     assert!(error.starts_with(expected), "{error}");

@@ -62,7 +62,6 @@ impl<P: Parameters> FlowFunction for Function<P> {
                 }
             }
         }
-        // what JSON has no word for, such as NaN, became null on the way
         let problem = problem.or_else(|| {
             let (parameter, reason) = P::from_json(names, &json).err()?;
             Some(format!("{} does not come back from JSON: {reason}", shown(parameter)))

@@ -1,12 +1,12 @@
 use serde_json::{Map, Value};
 
 use crate::task::Parameter;
-use crate::value::Data;
+use crate::value::{Data, lost_in_json};
 
 /// The parameters of a flow: a tuple of data.
 pub trait Parameters: Clone + Send + Sync + 'static {
-    /// Each parameter as JSON.
-    fn to_json(&self) -> Vec<Result<Value, serde_json::Error>>;
+    /// Each parameter as JSON, or why JSON cannot keep it.
+    fn to_json(&self) -> Vec<Result<Value, String>>;
 
     /// The parameters from JSON, by name.
     ///
@@ -14,6 +14,11 @@ pub trait Parameters: Clone + Send + Sync + 'static {
     ///
     /// The first one that is missing or of another type, and why.
     fn from_json<'a>(names: &'a [Parameter], json: &Map<String, Value>) -> Result<Self, (&'a Parameter, String)>;
+}
+
+fn write<T: Data>(value: &T) -> Result<Value, String> {
+    let json = serde_json::to_value(value).map_err(|error| error.to_string())?;
+    lost_in_json(value).map_or(Ok(json), Err)
 }
 
 /// One that is not there is what null is for its type, if that is anything: an `Option` may be left out.
@@ -28,9 +33,9 @@ macro_rules! tuples {
     ($($($name:ident)*;)+) => {$(
         impl<$($name: Data),*> Parameters for ($($name,)*) {
             #[allow(non_snake_case, reason = "a variable for each type")]
-            fn to_json(&self) -> Vec<Result<Value, serde_json::Error>> {
+            fn to_json(&self) -> Vec<Result<Value, String>> {
                 let ($($name,)*) = self;
-                vec![$(serde_json::to_value($name)),*]
+                vec![$(write($name)),*]
             }
 
             #[allow(non_snake_case, unused_variables, reason = "a variable for each type, of which there may be none")]

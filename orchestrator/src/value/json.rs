@@ -2,29 +2,48 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::Serialize;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+#[cfg(feature = "cli")]
 use super::EncodingError;
-use super::encoding::decode;
+use super::encoding::{decode, encode};
 
 /// The JSON of bytes that [`encode`](super::encode) made: what JSON has no word for is told in its nearest one, a key of
 /// a map that is no text as the text of it, bytes as numbers, NaN as null.
+#[cfg(feature = "cli")]
 pub(crate) fn to_json(bytes: &[u8]) -> Result<Value, EncodingError> {
-    decode::<Json>(bytes).map(|json| json.0)
+    decode::<Json<false>>(bytes).map(|json| json.0)
 }
 
-struct Json(Value);
+/// Why JSON cannot keep a value, where it would lose something without a word: a number that is NaN or infinite.
+pub(crate) fn lost_in_json<T: Serialize>(value: &T) -> Option<String> {
+    // what cannot be encoded is somebody else's to refuse
+    decode::<Json<true>>(&encode(value).ok()?).err().map(|error| error.to_string())
+}
 
-impl<'de> Deserialize<'de> for Json {
+/// A value as JSON; `STRICT`, only where JSON has a word for it.
+struct Json<const STRICT: bool>(Value);
+
+impl<'de, const STRICT: bool> Deserialize<'de> for Json<STRICT> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AnyValue).map(Json)
+        deserializer.deserialize_any(AnyValue::<STRICT>).map(Json)
     }
 }
 
-struct AnyValue;
+struct AnyValue<const STRICT: bool>;
 
-impl<'de> Visitor<'de> for AnyValue {
+impl<const STRICT: bool> AnyValue<STRICT> {
+    fn number<E: Error>(number: Option<Number>, shown: impl fmt::Display) -> Result<Value, E> {
+        match number {
+            None if STRICT => Err(E::custom(format_args!("JSON has no number {shown}"))),
+            number => Ok(number.map_or(Value::Null, Value::Number)),
+        }
+    }
+}
+
+impl<'de, const STRICT: bool> Visitor<'de> for AnyValue<STRICT> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,13 +62,13 @@ impl<'de> Visitor<'de> for AnyValue {
         Ok(value.into())
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        Self::number(Number::from_f64(value), value)
     }
 
-    fn visit_f32<E>(self, value: f32) -> Result<Value, E> {
+    fn visit_f32<E: Error>(self, value: f32) -> Result<Value, E> {
         // the shortest text that comes back to it, not that of the nearest f64
-        Ok(value.to_string().parse::<Number>().map_or(Value::Null, Value::Number))
+        Self::number(value.to_string().parse().ok(), value)
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -78,7 +97,7 @@ impl<'de> Visitor<'de> for AnyValue {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
         let mut array = Vec::new();
-        while let Some(Json(element)) = elements.next_element()? {
+        while let Some(Json::<STRICT>(element)) = elements.next_element()? {
             array.push(element);
         }
         Ok(Value::Array(array))
@@ -86,7 +105,7 @@ impl<'de> Visitor<'de> for AnyValue {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
-        while let Some((Json(key), Json(value))) = entries.next_entry()? {
+        while let Some((Json::<false>(key), Json::<STRICT>(value))) = entries.next_entry()? {
             let key = match key {
                 Value::String(text) => text,
                 other => other.to_string(),
@@ -97,7 +116,7 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests {
     use std::collections::BTreeMap;
 

@@ -2,7 +2,6 @@
 
 mod canonical;
 mod encoding;
-#[cfg(feature = "cli")]
 mod json;
 mod same;
 
@@ -15,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use canonical::{CanonicalError, feed};
 pub(crate) use encoding::{EncodingError, OutputType, encode};
+pub(crate) use json::lost_in_json;
 #[cfg(feature = "cli")]
 pub(crate) use json::to_json;
 pub use same::{Comparable, NotComparable, Same, SameFn};
