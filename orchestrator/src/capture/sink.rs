@@ -68,7 +68,9 @@ impl LogSink {
             (buffer.lines.len(), !is_durable || std::mem::replace(&mut buffer.soon, true), overdue && is_durable)
         };
         if !soon {
-            drop(tokio.spawn(self.hand_over_soon()));
+            // from a thread that is no worker: what a worker spawns may have to wait for the body that it is in
+            let (handing, workers) = (self.hand_over_soon(), tokio.clone());
+            drop(tokio.spawn_blocking(move || drop(workers.spawn(handing))));
         }
         match length == MANY {
             true if is_durable => self.many.notify_one(),

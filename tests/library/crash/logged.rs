@@ -13,7 +13,8 @@ pub(super) async fn act(runtime: &Runtime) {
 async fn says() {
     tracing::info!("nothing to worry about");
     tracing::warn!(rows = 7, "hm");
-    std::future::pending().await
+    // the thread is not given back
+    std::thread::sleep(Duration::from_secs(600));
 }
 
 #[flow(name = "crash_logged")]
