@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use tokio::time::Instant;
 
 /// The clock of a runtime. All timestamps come from it; waits inside a process are tokio's.
@@ -83,6 +83,11 @@ impl Clock {
             }
         }
     }
+}
+
+/// An instant as stores keep it: to the microsecond.
+pub(crate) fn kept(at: DateTime<Utc>) -> DateTime<Utc> {
+    at.trunc_subsecs(6)
 }
 
 /// The microseconds by tokio's clock since an instant.

@@ -133,6 +133,22 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The run that it is about.
+    pub fn run(&self) -> RunId {
+        match self {
+            Self::RunStarted { run, .. }
+            | Self::RunResumed { run, .. }
+            | Self::RunReopened { run, .. }
+            | Self::RunFinished { run, .. }
+            | Self::TaskStarted { run, .. }
+            | Self::TaskRetrying { run, .. }
+            | Self::TaskFinished { run, .. }
+            | Self::Expanded { run, .. } => *run,
+        }
+    }
+}
+
 /// How many events a slow reader may lag behind before it loses the oldest.
 const CAPACITY: usize = 4096;
 

@@ -80,6 +80,11 @@ thread_local! {
     static MAKING: RefCell<Option<Origin>> = const { RefCell::new(None) };
 }
 
+/// Calls a flow's function to see what it writes down: what it says meanwhile is said in no run, and not told.
+pub(crate) fn quietly<T>(call: impl FnOnce() -> T) -> T {
+    tracing::dispatcher::with_default(&tracing::Dispatch::none(), call)
+}
+
 /// Makes a span with its origin.
 pub(crate) fn span_of(origin: Option<Origin>, make: impl FnOnce() -> Span) -> Span {
     if origin.is_none() {

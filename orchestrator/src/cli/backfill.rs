@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -10,7 +11,7 @@ use super::context::{Context, Known};
 use super::exit::{Done, FAILED, Failure};
 use super::output::{self, instant, print, tell};
 use super::parameters::Typed;
-use super::progress::{self, Stopping, Tenths};
+use super::progress::{self, Tenths};
 use super::{args, names};
 use crate::log::LogLevel;
 use crate::schedule::Schedule;
@@ -24,7 +25,7 @@ pub(super) async fn backfill(context: &Context, args: &args::Backfill) -> Done {
     let schedule = schedule(&flow, args)?;
     let call = flow.call(&Typed::from(&args.parameters))?;
     if args.from > args.to {
-        let what = format!("expected the first date to be before the last, got {} and {}", args.from, args.to);
+        let what = format!("expected the first date not to be after the last, got {} and {}", args.from, args.to);
         return Err(Failure::usage(what).hint("swap `--from` and `--to`"));
     }
     let runtime = context.runtime().await?;
@@ -47,9 +48,7 @@ pub(super) async fn backfill(context: &Context, args: &args::Backfill) -> Done {
     let shown = Arc::new(Shown::new(plan.ticks().len()));
     let showing = Arc::clone(&shown);
     let backfill = backfill.on_progress(move |done| showing.tell(done));
-    let stopping = Stopping::of(&runtime, shown.bar.clone());
     let done = runtime.until_signal(backfill.run()).await;
-    drop(stopping);
     if let Some(bar) = &shown.bar {
         bar.finish_and_clear();
     }
@@ -57,7 +56,9 @@ pub(super) async fn backfill(context: &Context, args: &args::Backfill) -> Done {
         Ok(done) => report(&args.flow, &done?, args.format.json),
         Err(stopped) => {
             tell(&stopped);
-            tell("asked for again, the backfill goes on where it was left");
+            if !shown.is_done.load(Ordering::Relaxed) {
+                tell("asked for again, the backfill goes on where it was left");
+            }
             Ok(stopped.exit_code())
         }
     }
@@ -104,16 +105,18 @@ impl From<args::Reprocess> for Reprocess {
 struct Shown {
     bar: Option<indicatif::ProgressBar>,
     tenths: Mutex<Tenths>,
+    is_done: AtomicBool,
 }
 
 impl Shown {
     fn new(ticks: usize) -> Self {
-        Self { bar: progress::bar(ticks), tenths: Mutex::new(Tenths::new(ticks)) }
+        Self { bar: progress::bar(ticks), tenths: Mutex::new(Tenths::new(ticks)), is_done: AtomicBool::new(false) }
     }
 
     fn tell(&self, done: &Backfilled) {
         let failed = done.unsuccessful().len();
         let seen_to = done.skipped() + done.succeeded() + failed;
+        self.is_done.store(seen_to == done.total(), Ordering::Relaxed);
         match &self.bar {
             Some(bar) => {
                 bar.set_position(seen_to as u64);
@@ -154,6 +157,9 @@ fn report(flow: &str, done: &Backfilled, json: bool) -> Done {
             done.skipped(),
             done.succeeded(),
         ))?;
+        for (reason, ticks) in done.skipped_because() {
+            tell(format_args!("  {ticks} skipped: {reason}"));
+        }
     }
     if failed == 0 {
         return Ok(ExitCode::SUCCESS);

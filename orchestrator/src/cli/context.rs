@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::exit::Failure;
 use super::{names, parameters};
 use crate::flow::{FlowCall, FlowDef, registry};
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, default_store};
 use crate::schedule::Schedule;
 use crate::scheduler::Serve;
 use crate::store;
@@ -35,13 +35,9 @@ impl Context {
         match (&self.store, self.given()) {
             (None, Some(given)) => Ok(given.clone()),
             // not the one that is shared: this one's store is closed where the command ends
-            (None, None) => Ok(Runtime::builder().store(Runtime::default_store()).build().await?),
+            (None, None) => Ok(Runtime::builder().build().await?),
             (Some(url), None) => Ok(Runtime::builder().store(url).build().await?),
-            (Some(url), Some(given)) => {
-                let mut inner = (*given.0).clone();
-                inner.store = store::open(url, None, inner.clock.micros())?;
-                Ok(Runtime(Arc::new(inner)))
-            }
+            (Some(url), Some(given)) => Ok(given.on_store(url).await?),
         }
     }
 
@@ -50,7 +46,7 @@ impl Context {
         let there = match (&self.store, self.given()) {
             (Some(url), _) => store::exists(url),
             (None, Some(_)) => true,
-            (None, None) => store::exists(&Runtime::default_store()),
+            (None, None) => store::exists(&default_store()?),
         };
         if there { self.runtime().await.map(Some) } else { Ok(None) }
     }
@@ -58,6 +54,16 @@ impl Context {
     /// What can be asked without any store: limits, resources, the time.
     pub(super) fn bare(&self) -> Runtime {
         self.given().unwrap_or_else(|| Runtime::of_loose_tasks()).clone()
+    }
+
+    /// The runtime, and what the program serves, on it.
+    pub(super) async fn served(&mut self) -> Result<(Runtime, Vec<Serve>), Failure> {
+        let (runtime, given) = (self.runtime().await?, self.given().cloned());
+        let mut serves = std::mem::take(&mut self.serve);
+        if let Some(given) = given {
+            serves.iter_mut().for_each(|serve| serve.move_to(&given, &runtime));
+        }
+        Ok((runtime, serves))
     }
 
     fn given(&self) -> Option<&Runtime> {

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
 
-use crate::error::{Error, RerunError};
+use crate::error::{Error, RerunError, StoreError};
 
 /// The run failed, or the check found something.
 pub(super) const FAILED: u8 = 1;
@@ -88,6 +88,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let text = error.to_string();
         let code = match &error {
+            Error::Store(StoreError::UnknownUrl { .. } | StoreError::Location { .. }) => USAGE,
             Error::Store(_) => STORE,
             Error::Stopped { .. } | Error::Closed => LEFT,
             Error::Graph { .. }
@@ -106,6 +107,7 @@ impl From<Error> for Failure {
             | Error::Options(_) => USAGE,
         };
         let (what, why) = match &error {
+            Error::Store(_) if code == USAGE => ("no store is named so".to_owned(), Some(text)),
             Error::Store(_) => ("the store failed".to_owned(), Some(text)),
             Error::Graph { flow, source } => {
                 (format!("the graph of flow `{flow}` is refused"), Some(source.to_string()))
@@ -120,8 +122,8 @@ impl From<Error> for Failure {
                 (format!("the schedule of flow `{flow}` is refused"), Some(problem.clone()))
             }
             Error::KeyTaken { flow, key, run, recorded, asked } => {
-                let why = format!("run {run} has it, with the parameters {recorded}; asked for were {asked}");
-                (format!("flow `{flow}` has a run with the key `{key}` and other parameters"), Some(why))
+                let why = format!("run {run} has it, with {recorded}; asked for were {asked}");
+                (format!("flow `{flow}` has another run with the key `{key}`"), Some(why))
             }
             Error::Rerun(RerunError::NothingFailed { run }) => {
                 (format!("nothing failed in run {run}"), Some("there is nothing to run again".to_owned()))
@@ -143,15 +145,15 @@ impl From<Error> for Failure {
                 Some("`--all` runs all of it again")
             }
             Error::UnknownRun { .. } => Some("the command `runs` lists those that there are"),
-            Error::KeyTaken { .. } => Some("give another `--key`, or the parameters of the first time"),
+            Error::KeyTaken { .. } => Some("give another `--key`, or what was asked for the first time"),
             _ => None,
         };
         Self { code, what, why, hint: hint.map(str::to_owned), unread: false }
     }
 }
 
-impl From<crate::error::StoreError> for Failure {
-    fn from(error: crate::error::StoreError) -> Self {
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
         Error::from(error).into()
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _, stderr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -14,7 +13,6 @@ use crate::capture::init_logs_beside;
 use crate::event::{Event, Events};
 use crate::id::RunId;
 use crate::log::LogLevel;
-use crate::runtime::Runtime;
 use crate::state::TaskState;
 
 /// How long the last events are waited for.
@@ -67,8 +65,8 @@ impl Following {
         Self { task: tokio::spawn(follow(events, progress)), bar }
     }
 
-    pub(super) fn bar(&self) -> Option<ProgressBar> {
-        self.bar.clone()
+    pub(super) fn bar(&self) -> Option<&ProgressBar> {
+        self.bar.as_ref()
     }
 
     /// Waits until what happened is told.
@@ -87,39 +85,13 @@ impl Drop for Following {
     }
 }
 
-/// Says that the process is stopping, as soon as it is, and never after this is dropped.
-#[derive(Debug)]
-pub(super) struct Stopping {
-    task: JoinHandle<()>,
-    is_over: Arc<Mutex<bool>>,
-}
-
-impl Stopping {
-    pub(super) fn of(runtime: &Runtime, bar: Option<ProgressBar>) -> Self {
-        let stop = runtime.0.stop.soft.clone();
-        let is_over = Arc::new(Mutex::new(false));
-        let watched = Arc::clone(&is_over);
-        let task = tokio::spawn(async move {
-            stop.cancelled().await;
-            let is_over = watched.lock();
-            if !*is_over {
-                let text = "stopping: what is running may end, nothing more is started; a second signal cuts it short";
-                tell_above(bar.as_ref(), text);
-            }
-        });
-        Self { task, is_over }
-    }
-}
-
-impl Drop for Stopping {
-    fn drop(&mut self) {
-        self.task.abort();
-        *self.is_over.lock() = true;
-    }
-}
-
+/// Follows the run whose event is the first: its tasks may run flows, which have runs of their own.
 async fn follow(mut events: Events, mut progress: Progress) {
+    let mut followed = None;
     while let Some(event) = events.next().await {
+        if *followed.get_or_insert(event.run()) != event.run() {
+            continue;
+        }
         if let Event::RunFinished { .. } = event {
             break;
         }
@@ -153,8 +125,6 @@ impl Progress {
                 let (error, delay) = (first_line(&error.to_string()), duration(delay));
                 self.line(&format!("{YELLOW}{key}{YELLOW:#}: attempt {attempt} failed: {error}; again in {delay}"));
             }
-            // what gathers a mapping is nobody's task
-            Event::TaskFinished { key, attempts: 0, .. } if is_gather(&key) => {}
             Event::TaskFinished { key, state, duration: took, error, attempts, .. } => {
                 self.done += 1;
                 self.running.remove(&key);
@@ -185,19 +155,14 @@ impl Progress {
 }
 
 /// Tells something while a bar may be there.
-fn tell_above(bar: Option<&ProgressBar>, line: &str) {
+pub(super) fn tell_above(bar: Option<&ProgressBar>, line: &str) {
     match bar {
         Some(bar) => bar.suspend(|| tell(line)),
         None => tell(line),
     }
 }
 
-fn is_gather(key: &str) -> bool {
-    let name = key.rsplit('/').next().unwrap_or(key);
-    name.split(['#', '[']).next() == Some("gather")
-}
-
-/// A line for each tenth that is done.
+/// A word for each tenth that is done.
 #[derive(Debug)]
 pub(super) struct Tenths {
     total: usize,
@@ -209,12 +174,12 @@ impl Tenths {
         Self { total, told: 0 }
     }
 
-    /// The percentage that has just been reached, if it is another tenth.
+    /// The percentage that is done, if another tenth has just been reached.
     pub(super) fn reached(&mut self, done: usize) -> Option<usize> {
         let tenth = (done * 10).checked_div(self.total)?;
         (tenth > self.told).then(|| {
             self.told = tenth;
-            tenth * 10
+            done * 100 / self.total
         })
     }
 }
@@ -232,7 +197,7 @@ mod tests {
     fn each_tenth_is_told_once() {
         let mut tenths = Tenths::new(25);
         let told: Vec<usize> = (1..=25).filter_map(|done| tenths.reached(done)).collect();
-        assert_eq!(told, [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]);
+        assert_eq!(told, [12, 20, 32, 40, 52, 60, 72, 80, 92, 100]);
         assert_eq!(Tenths::new(0).reached(0), None);
         let mut few = Tenths::new(2);
         assert_eq!([few.reached(1), few.reached(1), few.reached(2)], [Some(50), None, Some(100)]);

@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::exit::{Done, Failure};
 use super::output::tell;
-use super::progress::{self, Following, Stopping};
+use super::progress::{self, Following};
 use super::{args, names, run};
 use crate::log::LogLevel;
 use crate::state::Rerun;
@@ -30,10 +30,7 @@ pub(super) async fn rerun(context: &Context, args: &args::RunsRerun) -> Done {
             .hint("`runs cancel ID` asks for its end"));
     }
     let following = Following::new(runtime.events(), record.tasks().len());
-    let stopping = Stopping::of(&runtime, following.bar());
-    let ended = runtime.until_signal(runtime.rerun(record.id(), what)).await;
-    drop(stopping);
-    match ended {
+    match runtime.until_signal(runtime.rerun(record.id(), what)).await {
         Ok(ended) => {
             let record = ended?;
             following.end().await;

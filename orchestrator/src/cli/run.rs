@@ -2,22 +2,29 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
+use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::exit::{Done, FAILED, Failure};
 use super::output::{self, of_run, tell};
 use super::parameters::Typed;
-use super::progress::{self, Following, Stopping, named};
-use super::{args, dates, graph};
+use super::progress::{self, Following, named};
+use super::{args, dates};
+use crate::capture::quietly;
 use crate::error::Error;
 use crate::flow::{FlowCall, Request};
+use crate::id::RunId;
 use crate::log::LogLevel;
 use crate::runtime::{Accepted, Awaited, Runtime, wait};
 use crate::state::RunState;
 use crate::store::{Kept, RunRecord};
 use crate::value::to_json;
+
+/// How long a run may wait until people are told what for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(context: &Context, args: &args::Run) -> Done {
     let flow = context.flow(&args.flow)?;
@@ -35,11 +42,10 @@ pub(super) async fn run(context: &Context, args: &args::Run) -> Done {
         return detach(&runtime, &call, &request).await;
     }
     progress::with_logs(LogLevel::Trace);
-    let tasks = graph::of(context, &call).ok().flatten().map_or(0, |graph| graph.nodes().len());
+    let graph = quietly(|| runtime.0.graph(&call, &request));
+    let tasks = graph.map_or(0, |graph| graph.nodes().len());
     let following = Following::new(runtime.events(), tasks);
-    let stopping = Stopping::of(&runtime, following.bar());
-    let ended = runtime.until_signal(to_its_end(&runtime, &call, &request)).await;
-    drop(stopping);
+    let ended = runtime.until_signal(to_its_end(&runtime, &call, &request, following.bar())).await;
     match ended {
         Ok(ended) => {
             let (record, was_here) = ended?;
@@ -52,10 +58,7 @@ pub(super) async fn run(context: &Context, args: &args::Run) -> Done {
         }
         Err(stopped) => {
             drop(following);
-            tell(format_args!("{stopped}"));
-            if !stopped.left.is_empty() {
-                tell("the program goes on with them when it serves: `serve`");
-            }
+            tell(&stopped);
             Ok(stopped.exit_code())
         }
     }
@@ -69,22 +72,57 @@ async fn detach(runtime: &Runtime, call: &Arc<FlowCall>, request: &Request) -> D
     }
     let run = runtime.0.submit(call, request).await?;
     output::print(format_args!("{run}\n"))?;
-    tell("it is left to whoever serves: `serve`");
+    match runtime.find_run(run).await? {
+        Some(record) if record.state().is_final() => has_the_key(&record),
+        _ => tell("it is left to whoever serves: `serve`"),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Makes the run, or finds the one that has its key, and waits for its end. Says whether this process executed it.
-async fn to_its_end(runtime: &Runtime, call: &Arc<FlowCall>, request: &Request) -> Result<(RunRecord, bool), Error> {
+async fn to_its_end(
+    runtime: &Runtime,
+    call: &Arc<FlowCall>,
+    request: &Request,
+    bar: Option<&ProgressBar>,
+) -> Result<(RunRecord, bool), Error> {
     let taken = match runtime.0.accept(call, request).await? {
-        Accepted::Started(started) => return Ok((started.end().await?, true)),
+        Accepted::Started(started) => {
+            let run = started.id;
+            let mut end = std::pin::pin!(started.end());
+            return match tokio::time::timeout(PATIENCE, &mut end).await {
+                Ok(record) => Ok((record?, true)),
+                Err(_) => {
+                    say_if_it_waits(runtime, run, bar).await?;
+                    Ok((end.await?, true))
+                }
+            };
+        }
         Accepted::Taken(record) => record,
-        Accepted::Paused => return Err(Error::Options(format!("flow `{}` is paused", call.definition.name))),
     };
-    call.check_is(&taken)?;
-    tell(format_args!("{} has the key, and is {}", named(taken.id(), taken.flow()), taken.state()));
+    request.check_is_that_of(call, &taken)?;
+    has_the_key(&taken);
     match wait(&runtime.0, call.definition, taken, &CancellationToken::new()).await? {
         Awaited::Here(finished) => Ok((finished.record, true)),
         Awaited::Elsewhere(record) => Ok((record, false)),
+    }
+}
+
+/// Says why nothing happens, where the run waits for its turn.
+async fn say_if_it_waits(runtime: &Runtime, run: RunId, bar: Option<&ProgressBar>) -> Result<(), Error> {
+    if runtime.find_run(run).await?.is_some_and(|record| record.state() == RunState::Pending) {
+        progress::tell_above(bar, &runtime.why(run, None).await?.to_string());
+    }
+    Ok(())
+}
+
+fn has_the_key(record: &RunRecord) {
+    let run = named(record.id(), record.flow());
+    match record.state() {
+        RunState::Success => tell(format_args!("{run} has the key, and succeeded")),
+        RunState::Failed => tell(format_args!("{run} has the key, and failed")),
+        RunState::Cancelled => tell(format_args!("{run} has the key, and was cancelled")),
+        RunState::Pending | RunState::Running => tell(format_args!("{run} has the key, and is under way")),
     }
 }
 

@@ -1,7 +1,5 @@
 //! `serve`: serves flows by their schedules.
 
-use std::process::ExitCode;
-
 use super::args;
 use super::context::Context;
 use super::exit::{Done, Failure};
@@ -35,8 +33,7 @@ pub(super) async fn serve(mut context: Context, args: &args::Serve) -> Done {
         })?;
         by_attribute.extend(Serve::of(call));
     }
-    let runtime = context.runtime().await?;
-    let mut serves = std::mem::take(&mut context.serve);
+    let (runtime, mut serves) = context.served().await?;
     serves.retain(|serve| is_meant(serve.flow()));
     serves.extend(by_attribute);
     if serves.is_empty() {
@@ -46,9 +43,7 @@ pub(super) async fn serve(mut context: Context, args: &args::Serve) -> Done {
     }
     // what becomes of the runs is told by their logs
     init_logs();
-    let stopped = runtime.serve(serves).await;
-    let stopped = stopped?;
+    let stopped = runtime.serve(serves).await?;
     tell(&stopped);
-    let code: ExitCode = stopped.exit_code();
-    Ok(code)
+    Ok(stopped.exit_code())
 }

@@ -16,6 +16,8 @@ pub use store::StoreError;
 pub(crate) use task::{Cause, Panicked};
 pub use task::{IntoTaskError, TaskError, fatal, retry_after, skip};
 
+use std::fmt;
+
 use crate::id::RunId;
 
 /// Any error, boxed.
@@ -24,8 +26,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A result whose error may be anything: what bodies of tasks and flows return where they have no error of their own.
 pub type Result<T, E = BoxError> = std::result::Result<T, E>;
 
-/// What the library's own functions fail with.
-#[derive(Debug, thiserror::Error)]
+/// What the library's own functions fail with. Its `Debug` is its text: that is what a `main` prints that returns it.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The graph that a flow describes is refused.
@@ -79,10 +81,9 @@ pub enum Error {
         /// Where the second is.
         second: String,
     },
-    /// A key was asked for again, with other parameters.
+    /// A key was asked for again, with other parameters, or for another instant.
     #[error(
-        "flow `{flow}` has a run with the key `{key}` ({run}) and the parameters {recorded}; \
-         asked for were the parameters {asked}: use another key"
+        "flow `{flow}` has a run with the key `{key}` ({run}) and {recorded}; asked for were {asked}: use another key"
     )]
     KeyTaken {
         /// The flow's name.
@@ -91,9 +92,9 @@ pub enum Error {
         key: String,
         /// The run that has the key.
         run: RunId,
-        /// The parameters of that run, as JSON.
+        /// What that run has: its parameters as JSON, or its logical date.
         recorded: String,
-        /// The parameters that were asked for, as JSON.
+        /// What was asked for instead.
         asked: String,
     },
     /// There is no flow of a name in this binary.
@@ -160,4 +161,10 @@ pub enum Error {
     /// There is no tokio runtime to run on.
     #[error("a flow runs on tokio: call this inside `#[tokio::main]` or `Runtime::block_on`")]
     NoTokio,
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }

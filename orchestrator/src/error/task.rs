@@ -185,7 +185,7 @@ impl fmt::Display for TaskError {
 
 impl fmt::Debug for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskError").field("cause", self.cause()).field("message", &self.0.message).finish()
+        f.write_str(&self.0.message)
     }
 }
 

@@ -9,7 +9,7 @@ use super::stop::{StopSignal, UnderWay};
 use super::{Inner, Runtime};
 use crate::capture::LogSink;
 use crate::clock::Clock;
-use crate::error::Error;
+use crate::error::{Error, StoreError};
 use crate::id::IdSource;
 use crate::store::{self, Store};
 use crate::task::{Resources, TaskOptions};
@@ -17,7 +17,8 @@ use crate::task::{Resources, TaskOptions};
 /// Describes a [`Runtime`].
 #[derive(Debug)]
 pub struct RuntimeBuilder {
-    store: String,
+    /// None where it is the one that the environment names, or the usual one.
+    store: Option<String>,
     blobs: Option<String>,
     keep: Duration,
     cache_bytes: u64,
@@ -32,9 +33,22 @@ pub struct RuntimeBuilder {
     stores_logs: bool,
 }
 
-/// The store of a runtime that is not given one.
-pub(super) const DEFAULT_STORE: &str =
-    if cfg!(feature = "sqlite") { "sqlite:.orchestrator/state.db" } else { "memory" };
+/// The environment variable that names the store of a runtime that is not given one.
+const STORE_VARIABLE: &str = "ORCHESTRATOR_STORE";
+
+/// The store of a runtime where nothing names one.
+const DEFAULT_STORE: &str = if cfg!(feature = "sqlite") { "sqlite:.orchestrator/state.db" } else { "memory" };
+
+/// The URL of the store of a runtime that is not given one.
+pub(crate) fn default_store() -> Result<String, StoreError> {
+    let Some(named) = std::env::var_os(STORE_VARIABLE).filter(|named| !named.is_empty()) else {
+        return Ok(DEFAULT_STORE.to_owned());
+    };
+    named.into_string().map_err(|named| StoreError::Location {
+        url: named.to_string_lossy().into_owned(),
+        problem: format!("expected the variable {STORE_VARIABLE} to be text"),
+    })
+}
 
 /// How much cached results may take together, in bytes.
 const CACHE_BYTES: u64 = 1 << 30;
@@ -45,7 +59,7 @@ const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
 impl RuntimeBuilder {
     pub(super) fn new() -> Self {
         Self {
-            store: DEFAULT_STORE.to_owned(),
+            store: None,
             blobs: None,
             keep: KEEP,
             cache_bytes: CACHE_BYTES,
@@ -61,15 +75,16 @@ impl RuntimeBuilder {
         }
     }
 
-    /// Sets where runs are kept.
+    /// Sets where runs are kept. By default it is what the environment variable `ORCHESTRATOR_STORE` names, and
+    /// `sqlite:.orchestrator/state.db` where that is not set, or empty.
     ///
-    /// - `sqlite:PATH`: a file, made where it is not there, with its folder; `sqlite:.orchestrator/state.db` by default.
-    ///   What was committed survives a killed process. A loss of power may lose the last commits, whose tasks run again
-    ///   then; `sqlite:PATH?synchronous=full` closes that, at one fsync a commit. Several processes may have it open.
+    /// - `sqlite:PATH`: a file, made where it is not there, with its folder. What was committed survives a killed process.
+    ///   A loss of power may lose the last commits, whose tasks run again then; `sqlite:PATH?synchronous=full` closes that,
+    ///   at one fsync a commit. Several processes may have it open.
     /// - `memory`: gone with the process, and growing with each run until then.
     #[must_use]
     pub fn store(mut self, url: impl Into<String>) -> Self {
-        self.store = url.into();
+        self.store = Some(url.into());
         self
     }
 
@@ -188,7 +203,7 @@ impl RuntimeBuilder {
 
     /// Opens the store, where that may take a while.
     async fn open(&self) -> Result<Arc<dyn Store>, Error> {
-        let (url, blobs, now) = (self.store.clone(), self.blobs.clone(), self.now());
+        let (url, blobs, now) = (self.url()?, self.blobs.clone(), self.now());
         let open = move || store::open(&url, blobs.as_deref(), now);
         match Tokio::try_current() {
             Ok(tokio) => Ok(tokio.spawn_blocking(open).await.map_err(|_| Error::NoTokio)??),
@@ -198,8 +213,13 @@ impl RuntimeBuilder {
 
     /// Makes a runtime where nothing can be waited for.
     pub(super) fn build_now(self) -> Result<Runtime, Error> {
-        let store = store::open(&self.store, self.blobs.as_deref(), self.now())?;
+        let store = store::open(&self.url()?, self.blobs.as_deref(), self.now())?;
         Ok(Runtime(Arc::new(self.inner(store))))
+    }
+
+    /// The store's URL.
+    fn url(&self) -> Result<String, StoreError> {
+        self.store.clone().map_or_else(default_store, Ok)
     }
 
     fn now(&self) -> i64 {
@@ -229,5 +249,25 @@ impl RuntimeBuilder {
             under_way: UnderWay::default(),
             active: Arc::default(),
         }
+    }
+}
+
+#[cfg(feature = "cli")]
+impl Runtime {
+    /// The same limits, resources and time, with another store: nothing that belongs to the runs of the first.
+    pub(crate) async fn on_store(&self, url: &str) -> Result<Self, Error> {
+        let store = RuntimeBuilder::new().store(url).clock(self.0.clock.clone()).open().await?;
+        let logs = self.0.logs.as_ref().map(|_| LogSink::new(Arc::clone(&store), self.0.clock.clone()));
+        Ok(Self(Arc::new(Inner {
+            store,
+            logs,
+            events: Arc::default(),
+            flights: Arc::default(),
+            stop: StopSignal::default(),
+            control: Arc::default(),
+            under_way: UnderWay::default(),
+            active: Arc::default(),
+            ..(*self.0).clone()
+        })))
     }
 }

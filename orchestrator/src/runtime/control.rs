@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
 
 use super::{Inner, Purpose, Runtime};
 use crate::error::Error;
@@ -25,6 +26,18 @@ impl<T: Data> Flow<T> {
 }
 
 impl Runtime {
+    /// Asks for a run of a flow by its name, with its parameters as JSON, as [`Flow::trigger`] does.
+    ///
+    /// # Errors
+    ///
+    /// Where this binary has no such flow, where a parameter is missing, unknown or of another type, and as for
+    /// [`Flow::start`].
+    pub async fn trigger(&self, flow: &str, parameters: Map<String, Value>) -> Result<RunId, Error> {
+        let call = FlowCall::recall(registry::get(flow)?, &parameters);
+        let call = call.map_err(|problem| Error::Parameters { flow: flow.to_owned(), problem })?;
+        self.0.submit(&call, &Request::default()).await
+    }
+
     /// Runs without their tasks: those that a filter asks for.
     ///
     /// # Errors
@@ -129,10 +142,9 @@ impl Inner {
             match self.accept(call, request).await? {
                 Accepted::Started(started) => return Ok(started.id),
                 Accepted::Taken(taken) => taken,
-                Accepted::Paused => return Err(Error::Closed),
             }
         };
-        call.check_is(&taken)?;
+        request.check_is_that_of(call, &taken)?;
         Ok(taken.id())
     }
 }

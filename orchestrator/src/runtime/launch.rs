@@ -4,7 +4,7 @@ use std::future::IntoFuture;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use chrono::{DateTime, SubsecRound as _, Utc};
+use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::runtime::Handle as Tokio;
@@ -20,6 +20,8 @@ use super::live::{Live, Refusal, RunCore};
 use super::stop::Left;
 use super::trace::Trace;
 use super::{Inner, Runtime, resume};
+use crate::capture::quietly;
+use crate::clock::kept;
 use crate::error::{Cause, Error, TaskError};
 use crate::failpoint;
 use crate::flow::{Flow, FlowCall, FlowDef, Request, registry};
@@ -111,17 +113,40 @@ impl<T: Data> IntoFuture for Flow<T> {
 
 impl Request {
     pub(super) fn check(&self) -> Result<(), Error> {
-        match self.interval.filter(|interval| interval.end < interval.start) {
-            Some(interval) => {
-                Err(Error::Options(format!("expected an interval to end after its start, got {interval}")))
+        let problem = match (&self.key, self.interval) {
+            (Some(key), _) if key.is_empty() => "expected a key to be at least one character, got ``".to_owned(),
+            (_, Some(interval)) if interval.end < interval.start => {
+                format!("expected an interval to end after its start, got {interval}")
             }
-            None => Ok(()),
-        }
+            _ => return Ok(()),
+        };
+        Err(Error::Options(problem))
+    }
+
+    /// Refuses a run that has the key that was asked for, but was asked for with something else.
+    pub(crate) fn check_is_that_of(&self, flow: &FlowCall, taken: &RunRecord) -> Result<(), Error> {
+        let json = |parameters: &serde_json::Map<_, _>| serde_json::Value::Object(parameters.clone()).to_string();
+        let (recorded, asked) = match self.logical_date.map(kept) {
+            _ if *taken.parameters() != flow.parameters => (
+                format!("the parameters {}", json(taken.parameters())),
+                format!("the parameters {}", json(&flow.parameters)),
+            ),
+            Some(date) if date != taken.logical_date() => {
+                (format!("the logical date {}", taken.logical_date()), format!("the logical date {date}"))
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::KeyTaken {
+            flow: taken.flow().to_owned(),
+            key: taken.key().unwrap_or_default().to_owned(),
+            run: taken.id(),
+            recorded,
+            asked,
+        })
     }
 
     pub(super) fn facts(&self, runtime: &Inner, flow: &FlowDef, now: DateTime<Utc>) -> Arc<RunFacts> {
-        // a body that is run again sees the same times: stores keep them to the microsecond
-        let kept = |time: DateTime<Utc>| time.trunc_subsecs(6);
+        // a body that is run again sees the same times
         let logical_date = kept(self.logical_date.unwrap_or(now));
         let interval = self.interval.or_else(|| last_interval(flow, logical_date));
         let interval = interval.unwrap_or(Interval { start: logical_date, end: logical_date });
@@ -160,8 +185,6 @@ pub(crate) enum Accepted {
     Started(StartedRun),
     /// There is a run with its key, or of its tick.
     Taken(RunRecord),
-    /// It is a scheduled one, and its flow is paused.
-    Paused,
 }
 
 /// A run that this process executes.
@@ -200,15 +223,25 @@ async fn start<T: Data>(ambient: Ambient, flow: Arc<FlowCall>, request: &Request
     let runtime = Arc::clone(&ambient.runtime);
     match accept(ambient, &flow, request).await? {
         Accepted::Started(StartedRun { id, cancel, conducted }) => Ok(RunHandle::new(id, cancel, conducted)),
-        Accepted::Taken(record) => resume::join(runtime, &Tokio::current(), &flow, record),
-        // of a run by hand, no pause is asked
-        Accepted::Paused => Err(Error::Options("the flow is paused".to_owned())),
+        Accepted::Taken(record) => resume::join(runtime, &Tokio::current(), &flow, request, record),
     }
 }
 
-/// Accepts a run and starts it, unless another has its place. A run that nobody waits for is accepted, and fails, where
-/// one by hand would be refused: so its record says why.
+/// Accepts a run and starts it, unless another has its place.
 pub(super) async fn accept(ambient: Ambient, flow: &Arc<FlowCall>, request: &Request) -> Result<Accepted, Error> {
+    let accepted = accept_unless_paused(ambient, flow, request).await?;
+    let paused = || Error::Options(format!("the schedules of flow `{}` are paused", flow.definition.name));
+    accepted.ok_or_else(paused)
+}
+
+/// Accepts a run and starts it, unless another has its place; gives none where the run is a scheduled one and its flow is
+/// paused. A run that nobody waits for is accepted, and fails, where one by hand would be refused: so its record says
+/// why.
+async fn accept_unless_paused(
+    ambient: Ambient,
+    flow: &Arc<FlowCall>,
+    request: &Request,
+) -> Result<Option<Accepted>, Error> {
     let runtime = Arc::clone(&ambient.runtime);
     let definition = flow.definition;
     let tokio = Tokio::try_current().map_err(|_| Error::NoTokio)?;
@@ -247,15 +280,15 @@ pub(super) async fn accept(ambient: Ambient, flow: &Arc<FlowCall>, request: &Req
     let new = request.new_run(&facts, flow.parameters.clone(), created);
     let log = match runtime.store.create_run(new).await? {
         Created::New(log) => log,
-        Created::Taken(record) => return Ok(Accepted::Taken(record)),
-        Created::Paused => return Ok(Accepted::Paused),
+        Created::Taken(record) => return Ok(Some(Accepted::Taken(record))),
+        Created::Paused => return Ok(None),
     };
     failpoint::hit("run-created");
     let run = RunCore::new(runtime, log, trace, cancel.clone(), live, &ambient, request.refresh_cache);
     let id = run.facts.id;
     let turns = turns(definition, request.kind);
     let conducted = tokio.spawn(see_through(run, called, definition, turns, None, ambient, under_way));
-    Ok(Accepted::Started(StartedRun { id, cancel, conducted }))
+    Ok(Some(Accepted::Started(StartedRun { id, cancel, conducted })))
 }
 
 /// How many runs of a flow may be under way for one of a kind to start: a backfill counts its own.
@@ -364,6 +397,15 @@ impl Inner {
         accept(Ambient::outside(self), flow, request).await
     }
 
+    /// Accepts a scheduled run and starts it; gives none where its flow is paused.
+    pub(crate) async fn accept_tick(
+        self: &Arc<Self>,
+        flow: &Arc<FlowCall>,
+        request: &Request,
+    ) -> Result<Option<Accepted>, Error> {
+        accept_unless_paused(Ambient::outside(self), flow, request).await
+    }
+
     /// Accepts a run and starts it: in a body, as a part of what the body does.
     pub(crate) async fn accept_here(
         self: &Arc<Self>,
@@ -384,7 +426,8 @@ impl Inner {
             return Ok(());
         }
         let request = Request { logical_date: at, ..Request::default() };
-        self.check_flow(flow, &request.facts(self, definition, self.clock.now()))
+        let facts = request.facts(self, definition, self.clock.now());
+        quietly(|| self.check_flow(flow, &facts))
     }
 
     /// The graph of a static flow, as a run of it would have it.

@@ -450,6 +450,10 @@ impl RunCore {
         duration: Duration,
         error: Option<&TaskError>,
     ) {
+        // what gathers a mapping is nobody's task
+        if live.plan.wiring.nodes[at.node as usize].is_hidden() {
+            return;
+        }
         self.runtime.events.emit(|| Event::TaskFinished {
             run: self.facts.id,
             key: live.plan.key(at),

@@ -37,6 +37,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch as latest};
 
 pub use builder::RuntimeBuilder;
+#[cfg(feature = "cli")]
+pub(crate) use builder::default_store;
 use cached::Flights;
 pub use handle::{Run, RunHandle};
 pub(crate) use launch::{Accepted, StartedRun};
@@ -125,9 +127,6 @@ pub(crate) struct Inner {
 /// How many lines of a log are read at once.
 const LINES: usize = 10_000;
 
-/// The environment variable that names the store of the default runtime.
-const STORE_VARIABLE: &str = "ORCHESTRATOR_STORE";
-
 impl Runtime {
     /// Starts describing a runtime.
     pub fn builder() -> RuntimeBuilder {
@@ -158,13 +157,8 @@ impl Runtime {
         if let Some(runtime) = DEFAULT.get() {
             return Ok(runtime.clone());
         }
-        let made = RuntimeBuilder::new().store(Self::default_store()).build_now()?;
+        let made = RuntimeBuilder::new().build_now()?;
         Ok(DEFAULT.get_or_init(|| made).clone())
-    }
-
-    /// The URL of the default runtime's store.
-    pub(crate) fn default_store() -> String {
-        std::env::var(STORE_VARIABLE).unwrap_or_else(|_| builder::DEFAULT_STORE.to_owned())
     }
 
     /// What runs tasks that are awaited outside of any flow: nothing of them is stored, so that no store is opened.

@@ -19,7 +19,7 @@ use super::trace::Trace;
 use super::{Inner, Runtime, launch};
 use crate::error::{Cause, Error, TaskError};
 use crate::failpoint;
-use crate::flow::{FlowCall, FlowDef, registry};
+use crate::flow::{FlowCall, FlowDef, Request, registry};
 use crate::id::RunId;
 use crate::state::RunKind;
 use crate::store::{Abandoned, RunRecord, TakenOver};
@@ -247,31 +247,15 @@ pub(super) fn join<T: Data>(
     runtime: Arc<Inner>,
     tokio: &Tokio,
     flow: &FlowCall,
+    request: &Request,
     record: RunRecord,
 ) -> Result<RunHandle<T>, Error> {
-    flow.check_is(&record)?;
+    request.check_is_that_of(flow, &record)?;
     let (id, definition) = (record.id(), flow.definition);
     let cancel = CancellationToken::new();
     let waiter = finish(runtime, definition, record, OutputType::of::<T>(), cancel.clone());
     let waiter = tokio.spawn(waiter);
     Ok(RunHandle::joined(id, cancel, waiter))
-}
-
-impl FlowCall {
-    /// Refuses a run that has the key of the one that was asked for, but other parameters.
-    pub(crate) fn check_is(&self, taken: &RunRecord) -> Result<(), Error> {
-        if *taken.parameters() == self.parameters {
-            return Ok(());
-        }
-        let json = |parameters: &serde_json::Map<_, _>| serde_json::Value::Object(parameters.clone()).to_string();
-        Err(Error::KeyTaken {
-            flow: taken.flow().to_owned(),
-            key: taken.key().unwrap_or_default().to_owned(),
-            run: taken.id(),
-            recorded: json(taken.parameters()),
-            asked: json(&self.parameters),
-        })
-    }
 }
 
 /// A run that was waited for.

@@ -121,7 +121,8 @@ impl fmt::Display for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.left.len() {
             0 => f.write_str("stopped: every run came to its end"),
-            runs => write!(f, "stopped: {runs} run(s) are left, and go on when the program is started again"),
+            1 => f.write_str("stopped: 1 run is left; it goes on when the program serves again"),
+            runs => write!(f, "stopped: {runs} runs are left; they go on when the program serves again"),
         }
     }
 }
@@ -193,7 +194,7 @@ impl Runtime {
         tokio::select! {
             done = &mut work => return Ok(done),
             signal = signals.next() => {
-                tracing::info!(signal, "stopping: what is running may end, nothing more is started");
+                tracing::warn!(signal, "stopping: what is running may end, nothing more is started; a second signal cuts it short");
             }
         }
         let (mut second, mut worked) = (None, false);

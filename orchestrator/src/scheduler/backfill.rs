@@ -1,21 +1,22 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveDate, SecondsFormat, SubsecRound as _, Utc};
+use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::kept;
 use crate::error::Error;
 use crate::flow::{Flow, FlowCall, Request};
 use crate::id::RunId;
 use crate::runtime::{Accepted, Inner, Purpose, StartedRun};
-use crate::schedule::{IntoSchedule, Schedule};
+use crate::schedule::{IntoSchedule, Schedule, ScheduleError};
 use crate::state::{Rerun, RunKind, RunState};
-use crate::store::RunFilter;
+use crate::store::{RunFilter, RunSummary};
 use crate::task::Interval;
 use crate::value::Data;
 
@@ -52,26 +53,12 @@ impl<T: Data> Flow<T> {
     /// # }
     /// ```
     pub fn backfill(self, schedule: impl IntoSchedule, dates: RangeInclusive<NaiveDate>) -> Backfill {
-        let flow = self.name();
-        let schedule = schedule.into_schedule();
-        let refused = |problem: String| Error::Schedule { flow: flow.to_owned(), problem };
-        let backfill = Backfill {
+        let call = Arc::clone(&self.call);
+        Backfill {
             host: self.given_host(),
-            call: Arc::clone(&self.call),
-            schedule: schedule.map_err(|error| Arc::new(refused(error.to_string()))),
-            dates,
-            reprocess: Reprocess::None,
-            at_once: None,
-            newest_first: false,
+            of_one_run: self.request.of_one_run(),
             refresh_cache: self.request.refresh_cache,
-            progress: None,
-        };
-        match self.request.of_one_run() {
-            None => backfill,
-            Some(option) => {
-                let text = format!("flow `{flow}`: `.{option}(…)` is for one run, and each tick has its own");
-                Backfill { schedule: Err(Arc::new(Error::Options(text))), ..backfill }
-            }
+            ..Backfill::new(call, schedule.into_schedule(), dates)
         }
     }
 }
@@ -87,7 +74,9 @@ impl<T: Data> Flow<T> {
 pub struct Backfill {
     host: Option<Arc<Inner>>,
     call: Arc<FlowCall>,
-    schedule: Result<Schedule, Arc<Error>>,
+    schedule: Result<Schedule, ScheduleError>,
+    /// An option that was set, and is for one run alone.
+    of_one_run: Option<&'static str>,
     dates: RangeInclusive<NaiveDate>,
     reprocess: Reprocess,
     at_once: Option<u32>,
@@ -107,8 +96,10 @@ pub enum Reprocess {
     #[default]
     None,
     /// Those whose run failed or was cancelled: the tasks that failed, and what hangs on them.
+    ///
+    /// A run that runs again keeps its parameters: where the backfill was asked for with others, it is refused.
     Failed,
-    /// All whose run is final: the whole of it.
+    /// All whose run is final: the whole of it. Of parameters, the same holds.
     All,
 }
 
@@ -159,6 +150,8 @@ pub struct Backfilled {
     resumed: usize,
     reran: usize,
     skipped: usize,
+    /// How many for which reason.
+    skipped_because: BTreeMap<&'static str, usize>,
     running: usize,
     succeeded: usize,
     /// The ticks whose runs are no success.
@@ -174,10 +167,15 @@ impl Backfill {
         schedule: Schedule,
         dates: RangeInclusive<NaiveDate>,
     ) -> Self {
+        Self { host: Some(Arc::clone(&runtime.0)), ..Self::new(call, Ok(schedule), dates) }
+    }
+
+    fn new(call: Arc<FlowCall>, schedule: Result<Schedule, ScheduleError>, dates: RangeInclusive<NaiveDate>) -> Self {
         Self {
-            host: Some(Arc::clone(&runtime.0)),
+            host: None,
             call,
-            schedule: Ok(schedule),
+            schedule,
+            of_one_run: None,
             dates,
             reprocess: Reprocess::None,
             at_once: None,
@@ -245,7 +243,7 @@ impl Backfill {
             while under_way.len() < at_once && failed.is_none() {
                 let Some(tick) = ticks.next() else { break };
                 if tick.action == TickAction::Skip {
-                    done.skipped += 1;
+                    done.skip(tick.reason);
                     continue;
                 }
                 match self.start(&host, &call, &schedule, &tick).await {
@@ -255,7 +253,7 @@ impl Backfill {
                         self.tell(&done);
                     }
                     // another process was faster
-                    Ok(None) => done.skipped += 1,
+                    Ok(None) => done.skip("another process saw to it"),
                     Err(error) => failed = Some(error),
                 }
             }
@@ -279,14 +277,13 @@ impl Backfill {
 
     fn checked(&self) -> Result<(Arc<Inner>, Arc<FlowCall>, Schedule), Error> {
         let flow = self.call.definition.name;
-        let schedule = match &self.schedule {
-            Ok(schedule) => schedule.clone(),
-            Err(error) => return Err(Error::Options(error.to_string())),
-        };
+        let refused = |error: &ScheduleError| Error::Schedule { flow: flow.to_owned(), problem: error.to_string() };
+        let schedule = self.schedule.as_ref().map_err(refused)?.clone();
         let (from, to) = (self.dates.start(), self.dates.end());
-        let problem = match self.at_once {
-            Some(0) => Some("expected `max_active_runs` to be at least 1, got 0".to_owned()),
-            _ if from > to => Some(format!("expected the first date to be before the last, got {from} and {to}")),
+        let problem = match (self.of_one_run, self.at_once) {
+            (Some(option), _) => Some(format!("`.{option}(…)` is for one run, and each tick has its own")),
+            (_, Some(0)) => Some("expected `max_active_runs` to be at least 1, got 0".to_owned()),
+            _ if from > to => Some(format!("expected the first date not to be after the last, got {from} and {to}")),
             _ => None,
         };
         if let Some(problem) = problem {
@@ -307,8 +304,6 @@ impl Backfill {
         call: &Arc<FlowCall>,
         schedule: &Schedule,
     ) -> Result<Vec<BackfillTick>, Error> {
-        // stores keep instants to the microsecond
-        let kept = |tick: DateTime<Utc>| tick.trunc_subsecs(6);
         let mut ticks: Vec<DateTime<Utc>> =
             schedule.fires_between(self.dates.clone()).map(kept).take(MOST_TICKS + 1).collect();
         if ticks.len() > MOST_TICKS {
@@ -319,6 +314,11 @@ impl Backfill {
         let (Some(first), Some(last)) = (ticks.first(), ticks.last()) else { return Ok(Vec::new()) };
         let filter = RunFilter::new().flow(call.definition.name).kind(RunKind::Scheduled).kind(RunKind::Backfill);
         let runs = host.store.summaries(&filter.since(*first).until(*last)).await?;
+        let others =
+            runs.iter().find(|run| run.parameters != call.parameters && self.of_run(run.state).0 == TickAction::Rerun);
+        if let Some(other) = others {
+            return Err(other_parameters(call, other));
+        }
         let runs: HashMap<DateTime<Utc>, (RunId, RunState)> =
             runs.into_iter().map(|run| (run.logical_date, (run.id, run.state))).collect();
         let unfinished = runs.values().any(|(_, state)| !state.is_final());
@@ -375,7 +375,7 @@ impl Backfill {
                 };
                 match host.accept_here(call, &request).await? {
                     Accepted::Started(started) => Ok(Some(started)),
-                    Accepted::Taken(_) | Accepted::Paused => Ok(None),
+                    Accepted::Taken(_) => Ok(None),
                 }
             }
             (TickAction::Resume, Some(run)) => host.go_on(call.definition, run, Purpose::Run).await,
@@ -386,6 +386,17 @@ impl Backfill {
             (TickAction::Resume | TickAction::Rerun | TickAction::Skip, _) => Ok(None),
         }
     }
+}
+
+/// A run keeps its parameters when it runs again: where others were asked for, that is not what would come of it.
+fn other_parameters(call: &FlowCall, run: &RunSummary) -> Error {
+    let json = |parameters: &serde_json::Map<_, _>| serde_json::Value::Object(parameters.clone()).to_string();
+    let (flow, id, at) = (call.definition.name, run.id, run.logical_date);
+    let (recorded, asked) = (json(&run.parameters), json(&call.parameters));
+    Error::Options(format!(
+        "backfill of `{flow}`: run {id} of {at} would run again with the parameters that it was made with, {recorded}, and \
+         {asked} was asked for; give those, or leave its date out"
+    ))
 }
 
 /// Waits for the end of a run, and cancels it where nobody waits any more.
@@ -473,6 +484,11 @@ impl Backfilled {
         self.skipped
     }
 
+    /// For which reasons nothing was done, and about how many ticks each time.
+    pub fn skipped_because(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        self.skipped_because.iter().map(|(reason, ticks)| (*reason, *ticks))
+    }
+
     /// How many of the runs are under way.
     pub fn running(&self) -> usize {
         self.running
@@ -486,6 +502,11 @@ impl Backfilled {
     /// The ticks whose runs are final and no success.
     pub fn unsuccessful(&self) -> &[BackfillTick] {
         &self.unsuccessful
+    }
+
+    fn skip(&mut self, reason: &'static str) {
+        self.skipped += 1;
+        *self.skipped_because.entry(reason).or_default() += 1;
     }
 
     fn started(&mut self, action: TickAction) {

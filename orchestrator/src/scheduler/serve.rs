@@ -126,6 +126,12 @@ impl Serve {
         self.host.as_ref()
     }
 
+    /// Puts the flow on another runtime, where it is on this one.
+    #[cfg(feature = "cli")]
+    pub(crate) fn move_to(&mut self, from: &Runtime, to: &Runtime) {
+        self.host = self.host.take().map(|host| if Arc::ptr_eq(&host.0, &from.0) { to.clone() } else { host });
+    }
+
     /// What is wrong with what was said of it.
     #[cfg(feature = "cli")]
     pub(crate) fn problem(&self) -> Option<&Error> {

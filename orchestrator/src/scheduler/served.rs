@@ -3,12 +3,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, SubsecRound as _, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::missed::{COUNTED, Decision, Dropped, decide};
 use super::ticker::Due;
+use crate::clock::kept;
 use crate::error::{Error, StoreError};
 use crate::flow::{FlowCall, FlowDef, Missed, Overlap, Request};
 use crate::runtime::{Accepted, Inner};
@@ -184,14 +185,14 @@ impl Served {
         let mut pause = FIRST_PAUSE;
         loop {
             let problem = match self.try_run(host, served, tick).await {
-                Ok(Accepted::Started(started)) => {
+                Ok(Some(Accepted::Started(started))) => {
                     tokio::spawn(async move {
                         started.attend().await;
                         drop(made_up);
                     });
                     return Tick::Decided;
                 }
-                Ok(Accepted::Taken(run)) => {
+                Ok(Some(Accepted::Taken(run))) => {
                     if *run.parameters() != served.call.parameters {
                         tracing::warn!(
                             flow = self.definition.name, schedule = %served.schedule, %tick,
@@ -201,7 +202,7 @@ impl Served {
                     }
                     return Tick::Decided;
                 }
-                Ok(Accepted::Paused) => return Tick::Held,
+                Ok(None) => return Tick::Held,
                 Err(Skipped::Overlap { active }) => {
                     tracing::warn!(
                         flow = self.definition.name, schedule = %served.schedule, %tick,
@@ -224,22 +225,21 @@ impl Served {
         }
     }
 
+    /// None where the flow is paused.
     async fn try_run(
         &self,
         host: &Arc<Inner>,
         served: &ServedSchedule,
         tick: DateTime<Utc>,
-    ) -> Result<Accepted, Skipped> {
+    ) -> Result<Option<Accepted>, Skipped> {
         if let (Some(most), Overlap::Skip | Overlap::CancelRunning) = (self.definition.max_active_runs, self.overlap) {
-            // stores keep instants to the microsecond
-            let kept = tick.trunc_subsecs(6);
-            let of_tick = RunFilter::new().flow(self.definition.name).since(kept).until(kept).limit(1);
+            let of_tick = RunFilter::new().flow(self.definition.name).since(kept(tick)).until(kept(tick)).limit(1);
             let has_run =
                 !host.store.summaries(&of_tick.kind(RunKind::Scheduled).kind(RunKind::Backfill)).await?.is_empty();
             // neither where the tick has its run, nor where it gets none, there is anything to make room for
             if !has_run {
                 if host.store.paused().await?.iter().any(|(flow, _)| flow == self.definition.name) {
-                    return Ok(Accepted::Paused);
+                    return Ok(None);
                 }
                 self.make_room(host, tick, most).await?;
             }
@@ -251,7 +251,7 @@ impl Served {
             interval: Some(Interval { start, end }),
             ..Request::default()
         };
-        Ok(host.accept(&served.call, &request).await?)
+        Ok(host.accept_tick(&served.call, &request).await?)
     }
 
     /// Sees to it that one more run of the flow may be under way, by what its `overlap` says.

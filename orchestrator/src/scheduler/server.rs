@@ -140,7 +140,7 @@ impl Server {
         let watched = served.clone();
         let watching = watch.run(move |paused| {
             let is_paused = |served: &Served| paused.iter().any(|flow| flow == served.definition.name);
-            for (flow, _) in watched.iter().enumerate().filter(|(_, served)| !is_paused(served) && served.is_held()) {
+            for (flow, _) in watched.iter().enumerate().filter(|(_, served)| served.is_held() && !is_paused(served)) {
                 // nobody hears it when the server stops
                 let _ = sender.send(flow);
             }

@@ -51,7 +51,7 @@ fn what_is_wrong_with_a_backfill_is_said() {
         ),
         (
             "etl --from 2026-01-02 --to 2026-01-01".to_owned(),
-            "error: expected the first date to be before the last, got 2026-01-02 and 2026-01-01\n\
+            "error: expected the first date not to be after the last, got 2026-01-02 and 2026-01-01\n\
              hint: swap `--from` and `--to`\n",
         ),
     ] {

@@ -44,8 +44,8 @@ fn what_is_wrong_is_said_with_a_hint() {
         ),
         (
             "--store nowhere runs",
-            74,
-            "error: the store failed\n  expected the URL of a store (`memory`, `sqlite:PATH`), got `nowhere`\n\
+            2,
+            "error: no store is named so\n  expected the URL of a store (`memory`, `sqlite:PATH`), got `nowhere`\n\
              hint: another store is named by `--store URL`, or by the variable ORCHESTRATOR_STORE\n",
         ),
         (

@@ -91,11 +91,18 @@ fn there_is_one_run_for_a_key() {
     assert_eq!(program.say("run etl --key monday").out, "10\n");
     let again = program.say("run etl --key monday");
     assert_eq!((again.code, &*again.out), (0, "10\n"));
-    assert!(again.err.contains("has the key, and is success"), "{again:?}");
+    assert!(again.err.contains("has the key, and succeeded"), "{again:?}");
     assert_eq!(program.json("runs --json").as_array().unwrap().len(), 1);
     let other = program.say("run etl --key monday -p region=south");
     assert_eq!(other.code, 2);
-    assert!(plain(&other.err).starts_with("error: flow `etl` has a run with the key `monday` and other parameters\n"));
+    assert!(plain(&other.err).starts_with("error: flow `etl` has another run with the key `monday`\n"));
+    let other = program.say("run etl --key monday --date 2026-01-31");
+    assert_eq!(other.code, 2);
+    assert!(other.err.contains("asked for were the logical date 2026-01-31 05:00:00 UTC"), "{other:?}");
+    let none = program.command("run etl --key").arg("").output().unwrap();
+    assert_eq!(none.status.code(), Some(2), "{none:?}");
+    let left = program.say("run etl --key monday --detach");
+    assert!(left.err.contains("has the key, and succeeded"), "{left:?}");
 }
 
 #[test]
@@ -125,7 +132,7 @@ fn a_run_that_is_stopped_is_left_and_goes_on_with_its_key() {
     started.signal("-TERM");
     let said = started.end();
     assert_eq!((said.code, &*said.out), (75, ""), "{said:?}");
-    assert!(said.err.contains("stopped: 1 run(s) are left"), "{said:?}");
+    assert!(said.err.contains("stopped: 1 run is left; it goes on when the program serves again"), "{said:?}");
     let run = program.latest("flaky");
     let why = program.text(&format!("why {run}"));
     assert!(why.contains("no process executes the run (a stop left it, or its process died)"), "{why}");

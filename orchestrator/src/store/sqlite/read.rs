@@ -128,8 +128,20 @@ pub(super) fn exists(connection: &Connection, id: RunId) -> rusqlite::Result<boo
     connection.prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?.exists([id.as_bytes()])
 }
 
-const HEAD: &str = "SELECT run, id, flow, kind, key, logical_date, interval_start, interval_end, parameters, refresh, \
-                    created, state, started, finished, error, output, pruned, takeovers, cancelling FROM runs";
+macro_rules! head {
+    ($output:literal) => {
+        concat!(
+            "SELECT run, id, flow, kind, key, logical_date, interval_start, interval_end, parameters, refresh, created, \
+             state, started, finished, error, ",
+            $output,
+            ", pruned, takeovers, cancelling FROM runs"
+        )
+    };
+}
+
+const HEAD: &str = head!("output");
+/// What a run returned may be large, and is not read where it is not shown.
+const SUMMARY: &str = head!("NULL");
 
 struct Head {
     row: i64,
@@ -190,6 +202,7 @@ fn each_transition(
     let mut attempts = attempts.query([row])?;
     let (mut plan, mut attempt) = (plans.next()?, attempts.next()?);
     let mut next = 0;
+    let after = |number: u32| number.checked_add(1).ok_or_else(|| Failure::Row(format!("{number} is no row's number")));
     loop {
         let number = |row: Option<&SqlRow<'_>>| row.map(|row| row.get::<_, u32>(0)).transpose();
         match (number(plan)?, number(attempt)?) {
@@ -198,7 +211,7 @@ fn each_transition(
                 if let Some(row) = plan {
                     each(rows::planned_of(row.get_ref(1)?.as_blob().map_err(|error| error.to_string())?)?, None)?;
                 }
-                next = planned + 1;
+                next = after(planned)?;
                 plan = plans.next()?;
             }
             (_, attempted) => {
@@ -206,7 +219,7 @@ fn each_transition(
                     let (end, blob) = AttemptRow::read(row, 1)?;
                     each(Transition::Task(end), blob)?;
                 }
-                next = attempted.unwrap_or(0) + 1;
+                next = after(attempted.unwrap_or(0))?;
                 attempt = attempts.next()?;
             }
         }
@@ -282,7 +295,7 @@ pub(super) fn summaries(
     condition: &str,
     values: Vec<rusqlite::types::Value>,
 ) -> Result<Vec<RunSummary>, Failure> {
-    let mut select = connection.prepare_cached(&format!("{HEAD} WHERE {condition}"))?;
+    let mut select = connection.prepare_cached(&format!("{SUMMARY} WHERE {condition}"))?;
     let mut rows = select.query(rusqlite::params_from_iter(values))?;
     let mut summaries = Vec::new();
     while let Some(row) = rows.next()? {

@@ -12,7 +12,6 @@ mod tests;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::task::{Poll, Waker};
@@ -93,6 +92,18 @@ pub(super) struct Owned {
     died: AtomicBool,
 }
 
+impl Queue {
+    /// Puts something at the end, unless the file cannot be written any more.
+    fn push(&mut self, entry: impl FnOnce() -> Entry) -> Result<(), StoreError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        self.pushed += 1;
+        self.entries.push_back(entry());
+        Ok(())
+    }
+}
+
 impl Owned {
     pub(super) fn new(id: RunId, row: i64, next: u32, died: bool) -> Self {
         Self {
@@ -111,6 +122,12 @@ struct Entry {
     run: Option<Arc<Owned>>,
     number: u32,
     write: Write,
+}
+
+impl Entry {
+    fn call(call: impl Call + 'static) -> Self {
+        Self { run: None, number: 0, write: Write::Call(Box::new(call)) }
+    }
 }
 
 #[derive(Debug)]
@@ -159,7 +176,7 @@ impl fmt::Debug for dyn Call {
 struct Asked<T, F> {
     statements: F,
     result: Option<T>,
-    answer: Option<oneshot::Sender<Result<T, StoreError>>>,
+    answer: Option<oneshot::Sender<Result<Option<T>, StoreError>>>,
 }
 
 impl<T: Send, F: FnMut(&Connection) -> rusqlite::Result<T> + Send> Call for Asked<T, F> {
@@ -170,17 +187,12 @@ impl<T: Send, F: FnMut(&Connection) -> rusqlite::Result<T> + Send> Call for Aske
 
     fn done(&mut self, committed: Result<(), StoreError>) {
         if let Some(answer) = self.answer.take() {
-            let result = committed.and_then(|()| self.result.take().ok_or_else(unanswered));
             // who asked may be gone
-            let _ = answer.send(result);
+            let _ = answer.send(committed.map(|()| self.result.take()));
         } else if let Err(error) = committed {
             tracing::debug!("what nobody waits for could not be written: {error}");
         }
     }
-}
-
-fn unanswered() -> StoreError {
-    StoreError::Failed { path: PathBuf::new(), problem: "a statement was not run".to_owned() }
 }
 
 /// What kept a batch from being written.
@@ -225,14 +237,12 @@ impl Writer {
 
     /// Pushes what is to be written of a run.
     pub(super) fn push(&self, run: &Arc<Owned>, write: Write) {
-        let mut queue = self.queue.lock();
-        if queue.failed.is_some() {
-            return;
-        }
-        let numbered = matches!(write, Write::Plan(_) | Write::Attempt(..));
-        let number = if numbered { run.next.fetch_add(1, Ordering::Relaxed) } else { 0 };
-        queue.pushed += 1;
-        queue.entries.push_back(Entry { run: Some(Arc::clone(run)), number, write });
+        // where the file cannot be written any more, who waits for the commit is told
+        let _ = self.queue.lock().push(|| {
+            let numbered = matches!(write, Write::Plan(_) | Write::Attempt(..));
+            let number = if numbered { run.next.fetch_add(1, Ordering::Relaxed) } else { 0 };
+            Entry { run: Some(Arc::clone(run)), number, write }
+        });
     }
 
     /// Runs statements in a transaction, with what else waits.
@@ -241,20 +251,20 @@ impl Writer {
         statements: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (sender, mut receiver) = oneshot::channel();
-        let call = Asked { statements, result: None, answer: Some(sender) };
-        {
-            let mut queue = self.queue.lock();
-            queue.pushed += 1;
-            queue.entries.push_back(Entry { run: None, number: 0, write: Write::Call(Box::new(call)) });
-        }
+        self.queue.lock().push(|| Entry::call(Asked { statements, result: None, answer: Some(sender) }))?;
         let commit = self.commit(None).wait();
-        tokio::select! {
+        let answer = tokio::select! {
             biased;
             // it may be refused before anything is committed
-            answer = &mut receiver => return answer.unwrap_or_else(|_| Err(unanswered())),
-            committed = commit => committed?,
-        }
-        receiver.await.unwrap_or_else(|_| Err(unanswered()))
+            answer = &mut receiver => answer,
+            committed = commit => {
+                committed?;
+                receiver.await
+            }
+        };
+        let problem = || "a statement was not run".to_owned();
+        let unanswered = || StoreError::Failed { path: self.location.path.clone(), problem: problem() };
+        answer.unwrap_or(Ok(None))?.ok_or_else(unanswered)
     }
 
     /// Runs statements in a transaction with what else waits, some time soon; nobody waits for them.
@@ -265,13 +275,7 @@ impl Writer {
 
     /// Pushes statements that nobody waits for: a failure of theirs is told to nobody.
     pub(super) fn push_call(&self, statements: impl FnMut(&Connection) -> rusqlite::Result<()> + Send + 'static) {
-        let call = Asked { statements, result: None, answer: None };
-        let mut queue = self.queue.lock();
-        if queue.failed.is_some() {
-            return;
-        }
-        queue.pushed += 1;
-        queue.entries.push_back(Entry { run: None, number: 0, write: Write::Call(Box::new(call)) });
+        let _ = self.queue.lock().push(|| Entry::call(Asked { statements, result: None, answer: None }));
     }
 
     /// Commits what was pushed until now. `run` says whose: a run that was lost is an error.
