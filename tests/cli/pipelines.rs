@@ -158,8 +158,7 @@ fn greeting(name: String) -> Node<String> {
 async fn main() -> ExitCode {
     let mut cli = orchestrator::cli().serve([greeting("world".into()).serve("*/5 * * * *")]);
     if std::env::var_os("PIPELINES_POOL").is_some() {
-        let store = std::env::var("ORCHESTRATOR_STORE").unwrap_or("memory".into());
-        match Runtime::builder().store(store).pool("database", 1).build().await {
+        match Runtime::builder().pool("database", 1).build().await {
             Ok(runtime) => cli = cli.runtime(runtime),
             Err(error) => {
                 eprintln!("{error}");

@@ -306,3 +306,27 @@ async fn a_tick_between_two_microseconds_has_its_run() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_keeps_its_parameters_and_others_are_refused() -> Result<()> {
+    #[task]
+    async fn only_even(n: u32) -> Result<u32> {
+        if n.is_multiple_of(2) { Ok(n) } else { Err("odd".into()) }
+    }
+    #[flow(name = "backfill_parameters")]
+    fn parameters(n: u32) -> Node<u32> {
+        only_even(n)
+    }
+    let runtime = runtime().await;
+    let backfill = |n| parameters(n).on(&runtime).backfill("@daily", date("2026-02-10")..=date("2026-02-11"));
+    assert_eq!(backfill(1).run().await?.unsuccessful().len(), 2);
+    let done = backfill(2).run().await?;
+    let skipped: Vec<_> = done.skipped_because().collect();
+    assert_eq!((done.created(), skipped), (0, vec![("it has a run, which failed", 2)]));
+    for refused in [backfill(2).reprocess(Reprocess::Failed), backfill(2).reprocess(Reprocess::All)] {
+        let error = refused.run().await.unwrap_err().to_string();
+        assert!(error.contains(r#"it was made with, {"n":1}, and {"n":2} was asked for"#), "{error}");
+    }
+    assert_eq!(backfill(1).reprocess(Reprocess::All).run().await?.reran(), 2);
+    Ok(())
+}

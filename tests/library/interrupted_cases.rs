@@ -607,3 +607,25 @@ fn a_run_whose_pool_is_missing_is_left_alone() {
     });
     assert_eq!(found, (RunState::Running, RunState::Running));
 }
+
+#[test]
+fn a_run_whose_process_died_is_cancelled_with_what_was_running_in_it() {
+    #[flow(name = "hand_cancelled")]
+    async fn decides() -> Result<u64> {
+        let first = plus(1_u64, 2_u64).await?;
+        Ok(long(60_000 + first).await?)
+    }
+    let path = file();
+    let id = life(&path, async |runtime| {
+        let handle = decides().on(&runtime).start().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        handle.id()
+    });
+    let record = life(&path, async |runtime| {
+        assert!(runtime.cancel(id).await.unwrap());
+        runtime.find_run(id).await.unwrap().unwrap()
+    });
+    assert_eq!(record.state(), RunState::Cancelled);
+    let expected = [("plus", "success"), ("long", "cancelled")];
+    assert_eq!(states(&record), expected.map(|(key, state)| (key.to_owned(), state.to_owned())));
+}

@@ -111,7 +111,7 @@ async fn to_its_end(
 /// Says why nothing happens, where the run waits for its turn.
 async fn say_if_it_waits(runtime: &Runtime, run: RunId, bar: Option<&ProgressBar>) -> Result<(), Error> {
     if runtime.find_run(run).await?.is_some_and(|record| record.state() == RunState::Pending) {
-        progress::tell_above(bar, &runtime.why(run, None).await?.to_string());
+        progress::tell_above(bar, runtime.why(run, None).await?.to_string().trim_end());
     }
     Ok(())
 }

@@ -438,7 +438,10 @@ impl Conductor {
         let run = Arc::clone(&self.run);
         let (verdict, output) = {
             let live = &mut *run.live.lock();
-            if let (None, Some(problem)) = (&self.stop, live.plan.forgotten()) {
+            // of a flow that was stopped, not all was asked for again
+            if self.stop.is_none()
+                && let Some(problem) = live.plan.forgotten()
+            {
                 self.stop = Some(Stop::Body(TaskError::new(crate::error::Cause::Fatal, problem.to_string())));
             }
             let output = match (&self.stop, self.output.take()) {

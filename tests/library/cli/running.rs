@@ -150,3 +150,37 @@ fn a_store_in_memory_keeps_nothing_for_others() {
     assert!(said.err.ends_with("hint: leave `--detach` out, or name a store: `--store sqlite:PATH`\n"), "{said:?}");
     assert!(program.text("db check --store memory").contains("it is in memory"));
 }
+
+#[test]
+fn a_program_with_a_runtime_keeps_its_runs_where_the_environment_says() {
+    let program = Program::with_pool();
+    let pooled = |store: &str| program.command("run pooled").env("ORCHESTRATOR_STORE", store).output().unwrap();
+    assert!(pooled("sqlite:elsewhere.db").status.success());
+    assert!(program.file("elsewhere.db").exists() && !program.has_store());
+    // set to nothing is not set
+    assert!(pooled("").status.success());
+    assert!(program.has_store());
+    let said = super::Said::from(pooled("elsewhere.db"));
+    assert!(said.err.contains("expected the URL of a store"), "{said:?}");
+}
+
+#[test]
+fn what_a_run_waits_for_is_said() {
+    let program = Program::new();
+    let first = program.start("run slow -p file=never");
+    super::eventually("the first has its turn", || {
+        program.has_store() && program.json("runs --json")[0]["state"] == "running"
+    });
+    let second = program.start(&format!("run slow -p file={}", path(&program.file("there"))));
+    super::eventually("the second waits", || program.json("runs --json").as_array().unwrap().len() == 2);
+    // it is said after a second
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::fs::write(program.file("there"), "").unwrap();
+    program.text(&format!("runs cancel {}", program.json("runs --json")[1]["id"].as_str().unwrap()));
+    first.end();
+    let said = second.end();
+    assert!(
+        said.code == 0 && said.err.contains("it waits for its turn: `max_active_runs` of its flow is 1"),
+        "{said:?}"
+    );
+}
