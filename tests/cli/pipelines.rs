@@ -65,6 +65,7 @@ fn broken() -> Node<u64> {
 /// Is over when a file is there.
 #[task]
 async fn wait_for(file: String) -> String {
+    tracing::info!("waiting");
     while !Path::new(&file).exists() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -74,6 +75,7 @@ async fn wait_for(file: String) -> String {
 /// Says that it is done.
 #[task]
 async fn after_it(file: &str) -> String {
+    tracing::info!("the file is there");
     format!("{file} is there")
 }
 
@@ -129,6 +131,7 @@ fn cached(customer: String) -> Node<usize> {
 /// Asks a database.
 #[task(pool = "database")]
 async fn query(table: String) -> usize {
+    tracing::info!(table, "asking");
     table.len()
 }
 
@@ -156,15 +159,18 @@ fn greeting(name: String) -> Node<String> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let mut cli = orchestrator::cli().serve([greeting("world".into()).serve("*/5 * * * *")]);
-    if std::env::var_os("PIPELINES_POOL").is_some() {
-        match Runtime::builder().pool("database", 1).build().await {
-            Ok(runtime) => cli = cli.runtime(runtime),
-            Err(error) => {
-                eprintln!("{error}");
-                return ExitCode::FAILURE;
-            }
+    if std::env::var_os("PIPELINES_POOL").is_none() {
+        return orchestrator::cli().serve([greeting("world".into()).serve("*/5 * * * *")]).await;
+    }
+    // a runtime of its own, which what it serves is on
+    match Runtime::builder().pool("database", 1).build().await {
+        Ok(runtime) => {
+            let served = greeting("world".into()).on(&runtime).serve("*/5 * * * *");
+            orchestrator::cli().runtime(runtime).serve([served]).await
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
         }
     }
-    cli.await
 }

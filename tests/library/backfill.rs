@@ -9,13 +9,20 @@ use chrono::{DateTime, NaiveDate, Utc};
 use orchestrator::prelude::*;
 use orchestrator::{Backfilled, Clock, Reprocess, RunFilter, RunKind, TickAction};
 
+use crate::support::{open, serve_for};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
 fn date(text: &str) -> NaiveDate {
     text.parse().expect(text)
 }
 
+fn clock() -> Clock {
+    Clock::tokio("2026-03-01T12:00:00Z".parse().unwrap())
+}
+
 async fn runtime() -> Runtime {
-    let now: DateTime<Utc> = "2026-03-01T12:00:00Z".parse().unwrap();
-    crate::support::builder().clock(Clock::tokio(now)).build().await.unwrap()
+    crate::support::builder().clock(clock()).build().await.unwrap()
 }
 
 #[task]
@@ -24,10 +31,19 @@ async fn one() -> u32 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_tick_of_the_dates_has_one_run() -> Result<()> {
+async fn each_tick_of_the_dates_has_one_run_and_as_many_are_at_once_as_the_backfill_says() -> Result<()> {
+    static UNDER_WAY: AtomicU32 = AtomicU32::new(0);
+    static MOST: AtomicU32 = AtomicU32::new(0);
+    #[task]
+    async fn counted() -> u32 {
+        MOST.fetch_max(UNDER_WAY.fetch_add(1, SeqCst) + 1, SeqCst);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        UNDER_WAY.fetch_sub(1, SeqCst)
+    }
+    // the backfill's own number wins over the flow's
     #[flow(name = "backfill_each", max_active_runs = 1)]
     fn each() -> Node<u32> {
-        one()
+        counted()
     }
     let runtime = runtime().await;
     let days = || date("2026-02-10")..=date("2026-02-19");
@@ -37,7 +53,8 @@ async fn each_tick_of_the_dates_has_one_run() -> Result<()> {
     let done = each().on(&runtime).backfill("0 6 * * *", days()).max_active_runs(4).on_progress(told_of).run().await?;
     assert_eq!((done.total(), done.created(), done.skipped(), done.succeeded()), (10, 10, 0, 10));
     assert_eq!(told.lock().unwrap().last(), Some(&(0, 10)));
-    assert!(told.lock().unwrap().iter().all(|(running, _)| *running <= 4));
+    assert_eq!(told.lock().unwrap().iter().map(|(running, _)| *running).max(), Some(4));
+    assert_eq!(MOST.load(SeqCst), 4);
     let runs = runtime.find_runs(&RunFilter::new().flow("backfill_each").oldest_first()).await?;
     let dates: BTreeSet<_> = runs.iter().map(|run| run.logical_date).collect();
     assert_eq!((dates.len(), runs.len()), (10, 10));
@@ -45,7 +62,36 @@ async fn each_tick_of_the_dates_has_one_run() -> Result<()> {
     assert!(runs.iter().all(|run| run.kind == RunKind::Backfill && run.interval.end == run.logical_date));
     let again = each().on(&runtime).backfill("0 6 * * *", days()).run().await?;
     assert_eq!((again.created(), again.skipped()), (0, 10));
-    // the scheduled run of such a tick is there already
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tick_has_one_run_whether_its_schedule_or_a_backfill_made_it() -> Result<()> {
+    #[flow(name = "backfill_scheduled")]
+    fn scheduled() -> Node<u32> {
+        one()
+    }
+    let runtime = runtime().await;
+    let serve = || scheduled().on(&runtime).serve("30 12 * * *").catchup(true);
+    let backfill = |from, to| scheduled().on(&runtime).backfill("30 12 * * *", date(from)..=date(to));
+    serve_for(HOUR, serve()).await;
+    let backfilled = backfill("2026-02-28", "2026-03-01");
+    let plan = backfilled.dry_run().await?;
+    let reasons: Vec<_> = plan.ticks().iter().map(|tick| (tick.action, tick.reason, tick.state)).collect();
+    let skipped = (TickAction::Skip, "its run is a success", Some(RunState::Success));
+    assert_eq!(reasons, [(TickAction::Create, "it has no run", None), skipped]);
+    let done = backfilled.run().await?;
+    assert_eq!((done.created(), done.skipped(), done.succeeded()), (1, 1, 1));
+    // two ticks are missed, and one of them has its run from a backfill when the flow is served again
+    tokio::time::sleep(48 * HOUR).await;
+    assert_eq!(backfill("2026-03-02", "2026-03-02").run().await?.created(), 1);
+    serve_for(HOUR, serve()).await;
+    let runs = runtime.find_runs(&RunFilter::new().flow("backfill_scheduled")).await?;
+    let mut kinds: Vec<_> = runs.iter().map(|run| (run.logical_date.date_naive(), run.kind)).collect();
+    kinds.sort_by_key(|(day, _)| *day);
+    let (scheduled, filled) = (RunKind::Scheduled, RunKind::Backfill);
+    let expected = [("02-28", filled), ("03-01", scheduled), ("03-02", filled), ("03-03", scheduled)];
+    assert_eq!(kinds, expected.map(|(day, kind)| (date(&format!("2026-{day}")), kind)));
     Ok(())
 }
 
@@ -156,7 +202,8 @@ async fn dropping_a_backfill_cancels_what_is_under_way_and_makes_no_more() -> Re
     }
     let runtime = runtime().await;
     let backfill = dropped().on(&runtime).backfill("@daily", date("2026-02-01")..=date("2026-02-20"));
-    let _ = tokio::time::timeout(Duration::from_secs(60), backfill.max_active_runs(3).run()).await;
+    let done = tokio::time::timeout(Duration::from_secs(60), backfill.max_active_runs(3).run()).await;
+    assert!(done.is_err(), "{done:?}");
     tokio::time::sleep(Duration::from_secs(5)).await;
     let runs = runtime.find_runs(&RunFilter::new().flow("backfill_dropped")).await?;
     assert_eq!(runs.len(), 3);
@@ -181,11 +228,8 @@ async fn what_a_stop_left_goes_on_when_it_is_asked_for_again() -> Result<()> {
         slow().after(&first)
     }
     let store = crate::support::store();
-    let open = async || {
-        let now: DateTime<Utc> = "2026-03-01T12:00:00Z".parse().unwrap();
-        let builder = Runtime::builder().store(store.clone()).clock(Clock::tokio(now));
-        builder.grace(Duration::from_secs(1)).build().await.unwrap()
-    };
+    let clock = clock();
+    let open = || open(&store, &clock, Duration::from_secs(1));
     let days = || date("2026-02-10")..=date("2026-02-14");
     let runtime = open().await;
     let backfill = stopped().on(&runtime).backfill("@daily", days()).max_active_runs(2).run();
@@ -241,11 +285,8 @@ async fn a_backfill_that_is_dropped_between_two_starts_cancels_what_has_started(
         long()
     }
     let store = crate::support::store();
-    let open = async || {
-        let now: DateTime<Utc> = "2026-03-01T12:00:00Z".parse().unwrap();
-        let builder = Runtime::builder().store(store.clone()).clock(Clock::tokio(now));
-        builder.grace(Duration::from_secs(1)).build().await.unwrap()
-    };
+    let clock = clock();
+    let open = || open(&store, &clock, Duration::from_secs(1));
     let days = || date("2026-02-01")..=date("2026-02-02");
     let runtime = open().await;
     let (_, stopped) = tokio::join!(dropped().on(&runtime).backfill("@daily", days()).run(), async {

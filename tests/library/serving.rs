@@ -1,12 +1,19 @@
 //! Schedules that are served: ticks, missed runs, overlap, pauses, and what other processes ask.
 
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use orchestrator::prelude::*;
 use orchestrator::{Clock, Missed, Overlap, RunFilter, RunKind, RunSummary};
 use tokio::time::timeout;
+use tracing::field::Field;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{self, Layer, SubscriberExt as _};
+
+use crate::support::{open, serve_for, while_serving};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -46,7 +53,7 @@ async fn each_tick_has_a_run_with_its_date_and_interval() -> Result<()> {
         one()
     }
     let runtime = runtime_at("03-01T10:20:00").await;
-    let _ = timeout(2 * HOUR, each().on(&runtime).serve("*/30 * * * *")).await;
+    serve_for(2 * HOUR, each().on(&runtime).serve("*/30 * * * *")).await;
     let runs = runtime.find_runs(&RunFilter::new().flow("serving_each").oldest_first()).await?;
     let dates: Vec<_> = runs.iter().map(|run| run.logical_date).collect();
     let expected = ["03-01T10:30:00", "03-01T11:00:00", "03-01T11:30:00", "03-01T12:00:00"].map(utc);
@@ -83,19 +90,72 @@ async fn missed_ticks_go_by_policy() -> Result<()> {
             none().serve("@hourly").missed(Missed::None),
         ])
     };
-    let _ = timeout(HOUR, serve()).await;
+    serve_for(HOUR, serve()).await;
     for flow in ["serving_latest", "serving_all", "serving_none"] {
         assert_eq!(ticks(&runtime, flow).await, ["01 10:00:00"], "{flow}");
     }
     pass(3 * HOUR).await;
-    let _ = timeout(Duration::from_secs(600), serve()).await;
+    serve_for(Duration::from_secs(600), serve()).await;
     assert_eq!(ticks(&runtime, "serving_latest").await, ["01 10:00:00", "01 13:00:00"]);
     assert_eq!(ticks(&runtime, "serving_all").await, ["01 10:00:00", "01 11:00:00", "01 12:00:00", "01 13:00:00"]);
     assert_eq!(ticks(&runtime, "serving_none").await, ["01 10:00:00"]);
     // once more, and there is nothing left to make up for
-    let _ = timeout(Duration::from_secs(600), serve()).await;
+    serve_for(Duration::from_secs(600), serve()).await;
     assert_eq!(ticks(&runtime, "serving_all").await.len(), 4);
     assert_eq!(ticks(&runtime, "serving_latest").await.len(), 2);
+    Ok(())
+}
+
+/// What is warned of and belongs to no run.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl<S: Subscriber> Layer<S> for Warnings {
+    fn on_event(&self, event: &Event<'_>, _: layer::Context<'_, S>) {
+        let mut message = String::new();
+        event.record(&mut |field: &Field, value: &dyn Debug| {
+            if field.name() == "message" {
+                message = format!("{value:?}");
+            }
+        });
+        if *event.metadata().level() == Level::WARN {
+            self.0.lock().unwrap().push(message);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn missed_ticks_that_get_no_run_are_warned_of() -> Result<()> {
+    #[flow(name = "serving_warned")]
+    fn warned() -> Node<u32> {
+        one()
+    }
+    let warnings = Warnings::default();
+    let _here = tracing::subscriber::set_default(tracing_subscriber::registry().with(warnings.clone()));
+    let latest = "2 tick(s) from 2026-03-01T11:00:00Z to 2026-03-01T12:00:00Z were missed and get no run; only the latest \
+                  missed tick gets one: `catchup(true)` gives one to each";
+    let none = "3 tick(s) from 2026-03-01T11:00:00Z to 2026-03-01T13:00:00Z were missed and get no run; no missed tick \
+                gets one";
+    for (missed, expected) in [(Missed::Latest, &[latest][..]), (Missed::None, &[none]), (Missed::All, &[])] {
+        let runtime = runtime_at("03-01T09:30:00").await;
+        let serve = || warned().on(&runtime).serve("@hourly").missed(missed);
+        serve_for(HOUR, serve()).await;
+        pass(3 * HOUR).await;
+        serve_for(Duration::from_secs(600), serve()).await;
+        assert_eq!(std::mem::take(&mut *warnings.0.lock().unwrap()), expected, "{missed:?}");
+    }
+    // of a year of seconds they are not all counted
+    let runtime = runtime_at("03-01T09:30:00").await;
+    let serve = || warned().on(&runtime).serve("* * * * * *").missed(Missed::None);
+    let moment = Duration::from_millis(1500);
+    serve_for(moment, serve()).await;
+    pass(365 * 24 * HOUR).await;
+    serve_for(moment, serve()).await;
+    let warned = warnings.0.lock().unwrap()[0].clone();
+    assert!(
+        warned.starts_with("more than 10000 tick(s) from 2026-03-01T09:30:02Z to 2027-03-01T09:30:01Z"),
+        "{warned}"
+    );
     Ok(())
 }
 
@@ -117,9 +177,9 @@ async fn what_is_made_up_for_does_not_run_all_at_once() -> Result<()> {
     }
     let runtime = runtime_at("03-01T09:30:00").await;
     let serve = || made_up().on(&runtime).serve("* * * * *").catchup(true);
-    let _ = timeout(Duration::from_secs(30), serve()).await;
+    serve_for(Duration::from_secs(30), serve()).await;
     pass(HOUR).await;
-    let _ = timeout(Duration::from_secs(55), serve()).await;
+    serve_for(Duration::from_secs(55), serve()).await;
     assert_eq!(ticks(&runtime, "serving_made_up").await.len(), 61);
     assert_eq!(MOST.load(SeqCst), 16);
     Ok(())
@@ -136,7 +196,7 @@ async fn several_schedules_of_a_flow_have_parameters_of_their_own() -> Result<()
     let eu = Schedule::cron("15 * * * *")?
         .parameters(serde_json::from_value(serde_json::json!({"region": "EU", "rows": 5}))?);
     let serve = regions("US".to_owned(), None).on(&runtime).serve("0 * * * *").schedule(eu.clone());
-    let _ = timeout(HOUR, serve).await;
+    serve_for(HOUR, serve).await;
     let runs = runtime.find_runs(&RunFilter::new().flow("serving_regions").oldest_first()).await?;
     let parameters = |run: &RunSummary| serde_json::Value::Object(run.parameters.clone()).to_string();
     let parameters: Vec<_> = runs.iter().map(parameters).collect();
@@ -200,24 +260,18 @@ async fn overlapping_runs_wait_are_skipped_or_take_the_place_of_the_oldest() -> 
         skip().serve("@hourly"),
         cancel().serve("@hourly").overlap(Overlap::CancelRunning),
     ]);
-    let _ = timeout(3 * HOUR + Duration::from_secs(60), async {
-        let looked = async {
-            // at 12:29, two ticks after the first
-            pass(3 * HOUR - Duration::from_secs(60)).await;
-            let states = async |flow: &str| {
-                let runs = runtime.find_runs(&RunFilter::new().flow(flow).oldest_first()).await.unwrap();
-                runs.iter().map(|run| format!("{} {}", run.logical_date.format("%H"), run.state)).collect::<Vec<_>>()
-            };
-            assert_eq!(states("serving_queue").await, ["10 success", "11 running", "12 pending"]);
-            assert_eq!(states("serving_skip").await, ["10 success", "12 running"]);
-            assert_eq!(states("serving_cancel").await, ["10 cancelled", "11 cancelled", "12 running"]);
+    let looked = async {
+        // at 12:29, two ticks after the first
+        pass(3 * HOUR - Duration::from_secs(60)).await;
+        let states = async |flow: &str| {
+            let runs = runtime.find_runs(&RunFilter::new().flow(flow).oldest_first()).await.unwrap();
+            runs.iter().map(|run| format!("{} {}", run.logical_date.format("%H"), run.state)).collect::<Vec<_>>()
         };
-        tokio::select! {
-            stopped = serve => panic!("{stopped:?}"),
-            () = looked => {}
-        }
-    })
-    .await;
+        assert_eq!(states("serving_queue").await, ["10 success", "11 running", "12 pending"]);
+        assert_eq!(states("serving_skip").await, ["10 success", "12 running"]);
+        assert_eq!(states("serving_cancel").await, ["10 cancelled", "11 cancelled", "12 running"]);
+    };
+    while_serving(serve, looked).await;
     Ok(())
 }
 
@@ -253,10 +307,7 @@ async fn a_pause_holds_ticks_back_and_they_were_missed_when_it_ends() -> Result<
         assert_eq!(ticks(&runtime, "serving_paused_all").await.len(), 5);
         assert_eq!(ticks(&runtime, "serving_paused").await.len(), 4);
     };
-    tokio::select! {
-        stopped = serve => panic!("{stopped:?}"),
-        () = act => {}
-    }
+    while_serving(serve, act).await;
     let unknown = runtime.pause("serving_pausd").await.unwrap_err().to_string();
     assert!(unknown.contains("no flow `serving_pausd`") && unknown.contains("`serving_paused`"), "{unknown}");
     Ok(())
@@ -276,7 +327,7 @@ async fn a_triggered_run_is_taken_by_who_serves() -> Result<()> {
         pass(HOUR).await;
         assert_eq!(record().await.state(), RunState::Pending);
     }
-    let _ = timeout(Duration::from_secs(5), triggered(1).on(&runtime).serve("@yearly")).await;
+    serve_for(Duration::from_secs(5), triggered(1).on(&runtime).serve("@yearly")).await;
     let run = record().await;
     assert_eq!((run.state(), run.kind()), (RunState::Success, RunKind::Manual));
     assert_eq!(run.parameters()["n"], 7);
@@ -298,10 +349,7 @@ async fn a_served_run_is_cancelled_by_its_id() -> Result<()> {
         assert_eq!(runtime.find_run(run.id).await.unwrap().unwrap().state(), RunState::Cancelled);
         assert!(!runtime.cancel(run.id).await.unwrap());
     };
-    tokio::select! {
-        stopped = cancelled().on(&runtime).serve("@hourly") => panic!("{stopped:?}"),
-        () = act => {}
-    }
+    while_serving(cancelled().on(&runtime).serve("@hourly"), act).await;
     let unknown = "01936f5e-8c00-7000-8000-000000000000".parse()?;
     assert!(runtime.cancel(unknown).await.unwrap_err().to_string().contains("there is no run 01936f5e"));
     Ok(())
@@ -333,7 +381,7 @@ async fn one_flows_error_delays_no_other() -> Result<()> {
         well().serve("*/2 * * * *"),
         refused_later().serve("*/2 * * * *"),
     ]);
-    let _ = timeout(Duration::from_secs(20 * 60 + 30), serve).await;
+    serve_for(Duration::from_secs(20 * 60 + 30), serve).await;
     assert_eq!(ticks(&runtime, "serving_well").await.len(), 10);
     let runs = runtime.find_runs(&RunFilter::new().flow("serving_panics").state(RunState::Failed)).await?;
     assert_eq!(runs.len(), 8);
@@ -357,7 +405,7 @@ async fn dropping_the_server_drains_its_runs_and_nothing_else() -> Result<()> {
     }
     let runtime = runtime_at("03-01T09:59:50").await;
     let other = outlives().on(&runtime).start().await?;
-    let _ = timeout(Duration::from_secs(20), dropped().on(&runtime).serve("@hourly")).await;
+    serve_for(Duration::from_secs(20), dropped().on(&runtime).serve("@hourly")).await;
     assert_eq!(runtime.runs("serving_dropped").await?[0].state(), RunState::Running);
     pass(Duration::from_secs(15)).await;
     assert_eq!(runtime.runs("serving_dropped").await?[0].state(), RunState::Success);
@@ -435,10 +483,7 @@ async fn a_clock_that_is_set_by_a_day_doubles_and_loses_nothing() -> Result<()> 
         pass(HOUR).await;
         assert_eq!(ticks(&runtime, "serving_set_all").await.len(), 28);
     };
-    tokio::select! {
-        stopped = serve => panic!("{stopped:?}"),
-        () = act => {}
-    }
+    while_serving(serve, act).await;
     Ok(())
 }
 
@@ -494,11 +539,8 @@ async fn runs_that_were_left_take_turns_when_they_go_on() -> Result<()> {
     fn turns() -> Node<u32> {
         takes(HOUR)
     }
-    let store = crate::support::store();
-    let open = async || {
-        let builder = Runtime::builder().store(store.clone()).clock(Clock::tokio(utc("03-01T09:30:00")));
-        builder.grace(Duration::from_secs(1)).build().await.unwrap()
-    };
+    let (store, clock) = (crate::support::store(), Clock::tokio(utc("03-01T09:30:00")));
+    let open = || open(&store, &clock, Duration::from_secs(1));
     // each process leaves a run that was under way: nobody executed the first one when the second one started
     for _ in 0..2 {
         let runtime = open().await;
@@ -532,11 +574,8 @@ async fn a_pause_that_ends_right_before_a_tick_loses_nothing_that_was_held() -> 
     fn none() -> Node<u32> {
         one()
     }
-    let store = crate::support::store();
-    let open = async || {
-        let builder = Runtime::builder().store(store.clone()).clock(Clock::tokio(utc("03-01T09:30:00")));
-        builder.build().await.unwrap()
-    };
+    let (store, clock) = (crate::support::store(), Clock::tokio(utc("03-01T09:30:00")));
+    let open = || open(&store, &clock, Duration::from_secs(1));
     let (runtime, other) = (open().await, open().await);
     let act = async {
         pass(Duration::from_secs(60)).await;
@@ -554,10 +593,7 @@ async fn a_pause_that_ends_right_before_a_tick_loses_nothing_that_was_held() -> 
         assert_eq!(ticks(&runtime, "serving_unpaused_none").await, ["01 13:00:00"]);
     };
     let serve = runtime.serve([held().serve("@hourly").catchup(true), none().serve("@hourly").missed(Missed::None)]);
-    tokio::select! {
-        stopped = serve => panic!("{stopped:?}"),
-        () = act => {}
-    }
+    while_serving(serve, act).await;
     Ok(())
 }
 
@@ -575,10 +611,7 @@ async fn a_tick_of_a_paused_flow_cancels_nothing() -> Result<()> {
         let runs = runtime.find_runs(&RunFilter::new().flow("serving_paused_cancel")).await.unwrap();
         assert_eq!(runs.iter().map(|run| run.state).collect::<Vec<_>>(), [RunState::Running]);
     };
-    tokio::select! {
-        stopped = cancels().on(&runtime).serve("@hourly").into_future() => panic!("{stopped:?}"),
-        () = act => {}
-    }
+    while_serving(cancels().on(&runtime).serve("@hourly"), act).await;
     Ok(())
 }
 
@@ -600,10 +633,7 @@ async fn a_tick_that_comes_again_cancels_nothing() -> Result<()> {
         let states: Vec<_> = runs.iter().map(|run| run.state).collect();
         assert_eq!(states, [RunState::Success, RunState::Success, RunState::Running]);
     };
-    tokio::select! {
-        stopped = cancels().on(&runtime).serve("@hourly").into_future() => panic!("{stopped:?}"),
-        () = act => {}
-    }
+    while_serving(cancels().on(&runtime).serve("@hourly"), act).await;
     Ok(())
 }
 
@@ -616,11 +646,8 @@ async fn a_run_that_another_process_took_and_left_again_is_taken() -> Result<()>
     fn left_again() -> Node<u32> {
         takes(Duration::from_secs(20))
     }
-    let store = crate::support::store();
-    let open = async || {
-        let builder = Runtime::builder().store(store.clone()).clock(Clock::tokio(utc("03-01T09:30:00")));
-        builder.grace(Duration::ZERO).build().await.unwrap()
-    };
+    let (store, clock) = (crate::support::store(), Clock::tokio(utc("03-01T09:30:00")));
+    let open = || open(&store, &clock, Duration::ZERO);
     let (serving, other) = (open().await, open().await);
     let act = async {
         pass(Duration::from_millis(500)).await;
@@ -640,10 +667,7 @@ async fn a_run_that_another_process_took_and_left_again_is_taken() -> Result<()>
         let runs = other.find_runs(&RunFilter::new().flow("serving_left_again").unfinished()).await.unwrap();
         assert_eq!(runs.len(), 0, "{left} were left: {runs:?}");
     };
-    tokio::select! {
-        stopped = left_again().on(&serving).serve("@yearly").into_future() => panic!("{stopped:?}"),
-        () = act => {}
-    }
+    while_serving(left_again().on(&serving).serve("@yearly"), act).await;
     Ok(())
 }
 
@@ -703,7 +727,7 @@ async fn what_is_triggered_in_a_body_goes_where_the_body_runs() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn schedules_at_the_ends_of_time_are_no_harm() -> Result<()> {
+async fn schedules_at_the_ends_of_time_are_served() -> Result<()> {
     #[flow(name = "serving_ends")]
     fn ends() -> Node<u32> {
         one()
@@ -718,8 +742,8 @@ async fn schedules_at_the_ends_of_time_are_no_harm() -> Result<()> {
             let serve = serve.schedule("* * * * *").schedule(Schedule::every(Duration::MAX));
             serve.schedule(Schedule::every(Duration::from_nanos(u64::MAX)).unwrap().end(first))
         };
-        let _ = timeout(Duration::from_secs(100), serve().into_future()).await;
-        let _ = timeout(Duration::from_secs(100), serve().missed(Missed::None).into_future()).await;
+        serve_for(Duration::from_secs(100), serve()).await;
+        serve_for(Duration::from_secs(100), serve().missed(Missed::None)).await;
     }
     Ok(())
 }
@@ -732,7 +756,7 @@ async fn a_clock_that_ran_ahead_takes_no_tick_from_a_later_life() -> Result<()> 
     }
     let clock = Clock::settable(utc("03-10T10:30:00"));
     let runtime = crate::support::builder().clock(clock.clone()).build().await?;
-    let serve = || ahead().on(&runtime).serve("@hourly").into_future();
+    let serve = || ahead().on(&runtime).serve("@hourly");
     let act = async {
         pass(Duration::from_secs(60)).await;
         clock.set(TimeDelta::days(1));
@@ -740,12 +764,9 @@ async fn a_clock_that_ran_ahead_takes_no_tick_from_a_later_life() -> Result<()> 
         clock.set(TimeDelta::days(-1));
         pass(Duration::from_secs(60)).await;
     };
-    tokio::select! {
-        stopped = serve() => panic!("{stopped:?}"),
-        () = act => {}
-    }
+    while_serving(serve(), act).await;
     pass(3 * HOUR).await;
-    let _ = timeout(Duration::from_secs(60), serve()).await;
+    serve_for(Duration::from_secs(60), serve()).await;
     assert_eq!(ticks(&runtime, "serving_ran_ahead").await, ["11 10:00:00", "10 13:00:00"]);
     Ok(())
 }
@@ -759,12 +780,8 @@ async fn a_run_that_goes_on_has_its_time_after_it_waited_for_its_turn() -> Resul
     fn limited() -> Node<u32> {
         takes(HOUR)
     }
-    let store = crate::support::store();
-    let clock = Clock::tokio(utc("03-01T09:30:00"));
-    let open = async || {
-        let builder = Runtime::builder().store(store.clone()).clock(clock.clone());
-        builder.grace(Duration::from_secs(1)).build().await.unwrap()
-    };
+    let (store, clock) = (crate::support::store(), Clock::tokio(utc("03-01T09:30:00")));
+    let open = || open(&store, &clock, Duration::from_secs(1));
     let runtime = open().await;
     let _run = limited().on(&runtime).start().await?;
     pass(Duration::from_secs(60)).await;

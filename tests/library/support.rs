@@ -1,7 +1,9 @@
-//! What the tests have in common: the store that they run on.
+//! What the tests have in common: the store that they run on, and how they serve.
 
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use orchestrator::{Clock, Runtime, RuntimeBuilder};
 
@@ -50,6 +52,25 @@ pub(crate) fn runtime() -> Runtime {
 /// The builder of a runtime on the store of these tests.
 pub(crate) fn builder() -> RuntimeBuilder {
     Runtime::builder().store(store())
+}
+
+/// A store that was opened before, as another process opens it; a stop cuts off after the grace period.
+pub(crate) async fn open(store: &str, clock: &Clock, grace: Duration) -> Runtime {
+    Runtime::builder().store(store).clock(clock.clone()).grace(grace).build().await.unwrap()
+}
+
+/// Acts while something is served, which must not end before.
+pub(crate) async fn while_serving<T>(serve: impl IntoFuture<Output: Debug>, act: impl Future<Output = T>) -> T {
+    tokio::select! {
+        biased;
+        stopped = serve.into_future() => panic!("it serves no more: {stopped:?}"),
+        acted = act => acted,
+    }
+}
+
+/// Serves for a time, and not less.
+pub(crate) async fn serve_for(time: Duration, serve: impl IntoFuture<Output: Debug>) {
+    while_serving(serve, tokio::time::sleep(time)).await;
 }
 
 /// Builds a runtime where nothing can be awaited, with tokio's clock.

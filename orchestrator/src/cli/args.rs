@@ -164,8 +164,8 @@ pub(super) struct Serve {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "JSON: {total, created, resumed, reran, skipped, running, succeeded, failed, unsuccessful: [tick]}; with \
-    `--dry-run` an array of ticks: {logical_date, action, reason, run, state}."
+    after_help = "JSON: {total, created, resumed, reran, skipped, skipped_because, running, succeeded, failed, \
+    unsuccessful: [tick]}, where `skipped_because` has how many for each reason; with `--dry-run` an array of ticks: {logical_date, action, reason, run, state}."
 )]
 pub(super) struct Backfill {
     /// The flow's name

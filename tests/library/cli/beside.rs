@@ -1,6 +1,6 @@
 //! Beside a process that serves.
 
-use super::{Program, Started, eventually, path};
+use super::{Program, Started, eventually, path, plain};
 
 /// A program that serves, once it does.
 fn serving(program: &Program) -> Started {
@@ -80,16 +80,43 @@ fn what_it_leaves_is_told_by_its_exit_code() {
     assert!(why.contains("no process executes the run"), "{why}");
 }
 
-#[test]
-fn a_run_in_the_foreground_is_cancelled_by_another_process() {
-    let program = Program::new();
-    let running = program.start("run slow -p file=never");
+/// A run in the foreground that waits for a file, and its id.
+fn waiting(program: &Program, file: &str) -> (Started, String) {
+    let running = program.start(&format!("run slow -p file={file}"));
     eventually("the run is under way", || {
         program.json("runs --json")[0]["id"]
             .as_str()
             .is_some_and(|run| program.task_state(run, "wait_for") == "running")
     });
-    let run = program.latest("slow");
+    (running, program.latest("slow"))
+}
+
+#[test]
+fn logs_are_followed_while_the_run_goes_on_and_until_it_ends() {
+    let program = Program::new();
+    let file = program.file("there");
+    let (running, run) = waiting(&program, path(&file));
+    let mut follows = program.start(&format!("runs logs {run} --follow"));
+    let heard = follows.heard();
+    eventually("the first lines are there", || heard.text().contains("waiting\n"));
+    assert_eq!(program.task_state(&run, "wait_for"), "running");
+    assert!(!follows.is_over());
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(running.end().code, 0);
+    eventually("the lines end", || follows.is_over());
+    let said = follows.end();
+    assert_eq!((said.code, &*said.err), (0, ""));
+    let expected = ["run started", "wait_for: waiting", "after_it: the file is there", "run finished"];
+    let text = plain(&heard.all());
+    let lines: Vec<&str> = text.lines().collect();
+    let are_those = lines.iter().zip(expected).all(|(line, begins)| line.starts_with(&format!("TIME INFO {begins}")));
+    assert!(lines.len() == expected.len() && are_those, "{lines:#?}");
+}
+
+#[test]
+fn a_run_in_the_foreground_is_cancelled_by_another_process() {
+    let program = Program::new();
+    let (running, run) = waiting(&program, "never");
     let asked = program.text(&format!("runs cancel {run}"));
     assert_eq!(asked, "run ID is to be cancelled: the process that executes it hears of it within a second\n");
     let said = running.end();

@@ -3,12 +3,18 @@
 mod backfills;
 mod beside;
 mod errors;
+mod given;
 mod reading;
 mod running;
+mod shapes;
 mod stored;
+mod terminal;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -120,6 +126,15 @@ impl Started {
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
+    fn is_over(&mut self) -> bool {
+        self.0.as_mut().unwrap().try_wait().unwrap().is_some()
+    }
+
+    /// What it prints, as it comes.
+    fn heard(&mut self) -> Heard {
+        Heard::from(self.0.as_mut().unwrap().stdout.take().unwrap())
+    }
+
     fn end(mut self) -> Said {
         Said::from(self.0.take().unwrap().wait_with_output().unwrap())
     }
@@ -131,6 +146,39 @@ impl Drop for Started {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// What another process says, as it comes.
+struct Heard {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    listens: JoinHandle<()>,
+}
+
+impl Heard {
+    /// Hears what is read until there is no more, or until it fails: so a terminal says that everybody has left it.
+    fn from(mut source: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&bytes);
+        let listens = std::thread::spawn(move || {
+            let mut some = [0; 4096];
+            while let Ok(read @ 1..) = source.read(&mut some) {
+                heard.lock().unwrap().extend(&some[..read]);
+            }
+        });
+        Self { bytes, listens }
+    }
+
+    /// What was said up to now.
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap()).into_owned()
+    }
+
+    /// All that was said.
+    fn all(self) -> String {
+        let Self { bytes, listens } = self;
+        listens.join().unwrap();
+        String::from_utf8(std::mem::take(&mut bytes.lock().unwrap())).unwrap()
     }
 }
 

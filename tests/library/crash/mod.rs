@@ -3,6 +3,7 @@
 //! The processes are this test binary, run again at [`child`] alone: a variable says what it is to act. Bodies of tasks
 //! note in a file what they do; what is committed is read from the database itself, with a connection that only reads.
 
+mod backfilled;
 mod changed;
 mod logged;
 mod points;

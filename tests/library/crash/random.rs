@@ -26,6 +26,7 @@ pub(super) async fn act(runtime: &Runtime) {
         "decided" => drop(once(decided(), runtime).await),
         "shapes" => drop(once(shapes(seed), runtime).await),
         "steps" => check_branches(&once(branches(seed, false), runtime).await),
+        "backfilled" => backfilled::act(runtime).await,
         "tickets" => check_branches(&once(branches(seed, true), runtime).await),
         unknown => panic!("no flow {unknown}"),
     }
@@ -45,7 +46,7 @@ async fn once<T: orchestrator::Data>(flow: Flow<T>, runtime: &Runtime) -> Run<T>
 /// running would fail: that is what another test is about, so here a process that takes over from one that committed
 /// nothing is let live until it has.
 #[expect(clippy::disallowed_methods, reason = "the processes sleep and are killed, not the tasks of this one")]
-fn kill_until_final(place: &Place, flow: &str, seed: u64, random: &mut Random) -> (u32, History) {
+pub(super) fn kill_until_final(place: &Place, flow: &str, seed: u64, random: &mut Random) -> (u32, History) {
     let mut history = History::new(place);
     for kills in 0.. {
         let seed = seed.to_string();
@@ -75,7 +76,7 @@ fn takeovers(place: &Place) -> i64 {
 }
 
 /// How many processes are to be killed.
-fn wanted() -> u32 {
+pub(super) fn wanted() -> u32 {
     std::env::var("ORCHESTRATOR_KILLS").map_or(150, |kills| kills.parse().unwrap())
 }
 
