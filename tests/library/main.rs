@@ -27,3 +27,4 @@ mod stops;
 mod support;
 mod triggers;
 mod values;
+mod why;

@@ -163,10 +163,8 @@ pub(super) struct Serve {
 }
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "JSON: {total, created, resumed, reran, skipped, skipped_because, running, succeeded, failed, \
-    unsuccessful: [tick]}, where `skipped_because` has how many for each reason; with `--dry-run` an array of ticks: {logical_date, action, reason, run, state}."
-)]
+#[command(after_help = "JSON: {total, created, resumed, reran, skipped, skipped_because, running, succeeded, failed, \
+    unsuccessful: [tick]}, where `skipped_because` has how many for each reason; with `--dry-run` an array of ticks: {logical_date, action, reason, run, state}.")]
 pub(super) struct Backfill {
     /// The flow's name
     pub(super) flow: String,
@@ -416,8 +414,8 @@ pub(super) struct CacheLs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "JSON: {run, task, cache: hit|miss|none, reason, from_run, computed_at, key, others: [{differs_in: \
-    code|inputs, and what `cache ls` shows}]}."
+    after_help = "JSON: {run, task, cache: hit|miss|none, reason, from_run, computed_at, key, no_entry, others: \
+    [{differs_in: code|inputs, and what `cache ls` shows}]}."
 )]
 pub(super) struct CacheExplain {
     #[command(flatten)]

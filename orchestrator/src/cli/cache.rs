@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::args;
 use super::context::Context;
 use super::exit::{Done, Failure};
-use super::names;
 use super::output::{self, Table, instant, print, tell};
+use super::{args, names, why};
 use crate::id::RunId;
-use crate::store::{CacheEntry, CacheFilter, CacheMiss, TaskRun};
+use crate::state::TaskState;
+use crate::store::{CacheEntry, CacheFilter, CacheMiss, RunRecord, TaskRun};
+use crate::why::{Known, known};
 
 /// How many digits of a key are shown: as few as git shows of a commit are not enough for millions.
 const DIGITS: usize = 16;
@@ -64,8 +65,10 @@ struct Explained {
     reason: String,
     from_run: Option<RunId>,
     computed_at: Option<DateTime<Utc>>,
-    /// None where the entry is gone.
+    /// None where there is no entry.
     key: Option<String>,
+    /// Why there is no entry, where there might have been one.
+    no_entry: Option<&'static str>,
     others: Vec<Other>,
 }
 
@@ -81,7 +84,7 @@ struct Other {
 async fn explain(context: &Context, args: &args::CacheExplain) -> Done {
     let runtime = context.runtime().await?;
     let record = names::record(&runtime, &args.run.run).await?;
-    let Some(task) = record.task(&args.task) else { return Err(names::no_task(&record, &args.task)) };
+    let Some(task) = record.exact(&args.task) else { return Err(no_one_task(&record, &args.task)) };
     let name = record.tables().nodes[task.place().0 as usize].wired.as_ref().map_or(task.name(), |wired| &*wired.task);
     let entries = runtime.cached(&CacheFilter::new().task(name)).await?;
     let explained = explained(record.id(), task, entries);
@@ -89,12 +92,13 @@ async fn explain(context: &Context, args: &args::CacheExplain) -> Done {
         output::json(&explained)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Explained { task, cache, reason, key, others, .. } = &explained;
+    let Explained { task, cache, reason, key, no_entry, others, .. } = &explained;
     print(format_args!("{task}: {cache}: {reason}\n"))?;
-    match key {
-        Some(key) => print(format_args!("key {key}\n"))?,
-        None if *cache == "none" => {}
-        None => print("its entry is not there any more, or was never made\n")?,
+    if let Some(key) = key {
+        print(format_args!("key {key}\n"))?;
+    }
+    if let Some(no_entry) = no_entry {
+        print(format_args!("{no_entry}\n"))?;
     }
     if !others.is_empty() {
         print("other results of the task:\n")?;
@@ -110,6 +114,22 @@ async fn explain(context: &Context, args: &args::CacheExplain) -> Done {
     }
     table.print()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says that a key names no one task: several elements of a mapping, or nothing.
+fn no_one_task(record: &RunRecord, typed: &str) -> Failure {
+    match known(record, typed) {
+        Known::Elements { key, elements } if key == typed => {
+            let failure = Failure::usage(format!("`{key}` is mapped: each of its elements has a result of its own"));
+            let failure = failure.why(format!("it has {}", Known::range(elements)));
+            let hint = format!("name one: `cache explain {} '{key}[0]'`", record.id());
+            if elements > 0 { failure.hint(hint) } else { failure }
+        }
+        Known::NoList { key } => {
+            Failure::usage(format!("`{key}` has no elements yet")).why("the list that it is mapped over is not there")
+        }
+        _ => why::no_task(record, typed),
+    }
 }
 
 fn explained(run: RunId, task: TaskRun<'_>, entries: Vec<CacheEntry>) -> Explained {
@@ -144,8 +164,20 @@ fn explained(run: RunId, task: TaskRun<'_>, entries: Vec<CacheEntry>) -> Explain
         reason,
         from_run: task.cached_from(),
         computed_at: at,
+        no_entry: (cache != "none" && own.is_none()).then(|| no_entry(task.state())),
         key: own.map(|entry| entry.key),
         others,
+    }
+}
+
+/// Why a task whose result is to be cached has no entry.
+fn no_entry(state: TaskState) -> &'static str {
+    match state {
+        TaskState::Failed => "it failed, and failures are not kept",
+        TaskState::Skipped => "it was skipped, and has no result to be kept",
+        TaskState::Cancelled => "it was cancelled, and has no result to be kept",
+        TaskState::Success => "its entry is not there any more, or was never made",
+        _ => "it has no result yet",
     }
 }
 

@@ -123,6 +123,7 @@ async fn reopen(
     what: Rerun,
     cancel: CancellationToken,
 ) -> Result<StartedRun, Error> {
+    let _taking = runtime.under_way.taking();
     loop {
         if runtime.stop.soft.is_cancelled() {
             return Err(Error::Closed);

@@ -156,9 +156,6 @@ async fn go_on(
     id: RunId,
     purpose: Purpose,
 ) -> Result<GoneOn, Error> {
-    if runtime.stop.soft.is_cancelled() {
-        return Err(Error::Closed);
-    }
     let Some(recorded) = runtime.store.run(id).await? else { return Ok(GoneOn::Not) };
     let recalled = recall(runtime, definition, &recorded);
     // what this runtime lacks is no failure of the run
@@ -167,6 +164,10 @@ async fn go_on(
     {
         tracing::warn!(run = %id, flow = definition.name, "a run is not done and cannot go on here: {reason}");
         return Ok(GoneOn::Not);
+    }
+    let _taking = runtime.under_way.taking();
+    if runtime.stop.soft.is_cancelled() {
+        return Err(Error::Closed);
     }
     let Some(taken) = runtime.store.take_over(id).await? else { return Ok(GoneOn::Elsewhere) };
     failpoint::hit("taken-over");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Runtime, watch};
 use crate::id::RunId;
@@ -37,6 +37,8 @@ struct Runs {
     by_id: HashMap<RunId, Entry>,
     /// Who hears, as long as there are runs, that others want them cancelled.
     listener: Option<JoinHandle<()>>,
+    /// What is over when a run that may have been taken over is under way, or is not.
+    taking: Vec<CancellationToken>,
 }
 
 #[derive(Clone, Debug)]
@@ -58,6 +60,15 @@ impl UnderWay {
         }
         drop(runs);
         Left { under_way: self.clone(), run, done }
+    }
+
+    /// Has a stop wait until a run that is being taken over is under way, or is not: until what is given back is gone.
+    pub(super) fn taking(&self) -> DropGuard {
+        let token = CancellationToken::new();
+        let taking = &mut self.0.lock().taking;
+        taking.retain(|other| !other.is_cancelled());
+        taking.push(token.clone());
+        token.drop_guard()
     }
 
     /// What cancels a run, and what tells that it is no longer under way; none where it is not.
@@ -140,6 +151,11 @@ impl Runtime {
         // a run with nothing in hand is left at once, and counts all the same; as do those that were just accepted
         let mut runs = self.0.under_way.runs();
         self.0.stop.soft.cancel();
+        // who comes later finds the runtime stopped
+        let taking = std::mem::take(&mut self.0.under_way.0.lock().taking);
+        for taken in taking {
+            taken.cancelled().await;
+        }
         runs.extend(self.0.under_way.runs());
         let mut left = Vec::new();
         for (run, done) in runs {

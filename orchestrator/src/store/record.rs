@@ -154,14 +154,18 @@ impl RunRecord {
     /// The node or element with a key, as `process`, `process#2` or `process[7]`; for a mapped task its key without an
     /// index gives the first element.
     pub fn task(&self, key: &str) -> Option<TaskRun<'_>> {
-        let elements = |task: &TaskRun<'_>| {
-            let full = task.key();
-            full.strip_prefix(key).is_some_and(|rest| rest.starts_with('['))
-        };
-        let named = key.rsplit('/').next().and_then(|name| name.split(['#', '[']).next()).unwrap_or(key);
-        let mut candidates = self.tasks().iter().filter(|task| task.name() == named);
-        let exact = candidates.clone().find(|task| task.key() == key);
-        exact.or_else(|| candidates.find(elements))
+        let is_element = |task: &TaskRun<'_>| task.key().strip_prefix(key).is_some_and(|rest| rest.starts_with('['));
+        self.exact(key).or_else(|| self.named_in(key).find(is_element))
+    }
+
+    /// The node or element with exactly this key: none for a mapped task without an index.
+    pub(crate) fn exact(&self, key: &str) -> Option<TaskRun<'_>> {
+        self.named_in(key).find(|task| task.key() == key)
+    }
+
+    /// The tasks whose name is in a key: a name is compared more cheaply than a key is made.
+    fn named_in<'a, 'k>(&'a self, key: &'k str) -> impl Iterator<Item = TaskRun<'a>> + use<'a, 'k> {
+        self.tasks().iter().filter(move |task| key.contains(task.name()))
     }
 }
 
@@ -304,6 +308,16 @@ impl<'a> TaskRun<'a> {
     /// Whether it had attempts before a re-run of its run, in which it was to run again.
     pub(crate) fn was_run_again(&self) -> bool {
         self.row.uncounted > self.row.crashes
+    }
+
+    /// Whether the last re-run of its run covers it, and it has not come to its end since.
+    pub(crate) fn is_to_run_again(&self) -> bool {
+        self.row.cleared
+    }
+
+    /// What stands before its key in a flow in the flow: that flow's key, and a slash.
+    pub(crate) fn prefix(&self) -> Option<&'a str> {
+        self.meta().prefix.as_deref()
     }
 
     /// Whether its result is that of another run, found in the cache.

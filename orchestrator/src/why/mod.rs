@@ -1,16 +1,23 @@
 //! Why a run or a task is as it is: the recorded reasons, as a chain.
 //!
 //! [`run`] and [`task`] are functions of a record and of what is [`Around`] it; what a task waits for is found by
-//! [`upstreams`]. Nothing is guessed: where a record does not say, that is said.
+//! [`upstreams`], why it ran more than once by [`again`]. What a record tells is told as it is. Where it does not tell, that
+//! is said; and what this program's code suggests instead is said to be "perhaps" so, or to be so "here". One number is taken
+//! from the code as it is: `max_active_runs`, which nothing but a flow's attribute sets.
 
+mod again;
+mod known;
+mod mapped;
 mod run;
 mod task;
 #[cfg(test)]
 mod tests;
 mod upstreams;
 
+use std::collections::HashMap;
 use std::fmt;
 
+pub(crate) use known::{Known, known};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -18,9 +25,8 @@ use crate::flow::{FlowDef, registry};
 use crate::id::RunId;
 use crate::runtime::Runtime;
 use crate::state::{RunKind, RunState};
-use crate::store::{RunFilter, RunRecord};
+use crate::store::{AttemptRecord, RunFilter, RunRecord};
 use crate::task::{Pool, TaskEntry};
-use upstreams::Wiring;
 
 /// Why a run, or a task of it, is as it is: [`Runtime::why`]. Shown, it is a chain, the causes below what they caused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -67,6 +73,8 @@ pub enum ReasonKind {
     Running,
     /// It waits for another attempt.
     Retrying,
+    /// An attempt before its last one failed.
+    Retried,
     /// It succeeded.
     Succeeded,
     /// It failed.
@@ -94,9 +102,11 @@ struct Around<'a> {
     turns: Vec<RunId>,
     /// How many runs of the flow may be under way at once.
     max_active_runs: Option<u32>,
-    /// The schedule of the flow, as people read it.
+    /// The schedule that the flow's attribute has here, as people read it.
     schedule: Option<String>,
-    /// The pool of a task of this binary, by the task's name.
+    /// The attempts that failed, by the keys of their tasks: the first of each comes first.
+    failed: HashMap<String, Vec<AttemptRecord>>,
+    /// The pool that the attribute of a task has here, by the task's name.
     pool_of: &'a dyn Fn(&str) -> Option<Pool>,
     /// How many slots a pool has.
     slots: &'a dyn Fn(&str) -> Option<u32>,
@@ -113,6 +123,10 @@ enum Executed {
 impl Runtime {
     /// Why a run is as it is, or a task of it: what it waits for, why it was skipped, failed, ran again, or was cached; and
     /// what that goes back to.
+    ///
+    /// The key of a mapped task without an index asks for all of its elements: how many are in which state, and why those
+    /// are as they are that are no success. The tasks of a run that waits to start are those of its flow's graph, where
+    /// that is static.
     ///
     /// # Examples
     ///
@@ -157,13 +171,31 @@ impl Runtime {
             turns: self.turns_before(&record).await?,
             max_active_runs: flow.and_then(|flow| flow.max_active_runs),
             schedule: flow.and_then(schedule_of),
+            failed: self.failed_attempts(&record).await?,
             pool_of: &pool_of,
             slots: &|pool| self.0.pool_size(pool),
         };
         match task {
             None => Ok(run::of(&record, &around)),
-            Some(key) => task::of_key(&record, key, &around).ok_or_else(|| unknown_task(&record, key)),
+            Some(key) => task::of_key(&record, key, &around).ok_or_else(|| Error::UnknownTask {
+                run,
+                task: key.to_owned(),
+                known: known(&record, key).to_string(),
+            }),
         }
+    }
+
+    /// The attempts of a run that failed, where any of its tasks had more than one.
+    async fn failed_attempts(&self, record: &RunRecord) -> Result<HashMap<String, Vec<AttemptRecord>>, Error> {
+        let mut failed = HashMap::<_, Vec<_>>::new();
+        if record.tasks().iter().any(|task| task.attempts() > 1) {
+            for attempt in self.0.store.attempts(record.id()).await?.unwrap_or_default() {
+                if again::has_failed(&attempt) {
+                    failed.entry(attempt.key.clone()).or_default().push(attempt);
+                }
+            }
+        }
+        Ok(failed)
     }
 
     /// The runs that have the turns which a run waits for.
@@ -181,29 +213,10 @@ fn schedule_of(flow: &FlowDef) -> Option<String> {
     crate::schedule::Schedule::of_flow(flow)?.ok().map(|schedule| schedule.to_string())
 }
 
-/// The pool that the attribute of a task names. One that a call names is not known here.
+/// The pool that the attribute of a task names.
 fn pool_of(task: &str) -> Option<Pool> {
     let mut tasks = inventory::iter::<TaskEntry>.into_iter().filter(|entry| entry.0.name == task);
     tasks.find_map(|entry| entry.0.options.pool.clone())
-}
-
-/// How many keys an error names.
-const NAMED: usize = 10;
-
-fn unknown_task(record: &RunRecord, key: &str) -> Error {
-    let mut keys = Wiring::new(record).keys();
-    let more = keys.len().saturating_sub(NAMED);
-    keys.truncate(NAMED);
-    let mut known: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
-    if more > 0 {
-        known.push(format!("{more} more"));
-    }
-    let known = match known.is_empty() {
-        true if record.is_pruned() => "none: what was known of its tasks was pruned".to_owned(),
-        true => "none".to_owned(),
-        false => known.join(", "),
-    };
-    Error::UnknownTask { run: record.id(), task: key.to_owned(), known }
 }
 
 impl Reason {
@@ -243,6 +256,7 @@ impl ReasonKind {
             Self::NoProcess => "no_process",
             Self::Running => "running",
             Self::Retrying => "retrying",
+            Self::Retried => "retried",
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Skipped => "skipped",
@@ -260,6 +274,11 @@ impl fmt::Display for ReasonKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
+}
+
+/// So many things, as people say it.
+fn count(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 /// An instant, as people read it.

@@ -1,47 +1,41 @@
-use super::{Around, Executed, Reason, ReasonKind, Why, instant, task};
+use super::{Around, Executed, Reason, ReasonKind, Why, count, instant, task};
 use crate::state::{RunKind, RunState, TaskState};
 use crate::store::{RerunRecord, RunRecord, TaskRun};
+
+/// How many failures the error of a run names, at most.
+const NAMED: usize = 5;
 
 /// Why a run is as it is.
 pub(super) fn of(record: &RunRecord, around: &Around<'_>) -> Why {
     let mut reasons = Vec::new();
     let state = record.state();
-    let tasks: Vec<TaskRun<'_>> = record.tasks().iter().collect();
     let mut causes = Vec::new();
     match state {
         RunState::Pending => reasons.extend(turn(record, around)),
         RunState::Running => {
-            let count = |state| tasks.iter().filter(|task| task.state() == state).count();
+            let tasks: Vec<TaskRun<'_>> = record.tasks().iter().collect();
+            let count_of = |state| tasks.iter().filter(|task| task.state() == state).count();
             let done = tasks.iter().filter(|task| task.state().is_final()).count();
-            let (running, retrying) = (count(TaskState::Running), count(TaskState::Retrying));
-            let text = format!("{done} of {} task(s) are done, {running} running, {retrying} retrying", tasks.len());
+            let (running, retrying) = (count_of(TaskState::Running), count_of(TaskState::Retrying));
+            let (all, are) = (count(tasks.len(), "task"), if tasks.len() == 1 { "is" } else { "are" });
+            let text = format!("{done} of {all} {are} done, {running} running, {retrying} retrying");
             reasons.push(Reason::new(ReasonKind::Running, text));
-            causes = tasks.into_iter().filter(|task| !task.state().is_final()).collect();
-            causes.sort_by_key(|task| task.state() == TaskState::Pending);
             // what is pending waits for what is not, which is told already
-            if causes.first().is_some_and(|task| task.state() != TaskState::Pending) {
-                causes.retain(|task| task.state() != TaskState::Pending);
-            }
+            let is_open = |task: &TaskRun<'_>| matches!(task.state(), TaskState::Running | TaskState::Retrying);
+            let (open, mut rest): (Vec<TaskRun<'_>>, Vec<TaskRun<'_>>) = tasks.into_iter().partition(is_open);
+            rest.retain(|task| !task.state().is_final());
+            causes = task::of_run(record, around, if open.is_empty() { &rest } else { &open }, &mut reasons);
         }
         RunState::Success => {
-            let handled = tasks.iter().filter(|task| task.state() == TaskState::Failed).count();
-            let text = match handled {
+            let failed = record.tasks().iter().filter(|task| task.state() == TaskState::Failed).count();
+            let text = match failed {
                 0 => "no task failed".to_owned(),
-                failed => format!("{failed} task(s) failed, and each failure was handled"),
+                1 => "1 task failed, and its failure was handled".to_owned(),
+                failed => format!("{failed} tasks failed, and each failure was handled"),
             };
             reasons.push(Reason::new(ReasonKind::Succeeded, text));
         }
-        RunState::Failed => {
-            let error = record.error().map_or_else(|| "nothing is recorded about why".to_owned(), ToString::to_string);
-            // the error names the failures that nobody handled
-            let named = |task: &TaskRun<'_>| error.contains(&format!("`{}`", task.key()));
-            let failed = |task: &TaskRun<'_>| matches!(task.state(), TaskState::Failed | TaskState::UpstreamFailed);
-            causes = tasks.into_iter().filter(failed).collect();
-            if causes.iter().any(named) {
-                causes.retain(named);
-            }
-            reasons.push(Reason::new(ReasonKind::Failed, error));
-        }
+        RunState::Failed => causes = failed(record, around, &mut reasons),
         RunState::Cancelled => {
             let error = record.error().map_or_else(|| "its end was asked for".to_owned(), ToString::to_string);
             reasons.push(Reason::new(ReasonKind::Cancelled, error));
@@ -55,7 +49,57 @@ pub(super) fn of(record: &RunRecord, around: &Around<'_>) -> Why {
     if record.is_pruned() {
         reasons.push(Reason::new(ReasonKind::Unknown, "what was known of its tasks was pruned"));
     }
-    Why { run: record.id(), task: None, state: state.as_str(), reasons, causes: task::of_run(record, around, causes) }
+    Why { run: record.id(), task: None, state: state.as_str(), reasons, causes }
+}
+
+/// Why a run failed: tells it, and gives what that goes back to.
+fn failed(record: &RunRecord, around: &Around<'_>, reasons: &mut Vec<Reason>) -> Vec<Why> {
+    let error = record.error().map_or_else(|| "nothing is recorded about why".to_owned(), ToString::to_string);
+    if let Some((tasks, unnamed)) = unhandled(record, &error) {
+        reasons.push(Reason::new(ReasonKind::Failed, error));
+        reasons.extend(task::more(unnamed, "task", reasons.first()));
+        return task::of_run(record, around, &tasks, reasons);
+    }
+    let tasks = record.tasks().iter();
+    if record.error().is_some_and(|error| task::is_of_flow(record, error)) {
+        reasons.push(Reason::new(ReasonKind::Failed, format!("the timeout of its flow passed: it {error}")));
+        let late = tasks.filter(|task| task.state() == TaskState::Cancelled && task.started_at().is_some());
+        return task::of_run(record, around, &late.collect::<Vec<_>>(), reasons);
+    }
+    reasons.push(Reason::new(ReasonKind::Failed, error));
+    let broken = tasks.filter(|task| matches!(task.state(), TaskState::Failed | TaskState::UpstreamFailed));
+    let broken: Vec<TaskRun<'_>> = broken.collect();
+    let causes = task::of_run(record, around, &broken, reasons);
+    if !broken.is_empty() {
+        let text = "perhaps because of what failed in it, which may have been handled: that is not recorded";
+        reasons.push(Reason::new(ReasonKind::Unknown, text));
+    }
+    causes
+}
+
+/// The failures that nobody handled, where a run's error is the list of them: those that are named, and how many are not.
+/// An error of the flow's body, say, is no such list.
+fn unhandled<'a>(record: &'a RunRecord, error: &str) -> Option<(Vec<TaskRun<'a>>, usize)> {
+    let (mut rest, mut named) = (error, Vec::new());
+    while named.len() < NAMED {
+        let (key, after) = rest.strip_prefix("task `")?.split_once('`')?;
+        let task = record.exact(key)?;
+        let after = match (task.state(), task.error()) {
+            (TaskState::Failed | TaskState::UpstreamFailed, Some(error)) => {
+                let how = if error.is_upstream_failed() { " did not run: " } else { " failed: " };
+                after.strip_prefix(how)?.strip_prefix(&*error.to_string())?
+            }
+            (TaskState::Failed | TaskState::UpstreamFailed, None) => after.strip_prefix(" failed")?,
+            _ => return None,
+        };
+        named.push(task);
+        if after.is_empty() {
+            return Some((named, 0));
+        }
+        rest = after.strip_prefix("; ")?;
+    }
+    let unnamed = rest.strip_prefix("and ")?.strip_suffix(" more")?.parse().ok()?;
+    Some((named, unnamed))
 }
 
 /// Why there is the run.
@@ -64,9 +108,12 @@ fn asked(record: &RunRecord, around: &Around<'_>) -> String {
     match (record.kind(), record.key()) {
         (RunKind::Manual, Some(key)) => format!("it was asked for by hand at {created}, with the key `{key}`"),
         (RunKind::Manual, None) => format!("it was asked for by hand at {created}"),
+        // which of a flow's schedules it was is not recorded
         (RunKind::Scheduled, _) => match &around.schedule {
-            Some(schedule) => format!("it was due at {date} by the schedule of its flow ({schedule})"),
-            None => format!("it was due at {date} by a schedule of its flow"),
+            Some(schedule) => {
+                format!("it was due at {date} by a schedule, perhaps the one of its attribute ({schedule})")
+            }
+            None => format!("it was due at {date} by a schedule"),
         },
         (RunKind::Backfill, _) => format!("a backfill made it at {created}, for the tick of {date}"),
     }
@@ -83,7 +130,7 @@ pub(super) fn turn(record: &RunRecord, around: &Around<'_>) -> Option<Reason> {
             let others = others.join(", ");
             format!("it waits for its turn: `max_active_runs` of its flow is {runs}, and under way are {others}")
         }
-        Some(_) | None => "it was accepted and is about to start".to_owned(),
+        Some(_) | None => "it was accepted, and nothing is recorded that it waits for".to_owned(),
     };
     Some(Reason::new(ReasonKind::Turn, text))
 }

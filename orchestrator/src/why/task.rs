@@ -1,9 +1,10 @@
 use std::collections::HashSet;
 
 use super::upstreams::{Place, Wiring};
-use super::{Around, Executed, Reason, ReasonKind, Why, instant, run};
+use super::{Around, Executed, Reason, ReasonKind, Why, again, count, instant, known, mapped, run};
+use crate::error::{Cause, TaskError};
 use crate::state::{RunState, TaskState};
-use crate::store::{RerunRecord, RunRecord, TaskRun};
+use crate::store::{RunRecord, TaskRun};
 
 /// How many causes are followed at each step.
 const FOLLOWED: usize = 5;
@@ -11,35 +12,63 @@ const FOLLOWED: usize = 5;
 /// How far a chain is followed.
 const DEEPEST: usize = 64;
 
+/// How many tasks a chain tells of.
+const TOLD: usize = 500;
+
 /// Why the task of a key is as it is; none where the run has no such task.
 pub(super) fn of_key(record: &RunRecord, key: &str, around: &Around<'_>) -> Option<Why> {
-    let wiring = Wiring::new(record);
-    let mut chain = Chain { record, wiring, around, seen: HashSet::new(), depth: 0 };
-    if let Some(task) = record.task(key) {
-        return Some(chain.of(task));
+    let mut chain = Chain::new(record, around);
+    match record.exact(key) {
+        Some(task) => Some(chain.of(task)),
+        None => chain.of_mapped(key).or_else(|| not_there_yet(record, key, around)),
     }
-    let node = wiring.without_list(key)?;
-    let mut why = Why {
-        run: record.id(),
-        task: Some(key.to_owned()),
-        state: TaskState::Pending.as_str(),
-        reasons: vec![Reason::new(ReasonKind::Upstreams, "the list that it is mapped over is not there yet")],
-        causes: chain.causes(&wiring.list_of(node), |state| !state.is_final(), &mut Vec::new()),
-    };
-    why.reasons.extend(run::nobody(record, around));
-    Some(why)
+}
+
+/// Why the tasks that a run's state goes back to are as they are.
+pub(super) fn of_run(
+    record: &RunRecord,
+    around: &Around<'_>,
+    tasks: &[TaskRun<'_>],
+    reasons: &mut Vec<Reason>,
+) -> Vec<Why> {
+    let places: Vec<Place> = tasks.iter().map(TaskRun::place).collect();
+    Chain::new(record, around).causes(&places, "task", |_| true, reasons)
+}
+
+/// Why a task is not there of which its flow's graph tells.
+fn not_there_yet(record: &RunRecord, key: &str, around: &Around<'_>) -> Option<Why> {
+    let (base, _) = mapped::split(key);
+    let is_meant = |(planned, is_mapped): &(String, bool)| planned == key || (*is_mapped && planned == base);
+    known::planned(record).iter().any(is_meant).then(|| {
+        let begun = "its run has begun, and nothing is recorded of its tasks yet";
+        let reason = match record.state() {
+            RunState::Pending => run::turn(record, around),
+            _ => Some(Reason::new(ReasonKind::Unknown, begun)),
+        };
+        Why {
+            run: record.id(),
+            task: Some(key.to_owned()),
+            state: TaskState::Pending.as_str(),
+            reasons: reason.into_iter().chain(run::nobody(record, around)).collect(),
+            causes: Vec::new(),
+        }
+    })
 }
 
 /// A walk from a task to what it goes back to. What was told once is only named again.
-struct Chain<'a> {
-    record: &'a RunRecord,
-    wiring: Wiring<'a>,
+pub(super) struct Chain<'a> {
+    pub(super) record: &'a RunRecord,
+    pub(super) wiring: Wiring<'a>,
     around: &'a Around<'a>,
     seen: HashSet<Place>,
     depth: usize,
 }
 
 impl<'a> Chain<'a> {
+    fn new(record: &'a RunRecord, around: &'a Around<'a>) -> Self {
+        Self { record, wiring: Wiring::new(record), around, seen: HashSet::new(), depth: 0 }
+    }
+
     fn of(&mut self, task: TaskRun<'a>) -> Why {
         let mut why = Why {
             run: self.record.id(),
@@ -51,7 +80,7 @@ impl<'a> Chain<'a> {
         if !self.seen.insert(task.place()) {
             return why;
         }
-        if self.depth >= DEEPEST {
+        if self.depth >= DEEPEST || self.seen.len() > TOLD {
             why.reasons.push(Reason::new(ReasonKind::Unknown, "the chain goes on: ask for this task"));
             return why;
         }
@@ -96,33 +125,31 @@ impl<'a> Chain<'a> {
                     tell(ReasonKind::Computed, format!("nothing cached could be used: {miss}"));
                 }
             }
-            TaskState::Skipped if task.attempts() > 0 => {
+            TaskState::Skipped if task.attempts() > 0 && task.started_at().is_some() => {
                 tell(ReasonKind::Skipped, format!("its body asked for it: {}", error()));
             }
             TaskState::Skipped => {
                 tell(ReasonKind::Skipped, error());
                 let upstreams = self.wiring.upstreams(task.place());
-                why.causes = self.causes(&upstreams, |state| state == TaskState::Skipped, &mut why.reasons);
+                why.causes = self.causes(&upstreams, "upstream", |state| state == TaskState::Skipped, &mut why.reasons);
                 if why.causes.is_empty() {
-                    why.causes = self.causes(&upstreams, |state| state != TaskState::Success, &mut why.reasons);
+                    why.causes =
+                        self.causes(&upstreams, "upstream", |state| state != TaskState::Success, &mut why.reasons);
                 }
             }
             TaskState::UpstreamFailed => {
                 tell(ReasonKind::UpstreamFailed, error());
                 let broken = |state| matches!(state, TaskState::Failed | TaskState::UpstreamFailed);
                 let upstreams = self.wiring.upstreams(task.place());
-                why.causes = self.causes(&upstreams, broken, &mut why.reasons);
+                why.causes = self.causes(&upstreams, "upstream", broken, &mut why.reasons);
                 if why.causes.is_empty() {
-                    why.causes = self.causes(&upstreams, |state| state != TaskState::Success, &mut why.reasons);
+                    why.causes =
+                        self.causes(&upstreams, "upstream", |state| state != TaskState::Success, &mut why.reasons);
                 }
             }
-            TaskState::Cancelled => {
-                let error = task.error().map_or_else(String::new, |error| format!(": {error}"));
-                tell(ReasonKind::Cancelled, format!("it was not done when the rest of its run was cancelled{error}"));
-            }
+            TaskState::Cancelled => tell(ReasonKind::Cancelled, cancelled(self.record, task)),
         }
-        why.reasons.extend(ran_again(task));
-        why.reasons.extend(run_again(self.record, task));
+        why.reasons.extend(again::reasons(self.record, task, self.around));
         if !task.state().is_final() {
             why.reasons.extend(run::nobody(self.record, self.around));
         }
@@ -137,9 +164,9 @@ impl<'a> Chain<'a> {
         let open = |place: &Place| self.wiring.task(*place).is_none_or(|task| !task.state().is_final());
         let waiting = upstreams.iter().filter(|place| open(place)).count();
         if waiting > 0 {
-            let text = format!("it waits for {waiting} of its {} upstream(s)", upstreams.len());
+            let text = format!("it waits for {waiting} of its {}", count(upstreams.len(), "upstream"));
             why.reasons.push(Reason::new(ReasonKind::Upstreams, text));
-            why.causes = self.causes(&upstreams, |state| !state.is_final(), &mut why.reasons);
+            why.causes = self.causes(&upstreams, "upstream", |state| !state.is_final(), &mut why.reasons);
         } else if self.record.state() == RunState::Pending {
             why.reasons.extend(run::turn(self.record, self.around));
         } else if !self.wiring.is_known(place.0) {
@@ -147,72 +174,83 @@ impl<'a> Chain<'a> {
                 "it has not started; what it waits for is not recorded: only stores that outlive their process do";
             why.reasons.push(Reason::new(ReasonKind::Unknown, text));
         } else if self.around.executed == Executed::Somewhere {
-            why.reasons.push(Reason::new(ReasonKind::Slot, self.slot(place.0, upstreams.is_empty())));
+            why.reasons.push(Reason::new(ReasonKind::Slot, self.slot(place, upstreams.is_empty())));
         }
     }
 
-    /// Which slot a task waits for whose upstreams are done.
-    fn slot(&self, node: u32, is_first: bool) -> String {
+    /// Which slot a task may wait for whose upstreams are done. What a call, or the flow, says of a pool is not recorded.
+    fn slot(&self, (node, frame, _): Place, is_first: bool) -> String {
         let ready = if is_first { "it has no upstreams" } else { "all that it waits for is done" };
         let pool = self.wiring.task_of(node).and_then(|task| (self.around.pool_of)(task));
-        match pool.map(|pool| (pool.name, (self.around.slots)(pool.name))) {
-            Some((pool, Some(slots))) => {
-                format!("{ready}: it waits for a slot of the pool `{pool}`, which has {slots}")
-            }
-            Some((pool, None)) => format!("{ready}: it waits for a slot of the pool `{pool}`"),
-            None => format!("{ready}: it waits for a slot of the runtime (`max_running`, `max_blocking`)"),
-        }
+        let pool = match pool.map(|pool| (pool.name, (self.around.slots)(pool.name))) {
+            Some((pool, Some(slots))) => format!("of the pool `{pool}`, which has {slots} here"),
+            Some((pool, None)) => format!("of the pool `{pool}`"),
+            None => "of a pool".to_owned(),
+        };
+        let mapping = if frame == 0 { "" } else { ", of its mapping (`concurrency`)" };
+        format!(
+            "{ready}: perhaps it waits for a slot {pool}{mapping}, or of the runtime (`max_running`, `max_blocking`)"
+        )
     }
 
-    /// What a task goes back to: the upstreams whose states are meant, those that ended worst first.
-    fn causes(
+    /// What a task goes back to: of its upstreams, or of whatever else they are, those whose states are meant; those that
+    /// ended worst come first.
+    pub(super) fn causes(
         &mut self,
-        upstreams: &[Place],
+        places: &[Place],
+        what: &str,
         is_meant: impl Fn(TaskState) -> bool,
         reasons: &mut Vec<Reason>,
     ) -> Vec<Why> {
-        let mut meant: Vec<TaskRun<'a>> = upstreams.iter().filter_map(|place| self.wiring.task(*place)).collect();
+        let mut meant: Vec<TaskRun<'a>> = places.iter().filter_map(|place| self.wiring.task(*place)).collect();
         meant.retain(|task| is_meant(task.state()));
         let rank = |task: &TaskRun<'_>| match task.state() {
-            TaskState::Failed | TaskState::Running | TaskState::Retrying => 0,
-            TaskState::Skipped => 1,
-            _ => 2,
+            TaskState::Failed => 0,
+            TaskState::Running | TaskState::Retrying => 1,
+            TaskState::Skipped => 2,
+            _ => 3,
         };
         meant.sort_by_key(rank);
-        let more = meant.len().saturating_sub(FOLLOWED);
-        if more > 0 {
-            let kind = reasons.first().map_or(ReasonKind::Unknown, |reason| reason.kind);
-            reasons.push(Reason::new(kind, format!("{more} more upstream(s) are so; {FOLLOWED} are shown")));
-        }
+        reasons.extend(more(meant.len().saturating_sub(FOLLOWED), what, reasons.first()));
         meant.into_iter().take(FOLLOWED).map(|task| self.of(task)).collect()
     }
 }
 
-/// Why a task had attempts beyond those that failed.
-fn ran_again(task: TaskRun<'_>) -> Option<Reason> {
-    let failed = task.tries().saturating_sub(1);
-    match (task.crashes(), failed) {
-        (0, 0) => None,
-        (0, _) if task.state() == TaskState::Success => {
-            Some(Reason::new(ReasonKind::RanAgain, format!("{failed} attempt(s) before that failed")))
+/// That there are more of what is told of, in the way of the first reason.
+pub(super) fn more(number: usize, what: &str, first: Option<&Reason>) -> Option<Reason> {
+    let kind = first.map_or(ReasonKind::Unknown, |reason| reason.kind);
+    let are = if number == 1 { "is" } else { "are" };
+    let text = format!("{} {are} so; {FOLLOWED} are shown", count(number, &format!("more {what}")));
+    (number > 0).then(|| Reason::new(kind, text))
+}
+
+/// Why a task was cancelled.
+fn cancelled(record: &RunRecord, task: TaskRun<'_>) -> String {
+    let nothing = || "nothing is recorded about why".to_owned();
+    let flow = task.prefix().and_then(|prefix| record.exact(prefix.trim_end_matches('/')));
+    if let Some(flow) = flow.filter(|flow| flow.state() == TaskState::Failed) {
+        let error = flow.error().map_or_else(nothing, ToString::to_string);
+        return format!("it was not done when `{}` failed: {error}", flow.key());
+    }
+    let before = |ended| record.reruns().last().is_some_and(|rerun| rerun.at > ended);
+    match record.state() {
+        _ if task.finished_at().is_some_and(before) => {
+            "it was not done when its run ended, before the run was run again".to_owned()
         }
-        (0, _) => None,
-        (crashes, _) => {
-            let text = format!("{crashes} attempt(s) ended with their process, so that it ran again");
-            Some(Reason::new(ReasonKind::RanAgain, text))
-        }
+        RunState::Failed => match record.error().filter(|error| is_of_flow(record, error)) {
+            Some(error) => format!("it was not done when the timeout of its flow passed: the run {error}"),
+            None => {
+                let error = record.error().map_or_else(nothing, ToString::to_string);
+                format!("it was not done when its run failed: {error}")
+            }
+        },
+        _ => "it was not done when the rest of its run was cancelled".to_owned(),
     }
 }
 
-/// Why the tasks that a run's state goes back to are as they are.
-pub(super) fn of_run<'a>(record: &'a RunRecord, around: &'a Around<'a>, tasks: Vec<TaskRun<'a>>) -> Vec<Why> {
-    let mut chain = Chain { record, wiring: Wiring::new(record), around, seen: HashSet::new(), depth: 0 };
-    tasks.into_iter().take(FOLLOWED).map(|task| chain.of(task)).collect()
-}
-
-/// That a task ran again since its run was run again.
-fn run_again(record: &RunRecord, task: TaskRun<'_>) -> Option<Reason> {
-    let RerunRecord { at, what, .. } = record.reruns().last().filter(|_| task.was_run_again())?;
-    let text = format!("it ran again, since a re-run of {what} was asked for at {}", instant(*at));
-    Some(Reason::new(ReasonKind::RanAgain, text))
+/// Whether an error says that the timeout of a run's flow passed, rather than that of a task whose error a body gave on.
+pub(super) fn is_of_flow(record: &RunRecord, error: &TaskError) -> bool {
+    let Cause::TimedOut(after) = error.cause() else { return false };
+    let given_on = |task: TaskRun<'_>| task.error().is_some_and(|other| other.cause() == error.cause());
+    error.to_string() == TaskError::timed_out(*after).to_string() && !record.tasks().iter().any(given_on)
 }

@@ -106,6 +106,7 @@ fn around(executed: Executed) -> Around<'static> {
         turns: Vec::new(),
         max_active_runs: None,
         schedule: None,
+        failed: HashMap::new(),
         pool_of: &|task| (task == "c").then_some(Pool { name: "database", slots: 1 }),
         slots: &|_| Some(4),
     }
@@ -128,14 +129,16 @@ fn what_is_pending_waits_for_something() {
     let two = diamond().task(0, 0, Running, 1, None).task(0, 1, Retrying, 2, error("no network"));
     assert_eq!(
         two.why("d", &around),
-        "d: pending\n  it waits for 1 of its 1 upstream(s)\n  c: pending\n    it waits for 2 of its 2 upstream(s)\n    \
+        "d: pending\n  it waits for 1 of its 1 upstream\n  c: pending\n    it waits for 2 of its 2 upstreams\n    \
          a: running\n      attempt 1 is under way since 1970-01-01T00:00:01Z\n    b: retrying\n      attempt 2 failed: no \
          network; the next is due at 1970-01-01T00:01:00Z\n"
     );
     let ready = || diamond().task(0, 0, Success, 1, None).task(0, 1, Success, 1, None);
-    let pool = "all that it waits for is done: it waits for a slot of the pool `database`, which has 4";
+    let pool = "all that it waits for is done: perhaps it waits for a slot of the pool `database`, which has 4 here, or of \
+                the runtime (`max_running`, `max_blocking`)";
     assert_eq!(ready().why("c", &around), format!("c: pending\n  {pool}\n"));
-    let own = "it has no upstreams: it waits for a slot of the runtime (`max_running`, `max_blocking`)";
+    let own =
+        "it has no upstreams: perhaps it waits for a slot of a pool, or of the runtime (`max_running`, `max_blocking`)";
     assert_eq!(diamond().why("a", &around), format!("a: pending\n  {own}\n"));
     assert_eq!(diamond().why("e", &around), "no task");
 }
@@ -190,12 +193,12 @@ fn what_is_done_says_how() {
     );
     assert_eq!(
         diamond().task(0, 0, Success, 3, None).why("a", &around),
-        "a: success\n  attempt 3 succeeded\n  2 attempt(s) before that failed\n"
+        "a: success\n  attempt 3 succeeded\n  2 attempts before that failed\n"
     );
     let again = diamond().task(0, 0, Running, 1, None).task(0, 0, Running, 2, None).task(0, 0, Success, 2, None);
     assert_eq!(
         again.why("a", &around),
-        "a: success\n  attempt 2 succeeded\n  1 attempt(s) ended with their process, so that it ran again\n"
+        "a: success\n  attempt 2 succeeded\n  1 attempt ended with its process, so that it ran again\n"
     );
 }
 
@@ -209,44 +212,88 @@ fn the_machinery_of_mappings_is_looked_through() {
     );
     assert_eq!(
         mapped().task(0, 0, Running, 1, None).why("total", &around),
-        format!("total: pending\n  it waits for 1 of its 1 upstream(s)\n  {list}")
+        format!("total: pending\n  it waits for 1 of its 1 upstream\n  {list}")
     );
     let some =
         mapped().task(0, 0, Success, 1, None).mapping(3).task(1, 1, Running, 1, None).task(1, 0, Success, 1, None);
     let told = some.why("total", &around);
-    assert!(told.starts_with("total: pending\n  it waits for 2 of its 3 upstream(s)\n  work[1]: running\n"), "{told}");
+    assert!(told.starts_with("total: pending\n  it waits for 2 of its 3 upstreams\n  work[1]: running\n"), "{told}");
     assert!(told.contains("  work[2]: pending\n"), "{told}");
     let broken = (0..9).fold(mapped().mapping(9), |told, index| told.task(1, index, Failed, 1, error("odd")));
     let told = broken.task(0, 3, UpstreamFailed, 0, refused(Cause::UpstreamFailed, "9 of 9")).why("total", &around);
     assert_eq!(told.matches("attempt 1 failed: odd").count(), 5, "{told}");
-    assert!(told.contains("4 more upstream(s) are so; 5 are shown"), "{told}");
+    assert!(told.contains("4 more upstreams are so; 5 are shown"), "{told}");
+}
+
+/// `total` of `work`, for each of `rows`, for each of `list`.
+fn nested(len: u32) -> Told {
+    Told::new(vec![
+        node("list", NONE, 0, &[]),
+        node("expand()", NONE, 1, &[0]),
+        node("rows", 1, 0, &[]),
+        node("expand()", 1, 1, &[2]),
+        node("work", 3, 0, &[]),
+        node("gather", 1, 2, &[4]),
+        node("gather", NONE, 2, &[5]),
+        node("total", NONE, 3, &[6]),
+    ])
+    .mapping(len)
 }
 
 #[test]
 fn mappings_within_mappings_are_looked_through() {
-    let nested = || {
-        Told::new(vec![
-            node("list", NONE, 0, &[]),
-            node("expand()", NONE, 1, &[0]),
-            node("rows", 1, 0, &[]),
-            node("expand()", 1, 1, &[2]),
-            node("work", 3, 0, &[]),
-            node("gather", 1, 2, &[4]),
-            node("gather", NONE, 2, &[5]),
-            node("total", NONE, 3, &[6]),
-        ])
-        .mapping(2)
-        .task(1, 0, Success, 1, None)
-        .expanded(3, (1, 0), 2)
-        .task(2, 0, Success, 1, None)
+    let first = || {
+        let told = nested(2).task(1, 0, Success, 1, None).expanded(3, (1, 0), 2);
+        told.task(2, 0, Success, 1, None)
     };
     let around = around(HERE);
-    let told = nested().task(1, 1, Running, 1, None).why("total", &around);
-    assert!(told.contains("  it waits for 2 of its 3 upstream(s)\n"), "{told}");
+    let told = first().task(1, 1, Running, 1, None).why("total", &around);
+    assert!(told.contains("  it waits for 2 of its 3 upstreams\n"), "{told}");
     assert!(told.contains("\n  rows[1]: running\n") && told.contains("\n  work[0][1]: pending\n"), "{told}");
-    let told = nested().task(1, 1, Success, 1, None).expanded(3, (1, 1), 2).task(3, 1, Running, 1, None);
+    let told = first().task(1, 1, Success, 1, None).expanded(3, (1, 1), 2).task(3, 1, Running, 1, None);
     let told = told.why("total", &around);
     assert!(told.contains("\n  work[1][1]: running\n"), "{told}");
+}
+
+#[test]
+fn mappings_within_mappings_are_summed_up() {
+    let around = around(HERE);
+    let told = || {
+        let told = nested(3).expanded(3, (1, 0), 2).expanded(3, (1, 1), 1).task(1, 2, Running, 1, None);
+        told.task(2, 0, Success, 1, None).task(2, 1, Failed, 1, error("odd")).task(3, 0, Success, 1, None)
+    };
+    let all = told().why("work", &around);
+    let counted =
+        "work: running\n  3 elements: 2 success, 1 failed\n  1 list that it is mapped over is not there yet\n";
+    assert!(all.starts_with(counted), "{all}");
+    assert!(all.contains("\n  work[0][1]: failed\n") && all.contains("\n  rows[2]: running\n"), "{all}");
+    let some = told().why("work[0]", &around);
+    assert!(some.starts_with("work[0]: failed\n  2 elements: 1 success, 1 failed\n  work[0][1]: failed\n"), "{some}");
+    let none = told().why("work[2]", &around);
+    assert!(none.starts_with("work[2]: pending\n  the list that it is mapped over is not there yet\n"), "{none}");
+    for (key, expected) in [
+        ("work[3]", "`work` with elements 0 to 2"),
+        ("work[3][0]", "`work` with elements 0 to 2"),
+        ("work[0][2]", "`work[0]` with elements 0 to 1"),
+        ("work[1][1]", "`work[1]` with one element, 0"),
+        ("work[2][0]", "`work[2][0]`, whose list is not there"),
+        ("work[0][0][0]", "`list`, `rows`, `work`, `total`"),
+    ] {
+        assert_eq!(told().why(key, &around) == "no task", key != "work[2][0]", "{key}");
+        assert_eq!(known(&RunRecord::from(told().0), key).to_string(), expected, "{key}");
+    }
+}
+
+#[test]
+fn a_long_mapping_costs_no_more_for_each_of_its_elements() {
+    const LONG: u32 = 100_000;
+    let told = (0..LONG).fold(nested(LONG), |told, index| told.expanded(3, (1, index), 1));
+    let told = told.task(2, 0, Running, 1, None);
+    let around = around(HERE);
+    let total = Told(told.0.clone()).why("total", &around);
+    assert!(total.contains("\n  it waits for 100000 of its 100000 upstreams\n"), "{total}");
+    let work = told.why("work", &around);
+    assert!(work.contains("\n  100000 elements: 1 running, 99999 pending\n"), "{work}");
 }
 
 #[test]
@@ -264,9 +311,9 @@ fn each_run_was_asked_for_by_somebody() {
             RunKind::Scheduled,
             None,
             Some("0 6 * * *"),
-            "it was due at 1970-01-01T00:00:00Z by the schedule of its flow (0 6 * * *)",
+            "it was due at 1970-01-01T00:00:00Z by a schedule, perhaps the one of its attribute (0 6 * * *)",
         ),
-        (RunKind::Scheduled, None, None, "it was due at 1970-01-01T00:00:00Z by a schedule of its flow"),
+        (RunKind::Scheduled, None, None, "it was due at 1970-01-01T00:00:00Z by a schedule"),
         (
             RunKind::Backfill,
             None,
@@ -300,10 +347,10 @@ fn a_run_goes_back_to_its_tasks() {
         )
     );
     let green = diamond().task(0, 1, Failed, 1, error("handled")).ended(RunState::Success, None);
-    let handled = "1 task(s) failed, and each failure was handled";
+    let handled = "1 task failed, and its failure was handled";
     assert_eq!(green.why("", &around(HERE)), format!("run {RUN}: success\n  {handled}\n  {asked}\n"));
     let running = diamond().task(0, 0, Running, 1, None).why("", &around(HERE));
-    assert!(running.contains("  0 of 4 task(s) are done, 1 running, 0 retrying\n"), "{running}");
+    assert!(running.contains("  0 of 4 tasks are done, 1 running, 0 retrying\n"), "{running}");
     assert!(running.contains("  a: running\n") && !running.contains("b: pending"), "{running}");
 }
 
@@ -316,4 +363,144 @@ fn a_run_that_has_not_started_waits_for_its_turn() {
     let why = told.why("", &around);
     let turn = format!("it waits for its turn: `max_active_runs` of its flow is 1, and under way are {OTHER}");
     assert!(why.starts_with(&format!("run {RUN}: pending\n  {turn}\n")), "{why}");
+}
+
+#[test]
+fn a_mapped_task_is_summed_up() {
+    let around = around(HERE);
+    let some = || mapped().task(0, 0, Success, 1, None).mapping(4);
+    let red = (0..3).fold(some(), |told, index| told.task(1, index, Success, 1, None));
+    assert_eq!(
+        red.task(1, 3, Failed, 2, error("odd")).why("work", &around),
+        "work: failed\n  4 elements: 3 success, 1 failed\n  work[3]: failed\n    attempt 2 failed: odd\n"
+    );
+    let running = some().task(1, 0, Success, 1, None).task(1, 2, Running, 1, None).why("work", &around);
+    assert!(
+        running.starts_with("work: running\n  4 elements: 1 success, 1 running, 2 pending\n  work[2]"),
+        "{running}"
+    );
+    let waiting = some().why("work", &around);
+    assert!(waiting.starts_with("work: pending\n  4 elements: 4 pending\n  work[0]: pending\n"), "{waiting}");
+    let empty = mapped().task(0, 0, Success, 1, None).mapping(0).why("work", &around);
+    assert_eq!(empty, "work: success\n  no elements: its list is empty\n");
+    let broken = (0..9).fold(mapped().mapping(9), |told, index| told.task(1, index, Failed, 1, error("odd")));
+    let told = broken.why("work", &around);
+    assert!(told.contains("\n  9 elements: 9 failed\n  4 more elements are so; 5 are shown\n"), "{told}");
+    assert_eq!(told.matches("attempt 1 failed: odd").count(), 5, "{told}");
+}
+
+#[test]
+fn the_elements_that_there_are_are_told() {
+    let known = |told: Told, key: &str| known(&RunRecord::from(told.0), key).to_string();
+    for (key, expected) in [
+        ("work[4]", "`work` with elements 0 to 3"),
+        ("work", "`work` with elements 0 to 3"),
+        ("work[99999999999]", "`work` with elements 0 to 3"),
+        ("work[1][2]", "`list`, `work`, `total`"),
+        ("work[x]", "`list`, `work`, `total`"),
+        ("work[", "`list`, `work`, `total`"),
+        ("list[0]", "`list`, `work`, `total`"),
+        ("]", "`list`, `work`, `total`"),
+    ] {
+        assert_eq!(known(mapped().mapping(4), key), expected, "{key}");
+    }
+    assert_eq!(known(mapped().mapping(1), "work[4]"), "`work` with one element, 0");
+    assert_eq!(known(mapped().mapping(0), "work[0]"), "`work` with no elements");
+    assert_eq!(known(mapped(), "work[0]"), "`work[0]`, whose list is not there");
+}
+
+#[test]
+fn the_attempts_before_the_last_one_are_told() {
+    let attempt = |number: u32, state: TaskState, error: Option<TaskError>| AttemptRecord {
+        key: "a".into(),
+        number,
+        state,
+        started_at: DateTime::UNIX_EPOCH,
+        finished_at: None,
+        error,
+    };
+    let crash = attempt(3, Failed, refused(Cause::Crashed, "its process died"));
+    assert!(!again::has_failed(&crash) && !again::has_failed(&attempt(3, Success, None)));
+    let failed = |last: u32| {
+        let attempts = (1..=last).map(|number| attempt(number, Failed, error(&format!("no network {number}"))));
+        Around { failed: HashMap::from([("a".to_owned(), attempts.collect())]), ..around(HERE) }
+    };
+    assert_eq!(
+        diamond().task(0, 0, Success, 3, None).why("a", &failed(2)),
+        "a: success\n  attempt 3 succeeded\n  attempt 2 failed: no network 2\n  attempt 1 failed: no network 1\n"
+    );
+    let many = diamond().task(0, 0, Failed, 8, error("no network 8")).why("a", &failed(8));
+    assert!(many.contains("\n  attempt 8 failed: no network 8\n  attempt 7 failed: no network 7\n"), "{many}");
+    assert!(many.ends_with("\n  attempt 3 failed: no network 3\n  2 attempts before these failed\n"), "{many}");
+}
+
+#[test]
+fn a_red_run_goes_back_to_what_its_error_names() {
+    let names = ["a", "b", "c", "d", "e", "f", "g"];
+    let red = |text: &str| {
+        let nodes = (0..).zip(names).map(|(local, name)| node(name, NONE, local, &[]));
+        let told = (0..).zip(names).fold(Told::new(nodes.collect()), |told, (at, name)| match name {
+            "g" => told.task(0, at, Success, 1, None),
+            _ => told.task(0, at, Failed, 1, error(&format!("{name}; task `x` failed"))),
+        });
+        told.ended(RunState::Failed, error(text)).why("", &around(HERE))
+    };
+    let causes = |told: &str| {
+        let causes = told.lines().filter_map(|line| line.strip_suffix(": failed")?.strip_prefix("  "));
+        causes.collect::<Vec<_>>().join(" ")
+    };
+    let list = |names: &[&str]| {
+        let lines = names.iter().map(|name| format!("task `{name}` failed: {name}; task `x` failed"));
+        lines.collect::<Vec<_>>().join("; ")
+    };
+    let perhaps = "perhaps because of what failed in it";
+    for (text, expected, is_known) in [
+        (list(&["a"]), "a", true),
+        (list(&["b", "a"]), "b a", true),
+        (list(&["b", "c", "d", "e", "f"]), "b c d e f", true),
+        (list(&["b", "c", "d", "e", "f"]) + "; and 2 more", "b c d e f", true),
+        (list(&["b", "c", "d", "e", "f"]) + "; and more", "a b c d e", false),
+        (list(&["g"]), "a b c d e", false),
+        ("task `b` failed: otherwise".to_owned(), "a b c d e", false),
+        ("neither `b`, nor `c`".to_owned(), "a b c d e", false),
+        ("task `b".to_owned(), "a b c d e", false),
+    ] {
+        let told = red(&text);
+        assert_eq!((&*causes(&told), !told.contains(perhaps)), (expected, is_known), "{told}");
+        let more = if text.ends_with("2 more") { Some("2 more tasks are so; 5 are shown") } else { None };
+        let more = more.or((!is_known).then_some("1 more task is so; 5 are shown"));
+        assert_eq!(told.contains("; 5 are shown"), more.is_some(), "{told}");
+        assert!(more.is_none_or(|more| told.contains(more)), "{told}");
+    }
+}
+
+#[test]
+fn what_was_cancelled_says_what_ended_its_run() {
+    let late = || Some(TaskError::timed_out(std::time::Duration::from_secs(60)));
+    let cancelled = |told: Told| told.task(0, 2, TaskState::Cancelled, 1, None);
+    let why = |told: Told, error| cancelled(told).ended(RunState::Failed, error).why("c", &around(HERE));
+    assert_eq!(
+        why(diamond(), late()),
+        "c: cancelled\n  it was not done when the timeout of its flow passed: the run timed out after 1m\n"
+    );
+    // perhaps the body gave it on
+    assert_eq!(
+        why(diamond().task(0, 0, Failed, 1, late()), late()),
+        "c: cancelled\n  it was not done when its run failed: timed out after 1m\n"
+    );
+    assert_eq!(why(diamond(), error("no rows")), "c: cancelled\n  it was not done when its run failed: no rows\n");
+    let asked = cancelled(diamond()).ended(RunState::Cancelled, Some(TaskError::cancelled()));
+    assert_eq!(
+        asked.why("c", &around(HERE)),
+        "c: cancelled\n  it was not done when the rest of its run was cancelled\n"
+    );
+    let inner = NodeMeta { prefix: Some("sub/".into()), ..node("inner", NONE, 1, &[]) };
+    let sub = Told::new(vec![node("sub", NONE, 0, &[]), inner]).task(0, 0, Failed, 1, error("no rows"));
+    assert_eq!(
+        sub.task(0, 1, TaskState::Cancelled, 0, None).why("sub/inner", &around(HERE)),
+        "sub/inner: cancelled\n  it was not done when `sub` failed: no rows\n"
+    );
+    let run = cancelled(diamond()).ended(RunState::Failed, late()).why("", &around(HERE));
+    assert!(run.contains("\n  the timeout of its flow passed: it timed out after 1m\n"), "{run}");
+    assert!(run.contains("\n  c: cancelled\n"), "{run}");
 }

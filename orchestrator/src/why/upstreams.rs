@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use crate::store::{RunRecord, RunTables, TaskRun};
 use crate::task::scope::NONE;
 
@@ -5,15 +7,29 @@ use crate::task::scope::NONE;
 pub(super) type Place = (u32, u32, u32);
 
 /// What waits for what in a record: the machinery of mappings is looked through, a flow in the flow waits for its tasks.
-#[derive(Clone, Copy)]
 pub(super) struct Wiring<'a> {
     record: &'a RunRecord,
     tables: &'a RunTables,
+    /// The frames that mappings have, by the mapping and the element that it is in.
+    opened: HashMap<Place, u32>,
+    /// The frames of each mapping.
+    frames: HashMap<u32, Vec<u32>>,
+    /// The nodes of flows in the flow, by what stands before their keys.
+    within: HashMap<&'a str, Vec<u32>>,
 }
 
 impl<'a> Wiring<'a> {
     pub(super) fn new(record: &'a RunRecord) -> Self {
-        Self { record, tables: record.tables() }
+        let tables = record.tables();
+        let current = || tables.openings().filter(|(_, frame)| !tables.is_past_frame(*frame));
+        let (mut frames, mut within) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
+        current().for_each(|((mapping, ..), frame)| frames.entry(mapping).or_default().push(frame));
+        for (id, node) in (0..).zip(&tables.nodes) {
+            if let Some(prefix) = &node.prefix {
+                within.entry(&**prefix).or_default().push(id);
+            }
+        }
+        Self { record, tables, opened: current().collect(), frames, within }
     }
 
     pub(super) fn task(&self, place: Place) -> Option<TaskRun<'a>> {
@@ -22,7 +38,8 @@ impl<'a> Wiring<'a> {
 
     /// The keys of all nodes that somebody wrote, those of a mapping without an index.
     pub(super) fn keys(&self) -> Vec<String> {
-        self.tables.nodes.iter().filter(|node| !node.hidden).map(|node| node.key(&[])).collect()
+        let nodes = (0..).zip(&self.tables.nodes).filter(|(id, node)| !node.hidden && !self.tables.is_past_node(*id));
+        nodes.map(|(_, node)| node.key(&[])).collect()
     }
 
     /// The name of the task that a node is a use of, where that is recorded.
@@ -35,18 +52,38 @@ impl<'a> Wiring<'a> {
         self.tables.nodes.get(node as usize).is_some_and(|node| node.wired.is_some())
     }
 
-    /// The mapped node of a key whose mapping has no list yet.
-    pub(super) fn without_list(&self, key: &str) -> Option<u32> {
-        let mut nodes = (0..).zip(&self.tables.nodes);
-        nodes.find(|(_, node)| !node.hidden && node.region != NONE && node.key(&[]) == key).map(|(id, _)| id)
+    /// The mapped node of a key without indexes.
+    pub(super) fn mapped(&self, key: &str) -> Option<u32> {
+        let mut nodes = (0..).zip(&self.tables.nodes).filter(|(id, node)| {
+            let is_meant = !node.hidden && node.region != NONE && key.contains(&*node.name);
+            is_meant && !self.tables.is_past_node(*id) && node.key(&[]) == key
+        });
+        nodes.next().map(|(id, _)| id)
     }
 
-    /// What the list of the mapping of a node is made of.
-    pub(super) fn list_of(&self, node: u32) -> Vec<Place> {
+    /// The mappings that a node is in, the outermost first.
+    pub(super) fn mappings(&self, node: u32) -> Vec<u32> {
+        let region_of = |node: u32| self.tables.nodes.get(node as usize).map(|node| node.region);
+        // what holds others comes before them, so that this ends
+        let outer = |inner: &u32| region_of(*inner).filter(|outer| outer < inner);
+        let innermost = region_of(node).filter(|region| *region != NONE);
+        let mut mappings: Vec<u32> = std::iter::successors(innermost, outer).collect();
+        mappings.reverse();
+        mappings
+    }
+
+    /// What a mapping has in the element that it is in: its frame and how many elements there are, or none where the
+    /// list never came; nothing where it is not there yet.
+    pub(super) fn opened(&self, mapping: Place) -> Option<(u32, Option<u32>)> {
+        let frame = *self.opened.get(&mapping)?;
+        let meta = &self.tables.frames[frame as usize].meta;
+        Some((frame, (!meta.unexpanded).then_some(meta.len)))
+    }
+
+    /// What the list of a mapping is made of.
+    pub(super) fn list_of(&self, mapping: Place) -> Vec<Place> {
         let mut found = Vec::new();
-        if let Some(node) = self.tables.nodes.get(node as usize) {
-            self.look_through((node.region, 0, 0), &mut found);
-        }
+        self.look_through(mapping, &mut found);
         found
     }
 
@@ -63,12 +100,11 @@ impl<'a> Wiring<'a> {
         if frame.unexpanded {
             self.look_through((frame.region, frame.parent.0, frame.parent.1), &mut found);
         }
-        if node.region == NONE {
-            let prefix = format!("{}/", node.key(&[]));
-            let within = (0..).zip(&self.tables.nodes).filter(|(_, node)| node.prefix.as_deref() == Some(&*prefix));
-            within.for_each(|(id, node)| match node.region {
-                NONE => self.look_through((id, 0, 0), &mut found),
-                _ => found.extend(self.all_of(id)),
+        if node.region == NONE && !self.within.is_empty() {
+            let within = self.within.get(&*format!("{}/", node.key(&[])));
+            within.into_iter().flatten().for_each(|id| match self.tables.nodes[*id as usize].region {
+                NONE => self.look_through((*id, 0, 0), &mut found),
+                mapping => found.extend(self.all_of(*id, mapping)),
             });
         }
         found.retain(|at| *at != place);
@@ -78,10 +114,13 @@ impl<'a> Wiring<'a> {
     }
 
     /// All elements of a mapped node.
-    fn all_of(&self, node: u32) -> Vec<Place> {
-        let region = self.tables.nodes[node as usize].region;
-        let frames = (0..).zip(&self.tables.frames).filter(|(_, frame)| frame.meta.region == region);
-        frames.flat_map(|(frame, table)| (0..table.meta.len).map(move |index| (node, frame, index))).collect()
+    fn all_of(&self, node: u32, mapping: u32) -> impl Iterator<Item = Place> {
+        let frames = self.frames.get(&mapping).into_iter().flatten();
+        frames.flat_map(move |frame| (0..self.len(*frame)).map(move |index| (node, *frame, index)))
+    }
+
+    fn len(&self, frame: u32) -> u32 {
+        self.tables.frames[frame as usize].meta.len
     }
 
     /// The instances of an upstream that a node's instance reaches.
@@ -100,15 +139,12 @@ impl<'a> Wiring<'a> {
             (at, of) = meta.parent;
         }
         // all elements of a mapping within
-        let of_mapping = |meta: &crate::store::FrameMeta| meta.region == source.region && meta.parent == (frame, index);
-        let frames = (0..).zip(&self.tables.frames).filter(|(_, frame)| of_mapping(&frame.meta));
-        let mut reached: Vec<Place> =
-            frames.flat_map(|(at, table)| (0..table.meta.len).map(move |of| (upstream, at, of))).collect();
-        if reached.is_empty() {
-            // its list is not there yet
-            reached.push((source.region, frame, index));
+        let mapping = (source.region, frame, index);
+        match self.opened.get(&mapping).filter(|at| self.len(**at) > 0) {
+            Some(at) => (0..self.len(*at)).map(|of| (upstream, *at, of)).collect(),
+            // its list is not there yet, or is empty
+            None => vec![mapping],
         }
-        reached
     }
 
     /// The node itself, or what is behind a mapping's machinery.

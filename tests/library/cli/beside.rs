@@ -28,7 +28,7 @@ fn runs_are_left_to_it_and_cancelled_there() {
     let why = program.text(&format!("why {first} after_it"));
     assert_eq!(
         why,
-        "after_it: pending\n  it waits for 1 of its 1 upstream(s)\n  wait_for: running\n    attempt 1 is under way since \
+        "after_it: pending\n  it waits for 1 of its 1 upstream\n  wait_for: running\n    attempt 1 is under way since \
          TIME\n"
     );
     let second = detached(&program, "slow -p file=never");

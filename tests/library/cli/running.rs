@@ -174,7 +174,7 @@ fn what_a_run_waits_for_is_said() {
     let second = program.start(&format!("run slow -p file={}", path(&program.file("there"))));
     super::eventually("the second waits", || program.json("runs --json").as_array().unwrap().len() == 2);
     // it is said after a second
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::thread::park_timeout(std::time::Duration::from_secs(2));
     std::fs::write(program.file("there"), "").unwrap();
     program.text(&format!("runs cancel {}", program.json("runs --json")[1]["id"].as_str().unwrap()));
     first.end();

@@ -63,6 +63,62 @@ fn reasons_are_told_as_a_chain() {
 }
 
 #[test]
+fn a_mapped_task_is_summed_up() {
+    let program = Program::new();
+    program.say("run mapped -p numbers=[2,4,5,6]");
+    let run = program.latest("mapped");
+    let red = "halve[2]: failed\n    attempt 1 failed: 5 is odd\n";
+    assert_eq!(
+        program.text(&format!("why {run} halve")),
+        format!("halve: failed\n  4 elements: 3 success, 1 failed\n  {red}")
+    );
+    assert_eq!(program.text(&format!("why {run} halve[2]")), red.replace("    ", "  "));
+    let said = program.say(&format!("why {run} halve[9]"));
+    let sums_up = format!("hint: the command `why` sums them up: `why {run} halve`\n");
+    assert_eq!(said.code, 2);
+    assert_eq!(said.err, format!("error: no task `halve[9]`\n  `halve` has elements 0 to 3\n{sums_up}"));
+    let said = program.say(&format!("cache explain {run} halve"));
+    assert_eq!(said.code, 2);
+    assert_eq!(
+        said.err,
+        format!(
+            "error: `halve` is mapped: each of its elements has a result of its own\n  it has elements 0 to 3\nhint: \
+             name one: `cache explain {run} 'halve[0]'`\n"
+        )
+    );
+    assert!(program.text(&format!("cache explain {run} halve[1]")).starts_with("halve[1]: none: "));
+    let said = program.say(&format!("cache explain {run} halve[4]"));
+    assert!(said.err.starts_with("error: no task `halve[4]`\n  `halve` has elements 0 to 3\n"), "{said:?}");
+}
+
+#[test]
+fn a_task_of_a_run_that_waits_is_known_by_its_flow() {
+    let program = Program::new();
+    program.say("run slow -p file=never --detach");
+    let run = program.latest("slow");
+    let nobody = "no process executes the run (it was left to whoever serves, or its process ended): it goes on with \
+                  `serve`, or with `Runtime::resume`";
+    assert_eq!(program.text(&format!("why {run} after_it")), format!("after_it: pending\n  {nobody}\n"));
+    let said = program.say(&format!("why {run} after"));
+    assert_eq!(said.code, 2);
+    let expected = "error: no task `after`\n  there is `wait_for`, `after_it`\nhint: did you mean `after_it`?\n";
+    assert_eq!(said.err, expected);
+}
+
+#[test]
+fn a_failure_is_not_cached_and_says_so() {
+    let program = Program::new();
+    program.say("run cached -p customer=nobody");
+    let run = program.latest("cached");
+    assert_eq!(
+        program.text(&format!("cache explain {run} score")),
+        "score: miss: no result of the task was cached\nit failed, and failures are not kept\n"
+    );
+    let json = program.json(&format!("cache explain {run} score --json"));
+    assert_eq!((&json["key"], &json["no_entry"]), (&json!(null), &json!("it failed, and failures are not kept")));
+}
+
+#[test]
 fn what_is_cached_is_listed_explained_and_removed() {
     let program = Program::new();
     for customer in ["ada", "ada", "grace"] {

@@ -14,7 +14,7 @@ async fn says() {
     tracing::info!("nothing to worry about");
     tracing::warn!(rows = 7, "hm");
     // the thread is not given back
-    std::thread::sleep(Duration::from_secs(600));
+    std::thread::park_timeout(Duration::from_secs(600));
 }
 
 #[flow(name = "crash_logged")]

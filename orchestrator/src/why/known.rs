@@ -1,0 +1,85 @@
+use std::fmt;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::mapped;
+use super::upstreams::Wiring;
+use crate::flow::{FlowCall, registry};
+use crate::graph;
+use crate::store::RunRecord;
+use crate::task::{Context, RunFacts};
+
+/// How many keys an error names.
+const NAMED: usize = 10;
+
+/// What there is where a run has no one task of a key.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// A mapped task with so many elements.
+    Elements { key: String, elements: u32 },
+    /// A mapped task whose list is not there.
+    NoList { key: String },
+    /// Tasks of these keys, those of a mapping without an index.
+    Keys(Vec<String>),
+    /// What was known of its tasks was pruned.
+    Pruned,
+}
+
+/// What there is where a run has no one task of a key. Of a run that has not started it is what its flow's graph tells.
+pub(crate) fn known(record: &RunRecord, key: &str) -> Known {
+    if record.is_pruned() {
+        return Known::Pruned;
+    }
+    let wiring = Wiring::new(record);
+    if let Some(known) = mapped::known(&wiring, key) {
+        return known;
+    }
+    let keys = wiring.keys();
+    Known::Keys(if keys.is_empty() { planned(record).into_iter().map(|(key, _)| key).collect() } else { keys })
+}
+
+/// The keys of the tasks that a run will have which has none yet, and whether they are mapped; nothing where its flow
+/// decides as it goes, or is not in this binary.
+pub(super) fn planned(record: &RunRecord) -> Vec<(String, bool)> {
+    let open = record.tables().nodes.is_empty() && !record.state().is_final();
+    let Some(flow) = registry::find(record.flow()).filter(|flow| open && !flow.is_async) else { return Vec::new() };
+    let Ok(call) = FlowCall::recall(flow, record.parameters()) else { return Vec::new() };
+    let (logical_date, interval) = (record.logical_date(), record.interval());
+    let facts = RunFacts { id: record.id(), flow: flow.name, logical_date, interval };
+    let context = Arc::new(Context::of_flow(Arc::new(facts), CancellationToken::new()));
+    let graph = graph::of_flow(&call, &context);
+    let keys = graph.iter().flat_map(|graph| graph.nodes());
+    keys.map(|node| (node.key().to_owned(), node.is_mapped())).collect()
+}
+
+impl Known {
+    /// Which elements there are, where there are so many.
+    pub(crate) fn range(elements: u32) -> String {
+        match elements {
+            0 => "no elements".to_owned(),
+            1 => "one element, 0".to_owned(),
+            _ => format!("elements 0 to {}", elements - 1),
+        }
+    }
+}
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Elements { key, elements } => write!(f, "`{key}` with {}", Self::range(*elements)),
+            Self::NoList { key } => write!(f, "`{key}`, whose list is not there"),
+            Self::Pruned => f.write_str("none: what was known of its tasks was pruned"),
+            Self::Keys(keys) if keys.is_empty() => f.write_str("none"),
+            Self::Keys(keys) => {
+                for (at, key) in keys.iter().take(NAMED).enumerate() {
+                    write!(f, "{}`{key}`", if at == 0 { "" } else { ", " })?;
+                }
+                match keys.len().saturating_sub(NAMED) {
+                    0 => Ok(()),
+                    more => write!(f, ", {more} more"),
+                }
+            }
+        }
+    }
+}

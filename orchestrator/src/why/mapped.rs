@@ -1,0 +1,174 @@
+use super::task::Chain;
+use super::upstreams::{Place, Wiring};
+use super::{Known, Reason, ReasonKind, Why, count};
+use crate::state::TaskState;
+use crate::store::TaskRun;
+
+/// What is there of a mapped task, by a key that names it with some of its indexes or with none.
+enum Found {
+    /// These elements; and the mappings in them whose lists are not there yet.
+    Elements { places: Vec<Place>, unlisted: Vec<Place> },
+    /// There are so many of what the key would name, where as many indexes are given.
+    Few { key: String, elements: u32 },
+}
+
+/// The order in which states are counted.
+const STATES: [TaskState; 8] = [
+    TaskState::Success,
+    TaskState::Failed,
+    TaskState::UpstreamFailed,
+    TaskState::Skipped,
+    TaskState::Cancelled,
+    TaskState::Running,
+    TaskState::Retrying,
+    TaskState::Pending,
+];
+
+/// The indexes at the end of a key, and what is before them. One that no mapping could have is a part of the key.
+pub(super) fn split(key: &str) -> (&str, Vec<u64>) {
+    let (mut base, mut path) = (key, Vec::new());
+    while let Some((rest, index)) = base.strip_suffix(']').and_then(|inner| inner.rsplit_once('[')) {
+        let Ok(index) = index.parse() else { break };
+        path.push(index);
+        base = rest;
+    }
+    path.reverse();
+    (base, path)
+}
+
+fn find(wiring: &Wiring<'_>, base: &str, path: Vec<u64>) -> Option<Found> {
+    let node = wiring.mapped(base)?;
+    let mappings = wiring.mappings(node);
+    if path.len() > mappings.len() {
+        return None;
+    }
+    let (mut key, mut unlisted) = (base.to_owned(), Vec::new());
+    let mut outer = vec![(0, 0)];
+    let mut given = path.into_iter();
+    for mapping in mappings {
+        let index = given.next();
+        let mut inner = Vec::new();
+        for (frame, at) in outer {
+            match (wiring.opened((mapping, frame, at)), index) {
+                (None, _) => unlisted.push((mapping, frame, at)),
+                // what its list never came for stands for all of its elements
+                (Some((frame, None)), _) => inner.push((frame, 0)),
+                (Some((frame, Some(len))), None) => inner.extend((0..len).map(|index| (frame, index))),
+                (Some((frame, Some(len))), Some(index)) => match u32::try_from(index) {
+                    Ok(index) if index < len => inner.push((frame, index)),
+                    _ => return Some(Found::Few { key, elements: len }),
+                },
+            }
+        }
+        if let Some(index) = index {
+            key.push_str(&format!("[{index}]"));
+        }
+        outer = inner;
+    }
+    let places = outer.into_iter().map(|(frame, index)| (node, frame, index)).collect();
+    Some(Found::Elements { places, unlisted })
+}
+
+/// What there is of a mapped task, where a key names it, and no one element of it.
+pub(super) fn known(wiring: &Wiring<'_>, key: &str) -> Option<Known> {
+    let (base, path) = split(key);
+    // with an index that no list has, how many there are is the answer
+    let beyond = path.iter().copied().chain([u64::MAX]).collect();
+    let found = match find(wiring, base, path)? {
+        Found::Elements { places, unlisted } if places.is_empty() && !unlisted.is_empty() => {
+            return Some(Known::NoList { key: key.to_owned() });
+        }
+        Found::Elements { .. } => find(wiring, base, beyond)?,
+        few @ Found::Few { .. } => few,
+    };
+    match found {
+        Found::Few { key, elements } => Some(Known::Elements { key, elements }),
+        Found::Elements { .. } => None,
+    }
+}
+
+impl<'a> Chain<'a> {
+    /// Why a mapped task is as it is: how many of its elements are in which state, and those that are no success. None
+    /// where the key names no mapped task.
+    pub(super) fn of_mapped(&mut self, key: &str) -> Option<Why> {
+        let (base, path) = split(key);
+        let Some(Found::Elements { places, unlisted }) = find(&self.wiring, base, path) else { return None };
+        let is_over = self.record.state().is_final();
+        let tasks = places.iter().filter_map(|place| self.wiring.task(*place));
+        // what a re-run was to run, and the flow did not ask for, is no part of the run any more
+        let elements: Vec<TaskRun<'a>> = tasks.filter(|task| !is_over || task.state().is_final()).collect();
+        if elements.is_empty() && !places.is_empty() {
+            return None;
+        }
+        let counted = STATES.map(|state| (state, elements.iter().filter(|task| task.state() == state).count()));
+        let number = |state| counted.iter().find(|(other, _)| *other == state).map_or(0, |(_, number)| *number);
+        let waiting = if is_over { 0 } else { unlisted.len() };
+        let state = match is_over && elements.is_empty() && !unlisted.is_empty() {
+            true => TaskState::Cancelled,
+            false => state_of_all(elements.len(), waiting, number),
+        };
+        let mut why = Why {
+            run: self.record.id(),
+            task: Some(key.to_owned()),
+            state: state.as_str(),
+            reasons: Vec::new(),
+            causes: Vec::new(),
+        };
+        let mut tell = |kind, text: String| why.reasons.push(Reason::new(kind, text));
+        if !elements.is_empty() {
+            let states = counted.iter().filter(|(_, number)| *number > 0);
+            let states: Vec<String> = states.map(|(state, number)| format!("{number} {state}")).collect();
+            tell(kind_of(state), format!("{}: {}", count(elements.len(), "element"), states.join(", ")));
+        } else if unlisted.is_empty() {
+            tell(kind_of(state), "no elements: its list is empty".to_owned());
+        }
+        match (unlisted.len(), elements.is_empty()) {
+            (0, _) => {}
+            (_, _) if is_over => tell(ReasonKind::Unknown, "a list that it is mapped over never came".to_owned()),
+            (1, true) => {
+                tell(ReasonKind::Upstreams, "the list that it is mapped over is not there yet".to_owned());
+            }
+            (lists, _) => {
+                let are = if lists == 1 { "is" } else { "are" };
+                let lists = count(lists, "list");
+                tell(ReasonKind::Upstreams, format!("{lists} that it is mapped over {are} not there yet"));
+            }
+        }
+        let places: Vec<Place> = elements.iter().map(TaskRun::place).collect();
+        why.causes = self.causes(&places, "element", |state| state != TaskState::Success, &mut why.reasons);
+        if waiting > 0 {
+            let mut lists: Vec<Place> = unlisted.iter().flat_map(|list| self.wiring.list_of(*list)).collect();
+            lists.sort_unstable();
+            lists.dedup();
+            why.causes.extend(self.causes(&lists, "upstream", |state| !state.is_final(), &mut why.reasons));
+        }
+        Some(why)
+    }
+}
+
+/// The state of a mapping: as it counts for what takes it where all of it is final.
+fn state_of_all(elements: usize, waiting: usize, number: impl Fn(TaskState) -> usize) -> TaskState {
+    let pending = number(TaskState::Pending);
+    let open = pending + number(TaskState::Running) + number(TaskState::Retrying);
+    if open + waiting > 0 {
+        return if pending == elements { TaskState::Pending } else { TaskState::Running };
+    }
+    let ends = [TaskState::Failed, TaskState::UpstreamFailed, TaskState::Cancelled];
+    let skipped = elements > 0 && number(TaskState::Skipped) == elements;
+    let otherwise = if skipped { TaskState::Skipped } else { TaskState::Success };
+    ends.into_iter().find(|state| number(*state) > 0).unwrap_or(otherwise)
+}
+
+/// What a count of states is about.
+fn kind_of(state: TaskState) -> ReasonKind {
+    match state {
+        TaskState::Pending => ReasonKind::Upstreams,
+        TaskState::Running => ReasonKind::Running,
+        TaskState::Retrying => ReasonKind::Retrying,
+        TaskState::Success => ReasonKind::Succeeded,
+        TaskState::Failed => ReasonKind::Failed,
+        TaskState::Skipped => ReasonKind::Skipped,
+        TaskState::UpstreamFailed => ReasonKind::UpstreamFailed,
+        TaskState::Cancelled => ReasonKind::Cancelled,
+    }
+}
