@@ -138,12 +138,14 @@ impl Waiting {
             run.commit().await;
             failpoint::hit("start-committed");
             lane.settle(run).await;
-            let mut given = Some((args, slots));
+            // what is left meanwhile begins elsewhere; what could not be recorded does not begin
+            let is_off = run.released.load(Ordering::Acquire) || attempt.token(run).is_cancelled();
+            let mut given = Some((args, slots)).filter(|_| !is_off);
             let begun = poll_fn(|cx| {
                 let begun = given.take().map(|(args, slots)| attempt.begin(run, lane, args, slots, cx));
                 Poll::Ready(begun)
             });
-            on = begun.await?;
+            on = begun.await.unwrap_or(On::Conclusion(AttemptEnd::Cancelled));
         } else if matches!(on, On::Body(..) | On::Thread(_)) {
             attempt.record_running(run);
         }

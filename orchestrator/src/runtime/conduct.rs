@@ -270,9 +270,10 @@ impl Conductor {
             // with the plan in hand: what ends from now on tells nobody
             run.released.store(true, Ordering::Release);
         } else {
-            run.record(Transition::Released);
+            // first: an attempt that is not recorded before the release finds out before it begins
+            run.released.store(true, Ordering::Release);
+            run.log.record(Transition::Released);
         }
-        run.released.store(true, Ordering::Release);
         run.cancel.cancel();
         run.log.commit().wait().await?;
         tracing::info!(parent: &run.trace.run, "run left: it can go on");

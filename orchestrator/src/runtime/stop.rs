@@ -169,6 +169,9 @@ impl Runtime {
             }
         }
         self.0.flush_logs().await;
+        if let Err(error) = self.0.store.flush().await {
+            tracing::error!("what the stopped runtime told last is not kept: {error}");
+        }
         left.sort_unstable();
         left.dedup();
         Stopped { left, cut_short_by: None }

@@ -243,6 +243,10 @@ impl Store for MemoryStore {
         Ok(Some(attempts::attempts(tables, past.into_iter().chain(last_changes(tables)))))
     }
 
+    async fn flush(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn look_up(&self, query: &CacheQuery, now: i64) -> Result<Lookup, StoreError> {
         let cache = self.cache.lock();
         Ok(match cache.get(&query.key) {

@@ -116,6 +116,9 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     /// Every attempt of a run's tasks, in the order of their starts. `None` where there is no such run.
     async fn attempts(&self, id: RunId) -> Result<Option<Vec<AttemptRecord>>, StoreError>;
 
+    /// Waits until all that was told so far is there for good, also what nobody waits for.
+    async fn flush(&self) -> Result<(), StoreError>;
+
     /// Looks for a cached result.
     async fn look_up(&self, query: &CacheQuery, now: i64) -> Result<Lookup, StoreError>;
 
