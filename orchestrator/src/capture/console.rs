@@ -1,9 +1,10 @@
 //! A line for people.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::io::{IsTerminal as _, Write as _};
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Map, Value};
 
 use super::Origin;
 use super::event::Said;
@@ -59,44 +60,70 @@ impl Console {
     /// `TIME LEVEL FLOW RUN TASK: message name=value`; of the run's id its end, since it begins with the time.
     fn line(&self, shown: &Shown<'_>) -> String {
         let Shown { at, level, target, origin, said } = shown;
-        let style = |style: &'static str| if self.coloured { style } else { "" };
-        let (dim, bold, plain) = (style(DIM), style(BOLD), style(PLAIN));
-        let colour = style(match level {
-            LogLevel::Error => "\x1b[31m",
-            LogLevel::Warn => "\x1b[33m",
-            LogLevel::Info => "\x1b[32m",
-            LogLevel::Debug => "\x1b[34m",
-            LogLevel::Trace => "\x1b[35m",
-        });
-        let time = at.to_rfc3339_opts(SecondsFormat::Millis, true);
-        let shout = level.as_str().to_ascii_uppercase();
-        let mut line = format!("{dim}{time}{plain} {colour}{shout:>5}{plain} ");
+        let coloured = self.coloured;
+        let [dim, bold, plain] = styles(coloured);
+        let mut line = begin(coloured, *at, *level);
         // writing to a `String` does not fail
-        let _ = match origin {
+        match origin {
             Some(Origin { run, task }) => {
                 let id = run.run.to_string();
                 let _ = write!(line, "{bold}{}{plain} {dim}{}{plain}", run.flow, &id[id.len() - 8..]);
                 match task {
-                    Some(task) if task.attempt > 1 => {
-                        write!(line, " {bold}{}{plain} {dim}attempt {}{plain}: ", task.key, task.attempt)
+                    Some(task) => {
+                        line.push(' ');
+                        push_task(&mut line, coloured, &task.key, task.attempt);
                     }
-                    Some(task) => write!(line, " {bold}{}{plain}: ", task.key),
-                    None => write!(line, ": "),
+                    None => line.push_str(": "),
                 }
             }
-            None => write!(line, "{dim}{target}:{plain} "),
-        };
-        push_harmless(&mut line, &said.message);
-        for (name, value) in &said.fields {
-            let _ = write!(line, " {dim}{name}={plain}");
-            match value {
-                serde_json::Value::String(text) if is_simple(text) => line.push_str(text),
-                value => push_harmless(&mut line, &value.to_string()),
-            }
+            None => drop(write!(line, "{dim}{target}:{plain} ")),
         }
-        line.push('\n');
+        push_said(&mut line, coloured, &said.message, &said.fields);
         line
     }
+}
+
+fn styles(coloured: bool) -> [&'static str; 3] {
+    if coloured { [DIM, BOLD, PLAIN] } else { [""; 3] }
+}
+
+/// `TIME LEVEL `: how a line begins.
+pub(crate) fn begin(coloured: bool, at: DateTime<Utc>, level: LogLevel) -> String {
+    let [dim, _, plain] = styles(coloured);
+    let colour = match level {
+        _ if !coloured => "",
+        LogLevel::Error => "\x1b[31m",
+        LogLevel::Warn => "\x1b[33m",
+        LogLevel::Info => "\x1b[32m",
+        LogLevel::Debug => "\x1b[34m",
+        LogLevel::Trace => "\x1b[35m",
+    };
+    let time = at.to_rfc3339_opts(SecondsFormat::Millis, true);
+    let shout = level.as_str().to_ascii_uppercase();
+    format!("{dim}{time}{plain} {colour}{shout:>5}{plain} ")
+}
+
+/// `TASK: `, of attempts after the first `TASK attempt 2: `.
+pub(crate) fn push_task(line: &mut String, coloured: bool, key: &dyn Display, attempt: u32) {
+    let [dim, bold, plain] = styles(coloured);
+    let _ = match attempt {
+        0 | 1 => write!(line, "{bold}{key}{plain}: "),
+        _ => write!(line, "{bold}{key}{plain} {dim}attempt {attempt}{plain}: "),
+    };
+}
+
+/// `message name=value`, and the line's end.
+pub(crate) fn push_said(line: &mut String, coloured: bool, message: &str, fields: &Map<String, Value>) {
+    let [dim, _, plain] = styles(coloured);
+    push_harmless(line, message);
+    for (name, value) in fields {
+        let _ = write!(line, " {dim}{name}={plain}");
+        match value {
+            Value::String(text) if is_simple(text) => line.push_str(text),
+            value => push_harmless(line, &value.to_string()),
+        }
+    }
+    line.push('\n');
 }
 
 /// Whether a text needs no quotes.
@@ -214,7 +241,7 @@ mod tests {
             "a": 1, "b": -1, "c": 1.5, "d": true, "e": "text", "f": "Some(1)", "g": "NaN", "h": u128::MAX.to_string(),
             "i": "broken",
         });
-        assert_eq!(serde_json::Value::Object(said.fields), expected);
+        assert_eq!(Value::Object(said.fields), expected);
         assert_eq!(said.message, "");
     }
 }

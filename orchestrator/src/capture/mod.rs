@@ -8,7 +8,7 @@
 //! emptied within [`sink::DELAY`], and at the end of a run before that is told. Nothing here is done while nobody
 //! captures, and a capture never captures itself.
 
-mod console;
+pub(crate) mod console;
 mod event;
 mod layer;
 mod sink;

@@ -1,6 +1,8 @@
 //! What can be typed.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -48,7 +50,8 @@ pub(super) enum Command {
     Next(Next),
     /// Pauses the schedules of a flow, in all processes that serve it
     Pause(OneFlow),
-    /// Lets the schedules of a flow go on
+    /// Lets the schedules of a flow go on; in a program that is `Runtime::unpause`
+    #[command(visible_alias = "unpause")]
     Resume(OneFlow),
     /// Lists, explains and removes cached results
     #[command(subcommand)]
@@ -211,7 +214,8 @@ pub(super) enum Reprocess {
 #[derive(Debug, Args)]
 #[command(
     after_help = "JSON: an array of {id, flow, kind, key, state, logical_date, interval: {start, end}, parameters, created_at, \
-    started_at, finished_at, error}."
+    started_at, finished_at, error}. Without it, RUN is the end of an id, which all commands take for it, and AGE the time \
+    since the run was accepted, by which the list is sorted."
 )]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Runs {
@@ -226,21 +230,22 @@ pub(super) struct RunsList {
     /// Only those of a flow
     #[arg(long)]
     pub(super) flow: Option<String>,
-    /// Only those in a state; may be given more than once
-    #[arg(long, value_enum)]
+    /// Only those in a state, or in one of several: `failed,cancelled`
+    #[arg(long, value_enum, value_delimiter = ',')]
     pub(super) state: Vec<State>,
-    /// Only those of a kind; may be given more than once
-    #[arg(long, value_enum)]
+    /// Only those of a kind, or of one of several
+    #[arg(long, value_enum, value_delimiter = ',')]
     pub(super) kind: Vec<Kind>,
-    /// Only those for this day or instant, or a later one
+    /// Only those for this day or instant, or a later one; without an offset in the zone of `--flow`'s schedule, or else
+    /// in UTC
     #[arg(long, value_name = "DATE")]
     pub(super) since: Option<String>,
     /// Only those for this day or instant, or an earlier one
     #[arg(long, value_name = "DATE")]
     pub(super) until: Option<String>,
     /// At most so many
-    #[arg(long, default_value_t = 20)]
-    pub(super) limit: usize,
+    #[arg(long, short = 'n', value_name = "N", default_value = "20")]
+    pub(super) limit: NonZeroUsize,
     #[command(flatten)]
     pub(super) format: Format,
 }
@@ -267,31 +272,51 @@ pub(super) enum RunsCommand {
     Show(RunsShow),
     /// Prints what the tasks of a run logged
     Logs(RunsLogs),
-    /// Asks for a run's end, whichever process executes it
-    Cancel(OneRun),
+    /// Asks for the ends of runs, whichever process executes them
+    Cancel(RunsCancel),
     /// Runs tasks of a run again that is final
     Rerun(RunsRerun),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct OneRun {
-    /// The run's id, or at least 4 characters of its beginning
+    /// The run's id, or at least 4 characters of its beginning, or of its end as `runs` shows it
     #[arg(value_name = "ID")]
     pub(super) run: String,
 }
 
 #[derive(Debug, Args)]
+#[group(required = true)]
+pub(super) struct RunsCancel {
+    /// The runs' ids, or of each at least 4 characters of its beginning, or of its end as `runs` shows it
+    #[arg(value_name = "ID", conflicts_with_all = ["flow", "kind"])]
+    pub(super) runs: Vec<String>,
+    /// All of a flow that are not final
+    #[arg(long)]
+    pub(super) flow: Option<String>,
+    /// All of a kind that are not final; with `--flow`, those of that flow
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(super) kind: Vec<Kind>,
+}
+
+#[derive(Debug, Args)]
 #[command(
-    after_help = "JSON: that of `runs` for one run, and {output, pruned, tasks: [{key, state, attempts, crashes, started_at, \
-    finished_at, next_attempt_at, cached_from, error}]}; with `--attempts` also {attempts: [{key, number, state, \
-    started_at, finished_at, error}]}."
+    after_help = "JSON: that of `runs` for one run, and {output, pruned, reruns: [{at, what}], tasks: [{key, state, attempts, \
+    crashes, started_at, finished_at, next_attempt_at, cached_from, error}]}; with `--attempts` also {attempts: [{key, \
+    number, state, started_at, finished_at, error}]}. There, no elements are left out."
 )]
 pub(super) struct RunsShow {
     #[command(flatten)]
     pub(super) run: OneRun,
-    /// Shows each attempt, too
+    /// Shows each attempt, too: TOOK of a task is its last one's
     #[arg(long)]
     pub(super) attempts: bool,
+    /// Shows each element of mappings, of which only the first that are no success are listed otherwise
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Only a task, with each of its elements
+    #[arg(long, value_name = "KEY")]
+    pub(super) task: Option<String>,
     #[command(flatten)]
     pub(super) format: Format,
 }
@@ -447,7 +472,15 @@ pub(super) enum Db {
     /// Reads the whole store, and says whether it is sound
     Check(DbCheck),
     /// Deletes what is too old to be kept
-    Prune,
+    Prune(DbPrune),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DbPrune {
+    /// Of runs that ended longer ago than this (`7d`, `12h`), what is known of their tasks; by default what the program's
+    /// runtime is told to keep, or 30 days. What is cached goes by its own age and size
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(super) older_than: Option<Duration>,
 }
 
 #[derive(Debug, Args)]

@@ -1,22 +1,66 @@
-//! `runs cancel`: asks for a run's end.
+//! `runs cancel`: asks for the ends of runs.
 
 use std::process::ExitCode;
 
 use super::args;
 use super::context::Context;
-use super::exit::Done;
+use super::exit::{Done, Failure};
 use super::names;
-use super::output::print;
+use super::output::{is_so, print, tell};
+use crate::id::RunId;
+use crate::runtime::Runtime;
+use crate::store::RunFilter;
 
-pub(super) async fn cancel(context: &Context, args: &args::OneRun) -> Done {
-    let runtime = context.runtime().await?;
-    let run = names::run(&runtime, &args.run).await?;
+pub(super) async fn cancel(context: &Context, args: &args::RunsCancel) -> Done {
+    let Some(first) = args.runs.first() else {
+        return matching(context, args).await;
+    };
+    let runtime = names::runtime_of_run(context, first).await?;
+    let store = names::store(context);
+    // all of them are found before any is cancelled
+    let mut runs = Vec::new();
+    for typed in &args.runs {
+        runs.push(names::record_in(&runtime, &store, typed).await?.id());
+    }
+    each(&runtime, runs).await
+}
+
+/// Cancels what is not final of what a filter asks for.
+async fn matching(context: &Context, args: &args::RunsCancel) -> Done {
+    let runtime = context.runtime_if_there().await?;
+    let mut filter = RunFilter::new().unfinished();
+    if let Some(flow) = &args.flow {
+        names::flow_with_runs(runtime.as_ref(), flow).await?;
+        filter = filter.flow(flow);
+    }
+    filter = args.kind.iter().fold(filter, |filter, kind| filter.kind((*kind).into()));
+    let runs = match &runtime {
+        // the last ones first: no turn of an earlier one goes to a later one that is to be cancelled, too
+        Some(runtime) => runtime.find_runs(&filter).await?,
+        None => Vec::new(),
+    };
+    match runtime {
+        Some(runtime) if !runs.is_empty() => each(&runtime, runs.into_iter().map(|run| run.id)).await,
+        _ => {
+            tell(format_args!("no unfinished runs found in {}", names::store(context)));
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn each(runtime: &Runtime, runs: impl IntoIterator<Item = RunId>) -> Done {
+    for run in runs {
+        one(runtime, run).await?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn one(runtime: &Runtime, run: RunId) -> Result<(), Failure> {
     let asked = runtime.cancel(run).await?;
     let state = runtime.find_run(run).await?.map(|record| record.state());
     print(match (asked, state) {
-        (false, Some(state)) => format!("run {run} is {state} already\n"),
-        (true, Some(state)) if state.is_final() => format!("run {run} is {state}\n"),
+        (false, Some(state)) => format!("run {run} {} already\n", is_so(state)),
+        (true, Some(state)) if state.is_final() => format!("run {run} {}\n", is_so(state)),
         (_, _) => format!("run {run} is to be cancelled: the process that executes it hears of it within a second\n"),
-    })?;
-    Ok(ExitCode::SUCCESS)
+    })
 }

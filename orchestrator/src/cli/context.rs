@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::exit::Failure;
 use super::{names, parameters};
+use crate::error::StoreError;
 use crate::flow::{FlowCall, FlowDef, registry};
 use crate::runtime::{Runtime, default_store};
 use crate::schedule::Schedule;
@@ -43,12 +44,17 @@ impl Context {
 
     /// The runtime, where its store is there already.
     pub(super) async fn runtime_if_there(&self) -> Result<Option<Runtime>, Failure> {
-        let there = match (&self.store, self.given()) {
-            (Some(url), _) => store::exists(url),
-            (None, Some(_)) => true,
-            (None, None) => store::exists(&default_store()?),
-        };
+        let there = self.url()?.is_none_or(|url| store::exists(&url));
         if there { self.runtime().await.map(Some) } else { Ok(None) }
+    }
+
+    /// The store's URL; none where the program has a runtime, which is on a store already.
+    pub(super) fn url(&self) -> Result<Option<String>, StoreError> {
+        match (&self.store, self.given()) {
+            (Some(url), _) => Ok(Some(url.clone())),
+            (None, Some(_)) => Ok(None),
+            (None, None) => default_store().map(Some),
+        }
     }
 
     /// What can be asked without any store: limits, resources, the time.

@@ -63,6 +63,24 @@ pub(super) fn bound(typed: &str, to_the_end: bool) -> Result<DateTime<Utc>, Fail
     }
 }
 
+/// The bound of a list, where what is typed without a zone is in that of a flow: as `--date` has it.
+pub(super) fn bound_in(zone: Tz, typed: &str, to_the_end: bool) -> Result<DateTime<Utc>, Failure> {
+    // where the clocks go forward over midnight, a day begins later
+    let begin = |day: NaiveDate| {
+        let times = (0..48).map(|half| day.and_time(chrono::NaiveTime::MIN) + chrono::TimeDelta::minutes(30 * half));
+        times
+            .into_iter()
+            .find_map(|time| zone.from_local_datetime(&time).earliest())
+            .map_or(midnight(day), |at| at.to_utc())
+    };
+    match read(typed)? {
+        Typed::Day(day) if to_the_end => Ok(begin(day + Days::new(1)) - chrono::TimeDelta::microseconds(1)),
+        Typed::Day(day) => Ok(begin(day)),
+        Typed::Local(local) => in_zone(local, zone),
+        Typed::Instant(at) => Ok(at),
+    }
+}
+
 fn read(typed: &str) -> Result<Typed, Failure> {
     let local = |format| NaiveDateTime::parse_from_str(typed, format).ok();
     if let Ok(day) = typed.parse() {
@@ -154,5 +172,21 @@ mod tests {
         assert_eq!(what(&zurich("0 6 * * MON"), "2026-01-31"), "the flow has no tick on 2026-01-31");
         assert_eq!(what(&[], "yesterday"), "expected a day or an instant, got `yesterday`");
         assert!(what(&zurich("0 6 * * *"), "2026-03-29T02:30").starts_with("there is no `2026-03-29 02:30"));
+    }
+
+    #[test]
+    fn days_end_and_begin_in_the_zone_of_the_flow() {
+        let of = |zone: Tz, typed: &str| {
+            let bounds = [bound_in(zone, typed, false), bound_in(zone, typed, true)];
+            bounds.map(|bound| bound.map_or_else(|failure| failure.what, |at| at.to_string()))
+        };
+        let zurich = Tz::Europe__Zurich;
+        assert_eq!(of(zurich, "2026-03-29"), ["2026-03-28 23:00:00 UTC", "2026-03-29 21:59:59.999999 UTC"]);
+        assert_eq!(of(zurich, "2026-01-31T06:00"), ["2026-01-31 05:00:00 UTC"; 2]);
+        assert_eq!(of(zurich, "2026-01-31T06:00:00Z"), ["2026-01-31 06:00:00 UTC"; 2]);
+        assert_eq!(of(zurich, "2026-03-29T02:30"), ["there is no `2026-03-29 02:30:00` in Europe/Zurich"; 2]);
+        // that day begins at one
+        let santiago = Tz::America__Santiago;
+        assert_eq!(of(santiago, "2026-09-06"), ["2026-09-06 04:00:00 UTC", "2026-09-07 02:59:59.999999 UTC"]);
     }
 }

@@ -8,8 +8,7 @@ use serde::Serialize;
 use super::args;
 use super::context::Context;
 use super::exit::Done;
-use super::output::{self, Table, YELLOW, instant};
-use super::output::{Cell, tell};
+use super::output::{self, Cell, Table, YELLOW, instant, instant_in, tell};
 use crate::id::RunId;
 use crate::state::RunState;
 use crate::store::RunFilter;
@@ -23,6 +22,9 @@ struct Listed {
     schedules: Vec<String>,
     paused: bool,
     next: Option<DateTime<Utc>>,
+    /// The same in the schedule's zone, for people.
+    #[serde(skip)]
+    local: String,
     last_run: Option<LastRun>,
     file: &'static str,
     line: u32,
@@ -50,12 +52,17 @@ pub(super) async fn flows(context: &Context, args: &args::Flows) -> Done {
             None => None,
         };
         let schedules = flow.schedules();
+        let next = schedules
+            .iter()
+            .filter_map(|schedule| Some((schedule.next(now)?, schedule.zone())))
+            .min_by_key(|next| next.0);
         listed.push(Listed {
             name: definition.name,
             description: definition.description,
             tags: definition.tags,
             paused: paused.iter().any(|(flow, _)| flow == definition.name),
-            next: schedules.iter().filter_map(|schedule| schedule.next(now)).min(),
+            next: next.map(|(at, _)| at),
+            local: next.map(|(at, zone)| instant_in(zone, at)).unwrap_or_default(),
             schedules: schedules.iter().map(ToString::to_string).collect(),
             last_run: last_run.map(|run| LastRun { id: run.id, state: run.state, logical_date: run.logical_date }),
             file: definition.file,
@@ -72,17 +79,14 @@ pub(super) async fn flows(context: &Context, args: &args::Flows) -> Done {
         );
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new(["FLOW", "SCHEDULE", "NEXT", "LAST RUN", "FOR"]);
+    let mut table = Table::new(["FLOW", "SCHEDULE", "STATE", "NEXT", "LAST RUN", "FOR"]);
     for flow in listed {
-        let next = match (flow.paused, flow.next) {
-            (true, _) => Cell::styled("paused", YELLOW),
-            (false, next) => next.map(instant).unwrap_or_default().into(),
-        };
+        let state = if flow.paused { Cell::styled("paused", YELLOW) } else { "".into() };
         let (last, date) = match flow.last_run {
             Some(run) => (Cell::from(run.state), instant(run.logical_date)),
             None => ("".into(), String::new()),
         };
-        table.row([flow.name.into(), flow.schedules.join("; ").into(), next, last, date.into()]);
+        table.row([flow.name.into(), flow.schedules.join("; ").into(), state, flow.local.into(), last, date.into()]);
     }
     table.print()?;
     Ok(ExitCode::SUCCESS)

@@ -2,58 +2,77 @@
 
 use std::process::ExitCode;
 
+use chrono_tz::Tz;
+
 use super::args::{self, Kind, State};
 use super::context::Context;
 use super::exit::Done;
 use super::output::{self, Table, instant, tell};
 use super::{dates, names};
+use crate::schedule::Schedule;
 use crate::state::{RunKind, RunState};
 use crate::store::{RunFilter, RunSummary};
 
 pub(super) async fn list(context: &Context, args: &args::RunsList) -> Done {
-    let mut filter = RunFilter::new().limit(args.limit);
-    let runtime = context.runtime().await?;
+    let limit = args.limit.get();
+    // one more says that there are more
+    let mut filter = RunFilter::new().limit(limit.saturating_add(1));
+    let runtime = context.runtime_if_there().await?;
     if let Some(flow) = &args.flow {
-        // a flow that is gone has its runs still
-        if runtime.find_runs(&RunFilter::new().flow(flow).limit(1)).await?.is_empty() {
-            names::flow(flow)?;
-        }
+        names::flow_with_runs(runtime.as_ref(), flow).await?;
         filter = filter.flow(flow);
     }
     filter = args.state.iter().fold(filter, |filter, state| filter.state((*state).into()));
     filter = args.kind.iter().fold(filter, |filter, kind| filter.kind((*kind).into()));
+    let bound = |typed: &str, to_the_end: bool| match args.flow.as_deref().map(|flow| zone(context, flow)) {
+        Some(zone) => dates::bound_in(zone, typed, to_the_end),
+        None => dates::bound(typed, to_the_end),
+    };
     if let Some(since) = &args.since {
-        filter = filter.since(dates::bound(since, false)?);
+        filter = filter.since(bound(since, false)?);
     }
     if let Some(until) = &args.until {
-        filter = filter.until(dates::bound(until, true)?);
+        filter = filter.until(bound(until, true)?);
     }
-    let runs = runtime.find_runs(&filter).await?;
+    let mut runs = match &runtime {
+        Some(runtime) => runtime.find_runs(&filter).await?,
+        None => Vec::new(),
+    };
+    let has_more = runs.len() > limit;
+    runs.truncate(limit);
     if args.format.json {
         output::json(&runs)?;
         return Ok(ExitCode::SUCCESS);
     }
     if runs.is_empty() {
-        tell("no runs");
+        tell(format_args!("no runs found in {}", names::store(context)));
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new(["RUN", "FLOW", "KIND", "STATE", "FOR", "TOOK", "ERROR"]);
-    for run in &runs {
+    let now = context.bare().now();
+    let mut table = Table::new(["RUN", "FLOW", "KIND", "STATE", "AGE", "FOR", "TOOK", "ERROR"]);
+    for (run, id) in runs.iter().zip(output::ends(runs.iter().map(|run| run.id))) {
         table.row([
-            run.id.to_string().into(),
+            id.into(),
             run.flow.as_str().into(),
             run.kind.as_str().into(),
             run.state.into(),
+            output::age(now, run.created_at).into(),
             instant(run.logical_date).into(),
             took(run).into(),
             run.error.as_deref().map(output::first_line).unwrap_or_default().into(),
         ]);
     }
     table.print()?;
-    if runs.len() == args.limit {
-        tell(format_args!("the latest {}; `--limit` shows more", args.limit));
+    if has_more {
+        tell(format_args!("the latest {limit}; `--limit` shows more"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The zone of a flow's dates; of one that is gone, UTC.
+fn zone(context: &Context, flow: &str) -> Tz {
+    let schedules = context.flow(flow).map(|flow| flow.schedules()).unwrap_or_default();
+    schedules.first().map_or(Tz::UTC, Schedule::zone)
 }
 
 fn took(run: &RunSummary) -> String {

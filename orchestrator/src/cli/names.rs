@@ -1,16 +1,25 @@
 //! What is typed as a name: flows, tasks, runs.
 
+use std::fmt::Display;
+
+use super::context::Context;
 use super::exit::Failure;
 use crate::flow::{FlowDef, registry};
 use crate::id::RunId;
 use crate::runtime::Runtime;
-use crate::store::RunRecord;
+use crate::store::{RunFilter, RunRecord};
 
 /// How many names an error lists.
 const NAMED: usize = 8;
 
 /// How alike two names are that may be mistaken for each other, from 0 to 1: as in clap.
 const ALIKE: f64 = 0.7;
+
+/// Where another store is to be had.
+pub(super) const OTHER_STORE: &str = "another store is named by `--store URL`, or by the variable ORCHESTRATOR_STORE";
+
+/// Where ids are to be had.
+const LIST: &str = "the command `runs` lists them with their ids";
 
 /// The name that is meant, perhaps.
 pub(super) fn meant<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -25,13 +34,18 @@ fn unknown(what: &str, typed: &str, mut known: Vec<&str>, otherwise: &str) -> Fa
     known.dedup();
     let meant = meant(typed, known.iter().copied());
     let hint = meant.map_or_else(|| otherwise.to_owned(), |name| format!("did you mean `{name}`?"));
-    let more = known.len().saturating_sub(NAMED);
-    let mut list = known.iter().take(NAMED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let list = if known.is_empty() { "none".to_owned() } else { some(&known) };
+    Failure::usage(format!("no {what} `{typed}`")).why(format!("there is {list}")).hint(hint)
+}
+
+/// The first of some names, and how many more there are.
+fn some(names: &[impl Display]) -> String {
+    let mut list = names.iter().take(NAMED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let more = names.len().saturating_sub(NAMED);
     if more > 0 {
         list.push_str(&format!(" and {more} more"));
     }
-    let list = if list.is_empty() { "none".to_owned() } else { list };
-    Failure::usage(format!("no {what} `{typed}`")).why(format!("there is {list}")).hint(hint)
+    list
 }
 
 /// The flow of a name.
@@ -46,6 +60,21 @@ pub(super) fn flow(typed: &str) -> Result<&'static FlowDef, Failure> {
     })
 }
 
+/// Refuses a flow that the program does not have, unless it has runs still.
+pub(super) async fn flow_with_runs(runtime: Option<&Runtime>, typed: &str) -> Result<(), Failure> {
+    if let Some(runtime) = runtime
+        && !runtime.find_runs(&RunFilter::new().flow(typed).limit(1)).await?.is_empty()
+    {
+        return Ok(());
+    }
+    flow(typed).map(drop)
+}
+
+/// Whether a key is that of a task, or of one of its elements.
+pub(super) fn is_of(key: &str, task: &str) -> bool {
+    key.strip_prefix(task).is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
+}
+
 /// Says that a run has no task of a key.
 pub(super) fn no_task(record: &RunRecord, typed: &str) -> Failure {
     let keys: Vec<String> = record.tasks().iter().map(|task| task.key()).collect();
@@ -58,32 +87,67 @@ pub(super) fn no_task(record: &RunRecord, typed: &str) -> Failure {
     unknown("task", typed, known.collect(), otherwise)
 }
 
-/// The id of the run that begins so.
-pub(super) async fn run(runtime: &Runtime, typed: &str) -> Result<RunId, Failure> {
-    if let Ok(id) = typed.parse::<RunId>() {
-        return Ok(id);
+/// The store that a command looks into, as messages name it.
+pub(super) fn store(context: &Context) -> String {
+    let url = context.url().ok().flatten();
+    url.map_or_else(|| "the program's own store".to_owned(), |url| format!("`{url}`"))
+}
+
+/// The runtime in whose store a run is looked for. None is made for that.
+pub(super) async fn runtime_of_run(context: &Context, typed: &str) -> Result<Runtime, Failure> {
+    full(typed)?;
+    let runtime = context.runtime_if_there().await?;
+    runtime.ok_or_else(|| no_run(typed, format!("there is no store {}", store(context))).hint(OTHER_STORE))
+}
+
+/// The run that a part of its id means, in a store that is there.
+pub(super) async fn record_there(context: &Context, typed: &str) -> Result<(Runtime, RunRecord), Failure> {
+    let runtime = runtime_of_run(context, typed).await?;
+    let record = record_in(&runtime, &store(context), typed).await?;
+    Ok((runtime, record))
+}
+
+/// The run that a part of its id means.
+pub(super) async fn record(runtime: &Runtime, typed: &str) -> Result<RunRecord, Failure> {
+    record_in(runtime, "this store", typed).await
+}
+
+/// The run that a part of its id means, in a store of a name.
+pub(super) async fn record_in(runtime: &Runtime, store: &str, typed: &str) -> Result<RunRecord, Failure> {
+    let run = match full(typed)? {
+        Some(run) => run,
+        None => one(&runtime.run_ids(typed).await?, store, typed)?,
+    };
+    let record = runtime.find_run(run).await?;
+    record.ok_or_else(|| no_run(typed, format!("it was never made in {store}")))
+}
+
+/// A whole id; none where a part of one is typed.
+fn full(typed: &str) -> Result<Option<RunId>, Failure> {
+    let id = typed.parse::<RunId>().ok();
+    if id.is_none() && typed.chars().filter(|character| *character != '-').count() < 4 {
+        let what =
+            format!("expected the id of a run, or at least 4 characters of its beginning or its end, got `{typed}`");
+        return Err(Failure::usage(what).hint(LIST));
     }
-    let list = "the command `runs` lists them with their ids";
-    if typed.chars().filter(|character| *character != '-').count() < 4 {
-        let what = format!("expected the id of a run, or at least 4 characters of its beginning, got `{typed}`");
-        return Err(Failure::usage(what).hint(list));
-    }
-    let ids = runtime.run_ids(typed).await?;
-    match ids.as_slice() {
+    Ok(id)
+}
+
+fn one(ids: &[RunId], store: &str, typed: &str) -> Result<RunId, Failure> {
+    match ids {
         [id] => Ok(*id),
-        [] => Err(Failure::usage(format!("no run `{typed}`")).why("no id in this store begins so").hint(list)),
+        [] => Err(no_run(typed, format!("no id in {store} begins or ends so"))),
         ids => {
-            let ids = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            let failure = Failure::usage(format!("several runs have an id that begins with `{typed}`"));
-            Err(failure.why(ids).hint("give more characters of the one that is meant"))
+            let latest: Vec<&RunId> = ids.iter().rev().collect();
+            Err(Failure::usage(format!("the ids of {} runs begin or end with `{typed}`", ids.len()))
+                .why(some(&latest))
+                .hint("give more characters of the one that is meant: ids differ at their ends"))
         }
     }
 }
 
-/// The record of the run that begins so.
-pub(super) async fn record(runtime: &Runtime, typed: &str) -> Result<RunRecord, Failure> {
-    let run = run(runtime, typed).await?;
-    runtime.find_run(run).await?.ok_or_else(|| crate::error::Error::UnknownRun { run }.into())
+fn no_run(typed: &str, why: String) -> Failure {
+    Failure::usage(format!("no run `{typed}`")).why(why).hint(LIST)
 }
 
 #[cfg(test)]

@@ -1,14 +1,17 @@
 //! Text and JSON on standard output; everything else goes to standard error.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io::{self, Write};
 
 use anstream::AutoStream;
 use anstyle::{AnsiColor, Style};
 use chrono::{DateTime, SecondsFormat, Utc};
+use chrono_tz::Tz;
 use serde::Serialize;
 
 use super::exit::Failure;
+use crate::id::RunId;
 use crate::state::{RunState, TaskState};
 
 pub(super) const BOLD: Style = Style::new().bold();
@@ -149,6 +152,57 @@ pub(super) fn instant(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
+/// An instant in a zone, to the second, with its offset.
+pub(super) fn instant_in(zone: Tz, at: DateTime<Utc>) -> String {
+    at.with_timezone(&zone).to_rfc3339_opts(SecondsFormat::Secs, false)
+}
+
+/// How long ago something was: one number.
+pub(super) fn age(now: DateTime<Utc>, at: DateTime<Utc>) -> String {
+    let seconds = (now - at).num_seconds().max(0);
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// The ends of ids, as lists show them: what logs show, or more where that does not tell them apart. (Ids begin with the
+/// time.)
+pub(super) fn ends(ids: impl IntoIterator<Item = RunId>) -> Vec<String> {
+    const SHORTEST: usize = 8;
+    let ids: Vec<String> = ids.into_iter().map(|id| id.to_string()).collect();
+    let of = |length: usize| ids.iter().map(move |id| &id[id.len() - length..]);
+    let is_enough = |length: &usize| of(*length).collect::<BTreeSet<_>>().len() == ids.len();
+    let length = (SHORTEST..=36).find(is_enough).unwrap_or(36);
+    of(length).map(str::to_owned).collect()
+}
+
+/// So many of something: `1 run`, `20,000 runs`.
+pub(super) fn plural(count: u64, what: &str) -> String {
+    let end = if count == 1 { "" } else { "s" };
+    format!("{} {what}{end}", grouped(count))
+}
+
+/// A number, in groups of three digits.
+pub(super) fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy);
+    groups.collect::<Vec<_>>().join(",")
+}
+
+/// What is said of a run in a state: "run … failed".
+pub(super) fn is_so(state: RunState) -> &'static str {
+    match state {
+        RunState::Pending => "is pending",
+        RunState::Running => "is running",
+        RunState::Success => "succeeded",
+        RunState::Failed => "failed",
+        RunState::Cancelled => "was cancelled",
+    }
+}
+
 /// How long something took: three digits or so.
 pub(super) fn duration(time: std::time::Duration) -> String {
     let seconds = time.as_secs();
@@ -157,6 +211,15 @@ pub(super) fn duration(time: std::time::Duration) -> String {
         1..60 => format!("{:.1}s", time.as_secs_f64()),
         60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
         _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// The beginning of a text, on one line, and how much more there is.
+pub(super) fn beginning(text: &str) -> String {
+    const LONGEST: usize = 120;
+    match text.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{}… {} more", &text[..at], plural((text.len() - at) as u64, "byte")),
+        None => text.to_owned(),
     }
 }
 
@@ -201,5 +264,24 @@ mod tests {
         assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "1.5 MiB"]);
         assert_eq!(first_line("one\ntwo"), "one…");
         assert_eq!(first_line("one\n"), "one");
+        assert_eq!(beginning(&"é".repeat(120)), "é".repeat(120));
+        assert_eq!(beginning(&"é".repeat(620)), format!("{}… 1,000 bytes more", "é".repeat(120)));
+        let counts = [0, 1, 999, 1_000, 20_000, 1_234_567].map(|count| plural(count, "run"));
+        assert_eq!(counts, ["0 runs", "1 run", "999 runs", "1,000 runs", "20,000 runs", "1,234,567 runs"]);
+        let now = DateTime::from_timestamp(10_000_000, 0).unwrap();
+        let ages = [-5, 0, 119, 120, 7_199, 7_200, 172_799, 172_800].map(|seconds| {
+            let at = now - chrono::TimeDelta::seconds(seconds);
+            age(now, at)
+        });
+        assert_eq!(ages, ["0s", "0s", "119s", "2m", "119m", "2h", "47h", "2d"]);
+    }
+
+    #[test]
+    fn ends_of_ids_tell_them_apart() {
+        let id = |text: &str| text.parse::<RunId>().unwrap();
+        let (one, two) = (id("01936f5e-8c00-7000-8000-00a0b9c61377"), id("01936f5e-8c00-7000-8000-00b0b9c61377"));
+        assert_eq!(ends([one]), ["b9c61377"]);
+        assert_eq!(ends([one, two]), ["a0b9c61377", "b0b9c61377"]);
+        assert_eq!(ends([]), [""; 0]);
     }
 }

@@ -1,5 +1,6 @@
 //! `runs show`: a run and its tasks.
 
+use std::collections::HashSet;
 use std::process::ExitCode;
 
 use chrono::{DateTime, Utc};
@@ -8,12 +9,15 @@ use serde_json::Value;
 
 use super::context::Context;
 use super::exit::{Done, Failure};
-use super::output::{self, BOLD, RED, Table, instant, print};
+use super::output::{self, BOLD, Cell, RED, Table, grouped, instant, plural, print, tell};
 use super::{args, names, run};
 use crate::id::RunId;
-use crate::runtime::Runtime;
 use crate::state::{RunState, TaskState};
-use crate::store::{AttemptRecord, RunRecord, RunSummary, TaskRun};
+use crate::store::{AttemptRecord, RerunRecord, RunRecord, RunSummary, TaskRun};
+
+/// How many elements of a mapping are listed one by one: all of a short one, and of others the first that people should
+/// look at.
+const LISTED: usize = 10;
 
 /// A run, as `--json` shows it.
 #[derive(Serialize)]
@@ -22,9 +26,16 @@ struct Shown {
     run: RunSummary,
     output: Option<Value>,
     pruned: bool,
+    reruns: Vec<Again>,
     tasks: Vec<Task>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attempts: Option<Vec<Attempt>>,
+}
+
+#[derive(Serialize)]
+struct Again {
+    at: DateTime<Utc>,
+    what: String,
 }
 
 #[derive(Serialize)]
@@ -48,6 +59,12 @@ struct Attempt {
     started_at: DateTime<Utc>,
     finished_at: Option<DateTime<Utc>>,
     error: Option<String>,
+}
+
+impl From<&RerunRecord> for Again {
+    fn from(rerun: &RerunRecord) -> Self {
+        Self { at: rerun.at, what: rerun.what.to_string() }
+    }
 }
 
 impl From<TaskRun<'_>> for Task {
@@ -75,38 +92,36 @@ impl From<AttemptRecord> for Attempt {
 }
 
 pub(super) async fn show(context: &Context, args: &args::RunsShow) -> Done {
-    let runtime = context.runtime().await?;
-    let record = names::record(&runtime, &args.run.run).await?;
-    let attempts = if args.attempts { Some(attempts(&runtime, record.id()).await?) } else { None };
+    let (runtime, record) = names::record_there(context, &args.run.run).await?;
+    let is_meant = |key: &str| args.task.as_ref().is_none_or(|task| names::is_of(key, task));
+    let meant: Vec<TaskRun<'_>> = record.tasks().iter().filter(|task| is_meant(&task.key())).collect();
+    if let (Some(task), true, false) = (&args.task, meant.is_empty(), record.is_pruned()) {
+        return Err(names::no_task(&record, task));
+    }
+    let attempts = match args.attempts {
+        true => Some(runtime.attempts(record.id()).await?),
+        false => None,
+    };
+    let attempts = attempts.map(|attempts| {
+        let meant = attempts.into_iter().filter(|attempt| is_meant(&attempt.key));
+        meant.map(Attempt::from).collect::<Vec<_>>()
+    });
     if args.format.json {
-        let tasks = record.tasks().iter().map(Task::from).collect();
+        let reruns = record.reruns().iter().map(Again::from).collect();
+        let tasks = meant.into_iter().map(Task::from).collect();
         let output = run::json(&record)?;
-        output::json(&Shown { run: record.summary(), output, pruned: record.is_pruned(), tasks, attempts })?;
+        output::json(&Shown { run: record.summary(), output, pruned: record.is_pruned(), reruns, tasks, attempts })?;
         return Ok(ExitCode::SUCCESS);
     }
     head(&record)?;
-    tasks(&record)?;
-    if let Some(attempts) = attempts {
-        print(format_args!("{BOLD}attempts{BOLD:#}\n"))?;
-        let mut table = Table::bare(2);
-        for attempt in attempts {
-            let took = attempt.finished_at.and_then(|end| (end - attempt.started_at).to_std().ok());
-            table.row([
-                attempt.key.into(),
-                attempt.number.to_string().into(),
-                attempt.state.into(),
-                instant(attempt.started_at).into(),
-                took.map(output::duration).unwrap_or_default().into(),
-                attempt.error.as_deref().map(output::first_line).unwrap_or_default().into(),
-            ]);
-        }
-        table.print()?;
+    let left_out = tasks(&record, &meant, args.all || args.task.is_some())?;
+    if let Some(attempts) = attempts.filter(|attempts| !attempts.is_empty()) {
+        list_attempts(&attempts, &left_out)?;
+    }
+    if record.state() == RunState::Pending {
+        tell(format_args!("`why {}` says what it waits for", record.id()));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-async fn attempts(runtime: &Runtime, run: RunId) -> Result<Vec<Attempt>, Failure> {
-    Ok(runtime.attempts(run).await?.into_iter().map(Attempt::from).collect())
 }
 
 fn head(record: &RunRecord) -> Result<(), Failure> {
@@ -121,9 +136,11 @@ fn head(record: &RunRecord) -> Result<(), Failure> {
     }
     table.row(["for".into(), instant(record.logical_date()).into()]);
     table.row(["interval".into(), format!("{} to {}", instant(interval.start), instant(interval.end)).into()]);
-    for (name, at) in
-        [("accepted", Some(record.created_at())), ("started", record.started_at()), ("finished", record.finished_at())]
-    {
+    table.row(["accepted".into(), instant(record.created_at()).into()]);
+    for RerunRecord { at, what, .. } in record.reruns() {
+        table.row(["run again".into(), format!("{}: {what}", instant(*at)).into()]);
+    }
+    for (name, at) in [("started", record.started_at()), ("finished", record.finished_at())] {
         if let Some(at) = at {
             table.row([name.into(), instant(at).into()]);
         }
@@ -132,31 +149,168 @@ fn head(record: &RunRecord) -> Result<(), Failure> {
         table.row(["took".into(), output::duration(took).into()]);
     }
     for (at, (name, value)) in record.parameters().iter().enumerate() {
-        table.row([if at == 0 { "parameters" } else { "" }.into(), format!("{name} = {value}").into()]);
+        table.row([
+            if at == 0 { "parameters" } else { "" }.into(),
+            output::beginning(&format!("{name} = {value}")).into(),
+        ]);
     }
     if let (Some(error), true) = (record.error(), record.state() != RunState::Success) {
-        table.row(["why".into(), output::Cell::styled(error.to_string().replace('\n', " "), RED)]);
+        table.row(["why".into(), Cell::styled(error.to_string().replace('\n', " "), RED)]);
+    }
+    if let Some(returned) = returned(record) {
+        table.row(["returned".into(), returned.into()]);
     }
     table.print()
 }
 
-fn tasks(record: &RunRecord) -> Result<(), Failure> {
-    if record.is_pruned() {
-        return print("what was known of its tasks was pruned\n");
+/// What the flow returned, as far as it fits on a line.
+fn returned(record: &RunRecord) -> Option<String> {
+    match run::json(record) {
+        Ok(value) => value.map(|value| output::beginning(&value.to_string())),
+        Err(_) => Some("what cannot be shown as JSON".to_owned()),
     }
-    let mut table = Table::new(["TASK", "STATE", "ATTEMPTS", "TOOK", "ERROR"]);
-    for task in record.tasks().iter() {
-        let note = match (task.cached(), task.error()) {
-            (true, _) => "cached".to_owned(),
-            (false, error) => error.map(|error| output::first_line(&error.to_string())).unwrap_or_default(),
-        };
+}
+
+/// Prints tasks. Gives the keys of those that have no line of their own.
+fn tasks(record: &RunRecord, tasks: &[TaskRun<'_>], all: bool) -> Result<HashSet<String>, Failure> {
+    if tasks.is_empty() {
+        print(match (record.is_pruned(), record.state().is_final()) {
+            (true, _) => "\nwhat was known of its tasks was pruned\n",
+            (false, true) => "\nit had no tasks\n",
+            (false, false) => "\nit has no tasks yet\n",
+        })?;
+        return Ok(HashSet::new());
+    }
+    let mut table = Table::new(["TASK", "STATE", "ATTEMPTS", "TOOK", "NOTE"]);
+    let mut left_out = HashSet::new();
+    for node in tasks.chunk_by(|a, b| a.place().0 == b.place().0) {
+        if all || node.len() <= LISTED {
+            node.iter().for_each(|task| table.row(row(task)));
+            continue;
+        }
+        table.row(mapping(node));
+        let mut notable: Vec<&TaskRun<'_>> = node.iter().filter(|task| rank(task.state()).is_some()).collect();
+        notable.sort_by_key(|task| rank(task.state()));
+        left_out.extend(node.iter().map(TaskRun::key));
+        for task in notable.iter().take(LISTED) {
+            left_out.remove(&task.key());
+            table.row(row(task));
+        }
+        if let Some(more) = notable.get(LISTED..).filter(|more| !more.is_empty()) {
+            table.row([format!("and {} more", grouped(more.len() as u64)).into()]);
+        }
+    }
+    print("\n")?;
+    table.print()?;
+    if !left_out.is_empty() {
+        tell("`--all` shows each element, `--task KEY` those of a task");
+    }
+    Ok(left_out)
+}
+
+fn row(task: &TaskRun<'_>) -> [Cell; 5] {
+    let note = match (task.cached(), task.error()) {
+        (true, _) => "cached".to_owned(),
+        (false, error) => error.map(|error| output::first_line(&error.to_string())).unwrap_or_default(),
+    };
+    [
+        task.key().into(),
+        task.state().into(),
+        task.attempts().to_string().into(),
+        task.duration().map(output::duration).unwrap_or_default().into(),
+        note.into(),
+    ]
+}
+
+/// In which order elements are listed; none for those of which a number says enough.
+fn rank(state: TaskState) -> Option<u8> {
+    match state {
+        TaskState::Failed => Some(0),
+        TaskState::Retrying => Some(1),
+        TaskState::Running => Some(2),
+        TaskState::UpstreamFailed | TaskState::Skipped | TaskState::Cancelled => Some(3),
+        TaskState::Pending | TaskState::Success => None,
+    }
+}
+
+/// All elements of a mapping in a row.
+fn mapping(elements: &[TaskRun<'_>]) -> [Cell; 5] {
+    let mut states: Vec<(TaskState, u64)> = Vec::new();
+    for element in elements {
+        match states.iter_mut().find(|(state, _)| *state == element.state()) {
+            Some((_, count)) => *count += 1,
+            None => states.push((element.state(), 1)),
+        }
+    }
+    states.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let cached = elements.iter().filter(|element| element.cached()).count();
+    let counts = states.iter().map(|(state, count)| format!("{} {state}", grouped(*count)));
+    let mut note = format!("{}: {}", plural(elements.len() as u64, "element"), counts.collect::<Vec<_>>().join(", "));
+    if cached > 0 {
+        note.push_str(&format!(", {} of them cached", grouped(cached as u64)));
+    }
+    let state = match states.as_slice() {
+        [(state, _)] => (*state).into(),
+        _ => "".into(),
+    };
+    let attempts: u32 = elements.iter().map(|element| element.attempts()).sum();
+    let key = |element: Option<&TaskRun<'_>>| element.map(TaskRun::key).unwrap_or_default();
+    let span = span(&key(elements.first()), &key(elements.last()));
+    [span.into(), state, attempts.to_string().into(), "".into(), note.into()]
+}
+
+/// The keys of the elements of a mapping, by the first and the last: `parse[0..19999]`, and of one in another
+/// `parse[0][0]..[99][9]`.
+fn span(first: &str, last: &str) -> String {
+    let (Some((task, from)), Some((_, to))) = (first.split_once('['), last.split_once('[')) else {
+        return first.to_owned();
+    };
+    match to.contains('[') {
+        true => format!("{task}[{from}..[{to}"),
+        false => format!("{task}[{}..{to}", from.trim_end_matches(']')),
+    }
+}
+
+/// Prints attempts, but for those of elements that were left out.
+fn list_attempts(attempts: &[Attempt], left_out: &HashSet<String>) -> Result<(), Failure> {
+    print(format_args!("\n{BOLD}attempts{BOLD:#}\n"))?;
+    let mut table = Table::bare(2);
+    let mut left = 0;
+    for attempt in attempts {
+        if left_out.contains(&attempt.key) {
+            left += 1;
+            continue;
+        }
+        let took = attempt.finished_at.and_then(|end| (end - attempt.started_at).to_std().ok());
         table.row([
-            task.key().into(),
-            task.state().into(),
-            task.attempts().to_string().into(),
-            task.duration().map(output::duration).unwrap_or_default().into(),
-            note.into(),
+            attempt.key.as_str().into(),
+            attempt.number.to_string().into(),
+            attempt.state.into(),
+            instant(attempt.started_at).into(),
+            took.map(output::duration).unwrap_or_default().into(),
+            attempt.error.as_deref().map(output::first_line).unwrap_or_default().into(),
         ]);
     }
-    table.print()
+    table.print()?;
+    if left > 0 {
+        print(format_args!("  and {} of elements that are not listed\n", plural(left, "attempt")))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::span;
+
+    #[test]
+    fn the_keys_of_elements_are_one() {
+        for (first, last, expected) in [
+            ("parse[0]", "parse[19999]", "parse[0..19999]"),
+            ("sub/parse#2[0]", "sub/parse#2[9]", "sub/parse#2[0..9]"),
+            ("parse[0][0]", "parse[99][9]", "parse[0][0]..[99][9]"),
+            ("parse", "parse", "parse"),
+        ] {
+            assert_eq!(span(first, last), expected);
+        }
+    }
 }

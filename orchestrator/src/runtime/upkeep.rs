@@ -1,25 +1,27 @@
-//! What people look at and tidy up: runs by the beginning of their ids, cached results, the store as a whole.
+//! What people look at and tidy up: runs by a part of their ids, cached results, the store as a whole.
 
 use super::{Inner, Runtime};
-use crate::error::Error;
+use crate::error::{Error, StoreError};
 use crate::id::RunId;
 use crate::store::{CacheEntry, CacheFilter, StoreCheck};
 
-/// How many ids are given for one beginning.
-const MOST_IDS: usize = 10;
-
 impl Runtime {
-    /// The ids of runs that begin so, in hexadecimal digits, with or without hyphens: at most ten of them. None where
-    /// the text is no beginning of an id.
+    /// The ids of all runs that begin or end so, in hexadecimal digits, with or without hyphens; in the order in which
+    /// the runs were made. None where the text is no part of an id.
+    ///
+    /// Ids begin with the time: those of runs made at once have a long beginning in common, and differ at their ends,
+    /// which is what the console shows of them. For an end, the store looks at all ids.
     ///
     /// # Errors
     ///
     /// Where the store fails.
-    pub async fn run_ids(&self, prefix: &str) -> Result<Vec<RunId>, Error> {
-        match bounds(prefix) {
-            Some((first, last)) => Ok(self.0.store.ids(first, last, MOST_IDS).await?),
-            None => Ok(Vec::new()),
-        }
+    pub async fn run_ids(&self, part: &str) -> Result<Vec<RunId>, Error> {
+        let Some((first, last)) = bounds(part) else { return Ok(Vec::new()) };
+        let mut ids = self.0.store.ids(first, last).await?;
+        ids.extend(self.0.store.ids_ending(&part.replace('-', "")).await?);
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
     }
 
     /// Cached results, without the results themselves: by task, the oldest first.
@@ -40,13 +42,25 @@ impl Runtime {
         Ok(self.0.store.forget_cached(filter, self.0.clock.micros()).await?)
     }
 
-    /// Looks at the whole of the store: whether it is sound, and how much is in it. Of a large file it reads every page.
+    /// Looks at the whole of the store: whether it is sound, and how much is in it. Of a large file it reads every page,
+    /// and of each run all that is recorded of its tasks.
     ///
     /// # Errors
     ///
     /// Where the store fails. What is wrong within it is no error, but told.
     pub async fn check_store(&self) -> Result<StoreCheck, Error> {
-        Ok(self.0.store.check().await?)
+        match self.0.store.check().await {
+            Err(StoreError::Damaged { path, problem }) => Ok(StoreCheck::damaged(&path, problem)),
+            check => Ok(check?),
+        }
+    }
+
+    /// [Prunes](Self::prune), but keeps for another time what is known of the tasks of runs that have ended.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn prune_older(&self, keep: std::time::Duration) -> Result<crate::store::Pruned, Error> {
+        let now = self.0.clock.micros();
+        let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
+        Ok(self.0.store.prune(now.saturating_sub(keep), now, self.0.cache_bytes).await?)
     }
 }
 

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -128,4 +129,11 @@ pub struct StoreCheck {
     pub counts: BTreeMap<&'static str, u64>,
     /// What is wrong with it: nothing, where it is sound.
     pub problems: Vec<String>,
+}
+
+impl StoreCheck {
+    /// Of a file so damaged that there is nothing more to be said of it.
+    pub(crate) fn damaged(path: &Path, problem: String) -> Self {
+        Self { store: path.display().to_string(), problems: vec![problem], ..Self::default() }
+    }
 }

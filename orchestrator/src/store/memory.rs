@@ -6,6 +6,7 @@ use chrono::DateTime;
 use parking_lot::Mutex;
 
 use super::cached::has_expired;
+use super::entry::hex;
 use super::mirror::Mirror;
 use super::tables::RunTables;
 use super::{
@@ -96,6 +97,15 @@ fn last_changes(tables: &RunTables) -> impl Iterator<Item = Change> {
     frames.flat_map(|(number, frame)| {
         (0..).zip(&frame.rows).map(move |(cell, row)| Change::last(number, cell, row.clone()))
     })
+}
+
+impl MemoryStore {
+    fn ids_where(&self, is_meant: impl Fn(&RunId) -> bool) -> Vec<RunId> {
+        let mut ids: Vec<RunId> = self.runs.lock().by_id.keys().copied().collect();
+        ids.retain(is_meant);
+        ids.sort_unstable();
+        ids
+    }
 }
 
 #[async_trait]
@@ -323,12 +333,13 @@ impl Store for MemoryStore {
         Ok((before - cache.len()) as u64)
     }
 
-    async fn ids(&self, first: RunId, last: RunId, limit: usize) -> Result<Vec<RunId>, StoreError> {
-        let mut ids: Vec<RunId> = self.runs.lock().by_id.keys().copied().collect();
-        ids.retain(|id| (first..=last).contains(id));
-        ids.sort_unstable();
-        ids.truncate(limit);
-        Ok(ids)
+    async fn ids(&self, first: RunId, last: RunId) -> Result<Vec<RunId>, StoreError> {
+        Ok(self.ids_where(|id| (first..=last).contains(id)))
+    }
+
+    async fn ids_ending(&self, digits: &str) -> Result<Vec<RunId>, StoreError> {
+        let digits = digits.to_ascii_lowercase();
+        Ok(self.ids_where(|id| hex(id.as_bytes()).ends_with(&digits)))
     }
 
     async fn check(&self) -> Result<StoreCheck, StoreError> {

@@ -145,8 +145,11 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     /// Deletes cached results, and says how many.
     async fn forget_cached(&self, filter: &CacheFilter, now: i64) -> Result<u64, StoreError>;
 
-    /// The ids of runs within bounds, both included, in their own order: at most so many.
-    async fn ids(&self, first: RunId, last: RunId, limit: usize) -> Result<Vec<RunId>, StoreError>;
+    /// The ids of runs within bounds, both included, in their own order.
+    async fn ids(&self, first: RunId, last: RunId) -> Result<Vec<RunId>, StoreError>;
+
+    /// The ids of runs that end so, in hexadecimal digits, in their own order. It looks at all ids.
+    async fn ids_ending(&self, digits: &str) -> Result<Vec<RunId>, StoreError>;
 
     /// Looks at the whole of the store.
     async fn check(&self) -> Result<StoreCheck, StoreError>;
@@ -165,10 +168,10 @@ pub(crate) fn open(url: &str, blobs: Option<&str>, now: i64) -> Result<Arc<dyn S
     }
 }
 
-/// Whether the store that a URL names is there already: to open one would make it.
+/// Whether to open the store that a URL names makes nothing: its file is there, or it is none that is in a file.
 #[cfg(feature = "cli")]
 pub(crate) fn exists(url: &str) -> bool {
-    sqlite::exists(url)
+    !url.starts_with("sqlite:") || sqlite::exists(url)
 }
 
 fn unknown(url: &str) -> StoreError {

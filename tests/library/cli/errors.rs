@@ -5,6 +5,7 @@ use super::{Program, Said};
 #[test]
 fn what_is_wrong_is_said_with_a_hint() {
     let program = Program::new();
+    program.say("run etl");
     for (typed, code, expected) in [
         (
             "run etll",
@@ -51,19 +52,20 @@ fn what_is_wrong_is_said_with_a_hint() {
         (
             "why 019",
             2,
-            "error: expected the id of a run, or at least 4 characters of its beginning, got `019`\n\
+            "error: expected the id of a run, or at least 4 characters of its beginning or its end, got `019`\n\
              hint: the command `runs` lists them with their ids\n",
         ),
         (
             "runs show 0193abcd",
             2,
-            "error: no run `0193abcd`\n  no id in this store begins so\nhint: the command `runs` lists them with their ids\n",
+            "error: no run `0193abcd`\n  no id in `sqlite:.orchestrator/state.db` begins or ends so\n\
+             hint: the command `runs` lists them with their ids\n",
         ),
         (
             "runs cancel 01936f5e-8c00-7000-8000-000000000000",
             2,
-            "error: no run `01936f5e-8c00-7000-8000-000000000000`\n  it was never made in this store\n\
-             hint: the command `runs` lists those that there are\n",
+            "error: no run `01936f5e-8c00-7000-8000-000000000000`\n  it was never made in `sqlite:.orchestrator/state.db`\n\
+             hint: the command `runs` lists them with their ids\n",
         ),
     ] {
         let said = program.say(typed);
@@ -78,7 +80,7 @@ fn an_id_that_is_not_clear_lists_those_that_may_be_meant() {
     let run = program.latest("etl");
     let said = program.say(&format!("runs show {}", &run[..4]));
     assert_eq!(said.code, 2);
-    assert!(said.err.starts_with(&format!("error: several runs have an id that begins with `{}`\n  ", &run[..4])));
+    assert!(said.err.starts_with(&format!("error: the ids of 2 runs begin or end with `{}`\n  ", &run[..4])));
     assert!(said.err.contains(&run), "{said:?}");
 }
 

@@ -4,6 +4,7 @@ mod backfills;
 mod beside;
 mod errors;
 mod given;
+mod looking;
 mod reading;
 mod running;
 mod shapes;
@@ -205,7 +206,8 @@ fn plain(text: &str) -> String {
 
 fn plain_word(word: &str) -> String {
     let core = word.trim_matches(['`', '(', ')', ',', ';', ':', '.']);
-    let kind = if core.len() == 36 && core.bytes().filter(|byte| *byte == b'-').count() == 4 {
+    let is_end = core.len() == 8 && core.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let kind = if is_end || (core.len() == 36 && core.bytes().filter(|byte| *byte == b'-').count() == 4) {
         "ID"
     } else if core.len() >= 20 && core.as_bytes()[10] == b'T' && core.starts_with("20") {
         "TIME"

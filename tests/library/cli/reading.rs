@@ -7,7 +7,7 @@ fn flows_are_listed_without_a_store() {
     let program = Program::new();
     assert_eq!(
         program.text("flows"),
-        "FLOW SCHEDULE NEXT LAST RUN FOR\nbroken\ncached\ndecide 0 */6 * * * TIME\netl 0 6 * * * in Europe/Zurich TIME\n\
+        "FLOW SCHEDULE STATE NEXT LAST RUN FOR\nbroken\ncached\ndecide 0 */6 * * * TIME\netl 0 6 * * * in Europe/Zurich TIME\n\
          flaky\ngreeting */5 * * * * TIME\ninvoice\nmapped\npooled\nslow\n"
     );
     let flows = program.json("flows --json");

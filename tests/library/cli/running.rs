@@ -137,7 +137,7 @@ fn a_run_that_is_stopped_is_left_and_goes_on_with_its_key() {
     let why = program.text(&format!("why {run}"));
     assert!(why.contains("no process executes the run (a stop left it, or its process died)"), "{why}");
     let cancelled = program.text(&format!("runs cancel {run}"));
-    assert_eq!(cancelled, "run ID is cancelled\n");
+    assert_eq!(cancelled, "run ID was cancelled\n");
 }
 
 #[test]

@@ -110,7 +110,12 @@ fn tell_of_json(program: &Program, command: &str) -> BTreeSet<String> {
     found.extend(help.contains("\nJSON").then(|| command.to_owned()));
     let commands = help.split_once("Commands:\n").map_or("", |(_, rest)| rest);
     for line in commands.lines().take_while(|line| !line.is_empty()) {
-        let name = line.split_whitespace().next().unwrap();
+        // what a line has no room for is further to the right
+        let Some(name) =
+            line.strip_prefix("  ").and_then(|line| line.split(' ').next()).filter(|name| !name.is_empty())
+        else {
+            continue;
+        };
         found.extend(tell_of_json(program, format!("{command} {name}").trim()));
     }
     found
@@ -123,6 +128,7 @@ fn json_has_the_shape_that_the_help_tells() {
         program.say(&format!("run {typed}"));
     }
     let (mapped, cached) = (program.latest("mapped"), program.latest("cached"));
+    program.say(&format!("runs rerun {mapped}"));
     let shape = |command: &str| told(&program, command).remove(0);
     let (runs, entries) = (shape("runs"), shape("cache ls"));
     let [filled, ticks] = told(&program, "backfill").try_into().unwrap();

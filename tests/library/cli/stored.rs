@@ -14,8 +14,8 @@ fn a_run_is_shown_with_its_tasks() {
     assert_eq!(
         program.text(&format!("runs show {run}")),
         "run ID\nflow mapped\nstate failed\nkind manual\nfor TIME\ninterval TIME to TIME\naccepted TIME\nstarted TIME\n\
-         finished TIME\ntook TOOK\nparameters numbers = [2,3]\nwhy task `halve[1]` failed: 3 is odd\n\
-         TASK STATE ATTEMPTS TOOK ERROR\nhalve[0] success 1 TOOK\nhalve[1] failed 1 TOOK 3 is odd\n\
+         finished TIME\ntook TOOK\nparameters numbers = [2,3]\nwhy task `halve[1]` failed: 3 is odd\n\n\
+         TASK STATE ATTEMPTS TOOK NOTE\nhalve[0] success 1 TOOK\nhalve[1] failed 1 TOOK 3 is odd\n\
          total upstream_failed 0 1 of 2 elements of `halve` failed, first: task `halve[1]` failed: 3 is odd\n"
     );
     // 13 of the characters are of the millisecond
@@ -34,8 +34,8 @@ fn runs_are_listed_by_what_is_asked_for() {
     program.say("run broken");
     assert_eq!(
         program.text("runs"),
-        "RUN FLOW KIND STATE FOR TOOK ERROR\nID broken manual failed TIME TOOK task `fetch` failed: no network\n\
-         ID etl manual success TIME TOOK\nID etl manual success TIME TOOK\n"
+        "RUN FLOW KIND STATE AGE FOR TOOK ERROR\nID broken manual failed TOOK TIME TOOK task `fetch` failed: no network\n\
+         ID etl manual success TOOK TIME TOOK\nID etl manual success TOOK TIME TOOK\n"
     );
     let count = |typed: &str| program.json(&format!("runs {typed} --json")).as_array().unwrap().len();
     assert_eq!(count("--state failed --state cancelled"), 1);
@@ -155,7 +155,7 @@ fn a_store_is_checked_and_pruned() {
     assert!(text.contains("\nruns 1\n") && text.ends_with("it is sound\n"), "{text}");
     let check = program.json("db check --json");
     assert_eq!((&check["counts"]["runs"], &check["problems"]), (&json!(1), &json!([])));
-    assert_eq!(program.text("db prune"), "0 run(s) lost their tasks, 0 cached result(s) went\n");
+    assert_eq!(program.text("db prune"), "nothing was old enough to be pruned\n");
     std::fs::write(program.file("notes"), "these are notes, of more than a few bytes, and no database").unwrap();
     let said = program.say("db check --store sqlite:notes");
     assert_eq!(said.code, 74);

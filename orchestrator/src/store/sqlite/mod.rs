@@ -84,10 +84,10 @@ pub(super) fn open(url: &str, blobs: Option<&str>, now: i64) -> Result<Arc<dyn S
     SqliteStore::open(url, blobs, now).map(|store| Arc::new(store) as _)
 }
 
-/// Whether the file that a URL names is there.
+/// Whether the file that a URL names is there. Of a URL that names none, to open it says what is wrong.
 #[cfg(feature = "cli")]
 pub(super) fn exists(url: &str) -> bool {
-    Location::parse(url).is_ok_and(|location| location.path.exists())
+    Location::parse(url).map_or(true, |location| location.path.exists())
 }
 
 impl SqliteStore {
@@ -530,13 +530,18 @@ impl Store for SqliteStore {
         Ok(forgotten)
     }
 
-    async fn ids(&self, first: RunId, last: RunId, limit: usize) -> Result<Vec<RunId>, StoreError> {
-        self.read(move |connection| upkeep::ids(connection, first, last, limit)).await
+    async fn ids(&self, first: RunId, last: RunId) -> Result<Vec<RunId>, StoreError> {
+        self.read(move |connection| upkeep::ids(connection, first, last)).await
+    }
+
+    async fn ids_ending(&self, digits: &str) -> Result<Vec<RunId>, StoreError> {
+        let digits = digits.to_owned();
+        self.read(move |connection| upkeep::ids_ending(connection, &digits)).await
     }
 
     async fn check(&self) -> Result<StoreCheck, StoreError> {
         let path = self.file.location.path.clone();
-        self.read(move |connection| upkeep::check(connection, &path)).await
+        self.read(move |connection| Ok(upkeep::check(connection, &path))).await
     }
 }
 

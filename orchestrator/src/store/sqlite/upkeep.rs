@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use chrono::DateTime;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use super::prune;
-use super::read::Failure;
+use super::read::{self, Failure};
 use super::schema::MIGRATIONS;
+use super::{failure, prune};
 use crate::id::RunId;
 use crate::store::entry::hex;
 use crate::store::{CacheEntry, CacheFilter, StoreCheck};
@@ -66,27 +66,87 @@ pub(super) fn forget(connection: &Connection, keys: &[String]) -> rusqlite::Resu
 }
 
 /// The ids of runs within bounds, both included, in their own order.
-pub(super) fn ids(connection: &Connection, first: RunId, last: RunId, limit: usize) -> Result<Vec<RunId>, Failure> {
-    let mut select =
-        connection.prepare_cached("SELECT id FROM runs WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3")?;
-    let bounds = params![first.as_bytes(), last.as_bytes(), limit];
-    let ids = select.query_map(bounds, |row| Ok(RunId::from_bytes(row.get(0)?)))?;
+pub(super) fn ids(connection: &Connection, first: RunId, last: RunId) -> Result<Vec<RunId>, Failure> {
+    let mut select = connection.prepare_cached("SELECT id FROM runs WHERE id BETWEEN ?1 AND ?2 ORDER BY id")?;
+    let ids = select.query_map(params![first.as_bytes(), last.as_bytes()], |row| Ok(RunId::from_bytes(row.get(0)?)))?;
     Ok(ids.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Looks at the whole file.
-pub(super) fn check(connection: &Connection, path: &Path) -> Result<StoreCheck, Failure> {
+/// The ids of runs that end so, in hexadecimal digits, in their own order. No index has ends: all ids are looked at,
+/// some three million a second.
+pub(super) fn ids_ending(connection: &Connection, digits: &str) -> Result<Vec<RunId>, Failure> {
+    let mut select =
+        connection.prepare_cached("SELECT id FROM runs WHERE substr(hex(id), -length(?1)) = upper(?1) ORDER BY id")?;
+    let ids = select.query_map([digits], |row| Ok(RunId::from_bytes(row.get(0)?)))?;
+    Ok(ids.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Looks at the whole file. What cannot be read is what is looked for, and no error.
+pub(super) fn check(connection: &Connection, path: &Path) -> StoreCheck {
     let mut check = StoreCheck {
         store: path.display().to_string(),
         schema: MIGRATIONS.last().map(|migration| migration.number),
         size: std::fs::metadata(path).ok().map(|file| file.len()),
         ..StoreCheck::default()
     };
-    let mut pragma = connection.prepare(&format!("PRAGMA integrity_check({TOLD})"))?;
-    let found = pragma.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
-    check.problems = found.into_iter().filter(|problem| problem != "ok").collect();
-    for (what, count) in COUNTED {
-        check.counts.insert(what, connection.query_row(count, [], |row| row.get(0))?);
+    let problems = &mut check.problems;
+    match pages(connection) {
+        Ok(found) => problems.extend(found),
+        Err(error) => problems.push(failure::text(&error)),
     }
-    Ok(check)
+    for (what, count) in COUNTED {
+        match connection.query_row(count, [], |row| row.get(0)) {
+            Ok(counted) => drop(check.counts.insert(what, counted)),
+            Err(error) => problems.push(format!("{}: {}", what.replace('_', " "), failure::text(&error))),
+        }
+    }
+    if let Err(failure) = runs(connection, problems) {
+        problems.push(format!("runs: {}", text(&failure)));
+    }
+    check
+}
+
+/// What SQLite finds wrong with the file.
+fn pages(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut pragma = connection.prepare(&format!("PRAGMA integrity_check({TOLD})"))?;
+    let mut found = pragma.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    found.retain(|problem| problem != "ok");
+    Ok(found)
+}
+
+/// What is wrong, without the file's path.
+fn text(failure: &Failure) -> String {
+    match failure {
+        Failure::Sql(error) => failure::text(error),
+        Failure::Row(problem) => problem.clone(),
+        Failure::Store(error) => error.to_string(),
+    }
+}
+
+/// Reads each run with its tasks, one at a time, until too much is wrong.
+fn runs(connection: &Connection, problems: &mut Vec<String>) -> Result<(), Failure> {
+    let mut select = connection.prepare("SELECT run, id FROM runs WHERE run > ?1 ORDER BY run LIMIT 1")?;
+    let (mut last, mut told) = (i64::MIN, 0);
+    loop {
+        // no transaction is open from run to run: the log may be emptied meanwhile
+        let next = select.query_row([last], |row| Ok((row.get(0)?, row.get::<_, [u8; 16]>(1)))).optional()?;
+        let Some((run, id)) = next else { return Ok(()) };
+        let problem = match id {
+            Ok(id) => {
+                let id = RunId::from_bytes(id);
+                let read = read::run(connection, id).map(drop);
+                read.err().map(|failure| format!("run {id}: {}", text(&failure)))
+            }
+            Err(error) => Some(format!("the run in row {run} has no id: {}", failure::text(&error))),
+        };
+        if let Some(problem) = problem {
+            if told == TOLD {
+                problems.push("and more runs: these are the first".to_owned());
+                return Ok(());
+            }
+            problems.push(problem);
+            told += 1;
+        }
+        last = run;
+    }
 }

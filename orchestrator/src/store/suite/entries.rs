@@ -63,7 +63,7 @@ async fn what_was_forgotten_is_computed_again() {
 }
 
 #[tokio::test]
-async fn runs_are_found_by_the_bounds_of_their_ids() {
+async fn runs_are_found_by_the_bounds_and_by_the_ends_of_their_ids() {
     on_each(async |opened| {
         let store = &*opened.store;
         let mut ids = Vec::new();
@@ -71,11 +71,15 @@ async fn runs_are_found_by_the_bounds_of_their_ids() {
             ids.push(created(store, new_run("flow")).await.snapshot().id());
         }
         ids.sort_unstable();
-        let all = |first, last, limit| store.ids(first, last, limit);
-        assert_eq!(all(ids[0], ids[2], 10).await.unwrap(), ids);
-        assert_eq!(all(ids[0], ids[2], 2).await.unwrap(), ids[..2]);
-        assert_eq!(all(ids[1], ids[1], 10).await.unwrap(), [ids[1]]);
-        assert_eq!(all(ids[2], ids[0], 10).await.unwrap(), []);
+        assert_eq!(store.ids(ids[0], ids[2]).await.unwrap(), ids);
+        assert_eq!(store.ids(ids[1], ids[1]).await.unwrap(), [ids[1]]);
+        assert_eq!(store.ids(ids[2], ids[0]).await.unwrap(), []);
+        for id in &ids {
+            let digits = id.to_string().replace('-', "").to_uppercase();
+            assert_eq!(store.ids_ending(&digits[12..]).await.unwrap(), [*id]);
+            assert_eq!(store.ids_ending(&digits[21..]).await.unwrap(), [*id], "an odd number of digits");
+        }
+        assert_eq!(store.ids_ending("%").await.unwrap(), []);
     })
     .await;
 }
