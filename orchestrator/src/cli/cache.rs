@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::exit::{Done, Failure};
-use super::output::{self, Table, instant, print, tell};
+use super::output::{self, Table, instant, plural, print, tell};
 use super::{args, names, why};
 use crate::id::RunId;
 use crate::state::TaskState;
@@ -27,7 +27,10 @@ pub(super) async fn cache(context: &Context, command: &args::Cache) -> Done {
 
 async fn list(context: &Context, args: &args::CacheLs) -> Done {
     let filter = args.task.iter().fold(CacheFilter::new(), |filter, task| filter.task(task));
-    let entries = context.runtime().await?.cached(&filter).await?;
+    let entries = match context.runtime_if_there().await? {
+        Some(runtime) => runtime.cached(&filter).await?,
+        None => Vec::new(),
+    };
     if args.format.json {
         output::json(&entries)?;
         return Ok(ExitCode::SUCCESS);
@@ -37,11 +40,11 @@ async fn list(context: &Context, args: &args::CacheLs) -> Done {
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new(["TASK", "KEY", "RUN", "CREATED", "EXPIRES", "SIZE"]);
-    for entry in &entries {
+    for (entry, run) in entries.iter().zip(output::ends(entries.iter().map(|entry| entry.run))) {
         table.row([
-            entry.task.as_str().into(),
+            path(&entry.task).into(),
             digits(&entry.key).into(),
-            entry.run.to_string().into(),
+            run.into(),
             instant(entry.created_at).into(),
             entry.expires_at.map_or_else(|| "never".to_owned(), instant).into(),
             entry.size.map(output::bytes).unwrap_or_default().into(),
@@ -49,6 +52,14 @@ async fn list(context: &Context, args: &args::CacheLs) -> Done {
     }
     table.print()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A task's path, without the package where the crate has its name.
+fn path(task: &str) -> &str {
+    let path = task
+        .split_once("::")
+        .filter(|(package, path)| path.split("::").next().is_some_and(|krate| krate == package.replace('-', "_")));
+    path.map_or(task, |(_, path)| path)
 }
 
 fn digits(key: &str) -> &str {
@@ -82,8 +93,7 @@ struct Other {
 }
 
 async fn explain(context: &Context, args: &args::CacheExplain) -> Done {
-    let runtime = context.runtime().await?;
-    let record = names::record(&runtime, &args.run.run).await?;
+    let (runtime, record) = names::record(context, &args.run.run).await?;
     let Some(task) = record.exact(&args.task) else { return Err(no_one_task(&record, &args.task)) };
     let name = record.tables().nodes[task.place().0 as usize].wired.as_ref().map_or(task.name(), |wired| &*wired.task);
     let entries = runtime.cached(&CacheFilter::new().task(name)).await?;
@@ -198,7 +208,10 @@ fn in_words(miss: CacheMiss) -> String {
 }
 
 async fn remove(context: &Context, args: &args::CacheRm) -> Done {
-    let runtime = context.runtime().await?;
+    let Some(runtime) = context.runtime_if_there().await? else {
+        print("nothing is cached\n")?;
+        return Ok(ExitCode::SUCCESS);
+    };
     let filter = CacheFilter::new();
     let filter = match args {
         args::CacheRm { key: Some(key), .. } => one(&runtime, key).await?,
@@ -207,7 +220,7 @@ async fn remove(context: &Context, args: &args::CacheRm) -> Done {
         args::CacheRm { .. } => filter,
     };
     let removed = runtime.forget_cached(&filter).await?;
-    print(format_args!("{removed} cached result(s) removed\n"))?;
+    print(format_args!("{} removed\n", plural(removed, "cached result")))?;
     Ok(ExitCode::SUCCESS)
 }
 

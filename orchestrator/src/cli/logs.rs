@@ -20,7 +20,7 @@ use crate::store::RunRecord;
 const LOOK: Duration = Duration::from_millis(500);
 
 pub(super) async fn logs(context: &Context, args: &args::RunsLogs) -> Done {
-    let (runtime, record) = names::record_there(context, &args.run.run).await?;
+    let (runtime, record) = names::record(context, &args.run.run).await?;
     let run = record.id();
     let (mut after, mut printed) = (None, 0_usize);
     loop {

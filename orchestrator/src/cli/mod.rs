@@ -62,14 +62,15 @@ use exit::Done;
 /// | `runs show\|logs\|cancel\|rerun ID` | sees to one run |
 /// | `why ID [TASK]` | the recorded reasons: why it waits, failed, was skipped, ran again, was cached |
 /// | `next FLOW -n 10` | the next ticks, with clock changes marked |
-/// | `pause\|resume FLOW` | pauses the schedules of a flow, in all processes |
+/// | `pause\|resume FLOW` | pauses the schedules of a flow, in all processes: [`Runtime::pause`], [`Runtime::unpause`] |
 /// | `cache ls\|explain\|rm` | sees to cached results |
 /// | `db check\|prune` | sees to the store |
 /// | `check` | looks at all flows without running them |
 /// | `completions SHELL` | for bash, zsh, fish, PowerShell and Elvish |
 ///
-/// Commands that read take `--json`: one document, whose shape each command's `--help` tells. Where the program serves
-/// elsewhere, all of this works beside it. The store is made by commands that need one; the others work without.
+/// Commands that read take `--json`: one document (`runs logs`: one a line), whose shape each command's `--help` tells.
+/// Where the program serves elsewhere, all of this works beside it. Commands that only read make no store. Of an id, the end
+/// is enough, as `runs` shows it, and so is the beginning.
 ///
 /// # Exit codes
 ///

@@ -100,16 +100,11 @@ pub(super) async fn runtime_of_run(context: &Context, typed: &str) -> Result<Run
     runtime.ok_or_else(|| no_run(typed, format!("there is no store {}", store(context))).hint(OTHER_STORE))
 }
 
-/// The run that a part of its id means, in a store that is there.
-pub(super) async fn record_there(context: &Context, typed: &str) -> Result<(Runtime, RunRecord), Failure> {
+/// The run that a part of its id means, and the runtime in whose store it is.
+pub(super) async fn record(context: &Context, typed: &str) -> Result<(Runtime, RunRecord), Failure> {
     let runtime = runtime_of_run(context, typed).await?;
     let record = record_in(&runtime, &store(context), typed).await?;
     Ok((runtime, record))
-}
-
-/// The run that a part of its id means.
-pub(super) async fn record(runtime: &Runtime, typed: &str) -> Result<RunRecord, Failure> {
-    record_in(runtime, "this store", typed).await
 }
 
 /// The run that a part of its id means, in a store of a name.

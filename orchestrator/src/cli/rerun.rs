@@ -2,16 +2,15 @@
 
 use super::context::Context;
 use super::exit::{Done, Failure};
-use super::output::tell;
+use super::output::{is_so, tell};
 use super::progress::{self, Following};
 use super::{args, names, run};
 use crate::log::LogLevel;
 use crate::state::Rerun;
 
 pub(super) async fn rerun(context: &Context, args: &args::RunsRerun) -> Done {
-    let runtime = context.runtime().await?;
     progress::with_logs(LogLevel::Trace);
-    let record = names::record(&runtime, &args.run.run).await?;
+    let (runtime, record) = names::record(context, &args.run.run).await?;
     names::flow(record.flow())?;
     let what = match &args.what {
         args::RerunWhat { all: true, .. } => Rerun::All,
@@ -25,7 +24,7 @@ pub(super) async fn rerun(context: &Context, args: &args::RunsRerun) -> Done {
         return Err(names::no_task(&record, task));
     }
     if !record.state().is_final() {
-        return Err(Failure::usage(format!("run {} is {}, and not final", record.id(), record.state()))
+        return Err(Failure::usage(format!("run {} {}, and is not final", record.id(), is_so(record.state())))
             .why("only what has ended can run again")
             .hint("`runs cancel ID` asks for its end"));
     }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::exit::{Done, FAILED, Failure};
-use super::output::{self, of_run, tell};
+use super::output::{self, is_so, of_run, tell};
 use super::parameters::Typed;
 use super::progress::{self, Following, named};
 use super::{args, dates};
@@ -117,13 +117,7 @@ async fn say_if_it_waits(runtime: &Runtime, run: RunId, bar: Option<&ProgressBar
 }
 
 fn has_the_key(record: &RunRecord) {
-    let run = named(record.id(), record.flow());
-    match record.state() {
-        RunState::Success => tell(format_args!("{run} has the key, and succeeded")),
-        RunState::Failed => tell(format_args!("{run} has the key, and failed")),
-        RunState::Cancelled => tell(format_args!("{run} has the key, and was cancelled")),
-        RunState::Pending | RunState::Running => tell(format_args!("{run} has the key, and is under way")),
-    }
+    tell(format_args!("{} has the key, and {}", named(record.id(), record.flow()), is_so(record.state())));
 }
 
 /// Prints what a run returned, and says how it ended.
@@ -138,8 +132,7 @@ pub(super) fn report(record: &RunRecord, is_kept: bool) -> Done {
     if state == RunState::Success {
         return Ok(ExitCode::SUCCESS);
     }
-    let what = if state == RunState::Failed { "failed" } else { "was cancelled" };
-    let failure = Failure::new(FAILED, format!("{run} {what}"));
+    let failure = Failure::new(FAILED, format!("{run} {}", is_so(state)));
     let why = record.error().map_or_else(|| "its end was asked for".to_owned(), ToString::to_string);
     let hint =
         is_kept.then(|| format!("`why {}` says more, and `runs show {}` shows its tasks", record.id(), record.id()));

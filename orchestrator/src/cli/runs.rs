@@ -92,7 +92,7 @@ impl From<AttemptRecord> for Attempt {
 }
 
 pub(super) async fn show(context: &Context, args: &args::RunsShow) -> Done {
-    let (runtime, record) = names::record_there(context, &args.run.run).await?;
+    let (runtime, record) = names::record(context, &args.run.run).await?;
     let is_meant = |key: &str| args.task.as_ref().is_none_or(|task| names::is_of(key, task));
     let meant: Vec<TaskRun<'_>> = record.tasks().iter().filter(|task| is_meant(&task.key())).collect();
     if let (Some(task), true, false) = (&args.task, meant.is_empty(), record.is_pruned()) {

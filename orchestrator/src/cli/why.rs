@@ -12,8 +12,7 @@ use crate::store::RunRecord;
 use crate::why::{Known, known};
 
 pub(super) async fn why(context: &Context, args: &args::Why) -> Done {
-    let runtime = context.runtime().await?;
-    let record = names::record(&runtime, &args.run.run).await?;
+    let (runtime, record) = names::record(context, &args.run.run).await?;
     let why = match runtime.why(record.id(), args.task.as_deref()).await {
         Err(Error::UnknownTask { task, .. }) => return Err(no_task(&record, &task)),
         why => why?,

@@ -286,9 +286,7 @@ impl Runtime {
     ///
     /// Where the store fails.
     pub async fn prune(&self) -> Result<Pruned, Error> {
-        let now = self.0.clock.micros();
-        let keep = i64::try_from(self.0.keep.as_micros()).unwrap_or(i64::MAX);
-        Ok(self.0.store.prune(now.saturating_sub(keep), now, self.0.cache_bytes).await?)
+        self.prune_older(self.0.keep).await
     }
 }
 

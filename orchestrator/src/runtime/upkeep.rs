@@ -1,9 +1,11 @@
 //! What people look at and tidy up: runs by a part of their ids, cached results, the store as a whole.
 
+use std::time::Duration;
+
 use super::{Inner, Runtime};
 use crate::error::{Error, StoreError};
 use crate::id::RunId;
-use crate::store::{CacheEntry, CacheFilter, StoreCheck};
+use crate::store::{CacheEntry, CacheFilter, Pruned, StoreCheck};
 
 impl Runtime {
     /// The ids of all runs that begin or end so, in hexadecimal digits, with or without hyphens; in the order in which
@@ -56,8 +58,7 @@ impl Runtime {
     }
 
     /// [Prunes](Self::prune), but keeps for another time what is known of the tasks of runs that have ended.
-    #[cfg(feature = "cli")]
-    pub(crate) async fn prune_older(&self, keep: std::time::Duration) -> Result<crate::store::Pruned, Error> {
+    pub(crate) async fn prune_older(&self, keep: Duration) -> Result<Pruned, Error> {
         let now = self.0.clock.micros();
         let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
         Ok(self.0.store.prune(now.saturating_sub(keep), now, self.0.cache_bytes).await?)

@@ -141,9 +141,9 @@ fn what_is_cached_is_listed_explained_and_removed() {
     let why = program.text(&format!("why {} score", run(0)));
     assert!(why.contains("it was computed, though its task is cached: the inputs are new"), "{why}");
     let key = entries[0]["key"].as_str().unwrap();
-    assert_eq!(program.text(&format!("cache rm {}", &key[..12])), "1 cached result(s) removed\n");
-    assert_eq!(program.text("cache rm --expired"), "0 cached result(s) removed\n");
-    assert_eq!(program.text("cache rm --task score"), "1 cached result(s) removed\n");
+    assert_eq!(program.text(&format!("cache rm {}", &key[..12])), "1 cached result removed\n");
+    assert_eq!(program.text("cache rm --expired"), "0 cached results removed\n");
+    assert_eq!(program.text("cache rm --task score"), "1 cached result removed\n");
     assert_eq!(program.json("cache ls --json"), json!([]));
 }
 
