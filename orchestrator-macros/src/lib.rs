@@ -18,6 +18,7 @@ mod options;
 mod place;
 mod schedule;
 mod signature;
+mod similar;
 mod task;
 mod zone;
 

@@ -3,6 +3,8 @@
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 use quote::ToTokens;
 
+use crate::similar;
+
 /// The trigger rules by the names they have in attributes, with the variants of `Trigger`.
 pub(crate) const TRIGGERS: [(&str, &str); 12] = [
     ("all_success", "AllSuccess"),
@@ -36,11 +38,9 @@ pub(crate) fn fault_in_key(name: &str) -> Option<String> {
     Some(format!("must not contain {bad}: it is part of the keys of nodes, as in `sub/load#2[7]`"))
 }
 
-/// The known word that is nearest to `word`, if one is near.
+/// The known word that is nearest to a word of an attribute, if one is near.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let word = snake_case(word);
-    let limit = (word.chars().count() / 3).max(1);
-    known.into_iter().map(|known| (distance(&word, known), known)).filter(|(d, _)| *d <= limit).min().map(|(_, k)| k)
+    similar::nearest(&snake_case(word), known)
 }
 
 /// `"; did you mean `retries`?"`, or nothing.
@@ -68,27 +68,6 @@ fn snake_case(word: &str) -> String {
         snake.extend(if c == '-' { '_' } else { c }.to_lowercase());
     }
     snake
-}
-
-/// Edits between two words, a swap of neighbours counted as one.
-pub(crate) fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            rows[i][j] = if i == 0 || j == 0 {
-                i + j
-            } else {
-                let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-                let mut least = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-                if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                    least = least.min(rows[i - 2][j - 2] + 1);
-                }
-                least
-            };
-        }
-    }
-    rows[a.len()][b.len()]
 }
 
 /// The tokens with the spaces that people write: `&[Customer]`, `HashMap<String, u32>`.

@@ -1,6 +1,7 @@
 //! Time zones by their IANA names.
 
-use crate::names::{distance, nearest};
+use crate::names::nearest;
+use crate::similar::distance;
 
 /// The names of `chrono-tz`, in order; a test of the library sees that they are all, and no others.
 const ZONES: &str = include_str!("zones.txt");

@@ -82,6 +82,7 @@ mod failpoint;
 mod failpoint;
 mod id;
 mod log;
+mod similar;
 mod state;
 mod value;
 // definitions

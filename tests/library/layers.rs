@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules by layer, from the top; those of one layer may use each other.
 const LAYERS: [&[&str]; 6] = [
-    &["id", "clock", "value", "state", "event", "error", "log", "failpoint", "no_failpoint"],
+    &["id", "clock", "value", "similar", "state", "event", "error", "log", "failpoint", "no_failpoint"],
     &["task", "flow"],
     &["graph", "policy", "schedule"],
     &["store", "blob", "capture"],

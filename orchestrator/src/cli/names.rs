@@ -7,13 +7,12 @@ use super::exit::Failure;
 use crate::flow::{FlowDef, registry};
 use crate::id::RunId;
 use crate::runtime::Runtime;
+pub(super) use crate::similar::nearest as meant;
+use crate::similar::nearest;
 use crate::store::{RunFilter, RunRecord};
 
 /// How many names an error lists.
 const NAMED: usize = 8;
-
-/// How alike two names are that may be mistaken for each other, from 0 to 1: as in clap.
-const ALIKE: f64 = 0.7;
 
 /// Where another store is to be had.
 pub(super) const OTHER_STORE: &str = "another store is named by `--store URL`, or by the variable ORCHESTRATOR_STORE";
@@ -21,18 +20,11 @@ pub(super) const OTHER_STORE: &str = "another store is named by `--store URL`, o
 /// Where ids are to be had.
 const LIST: &str = "the command `runs` lists them with their ids";
 
-/// The name that is meant, perhaps.
-pub(super) fn meant<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let likeness = known.into_iter().map(|name| (strsim::jaro(typed, name), name));
-    let best = likeness.filter(|(likeness, _)| *likeness > ALIKE).max_by(|a, b| a.0.total_cmp(&b.0));
-    best.map(|(_, name)| name)
-}
-
 /// Says that there is nothing of a name, and what there is.
 fn unknown(what: &str, typed: &str, mut known: Vec<&str>, otherwise: &str) -> Failure {
     known.sort_unstable();
     known.dedup();
-    let meant = meant(typed, known.iter().copied());
+    let meant = nearest(typed, known.iter().copied());
     let hint = meant.map_or_else(|| otherwise.to_owned(), |name| format!("did you mean `{name}`?"));
     let list = if known.is_empty() { "none".to_owned() } else { some(&known) };
     Failure::usage(format!("no {what} `{typed}`")).why(format!("there is {list}")).hint(hint)
@@ -143,15 +135,4 @@ fn one(ids: &[RunId], store: &str, typed: &str) -> Result<RunId, Failure> {
 
 fn no_run(typed: &str, why: String) -> Failure {
     Failure::usage(format!("no run `{typed}`")).why(why).hint(LIST)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::meant;
-
-    #[test]
-    fn a_name_that_is_alike_is_meant() {
-        assert_eq!(meant("etl_dayly", ["etl_daily", "report"]), Some("etl_daily"));
-        assert_eq!(meant("x", ["etl_daily", "report"]), None);
-    }
 }

@@ -98,12 +98,14 @@ pub enum Error {
         asked: String,
     },
     /// There is no flow of a name in this binary.
-    #[error("no flow `{name}` in this binary (it has {known}): link the crate that has it with `use the_crate as _;`")]
+    #[error("no flow `{name}` in this binary (it has {known}): {}", remedy(similar.as_deref()))]
     UnknownFlow {
         /// The name.
         name: String,
         /// The flows that there are.
         known: String,
+        /// One that is named much like it.
+        similar: Option<String>,
     },
     /// A run has no task of a key.
     #[error("run {run} has no task `{task}` (it has {known})")]
@@ -161,6 +163,14 @@ pub enum Error {
     /// There is no tokio runtime to run on.
     #[error("a flow runs on tokio: call this inside `#[tokio::main]` or `Runtime::block_on`")]
     NoTokio,
+}
+
+/// What to do where a flow is not known.
+fn remedy(similar: Option<&str>) -> String {
+    match similar {
+        Some(similar) => format!("did you mean `{similar}`?"),
+        None => "link the crate that has it with `use the_crate as _;`".to_owned(),
+    }
 }
 
 impl fmt::Debug for Error {

@@ -2,6 +2,7 @@
 
 use super::{FlowDef, FlowEntry};
 use crate::error::Error;
+use crate::similar::nearest;
 
 /// All registered flows, in no particular order.
 ///
@@ -18,7 +19,10 @@ pub(crate) fn find(name: &str) -> Option<&'static FlowDef> {
 
 /// The flow of a name, or an error that names those that there are.
 pub(crate) fn get(name: &str) -> Result<&'static FlowDef, Error> {
-    find(name).ok_or_else(|| Error::UnknownFlow { name: name.to_owned(), known: names() })
+    find(name).ok_or_else(|| {
+        let similar = nearest(name, flows().map(|flow| flow.name)).map(str::to_owned);
+        Error::UnknownFlow { name: name.to_owned(), known: names(), similar }
+    })
 }
 
 /// The names of all flows, for people to read.

@@ -8,6 +8,8 @@ use core::hash::{Hash, Hasher};
 use core::ops::Range;
 use core::str::FromStr;
 
+use crate::similar::nearest;
+
 /// A crontab expression: which seconds, minutes, hours, days and months it matches.
 ///
 /// | field | values | names |
@@ -488,7 +490,7 @@ fn nickname(word: Part<'_>) -> Result<Cron, Fault> {
             ": a schedule is a matter of the clock; to run once at the start, call `.run()` there".to_owned()
         }
         Some("@every") => ": write `Schedule::every(…)`".to_owned(),
-        _ => match closest(&format!("@{}", name.trim_start_matches('@')), NICKNAMES.map(|(nickname, _)| nickname)) {
+        _ => match meant(&format!("@{}", name.trim_start_matches('@')), &NICKNAMES.map(|(nickname, _)| nickname)) {
             Some(nickname) => format!("; did you mean `{nickname}`?"),
             None => String::new(),
         },
@@ -553,6 +555,12 @@ fn range(field: CronField, whole: Part<'_>, low: u32, high: u32) -> Result<(u32,
     Err(whole.wrong(field, "a range from low to high", remedy))
 }
 
+/// The name that was meant: that of `JANUARY`, or of what is nearly `JAN`.
+fn meant<'a>(text: &str, names: &[&'a str]) -> Option<&'a str> {
+    let names = names.iter().copied();
+    names.clone().find(|name| text.starts_with(name)).or_else(|| nearest(text, names))
+}
+
 fn value(field: CronField, part: Part<'_>) -> Result<u32, Fault> {
     let text = part.text;
     if !text.is_empty() && text.chars().all(|c| c.is_ascii_digit()) {
@@ -564,7 +572,7 @@ fn value(field: CronField, part: Part<'_>) -> Result<u32, Fault> {
         return Ok(value);
     }
     let is_a = |names: &[&str]| names.iter().any(|name| name.eq_ignore_ascii_case(text));
-    let remedy = match closest(&text.to_ascii_uppercase(), field.names().iter().copied()) {
+    let remedy = match meant(&text.to_ascii_uppercase(), field.names()) {
         _ if is_a(&MONTHS) => ": the month is the last field but one".to_owned(),
         _ if is_a(&WEEKDAYS) => ": the day of the week is the last field".to_owned(),
         Some(name) => format!("; did you mean `{name}`?"),
@@ -596,35 +604,6 @@ fn foreign(field: CronField, term: &str) -> Option<String> {
         _ => return None,
     };
     Some(format!("; `{term}` is known to {owner}, not to crontab: {remedy}"))
-}
-
-/// The name that was probably meant.
-pub(crate) fn closest<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let close = |name: &'a str| match text.starts_with(name) {
-        true => (0, name),
-        false => (distance(text, name), name),
-    };
-    let (distance, name) = names.into_iter().map(close).min()?;
-    (distance <= name.len() / 3).then_some(name)
-}
-
-/// How many letters are to be changed, added, removed or swapped with the next one.
-fn distance(left: &str, right: &str) -> usize {
-    let (left, right): (Vec<char>, Vec<char>) = (left.chars().take(64).collect(), right.chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=right.len()).collect()];
-    for i in 1..=left.len() {
-        let mut row = vec![i];
-        for j in 1..=right.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(left[i - 1] != right[j - 1]);
-            let mut best = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[left.len()][right.len()]
 }
 
 #[cfg(test)]

@@ -22,7 +22,6 @@ use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta, Utc};
 use chrono_tz::Tz;
 use serde_json::{Map, Value};
 
-pub(crate) use cron::closest;
 pub use cron::{Cron, CronError, CronField};
 pub use fires::{Fires, PastFires};
 use fires::{Rule, Walk};

@@ -13,7 +13,7 @@ use super::tables::RunTables;
 use super::told::Answered;
 use super::transition::CellRange;
 use crate::error::RerunError;
-use crate::schedule::closest;
+use crate::similar::nearest;
 use crate::state::{Rerun, RunState, TaskState};
 use crate::task::scope::NONE;
 
@@ -189,7 +189,7 @@ impl<'a> Clearing<'a> {
         let is_flow_of =
             |own: &str| base.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let others = keys.iter().map(|(_, own)| own.as_str()).filter(|own| !is_flow_of(own));
-        let similar = if named.is_some() { Some(base) } else { closest(base, others) };
+        let similar = if named.is_some() { Some(base) } else { nearest(base, others) };
         let (run, similar) = (tables.head.id, similar.map(str::to_owned));
         Err(RerunError::UnknownTask { run, key: key.to_owned(), similar })
     }
