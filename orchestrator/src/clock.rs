@@ -39,15 +39,15 @@ impl Clock {
         Self(Source::Tokio { start_micros: start.timestamp_micros(), origin: Instant::now() })
     }
 
-    /// A clock like [`tokio`](Self::tokio) that can be [set](Self::set): for tests of what becomes of schedules where
+    /// A clock like [`tokio`](Self::tokio) that can be [shifted](Self::shift): for tests of what becomes of schedules where
     /// somebody sets the system's clock.
     pub fn settable(start: DateTime<Utc>) -> Self {
         let (start_micros, origin) = (start.timestamp_micros(), Instant::now());
         Self(Source::Settable { start_micros, origin, set: Arc::default() })
     }
 
-    /// Sets a [settable](Self::settable) clock and its clones ahead by so much, or back. Other clocks stay as they are.
-    pub fn set(&self, by: TimeDelta) {
+    /// Sets a [settable](Self::settable) clock and its clones ahead by so much, or back where it is negative. Other clocks stay as they are.
+    pub fn shift(&self, by: TimeDelta) {
         if let Source::Settable { set, .. } = &self.0 {
             set.fetch_add(by.num_microseconds().unwrap_or(0), Ordering::Relaxed);
         }

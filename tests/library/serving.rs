@@ -464,12 +464,12 @@ async fn a_clock_that_is_set_by_a_day_doubles_and_loses_nothing() -> Result<()> 
     let serve = runtime.serve([all().serve("@hourly").catchup(true), latest().serve("@hourly")]);
     let act = async {
         pass(HOUR).await;
-        clock.set(TimeDelta::days(1));
+        clock.shift(TimeDelta::days(1));
         pass(HOUR).await;
         // what the jump passed over is made up for by policy: 11 o'clock to 12 o'clock on the next day
         assert_eq!(ticks(&runtime, "serving_set_all").await.len(), 26);
         assert_eq!(ticks(&runtime, "serving_set_latest").await, ["10 11:00:00", "11 11:00:00", "11 12:00:00"]);
-        clock.set(TimeDelta::days(-1));
+        clock.shift(TimeDelta::days(-1));
         // the day comes again: what has its run keeps it, and what was passed over comes in its time (but for noon, which
         // came and went while the clock was ahead)
         pass(26 * HOUR).await;
@@ -479,7 +479,7 @@ async fn a_clock_that_is_set_by_a_day_doubles_and_loses_nothing() -> Result<()> 
         assert_eq!(latest.len(), 3 + 22 + 2, "{latest:?}");
         assert_eq!(latest.iter().collect::<std::collections::BTreeSet<_>>().len(), latest.len());
         // a jump back alone doubles nothing, either
-        clock.set(TimeDelta::days(-1));
+        clock.shift(TimeDelta::days(-1));
         pass(HOUR).await;
         assert_eq!(ticks(&runtime, "serving_set_all").await.len(), 28);
     };
@@ -626,7 +626,7 @@ async fn a_tick_that_comes_again_cancels_nothing() -> Result<()> {
     let act = async {
         // at 12:20, the run of 12 o'clock is under way
         pass(Duration::from_secs(170 * 60)).await;
-        clock.set(TimeDelta::minutes(-90));
+        clock.shift(TimeDelta::minutes(-90));
         // at 11:10 again: the tick of 11 o'clock has its run, which is done
         pass(Duration::from_secs(20 * 60)).await;
         let runs = runtime.find_runs(&RunFilter::new().flow("serving_again_cancel").oldest_first()).await.unwrap();
@@ -759,9 +759,9 @@ async fn a_clock_that_ran_ahead_takes_no_tick_from_a_later_life() -> Result<()> 
     let serve = || ahead().on(&runtime).serve("@hourly");
     let act = async {
         pass(Duration::from_secs(60)).await;
-        clock.set(TimeDelta::days(1));
+        clock.shift(TimeDelta::days(1));
         pass(Duration::from_secs(60)).await;
-        clock.set(TimeDelta::days(-1));
+        clock.shift(TimeDelta::days(-1));
         pass(Duration::from_secs(60)).await;
     };
     while_serving(serve(), act).await;

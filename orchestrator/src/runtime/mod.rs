@@ -215,7 +215,8 @@ impl Runtime {
         self.0.clock.now()
     }
 
-    /// All runs of a flow, in the order in which they were asked for.
+    /// All runs of a flow with all of their tasks, in the order in which they were asked for. Of many,
+    /// [`find_runs`](Self::find_runs) gives what lists show, in far less memory.
     ///
     /// # Errors
     ///

@@ -221,28 +221,28 @@ impl Cron {
     }
 
     /// The values that a field matches, as bits: bit 9 of the hours is nine o'clock. Sunday is bit 0.
-    pub const fn values(&self, field: CronField) -> u64 {
+    pub(crate) const fn values(&self, field: CronField) -> u64 {
         self.sets[field.place()]
     }
 
     /// Whether a day matches that is in one of [`CronField::DayOfMonth`] and [`CronField::DayOfWeek`]; else it must be
     /// in both.
-    pub const fn either_day_matches(&self) -> bool {
+    pub(crate) const fn either_day_matches(&self) -> bool {
         self.stars & (CronField::DayOfMonth.star() | CronField::DayOfWeek.star()) == 0
     }
 
     /// Whether the hour begins with `*`.
-    pub const fn has_wildcard_hour(&self) -> bool {
+    pub(crate) const fn has_wildcard_hour(&self) -> bool {
         self.stars & CronField::Hour.star() != 0
     }
 
     /// Whether the minute begins with `*`.
-    pub const fn has_wildcard_minute(&self) -> bool {
+    pub(crate) const fn has_wildcard_minute(&self) -> bool {
         self.stars & CronField::Minute.star() != 0
     }
 
     /// Whether it runs at fixed times of the day: neither hour nor minute begins with `*`.
-    pub const fn is_fixed(&self) -> bool {
+    pub(crate) const fn is_fixed(&self) -> bool {
         !self.has_wildcard_hour() && !self.has_wildcard_minute()
     }
 
