@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::needless_pass_by_value, reason = "flows take their parameters by value")]
 
+mod adversary;
 mod backfill;
 mod bodies;
 mod caching;

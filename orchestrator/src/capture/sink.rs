@@ -110,10 +110,33 @@ impl LogSink {
         commit
     }
 
-    /// Hands over what there is, and waits until it is stored.
+    /// Hands over what there is: it is stored before what the store is told after this.
+    pub(crate) fn hand_over_all(&self) {
+        let lines = self.buffer.lock().lines.len();
+        for _ in 0..lines.div_ceil(MANY) {
+            drop(self.hand_over());
+        }
+    }
+
+    /// Hands over what there is, and waits until it is stored; also for what was handed over before. Not for what is
+    /// said meanwhile: that may never come to an end.
     pub(crate) async fn flush(&self) {
-        while let Some(commit) = self.hand_over() {
+        let (mut left, soon) = {
+            let buffer = self.buffer.lock();
+            (buffer.lines.len(), buffer.soon)
+        };
+        loop {
+            let commit = match self.hand_over() {
+                Some(commit) => commit,
+                // who empties the buffer has taken them, and may not be done
+                None if soon => self.store.append_logs(Vec::new()),
+                None => return,
+            };
             stored(commit).await;
+            left = left.saturating_sub(MANY);
+            if left == 0 {
+                return;
+            }
         }
     }
 

@@ -521,6 +521,10 @@ impl Conductor {
                 run.record(Transition::Task(TaskEnd::new(frame, cell, row)));
             }
         }
+        if let (true, Some(logs)) = (run.trace.is_recorded, &run.runtime.logs) {
+            // whoever finds the run at its end finds what its tasks said: it is stored before that
+            logs.hand_over_all();
+        }
         let end = RunEnd { at, state, error: error.clone(), output: output.map(Kept::Live), encoded };
         run.record(Transition::RunFinished(end));
         failpoint::hit("run-end-recorded");

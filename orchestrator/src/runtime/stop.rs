@@ -34,14 +34,14 @@ pub(super) struct UnderWay(Arc<Mutex<Runs>>);
 
 #[derive(Debug, Default)]
 struct Runs {
-    by_id: HashMap<RunId, Entry>,
+    by_id: HashMap<RunId, Arc<Entry>>,
     /// Who hears, as long as there are runs, that others want them cancelled.
     listener: Option<JoinHandle<()>>,
     /// What is over when a run that may have been taken over is under way, or is not.
     taking: Vec<CancellationToken>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Entry {
     cancel: CancellationToken,
     done: CancellationToken,
@@ -51,15 +51,15 @@ impl UnderWay {
     /// Counts a run for as long as what is given back is there. Meanwhile it is cancelled where another process that has
     /// the store asks for that.
     pub(super) fn enter(&self, run: RunId, cancel: &CancellationToken, store: &Arc<dyn Store>) -> Left {
-        let done = CancellationToken::new();
+        let entry = Arc::new(Entry { cancel: cancel.clone(), done: CancellationToken::new() });
         let mut runs = self.0.lock();
-        runs.by_id.insert(run, Entry { cancel: cancel.clone(), done: done.clone() });
+        runs.by_id.insert(run, Arc::clone(&entry));
         // the one of a tokio runtime that has ended hears nothing any more
         if store.is_durable() && runs.listener.as_ref().is_none_or(JoinHandle::is_finished) {
             runs.listener = Some(tokio::spawn(watch::hear_cancels(Arc::clone(store), self.clone())));
         }
         drop(runs);
-        Left { under_way: self.clone(), run, done }
+        Left { under_way: self.clone(), run, entry }
     }
 
     /// Has a stop wait until a run that is being taken over is under way, or is not: until what is given back is gone.
@@ -85,17 +85,20 @@ impl UnderWay {
 pub(super) struct Left {
     under_way: UnderWay,
     run: RunId,
-    done: CancellationToken,
+    entry: Arc<Entry>,
 }
 
 impl Drop for Left {
     fn drop(&mut self) {
         let mut runs = self.under_way.0.lock();
-        runs.by_id.remove(&self.run);
+        // a run whose end is recorded may run again before this is gone: then it is under way anew
+        if runs.by_id.get(&self.run).is_some_and(|entry| Arc::ptr_eq(entry, &self.entry)) {
+            runs.by_id.remove(&self.run);
+        }
         let listener = if runs.by_id.is_empty() { runs.listener.take() } else { None };
         drop(runs);
         listener.inspect(JoinHandle::abort);
-        self.done.cancel();
+        self.entry.done.cancel();
     }
 }
 

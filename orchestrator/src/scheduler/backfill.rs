@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::kept;
-use crate::error::Error;
+use crate::error::{Error, RerunError};
 use crate::flow::{Flow, FlowCall, Request};
 use crate::id::RunId;
 use crate::runtime::{Accepted, Inner, Purpose, StartedRun};
@@ -253,7 +253,10 @@ impl Backfill {
                         self.tell(&done);
                     }
                     // another process was faster
-                    Ok(None) => done.skip("another process saw to it"),
+                    Ok(None) | Err(Error::Rerun(RerunError::NotFinal { .. } | RerunError::NothingFailed { .. })) => {
+                        done.skip("another process saw to it");
+                    }
+                    Err(Error::Rerun(problem)) => done.cannot_run_again(&tick, &problem),
                     Err(error) => failed = Some(error),
                 }
             }
@@ -381,7 +384,12 @@ impl Backfill {
             (TickAction::Resume, Some(run)) => host.go_on(call.definition, run, Purpose::Run).await,
             (TickAction::Rerun, Some(run)) => {
                 let what = if self.reprocess == Reprocess::All { Rerun::All } else { Rerun::Failed };
-                host.start_rerun(run, what, CancellationToken::new()).await.map(Some)
+                let cancel = CancellationToken::new();
+                // it is asked for by a task of its own, which goes on where this is dropped
+                let guard = cancel.clone().drop_guard();
+                let started = host.start_rerun(run, what, cancel).await.map(Some);
+                guard.disarm();
+                started
             }
             (TickAction::Resume | TickAction::Rerun | TickAction::Skip, _) => Ok(None),
         }
@@ -516,6 +524,18 @@ impl Backfilled {
             TickAction::Resume => self.resumed += 1,
             TickAction::Rerun => self.reran += 1,
             TickAction::Skip => {}
+        }
+    }
+
+    /// A run stays what it is, which keeps no other from running again.
+    fn cannot_run_again(&mut self, tick: &BackfillTick, problem: &RerunError) {
+        tracing::warn!(tick = %tick.logical_date, "a run of a backfill does not run again: {problem}");
+        match tick.state {
+            Some(RunState::Failed | RunState::Cancelled) => {
+                let (action, reason) = (TickAction::Skip, "its run cannot run again");
+                self.unsuccessful.push(BackfillTick { action, reason, ..tick.clone() });
+            }
+            _ => self.skip("its run cannot run again"),
         }
     }
 

@@ -241,7 +241,7 @@ impl Served {
                 if host.store.paused().await?.iter().any(|(flow, _)| flow == self.definition.name) {
                     return Ok(None);
                 }
-                self.make_room(host, tick, most).await?;
+                self.make_room(host, kept(tick), most).await?;
             }
         }
         let (start, end) = served.schedule.interval_of(tick);
@@ -258,7 +258,9 @@ impl Served {
     async fn make_room(&self, host: &Arc<Inner>, tick: DateTime<Utc>, most: u32) -> Result<(), Skipped> {
         let filter = RunFilter::new().flow(self.definition.name).unfinished().oldest_first();
         let filter = filter.kind(RunKind::Manual).kind(RunKind::Scheduled);
-        let active = host.store.summaries(&filter).await?;
+        let mut active = host.store.summaries(&filter).await?;
+        // another process may have made the run of the tick meanwhile: it is not to make room for itself
+        active.retain(|run| run.kind == RunKind::Manual || run.logical_date != tick);
         let too_many = (active.len() + 1).saturating_sub(most as usize);
         match self.overlap {
             Overlap::Skip if too_many > 0 => return Err(Skipped::Overlap { active: active.len() }),

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::serve::Serve;
 use super::served::{Served, ServedSchedule};
-use super::ticker::{Due, Ticker};
+use super::ticker::{Due, SET_BACK, Ticker};
 use crate::capture::init_logs;
 use crate::error::Error;
 use crate::flow::{Overlap, registry};
@@ -112,6 +112,11 @@ impl Server {
         let keys: Vec<ScheduleKey> = places.iter().map(|place| schedule(place).key.clone()).collect();
         let now = host.clock.now();
         let decided = host.store.decided(&keys, now.timestamp_micros()).await?;
+        // the clock ran ahead in an earlier life: what comes from now on counts
+        let ran_ahead = |decided: &i64| DateTime::from_timestamp_micros(*decided).is_some_and(|at| at - now > SET_BACK);
+        if decided.iter().any(ran_ahead) {
+            host.store.set_back(&keys, now.timestamp_micros());
+        }
         let from = places.iter().zip(&decided).map(|(place, decided)| {
             (schedule(place).schedule.clone(), DateTime::from_timestamp_micros(*decided).unwrap_or(now))
         });

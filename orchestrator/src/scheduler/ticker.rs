@@ -49,7 +49,7 @@ const HEARD: TimeDelta = TimeDelta::seconds(2);
 pub(super) const MOMENT: TimeDelta = TimeDelta::nanoseconds(1);
 
 /// Clocks that are adjusted all the time go back by less than this.
-const SET_BACK: TimeDelta = TimeDelta::seconds(1);
+pub(super) const SET_BACK: TimeDelta = TimeDelta::seconds(1);
 
 impl Ticker {
     /// Schedules, each with the point up to which its ticks are decided. What lies between there and now was missed.

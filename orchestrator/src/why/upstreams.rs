@@ -24,7 +24,8 @@ impl<'a> Wiring<'a> {
         let current = || tables.openings().filter(|(_, frame)| !tables.is_past_frame(*frame));
         let (mut frames, mut within) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
         current().for_each(|((mapping, ..), frame)| frames.entry(mapping).or_default().push(frame));
-        for (id, node) in (0..).zip(&tables.nodes) {
+        // after a re-run, others may stand in for some
+        for (id, node) in (0..).zip(&tables.nodes).filter(|(id, _)| !tables.is_past_node(*id)) {
             if let Some(prefix) = &node.prefix {
                 within.entry(&**prefix).or_default().push(id);
             }
@@ -92,7 +93,7 @@ impl<'a> Wiring<'a> {
         let mut found = Vec::new();
         let Some(node) = self.tables.nodes.get(place.0 as usize) else { return found };
         for upstream in node.wired.iter().flat_map(|wired| wired.upstreams.iter().copied()) {
-            for at in self.reach(place, upstream) {
+            for at in self.reach(place, self.tables.current_node(upstream)) {
                 self.look_through(at, &mut found);
             }
         }
@@ -158,9 +159,11 @@ impl<'a> Wiring<'a> {
             return into.push(place);
         }
         for upstream in node.wired.iter().flat_map(|wired| wired.upstreams.iter().copied()) {
-            // an upstream was made before what takes it, so that this ends
-            if upstream < place.0 {
-                self.reach(place, upstream).into_iter().for_each(|at| self.look_through(at, into));
+            let current = self.tables.current_node(upstream);
+            let is_task = self.tables.nodes.get(current as usize).is_some_and(|node| !node.hidden);
+            // machinery was made before what takes it, and what is a task is not looked through, so that this ends
+            if current < place.0 || is_task {
+                self.reach(place, current).into_iter().for_each(|at| self.look_through(at, into));
             }
         }
     }

@@ -174,3 +174,18 @@ fn a_reader_may_leave_before_the_end() {
     let said = started.end();
     assert_eq!((said.code, plain(&said.err)), (0, String::new()));
 }
+
+#[test]
+fn what_was_logged_and_what_failed_moves_no_cursor() {
+    let program = Program::new();
+    program.say("run broken");
+    let run = program.latest("broken");
+    let connection = rusqlite::Connection::open(program.file(".orchestrator/state.db")).unwrap();
+    let evil = "'one' || char(10) || 'two' || char(27) || ']0;title' || char(7, 13)";
+    let changed = connection.execute(&format!("UPDATE logs SET message = {evil}"), []).unwrap();
+    assert!(changed > 0);
+    drop(connection);
+    let said = program.command(&format!("runs logs {run}")).env("CLICOLOR_FORCE", "1").output().unwrap();
+    let out = String::from_utf8(said.stdout).unwrap();
+    assert!(out.contains("one\n    two\\u{1b}]0;title\\u{7}\\r"), "{out:?}");
+}

@@ -180,7 +180,7 @@ mod tests {
                 "SELECT group_concat(name, ' ' ORDER BY name) FROM sqlite_schema WHERE sql > ''"
             ),
             "attempts cache cache_by_inputs flights garbage logs migrations pauses plans processes runs runs_active \
-             runs_by_flow runs_by_key runs_by_tick runs_unfinished schedules sqlite_sequence",
+             runs_by_flow runs_by_key runs_by_tick runs_to_prune runs_unfinished schedules sqlite_sequence",
         );
         assert_eq!(ask::<String>(&connection, "PRAGMA integrity_check"), "ok");
     }

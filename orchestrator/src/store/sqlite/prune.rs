@@ -17,7 +17,7 @@ const LONGEST: usize = 300;
 /// and whether there is more.
 pub(super) fn runs(connection: &Connection, before: i64) -> rusqlite::Result<(u64, bool)> {
     let mut select = connection.prepare_cached(
-        "SELECT run, pruned FROM runs WHERE state >= 2 AND pruned <> 1 AND finished < ?1 ORDER BY run LIMIT 1",
+        "SELECT run, pruned FROM runs WHERE state >= 2 AND pruned <> 1 AND finished < ?1 ORDER BY finished LIMIT 1",
     )?;
     let (mut done, mut left) = (0, AT_ONCE);
     while left > 0 {
@@ -68,9 +68,9 @@ pub(super) fn rest(connection: &Connection, run: i64) -> rusqlite::Result<()> {
 pub(super) fn cached(connection: &Connection, now: i64, bytes: i64) -> rusqlite::Result<(u64, bool)> {
     let size: i64 = connection.query_row("SELECT coalesce(sum(size), 0) FROM cache", [], |row| row.get(0))?;
     let mut over = size - bytes;
+    // without the bodies: all of this is sorted
     let mut select = connection.prepare_cached(
-        "SELECT key, size, expires IS NOT NULL AND expires <= ?1 AS expired, body FROM cache \
-         ORDER BY expired DESC, created",
+        "SELECT key, size, expires IS NOT NULL AND expires <= ?1 AS expired FROM cache ORDER BY expired DESC, created",
     )?;
     let mut rows = select.query([now])?;
     let mut doomed = Vec::new();
@@ -82,14 +82,13 @@ pub(super) fn cached(connection: &Connection, now: i64, bytes: i64) -> rusqlite:
             break;
         }
         over -= size;
-        doomed.push((row.get::<_, [u8; 32]>(0)?, row.get::<_, Vec<u8>>(3)?));
+        doomed.push(row.get::<_, [u8; 32]>(0)?);
     }
     drop(rows);
-    for (key, body) in &doomed {
-        connection.prepare_cached("DELETE FROM cache WHERE key = ?1")?.execute([key])?;
-        if let Ok(Err(blob)) = rows::stored_result(body) {
-            throw_away(connection, &blob)?;
-        }
+    for key in &doomed {
+        let mut delete = connection.prepare_cached("DELETE FROM cache WHERE key = ?1 RETURNING body")?;
+        let body: Vec<u8> = delete.query_row([key], |row| row.get(0))?;
+        throw_away_body(connection, &body)?;
     }
     Ok((doomed.len() as u64, doomed.len() == AT_ONCE))
 }

@@ -33,7 +33,7 @@ const INLINE: usize = 1 << 20;
 /// What a body begins with: a note of the cache follows; a reference to a blob follows; how long it took follows, in
 /// microseconds.
 const NOTE: u8 = 1;
-const BLOB: u8 = 2;
+pub(super) const BLOB: u8 = 2;
 const TOOK: u8 = 4;
 
 macro_rules! codes {

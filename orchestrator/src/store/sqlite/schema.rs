@@ -27,6 +27,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { number: 1, name: "runs", sql: include_str!("migrations/001_runs.sql") },
     Migration { number: 2, name: "serving", sql: include_str!("migrations/002_serving.sql") },
     Migration { number: 3, name: "logs", sql: include_str!("migrations/003_logs.sql") },
+    Migration { number: 4, name: "upkeep", sql: include_str!("migrations/004_upkeep.sql") },
 ];
 
 impl Migration {

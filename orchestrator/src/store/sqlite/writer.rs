@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use super::connection;
 use super::failure;
 use super::location::{Location, Synchronous};
-use super::rows::{AttemptRow, Body};
+use super::rows::{AttemptRow, BLOB, Body};
 use crate::blob::{BlobRef, Blobs};
 use crate::error::StoreError;
 use crate::failpoint;
@@ -543,10 +543,12 @@ impl Writer {
                     connection.prepare_cached("UPDATE runs SET takeovers = 0 WHERE run = ?1")?.execute([row])?;
                 }
                 if let Some(cache) = cache {
+                    // a result that stands in its row may be as long as a reference
                     let mut replaced = connection.prepare_cached(
-                        "INSERT INTO garbage SELECT substr(body, 2) FROM cache WHERE key = ?1 AND length(body) = ?2",
+                        "INSERT OR IGNORE INTO garbage SELECT substr(body, 2) FROM cache \
+                         WHERE key = ?1 AND length(body) = ?2 AND substr(body, 1, 1) = ?3",
                     )?;
-                    replaced.execute(params![cache.key, 1 + BlobRef::LENGTH])?;
+                    replaced.execute(params![cache.key, 1 + BlobRef::LENGTH, [BLOB]])?;
                     let CacheRow { key, task, inputs, run, created, expires, size, body } = &**cache;
                     let mut insert = connection.prepare_cached(
                         "INSERT OR REPLACE INTO cache (key, task, inputs, run, created, expires, size, body) \
