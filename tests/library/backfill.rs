@@ -109,7 +109,7 @@ async fn dates_are_those_of_the_schedules_zone_and_newest_come_first_if_asked() 
     assert_eq!(dates, ["2026-02-12T04:30:00+00:00", "2026-02-11T04:30:00+00:00"]);
     assert_eq!(
         plan.to_string(),
-        "backfill of backfill_zone by 30 23 * * * in America/New_York: 2 of 2 tick(s) have something to be done\n\
+        "backfill of backfill_zone by 30 23 * * * in America/New_York: something is to be done about 2 of 2 ticks\n\
          logical date              action  reason                                     run\n\
          2026-02-11T23:30:00-05:00 create  it has no run\n\
          2026-02-10T23:30:00-05:00 create  it has no run\n"

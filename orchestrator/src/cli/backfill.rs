@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::context::{Context, Known};
 use super::exit::{Done, FAILED, Failure};
-use super::output::{self, instant, print, tell};
+use super::output::{self, instant, plural, print, tell};
 use super::parameters::Typed;
 use super::progress::{self, Tenths};
 use super::{args, names};
@@ -124,7 +124,8 @@ impl Shown {
             }
             None => {
                 if let Some(percent) = self.tenths.lock().reached(seen_to) {
-                    tell(format_args!("{percent}%: {seen_to} of {} tick(s), {failed} failed", done.total()));
+                    let ticks = plural(done.total() as u64, "tick");
+                    tell(format_args!("{percent}%: {seen_to} of {ticks}, {failed} failed"));
                 }
             }
         }
@@ -151,8 +152,8 @@ fn report(flow: &str, done: &Backfilled, json: bool) -> Done {
             }
         }
         print(format_args!(
-            "{} tick(s): {} created, {others}{} skipped, {} succeeded, {failed} failed\n",
-            done.total(),
+            "{}: {} created, {others}{} skipped, {} succeeded, {failed} failed\n",
+            plural(done.total() as u64, "tick"),
             done.created(),
             done.skipped(),
             done.succeeded(),
@@ -169,6 +170,6 @@ fn report(flow: &str, done: &Backfilled, json: bool) -> Done {
         let state = tick.state.map(|state| state.as_str()).unwrap_or_default();
         tell(format_args!("  {} {state} {run}", instant(tick.logical_date)));
     }
-    Err(Failure::new(FAILED, format!("{failed} run(s) of the backfill of `{flow}` are no success"))
+    Err(Failure::new(FAILED, format!("of the backfill of `{flow}`, {} did not succeed", plural(failed as u64, "run")))
         .hint("`why ID` says why one is; the same with `--reprocess failed` runs them again"))
 }

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
-use super::output::{DIM, YELLOW, duration, first_line, of_task, tell};
+use super::output::{DIM, YELLOW, duration, first_line, of_task, plural, tell};
 use crate::capture::init_logs_beside;
 use crate::event::{Event, Events};
 use crate::id::RunId;
@@ -138,7 +138,7 @@ impl Progress {
             }
             Event::Expanded { key, elements, .. } => {
                 self.total += elements.saturating_sub(1);
-                self.line(&format!("{key}: {elements} element(s)"));
+                self.line(&format!("{key}: {}", plural(elements as u64, "element")));
             }
             Event::RunFinished { .. } => {}
         }

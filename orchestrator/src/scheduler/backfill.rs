@@ -433,7 +433,7 @@ impl fmt::Display for BackfillPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let acted = self.ticks.iter().filter(|tick| tick.action != TickAction::Skip).count();
         let (flow, schedule, ticks) = (self.flow, &self.schedule, self.ticks.len());
-        writeln!(f, "backfill of {flow} by {schedule}: {acted} of {ticks} tick(s) have something to be done")?;
+        writeln!(f, "backfill of {flow} by {schedule}: something is to be done about {acted} of {ticks} ticks")?;
         writeln!(f, "{:<25} {:<7} {:<42} run", "logical date", "action", "reason")?;
         for tick in &self.ticks {
             let date = tick.logical_date.with_timezone(&self.schedule.zone());

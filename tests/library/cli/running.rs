@@ -55,7 +55,7 @@ fn a_run_that_fails_says_why_and_where_to_look() {
     assert_eq!((said.code, &*said.out), (1, ""));
     assert_eq!(
         plain(&said.err),
-        "run ID of mapped\nhalve: 3 element(s)\nhalve[1]: failed TOOK: 3 is odd\n\
+        "run ID of mapped\nhalve: 3 elements\nhalve[1]: failed TOOK: 3 is odd\n\
          total: upstream_failed: 1 of 3 elements of `halve` failed, first: task `halve[1]` failed: 3 is odd\n\
          run ID of `mapped`: failed after TOOK\nerror: run ID of `mapped` failed\n  task `halve[1]` failed: 3 is odd\n\
          hint: `why ID` says more, and `runs show ID` shows its tasks\n"
