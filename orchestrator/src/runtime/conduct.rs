@@ -14,7 +14,7 @@ use super::body::{Body, BodyEnd, Called, Step, UnderWay, call, drop_body};
 use super::live::{Live, RunCore};
 use super::panic;
 use super::plan::{End, Instance, Verdict};
-use super::resume::LOOK;
+use super::watch::LOOK;
 use crate::clock::micros_between;
 use crate::error::{Error, StoreError, TaskError};
 use crate::event::Event;

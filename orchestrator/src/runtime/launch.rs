@@ -19,7 +19,7 @@ use super::lane::{AMBIENT, Ambient};
 use super::live::{Live, Refusal, RunCore};
 use super::stop::Left;
 use super::trace::Trace;
-use super::{Inner, Runtime, resume};
+use super::{Inner, Runtime, join};
 use crate::capture::quietly;
 use crate::clock::kept;
 use crate::error::{Cause, Error, TaskError};
@@ -223,7 +223,7 @@ async fn start<T: Data>(ambient: Ambient, flow: Arc<FlowCall>, request: &Request
     let runtime = Arc::clone(&ambient.runtime);
     match accept(ambient, &flow, request).await? {
         Accepted::Started(StartedRun { id, cancel, conducted }) => Ok(RunHandle::new(id, cancel, conducted)),
-        Accepted::Taken(record) => resume::join(runtime, &Tokio::current(), &flow, request, record),
+        Accepted::Taken(record) => join::join(runtime, &Tokio::current(), &flow, request, record),
     }
 }
 

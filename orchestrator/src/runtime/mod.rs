@@ -12,6 +12,7 @@ mod cached;
 mod conduct;
 mod control;
 mod handle;
+mod join;
 mod lane;
 mod launch;
 mod limits;
@@ -41,14 +42,14 @@ pub use builder::RuntimeBuilder;
 pub(crate) use builder::default_store;
 use cached::Flights;
 pub use handle::{Run, RunHandle};
+#[cfg(feature = "cli")]
+pub(crate) use join::{Awaited, wait};
 pub(crate) use launch::{Accepted, StartedRun};
 use limits::Limits;
 use mock::Mock;
 pub use mock::{MockFn, MockReturn, TaskFn};
 pub use rerun::RerunHandle;
 pub(crate) use resume::Purpose;
-#[cfg(feature = "cli")]
-pub(crate) use resume::{Awaited, wait};
 pub use stop::Stopped;
 use stop::{StopSignal, UnderWay};
 pub(crate) use watch::Watch;

@@ -2,12 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Inner;
-use super::resume::{LOOK, Recovery};
+use super::resume::Recovery;
 use super::stop::UnderWay;
 use crate::error::Error;
 use crate::store::{Look, Store};
+
+/// How often it is looked what other processes do: whoever waits for a run of theirs does so, too.
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 
 /// Cancels the runs of a runtime that other processes want cancelled. Looks once a second.
 pub(super) async fn hear_cancels(store: Arc<dyn Store>, under_way: UnderWay) {

@@ -1,0 +1,106 @@
+//! Runs that somebody asked for before: by their key, in this process or another. Who asks again waits for them.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle as Tokio;
+use tokio_util::sync::CancellationToken;
+
+use super::Inner;
+use super::conduct::Finished;
+use super::handle::RunHandle;
+use super::launch::StartedRun;
+use super::resume::Purpose;
+use super::watch::LOOK;
+use crate::error::Error;
+use crate::flow::{FlowCall, FlowDef, Request};
+use crate::store::RunRecord;
+use crate::value::{Data, OutputType};
+
+/// The run that has the key that was asked for.
+pub(super) fn join<T: Data>(
+    runtime: Arc<Inner>,
+    tokio: &Tokio,
+    flow: &FlowCall,
+    request: &Request,
+    record: RunRecord,
+) -> Result<RunHandle<T>, Error> {
+    request.check_is_that_of(flow, &record)?;
+    let (id, definition) = (record.id(), flow.definition);
+    let cancel = CancellationToken::new();
+    let waiter = finish(runtime, definition, record, OutputType::of::<T>(), cancel.clone());
+    let waiter = tokio.spawn(waiter);
+    Ok(RunHandle::joined(id, cancel, waiter))
+}
+
+/// A run that was waited for.
+pub(crate) enum Awaited {
+    /// This process went on with it.
+    Here(Finished),
+    Elsewhere(RunRecord),
+}
+
+/// Waits for a run that somebody asked for before, and goes on with it where nobody executes it.
+pub(crate) async fn wait(
+    runtime: &Arc<Inner>,
+    definition: &'static FlowDef,
+    mut record: RunRecord,
+    cancel: &CancellationToken,
+) -> Result<Awaited, Error> {
+    let (id, mut asked) = (record.id(), false);
+    while !record.state().is_final() {
+        if let Some((run, done)) = runtime.under_way.of(id) {
+            tokio::select! {
+                () = done.cancelled() => {}
+                () = cancel.cancelled() => {
+                    run.cancel();
+                    done.cancelled().await;
+                }
+            }
+        } else if runtime.store.abandoned().await?.iter().any(|run| run.id == id) {
+            if let Some(StartedRun { cancel: run, conducted: mut seen, .. }) =
+                runtime.go_on(definition, id, Purpose::Run).await?
+            {
+                let finished = tokio::select! {
+                    finished = &mut seen => finished,
+                    () = cancel.cancelled() => {
+                        run.cancel();
+                        seen.await
+                    }
+                };
+                return finished.map_err(|_| Error::NoTokio)?.map(Awaited::Here);
+            }
+        } else {
+            if cancel.is_cancelled() && !asked {
+                asked = runtime.store.request_cancel(id).await?;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        match runtime.store.run(id).await? {
+            Some(now) => record = now,
+            None => break,
+        }
+        if runtime.stop.soft.is_cancelled() && !record.state().is_final() {
+            return Err(Error::Stopped { flow: record.flow().to_owned(), run: id });
+        }
+    }
+    Ok(Awaited::Elsewhere(record))
+}
+
+async fn finish(
+    runtime: Arc<Inner>,
+    definition: &'static FlowDef,
+    record: RunRecord,
+    output: &'static OutputType,
+    cancel: CancellationToken,
+) -> Result<Finished, Error> {
+    let record = match wait(&runtime, definition, record, &cancel).await? {
+        Awaited::Here(finished) => return Ok(finished),
+        Awaited::Elsewhere(record) => record,
+    };
+    let value = record.output().map(|kept| kept.value(output)).transpose();
+    let value = value.map_err(|error| {
+        let text = format!("the output of run {} is of another type than the flow's: {error}", record.id());
+        Error::Options(text)
+    })?;
+    Ok(Finished { record, output: value, missing: None })
+}
