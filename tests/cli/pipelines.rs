@@ -157,6 +157,22 @@ fn greeting(name: String) -> Node<String> {
     greet(name)
 }
 
+/// Measures something, with a sensor of its own.
+#[task(pool = "sensors")]
+async fn measure(times: u64) -> u64 {
+    times
+}
+
+/// Decides as it goes, by what it is given.
+#[flow(tags = ["numbers"])]
+async fn adaptive(times: u64) -> Result<u64> {
+    Ok(measure(times).await?)
+}
+
+/// Does nothing.
+#[flow(tags = ["numbers"])]
+fn empty() {}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     if std::env::var_os("PIPELINES_POOL").is_none() {

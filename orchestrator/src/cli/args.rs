@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 
 use super::exit;
 use crate::log::LogLevel;
@@ -22,7 +23,7 @@ use crate::log::LogLevel;
 pub(super) struct Arguments {
     /// Where runs are kept: `sqlite:PATH` or `memory`; otherwise the program's own choice, ORCHESTRATOR_STORE, or
     /// `sqlite:.orchestrator/state.db`
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", display_order = 900)]
     pub(super) store: Option<String>,
     #[command(subcommand)]
     pub(super) command: Command,
@@ -76,7 +77,7 @@ pub(super) struct Format {
 /// What a flow is given.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Parameters {
-    /// Sets a parameter of the flow. The value is JSON; what is no JSON is text, and so is all that a `String` is given
+    /// Sets a parameter of the flow. The value is JSON; what is none, or none of the parameter's type, is text
     #[arg(long = "param", short = 'p', value_name = "NAME=VALUE")]
     pub(super) parameters: Vec<String>,
 }
@@ -100,8 +101,9 @@ pub(super) struct Flows {
 #[derive(Debug, Args)]
 #[command(
     after_help = "JSON: {name, description, tags, crate_name, module, file, line, is_async, parameters: [{name, type, \
-    required, default}], resources, schedules, max_active_runs, timeout_seconds, tasks: [{key, mapped, flow, \
-    trigger, description, tags}]}; `tasks` is null where they are not known before a run."
+    required, default}], resources, schedules: [{text, cron, timezone, parameters}], paused, \
+    max_active_runs, timeout_seconds, tasks: [{key, mapped, flow, trigger, description, tags}]}; `cron` is null where a schedule has no \
+    expression, `tasks` where they are not known before a run."
 )]
 pub(super) struct Show {
     /// The flow's name
@@ -113,16 +115,17 @@ pub(super) struct Show {
 }
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "JSON (`--format json`): {flow, nodes: [{key, mapped, flow, trigger, description, tags}], edges: [{from, to, \
-    parameter}]}; `from` and `to` are keys, `parameter` is null where a task only waits."
-)]
+#[command(after_help = "JSON: {flow, nodes: [{key, mapped, flow, trigger, description, tags}], edges: [{from, to, \
+    parameter}]}; `from` and `to` are keys, `parameter` is null where a task only waits.")]
 pub(super) struct Graph {
     /// The flow's name
     pub(super) flow: String,
     /// The language of the drawing
     #[arg(long, value_enum, default_value_t = GraphFormat::Mermaid)]
     pub(super) format: GraphFormat,
+    /// The same as `--format json`
+    #[arg(long, conflicts_with = "format")]
+    pub(super) json: bool,
     #[command(flatten)]
     pub(super) parameters: Parameters,
 }
@@ -404,15 +407,15 @@ pub(super) struct Why {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "JSON: an array of {at, local, timezone, schedule, clock_change}; `clock_change` is null where the clocks did \
+    after_help = "JSON: an array of {at, local, timezone, schedule, clock_change}; `clock_change` is null where the clocks do \
     nothing."
 )]
 pub(super) struct Next {
     /// The flow's name
     pub(super) flow: String,
-    /// How many ticks
-    #[arg(short = 'n', default_value_t = 10)]
-    pub(super) ticks: usize,
+    /// How many ticks: at most 10,000
+    #[arg(short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(super) ticks: u16,
     #[command(flatten)]
     pub(super) format: Format,
 }
@@ -491,13 +494,33 @@ pub(super) struct DbCheck {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "JSON: an array of {severity: error|warning, flow, task, problem, place}.")]
+#[command(
+    after_help = "JSON: an array of {severity: error|warning, kind: flow|pool|docs|tags, flow, task, problem, place}."
+)]
 pub(super) struct Check {
-    /// Fails where there are warnings, too
+    /// Fails where there are warnings, too: of the kinds that are not allowed
     #[arg(long)]
     pub(super) strict: bool,
+    /// Says nothing of warnings of these kinds
+    #[arg(long, value_enum, value_name = "KIND", value_delimiter = ',')]
+    pub(super) allow: Vec<Finding>,
     #[command(flatten)]
     pub(super) format: Format,
+}
+
+/// What `check` finds something about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Finding {
+    /// What keeps a flow from running: this is an error, and never allowed
+    #[value(skip)]
+    Flow,
+    /// Pools of tasks that the runtime lacks
+    Pool,
+    /// Flows and tasks without docs
+    Docs,
+    /// Flows without tags
+    Tags,
 }
 
 #[derive(Debug, Args)]

@@ -4,20 +4,23 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::args;
+use super::args::{self, Finding};
 use super::context::{Context, Known};
 use super::exit::{Done, FAILED};
 use super::output::{self, GREEN, RED, YELLOW, print, tell};
 use super::parameters::Typed;
+use crate::error::Error;
 use crate::flow::registry;
-use crate::task::TaskEntry;
+use crate::runtime::Runtime;
+use crate::task::{TaskDef, TaskEntry};
 
 /// Something that was found, as `--json` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct Found {
     severity: Severity,
+    kind: Finding,
     flow: Option<&'static str>,
-    task: Option<&'static str>,
+    task: Option<String>,
     problem: String,
     place: String,
 }
@@ -35,16 +38,9 @@ pub(super) fn check(context: &Context, args: &args::Check) -> Done {
         of_flow(context, &flow, &mut found);
     }
     for TaskEntry(task) in inventory::iter::<TaskEntry> {
-        if task.description.trim().is_empty() {
-            found.push(Found {
-                severity: Severity::Warning,
-                flow: None,
-                task: Some(task.name),
-                problem: "it has no docs: a comment `///` above it".to_owned(),
-                place: format!("{}:{}", task.file, task.line),
-            });
-        }
+        of_task(&context.bare(), task, &mut found);
     }
+    found.retain(|found| found.severity == Severity::Error || !args.allow.contains(&found.kind));
     found.sort();
     found.dedup();
     let errors = found.iter().filter(|found| found.severity == Severity::Error).count();
@@ -57,17 +53,8 @@ pub(super) fn check(context: &Context, args: &args::Check) -> Done {
         output::json(&found)?;
         return Ok(code);
     }
-    for Found { severity, flow, task, problem, place } in &found {
-        let (style, word) = match severity {
-            Severity::Error => (RED, "error"),
-            Severity::Warning => (YELLOW, "warning"),
-        };
-        let what = match (flow, task) {
-            (Some(flow), _) => format!("flow `{flow}`"),
-            (None, Some(task)) => format!("task `{task}`"),
-            (None, None) => "the program".to_owned(),
-        };
-        print(format_args!("{style}{word}{style:#}: {what}: {} ({place})\n", problem.replace('\n', " ")))?;
+    for alike in found.chunk_by(are_alike) {
+        print(format_args!("{}\n", line(alike)))?;
     }
     let flows = registry::flows().count();
     if found.is_empty() {
@@ -81,25 +68,75 @@ pub(super) fn check(context: &Context, args: &args::Check) -> Done {
     Ok(code)
 }
 
+/// Whether two are told in one line: those that lack the same are.
+fn are_alike(one: &Found, other: &Found) -> bool {
+    let is_lack = matches!(one.kind, Finding::Docs | Finding::Tags);
+    is_lack && one.kind == other.kind && one.task.is_some() == other.task.is_some()
+}
+
+fn line(alike: &[Found]) -> String {
+    let Found { severity, kind, flow, task, problem, place } = &alike[0];
+    let (style, word) = match severity {
+        Severity::Error => (RED, "error"),
+        Severity::Warning => (YELLOW, "warning"),
+    };
+    let names = alike.iter().filter_map(|found| found.task.as_deref().or(found.flow)).map(|name| format!("`{name}`"));
+    let (count, names) = (alike.len(), names.collect::<Vec<_>>().join(", "));
+    let what = match (kind, flow, task) {
+        (Finding::Docs, _, None) => format!("{count} flow(s) have no docs, comments `///` above them: {names}"),
+        (Finding::Docs, _, Some(_)) => format!("{count} task(s) have no docs, comments `///` above them: {names}"),
+        (Finding::Tags, ..) => format!("{count} flow(s) have no tags, `#[flow(tags = [\"…\"])]`: {names}"),
+        (_, Some(flow), _) => format!("flow `{flow}`: {} ({place})", problem.replace('\n', " ")),
+        (_, None, task) => format!("task `{}`: {problem} ({place})", task.as_deref().unwrap_or_default()),
+    };
+    format!("{style}{word}{style:#}: {what}")
+}
+
+fn of_task(runtime: &Runtime, task: &TaskDef, found: &mut Vec<Found>) {
+    let is_known = |found: &Found| found.kind == Finding::Pool && found.task.as_deref() == Some(task.name);
+    let told = found.iter().any(is_known);
+    let mut tell = |kind, problem| {
+        let (task, place) = (Some(task.name.to_owned()), format!("{}:{}", task.file, task.line));
+        found.push(Found { severity: Severity::Warning, kind, flow: None, task, problem, place });
+    };
+    if task.description.trim().is_empty() {
+        tell(Finding::Docs, "it has no docs: a comment `///` above it".to_owned());
+    }
+    // what an `async fn` flow does with it is not known; nor whether the call names another pool
+    let Some(pool) = task.options.pool.as_ref().filter(|_| !told) else { return };
+    let taken = format!("it takes {} slot(s) of the pool `{}`", pool.slots, pool.name);
+    match runtime.0.pool_size(pool.name) {
+        Some(size) if pool.slots > size => tell(Finding::Pool, format!("{taken}, which has {size}")),
+        Some(_) => {}
+        None => tell(
+            Finding::Pool,
+            format!(
+                "{taken}, and the runtime has no such pool: give it one with `Runtime::builder().pool(\"{}\", …)`",
+                pool.name
+            ),
+        ),
+    }
+}
+
 fn of_flow(context: &Context, flow: &Known<'_>, found: &mut Vec<Found>) {
     let definition = flow.definition;
     let place = format!("{}:{}", definition.file, definition.line);
-    let mut tell = |severity, problem: String| {
+    let mut found = |severity, kind, task, problem: String| {
         let (flow, place) = (Some(definition.name), place.clone());
-        found.push(Found { severity, flow, task: None, problem, place });
+        found.push(Found { severity, kind, flow, task, problem, place });
     };
     if let Err(error) = registry::check_name(definition) {
-        tell(Severity::Error, error.to_string());
+        found(Severity::Error, Finding::Flow, None, error.to_string());
     }
     let bare = context.bare();
     let schedules = flow.schedules();
     for serve in &flow.serve {
         if let Some(problem) = serve.problem() {
-            tell(Severity::Error, problem.to_string());
+            found(Severity::Error, Finding::Flow, None, problem.to_string());
         }
     }
     for schedule in schedules.iter().filter(|schedule| schedule.next(bare.now()).is_none()) {
-        tell(Severity::Error, format!("its schedule `{schedule}` has no tick to come"));
+        found(Severity::Error, Finding::Flow, None, format!("its schedule `{schedule}` has no tick to come"));
     }
     let mut calls: Vec<_> = flow.serve.iter().map(|serve| Ok(serve.call().clone())).collect();
     if calls.is_empty() {
@@ -112,25 +149,39 @@ fn of_flow(context: &Context, flow: &Known<'_>, found: &mut Vec<Found>) {
                 // a flow that nobody serves may ask for its parameters
                 if !schedules.is_empty() {
                     let why = failure.why.unwrap_or(failure.what);
-                    tell(Severity::Error, format!("it has a schedule, and a parameter without a default: {why}"));
+                    found(
+                        Severity::Error,
+                        Finding::Flow,
+                        None,
+                        format!("it has a schedule, and a parameter without a default: {why}"),
+                    );
                 }
                 continue;
             }
         };
         for schedule in schedules.iter().filter(|schedule| !schedule.given_parameters().is_empty()) {
             if let Err(problem) = call.with(schedule.given_parameters()) {
-                tell(Severity::Error, format!("the parameters of its schedule `{schedule}`: {problem}"));
+                found(
+                    Severity::Error,
+                    Finding::Flow,
+                    None,
+                    format!("the parameters of its schedule `{schedule}`: {problem}"),
+                );
             }
         }
         let tick = schedules.iter().filter_map(|schedule| schedule.next(bare.now())).min();
         if let Err(error) = bare.0.check_call(&call, tick) {
-            tell(Severity::Error, error.to_string());
+            let (kind, task) = match &error {
+                Error::Pool { task, .. } => (Finding::Pool, Some(task.clone())),
+                _ => (Finding::Flow, None),
+            };
+            found(Severity::Error, kind, task, error.to_string());
         }
     }
     if definition.description.trim().is_empty() {
-        tell(Severity::Warning, "it has no docs: a comment `///` above it".to_owned());
+        found(Severity::Warning, Finding::Docs, None, "it has no docs: a comment `///` above it".to_owned());
     }
     if definition.tags.is_empty() {
-        tell(Severity::Warning, "it has no tags: `#[flow(tags = [\"…\"])]`".to_owned());
+        found(Severity::Warning, Finding::Tags, None, "it has no tags: `#[flow(tags = [\"…\"])]`".to_owned());
     }
 }

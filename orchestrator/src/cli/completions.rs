@@ -2,16 +2,21 @@
 
 use std::process::ExitCode;
 
-use clap::CommandFactory as _;
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, Command, CommandFactory as _};
 
 use super::args::{self, Arguments};
 use super::context::Context;
 use super::exit::{Done, FAILED, Failure};
 use super::output;
+use crate::flow::registry;
 
 pub(super) fn completions(context: &Context, args: &args::Completions) -> Done {
+    let mut flows: Vec<&'static str> = registry::flows().map(|flow| flow.name).collect();
+    flows.sort_unstable();
+    flows.dedup();
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Arguments::command(), &context.program, &mut script);
+    clap_complete::generate(args.shell, &mut with_flows(Arguments::command(), &flows), &context.program, &mut script);
     match &args.output {
         None => output::print(String::from_utf8_lossy(&script))?,
         Some(path) => std::fs::write(path, script).map_err(|error| {
@@ -19,4 +24,14 @@ pub(super) fn completions(context: &Context, args: &args::Completions) -> Done {
         })?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Lets what names a flow be completed. To read what was typed, there is no such list: a name that is not there has an
+/// error of its own.
+fn with_flows(command: Command, flows: &[&'static str]) -> Command {
+    let named = |argument: Arg| match argument.get_id().as_str() {
+        "flow" | "flows" => argument.value_parser(PossibleValuesParser::new(flows)),
+        _ => argument,
+    };
+    command.mut_args(named).mut_subcommands(|command| with_flows(command, flows))
 }

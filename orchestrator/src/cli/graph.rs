@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::args::{self, GraphFormat};
 use super::context::Context;
-use super::exit::{Done, FAILED, Failure};
+use super::exit::{Done, Failure};
 use super::output;
 use crate::error::{Error, GraphError};
 use crate::flow::{FlowCall, Request};
@@ -73,13 +73,15 @@ pub(super) fn of(context: &Context, call: &Arc<FlowCall>) -> Result<Option<Graph
 
 pub(super) fn graph(context: &Context, args: &args::Graph) -> Done {
     let flow = context.flow(&args.flow)?;
-    let call = flow.call(&(&args.parameters).into())?;
-    let Some(graph) = of(context, &call)? else {
-        return Err(Failure::new(FAILED, format!("flow `{}` has no graph before it runs", args.flow))
+    if flow.definition.is_async {
+        return Err(Failure::usage(format!("flow `{}` has no graph before it runs", args.flow))
             .why("it decides as it goes (`async fn`)")
             .hint("`runs show ID` shows the tasks that a run of it had"));
-    };
-    match args.format {
+    }
+    let call = flow.call(&(&args.parameters).into())?;
+    let graph = context.bare().0.graph(&call, &Request::default())?;
+    let format = if args.json { GraphFormat::Json } else { args.format };
+    match format {
         GraphFormat::Mermaid => output::print(graph.to_mermaid())?,
         GraphFormat::Dot => output::print(graph.to_dot())?,
         GraphFormat::Json => output::json(&Shown::from(&graph))?,

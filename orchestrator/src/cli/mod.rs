@@ -170,7 +170,7 @@ impl Cli {
 async fn dispatch(context: Context, command: Command) -> Done {
     match command {
         Command::Flows(args) => flows::flows(&context, &args).await,
-        Command::Show(args) => show::show(&context, &args),
+        Command::Show(args) => show::show(&context, &args).await,
         Command::Graph(args) => graph::graph(&context, &args),
         Command::Run(args) => run::run(&context, &args).await,
         Command::Serve(args) => serve::serve(context, &args).await,
@@ -183,7 +183,7 @@ async fn dispatch(context: Context, command: Command) -> Done {
             Some(RunsCommand::Rerun(args)) => rerun::rerun(&context, &args).await,
         },
         Command::Why(args) => why::why(&context, &args).await,
-        Command::Next(args) => next::next(&context, &args),
+        Command::Next(args) => next::next(&context, &args).await,
         Command::Pause(args) => pause::pause(&context, &args, true).await,
         Command::Resume(args) => pause::pause(&context, &args, false).await,
         Command::Cache(command) => cache::cache(&context, &command).await,

@@ -2,15 +2,16 @@
 
 use std::process::ExitCode;
 
-use chrono::{DateTime, Offset as _, SecondsFormat, TimeDelta, Utc};
-use chrono_tz::Tz;
+use chrono::{DateTime, NaiveTime, Offset as _, TimeZone as _, Timelike as _, Utc};
 use serde::Serialize;
 
 use super::args;
 use super::context::Context;
+use super::dates::local;
 use super::exit::{Done, Failure};
-use super::output::{self, Cell, Table, YELLOW};
-use crate::schedule::Schedule;
+use super::output::{self, Cell, Table, YELLOW, tell};
+use super::show::is_paused;
+use crate::schedule::{Change, Schedule};
 
 /// A tick, as `--json` shows it.
 #[derive(Debug, Serialize)]
@@ -22,22 +23,28 @@ struct Tick {
     clock_change: Option<String>,
 }
 
-pub(super) fn next(context: &Context, args: &args::Next) -> Done {
+pub(super) async fn next(context: &Context, args: &args::Next) -> Done {
     let flow = context.flow(&args.flow)?;
     let schedules = flow.schedules();
     if schedules.is_empty() {
         let hint = "write `#[flow(schedule = \"0 6 * * *\")]`, or `orchestrator::cli().serve([…])`";
         return Err(Failure::usage(format!("flow `{}` has no schedule", args.flow)).hint(hint));
     }
-    let ticks = ticks(&schedules, context.bare().now(), args.ticks);
+    if is_paused(context, &args.flow).await? {
+        tell(format_args!("{0} is paused: its schedules make no runs until `resume {0}`", args.flow));
+    }
+    let ticks = ticks(&schedules, context.bare().now(), args.ticks.into());
     if args.format.json {
         output::json(&ticks)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::bare(0);
     for tick in ticks {
-        let schedule = if schedules.len() > 1 { tick.schedule } else { String::new() };
-        table.row([tick.local.into(), schedule.into(), Cell::styled(tick.clock_change.unwrap_or_default(), YELLOW)]);
+        let change = Cell::styled(tick.clock_change.unwrap_or_default(), YELLOW);
+        match schedules.len() {
+            1 => table.row([tick.local.into(), change]),
+            _ => table.row([tick.local.into(), tick.schedule.into(), change]),
+        }
     }
     table.print()?;
     Ok(ExitCode::SUCCESS)
@@ -52,10 +59,10 @@ fn ticks(schedules: &[Schedule], now: DateTime<Utc>, count: usize) -> Vec<Tick> 
             let zone = schedule.zone();
             ticks.push(Tick {
                 at,
-                local: at.with_timezone(&zone).to_rfc3339_opts(SecondsFormat::Secs, false),
+                local: local(at, zone),
                 timezone: zone.name(),
                 schedule: schedule.to_string(),
-                clock_change: change(schedule, zone, before, at),
+                clock_change: change(schedule, before, at),
             });
             before = at;
         }
@@ -65,28 +72,28 @@ fn ticks(schedules: &[Schedule], now: DateTime<Utc>, count: usize) -> Vec<Tick> 
     ticks
 }
 
-/// What the clocks did between two ticks, and to the second of them.
-fn change(schedule: &Schedule, zone: Tz, before: DateTime<Utc>, at: DateTime<Utc>) -> Option<String> {
-    let offset = |at: DateTime<Utc>| at.with_timezone(&zone).offset().fix();
-    let (old, new) = (offset(before), offset(at));
+/// What the clocks did between two ticks, and to the time of the second.
+fn change(schedule: &Schedule, before: DateTime<Utc>, at: DateTime<Utc>) -> Option<String> {
+    let zone = schedule.zone();
+    let [old, new] = [before, at].map(|at| zone.offset_from_utc_datetime(&at.naive_utc()).fix());
     let changed = (old != new).then(|| {
         let direction = if new.local_minus_utc() > old.local_minus_utc() { "forward" } else { "back" };
         format!("the clocks went {direction}: {old} → {new}")
     });
-    // read in UTC, the expression fires at the times that the wall shows, as far as they are there
-    let wall = at.with_timezone(&zone).naive_local().and_utc();
-    let moved = Schedule::cron(&schedule.name())
-        .is_ok_and(|plain| plain.next(wall - TimeDelta::nanoseconds(1)).is_some_and(|next| next != wall));
-    match (changed, moved) {
-        (Some(changed), true) => Some(format!("{changed}; its time is left out that day, and so it comes right after")),
-        (None, true) => Some("its time is left out that day, and so it comes right after".to_owned()),
-        (changed, false) => changed,
-    }
+    let time = |time: NaiveTime| time.format(if time.second() == 0 { "%H:%M" } else { "%H:%M:%S" });
+    let moved = schedule.clock_change(at).map(|change| match change {
+        Change::LeftOut(left_out) => format!("{} is left out that day, and so it comes right after", time(left_out)),
+        Change::First(twice) => format!("{} comes twice: this is the first", time(twice)),
+        Change::Second(twice) => format!("{} comes twice: this is the second", time(twice)),
+    });
+    let said: Vec<String> = changed.into_iter().chain(moved).collect();
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono_tz::Tz;
 
     fn changes(cron: &str, now: &str, count: usize) -> Vec<(String, Option<String>)> {
         let schedule = Schedule::cron(cron).unwrap().timezone(Tz::Europe__Zurich);
@@ -97,7 +104,7 @@ mod tests {
     #[test]
     fn clock_changes_are_marked() {
         let forward = "the clocks went forward: +01:00 → +02:00";
-        let moved = "; its time is left out that day, and so it comes right after";
+        let moved = "; 02:30 is left out that day, and so it comes right after";
         let back = "the clocks went back: +02:00 → +01:00";
         let expected = |ticks: &[(&str, Option<&str>)]| -> Vec<(String, Option<String>)> {
             ticks.iter().map(|(local, change)| ((*local).to_owned(), change.map(str::to_owned))).collect()
@@ -114,5 +121,25 @@ mod tests {
             changes("0 6 * * *", "2026-10-24T12:00:00Z", 2),
             expected(&[("2026-10-25T06:00:00+01:00", Some(back)), ("2026-10-26T06:00:00+01:00", None)])
         );
+        let first = "02:30 comes twice: this is the first";
+        assert_eq!(
+            changes("30 2 * * *", "2027-10-30T12:00:00Z", 2),
+            expected(&[("2027-10-31T02:30:00+02:00", Some(first)), ("2027-11-01T02:30:00+01:00", Some(back))])
+        );
+        let second = format!("{back}; 02:30 comes twice: this is the second");
+        assert_eq!(
+            changes("30 * * * *", "2027-10-31T00:00:00Z", 3),
+            expected(&[
+                ("2027-10-31T02:30:00+02:00", Some(first)),
+                ("2027-10-31T02:30:00+01:00", Some(&second)),
+                ("2027-10-31T03:30:00+01:00", None)
+            ])
+        );
+    }
+
+    #[test]
+    fn the_calendar_has_an_end() {
+        let last = Schedule::once(DateTime::<Utc>::MAX_UTC).timezone(Tz::Europe__Zurich);
+        assert_eq!(ticks(&[last], DateTime::UNIX_EPOCH, 2).len(), 1);
     }
 }

@@ -6,7 +6,6 @@ use super::args;
 use super::exit::Failure;
 use super::names;
 use crate::flow::FlowDef;
-use crate::task::Parameter;
 
 /// Parameters as they were typed.
 #[derive(Clone, Debug, Default)]
@@ -25,15 +24,13 @@ impl Typed {
         for typed in &self.0 {
             let Some((name, text)) = typed.split_once('=') else {
                 let failure = Failure::usage(format!("expected a parameter as NAME=VALUE, got `{typed}`"));
-                return Err(failure.hint(hint(flow)));
+                return Err(failure.why(known(flow)).hint(hint(flow, typed)));
             };
-            let Some(parameter) = flow.parameters.iter().find(|parameter| parameter.name == name) else {
-                let meant = names::meant(name, flow.parameters.iter().map(|parameter| parameter.name));
-                let hint = meant.map_or_else(|| hint(flow), |meant| format!("did you mean `{meant}`?"));
+            let Some(place) = place(flow, name) else {
                 let failure = Failure::usage(format!("flow `{}` has no parameter `{name}`", flow.name));
-                return Err(failure.why(known(flow)).hint(hint));
+                return Err(failure.why(known(flow)).hint(hint(flow, name)));
             };
-            if values.insert(name.to_owned(), value(parameter, text)).is_some() {
+            if values.insert(name.to_owned(), value(flow, place, text)).is_some() {
                 return Err(Failure::usage(format!("the parameter `{name}` is given twice")));
             }
         }
@@ -41,66 +38,212 @@ impl Typed {
     }
 }
 
-/// Says why parameters do not fit.
+/// Says why parameters do not fit. The problem names those at fault, as they are written.
 pub(super) fn refused(flow: &FlowDef, problem: String) -> Failure {
-    Failure::usage(format!("the parameters of flow `{}` are refused", flow.name)).why(problem).hint(hint(flow))
+    let at_fault = flow.parameters.iter().enumerate().filter(|(_, parameter)| problem.contains(&parameter.to_string()));
+    let examples: Vec<String> = at_fault.map(|(place, _)| example(flow, place)).collect();
+    let hint = match examples.len() {
+        0 => None,
+        1 => Some(format!("give it as `{}`", examples[0])),
+        _ => Some(format!("give them as `{}`", examples.join(" "))),
+    };
+    Failure::usage(format!("the parameters of flow `{}` are refused", flow.name)).why(problem).or_hint(hint)
 }
 
-fn hint(flow: &FlowDef) -> String {
-    match flow.parameters.first() {
-        None => "the flow takes no parameters".to_owned(),
-        Some(first) => format!("{}: give them as `--param {}=…`", known(flow), first.name),
+fn place(flow: &FlowDef, name: &str) -> Option<usize> {
+    flow.parameters.iter().position(|parameter| parameter.name == name)
+}
+
+/// What to do where something is typed that is no parameter.
+fn hint(flow: &FlowDef, typed: &str) -> String {
+    let meant = names::meant(typed, flow.parameters.iter().map(|parameter| parameter.name));
+    match (place(flow, typed), meant) {
+        _ if flow.parameters.is_empty() => "leave `--param` out".to_owned(),
+        (Some(place), _) => format!("give it as `{}`", example(flow, place)),
+        (None, Some(meant)) => format!("did you mean `{meant}`?"),
+        (None, None) => format!("`show {}` tells which of them must be given", flow.name),
     }
 }
 
 fn known(flow: &FlowDef) -> String {
-    match flow.parameters.is_empty() {
-        true => "it takes none".to_owned(),
-        false => {
-            let written = |parameter: &Parameter| format!("`{}: {}`", parameter.name, parameter.type_name);
-            format!("it takes {}", flow.parameters.iter().map(written).collect::<Vec<_>>().join(", "))
-        }
+    match flow.parameters {
+        [] => "it takes none".to_owned(),
+        known => format!("it takes {}", known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
     }
 }
 
-/// The value of a text: JSON, where it is some and the parameter is no text itself.
-fn value(parameter: &Parameter, text: &str) -> Value {
-    let type_name = parameter.type_name.replace(' ', "");
-    let (inner, optional) = match type_name.strip_prefix("Option<").and_then(|rest| rest.strip_suffix('>')) {
-        Some(inner) => (inner.to_owned(), true),
-        None => (type_name, false),
-    };
-    let is_text = matches!(&*inner, "String" | "std::string::String" | "string::String");
+/// The value of a text: as JSON, unless the parameter's type takes it as text alone.
+fn value(flow: &FlowDef, place: usize, text: &str) -> Value {
+    let takes = |value: &Value| flow.function.takes(place, value).is_ok();
+    let plain = Value::from(text);
     match serde_json::from_str(text) {
-        Ok(value) if !is_text || (optional && text == "null") => value,
-        _ => Value::String(text.to_owned()),
+        Ok(json) if takes(&json) || !takes(&plain) => json,
+        _ => plain,
+    }
+}
+
+/// How a parameter is typed: the first of some values that its type takes.
+fn example(flow: &FlowDef, place: usize) -> String {
+    const EXAMPLES: [(&str, &str); 9] = [
+        ("\"…\"", "…"),
+        ("7", "7"),
+        ("true", "true"),
+        ("\"2026-01-31\"", "2026-01-31"),
+        ("\"2026-01-31T05:00:00Z\"", "2026-01-31T05:00:00Z"),
+        // a struct takes a list, too
+        ("{}", "{…}"),
+        ("[\"…\"]", "[\"…\"]"),
+        ("[7]", "[7]"),
+        ("[]", "[…]"),
+    ];
+    let takes = |json: &str| serde_json::from_str(json).is_ok_and(|json| flow.function.takes(place, &json).is_ok());
+    let has_fields = flow.function.takes(place, &Map::new().into()).is_err_and(|why| why.starts_with("missing field"));
+    let value = match EXAMPLES.into_iter().find(|(json, _)| takes(json)) {
+        _ if has_fields => "{…}",
+        Some((_, typed)) => typed,
+        None => "…",
+    };
+    let name = flow.parameters[place].name;
+    match value.starts_with(['[', '{']) {
+        true => format!("--param '{name}={value}'"),
+        false => format!("--param {name}={value}"),
     }
 }
 
 /// Whether a parameter may be left out.
-pub(super) fn is_optional(parameter: &Parameter) -> bool {
-    parameter.type_name.starts_with("Option")
+pub(super) fn is_optional(flow: &FlowDef, place: usize) -> bool {
+    flow.function.takes(place, &Value::Null).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::{FlowBody, FlowFunction, Function, Missed, Overlap};
+    use crate::task::{Parameter, TaskOptions};
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Clone, Debug, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum OptionSet {
+        North,
+    }
+
+    type Name = String;
+
+    #[derive(Clone, Debug, Serialize, Deserialize)]
+    struct Id(String);
+
+    #[derive(Clone, Debug, Serialize, Deserialize)]
+    struct Point {
+        x: u8,
+    }
+
+    type Maybe = Option<Name>;
+
+    const fn parameter(name: &'static str, type_name: &'static str) -> Parameter {
+        Parameter { name, type_name, unordered: false, in_key: true }
+    }
+
+    const fn flow(parameters: &'static [Parameter], function: &'static dyn FlowFunction) -> FlowDef {
+        FlowDef {
+            name: "typed",
+            crate_name: "",
+            module: "",
+            file: "",
+            line: 0,
+            description: "",
+            tags: &[],
+            parameters,
+            resources: &[],
+            is_async: false,
+            max_active_runs: None,
+            schedule: None,
+            missed: Missed::Latest,
+            overlap: Overlap::Queue,
+            timeout: None,
+            defaults: TaskOptions::NONE,
+            function,
+        }
+    }
+
+    static FLOW: FlowDef = flow(
+        &[
+            parameter("count", "u64"),
+            parameter("name", "Name"),
+            parameter("id", "Id"),
+            parameter("maybe", "Maybe"),
+            parameter("set", "OptionSet"),
+            parameter("day", "NaiveDate"),
+            parameter("sizes", "Vec<u8>"),
+            parameter("regions", "Vec<String>"),
+            parameter("point", "Point"),
+        ],
+        &Function(|_: (u64, Name, Id, Maybe, OptionSet, chrono::NaiveDate, Vec<u8>, Vec<String>, Point), _| {
+            FlowBody::wired(())
+        }),
+    );
+
+    static NOTHING: FlowDef = flow(&[], &Function(|(): (), _| FlowBody::wired(())));
 
     #[test]
-    fn a_text_is_json_where_it_is_some() {
-        for (type_name, text, expected) in [
-            ("u64", "7", Value::from(7)),
-            ("String", "7", Value::from("7")),
-            ("Option<String>", "7", Value::from("7")),
-            ("Option<String>", "null", Value::Null),
-            ("String", "null", Value::from("null")),
-            ("NaiveDate", "2026-01-31", Value::from("2026-01-31")),
-            ("Vec<u8>", "[1,2]", Value::from(vec![1, 2])),
-            ("Region", "north", Value::from("north")),
-            ("Region", "\"north\"", Value::from("north")),
+    fn a_text_is_what_the_type_takes() {
+        for (name, text, expected) in [
+            ("count", "7", Value::from(7)),
+            ("count", "-1", Value::from(-1)),
+            ("count", "many", Value::from("many")),
+            ("name", "7", Value::from("7")),
+            ("name", "null", Value::from("null")),
+            ("name", "\"7\"", Value::from("7")),
+            ("id", "42", Value::from("42")),
+            ("maybe", "7", Value::from("7")),
+            ("maybe", "null", Value::Null),
+            ("set", "north", Value::from("north")),
+            ("set", "\"north\"", Value::from("north")),
+            ("day", "2026-01-31", Value::from("2026-01-31")),
+            ("sizes", "[1,2]", Value::from(vec![1, 2])),
         ] {
-            let parameter = Parameter { name: "a", type_name, unordered: false, in_key: true };
-            assert_eq!(value(&parameter, text), expected, "{type_name} {text}");
+            assert_eq!(value(&FLOW, place(&FLOW, name).unwrap(), text), expected, "{name} {text}");
         }
+    }
+
+    #[test]
+    fn a_parameter_is_optional_where_its_type_takes_nothing() {
+        let optional = |at: &usize| is_optional(&FLOW, *at);
+        let optional: Vec<&str> =
+            (0..FLOW.parameters.len()).filter(optional).map(|at| FLOW.parameters[at].name).collect();
+        assert_eq!(optional, ["maybe"]);
+    }
+
+    #[test]
+    fn a_hint_is_about_the_parameter_at_fault() {
+        let refused = |json: &str| {
+            let problem = FLOW.function.parse(FLOW.parameters, &serde_json::from_str(json).unwrap()).unwrap_err();
+            refused(&FLOW, problem)
+        };
+        let failure = refused("{\"name\": \"a\", \"id\": \"b\", \"set\": \"north\", \"day\": \"2026-01-31\"}");
+        assert_eq!(
+            failure.why.unwrap(),
+            "parameters `count: u64`, `sizes: Vec<u8>`, `regions: Vec<String>`, `point: Point`: they are missing"
+        );
+        assert_eq!(
+            failure.hint.unwrap(),
+            "give them as `--param count=7 --param 'sizes=[7]' --param 'regions=[\"…\"]' --param 'point={…}'`"
+        );
+        assert_eq!(example(&FLOW, 4), "--param set=…");
+        assert_eq!(example(&FLOW, 5), "--param day=2026-01-31");
+    }
+
+    #[test]
+    fn nothing_is_said_twice() {
+        let of = |flow: &FlowDef, typed: &str| {
+            let failure = Typed(vec![typed.to_owned()]).of(flow).unwrap_err();
+            [failure.what, failure.why.unwrap(), failure.hint.unwrap()]
+        };
+        assert_eq!(of(&NOTHING, "a=1"), ["flow `typed` has no parameter `a`", "it takes none", "leave `--param` out"]);
+        let [_, why, hint] = of(&FLOW, "xyz=1");
+        assert!(why.starts_with("it takes `count: u64`, `name: Name`"), "{why}");
+        assert_eq!(hint, "`show typed` tells which of them must be given");
+        assert_eq!(of(&FLOW, "count")[2], "give it as `--param count=7`");
+        assert_eq!(of(&FLOW, "cuont=1")[2], "did you mean `count`?");
     }
 }

@@ -1,15 +1,17 @@
 //! `show`: what there is to know about a flow.
 
+use std::fmt::{self, Display};
 use std::process::ExitCode;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::context::{Context, Known};
-use super::exit::Done;
+use super::exit::{Done, Failure};
 use super::graph::Node;
 use super::output::{self, BOLD, DIM, Table, print};
 use super::{args, graph, parameters};
+use crate::schedule::Schedule;
 
 /// A flow, as `--json` shows it.
 #[derive(Serialize)]
@@ -24,7 +26,8 @@ struct Shown {
     is_async: bool,
     parameters: Vec<Parameter>,
     resources: Vec<&'static str>,
-    schedules: Vec<String>,
+    schedules: Vec<Scheduled>,
+    paused: bool,
     max_active_runs: Option<u32>,
     timeout_seconds: Option<f64>,
     /// None where they are known only when the flow has run, or where a parameter has no value.
@@ -40,28 +43,58 @@ struct Parameter {
     default: Option<Value>,
 }
 
+#[derive(Serialize)]
+struct Scheduled {
+    text: String,
+    cron: Option<String>,
+    timezone: &'static str,
+    /// What its runs are given.
+    parameters: Map<String, Value>,
+}
+
+impl From<&Schedule> for Scheduled {
+    fn from(schedule: &Schedule) -> Self {
+        Self {
+            text: schedule.to_string(),
+            cron: schedule.expression().map(ToString::to_string),
+            timezone: schedule.zone().name(),
+            parameters: schedule.given_parameters().clone(),
+        }
+    }
+}
+
+impl Display for Scheduled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        for (place, (name, value)) in self.parameters.iter().enumerate() {
+            write!(f, "{}{name} = {value}", if place == 0 { ", with " } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
 /// The parameters of a flow, with what they are where nothing is typed.
 fn parameters_of(flow: &Known<'_>) -> Vec<Parameter> {
     let given = flow.serve.first().map(|serve| serve.call());
-    let parameter = |parameter: &'static crate::task::Parameter| {
+    let parameter = |(place, parameter): (usize, &'static crate::task::Parameter)| {
         let default = given.and_then(|call| call.parameters.get(parameter.name).cloned());
-        let required = default.is_none() && !parameters::is_optional(parameter);
+        let required = default.is_none() && !parameters::is_optional(flow.definition, place);
         Parameter { name: parameter.name, type_name: parameter.type_name, required, default }
     };
-    flow.definition.parameters.iter().map(parameter).collect()
+    flow.definition.parameters.iter().enumerate().map(parameter).collect()
 }
 
-pub(super) fn show(context: &Context, args: &args::Show) -> Done {
+pub(super) async fn show(context: &Context, args: &args::Show) -> Done {
     let flow = context.flow(&args.flow)?;
     let definition = flow.definition;
     let call = flow.call(&(&args.parameters).into());
     let (graph, no_graph) = match call {
+        Err(failure) if !args.parameters.parameters.is_empty() => return Err(failure),
+        _ if definition.is_async => (None, "known when it has run: it decides as it goes (`async fn`)".to_owned()),
         Ok(call) => match graph::of(context, &call) {
-            Ok(Some(graph)) => (Some(graph), String::new()),
-            Ok(None) => (None, "known when it has run: it decides as it goes (`async fn`)".to_owned()),
+            Ok(graph) => (graph, String::new()),
             Err(error) => (None, error.to_string()),
         },
-        Err(failure) if !args.parameters.parameters.is_empty() => return Err(failure),
         Err(_) => (None, "known when its parameters are given: `--param NAME=VALUE`".to_owned()),
     };
     let shown = Shown {
@@ -75,7 +108,8 @@ pub(super) fn show(context: &Context, args: &args::Show) -> Done {
         is_async: definition.is_async,
         parameters: parameters_of(&flow),
         resources: definition.resources.iter().map(|resource| resource.type_name).collect(),
-        schedules: flow.schedules().iter().map(ToString::to_string).collect(),
+        schedules: flow.schedules().iter().map(Scheduled::from).collect(),
+        paused: is_paused(context, definition.name).await?,
         max_active_runs: definition.max_active_runs,
         timeout_seconds: definition.timeout.map(|timeout| timeout.as_secs_f64()),
         tasks: graph.as_ref().map(graph::nodes),
@@ -96,7 +130,13 @@ pub(super) fn show(context: &Context, args: &args::Show) -> Done {
     };
     fact("tags", shown.tags.join(", "));
     fact("source", format!("{}:{}", shown.file, shown.line));
-    fact("schedule", shown.schedules.join("; "));
+    for schedule in &shown.schedules {
+        fact("schedule", schedule.to_string());
+    }
+    fact(
+        "paused",
+        if shown.paused { format!("`resume {}` lets its schedules go on", shown.name) } else { String::new() },
+    );
     fact("max active runs", shown.max_active_runs.map(|runs| runs.to_string()).unwrap_or_default());
     fact("timeout", definition.timeout.map(output::duration).unwrap_or_default());
     fact("resources", shown.resources.join(", "));
@@ -121,18 +161,54 @@ pub(super) fn show(context: &Context, args: &args::Show) -> Done {
         return Ok(ExitCode::SUCCESS);
     };
     let mut table = Table::bare(2);
+    let is_ordered = !graph.edges().is_empty();
     for (place, node) in graph.nodes().iter().enumerate() {
         let from = graph.edges().iter().filter(|edge| edge.to() == place).map(|edge| graph.nodes()[edge.from()].key());
         let mut from: Vec<&str> = from.collect();
         from.dedup();
         let from = if from.is_empty() { String::new() } else { format!("after {}", from.join(", ")) };
         let key = if node.is_mapped() { format!("{}[…]", node.key()) } else { node.key().to_owned() };
-        table.row([key.into(), from.into(), output::first_line(node.description()).into()]);
+        let description = output::first_line(node.description());
+        match is_ordered {
+            true => table.row([key.into(), from.into(), description.into()]),
+            false => table.row([key.into(), description.into()]),
+        }
+    }
+    if graph.nodes().is_empty() {
+        table.row([output::Cell::styled("none", DIM)]);
     }
     table.print()?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn heading(text: &str) -> Result<(), super::exit::Failure> {
+/// Whether the schedules of a flow are paused, as far as there is a store that says so.
+pub(super) async fn is_paused(context: &Context, flow: &str) -> Result<bool, Failure> {
+    let Some(runtime) = context.runtime_if_there().await? else { return Ok(false) };
+    Ok(runtime.paused().await?.iter().any(|(paused, _)| paused == flow))
+}
+
+fn heading(text: &str) -> Result<(), Failure> {
     print(format_args!("{BOLD}{text}{BOLD:#}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schedule_is_shown_with_its_parameters() {
+        let schedule = Schedule::cron("0 6 * * *").unwrap().timezone(chrono_tz::Tz::Europe__Zurich);
+        let given = Map::from_iter([("region".to_owned(), Value::from("EU")), ("size".to_owned(), Value::from(7))]);
+        let shown = Scheduled::from(&schedule.parameters(given.clone()));
+        assert_eq!(shown.to_string(), "0 6 * * * in Europe/Zurich, with region = \"EU\", size = 7");
+        let json = serde_json::json!({
+            "text": "0 6 * * * in Europe/Zurich",
+            "cron": "0 6 * * *",
+            "timezone": "Europe/Zurich",
+            "parameters": given,
+        });
+        assert_eq!(serde_json::to_value(shown).unwrap(), json);
+        let every = Schedule::every(std::time::Duration::from_secs(60)).unwrap();
+        assert_eq!(Scheduled::from(&every).cron, None);
+    }
 }

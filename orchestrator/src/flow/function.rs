@@ -24,8 +24,15 @@ pub trait FlowFunction: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// Names the parameter that is missing, unknown or of another type.
+    /// Names the parameters that are missing, or the one that is unknown or of another type.
     fn parse(&self, names: &[Parameter], json: &Map<String, Value>) -> Result<Box<dyn Any + Send + Sync>, String>;
+
+    /// Asks the type of a parameter, by its place, whether it takes a value. One that takes null may be left out.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not.
+    fn takes(&self, place: usize, json: &Value) -> Result<(), String>;
 }
 
 /// The parameters of a call.
@@ -58,38 +65,45 @@ impl<P: Parameters> FlowFunction for Function<P> {
                     json.insert(parameter.name.to_owned(), value);
                 }
                 Err(error) => {
-                    problem.get_or_insert_with(|| format!("{} cannot be kept as JSON: {error}", shown(parameter)));
+                    problem.get_or_insert_with(|| format!("parameter {parameter} cannot be kept as JSON: {error}"));
                 }
             }
         }
         let problem = problem.or_else(|| {
             let (parameter, reason) = P::from_json(names, &json).err()?;
-            Some(format!("{} does not come back from JSON: {reason}", shown(parameter)))
+            Some(format!("parameter {parameter} does not come back from JSON: {reason}"))
         });
         Kept { values: parameters, json, problem }
     }
 
     fn parse(&self, names: &[Parameter], json: &Map<String, Value>) -> Result<Box<dyn Any + Send + Sync>, String> {
         if let Some(unknown) = json.keys().find(|key| names.iter().all(|parameter| parameter.name != *key)) {
-            let known: Vec<_> = names.iter().map(written).collect();
-            return Err(match known.is_empty() {
+            return Err(match names.is_empty() {
                 true => format!("no parameter `{unknown}`: the flow takes none"),
-                false => format!("no parameter `{unknown}` (parameters: {})", known.join(", ")),
+                false => format!("no parameter `{unknown}` (parameters: {})", list(names)),
             });
+        }
+        let is_missing = |(at, parameter): &(usize, &Parameter)| {
+            !json.contains_key(parameter.name) && self.takes(*at, &Value::Null).is_err()
+        };
+        let missing: Vec<&Parameter> =
+            names.iter().enumerate().filter(is_missing).map(|(_, missing)| missing).collect();
+        if missing.len() > 1 {
+            return Err(format!("parameters {}: they are missing", list(missing)));
         }
         match P::from_json(names, json) {
             Ok(parameters) => Ok(Box::new(parameters)),
-            Err((parameter, reason)) => Err(format!("{}: {reason}", shown(parameter))),
+            Err((parameter, reason)) => Err(format!("parameter {parameter}: {reason}")),
         }
+    }
+
+    fn takes(&self, place: usize, json: &Value) -> Result<(), String> {
+        P::CHECKS[place](json)
     }
 }
 
-fn shown(parameter: &Parameter) -> String {
-    format!("parameter {}", written(parameter))
-}
-
-fn written(parameter: &Parameter) -> String {
-    format!("`{}: {}`", parameter.name, parameter.type_name)
+fn list<'a>(parameters: impl IntoIterator<Item = &'a Parameter>) -> String {
+    parameters.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cold]

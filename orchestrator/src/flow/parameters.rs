@@ -3,8 +3,14 @@ use serde_json::{Map, Value};
 use crate::task::Parameter;
 use crate::value::{Data, lost_in_json};
 
+/// Says why a type does not take a value.
+type Check = fn(&Value) -> Result<(), String>;
+
 /// The parameters of a flow: a tuple of data.
 pub trait Parameters: Clone + Send + Sync + 'static {
+    /// Of each parameter, whether its type takes a value.
+    const CHECKS: &'static [Check];
+
     /// Each parameter as JSON, or why JSON cannot keep it.
     fn to_json(&self) -> Vec<Result<Value, String>>;
 
@@ -21,6 +27,10 @@ fn write<T: Data>(value: &T) -> Result<Value, String> {
     lost_in_json(value).map_or(Ok(json), Err)
 }
 
+fn check<T: Data>(json: &Value) -> Result<(), String> {
+    T::deserialize(json).map(drop).map_err(|error| error.to_string())
+}
+
 /// One that is not there is what null is for its type, if that is anything: an `Option` may be left out.
 fn read<'a, T: Data>(parameter: &'a Parameter, json: &Map<String, Value>) -> Result<T, (&'a Parameter, String)> {
     match json.get(parameter.name) {
@@ -32,6 +42,8 @@ fn read<'a, T: Data>(parameter: &'a Parameter, json: &Map<String, Value>) -> Res
 macro_rules! tuples {
     ($($($name:ident)*;)+) => {$(
         impl<$($name: Data),*> Parameters for ($($name,)*) {
+            const CHECKS: &'static [Check] = &[$(check::<$name>),*];
+
             #[allow(non_snake_case, reason = "a variable for each type")]
             fn to_json(&self) -> Vec<Result<Value, String>> {
                 let ($($name,)*) = self;

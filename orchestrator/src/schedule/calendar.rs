@@ -12,6 +12,8 @@
 //!
 //! Both are written once for each direction. Wall times are seconds since 1970-01-01T00:00:00 on the wall.
 
+#[cfg(feature = "cli")]
+use chrono::NaiveTime;
 use chrono::{DateTime, Datelike, NaiveDate, Offset, TimeZone, Utc};
 use chrono_tz::Tz;
 
@@ -65,6 +67,34 @@ pub(crate) fn span_of(zone: Tz, date: NaiveDate) -> Option<(DateTime<Utc>, DateT
     let midnight = days_since_epoch(date) * DAY;
     let (first, end) = (clock.first_showing(midnight), clock.past(midnight + DAY));
     Some((DateTime::from_timestamp(first, 0)?, DateTime::from_timestamp(end, 0)?))
+}
+
+/// What the clocks do to the time of a firing.
+#[cfg(feature = "cli")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// This time is left out that day: the firing comes right after the gap.
+    LeftOut(NaiveTime),
+    /// The wall clock shows this time twice, and the firing is at the first.
+    First(NaiveTime),
+    /// The wall clock shows this time twice, and the firing is at the second.
+    Second(NaiveTime),
+}
+
+/// What the clocks do to the time of a firing, of an expression or otherwise.
+#[cfg(feature = "cli")]
+pub(crate) fn change_at(cron: Option<&Cron>, zone: Tz, fire: DateTime<Utc>) -> Option<Change> {
+    let (clock, at) = (Clock(zone), fire.timestamp());
+    let wall = at + clock.offset(at);
+    let time = |wall: i64| NaiveTime::from_num_seconds_from_midnight_opt(u32::try_from(wall.rem_euclid(DAY)).ok()?, 0);
+    let due = cron.filter(|cron| cron.is_fixed()).and_then(|cron| next_wall(cron, at + clock.offset(at - 1)));
+    if let Some(due) = due.filter(|due| *due < wall) {
+        return time(due).map(Change::LeftOut);
+    }
+    let (from, to) = around(wall);
+    let other = [from, to].map(|side| wall - clock.offset(side));
+    let other = other.into_iter().find(|other| *other != at && *other + clock.offset(*other) == wall)?;
+    time(wall).map(if other > at { Change::First } else { Change::Second })
 }
 
 /// The first instant from `at` on whose wall clock matches.
@@ -425,6 +455,36 @@ mod tests {
         ] {
             assert_eq!(fires(cron, zone, after, 3), expected, "{cron} in {zone}");
         }
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn what_the_clocks_do_to_a_firing_is_known() {
+        let time = |text: &str| -> NaiveTime { text.parse().unwrap() };
+        let (left_out, first, second) = (Change::LeftOut, Change::First, Change::Second);
+        let (newyork, lord_howe) = (America::New_York, Australia::Lord_Howe);
+        for (cron, zone, fire, expected) in [
+            ("30 2 * * *", newyork, "2026-03-08T07:00:00Z", Some(left_out(time("02:30:00")))),
+            ("15,30 2 * * *", newyork, "2026-03-08T07:00:00Z", Some(left_out(time("02:15:00")))),
+            ("0 2,3 * * *", newyork, "2026-03-08T07:00:00Z", Some(left_out(time("02:00:00")))),
+            ("0 3 * * *", newyork, "2026-03-08T07:00:00Z", None),
+            ("0 * * * *", newyork, "2026-03-08T07:00:00Z", None),
+            ("30 2 * * *", newyork, "2026-03-09T06:30:00Z", None),
+            ("0 6 * * *", Pacific::Apia, "2011-12-30T10:00:00Z", Some(left_out(time("06:00:00")))),
+            ("30 1 * * *", newyork, "2026-11-01T05:30:00Z", Some(first(time("01:30:00")))),
+            ("30 * * * *", newyork, "2026-11-01T06:30:00Z", Some(second(time("01:30:00")))),
+            ("0 2 * * *", newyork, "2026-11-01T07:00:00Z", None),
+            ("0 1 * * *", newyork, "2026-11-01T05:00:00Z", Some(first(time("01:00:00")))),
+            ("45 1 * * *", lord_howe, "2026-04-04T14:45:00Z", Some(first(time("01:45:00")))),
+            ("15 1 * * *", lord_howe, "2026-04-04T14:15:00Z", None),
+        ] {
+            let cron: Cron = cron.parse().unwrap();
+            assert_eq!(change_at(Some(&cron), zone, instant(fire)), expected, "{cron} in {zone} at {fire}");
+        }
+        let change = |fire: &str| change_at(None, newyork, instant(fire));
+        assert_eq!(change("2026-11-01T06:15:00Z"), Some(second(time("01:15:00"))));
+        assert_eq!(change("2026-03-08T07:00:00Z"), None);
+        assert_eq!(change_at(None, Pacific::Apia, DateTime::<Utc>::MAX_UTC), None);
     }
 
     #[test]

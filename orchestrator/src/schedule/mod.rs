@@ -22,6 +22,8 @@ use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta, Utc};
 use chrono_tz::Tz;
 use serde_json::{Map, Value};
 
+#[cfg(feature = "cli")]
+pub(crate) use calendar::Change;
 pub use cron::{Cron, CronError, CronField};
 pub use fires::{Fires, PastFires};
 use fires::{Rule, Walk};
@@ -194,6 +196,21 @@ impl Schedule {
             Rule::Every { period, .. } => format!("every {}", in_units(period)),
             Rule::Once(at) => format!("once at {}", instant(at)),
         }
+    }
+
+    /// The expression, where it fires by one.
+    #[cfg(feature = "cli")]
+    pub(crate) fn expression(&self) -> Option<&Cron> {
+        match &self.rule {
+            Rule::Cron(cron) => Some(cron),
+            Rule::Every { .. } | Rule::Once(_) => None,
+        }
+    }
+
+    /// What the clocks do to the time of one of its firings, where it is not as on other days.
+    #[cfg(feature = "cli")]
+    pub(crate) fn clock_change(&self, fire: DateTime<Utc>) -> Option<Change> {
+        calendar::change_at(self.expression(), self.zone, fire)
     }
 
     /// The firings after an instant, the earliest first. The instant itself is none of them.

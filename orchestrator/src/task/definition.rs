@@ -51,6 +51,12 @@ pub struct Parameter {
     pub in_key: bool,
 }
 
+impl fmt::Display for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}: {}`", self.name, self.type_name)
+    }
+}
+
 /// How the results of a task are cached.
 #[derive(Debug)]
 pub struct CacheDef {

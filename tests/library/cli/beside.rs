@@ -123,3 +123,19 @@ fn a_run_in_the_foreground_is_cancelled_by_another_process() {
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.err.contains(&format!("error: run {run} of `slow` was cancelled\n")), "{said:?}");
 }
+
+#[test]
+fn what_is_paused_is_said_where_its_ticks_are_told() {
+    let program = Program::new();
+    assert!(!program.text("show etl").contains("paused"));
+    assert!(!program.has_store());
+    program.text("pause etl");
+    assert!(program.text("show etl").contains("\npaused `resume etl` lets its schedules go on\n"));
+    assert_eq!(program.json("show etl --json")["paused"], true);
+    let said = program.say("next etl -n 2");
+    assert_eq!(said.err, "etl is paused: its schedules make no runs until `resume etl`\n");
+    assert_eq!(program.json("next etl -n 2 --json").as_array().unwrap().len(), 2);
+    program.text("resume etl");
+    assert_eq!(program.say("next etl").err, "");
+    assert_eq!(program.json("show etl --json")["paused"], false);
+}

@@ -10,8 +10,8 @@ fn what_is_wrong_is_said_with_a_hint() {
         (
             "run etll",
             2,
-            "error: no flow `etll`\n  there is `broken`, `cached`, `decide`, `etl`, `flaky`, `greeting`, `invoice`, \
-             `mapped` and 2 more\nhint: did you mean `etl`?\n",
+            "error: no flow `etll`\n  there is `adaptive`, `broken`, `cached`, `decide`, `empty`, `etl`, `flaky`, \
+             `greeting` and 4 more\nhint: did you mean `etl`?\n",
         ),
         (
             "runz",

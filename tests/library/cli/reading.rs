@@ -7,7 +7,7 @@ fn flows_are_listed_without_a_store() {
     let program = Program::new();
     assert_eq!(
         program.text("flows"),
-        "FLOW SCHEDULE STATE NEXT LAST RUN FOR\nbroken\ncached\ndecide 0 */6 * * * TIME\netl 0 6 * * * in Europe/Zurich TIME\n\
+        "FLOW SCHEDULE STATE NEXT LAST RUN FOR\nadaptive\nbroken\ncached\ndecide 0 */6 * * * TIME\nempty\netl 0 6 * * * in Europe/Zurich TIME\n\
          flaky\ngreeting */5 * * * * TIME\ninvoice\nmapped\npooled\nslow\n"
     );
     let flows = program.json("flows --json");
@@ -57,7 +57,7 @@ fn a_graph_is_drawn_in_three_languages() {
     assert_eq!(json["edges"][0], serde_json::json!({"from": "halve", "to": "total", "parameter": "halves"}));
     assert_eq!(json["nodes"][0]["mapped"], true);
     let said = program.say("graph decide");
-    assert_eq!(said.code, 1);
+    assert_eq!(said.code, 2);
     assert_eq!(
         said.err,
         "error: flow `decide` has no graph before it runs\n  it decides as it goes (`async fn`)\n\
@@ -89,11 +89,10 @@ fn flows_are_checked_without_being_run() {
         said.out.starts_with("error: flow `pooled`: task `query` takes 1 slot(s) of the pool `database`"),
         "{said:?}"
     );
-    assert!(said.out.contains("\nwarning: task `greet`: it has no docs"), "{said:?}");
-    assert!(said.out.ends_with("\n10 flow(s): 1 error(s), 3 warning(s)\n"), "{said:?}");
+    assert!(said.out.ends_with("\n12 flow(s): 1 error(s), 4 warning(s)\n"), "{said:?}");
     let found = program.json("check --json");
     assert_eq!(found[0]["severity"], "error");
-    assert_eq!(found.as_array().unwrap().len(), 4);
+    assert_eq!(found.as_array().unwrap().len(), 5);
     let program = Program::with_pool();
     assert_eq!(program.say("check").code, 0);
     assert_eq!(program.say("check --strict").code, 1);
@@ -108,4 +107,92 @@ fn shells_are_given_what_they_complete_by() {
     }
     program.text("completions zsh --output _pipelines");
     assert!(program.file("_pipelines").exists());
+}
+
+#[test]
+fn what_is_not_there_leaves_no_hole() {
+    let program = Program::new();
+    assert!(program.text("show empty").ends_with("parameters\n  none\ntasks\n  none\n"));
+    let said = program.say("show pooled");
+    assert!(said.out.ends_with("tasks\n  query  Asks a database.\n"), "{said:?}");
+    let said = program.say("next etl -n 400");
+    assert!(said.out.lines().any(|line| line.contains("0  the clocks went ")), "{said:?}");
+}
+
+#[test]
+fn an_async_flow_is_known_when_it_has_run() {
+    let program = Program::new();
+    for typed in ["show adaptive", "show adaptive -p times=2"] {
+        let shown = program.text(typed);
+        assert!(shown.ends_with("tasks\n  known when it has run: it decides as it goes (`async fn`)\n"), "{shown}");
+    }
+    for typed in ["graph adaptive", "graph adaptive -p times=2 --json"] {
+        let said = program.say(typed);
+        assert_eq!(said.code, 2);
+        assert!(said.err.starts_with("error: flow `adaptive` has no graph before it runs\n"), "{said:?}");
+    }
+}
+
+#[test]
+fn a_graph_is_json_by_either_name() {
+    let program = Program::new();
+    assert_eq!(program.json("graph etl --json"), program.json("graph etl --format json"));
+    assert_eq!(program.say("graph etl --json --format dot").code, 2);
+}
+
+#[test]
+fn what_a_schedule_is_stands_in_fields() {
+    let schedules = &Program::new().json("show etl --json")["schedules"];
+    let expected = serde_json::json!([
+        {"text": "0 6 * * * in Europe/Zurich", "cron": "0 6 * * *", "timezone": "Europe/Zurich", "parameters": {}}
+    ]);
+    assert_eq!(*schedules, expected);
+}
+
+#[test]
+fn ticks_are_asked_for_in_bounds() {
+    let program = Program::new();
+    for count in ["0", "10001", "18446744073709551615"] {
+        let said = program.say(&format!("next etl -n {count}"));
+        assert_eq!((said.code, &*said.out), (2, ""), "{said:?}");
+    }
+    assert_eq!(program.say("next etl -n 10000").out.lines().count(), 10_000);
+}
+
+#[test]
+fn what_is_lacking_is_a_line_a_kind_and_may_be_allowed() {
+    let program = Program::new();
+    let said = program.say("check");
+    for line in [
+        "warning: task `measure`: it takes 1 slot(s) of the pool `sensors`, and the runtime has no such pool: give it",
+        "warning: 1 task(s) have no docs, comments `///` above them: `greet`\n",
+        "warning: 1 flow(s) have no docs, comments `///` above them: `greeting`\n",
+        "warning: 1 flow(s) have no tags, `#[flow(tags = [\"…\"])]`: `greeting`\n",
+    ] {
+        assert!(said.out.contains(line), "{line}: {said:?}");
+    }
+    // it is an error of the flow that has it
+    assert!(!said.out.contains("warning: task `query`"), "{said:?}");
+    let program = Program::with_pool();
+    assert_eq!(program.say("check --strict --allow docs,tags").code, 1);
+    let said = program.say("check --strict --allow docs,tags --allow pool");
+    assert_eq!((said.code, &*said.out), (0, "12 flow(s) are well\n"));
+    assert_eq!(program.say("check --allow flow").code, 2);
+}
+
+#[test]
+fn names_of_flows_are_completed() {
+    let program = Program::new();
+    for shell in ["bash", "zsh"] {
+        assert!(program.say(&format!("completions {shell}")).out.contains("invoice"), "{shell}");
+    }
+    // and what is typed is read as ever
+    assert!(program.say("show invoise").err.ends_with("hint: did you mean `invoice`?\n"));
+}
+
+#[test]
+fn the_store_stands_behind_what_a_command_has_of_its_own() {
+    let help = Program::new().text("runs --help");
+    let [store, json] = ["--store", "--json"].map(|option| help.find(option).unwrap());
+    assert!(store > json, "{help}");
 }

@@ -37,7 +37,7 @@ fn parameters_are_checked_before_there_is_a_run() {
     ] {
         let said = program.say(&format!("run invoice {typed}"));
         assert_eq!(said.code, 2, "{said:?}");
-        assert_eq!(said.err, format!("error: {expected}\nhint: {takes}: give them as `--param customer=…`\n"));
+        assert_eq!(said.err, format!("error: {expected}\nhint: give it as `--param amount=7`\n"));
     }
     let said = program.say("run invoice -p custmer=a");
     let expected =
@@ -183,4 +183,34 @@ fn what_a_run_waits_for_is_said() {
         said.code == 0 && said.err.contains("it waits for its turn: `max_active_runs` of its flow is 1"),
         "{said:?}"
     );
+}
+
+#[test]
+fn all_that_is_missing_is_said_at_once() {
+    let said = Program::new().say("run invoice");
+    assert_eq!(said.code, 2);
+    assert_eq!(
+        said.err,
+        "error: the parameters of flow `invoice` are refused\n  parameters `customer: String`, `amount: u64`: they are \
+         missing\nhint: give them as `--param customer=… --param amount=7`\n"
+    );
+    let said = Program::new().say("run mapped");
+    assert!(said.err.ends_with("hint: give it as `--param 'numbers=[7]'`\n"), "{said:?}");
+}
+
+#[test]
+fn a_flow_without_parameters_says_so_once() {
+    let said = Program::new().say("run broken -p a=1");
+    let expected = "error: flow `broken` has no parameter `a`\n  it takes none\nhint: leave `--param` out\n";
+    assert_eq!((said.code, &*said.err), (2, expected));
+}
+
+#[test]
+fn a_date_at_the_end_of_the_calendar_is_refused() {
+    let program = Program::new();
+    for typed in ["run broken --date +262142-12-31", "run etl --date +262142-12-31", "runs --until +262142-12-31"] {
+        let said = program.say(typed);
+        assert_eq!(said.code, 2, "{said:?}");
+        assert!(said.err.starts_with("error: expected a year from 0 to 9999, got `+262142-12-31`\n"), "{said:?}");
+    }
 }
