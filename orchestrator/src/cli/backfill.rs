@@ -7,15 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use super::args;
 use super::context::{Context, Known};
 use super::exit::{Done, FAILED, Failure};
 use super::output::{self, instant, plural, print, tell};
 use super::parameters::Typed;
 use super::progress::{self, Tenths};
-use super::{args, names};
 use crate::log::LogLevel;
 use crate::schedule::Schedule;
 use crate::scheduler::{Backfill, Backfilled, Reprocess};
+use crate::similar::nearest;
 
 /// How many unsuccessful ticks are named.
 const NAMED: usize = 10;
@@ -83,7 +84,7 @@ fn schedule(flow: &Known<'_>, args: &args::Backfill) -> Result<Schedule, Failure
     let schedule = Schedule::cron(cron).map_err(refused)?;
     let Some(zone) = &args.timezone else { return Ok(schedule) };
     let zone = zone.parse().map_err(|_| {
-        let meant = names::meant(zone, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
+        let meant = nearest(zone, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
         let hint = meant
             .map_or_else(|| "an IANA name, as `Europe/Zurich`".to_owned(), |zone| format!("did you mean `{zone}`?"));
         Failure::usage(format!("no time zone `{zone}`")).hint(hint)

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::args::{self, Finding};
 use super::context::{Context, Known};
 use super::exit::{Done, FAILED};
-use super::output::{self, GREEN, RED, YELLOW, print, tell};
+use super::output::{self, GREEN, RED, YELLOW, plural, print, tell};
 use super::parameters::Typed;
 use crate::error::Error;
 use crate::flow::registry;
@@ -56,13 +56,14 @@ pub(super) fn check(context: &Context, args: &args::Check) -> Done {
     for alike in found.chunk_by(are_alike) {
         print(format_args!("{}\n", line(alike)))?;
     }
-    let flows = registry::flows().count();
+    let flows = plural(registry::flows().count() as u64, "flow");
     if found.is_empty() {
-        print(format_args!("{GREEN}{flows} flow(s) are well{GREEN:#}\n"))?;
+        print(format_args!("{GREEN}{flows}: nothing is wrong{GREEN:#}\n"))?;
     } else {
-        print(format_args!("{flows} flow(s): {errors} error(s), {warnings} warning(s)\n"))?;
+        let (errors, warnings) = (plural(errors as u64, "error"), plural(warnings as u64, "warning"));
+        print(format_args!("{flows}: {errors}, {warnings}\n"))?;
     }
-    if flows == 0 {
+    if registry::flows().next().is_none() {
         tell("flows of a library crate are linked where `main.rs` mentions it: `use my_flows as _;`");
     }
     Ok(code)
@@ -81,11 +82,12 @@ fn line(alike: &[Found]) -> String {
         Severity::Warning => (YELLOW, "warning"),
     };
     let names = alike.iter().filter_map(|found| found.task.as_deref().or(found.flow)).map(|name| format!("`{name}`"));
-    let (count, names) = (alike.len(), names.collect::<Vec<_>>().join(", "));
+    let names = names.collect::<Vec<_>>().join(", ");
+    let lacks = |what: &str, how: &str| format!("{} without {how}: {names}", plural(alike.len() as u64, what));
     let what = match (kind, flow, task) {
-        (Finding::Docs, _, None) => format!("{count} flow(s) have no docs, comments `///` above them: {names}"),
-        (Finding::Docs, _, Some(_)) => format!("{count} task(s) have no docs, comments `///` above them: {names}"),
-        (Finding::Tags, ..) => format!("{count} flow(s) have no tags, `#[flow(tags = [\"…\"])]`: {names}"),
+        (Finding::Docs, _, None) => lacks("flow", "docs (comments `///` above them)"),
+        (Finding::Docs, _, Some(_)) => lacks("task", "docs (comments `///` above them)"),
+        (Finding::Tags, ..) => lacks("flow", "tags (`#[flow(tags = [\"…\"])]`)"),
         (_, Some(flow), _) => format!("flow `{flow}`: {} ({place})", problem.replace('\n', " ")),
         (_, None, task) => format!("task `{}`: {problem} ({place})", task.as_deref().unwrap_or_default()),
     };

@@ -60,7 +60,7 @@ pub(super) fn of_run(schedules: &[Schedule], typed: &str) -> Result<Date, Failur
         Some(schedule) => Some(schedule.interval_of(at)),
         None => schedules.first().and_then(|schedule| schedule.last_complete_interval(at)),
     };
-    Ok(Date { logical_date: at, interval: interval.map(|(start, end)| Interval { start, end }) })
+    Ok(Date { logical_date: at, interval })
 }
 
 /// An instant as the wall shows it in a zone, with its offset. In UTC where the wall's calendar has ended.

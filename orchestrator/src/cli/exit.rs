@@ -165,7 +165,9 @@ impl From<&clap::Error> for Failure {
         let first = lines.next().unwrap_or_default();
         let mut failure = Self::usage(first.strip_prefix("error: ").unwrap_or(first));
         let more: Vec<&str> = lines.by_ref().take_while(|line| !line.is_empty()).map(str::trim).collect();
-        let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+        // that an option which is not there might be a value is no help
+        let tip =
+            text.lines().find_map(|line| line.trim().strip_prefix("tip: ").filter(|tip| !tip.starts_with("to pass")));
         let usage = text.lines().find_map(|line| line.strip_prefix("Usage: ")).map(|usage| format!("usage: {usage}"));
         failure.why = if more.is_empty() { usage } else { Some(more.join(" ")) };
         failure.hint(tip.unwrap_or("`--help` after a command tells what can be typed"))

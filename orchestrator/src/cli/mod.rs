@@ -54,7 +54,7 @@ use exit::Done;
 /// | --- | --- |
 /// | `flows` | lists the flows: schedule, next tick, last run |
 /// | `show FLOW` | docs, parameters with types and defaults, schedules, tasks |
-/// | `graph FLOW --format mermaid\|dot\|json` | draws the graph |
+/// | `graph FLOW --format mermaid\|dot\|json` | draws the graph; `--json` is `--format json` |
 /// | `run FLOW --param k=v --date … --key …` | runs it now, and prints what it returned as JSON |
 /// | `serve [FLOW …]` | serves flows by their schedules |
 /// | `backfill FLOW --from … --to …` | makes the runs of a past range of dates |
@@ -65,7 +65,7 @@ use exit::Done;
 /// | `pause\|resume FLOW` | pauses the schedules of a flow, in all processes: [`Runtime::pause`], [`Runtime::unpause`] |
 /// | `cache ls\|explain\|rm` | sees to cached results |
 /// | `db check\|prune` | sees to the store |
-/// | `check` | looks at all flows without running them |
+/// | `check --strict --allow docs,tags` | looks at all flows without running them |
 /// | `completions SHELL` | for bash, zsh, fish, PowerShell and Elvish |
 ///
 /// Commands that read take `--json`: one document (`runs logs`: one a line), whose shape each command's `--help` tells.

@@ -7,7 +7,6 @@ use super::exit::Failure;
 use crate::flow::{FlowDef, registry};
 use crate::id::RunId;
 use crate::runtime::Runtime;
-pub(super) use crate::similar::nearest as meant;
 use crate::similar::nearest;
 use crate::store::{RunFilter, RunRecord};
 

@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use super::args;
 use super::exit::Failure;
-use super::names;
 use crate::flow::FlowDef;
+use crate::similar::nearest;
 
 /// Parameters as they were typed.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +56,7 @@ fn place(flow: &FlowDef, name: &str) -> Option<usize> {
 
 /// What to do where something is typed that is no parameter.
 fn hint(flow: &FlowDef, typed: &str) -> String {
-    let meant = names::meant(typed, flow.parameters.iter().map(|parameter| parameter.name));
+    let meant = nearest(typed, flow.parameters.iter().map(|parameter| parameter.name));
     match (place(flow, typed), meant) {
         _ if flow.parameters.is_empty() => "leave `--param` out".to_owned(),
         (Some(place), _) => format!("give it as `{}`", example(flow, place)),

@@ -8,6 +8,7 @@ use super::exit::{Done, Failure};
 use super::names;
 use super::output::{self, print};
 use crate::error::Error;
+use crate::similar::nearest;
 use crate::store::RunRecord;
 use crate::why::{Known, known};
 
@@ -35,7 +36,7 @@ pub(super) fn no_task(record: &RunRecord, typed: &str) -> Failure {
         }
         // they are those of the flow's graph
         Known::Keys(keys) if !keys.is_empty() && record.tasks().is_empty() => {
-            let hint = match names::meant(typed, keys.iter().map(String::as_str)) {
+            let hint = match nearest(typed, keys.iter().map(String::as_str)) {
                 Some(key) => format!("did you mean `{key}`?"),
                 None => "the run has not started: the command `why` says what it waits for".to_owned(),
             };

@@ -112,6 +112,11 @@ impl<T: Data> IntoFuture for Flow<T> {
 }
 
 impl Request {
+    /// Asks for the run of a schedule's tick.
+    pub(crate) fn of_tick(kind: RunKind, schedule: &Schedule, tick: DateTime<Utc>) -> Self {
+        Self { kind, logical_date: Some(tick), interval: Some(schedule.interval_of(tick)), ..Self::default() }
+    }
+
     pub(super) fn check(&self) -> Result<(), Error> {
         let problem = match (&self.key, self.interval) {
             (Some(key), _) if key.is_empty() => "expected a key to be at least one character, got ``".to_owned(),
@@ -177,7 +182,7 @@ impl Request {
 /// What a run by hand is for: the last interval of its flow's schedule that had ended then.
 fn last_interval(flow: &FlowDef, at: DateTime<Utc>) -> Option<Interval> {
     let schedule = Schedule::of_flow(flow)?.ok()?;
-    schedule.last_complete_interval(at).map(|(start, end)| Interval { start, end })
+    schedule.last_complete_interval(at)
 }
 
 /// What became of a run that was asked for.

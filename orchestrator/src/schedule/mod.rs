@@ -29,6 +29,7 @@ pub use fires::{Fires, PastFires};
 use fires::{Rule, Walk};
 
 use crate::flow::{FlowDef, ScheduleDef};
+use crate::task::Interval;
 
 /// When runs of a flow are due: by a crontab expression, in equal periods, or once.
 ///
@@ -260,23 +261,24 @@ impl Schedule {
         self.fires_between(date..=date)
     }
 
-    /// The interval of a firing, `[previous firing, this one)`: start and end.
+    /// The interval of a firing: from the previous firing to this one.
     ///
     /// [`start`](Self::start) and [`end`](Self::end) do not shorten it: the first firing of a schedule has a whole
     /// interval like any other. That of [`once`](Self::once) is empty, as is Airflow's `@once`. Of an instant at which
     /// nothing fires, it is the time since the last firing.
-    pub fn interval_of(&self, fire: DateTime<Utc>) -> (DateTime<Utc>, DateTime<Utc>) {
-        match self.rule {
-            Rule::Once(_) => (fire, fire),
-            Rule::Cron(_) | Rule::Every { .. } => (self.unbounded().previous(fire).unwrap_or(fire), fire),
-        }
+    pub fn interval_of(&self, fire: DateTime<Utc>) -> Interval {
+        let previous = match self.rule {
+            Rule::Once(_) => None,
+            Rule::Cron(_) | Rule::Every { .. } => self.unbounded().previous(fire),
+        };
+        Interval { start: previous.unwrap_or(fire), end: fire }
     }
 
     /// The last interval that has ended by now: what a run by hand is for. None for [`once`](Self::once) before its
     /// time.
     ///
     /// Like all intervals, it does not depend on [`start`](Self::start) and [`end`](Self::end).
-    pub fn last_complete_interval(&self, now: DateTime<Utc>) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+    pub fn last_complete_interval(&self, now: DateTime<Utc>) -> Option<Interval> {
         let now = now.checked_add_signed(TimeDelta::nanoseconds(1)).unwrap_or(now);
         self.unbounded().previous(now).map(|fire| self.interval_of(fire))
     }
@@ -413,6 +415,10 @@ mod tests {
         Schedule::every(Duration::from_secs(900)).unwrap()
     }
 
+    fn interval(start: DateTime<Utc>, end: DateTime<Utc>) -> Interval {
+        Interval { start, end }
+    }
+
     #[test]
     fn a_bound_is_part_of_the_schedule() {
         let schedule = six().start(utc("2026-01-02T06:00:00Z")).end(utc("2026-01-04T06:00:00Z"));
@@ -438,7 +444,7 @@ mod tests {
             (quarter().start(start), "2026-01-02T06:00:00Z", "2026-01-02T05:45:00Z"),
             (Schedule::once(start), "2026-01-02T06:00:00Z", "2026-01-02T06:00:00Z"),
         ] {
-            assert_eq!(schedule.interval_of(utc(fire)), (utc(since), utc(fire)), "{schedule}");
+            assert_eq!(schedule.interval_of(utc(fire)), interval(utc(since), utc(fire)), "{schedule}");
         }
     }
 
@@ -447,11 +453,11 @@ mod tests {
         let now = utc("2026-01-02T06:00:00Z");
         let just_before = now - TimeDelta::nanoseconds(1);
         let yesterday = utc("2026-01-01T06:00:00Z");
-        assert_eq!(six().last_complete_interval(now), Some((yesterday, now)));
-        assert_eq!(six().last_complete_interval(just_before).map(|(_, end)| end), Some(yesterday));
-        assert_eq!(six().start(now + TimeDelta::days(9)).last_complete_interval(now), Some((yesterday, now)));
+        assert_eq!(six().last_complete_interval(now), Some(interval(yesterday, now)));
+        assert_eq!(six().last_complete_interval(just_before).map(|interval| interval.end), Some(yesterday));
+        assert_eq!(six().start(now + TimeDelta::days(9)).last_complete_interval(now), Some(interval(yesterday, now)));
         assert_eq!(Schedule::once(now).last_complete_interval(just_before), None);
-        assert_eq!(Schedule::once(now).last_complete_interval(now), Some((now, now)));
+        assert_eq!(Schedule::once(now).last_complete_interval(now), Some(interval(now, now)));
     }
 
     #[test]

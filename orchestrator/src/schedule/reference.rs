@@ -7,6 +7,7 @@ use chrono_tz::{TZ_VARIANTS, Tz};
 use proptest::prelude::*;
 
 use super::{Cron, Schedule};
+use crate::task::Interval;
 
 /// A field as crontab's manual describes it, read anew for each value.
 fn field_matches(field: &str, value: u32, low: u32, high: u32) -> bool {
@@ -174,7 +175,7 @@ proptest! {
         prop_assert_eq!(i64::try_from(fires.len()).unwrap(), (last - first).num_days() + 1);
         for two in fires.windows(2) {
             prop_assert!((20..=28).contains(&(two[1] - two[0]).num_hours()), "{:?}", two);
-            prop_assert_eq!(schedule.interval_of(two[1]), (two[0], two[1]));
+            prop_assert_eq!(schedule.interval_of(two[1]), Interval { start: two[0], end: two[1] });
         }
     }
 
@@ -187,7 +188,7 @@ proptest! {
         prop_assert!(back <= at && at < next);
         prop_assert_eq!(schedule.next(back), Some(next));
         prop_assert_eq!(schedule.up_to(at).next(), Some(back));
-        prop_assert_eq!(schedule.last_complete_interval(at).map(|(_, end)| end), Some(back));
+        prop_assert_eq!(schedule.last_complete_interval(at).map(|interval| interval.end), Some(back));
         prop_assert_eq!(schedule.previous(schedule.next(next).unwrap()), Some(next));
     }
 
@@ -221,7 +222,7 @@ proptest! {
         let period = TimeDelta::nanoseconds(i64::try_from(nanoseconds / 2).unwrap()) * 2
             + TimeDelta::nanoseconds(i64::try_from(nanoseconds % 2).unwrap());
         prop_assert_eq!(next - back, period);
-        prop_assert_eq!(schedule.interval_of(next), (back, next));
+        prop_assert_eq!(schedule.interval_of(next), Interval { start: back, end: next });
         let anchored = schedule.up_to(anchor).next();
         prop_assert_eq!(anchored, Some(anchor));
     }

@@ -4,6 +4,7 @@ use chrono::{DateTime, NaiveDateTime, TimeDelta, Timelike, Utc};
 use chrono_tz::Tz;
 
 use super::{Cron, CronField, Schedule};
+use crate::task::Interval;
 
 /// Each line is a chain: an instant, the firing after it, the one after that, and so on, where croniter 7.0.0 and
 /// cronsim 2.8 (with IANA's 2025b) agree. Expressions with names, lists, steps, 7 and starred lists, some with seconds,
@@ -90,7 +91,7 @@ fn agrees_with_airflow_but_for_clock_changes() {
         // A trigger has no interval; an interval is run when it ends, and is named after its start.
         let is_interval = timetable == "CronDataIntervalTimetable";
         assert_eq!((logical, due), (start, end));
-        let holds = fires(due) && (!is_interval || schedule.interval_of(due) == (start, end));
+        let holds = fires(due) && (!is_interval || schedule.interval_of(due) == Interval { start, end });
         let entry = DIFFERENT.iter().find(|entry| (entry.0, entry.1, instant(entry.2)) == (timetable, cron, due));
         assert_eq!(holds, entry.is_none(), "{line}");
         match entry {

@@ -17,7 +17,6 @@ use crate::runtime::{Accepted, Inner, Purpose, StartedRun};
 use crate::schedule::{IntoSchedule, Schedule, ScheduleError};
 use crate::state::{Rerun, RunKind, RunState};
 use crate::store::{RunFilter, RunSummary};
-use crate::task::Interval;
 use crate::value::Data;
 
 /// How many runs of a backfill are under way at once, where neither it nor the flow says so: Airflow's default.
@@ -368,13 +367,9 @@ impl Backfill {
     ) -> Result<Option<StartedRun>, Error> {
         match (tick.action, tick.run) {
             (TickAction::Create, _) => {
-                let (start, end) = schedule.interval_of(tick.logical_date);
                 let request = Request {
-                    kind: RunKind::Backfill,
-                    logical_date: Some(tick.logical_date),
-                    interval: Some(Interval { start, end }),
                     refresh_cache: self.refresh_cache,
-                    ..Request::default()
+                    ..Request::of_tick(RunKind::Backfill, schedule, tick.logical_date)
                 };
                 match host.accept_here(call, &request).await? {
                     Accepted::Started(started) => Ok(Some(started)),

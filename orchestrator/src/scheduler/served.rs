@@ -16,7 +16,6 @@ use crate::runtime::{Accepted, Inner};
 use crate::schedule::Schedule;
 use crate::state::RunKind;
 use crate::store::{RunFilter, ScheduleKey};
-use crate::task::Interval;
 
 /// How many runs that are made up for may be under way, where the flow has no limit of its own: Airflow's default of
 /// `max_active_runs`.
@@ -244,13 +243,7 @@ impl Served {
                 self.make_room(host, kept(tick), most).await?;
             }
         }
-        let (start, end) = served.schedule.interval_of(tick);
-        let request = Request {
-            kind: RunKind::Scheduled,
-            logical_date: Some(tick),
-            interval: Some(Interval { start, end }),
-            ..Request::default()
-        };
+        let request = Request::of_tick(RunKind::Scheduled, &served.schedule, tick);
         Ok(host.accept_tick(&served.call, &request).await?)
     }
 

@@ -89,7 +89,7 @@ fn flows_are_checked_without_being_run() {
         said.out.starts_with("error: flow `pooled`: task `query` takes 1 slot(s) of the pool `database`"),
         "{said:?}"
     );
-    assert!(said.out.ends_with("\n12 flow(s): 1 error(s), 4 warning(s)\n"), "{said:?}");
+    assert!(said.out.ends_with("\n12 flows: 1 error, 4 warnings\n"), "{said:?}");
     let found = program.json("check --json");
     assert_eq!(found[0]["severity"], "error");
     assert_eq!(found.as_array().unwrap().len(), 5);
@@ -165,9 +165,9 @@ fn what_is_lacking_is_a_line_a_kind_and_may_be_allowed() {
     let said = program.say("check");
     for line in [
         "warning: task `measure`: it takes 1 slot(s) of the pool `sensors`, and the runtime has no such pool: give it",
-        "warning: 1 task(s) have no docs, comments `///` above them: `greet`\n",
-        "warning: 1 flow(s) have no docs, comments `///` above them: `greeting`\n",
-        "warning: 1 flow(s) have no tags, `#[flow(tags = [\"…\"])]`: `greeting`\n",
+        "warning: 1 task without docs (comments `///` above them): `greet`\n",
+        "warning: 1 flow without docs (comments `///` above them): `greeting`\n",
+        "warning: 1 flow without tags (`#[flow(tags = [\"…\"])]`): `greeting`\n",
     ] {
         assert!(said.out.contains(line), "{line}: {said:?}");
     }
@@ -176,7 +176,7 @@ fn what_is_lacking_is_a_line_a_kind_and_may_be_allowed() {
     let program = Program::with_pool();
     assert_eq!(program.say("check --strict --allow docs,tags").code, 1);
     let said = program.say("check --strict --allow docs,tags --allow pool");
-    assert_eq!((said.code, &*said.out), (0, "12 flow(s) are well\n"));
+    assert_eq!((said.code, &*said.out), (0, "12 flows: nothing is wrong\n"));
     assert_eq!(program.say("check --allow flow").code, 2);
 }
 
