@@ -9,7 +9,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use orchestrator::prelude::*;
 use orchestrator::{Backfilled, Clock, Reprocess, RunFilter, RunKind, TickAction};
 
-use crate::support::{open, serve_for};
+use crate::support::{file, open, serve_for, url};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -369,5 +369,88 @@ async fn a_run_keeps_its_parameters_and_others_are_refused() -> Result<()> {
         assert!(error.contains(r#"it was made with, {"n":1}, and {"n":2} was asked for"#), "{error}");
     }
     assert_eq!(backfill(1).reprocess(Reprocess::All).run().await?.reran(), 2);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_cannot_run_again_keeps_no_other_tick_of_a_backfill_from_it() -> Result<()> {
+    static DOWN: AtomicBool = AtomicBool::new(true);
+    #[task]
+    async fn sometimes() -> Result<u32> {
+        if DOWN.load(SeqCst) { Err("down".into()) } else { Ok(1) }
+    }
+    #[flow(name = "backfill_pruned")]
+    fn pruned() -> Node<u32> {
+        sometimes()
+    }
+    let runtime = Runtime::builder().store(url(&file())).clock(clock()).keep(HOUR).build().await?;
+    let backfill = |from, to| pruned().on(&runtime).backfill("@daily", date(from)..=date(to));
+    backfill("2026-02-10", "2026-02-11").run().await?;
+    tokio::time::sleep(2 * HOUR).await;
+    backfill("2026-02-12", "2026-02-13").run().await?;
+    assert_eq!(runtime.prune().await?.runs, 2);
+    DOWN.store(false, SeqCst);
+    // of the first two, nothing is known that could be kept
+    let done = backfill("2026-02-10", "2026-02-13").reprocess(Reprocess::Failed).run().await?;
+    assert_eq!((done.total(), done.reran(), done.succeeded()), (4, 2, 2));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_backfills_that_run_the_same_again_neither_fails() -> Result<()> {
+    static DOWN: AtomicBool = AtomicBool::new(true);
+    #[task]
+    async fn sometimes() -> Result<u32> {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        if DOWN.load(SeqCst) { Err("down".into()) } else { Ok(1) }
+    }
+    #[flow(name = "backfill_two_backfills")]
+    fn twice() -> Node<u32> {
+        sometimes()
+    }
+    let runtime = open(&url(&file()), &clock(), HOUR).await;
+    let days = || date("2026-02-10")..=date("2026-02-15");
+    let backfill = || twice().on(&runtime).backfill("@daily", days()).max_active_runs(2);
+    backfill().run().await?;
+    DOWN.store(false, SeqCst);
+    let again = || backfill().reprocess(Reprocess::Failed).run();
+    let (a, b) = tokio::join!(again(), again());
+    let (a, b) = (a?, b?);
+    assert_eq!(a.reran() + b.reran(), 6, "{a:?} {b:?}");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backfill_that_is_dropped_while_it_asks_for_a_re_run_cancels_that_too() -> Result<()> {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    #[task]
+    async fn long_at_last() -> u32 {
+        if RUNS.fetch_add(1, SeqCst) >= 2 {
+            tokio::time::sleep(HOUR).await;
+        }
+        1
+    }
+    #[flow(name = "backfill_dropped_rerun")]
+    fn dropped() -> Node<u32> {
+        long_at_last()
+    }
+    let runtime = runtime().await;
+    let backfill = || dropped().on(&runtime).backfill("@daily", date("2026-02-10")..=date("2026-02-11"));
+    backfill().run().await?;
+    let started = Arc::new(tokio::sync::Notify::new());
+    let again = {
+        let started = Arc::clone(&started);
+        backfill().reprocess(Reprocess::All).on_progress(move |_| started.notify_one())
+    };
+    tokio::select! {
+        biased;
+        () = started.notified() => {}
+        done = again.run() => panic!("{done:?}"),
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let runs = runtime.find_runs(&RunFilter::new().flow("backfill_dropped_rerun").oldest_first()).await?;
+    let states: Vec<_> = runs.iter().map(|run| run.state).collect();
+    assert_eq!(states[0], RunState::Cancelled);
+    assert!(states[1].is_final(), "nobody waits for it: {states:?}");
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! Results that are kept: what makes two calls the same, for how long, and who computes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use orchestrator::prelude::*;
-use orchestrator::{CacheMiss, Clock, RuntimeBuilder};
+use orchestrator::{CacheMiss, Clock, Rerun, RuntimeBuilder};
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::time::{Instant, advance};
 
@@ -711,6 +712,57 @@ async fn cached_bytes_that_are_no_value_any_more_are_computed_anew() -> Result<(
         assert_eq!((run.output(), miss(&run, "double")), (Some(&4), Some(CacheMiss::Unreadable)), "{garbage}");
         assert!(doubled(2).on(&runtime).run().await?.task("double").unwrap().cached());
         assert_eq!(calls.count(), 2);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cached_result_of_any_length_is_replaced() -> Result<()> {
+    #[task(cache = "1h")]
+    async fn text(length: usize) -> String {
+        "x".repeat(length)
+    }
+    #[flow(name = "caching_replaced")]
+    fn lengths() -> Mapped<String> {
+        expand((0..200).collect::<Vec<usize>>(), text)
+    }
+    let runtime = Runtime::builder().store(support::url(&support::file())).build().await?;
+    let run = lengths().on(&runtime).run().await?;
+    for _ in 0..3 {
+        assert_eq!(runtime.rerun(run.id(), Rerun::All).await?.state(), RunState::Success);
+    }
+    runtime.prune().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_large_cached_result_that_is_replaced_leaves_nothing() -> Result<()> {
+    #[task(cache = "1h")]
+    async fn large() -> String {
+        "x".repeat(2 << 20)
+    }
+    #[task]
+    async fn one() -> u32 {
+        1
+    }
+    #[flow(name = "caching_replaced_large")]
+    fn large_one() -> Node<u32> {
+        one().after(large())
+    }
+    let path = support::file();
+    let runtime = Runtime::builder().store(support::url(&path)).build().await?;
+    let entries = |folder: PathBuf| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let blobs = || {
+        let parts = entries(path.with_file_name("state.db-blobs"));
+        parts.map(|part| if part.is_dir() { entries(part).count() } else { 1 }).sum::<usize>()
+    };
+    let run = large_one().on(&runtime).run().await?;
+    // that of the attempt, and that of the cache
+    assert_eq!(blobs(), 2);
+    for attempts in 2..5 {
+        runtime.rerun(run.id(), Rerun::All).await?;
+        runtime.prune().await?;
+        assert_eq!(blobs(), attempts + 1);
     }
     Ok(())
 }

@@ -1,26 +1,24 @@
-//! What tasks log.
-//!
-//! One subscriber for all tests of this binary: blocking bodies log on threads of their own. Filters and processes that
-//! die have processes of their own.
+//! What tasks log. Filters, what is shown, and processes that die have processes of their own.
 
-use std::sync::Once;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use orchestrator::prelude::*;
-use orchestrator::{Clock, LogLevel, LogLine, RunId, RuntimeBuilder};
+use orchestrator::{Clock, LogLevel, LogLine, Rerun, RunId};
+use tokio::time::timeout;
 use tracing::Instrument as _;
-use tracing_subscriber::layer::SubscriberExt as _;
 
-use crate::support;
+use crate::support::{self, builder, file, url};
 
-fn captured() -> RuntimeBuilder {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let subscriber = tracing_subscriber::registry().with(orchestrator::log_layer());
-        // who served before has set one that captures the same
-        let _ = tracing::subscriber::set_global_default(subscriber);
-    });
-    support::builder()
+/// A runtime on a file.
+async fn on(path: &Path) -> Runtime {
+    Runtime::builder().store(url(path)).build().await.unwrap()
+}
+
+#[task]
+async fn one() -> u32 {
+    1
 }
 
 /// The lines of a run: `LEVEL TASK ATTEMPT INDEX message`.
@@ -71,7 +69,7 @@ fn etl() -> Node<u32> {
 
 #[tokio::test]
 async fn what_tasks_say_is_kept_with_their_run() -> Result<()> {
-    let runtime = captured().build().await?;
+    let runtime = builder().build().await?;
     let run = etl().on(&runtime).run().await?;
     let expected = [
         "info: wiring",
@@ -94,7 +92,7 @@ async fn what_tasks_say_is_kept_with_their_run() -> Result<()> {
 
 #[tokio::test]
 async fn a_runtime_that_stores_no_logs_has_none() -> Result<()> {
-    let runtime = captured().store_logs(false).build().await?;
+    let runtime = builder().store_logs(false).build().await?;
     let run = etl().on(&runtime).run().await?;
     assert_eq!(told(&runtime, run.id()).await, [""; 0]);
     Ok(())
@@ -113,7 +111,7 @@ fn telling_elements() -> Mapped<u32> {
 
 #[tokio::test]
 async fn elements_say_which_they_are() -> Result<()> {
-    let runtime = captured().build().await?;
+    let runtime = builder().build().await?;
     let run = telling_elements().on(&runtime).run().await?;
     let mut told = of_tasks(told(&runtime, run.id()).await);
     told.sort();
@@ -156,7 +154,7 @@ fn bad() -> (Node<u32>, Node<u32>) {
 
 #[tokio::test]
 async fn what_becomes_of_attempts_is_said() -> Result<()> {
-    let runtime = captured().build().await?;
+    let runtime = builder().build().await?;
     let run = bad().on(&runtime).run().await?;
     assert_eq!(run.state(), RunState::Failed);
     let told = told(&runtime, run.id()).await;
@@ -186,7 +184,7 @@ async fn telling() -> Result<u32> {
 
 #[tokio::test]
 async fn bodies_of_flows_log_too() -> Result<()> {
-    let runtime = captured().build().await?;
+    let runtime = builder().build().await?;
     let run = telling().on(&runtime).run().await?;
     let expected = [
         "info: in the body",
@@ -217,7 +215,7 @@ fn spawning() -> Node<u32> {
 
 #[tokio::test]
 async fn what_is_spawned_in_the_span_belongs_to_the_task() -> Result<()> {
-    let runtime = captured().build().await?;
+    let runtime = builder().build().await?;
     let run = spawning().on(&runtime).run().await?;
     let expected = [
         "info: run started",
@@ -250,7 +248,7 @@ fn flood(lines: u32) -> Node<u32> {
 
 #[tokio::test]
 async fn a_flood_is_bounded() -> Result<()> {
-    let runtime = captured().build().await?;
+    let runtime = builder().build().await?;
     let run = flood(5_000).on(&runtime).run().await?;
     let lines = runtime.logs(run.id(), None).await?;
     assert_eq!(lines.len(), 5_003);
@@ -273,9 +271,8 @@ const LATE: Duration = Duration::from_secs(15);
 
 #[tokio::test]
 async fn another_process_finds_lines_soon_and_while_their_task_runs() -> Result<()> {
-    let url = format!("sqlite:{}", support::new_folder("logs").join("state.db").display());
-    let runtime = captured().store(&url).build().await?;
-    let reader = captured().store(&url).build().await?;
+    let path = file();
+    let (runtime, reader) = (on(&path).await, on(&path).await);
     let clock = Clock::system();
     let handle = waiting().on(&runtime).start().await?;
     let started = Instant::now();
@@ -308,4 +305,131 @@ async fn waits() {
 #[flow]
 fn waiting() -> Node<()> {
     waits()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_run_ends_while_another_one_floods() -> Result<()> {
+    static FLOODING: AtomicBool = AtomicBool::new(true);
+    static LINES: AtomicU32 = AtomicU32::new(0);
+    #[task]
+    fn floods() -> u32 {
+        while FLOODING.load(SeqCst) {
+            tracing::info!("flood");
+            LINES.fetch_add(1, SeqCst);
+        }
+        1
+    }
+    #[flow(name = "logs_flood")]
+    fn flood() {
+        for _ in 0..3 {
+            floods();
+        }
+    }
+    #[flow(name = "logs_quick")]
+    fn quick() -> Node<u32> {
+        one()
+    }
+    let runtime = on(&file()).await;
+    let flooding = flood().on(&runtime).start().await?;
+    while LINES.load(SeqCst) < 10_000 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let ended = timeout(Duration::from_secs(10), quick().on(&runtime).run()).await;
+    FLOODING.store(false, SeqCst);
+    flooding.await?;
+    assert!(ended.is_ok(), "a run waits for another one's lines");
+    Ok(())
+}
+
+#[test]
+fn what_a_run_said_is_there_when_its_end_is() {
+    #[task]
+    async fn says() -> u32 {
+        tracing::info!("said");
+        1
+    }
+    #[flow(name = "logs_says")]
+    fn saying() -> Node<u32> {
+        says()
+    }
+    let (tokio, is_reached, let_go) = support::held();
+    tokio.block_on(async {
+        let path = file();
+        let runtime = on(&path).await;
+        let reader = on(&path).await;
+        let handle = saying().on(&runtime).start().await.unwrap();
+        let id = handle.id();
+        is_reached.recv_timeout(Duration::from_secs(60)).unwrap();
+        // another process that follows the run sees its end, and looks no more
+        assert!(reader.find_run(id).await.unwrap().unwrap().state().is_final());
+        let lines = reader.logs(id, None).await.unwrap();
+        let_go.send(()).unwrap();
+        handle.await.unwrap();
+        let lines: Vec<_> = lines.iter().map(|line| line.message.as_str()).collect();
+        assert!(lines.contains(&"said"), "{lines:?}");
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_that_are_being_stored_are_waited_for() -> Result<()> {
+    static SAY: tokio::sync::Notify = tokio::sync::Notify::const_new();
+    #[task]
+    async fn says() -> u32 {
+        SAY.notified().await;
+        tracing::info!("said");
+        SAY.notify_one();
+        std::future::pending().await
+    }
+    #[flow(name = "logs_in_flight")]
+    fn saying() -> Node<u32> {
+        says()
+    }
+    let path = file();
+    let runtime = on(&path).await;
+    let handle = saying().on(&runtime).start().await?;
+    while runtime.logs(handle.id(), None).await?.is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let other = rusqlite::Connection::open(&path)?;
+    other.execute_batch("BEGIN IMMEDIATE")?;
+    SAY.notify_one();
+    // it is handed over after a fifth of a second
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let release = async {
+        tokio::task::spawn_blocking(move || {
+            std::thread::park_timeout(Duration::from_millis(300));
+            other.execute_batch("COMMIT").unwrap();
+        })
+        .await
+    };
+    let (lines, _) = tokio::join!(runtime.logs(handle.id(), None), release);
+    let lines: Vec<_> = lines?.into_iter().map(|line| line.message).collect();
+    assert_eq!(lines, ["run started", "said"]);
+    handle.cancel();
+    handle.await?;
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn logs_of_a_run_that_runs_again_go_on() -> Result<()> {
+    #[task]
+    async fn says() -> u32 {
+        tracing::info!("said");
+        1
+    }
+    #[flow(name = "logs_again")]
+    fn saying() -> Node<u32> {
+        says()
+    }
+    for store in ["memory".to_owned(), url(&file())] {
+        let runtime = Runtime::builder().store(store).build().await?;
+        let run = saying().on(&runtime).run().await?;
+        let last = runtime.logs(run.id(), None).await?.last().unwrap().number;
+        runtime.rerun(run.id(), Rerun::All).await?;
+        let lines = runtime.logs(run.id(), Some(last)).await?;
+        let said: Vec<_> = lines.iter().filter(|line| line.message == "said").map(|line| line.attempt).collect();
+        assert_eq!(said, [Some(2)]);
+    }
+    Ok(())
 }

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::needless_pass_by_value, reason = "flows take their parameters by value")]
 
-mod adversary;
 mod backfill;
 mod bodies;
 mod caching;
@@ -27,5 +26,6 @@ mod stopping;
 mod stops;
 mod support;
 mod triggers;
+mod upkeep;
 mod values;
 mod why;

@@ -1,11 +1,15 @@
-//! What the tests have in common: the store that they run on, and how they serve.
+//! What the tests have in common: the store that they run on, how they serve, and who hears what they log.
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, Once, mpsc};
 use std::time::Duration;
 
 use orchestrator::{Clock, Runtime, RuntimeBuilder};
+use tracing::field::{Field, Visit};
+use tracing::{Dispatch, Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
 /// Set to `sqlite`, all tests run on files of SQLite.
 pub(crate) const STORE: &str = "TEST_STORE";
@@ -17,11 +21,22 @@ pub(crate) fn is_durable() -> bool {
 
 /// The URL of a store that no other test has.
 pub(crate) fn store() -> String {
-    if is_durable() { format!("sqlite:{}", new_folder("store").join("state.db").display()) } else { "memory".into() }
+    if is_durable() { url(&file()) } else { "memory".into() }
+}
+
+/// The file of a store that no other test has.
+pub(crate) fn file() -> PathBuf {
+    new_folder("store").join("state.db")
+}
+
+/// The URL of the store in a file.
+pub(crate) fn url(file: &Path) -> String {
+    format!("sqlite:{}", file.display())
 }
 
 /// A folder that no other test has; what a run of the tests leaves goes when they are run again.
 pub(crate) fn new_folder(name: &str) -> PathBuf {
+    capture_logs();
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let root = std::env::temp_dir().join("orchestrator-tests");
     if NEXT.load(Ordering::Relaxed) == 0 {
@@ -51,6 +66,7 @@ pub(crate) fn runtime() -> Runtime {
 
 /// The builder of a runtime on the store of these tests.
 pub(crate) fn builder() -> RuntimeBuilder {
+    capture_logs();
     Runtime::builder().store(store())
 }
 
@@ -81,6 +97,60 @@ fn build(builder: RuntimeBuilder) -> Runtime {
         tokio.block_on(builder.build()).unwrap()
     });
     building.join().unwrap()
+}
+
+/// Stores what runs log, and shows nothing of it: who serves on a file would show it, where nobody listens yet.
+///
+/// One subscriber for all tests of this binary, since blocking bodies log on threads of their own. What is on a store of
+/// these tests, or on a file, has it.
+fn capture_logs() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let subscriber = tracing_subscriber::registry().with(orchestrator::log_layer());
+        tracing::subscriber::set_global_default(subscriber).expect("nobody listens before there is a store");
+    });
+}
+
+/// Holds the thread that says `run finished`, once: by then the end of the run is committed.
+struct Hold {
+    is_armed: AtomicBool,
+    reached: mpsc::Sender<()>,
+    go_on: Mutex<mpsc::Receiver<()>>,
+}
+
+struct IsEnd(bool);
+
+impl Visit for IsEnd {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.0 |= field.name() == "message" && format!("{value:?}").starts_with("run finished");
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Hold {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut is_end = IsEnd(false);
+        event.record(&mut is_end);
+        if is_end.0 && self.is_armed.swap(false, Ordering::SeqCst) {
+            self.reached.send(()).unwrap();
+            let _ = self.go_on.lock().unwrap().recv_timeout(Duration::from_secs(60));
+        }
+    }
+}
+
+/// A tokio runtime of which a thread is held when the first run has ended, and what tells of that and lets it go on.
+pub(crate) fn held() -> (tokio::runtime::Runtime, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let ((reached, is_reached), (let_go, go_on)) = (mpsc::channel(), mpsc::channel());
+    let hold = Hold { is_armed: AtomicBool::new(true), reached, go_on: Mutex::new(go_on) };
+    let subscriber = Dispatch::new(tracing_subscriber::registry().with(orchestrator::log_layer()).with(hold));
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .on_thread_start(move || {
+            Box::leak(Box::new(tracing::dispatcher::set_default(&subscriber)));
+        })
+        .build()
+        .unwrap();
+    (tokio, is_reached, let_go)
 }
 
 /// A source of numbers that is the same each time.

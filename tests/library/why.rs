@@ -1,7 +1,7 @@
 //! Why a run, or a task of it, is as it is.
 
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use orchestrator::prelude::*;
 use orchestrator::{Clock, Error, Rerun, RunId, RunState, Runtime};
@@ -218,5 +218,112 @@ async fn a_mapping_without_a_list_is_asked_for_as_a_whole() -> Result<()> {
     let run = no_list().on(&runtime).run().await?;
     let told = why(&runtime, run.id(), "parse").await;
     assert!(told.starts_with("parse: cancelled\n  it was not done when the timeout of its flow passed: "), "{told}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn why_of_nested_mappings_is_linear() -> Result<()> {
+    #[task]
+    async fn pair(n: u32) -> Vec<u32> {
+        vec![n]
+    }
+    #[task]
+    async fn same(n: u32) -> u32 {
+        n
+    }
+    #[task]
+    async fn sum(all: Vec<Vec<u32>>) -> Result<u32> {
+        Err(format!("{} lists", all.len()).into())
+    }
+    #[task]
+    async fn last(n: u32) -> u32 {
+        n
+    }
+    #[flow(name = "why_nested")]
+    fn nested(length: u32) -> Node<u32> {
+        let lists = expand((0..length).collect::<Vec<u32>>(), |n| pair(n).expand(same));
+        last(sum(lists))
+    }
+    let time = async |length: u32| {
+        let runtime = sqlite().await;
+        let run = nested(length).on(&runtime).run().await.unwrap();
+        let began = Instant::now();
+        for task in ["last", "sum"] {
+            let why = why(&runtime, run.id(), task).await;
+            assert!(why.contains("lists"), "{why}");
+        }
+        began.elapsed()
+    };
+    let few = time(1_000).await;
+    let many = time(8_000).await;
+    assert!(many < 24 * few + Duration::from_millis(100), "{few:?} became {many:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn why_follows_what_is_a_part_of_the_run_after_a_re_run() -> Result<()> {
+    static LENGTH: AtomicU32 = AtomicU32::new(4);
+    static BAD: AtomicU32 = AtomicU32::new(3);
+    #[task]
+    async fn listed() -> Vec<u32> {
+        (0..LENGTH.load(SeqCst)).collect()
+    }
+    #[task]
+    async fn checked(n: u32) -> Result<u32> {
+        if n == BAD.load(SeqCst) { Err(format!("{n} is bad").into()) } else { Ok(n) }
+    }
+    #[task]
+    async fn total(all: Vec<u32>) -> u32 {
+        all.iter().sum()
+    }
+    #[flow(name = "why_mapped")]
+    fn mapped() -> Node<u32> {
+        total(listed().expand(checked))
+    }
+    let runtime = sqlite().await;
+    let run = mapped().on(&runtime).run().await?;
+    let causes = async || {
+        let why = runtime.why(run.id(), Some("total")).await.unwrap();
+        why.causes.iter().map(|why| format!("{} {}", why.task.as_deref().unwrap(), why.state)).collect::<Vec<_>>()
+    };
+    assert_eq!(causes().await, ["checked[3] failed"]);
+    LENGTH.store(2, SeqCst);
+    BAD.store(0, SeqCst);
+    runtime.rerun(run.id(), Rerun::From("listed".into())).await?;
+    assert_eq!(causes().await, ["checked[0] failed"]);
+    LENGTH.store(3, SeqCst);
+    runtime.rerun(run.id(), Rerun::From("listed".into())).await?;
+    assert_eq!(causes().await, ["checked[0] failed"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn why_follows_what_stands_in_for_an_upstream() -> Result<()> {
+    static NUMBER: AtomicU32 = AtomicU32::new(1);
+    #[task]
+    async fn number() -> u32 {
+        NUMBER.load(SeqCst)
+    }
+    #[task]
+    async fn fails(n: u32) -> Result<u32> {
+        Err(format!("{n} is bad").into())
+    }
+    #[task]
+    async fn after(n: u32) -> u32 {
+        n
+    }
+    #[flow(name = "why_body")]
+    async fn body() -> Result<u32> {
+        let n = number().await?;
+        Ok(after(fails(n)).await?)
+    }
+    let runtime = sqlite().await;
+    let run = body().on(&runtime).run().await?;
+    NUMBER.store(2, SeqCst);
+    runtime.rerun(run.id(), Rerun::From("number".into())).await?;
+    let why = why(&runtime, run.id(), "after").await;
+    assert!(why.contains("2 is bad") && why.contains("attempt 2 failed"), "{why}");
+    let unknown = runtime.why(run.id(), Some("nothing")).await.unwrap_err().to_string();
+    assert_eq!(unknown.matches("`fails`").count(), 1, "{unknown}");
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! The life of a re-run: its attempts, its time, its end; left, cancelled, asked for twice, refused.
 
+use std::sync::atomic::AtomicBool;
+
 use super::*;
+use crate::support;
 
 #[tokio::test(start_paused = true)]
 async fn retries_and_their_delays_begin_anew() {
@@ -338,4 +341,82 @@ async fn large_results_are_those_of_the_last_attempt() {
         assert_eq!((again.state(), TAKEN.load(SeqCst)), (RunState::Success, size));
     }
     runtime.prune().await.unwrap();
+}
+
+/// A runtime on a file that waits for nothing when it stops.
+async fn left_at_once() -> Runtime {
+    support::open(&support::url(&file()), &Clock::system(), Duration::ZERO).await
+}
+
+#[test]
+fn a_run_that_runs_again_at_once_is_under_way() {
+    static STARTS: AtomicU32 = AtomicU32::new(0);
+    #[task]
+    async fn quick_at_first() -> u32 {
+        if STARTS.fetch_add(1, SeqCst) > 0 {
+            std::future::pending::<()>().await;
+        }
+        1
+    }
+    #[flow(name = "rerun_at_once")]
+    fn at_once() -> Node<u32> {
+        quick_at_first()
+    }
+    let (tokio, is_reached, let_go) = support::held();
+    tokio.block_on(async {
+        let runtime = left_at_once().await;
+        let first = at_once().on(&runtime).start().await.unwrap();
+        let id = first.id();
+        is_reached.recv_timeout(Duration::from_secs(60)).unwrap();
+        let again = runtime.start_rerun(id, All).await.unwrap();
+        while STARTS.load(SeqCst) < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let_go.send(()).unwrap();
+        assert_eq!(first.await.unwrap().state(), RunState::Success);
+        assert_eq!(runtime.stop().await.left, [id]);
+        assert!(matches!(again.await, Err(Error::Stopped { .. })));
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_body_that_outlives_its_cancelled_run_does_no_harm_to_the_re_run() -> Result<()> {
+    static STARTS: AtomicU32 = AtomicU32::new(0);
+    static GO_ON: AtomicBool = AtomicBool::new(false);
+    #[task]
+    fn stubborn() -> Result<u32> {
+        if STARTS.fetch_add(1, SeqCst) == 0 {
+            while !GO_ON.load(SeqCst) {
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+        }
+        Ok(STARTS.load(SeqCst))
+    }
+    #[task]
+    async fn one() -> u32 {
+        1
+    }
+    #[flow(name = "rerun_stubborn")]
+    fn stubborn_run() -> Node<u32> {
+        let first = stubborn();
+        one().after(&first);
+        first
+    }
+    let runtime = left_at_once().await;
+    let handle = stubborn_run().on(&runtime).start().await?;
+    let id = handle.id();
+    while STARTS.load(SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    handle.cancel();
+    assert_eq!(handle.await?.state(), RunState::Cancelled);
+    let again = runtime.start_rerun(id, Failed).await?;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    GO_ON.store(true, SeqCst);
+    let again = tokio::time::timeout(Duration::from_secs(20), again.into_future()).await??;
+    assert_eq!(again.state(), RunState::Success);
+    assert_eq!(stubborn_run().on(&runtime).run().await?.state(), RunState::Success);
+    let attempts = told(&runtime.attempts(id).await?);
+    assert_eq!(attempts, ["stubborn 1 cancelled", "stubborn 2 success", "one 1 success"]);
+    Ok(())
 }

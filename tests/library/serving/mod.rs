@@ -1,5 +1,8 @@
 //! Schedules that are served: ticks, missed runs, overlap, pauses, and what other processes ask.
 
+mod clock;
+mod processes;
+
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -450,44 +453,6 @@ async fn a_run_by_hand_is_for_the_last_interval_of_its_flows_schedule() -> Resul
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_is_set_by_a_day_doubles_and_loses_nothing() -> Result<()> {
-    #[flow(name = "serving_set_all")]
-    fn all() -> Node<u32> {
-        one()
-    }
-    #[flow(name = "serving_set_latest")]
-    fn latest() -> Node<u32> {
-        one()
-    }
-    let clock = Clock::settable(utc("03-10T10:30:00"));
-    let runtime = crate::support::builder().clock(clock.clone()).build().await?;
-    let serve = runtime.serve([all().serve("@hourly").catchup(true), latest().serve("@hourly")]);
-    let act = async {
-        pass(HOUR).await;
-        clock.shift(TimeDelta::days(1));
-        pass(HOUR).await;
-        // what the jump passed over is made up for by policy: 11 o'clock to 12 o'clock on the next day
-        assert_eq!(ticks(&runtime, "serving_set_all").await.len(), 26);
-        assert_eq!(ticks(&runtime, "serving_set_latest").await, ["10 11:00:00", "11 11:00:00", "11 12:00:00"]);
-        clock.shift(TimeDelta::days(-1));
-        // the day comes again: what has its run keeps it, and what was passed over comes in its time (but for noon, which
-        // came and went while the clock was ahead)
-        pass(26 * HOUR).await;
-        let all = ticks(&runtime, "serving_set_all").await;
-        assert_eq!(all.len(), 28, "{all:?}");
-        let latest = ticks(&runtime, "serving_set_latest").await;
-        assert_eq!(latest.len(), 3 + 22 + 2, "{latest:?}");
-        assert_eq!(latest.iter().collect::<std::collections::BTreeSet<_>>().len(), latest.len());
-        // a jump back alone doubles nothing, either
-        clock.shift(TimeDelta::days(-1));
-        pass(HOUR).await;
-        assert_eq!(ticks(&runtime, "serving_set_all").await.len(), 28);
-    };
-    while_serving(serve, act).await;
-    Ok(())
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_simulated_runtime_refuses_what_does_not_come_back_equal() -> Result<()> {
     #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
     struct Lossy {
@@ -531,73 +496,6 @@ async fn a_simulated_runtime_refuses_what_does_not_come_back_equal() -> Result<(
 }
 
 #[tokio::test(start_paused = true)]
-async fn runs_that_were_left_take_turns_when_they_go_on() -> Result<()> {
-    if !crate::support::is_durable() {
-        return Ok(());
-    }
-    #[flow(name = "serving_turns_left", max_active_runs = 1)]
-    fn turns() -> Node<u32> {
-        takes(HOUR)
-    }
-    let (store, clock) = (crate::support::store(), Clock::tokio(utc("03-01T09:30:00")));
-    let open = || open(&store, &clock, Duration::from_secs(1));
-    // each process leaves a run that was under way: nobody executed the first one when the second one started
-    for _ in 0..2 {
-        let runtime = open().await;
-        let _run = turns().on(&runtime).start().await?;
-        pass(Duration::from_secs(60)).await;
-        assert_eq!(runtime.stop().await.left.len(), 1);
-    }
-    let runtime = open().await;
-    let first = turns().on(&runtime).start().await?;
-    pass(Duration::from_secs(60)).await;
-    let resumed = timeout(5 * HOUR, runtime.resume()).await.expect("neither waits for the other")?;
-    assert_eq!(resumed.len(), 2);
-    assert!(resumed.iter().all(|run| run.state() == RunState::Success));
-    assert_eq!(first.await?.state(), RunState::Success);
-    let mut spans: Vec<_> = resumed.iter().filter_map(|run| run.tasks().iter().next()?.finished_at()).collect();
-    spans.sort_unstable();
-    assert!(spans[1] - spans[0] >= TimeDelta::hours(1), "one after the other: {spans:?}");
-    Ok(())
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_pause_that_ends_right_before_a_tick_loses_nothing_that_was_held() -> Result<()> {
-    if !crate::support::is_durable() {
-        return Ok(());
-    }
-    #[flow(name = "serving_unpaused_at_a_tick")]
-    fn held() -> Node<u32> {
-        one()
-    }
-    #[flow(name = "serving_unpaused_none")]
-    fn none() -> Node<u32> {
-        one()
-    }
-    let (store, clock) = (crate::support::store(), Clock::tokio(utc("03-01T09:30:00")));
-    let open = || open(&store, &clock, Duration::from_secs(1));
-    let (runtime, other) = (open().await, open().await);
-    let act = async {
-        pass(Duration::from_secs(60)).await;
-        other.pause("serving_unpaused_at_a_tick").await.unwrap();
-        other.pause("serving_unpaused_none").await.unwrap();
-        // the server looks once a second
-        pass(3 * HOUR + Duration::from_millis(29 * 60_000 - 2)).await;
-        assert_eq!(ticks(&runtime, "serving_unpaused_at_a_tick").await.len(), 0);
-        other.unpause("serving_unpaused_at_a_tick").await.unwrap();
-        other.unpause("serving_unpaused_none").await.unwrap();
-        pass(Duration::from_secs(10)).await;
-        let all = ["01 10:00:00", "01 11:00:00", "01 12:00:00", "01 13:00:00"];
-        assert_eq!(ticks(&runtime, "serving_unpaused_at_a_tick").await, all);
-        // the tick came when the pause was over, though the server had not heard of it
-        assert_eq!(ticks(&runtime, "serving_unpaused_none").await, ["01 13:00:00"]);
-    };
-    let serve = runtime.serve([held().serve("@hourly").catchup(true), none().serve("@hourly").missed(Missed::None)]);
-    while_serving(serve, act).await;
-    Ok(())
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_tick_of_a_paused_flow_cancels_nothing() -> Result<()> {
     #[flow(name = "serving_paused_cancel", max_active_runs = 1, overlap = "cancel_running")]
     fn cancels() -> Node<u32> {
@@ -612,62 +510,6 @@ async fn a_tick_of_a_paused_flow_cancels_nothing() -> Result<()> {
         assert_eq!(runs.iter().map(|run| run.state).collect::<Vec<_>>(), [RunState::Running]);
     };
     while_serving(cancels().on(&runtime).serve("@hourly"), act).await;
-    Ok(())
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_tick_that_comes_again_cancels_nothing() -> Result<()> {
-    #[flow(name = "serving_again_cancel", max_active_runs = 1, overlap = "cancel_running")]
-    fn cancels() -> Node<u32> {
-        takes(Duration::from_secs(59 * 60))
-    }
-    let clock = Clock::settable(utc("03-01T09:30:00"));
-    let runtime = crate::support::builder().clock(clock.clone()).build().await?;
-    let act = async {
-        // at 12:20, the run of 12 o'clock is under way
-        pass(Duration::from_secs(170 * 60)).await;
-        clock.shift(TimeDelta::minutes(-90));
-        // at 11:10 again: the tick of 11 o'clock has its run, which is done
-        pass(Duration::from_secs(20 * 60)).await;
-        let runs = runtime.find_runs(&RunFilter::new().flow("serving_again_cancel").oldest_first()).await.unwrap();
-        let states: Vec<_> = runs.iter().map(|run| run.state).collect();
-        assert_eq!(states, [RunState::Success, RunState::Success, RunState::Running]);
-    };
-    while_serving(cancels().on(&runtime).serve("@hourly"), act).await;
-    Ok(())
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_run_that_another_process_took_and_left_again_is_taken() -> Result<()> {
-    if !crate::support::is_durable() {
-        return Ok(());
-    }
-    #[flow(name = "serving_left_again")]
-    fn left_again() -> Node<u32> {
-        takes(Duration::from_secs(20))
-    }
-    let (store, clock) = (crate::support::store(), Clock::tokio(utc("03-01T09:30:00")));
-    let open = || open(&store, &clock, Duration::ZERO);
-    let (serving, other) = (open().await, open().await);
-    let act = async {
-        pass(Duration::from_millis(500)).await;
-        for _ in 0..30 {
-            left_again().on(&other).trigger().await.unwrap();
-        }
-        pass(Duration::from_millis(500)).await;
-        // both take what they find, one run after the other; then one of them stops
-        let resuming = tokio::spawn({
-            let other = other.clone();
-            async move { other.resume().await }
-        });
-        pass(Duration::from_millis(10)).await;
-        let left = other.stop().await.left.len();
-        let _ = resuming.await.unwrap();
-        pass(HOUR).await;
-        let runs = other.find_runs(&RunFilter::new().flow("serving_left_again").unfinished()).await.unwrap();
-        assert_eq!(runs.len(), 0, "{left} were left: {runs:?}");
-    };
-    while_serving(left_again().on(&serving).serve("@yearly"), act).await;
     Ok(())
 }
 
@@ -727,74 +569,6 @@ async fn what_is_triggered_in_a_body_goes_where_the_body_runs() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn schedules_at_the_ends_of_time_are_served() -> Result<()> {
-    #[flow(name = "serving_ends")]
-    fn ends() -> Node<u32> {
-        one()
-    }
-    let (first, last) = (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
-    for now in [first, utc("03-01T09:30:00"), last] {
-        let runtime = crate::support::builder().clock(Clock::tokio(now)).build().await?;
-        let serve = || {
-            let hour = Schedule::every(HOUR).unwrap();
-            let serve = ends().on(&runtime).serve(Schedule::once(first)).schedule(Schedule::once(last));
-            let serve = serve.schedule(hour.clone().anchor(last)).schedule(hour.anchor(first).start(last));
-            let serve = serve.schedule("* * * * *").schedule(Schedule::every(Duration::MAX));
-            serve.schedule(Schedule::every(Duration::from_nanos(u64::MAX)).unwrap().end(first))
-        };
-        serve_for(Duration::from_secs(100), serve()).await;
-        serve_for(Duration::from_secs(100), serve().missed(Missed::None)).await;
-    }
-    Ok(())
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_clock_that_ran_ahead_takes_no_tick_from_a_later_life() -> Result<()> {
-    #[flow(name = "serving_ran_ahead")]
-    fn ahead() -> Node<u32> {
-        one()
-    }
-    let clock = Clock::settable(utc("03-10T10:30:00"));
-    let runtime = crate::support::builder().clock(clock.clone()).build().await?;
-    let serve = || ahead().on(&runtime).serve("@hourly");
-    let act = async {
-        pass(Duration::from_secs(60)).await;
-        clock.shift(TimeDelta::days(1));
-        pass(Duration::from_secs(60)).await;
-        clock.shift(TimeDelta::days(-1));
-        pass(Duration::from_secs(60)).await;
-    };
-    while_serving(serve(), act).await;
-    pass(3 * HOUR).await;
-    serve_for(Duration::from_secs(60), serve()).await;
-    assert_eq!(ticks(&runtime, "serving_ran_ahead").await, ["11 10:00:00", "10 13:00:00"]);
-    Ok(())
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_run_that_goes_on_has_its_time_after_it_waited_for_its_turn() -> Result<()> {
-    if !crate::support::is_durable() {
-        return Ok(());
-    }
-    #[flow(name = "serving_turn_timeout", max_active_runs = 1, timeout = "90m")]
-    fn limited() -> Node<u32> {
-        takes(HOUR)
-    }
-    let (store, clock) = (crate::support::store(), Clock::tokio(utc("03-01T09:30:00")));
-    let open = || open(&store, &clock, Duration::from_secs(1));
-    let runtime = open().await;
-    let _run = limited().on(&runtime).start().await?;
-    pass(Duration::from_secs(60)).await;
-    assert_eq!(runtime.stop().await.left.len(), 1);
-    let runtime = open().await;
-    let _first = limited().on(&runtime).start().await?;
-    pass(Duration::from_secs(60)).await;
-    let resumed = runtime.resume().await?;
-    assert_eq!(resumed[0].state(), RunState::Success, "{:?}", resumed[0].error());
-    Ok(())
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_backfill_in_a_body_does_not_wait_for_the_bodys_own_slot() -> Result<()> {
     #[task(pool = "one")]
     async fn pooled() -> u32 {
@@ -817,30 +591,6 @@ async fn a_backfill_in_a_body_does_not_wait_for_the_bodys_own_slot() -> Result<(
     }
     let runtime = crate::support::builder().clock(Clock::tokio(utc("03-01T09:30:00"))).pool("one", 1).build().await?;
     assert_eq!(timeout(HOUR, outer().on(&runtime).into_future()).await.expect("no deadlock")?, 1);
-    Ok(())
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_run_is_cancelled_where_it_could_not_run() -> Result<()> {
-    if !crate::support::is_durable() {
-        return Ok(());
-    }
-    struct Database;
-    #[task]
-    async fn stored(#[resource] database: &Database) -> u32 {
-        let _ = database;
-        1
-    }
-    #[flow(name = "serving_lacks")]
-    fn lacks() -> Node<u32> {
-        stored()
-    }
-    let store = crate::support::store();
-    let full = Runtime::builder().store(store.clone()).resource(Database).build().await?;
-    let bare = Runtime::builder().store(store.clone()).build().await?;
-    let id = lacks().on(&full).trigger().await?;
-    assert!(bare.cancel(id).await?);
-    assert_eq!(bare.find_run(id).await?.unwrap().state(), RunState::Cancelled);
     Ok(())
 }
 
