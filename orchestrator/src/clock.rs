@@ -34,7 +34,8 @@ impl Clock {
     }
 
     /// A clock that stands at `start` now and goes on with tokio's clock: where that is paused
-    /// (`tokio::time::pause`, `#[tokio::test(start_paused = true)]`), moving it moves this one.
+    /// (`tokio::time::pause`, `#[tokio::test(start_paused = true)]`), moving it moves this one. A runtime with such a clock
+    /// does not hear, once a second, what other processes want cancelled: that would move paused time.
     pub fn tokio(start: DateTime<Utc>) -> Self {
         Self(Source::Tokio { start_micros: start.timestamp_micros(), origin: Instant::now() })
     }
@@ -56,6 +57,11 @@ impl Clock {
     /// A clock that shows the system's time now, and goes on with tokio's clock.
     pub fn tokio_from_now() -> Self {
         Self::tokio(Self::system().now())
+    }
+
+    /// Whether it shows the system's time.
+    pub(crate) fn is_system(&self) -> bool {
+        matches!(self.0, Source::System)
     }
 
     /// Whether it may be set while the process waits.

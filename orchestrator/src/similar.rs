@@ -1,10 +1,13 @@
 //! What was probably meant by a word that is not known. (The macros compile this file, too.)
 
+/// So many letters of a word are looked at.
+const LONGEST: usize = 64;
+
 /// The known word that is nearest to what was written, where one is near: where a third of its letters is wrong at most,
 /// or what was written is its beginning.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let near = known.into_iter().filter_map(|known| {
-        let length = word.chars().count().max(known.chars().count());
+        let length = word.chars().count().max(known.chars().count()).min(LONGEST);
         let distance = distance(word, known);
         // of a word that is another altogether nothing is left
         let is_cut = word.chars().count() >= 3 && known.starts_with(word);
@@ -16,7 +19,6 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
 /// How many letters are to be changed, added, removed or swapped with the next one. Long words are compared by their
 /// beginnings.
 pub(crate) fn distance(one: &str, other: &str) -> usize {
-    const LONGEST: usize = 64;
     let letters = |word: &str| word.chars().take(LONGEST).collect::<Vec<char>>();
     let (one, other) = (letters(one), letters(other));
     let mut rows = vec![(0..=other.len()).collect::<Vec<usize>>()];
@@ -52,6 +54,7 @@ mod tests {
             ("b", None),
             ("", None),
             ("something else", None),
+            (&*"x".repeat(200), None),
         ] {
             assert_eq!(nearest(word, known), expected, "{word}");
         }

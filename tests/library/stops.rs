@@ -214,3 +214,28 @@ async fn a_runtime_without_runs_stops_at_once_and_finished_runs_are_not_left() -
     assert_eq!(started.elapsed().as_secs(), 0);
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_moves_paused_time_but_what_waits_for_it() -> Result<()> {
+    #[flow(name = "stops_paused")]
+    fn never() -> Node<u32> {
+        forever()
+    }
+    #[task]
+    async fn forever() -> u32 {
+        std::future::pending().await
+    }
+    let runtime = crate::support::runtime();
+    let began = tokio::time::Instant::now();
+    let handle = never().on(&runtime).start().await?;
+    // on another thread, where tokio's time is not known
+    let waited = tokio::task::spawn_blocking(|| std::thread::park_timeout(Duration::from_millis(50)));
+    waited.await?;
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    handle.cancel();
+    handle.await?;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    Ok(())
+}

@@ -124,6 +124,17 @@ impl FlowCall {
         Ok(Arc::new(Self { definition, parameters: json.clone(), problem: None, values }))
     }
 
+    /// Whether recorded parameters are those of the call, however they were written: one that was left out is null, and
+    /// a whole number may stand for a float.
+    pub(crate) fn has(&self, recorded: &serde_json::Map<String, serde_json::Value>) -> bool {
+        let function = self.definition.function;
+        let written = |json| {
+            Some(function.keep(self.definition.parameters, function.parse(self.definition.parameters, json).ok()?).json)
+        };
+        self.parameters == *recorded
+            || written(recorded).is_some_and(|recorded| written(&self.parameters) == Some(recorded))
+    }
+
     /// The flow with some of its parameters overridden.
     ///
     /// # Errors

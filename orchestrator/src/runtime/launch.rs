@@ -131,15 +131,19 @@ impl Request {
     /// Refuses a run that has the key that was asked for, but was asked for with something else.
     pub(crate) fn check_is_that_of(&self, flow: &FlowCall, taken: &RunRecord) -> Result<(), Error> {
         let json = |parameters: &serde_json::Map<_, _>| serde_json::Value::Object(parameters.clone()).to_string();
+        let interval = self.interval.map(|Interval { start, end }| Interval { start: kept(start), end: kept(end) });
         let (recorded, asked) = match self.logical_date.map(kept) {
-            _ if *taken.parameters() != flow.parameters => (
+            _ if !flow.has(taken.parameters()) => (
                 format!("the parameters {}", json(taken.parameters())),
                 format!("the parameters {}", json(&flow.parameters)),
             ),
             Some(date) if date != taken.logical_date() => {
                 (format!("the logical date {}", taken.logical_date()), format!("the logical date {date}"))
             }
-            _ => return Ok(()),
+            _ => match interval.filter(|interval| *interval != taken.interval()) {
+                Some(interval) => (format!("the interval {}", taken.interval()), format!("the interval {interval}")),
+                None => return Ok(()),
+            },
         };
         Err(Error::KeyTaken {
             flow: taken.flow().to_owned(),
@@ -277,7 +281,7 @@ async fn accept_unless_paused(
         Err(error) => Called::Failed(TaskError::new(Cause::Fatal, error.to_string())),
     };
     // before the run is there for others to find
-    let under_way = runtime.under_way.enter(facts.id, &cancel, &runtime.store);
+    let under_way = runtime.under_way.enter(facts.id, &cancel, runtime.heard());
     // who stops the runtime finds the run under way, or else is seen here
     if runtime.stop.soft.is_cancelled() {
         return Err(Error::Closed);

@@ -229,7 +229,7 @@ pub(super) fn conduct(
         cancel.cancel();
     }
     let id = facts.id;
-    let under_way = runtime.under_way.enter(id, &cancel, &runtime.store);
+    let under_way = runtime.under_way.enter(id, &cancel, runtime.heard());
     let run = RunCore::new(Arc::clone(runtime), log, trace, cancel.clone(), live, &ambient, refresh_cache);
     let began = (began != 0).then_some(began);
     let turns = launch::turns(definition, kind);

@@ -48,14 +48,16 @@ struct Entry {
 }
 
 impl UnderWay {
-    /// Counts a run for as long as what is given back is there. Meanwhile it is cancelled where another process that has
-    /// the store asks for that.
-    pub(super) fn enter(&self, run: RunId, cancel: &CancellationToken, store: &Arc<dyn Store>) -> Left {
+    /// Counts a run for as long as what is given back is there. Meanwhile it is cancelled where another process asks for
+    /// that by the store that is heard.
+    pub(super) fn enter(&self, run: RunId, cancel: &CancellationToken, heard: Option<&Arc<dyn Store>>) -> Left {
         let entry = Arc::new(Entry { cancel: cancel.clone(), done: CancellationToken::new() });
         let mut runs = self.0.lock();
         runs.by_id.insert(run, Arc::clone(&entry));
         // the one of a tokio runtime that has ended hears nothing any more
-        if store.is_durable() && runs.listener.as_ref().is_none_or(JoinHandle::is_finished) {
+        if let Some(store) = heard
+            && runs.listener.as_ref().is_none_or(JoinHandle::is_finished)
+        {
             runs.listener = Some(tokio::spawn(watch::hear_cancels(Arc::clone(store), self.clone())));
         }
         drop(runs);
@@ -155,7 +157,7 @@ impl Runtime {
         let mut runs = self.0.under_way.runs();
         self.0.stop.soft.cancel();
         // who comes later finds the runtime stopped
-        let taking = std::mem::take(&mut self.0.under_way.0.lock().taking);
+        let taking = self.0.under_way.0.lock().taking.clone();
         for taken in taking {
             taken.cancelled().await;
         }

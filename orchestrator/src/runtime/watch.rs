@@ -25,6 +25,14 @@ pub(super) async fn hear_cancels(store: Arc<dyn Store>, under_way: UnderWay) {
     }
 }
 
+impl Inner {
+    /// The store by which other processes say which runs they want cancelled. Where time is tokio's nobody listens: a
+    /// look each second would move time that is paused.
+    pub(super) fn heard(&self) -> Option<&Arc<dyn Store>> {
+        (self.store.is_durable() && self.clock.is_system()).then_some(&self.store)
+    }
+}
+
 /// A watch on the store: who serves keeps one.
 pub(crate) struct Watch {
     runtime: Arc<Inner>,

@@ -317,7 +317,7 @@ impl Backfill {
         let filter = RunFilter::new().flow(call.definition.name).kind(RunKind::Scheduled).kind(RunKind::Backfill);
         let runs = host.store.summaries(&filter.since(*first).until(*last)).await?;
         let others =
-            runs.iter().find(|run| run.parameters != call.parameters && self.of_run(run.state).0 == TickAction::Rerun);
+            runs.iter().find(|run| self.of_run(run.state).0 == TickAction::Rerun && !call.has(&run.parameters));
         if let Some(other) = others {
             return Err(other_parameters(call, other));
         }

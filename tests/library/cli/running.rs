@@ -93,6 +93,8 @@ fn there_is_one_run_for_a_key() {
     assert_eq!((again.code, &*again.out), (0, "10\n"));
     assert!(again.err.contains("has the key, and succeeded"), "{again:?}");
     assert_eq!(program.json("runs --json").as_array().unwrap().len(), 1);
+    // what was left out the first time is null
+    assert_eq!(program.say("run etl --key monday -p region=null").code, 0);
     let other = program.say("run etl --key monday -p region=south");
     assert_eq!(other.code, 2);
     assert!(plain(&other.err).starts_with("error: flow `etl` has another run with the key `monday`\n"));
