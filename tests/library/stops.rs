@@ -225,8 +225,8 @@ async fn nothing_moves_paused_time_but_what_waits_for_it() -> Result<()> {
     async fn forever() -> u32 {
         std::future::pending().await
     }
-    let runtime = crate::support::runtime();
-    let began = tokio::time::Instant::now();
+    let runtime = support::runtime();
+    let began = Instant::now();
     let handle = never().on(&runtime).start().await?;
     // on another thread, where tokio's time is not known
     let waited = tokio::task::spawn_blocking(|| std::thread::park_timeout(Duration::from_millis(50)));
