@@ -10,9 +10,14 @@ fn main() {
     }
     // Without `--bench` it is a test run: only results count.
     if words.iter().any(|word| word == "--bench") {
-        let words: Vec<_> = words.into_iter().filter(|word| !word.starts_with("--")).collect();
+        let words: Vec<_> = words
+            .into_iter()
+            .filter(|word| !word.starts_with("--"))
+            .collect();
         match words.split_first() {
-            Some((first, words)) if first == "durable" => durable::compare(&durable::contenders(), words),
+            Some((first, words)) if first == "durable" => {
+                durable::compare(&durable::contenders(), words)
+            }
             Some((first, _)) if first == "ticks" => ticks::compare(),
             _ => benches::compare(&benches::contenders(), &words),
         }

@@ -17,7 +17,11 @@ fn run(shape: Shape) -> Run {
     match shape {
         // The tasks between the source and the sum find their element by their place in the list.
         Shape::Mapped(width) => Box::pin(execute(shape, move |task, inputs| async move {
-            if (1..=width).contains(&task) { work([task as u64 - 1]) } else { work(inputs) }
+            if (1..=width).contains(&task) {
+                work([task as u64 - 1])
+            } else {
+                work(inputs)
+            }
         })),
         _ => Box::pin(execute(shape, |_, inputs| async { work(inputs) })),
     }
@@ -54,14 +58,22 @@ where
             nodes[input].feeds.push(task as u32);
         }
     }
-    let graph = Arc::new(Graph { nodes, body, done: Notify::new() });
+    let graph = Arc::new(Graph {
+        nodes,
+        body,
+        done: Notify::new(),
+    });
     for task in 0..graph.nodes.len() {
         if graph.nodes[task].takes.is_empty() {
             start(graph.clone(), task);
         }
     }
     graph.done.notified().await;
-    *graph.nodes.last().and_then(|last| last.value.get()).expect("the last task is done")
+    *graph
+        .nodes
+        .last()
+        .and_then(|last| last.value.get())
+        .expect("the last task is done")
 }
 
 fn start<F, Body>(graph: Arc<Graph<F>>, task: usize)
@@ -71,12 +83,21 @@ where
 {
     tokio::spawn(async move {
         let node = &graph.nodes[task];
-        let value = |&input: &u32| *graph.nodes[input as usize].value.get().expect("an input is done");
+        let value = |&input: &u32| {
+            *graph.nodes[input as usize]
+                .value
+                .get()
+                .expect("an input is done")
+        };
         let inputs = node.takes.iter().map(value).collect();
         let _ = node.value.set((graph.body)(task, inputs).await);
         for &next in &node.feeds {
             // The one that brings the count to zero sees the values that the others set.
-            if graph.nodes[next as usize].waits_for.fetch_sub(1, Ordering::AcqRel) == 1 {
+            if graph.nodes[next as usize]
+                .waits_for
+                .fetch_sub(1, Ordering::AcqRel)
+                == 1
+            {
                 start(graph.clone(), next as usize);
             }
         }

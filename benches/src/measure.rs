@@ -34,7 +34,9 @@ pub(crate) struct Figures {
 
 impl Measured {
     pub(crate) fn of(&self, contender: &str) -> Option<&Figures> {
-        self.figures.iter().find(|figures| figures.contender == contender)
+        self.figures
+            .iter()
+            .find(|figures| figures.contender == contender)
     }
 }
 
@@ -49,13 +51,23 @@ impl Times {
 
     /// The pass that the machine disturbed least.
     pub(crate) fn fastest(&self) -> f64 {
-        self.0.iter().copied().min_by(f64::total_cmp).unwrap_or(f64::NAN)
+        self.0
+            .iter()
+            .copied()
+            .min_by(f64::total_cmp)
+            .unwrap_or(f64::NAN)
     }
 
     /// The median of the ratios to another contender, each taken of passes that followed on each other: the machine's
     /// weather was the same for both.
     pub(crate) fn ratio(&self, other: &Self) -> f64 {
-        median(self.0.iter().zip(&other.0).map(|(own, other)| own / other).collect())
+        median(
+            self.0
+                .iter()
+                .zip(&other.0)
+                .map(|(own, other)| own / other)
+                .collect(),
+        )
     }
 }
 
@@ -69,7 +81,11 @@ pub(crate) async fn measure(shapes: &[Shape], contenders: &[Contender]) -> Vec<M
             // the first pass brings memory, workers and code up
             pass(shape, contender).await;
             let bytes = bytes(shape, contender).await;
-            figures.push(Figures { contender: contender.name, micros: Times::default(), bytes });
+            figures.push(Figures {
+                contender: contender.name,
+                micros: Times::default(),
+                bytes,
+            });
         }
         measured.push(Measured { shape, figures });
     }
@@ -84,7 +100,10 @@ pub(crate) async fn measure(shapes: &[Shape], contenders: &[Contender]) -> Vec<M
                 for turn in 0..contenders.len() {
                     let place = (round + number + turn) % contenders.len();
                     let time = pass(*shape, &contenders[place]).await;
-                    figures[place].micros.0.push(time.as_secs_f64() * 1e6 / shape.tasks() as f64);
+                    figures[place]
+                        .micros
+                        .0
+                        .push(time.as_secs_f64() * 1e6 / shape.tasks() as f64);
                 }
             }
         }

@@ -37,7 +37,12 @@ impl Shape {
     ];
 
     /// The same shapes, small: for a look at the results alone.
-    pub const SMALL: [Self; 4] = [Self::Chain(10), Self::FanOut(20), Self::Layers(10), Self::Mapped(30)];
+    pub const SMALL: [Self; 4] = [
+        Self::Chain(10),
+        Self::FanOut(20),
+        Self::Layers(10),
+        Self::Mapped(30),
+    ];
 
     /// How many tasks it has.
     pub fn tasks(self) -> usize {
@@ -56,7 +61,9 @@ impl Shape {
             Self::Layers(width) => {
                 let mut layer = vec![work([]); width];
                 for _ in 1..width {
-                    layer = (0..width).map(|place| work(Self::above(place, width).map(|above| layer[above]))).collect();
+                    layer = (0..width)
+                        .map(|place| work(Self::above(place, width).map(|above| layer[above])))
+                        .collect();
                 }
                 work(layer)
             }
@@ -75,7 +82,8 @@ impl Shape {
         let tasks = self.tasks();
         let mut takes = Vec::with_capacity(tasks);
         match self {
-            Self::Chain(_) => takes.extend((0..tasks as u32).map(|task| task.checked_sub(1).into_iter().collect())),
+            Self::Chain(_) => takes
+                .extend((0..tasks as u32).map(|task| task.checked_sub(1).into_iter().collect())),
             Self::FanOut(_) | Self::Mapped(_) => {
                 takes.push(Vec::new());
                 takes.extend((1..tasks - 1).map(|_| vec![0]));
@@ -85,7 +93,11 @@ impl Shape {
                 takes.extend((0..width).map(|_| Vec::new()));
                 for task in width..tasks - 1 {
                     let layer = (task / width - 1) * width;
-                    takes.push(Self::above(task % width, width).map(|above| (layer + above) as u32).to_vec());
+                    takes.push(
+                        Self::above(task % width, width)
+                            .map(|above| (layer + above) as u32)
+                            .to_vec(),
+                    );
                 }
                 takes.push(((tasks - 1 - width) as u32..tasks as u32 - 1).collect());
             }

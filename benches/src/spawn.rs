@@ -25,13 +25,17 @@ async fn chain(length: usize) -> u64 {
 
 async fn fan_out(width: usize) -> u64 {
     let source = join(tokio::spawn(async { work([]) })).await;
-    let tasks: Vec<_> = (0..width).map(|_| tokio::spawn(async move { work([source]) })).collect();
+    let tasks: Vec<_> = (0..width)
+        .map(|_| tokio::spawn(async move { work([source]) }))
+        .collect();
     last(tasks).await
 }
 
 /// One layer after the other, as anybody writes it by hand: a barrier is cheaper than a handle for each edge.
 async fn layers(width: usize) -> u64 {
-    let mut tasks: Vec<_> = (0..width).map(|_| tokio::spawn(async { work([]) })).collect();
+    let mut tasks: Vec<_> = (0..width)
+        .map(|_| tokio::spawn(async { work([]) }))
+        .collect();
     for _ in 1..width {
         let layer = all(tasks).await;
         tasks = (0..width)
@@ -45,8 +49,14 @@ async fn layers(width: usize) -> u64 {
 }
 
 async fn mapped(width: usize) -> u64 {
-    let elements = join(tokio::spawn(async move { (0..width as u64).collect::<Vec<_>>() })).await;
-    let tasks: Vec<_> = elements.into_iter().map(|element| tokio::spawn(async move { work([element]) })).collect();
+    let elements = join(tokio::spawn(async move {
+        (0..width as u64).collect::<Vec<_>>()
+    }))
+    .await;
+    let tasks: Vec<_> = elements
+        .into_iter()
+        .map(|element| tokio::spawn(async move { work([element]) }))
+        .collect();
     last(tasks).await
 }
 

@@ -5,7 +5,9 @@ use crate::{counter, spawn};
 
 /// Medians, and beside them the fastest pass: where the two are far apart, the machine was busy with something else.
 pub(crate) fn print(measured: &[Measured]) {
-    println!("| shape | contender | µs a task | fastest | × counter | × spawn | bytes a task | passes |");
+    println!(
+        "| shape | contender | µs a task | fastest | × counter | × spawn | bytes a task | passes |"
+    );
     println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |");
     for of_shape in measured {
         for own in &of_shape.figures {
@@ -25,5 +27,8 @@ pub(crate) fn print(measured: &[Measured]) {
 }
 
 fn beside(own: &Figures, other: Option<&Figures>) -> String {
-    other.map_or_else(|| "–".to_owned(), |other| format!("{:.2}", own.micros.ratio(&other.micros)))
+    other.map_or_else(
+        || "–".to_owned(),
+        |other| format!("{:.2}", own.micros.ratio(&other.micros)),
+    )
 }

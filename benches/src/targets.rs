@@ -18,7 +18,13 @@ pub(crate) struct Target {
 
 /// Prints every target for which there are figures. Nothing depends on whether it is reached.
 pub(crate) fn print(measured: &[Measured]) {
-    print_all(measured.iter().flat_map(of).chain(linear(measured)).collect());
+    print_all(
+        measured
+            .iter()
+            .flat_map(of)
+            .chain(linear(measured))
+            .collect(),
+    );
 }
 
 /// Prints targets.
@@ -28,7 +34,13 @@ pub(crate) fn print_all(targets: Vec<Target>) {
     }
     println!("\n| target | at most | median | fastest | |");
     println!("| --- | ---: | ---: | ---: | --- |");
-    for Target { text, most, median, fastest } in targets {
+    for Target {
+        text,
+        most,
+        median,
+        fastest,
+    } in targets
+    {
         let verdict = match (median <= most, fastest <= most) {
             (true, true) => "reached",
             (false, false) => "missed",
@@ -42,7 +54,9 @@ pub(crate) fn print_all(targets: Vec<Target>) {
 
 fn of(measured: &Measured) -> Vec<Target> {
     let shape = measured.shape;
-    let Some(own) = measured.of(flow::NAME) else { return Vec::new() };
+    let Some(own) = measured.of(flow::NAME) else {
+        return Vec::new();
+    };
     let beside = |name, most: f64| {
         let other = measured.of(name)?;
         let text = format!("{shape}: time ÷ that of {name}");
@@ -59,7 +73,12 @@ fn of(measured: &Measured) -> Vec<Target> {
         Shape::Layers(_) => vec![beside(counter::NAME, 2.0), beside(DAGX, 0.33)],
         Shape::Mapped(1_000_000) => {
             let text = format!("{shape}: bytes a task");
-            let bytes = Target { text, most: 120.0, median: own.bytes, fastest: own.bytes };
+            let bytes = Target {
+                text,
+                most: 120.0,
+                median: own.bytes,
+                fastest: own.bytes,
+            };
             vec![beside(counter::NAME, 1.3), Some(bytes)]
         }
         Shape::Mapped(_) => Vec::new(),
@@ -71,7 +90,9 @@ fn of(measured: &Measured) -> Vec<Target> {
 /// processor's caches is slower for anybody.
 fn linear(measured: &[Measured]) -> Option<Target> {
     let of_width = |width| {
-        let of_width = measured.iter().find(|measured| measured.shape == Shape::Mapped(width))?;
+        let of_width = measured
+            .iter()
+            .find(|measured| measured.shape == Shape::Mapped(width))?;
         Some(&of_width.of(flow::NAME)?.micros)
     };
     let (few, many) = (of_width(10_000)?, of_width(1_000_000)?);

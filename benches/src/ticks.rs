@@ -24,7 +24,10 @@ struct Lateness(Arc<Mutex<Vec<TimeDelta>>>);
 
 #[task]
 async fn fired(tick: DateTime<Utc>, #[resource] late: &Lateness) {
-    late.0.lock().expect("nobody panics").push(Clock::system().now() - tick);
+    late.0
+        .lock()
+        .expect("nobody panics")
+        .push(Clock::system().now() - tick);
 }
 
 #[flow(name = "ticks")]
@@ -72,10 +75,16 @@ impl Load {
         let (ticks, within) = self.ticks();
         let first = Clock::system().now() + TimeDelta::seconds(3);
         let at = |number: usize| match number < ticks {
-            true => first + within * u32::try_from(number).expect("few") / u32::try_from(ticks).expect("few"),
+            true => {
+                first
+                    + within * u32::try_from(number).expect("few")
+                        / u32::try_from(ticks).expect("few")
+            }
             false => first + TimeDelta::days(1) + TimeDelta::milliseconds(number as i64),
         };
-        (0..SCHEDULES).map(|number| ticked().serve(Schedule::once(at(number)))).collect()
+        (0..SCHEDULES)
+            .map(|number| ticked().serve(Schedule::once(at(number))))
+            .collect()
     }
 }
 
@@ -90,7 +99,10 @@ struct Measured {
 impl Measured {
     fn at(&self, part: f64) -> f64 {
         let last = self.late.len().saturating_sub(1);
-        self.late.get((last as f64 * part) as usize).copied().unwrap_or_default()
+        self.late
+            .get((last as f64 * part) as usize)
+            .copied()
+            .unwrap_or_default()
     }
 }
 
@@ -105,22 +117,37 @@ pub fn compare() {
         }
         measured
     });
-    println!("| store | ticks | fired | late by, ms: median | 99 % | most | idle: ms of processor in 3 s |");
+    println!(
+        "| store | ticks | fired | late by, ms: median | 99 % | most | idle: ms of processor in 3 s |"
+    );
     println!("| --- | --- | ---: | ---: | ---: | ---: | ---: |");
     for own in &measured {
         let late = [0.5, 0.99, 1.0].map(|part| match own.late.is_empty() {
             true => "–".to_owned(),
             false => format!("{:.1}", own.at(part)),
         });
-        let idle = if own.load == Load::None { format!("{:.2}", own.idle) } else { "–".to_owned() };
-        println!("| {} | {} | {} | {} | {idle} |", own.store, own.load.name(), own.late.len(), late.join(" | "));
+        let idle = if own.load == Load::None {
+            format!("{:.2}", own.idle)
+        } else {
+            "–".to_owned()
+        };
+        println!(
+            "| {} | {} | {} | {} | {idle} |",
+            own.store,
+            own.load.name(),
+            own.late.len(),
+            late.join(" | ")
+        );
     }
-    let targets = measured.iter().filter(|own| matches!(own.load, Load::Few | Load::Many)).map(|own| Target {
-        text: format!("ticks, {}, {}: ms late at most", own.store, own.load.name()),
-        most: LATE,
-        median: own.at(1.0),
-        fastest: own.at(0.99),
-    });
+    let targets = measured
+        .iter()
+        .filter(|own| matches!(own.load, Load::Few | Load::Many))
+        .map(|own| Target {
+            text: format!("ticks, {}, {}: ms late at most", own.store, own.load.name()),
+            most: LATE,
+            median: own.at(1.0),
+            fastest: own.at(0.99),
+        });
     print_all(targets.collect());
 }
 
@@ -131,7 +158,12 @@ async fn measure(store: &'static str, load: Load) -> Measured {
         "memory" => "memory".to_owned(),
         _ => format!("sqlite:{}", folder.path().join("runs.db").display()),
     };
-    let runtime = Runtime::builder().store(url).resource(late.clone()).build().await.expect("a new store");
+    let runtime = Runtime::builder()
+        .store(url)
+        .resource(late.clone())
+        .build()
+        .await
+        .expect("a new store");
     let serving = runtime.clone();
     let served = tokio::spawn(async move { serving.serve(load.served()).await });
     let (ticks, within) = load.ticks();
@@ -143,16 +175,29 @@ async fn measure(store: &'static str, load: Load) -> Measured {
         _ => 0.0,
     };
     let mut waited = Duration::ZERO;
-    while late.0.lock().expect("nobody panics").len() < ticks && waited < within + Duration::from_secs(60) {
+    while late.0.lock().expect("nobody panics").len() < ticks
+        && waited < within + Duration::from_secs(60)
+    {
         tokio::time::sleep(Duration::from_millis(50)).await;
         waited += Duration::from_millis(50);
     }
     runtime.stop().await;
     served.await.expect("it does not panic").expect("it stops");
-    let mut late: Vec<f64> = late.0.lock().expect("nobody panics").iter().map(millis).collect();
+    let mut late: Vec<f64> = late
+        .0
+        .lock()
+        .expect("nobody panics")
+        .iter()
+        .map(millis)
+        .collect();
     assert_eq!(late.len(), ticks, "a tick has no run, or two");
     late.sort_by(f64::total_cmp);
-    Measured { store, load, late, idle }
+    Measured {
+        store,
+        load,
+        late,
+        idle,
+    }
 }
 
 fn millis(late: &TimeDelta) -> f64 {

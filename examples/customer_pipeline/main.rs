@@ -41,7 +41,9 @@ async fn extract_customers(
     #[resource] objects: &Objects,
 ) -> Result<String> {
     let shop = shop.clone();
-    let customers = spawn_blocking(move || shop.customers_who_bought(interval.start, interval.end, as_of)).await??;
+    let customers =
+        spawn_blocking(move || shop.customers_who_bought(interval.start, interval.end, as_of))
+            .await??;
     let key = format!("customers/{}.parquet", as_of.date_naive());
     objects.write(&key, &customers).await?;
     Ok(key)
@@ -58,7 +60,10 @@ async fn score_customers(
     let customers: Vec<Customer> = objects.read(customers).await?;
     let mut scored = Vec::with_capacity(customers.len());
     for batch in customers.chunks(LARGEST_BATCH) {
-        let probabilities = scoring.churn_probabilities(batch).await.map_err(give_up_if_lasting)?;
+        let probabilities = scoring
+            .churn_probabilities(batch)
+            .await
+            .map_err(give_up_if_lasting)?;
         for (customer, probability) in batch.iter().zip(probabilities) {
             scored.push(ScoredCustomer::new(customer, probability));
         }
@@ -70,7 +75,11 @@ async fn score_customers(
 
 /// A key that is refused today is refused in five minutes, too: no retries for that.
 fn give_up_if_lasting(error: ScoringError) -> BoxError {
-    if error.is_lasting() { fatal(error).into() } else { error.into() }
+    if error.is_lasting() {
+        fatal(error).into()
+    } else {
+        error.into()
+    }
 }
 
 /// Loads the scores into the warehouse; a day that is loaded again replaces itself. Returns the number of rows.
@@ -99,8 +108,13 @@ fn notify(
         None => "nothing loaded".to_owned(),
     };
     let segments = warehouse.segments(day)?;
-    let segments = segments.map(|size| format!("{} {}", size.segment, format::count(size.customers))).join(", ");
-    slack.post("#customers", format!("Churn scores of {day}: {headline} ({segments})"));
+    let segments = segments
+        .map(|size| format!("{} {}", size.segment, format::count(size.customers)))
+        .join(", ");
+    slack.post(
+        "#customers",
+        format!("Churn scores of {day}: {headline} ({segments})"),
+    );
     Ok(())
 }
 
@@ -159,7 +173,9 @@ impl Resources {
 async fn run_day(day: NaiveDate, runtime: &Runtime) -> Result<Run<u64>> {
     let six = NaiveTime::MIN + TimeDelta::hours(6);
     let fire = day.and_time(six).and_utc();
-    let flow = customer_pipeline().logical_date(fire).interval(fire - TimeDelta::days(1), fire);
+    let flow = customer_pipeline()
+        .logical_date(fire)
+        .interval(fire - TimeDelta::days(1), fire);
     Ok(flow.on(runtime).run().await?)
 }
 
@@ -183,13 +199,21 @@ impl Pipeline {
         let folder = DataFolder::from_env();
         let resources = Resources::open(&folder, ScoringClient::new(&service.url(), API_KEY)?)?;
         let runtime = resources.runtime(folder.runs()).await?;
-        Ok(Self { resources, runtime, service })
+        Ok(Self {
+            resources,
+            runtime,
+            service,
+        })
     }
 }
 
 /// Runs the one day, and tells the story.
 async fn run_default_day() -> Result<RunState> {
-    let Pipeline { resources, runtime, service } = Pipeline::start().await?;
+    let Pipeline {
+        resources,
+        runtime,
+        service,
+    } = Pipeline::start().await?;
     examples::go_on(&runtime).await?;
 
     report::opening(DEFAULT_DAY, &service);

@@ -31,8 +31,13 @@ pub(crate) enum ObjectsError {
     #[error("cannot make the object store's folder `{}`", folder::shown(folder))]
     Folder { folder: PathBuf, source: io::Error },
     #[error("object `{key}` could not be read or written")]
-    Store { key: String, source: object_store::Error },
-    #[error("object `{key}` is not the Parquet file that was expected; run the day again to write it anew")]
+    Store {
+        key: String,
+        source: object_store::Error,
+    },
+    #[error(
+        "object `{key}` is not the Parquet file that was expected; run the day again to write it anew"
+    )]
     Content { key: String, source: ParquetError },
     #[error("cannot open the object store")]
     Open(#[from] object_store::Error),
@@ -45,9 +50,15 @@ impl Objects {
     /// If the folder cannot be made.
     pub(crate) fn open(root: PathBuf) -> Result<Self, ObjectsError> {
         if let Err(source) = fs::create_dir_all(&root) {
-            return Err(ObjectsError::Folder { folder: root, source });
+            return Err(ObjectsError::Folder {
+                folder: root,
+                source,
+            });
         }
-        Ok(Self { store: Arc::new(LocalFileSystem::new_with_prefix(&root)?), root })
+        Ok(Self {
+            store: Arc::new(LocalFileSystem::new_with_prefix(&root)?),
+            root,
+        })
     }
 
     /// The folder.
@@ -65,7 +76,10 @@ impl Objects {
         for<'a> &'a [T]: RecordWriter<T>,
     {
         let bytes = encode(rows).map_err(|source| content(key, source))?;
-        self.store.put(&Key::from(key), bytes.into()).await.map_err(|source| store(key, source))?;
+        self.store
+            .put(&Key::from(key), bytes.into())
+            .await
+            .map_err(|source| store(key, source))?;
         Ok(())
     }
 
@@ -77,18 +91,30 @@ impl Objects {
     where
         Vec<T>: RecordReader<T>,
     {
-        let object = self.store.get(&Key::from(key)).await.map_err(|source| store(key, source))?;
+        let object = self
+            .store
+            .get(&Key::from(key))
+            .await
+            .map_err(|source| store(key, source))?;
         let bytes = object.bytes().await.map_err(|source| store(key, source))?;
-        SerializedFileReader::new(bytes).and_then(|file| decode(&file)).map_err(|source| content(key, source))
+        SerializedFileReader::new(bytes)
+            .and_then(|file| decode(&file))
+            .map_err(|source| content(key, source))
     }
 }
 
 fn store(key: &str, source: object_store::Error) -> ObjectsError {
-    ObjectsError::Store { key: key.to_owned(), source }
+    ObjectsError::Store {
+        key: key.to_owned(),
+        source,
+    }
 }
 
 fn content(key: &str, source: ParquetError) -> ObjectsError {
-    ObjectsError::Content { key: key.to_owned(), source }
+    ObjectsError::Content {
+        key: key.to_owned(),
+        source,
+    }
 }
 
 fn encode<T>(rows: &[T]) -> Result<Vec<u8>, ParquetError>
@@ -142,20 +168,45 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let objects = Objects::open(folder.path().join("objects")).unwrap();
         for rows in [vec![customer(1), customer(28)], vec![]] {
-            objects.write("customers/1997-02-28.parquet", &rows).await.unwrap();
-            assert_eq!(objects.read::<Customer>("customers/1997-02-28.parquet").await.unwrap(), rows);
+            objects
+                .write("customers/1997-02-28.parquet", &rows)
+                .await
+                .unwrap();
+            assert_eq!(
+                objects
+                    .read::<Customer>("customers/1997-02-28.parquet")
+                    .await
+                    .unwrap(),
+                rows
+            );
         }
-        assert!(objects.root().join("customers/1997-02-28.parquet").is_file());
+        assert!(
+            objects
+                .root()
+                .join("customers/1997-02-28.parquet")
+                .is_file()
+        );
     }
 
     #[tokio::test]
     async fn what_is_missing_or_damaged_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let objects = Objects::open(folder.path().to_owned()).unwrap();
-        let error = objects.read::<Customer>("none.parquet").await.unwrap_err().to_string();
+        let error = objects
+            .read::<Customer>("none.parquet")
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("none.parquet"), "{error}");
         fs::write(folder.path().join("bad.parquet"), "rubbish").unwrap();
-        let error = objects.read::<Customer>("bad.parquet").await.unwrap_err().to_string();
-        assert!(error.contains("`bad.parquet` is not the Parquet file"), "{error}");
+        let error = objects
+            .read::<Customer>("bad.parquet")
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("`bad.parquet` is not the Parquet file"),
+            "{error}"
+        );
     }
 }

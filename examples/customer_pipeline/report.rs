@@ -29,35 +29,64 @@ pub(crate) async fn closing(day: NaiveDate, run: &Run<u64>, resources: &Resource
         println!("\n{} after {time}: nothing loaded", run.state());
         return Ok(());
     };
-    println!("\n{} in {time}: {} loaded\n", run.state(), plural(loaded, "customer", "customers"));
+    println!(
+        "\n{} in {time}: {} loaded\n",
+        run.state(),
+        plural(loaded, "customer", "customers")
+    );
     segments(day, resources)?;
     if loaded == 0 {
         let (first, last) = resources.shop.size()?.days;
         println!("\nNobody bought on that day; the data are from {first} to {last}.");
     }
     for message in resources.slack.take() {
-        println!("\nSlack will get, in {}:\n  {}", message.channel, message.text);
+        println!(
+            "\nSlack will get, in {}:\n  {}",
+            message.channel, message.text
+        );
     }
     files(day, resources).await
 }
 
 fn segments(day: NaiveDate, resources: &Resources) -> Result<()> {
-    println!("  {:<10}{:<16}{:>10}{:>18}", "segment", "churn", "customers", "lifetime value");
+    println!(
+        "  {:<10}{:<16}{:>10}{:>18}",
+        "segment", "churn", "customers", "lifetime value"
+    );
     for size in resources.warehouse.segments(day)? {
         let (customers, value) = (count(size.customers), dollars(size.lifetime_value_cents));
-        println!("  {:<10}{:<16}{customers:>10}{value:>18}", size.segment, size.segment.bounds());
+        println!(
+            "  {:<10}{:<16}{customers:>10}{value:>18}",
+            size.segment,
+            size.segment.bounds()
+        );
     }
     Ok(())
 }
 
-async fn files(day: NaiveDate, Resources { shop, objects, warehouse, .. }: &Resources) -> Result<()> {
+async fn files(
+    day: NaiveDate,
+    Resources {
+        shop,
+        objects,
+        warehouse,
+        ..
+    }: &Resources,
+) -> Result<()> {
     let size = shop.size()?;
     let [customers, scores] = ["customers", "scores"].map(|kind| format!("{kind}/{day}.parquet"));
     let rows = |n: usize| plural(n as u64, "row", "rows");
     let customer_rows = rows(objects.read::<Customer>(&customers).await?.len());
     let score_rows = rows(objects.read::<ScoredCustomer>(&scores).await?.len());
-    let in_shop = format!("{} of {} customers", plural(size.purchases, "purchase", "purchases"), count(size.customers));
-    let in_warehouse = format!("{} in all", plural(warehouse.customers()?, "customer", "customers"));
+    let in_shop = format!(
+        "{} of {} customers",
+        plural(size.purchases, "purchase", "purchases"),
+        count(size.customers)
+    );
+    let in_warehouse = format!(
+        "{} in all",
+        plural(warehouse.customers()?, "customer", "customers")
+    );
 
     println!("\n  {:<12}{:<36}file", "", "holds");
     for (what, holds, file) in [

@@ -17,8 +17,14 @@ impl Slack {
     /// Puts a message into the outbox.
     pub(crate) fn post(&self, channel: &str, text: String) {
         tracing::info!(channel, "posted: {text}");
-        let message = Message { channel: channel.to_owned(), text };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        let message = Message {
+            channel: channel.to_owned(),
+            text,
+        };
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(message);
     }
 
     /// Empties the outbox.

@@ -128,7 +128,11 @@ impl Warehouse {
     /// # Errors
     /// SQLite's.
     pub(crate) fn customers(&self) -> rusqlite::Result<u64> {
-        self.0.connection().query_row("SELECT count(DISTINCT customer_id) FROM customer_churn", [], |row| row.get(0))
+        self.0.connection().query_row(
+            "SELECT count(DISTINCT customer_id) FROM customer_churn",
+            [],
+            |row| row.get(0),
+        )
     }
 
     /// The segments of a day, all four of them, from the safest on.
@@ -140,10 +144,16 @@ impl Warehouse {
         let mut query = connection.prepare_cached(
             "SELECT count(*), coalesce(sum(lifetime_value_cents), 0) FROM customer_churn WHERE as_of = ?1 AND segment = ?2",
         )?;
-        let mut sizes = Segment::ALL.map(|segment| SegmentSize { segment, customers: 0, lifetime_value_cents: 0 });
+        let mut sizes = Segment::ALL.map(|segment| SegmentSize {
+            segment,
+            customers: 0,
+            lifetime_value_cents: 0,
+        });
         for size in &mut sizes {
-            (size.customers, size.lifetime_value_cents) =
-                query.query_row(params![as_of, size.segment.name()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            (size.customers, size.lifetime_value_cents) = query
+                .query_row(params![as_of, size.segment.name()], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?;
         }
         Ok(sizes)
     }
@@ -152,7 +162,9 @@ impl Warehouse {
     #[cfg(test)]
     pub(crate) fn rows(&self) -> Vec<ScoredCustomer> {
         let connection = self.0.connection();
-        let mut query = connection.prepare("SELECT * FROM customer_churn ORDER BY customer_id, as_of").unwrap();
+        let mut query = connection
+            .prepare("SELECT * FROM customer_churn ORDER BY customer_id, as_of")
+            .unwrap();
         let rows = query.query_map([], |row| {
             Ok(ScoredCustomer {
                 customer_id: row.get(0)?,
@@ -193,16 +205,26 @@ mod tests {
         let (early, late) = ([scored(1, 1, 0.1), scored(2, 1, 0.3)], [scored(1, 2, 0.9)]);
 
         let forward = warehouse("forward.db");
-        assert_eq!([&early[..], &late[..]].map(|rows| forward.upsert(rows).unwrap()), [2, 1]);
+        assert_eq!(
+            [&early[..], &late[..]].map(|rows| forward.upsert(rows).unwrap()),
+            [2, 1]
+        );
         let backward = warehouse("backward.db");
-        assert_eq!([&late[..], &early[..], &early[..]].map(|rows| backward.upsert(rows).unwrap()), [1, 2, 2]);
+        assert_eq!(
+            [&late[..], &early[..], &early[..]].map(|rows| backward.upsert(rows).unwrap()),
+            [1, 2, 2]
+        );
 
         assert_eq!(forward.rows(), backward.rows());
         assert_eq!((forward.rows().len(), forward.customers().unwrap()), (3, 2));
         let newest: f64 = forward
             .0
             .connection()
-            .query_row("SELECT churn_probability FROM customers WHERE customer_id = 1", [], |row| row.get(0))
+            .query_row(
+                "SELECT churn_probability FROM customers WHERE customer_id = 1",
+                [],
+                |row| row.get(0),
+            )
             .unwrap();
         assert_eq!(newest, 0.9);
     }
@@ -213,7 +235,9 @@ mod tests {
         let warehouse = Warehouse::open(folder.path().join("warehouse.db")).unwrap();
         warehouse.upsert(&[scored(1, 1, 0.1)]).unwrap();
         warehouse.upsert(&[scored(1, 1, 0.95)]).unwrap();
-        let sizes = warehouse.segments(NaiveDate::from_ymd_opt(1997, 2, 1).unwrap()).unwrap();
+        let sizes = warehouse
+            .segments(NaiveDate::from_ymd_opt(1997, 2, 1).unwrap())
+            .unwrap();
         assert_eq!(sizes.map(|size| size.customers), [0, 0, 0, 1]);
         assert_eq!(sizes[3].lifetime_value_cents, 1_000);
     }

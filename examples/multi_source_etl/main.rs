@@ -26,7 +26,11 @@ fn list_sources(#[resource] shop: &Shop) -> Result<Vec<Source>> {
 
 /// Adds up one source and loads it into the warehouse, where it replaces what it was.
 #[task(timeout = "10m", tags = ["shop", "warehouse"], description = "The sales of one source")]
-fn process_source(source: &Source, #[resource] shop: &Shop, #[resource] warehouse: &Warehouse) -> Result<SourceSales> {
+fn process_source(
+    source: &Source,
+    #[resource] shop: &Shop,
+    #[resource] warehouse: &Warehouse,
+) -> Result<SourceSales> {
     let sales = shop.sales(source)?;
     warehouse.upsert(&sales)?;
     Ok(sales)
@@ -66,7 +70,12 @@ fn multi_source_etl() -> Node<Summary> {
 }
 
 async fn runtime(store: String, shop: &Shop, warehouse: &Warehouse) -> Result<Runtime> {
-    Ok(Runtime::builder().store(store).resource(shop.clone()).resource(warehouse.clone()).build().await?)
+    Ok(Runtime::builder()
+        .store(store)
+        .resource(shop.clone())
+        .resource(warehouse.clone())
+        .build()
+        .await?)
 }
 
 async fn run_all(shop: &Shop, warehouse: &Warehouse, runtime: &Runtime) -> Result<RunState> {
@@ -81,11 +90,19 @@ async fn run_all(shop: &Shop, warehouse: &Warehouse, runtime: &Runtime) -> Resul
 
 fn add(name: &str, first_day: &str, last_day: &str, shop: &Shop) -> Result<RunState> {
     let day = |text: &str| -> Result<NaiveDate> {
-        text.parse().map_err(|_| format!("expected a day as 1997-12-24, got `{text}`").into())
+        text.parse()
+            .map_err(|_| format!("expected a day as 1997-12-24, got `{text}`").into())
     };
-    let source = NewSource { name: name.to_owned(), first_day: day(first_day)?, last_day: day(last_day)? };
+    let source = NewSource {
+        name: name.to_owned(),
+        first_day: day(first_day)?,
+        last_day: day(last_day)?,
+    };
     shop.add_source(source)?;
-    println!("added `{name}`; the next run has {}", format::plural(shop.sources()?.len() as u64, "source", "sources"));
+    println!(
+        "added `{name}`; the next run has {}",
+        format::plural(shop.sources()?.len() as u64, "source", "sources")
+    );
     Ok(RunState::Success)
 }
 
@@ -98,7 +115,9 @@ async fn run(arguments: &[&str]) -> Result<ExitCode> {
     let warehouse = Warehouse::open(folder.warehouse())?;
     let runtime = runtime(folder.runs(), &shop, &warehouse).await?;
     match arguments {
-        [] => Ok(examples::exit_with(run_all(&shop, &warehouse, &runtime).await)),
+        [] => Ok(examples::exit_with(
+            run_all(&shop, &warehouse, &runtime).await,
+        )),
         _ => Ok(orchestrator::cli().runtime(runtime).await),
     }
 }
@@ -107,7 +126,9 @@ async fn run(arguments: &[&str]) -> Result<ExitCode> {
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    run(&arguments).await.unwrap_or_else(|error| examples::exit_with(Err(error)))
+    run(&arguments)
+        .await
+        .unwrap_or_else(|error| examples::exit_with(Err(error)))
 }
 
 #[cfg(test)]

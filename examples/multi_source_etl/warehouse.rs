@@ -52,10 +52,24 @@ impl Warehouse {
     /// # Errors
     /// SQLite's.
     pub(crate) fn upsert(&self, sales: &SourceSales) -> rusqlite::Result<()> {
-        let SourceSales { source, purchases, customers, cds, cents } = sales;
+        let SourceSales {
+            source,
+            purchases,
+            customers,
+            cds,
+            cents,
+        } = sales;
         let connection = self.0.connection();
         let mut upsert = connection.prepare_cached(UPSERT)?;
-        upsert.execute(params![source.name, source.first_day, source.last_day, purchases, customers, cds, cents])?;
+        upsert.execute(params![
+            source.name,
+            source.first_day,
+            source.last_day,
+            purchases,
+            customers,
+            cds,
+            cents
+        ])?;
         Ok(())
     }
 
@@ -64,7 +78,9 @@ impl Warehouse {
     /// # Errors
     /// SQLite's.
     pub(crate) fn sources(&self) -> rusqlite::Result<u64> {
-        self.0.connection().query_row("SELECT count(*) FROM source_sales", [], |row| row.get(0))
+        self.0
+            .connection()
+            .query_row("SELECT count(*) FROM source_sales", [], |row| row.get(0))
     }
 
     /// Everything in the table: name, purchases, customers, CDs, cents.
@@ -72,10 +88,21 @@ impl Warehouse {
     pub(crate) fn rows(&self) -> Vec<(String, u64, u64, u64, i64)> {
         let connection = self.0.connection();
         let mut query = connection
-            .prepare("SELECT source, purchases, customers, cds, cents FROM source_sales ORDER BY source")
+            .prepare(
+                "SELECT source, purchases, customers, cds, cents FROM source_sales ORDER BY source",
+            )
             .unwrap();
-        let rows =
-            query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))).unwrap();
+        let rows = query
+            .query_map([], |row| {
+                Ok((
+                    row.get(0)?,
+                    row.get(1)?,
+                    row.get(2)?,
+                    row.get(3)?,
+                    row.get(4)?,
+                ))
+            })
+            .unwrap();
         rows.map(Result::unwrap).collect()
     }
 }

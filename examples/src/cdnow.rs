@@ -39,7 +39,12 @@ pub fn purchases() -> Result<Vec<Purchase>, CdnowError> {
     SAMPLE
         .lines()
         .enumerate()
-        .map(|(index, text)| parse(text).ok_or_else(|| CdnowError { line: index + 1, text: text.to_owned() }))
+        .map(|(index, text)| {
+            parse(text).ok_or_else(|| CdnowError {
+                line: index + 1,
+                text: text.to_owned(),
+            })
+        })
         .collect()
 }
 
@@ -73,9 +78,22 @@ mod tests {
     fn the_sample_has_the_published_size() {
         let purchases = purchases().unwrap();
         assert_eq!(purchases.len(), 6_919);
-        assert_eq!(purchases.iter().map(|p| p.customer).collect::<HashSet<_>>().len(), 2_357);
-        assert_eq!(purchases.iter().map(|p| p.day).min(), NaiveDate::from_ymd_opt(1997, 1, 1));
-        assert_eq!(purchases.iter().map(|p| p.day).max(), NaiveDate::from_ymd_opt(1998, 6, 30));
+        assert_eq!(
+            purchases
+                .iter()
+                .map(|p| p.customer)
+                .collect::<HashSet<_>>()
+                .len(),
+            2_357
+        );
+        assert_eq!(
+            purchases.iter().map(|p| p.day).min(),
+            NaiveDate::from_ymd_opt(1997, 1, 1)
+        );
+        assert_eq!(
+            purchases.iter().map(|p| p.day).max(),
+            NaiveDate::from_ymd_opt(1998, 6, 30)
+        );
     }
 
     #[test]
@@ -83,11 +101,21 @@ mod tests {
         let day = NaiveDate::from_ymd_opt(1997, 1, 18).unwrap();
         assert_eq!(
             parse(" 00004 0001 19970118  2   29.73"),
-            Some(Purchase { customer: 1, full_set_customer: 4, day, cds: 2, cents: 2_973 })
+            Some(Purchase {
+                customer: 1,
+                full_set_customer: 4,
+                day,
+                cds: 2,
+                cents: 2_973
+            })
         );
-        for bad in
-            ["", "00004 0001 19970118 2", "00004 0001 19970230 2 1.00", "4 1 19970118 2 1.5", "4 1 19970118 2 1.50 7"]
-        {
+        for bad in [
+            "",
+            "00004 0001 19970118 2",
+            "00004 0001 19970230 2 1.00",
+            "4 1 19970118 2 1.5",
+            "4 1 19970118 2 1.50 7",
+        ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }

@@ -38,7 +38,10 @@ impl Database {
         prepare: impl FnOnce(&Transaction<'_>) -> Result<(), Box<dyn Error + Send + Sync>>,
     ) -> Result<Self, DatabaseError> {
         match connect(&path, prepare) {
-            Ok(connection) => Ok(Self { connection: Arc::new(Mutex::new(connection)), path }),
+            Ok(connection) => Ok(Self {
+                connection: Arc::new(Mutex::new(connection)),
+                path,
+            }),
             Err(source) => Err(DatabaseError { path, source }),
         }
     }
@@ -48,7 +51,9 @@ impl Database {
     /// A body that panicked with the connection in hand has left no open transaction (dropping one rolls it back), so
     /// the next caller may go on.
     pub fn connection(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The file.

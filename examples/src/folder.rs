@@ -49,7 +49,10 @@ impl DataFolder {
 /// The path as a person would type it: relative to where they stand, if it lies below.
 pub fn shown(path: &Path) -> String {
     let here = env::current_dir().unwrap_or_default();
-    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+    path.strip_prefix(&here)
+        .unwrap_or(path)
+        .display()
+        .to_string()
 }
 
 /// The folder of the workspace's manifest: the parent of this package's.

@@ -58,9 +58,18 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped() {
-        assert_eq!([0, 999, 1_000, 6_919, 1_234_567].map(count), ["0", "999", "1,000", "6,919", "1,234,567"]);
-        assert_eq!([0, 5, 123_450, -250].map(dollars), ["$0.00", "$0.05", "$1,234.50", "-$2.50"]);
-        assert_eq!([(1, "1 row"), (0, "0 rows")].map(|(n, text)| plural(n, "row", "rows") == text), [true, true]);
+        assert_eq!(
+            [0, 999, 1_000, 6_919, 1_234_567].map(count),
+            ["0", "999", "1,000", "6,919", "1,234,567"]
+        );
+        assert_eq!(
+            [0, 5, 123_450, -250].map(dollars),
+            ["$0.00", "$0.05", "$1,234.50", "-$2.50"]
+        );
+        assert_eq!(
+            [(1, "1 row"), (0, "0 rows")].map(|(n, text)| plural(n, "row", "rows") == text),
+            [true, true]
+        );
     }
 
     #[test]

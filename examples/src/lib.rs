@@ -2,7 +2,10 @@
 //!
 //! The examples themselves are `customer_pipeline/main.rs` and `multi_source_etl/main.rs`; start there.
 
-#![allow(missing_docs, reason = "fields and variants say by their names what they are; nobody depends on this crate")]
+#![allow(
+    missing_docs,
+    reason = "fields and variants say by their names what they are; nobody depends on this crate"
+)]
 
 // ── the data
 pub mod cdnow;

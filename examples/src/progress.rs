@@ -24,7 +24,10 @@ impl Progress {
 /// Starts to print. Ask for the events before the run starts, or its first ones are missed.
 pub fn show(mut events: Events) -> Progress {
     Progress(tokio::spawn(async move {
-        let mut screen = Screen { terminal: io::stdout().is_terminal(), ..Screen::default() };
+        let mut screen = Screen {
+            terminal: io::stdout().is_terminal(),
+            ..Screen::default()
+        };
         while let Some(event) = events.next().await {
             screen.show(&event);
             if matches!(event, Event::RunFinished { .. }) {
@@ -55,11 +58,27 @@ impl Screen {
             // what follows a mapping starts when all elements are done: the mapping has its line first
             Event::TaskStarted { key, .. } if element_of(key).is_none() => self.mapping_lines(),
             Event::RunFinished { .. } => self.mapping_lines(),
-            Event::TaskRetrying { key, attempt, delay, error, .. } => {
+            Event::TaskRetrying {
+                key,
+                attempt,
+                delay,
+                error,
+                ..
+            } => {
                 let again = duration(*delay);
-                self.line('↻', key, &format!("attempt {attempt} failed: {error}; again in {again}"));
+                self.line(
+                    '↻',
+                    key,
+                    &format!("attempt {attempt} failed: {error}; again in {again}"),
+                );
             }
-            Event::TaskFinished { key, state, duration, error, .. } => {
+            Event::TaskFinished {
+                key,
+                state,
+                duration,
+                error,
+                ..
+            } => {
                 if let Some(task) = element_of(key) {
                     self.count(task, *state, *duration);
                 }
@@ -74,27 +93,49 @@ impl Screen {
 
     /// Counts an element; on a terminal the count stands in a line that moves on.
     fn count(&mut self, task: &str, state: TaskState, took: Duration) {
-        let place = self.mappings.iter().position(|mapping| mapping.task == task).unwrap_or_else(|| {
-            self.mappings.push(Mapping { task: task.to_owned(), done: 0, failed: 0, busy: Duration::ZERO });
-            self.mappings.len() - 1
-        });
+        let place = self
+            .mappings
+            .iter()
+            .position(|mapping| mapping.task == task)
+            .unwrap_or_else(|| {
+                self.mappings.push(Mapping {
+                    task: task.to_owned(),
+                    done: 0,
+                    failed: 0,
+                    busy: Duration::ZERO,
+                });
+                self.mappings.len() - 1
+            });
         let mapping = &mut self.mappings[place];
         mapping.done += 1;
         mapping.failed += u64::from(state != TaskState::Success);
         mapping.busy += took;
         if self.terminal {
-            print!("{OVER}    {task:<22}{}", plural(mapping.done, "element", "elements"));
+            print!(
+                "{OVER}    {task:<22}{}",
+                plural(mapping.done, "element", "elements")
+            );
             let _ = io::stdout().flush();
         }
     }
 
     fn mapping_lines(&mut self) {
-        for Mapping { task, done, failed, busy } in mem::take(&mut self.mappings) {
+        for Mapping {
+            task,
+            done,
+            failed,
+            busy,
+        } in mem::take(&mut self.mappings)
+        {
             let elements = plural(done, "element", "elements");
             let busy = duration(busy);
             match failed {
                 0 => self.line('✓', &task, &format!("{elements}, {busy} of work")),
-                _ => self.line('✗', &task, &format!("{elements}, {busy} of work, {} not done", count(failed))),
+                _ => self.line(
+                    '✗',
+                    &task,
+                    &format!("{elements}, {busy} of work, {} not done", count(failed)),
+                ),
             }
         }
     }

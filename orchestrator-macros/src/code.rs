@@ -43,7 +43,9 @@ impl Text {
             rest = after;
             match token {
                 TokenTree::Punct(punct) => match (punct.as_char(), attribute(after)) {
-                    ('#', Some((group, length))) if within != Within::Macro || is_doc(group) => rest = &after[length..],
+                    ('#', Some((group, length))) if within != Within::Macro || is_doc(group) => {
+                        rest = &after[length..]
+                    }
                     (',', _) if is_layout(before, after, within) => {}
                     // `a && b` and `a & &b` differ in nothing but a space
                     ('&', _) if punct.spacing() == Spacing::Joint && starts_with(after, '&') => {
@@ -53,7 +55,9 @@ impl Text {
                     (punct, _) => self.word(punct.encode_utf8(&mut [0; 4])),
                 },
                 TokenTree::Group(group) => self.group(group, before, within),
-                word @ (TokenTree::Ident(_) | TokenTree::Literal(_)) => self.word(&word.to_string()),
+                word @ (TokenTree::Ident(_) | TokenTree::Literal(_)) => {
+                    self.word(&word.to_string())
+                }
             }
         }
     }
@@ -69,8 +73,14 @@ impl Text {
         };
         let inside = match before {
             _ if within == Within::Macro => Within::Macro,
-            [.., TokenTree::Ident(_), TokenTree::Punct(bang)] if bang.as_char() == '!' => Within::Macro,
-            [.., TokenTree::Ident(name)] if delimiter == Delimiter::Parenthesis && !is_keyword(name) => Within::Call,
+            [.., TokenTree::Ident(_), TokenTree::Punct(bang)] if bang.as_char() == '!' => {
+                Within::Macro
+            }
+            [.., TokenTree::Ident(name)]
+                if delimiter == Delimiter::Parenthesis && !is_keyword(name) =>
+            {
+                Within::Call
+            }
             _ => Within::Code(delimiter),
         };
         self.word(open);
@@ -90,7 +100,9 @@ impl Text {
 fn attribute(after: &[TokenTree]) -> Option<(&Group, usize)> {
     let (group, length) = match after {
         [TokenTree::Group(group), ..] => (group, 1),
-        [TokenTree::Punct(bang), TokenTree::Group(group), ..] if bang.as_char() == '!' => (group, 2),
+        [TokenTree::Punct(bang), TokenTree::Group(group), ..] if bang.as_char() == '!' => {
+            (group, 2)
+        }
         _ => return None,
     };
     (group.delimiter() == Delimiter::Bracket).then_some((group, length))
@@ -103,7 +115,8 @@ fn is_doc(attribute: &Group) -> bool {
 
 /// Whether a comma is there only because its list ends on the next line: not the one that makes `(a,)` a tuple.
 fn is_layout(before: &[TokenTree], after: &[TokenTree], within: Within) -> bool {
-    let is_comma = |token: &TokenTree| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ',');
+    let is_comma =
+        |token: &TokenTree| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ',');
     match within {
         Within::Macro => false,
         _ if starts_with(after, '>') => true,
@@ -129,8 +142,12 @@ mod tests {
 
     #[track_caller]
     fn of(item: &str) -> String {
-        let tokens = item.parse().unwrap_or_else(|error| panic!("{item}: {error}"));
-        let Ok(function) = Function::read(Noun::Task, tokens) else { panic!("{item}: no function") };
+        let tokens = item
+            .parse()
+            .unwrap_or_else(|error| panic!("{item}: {error}"));
+        let Ok(function) = Function::read(Noun::Task, tokens) else {
+            panic!("{item}: no function")
+        };
         text(&function)
     }
 
@@ -142,8 +159,14 @@ mod tests {
                 "pub async fn a(mut b: &[u8], #[context] c: &Context) -> Result<u64> { Ok(b[0]) }",
                 "( mut b : & [ u8 ] , c : & Context ) - > Result < u64 > { Ok ( b [ 0 ] ) }",
             ),
-            ("fn a(r#type: Cow<'static, str>) {}", "( r#type : Cow < ' static , str > ) { }"),
-            ("fn a() { 'b: loop { break 'b '\\'' } }", "( ) { ' b : loop { break ' b '\\'' } }"),
+            (
+                "fn a(r#type: Cow<'static, str>) {}",
+                "( r#type : Cow < ' static , str > ) { }",
+            ),
+            (
+                "fn a() { 'b: loop { break 'b '\\'' } }",
+                "( ) { ' b : loop { break ' b '\\'' } }",
+            ),
             ("fn a() -> bool { b && !c }", "( ) - > bool { b && ! c }"),
         ] {
             assert_eq!(of(item), expected);
@@ -166,11 +189,24 @@ mod tests {
             "/// What.\n#[instrument(level = 1)]\nfn a(#[no_cache] b: u8, #[resource] c: &str) -> u8 { let d = b + 1; d }",
             "fn a(b: u8, #[allow(unused)] c: &str) -> u8 { #![allow(unused)] //! What.\n #[allow(x)] let d = b + 1; d }",
         ]);
-        same(&["fn a() { b!(\"{}\",c+d) }", "fn a() { b!( \"{}\" , c + d ) }", "fn a() { b!(\"{}\", /* e */ c + d) }"]);
+        same(&[
+            "fn a() { b!(\"{}\",c+d) }",
+            "fn a() { b!( \"{}\" , c + d ) }",
+            "fn a() { b!(\"{}\", /* e */ c + d) }",
+        ]);
         same(&["fn a() { b! { c } }", "fn a() { b! { /// d\n c } }"]);
-        same(&["fn a() { struct A { b: u8 } }", "fn a() { /** c */ struct A { /// d\n b: u8, } }"]);
-        same(&["fn a() -> A<B, C> { d(e, f)(g) }", "fn a() -> A<B, C,> { d(e, f,)(g) }"]);
-        same(&["fn a() { b(c, d(e), [f], G { h }) }", "fn a() { b(c, d(e,), [f,], G { h, },) }"]);
+        same(&[
+            "fn a() { struct A { b: u8 } }",
+            "fn a() { /** c */ struct A { /// d\n b: u8, } }",
+        ]);
+        same(&[
+            "fn a() -> A<B, C> { d(e, f)(g) }",
+            "fn a() -> A<B, C,> { d(e, f,)(g) }",
+        ]);
+        same(&[
+            "fn a() { b(c, d(e), [f], G { h }) }",
+            "fn a() { b(c, d(e,), [f,], G { h, },) }",
+        ]);
         same(&["fn a() { x&&-y }", "fn a() { x && -y }"]);
     }
 

@@ -87,7 +87,10 @@ impl<'a> Fault<'a> {
         let got = written(self);
         match self {
             Self::Reference(ty) => {
-                format!("expected owned data, got the reference `{got}`: write `{}`", Data::of(ty).stored_name())
+                format!(
+                    "expected owned data, got the reference `{got}`: write `{}`",
+                    Data::of(ty).stored_name()
+                )
             }
             Self::Exclusive(ty) => {
                 let owned = Data::of(ty).stored_name();
@@ -96,10 +99,14 @@ impl<'a> Fault<'a> {
                 )
             }
             Self::Lifetime(_) => {
-                format!("expected owned data, got the lifetime `{got}`: values outlive what they were made from")
+                format!(
+                    "expected owned data, got the lifetime `{got}`: values outlive what they were made from"
+                )
             }
             Self::Unnamed(_) => {
-                format!("expected the name of a type, got `{got}`: values are stored, so their types are known")
+                format!(
+                    "expected the name of a type, got `{got}`: values are stored, so their types are known"
+                )
             }
             Self::Infer(_) => "expected a type, got `_`: write it out".to_owned(),
             Self::Never(_) => "expected a type that has values, got `!`".to_owned(),
@@ -111,7 +118,11 @@ impl ToTokens for Fault<'_> {
     fn to_tokens(&self, tokens: &mut TokenStream) {
         match self {
             Self::Lifetime(lifetime) => lifetime.to_tokens(tokens),
-            Self::Reference(ty) | Self::Exclusive(ty) | Self::Unnamed(ty) | Self::Infer(ty) | Self::Never(ty) => {
+            Self::Reference(ty)
+            | Self::Exclusive(ty)
+            | Self::Unnamed(ty)
+            | Self::Infer(ty)
+            | Self::Never(ty) => {
                 ty.to_tokens(tokens);
             }
         }
@@ -156,7 +167,9 @@ pub(crate) fn ungrouped(ty: &Type) -> &Type {
 
 /// The type arguments of a path's last segment, if that has the name: `T` and `E` of `anyhow::Result<T, E>`.
 pub(crate) fn arguments_of<'a>(ty: &'a Type, name: &str) -> Option<Vec<&'a Type>> {
-    let Type::Path(path) = ungrouped(ty) else { return None };
+    let Type::Path(path) = ungrouped(ty) else {
+        return None;
+    };
     let last = path.path.segments.last()?;
     if last.ident != name {
         return None;
@@ -235,12 +248,16 @@ impl<'a> Wiring<'a> {
 /// Whether the type is plain data by its name: the standard library's, or a tuple of such.
 pub(crate) fn is_plain(ty: &Type) -> bool {
     const PLAIN: [&str; 27] = [
-        "bool", "char", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64", "u128",
-        "usize", "str", "BTreeMap", "BTreeSet", "Box", "Duration", "HashMap", "HashSet", "Option", "String", "Vec",
-        "VecDeque",
+        "bool", "char", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16",
+        "u32", "u64", "u128", "usize", "str", "BTreeMap", "BTreeSet", "Box", "Duration", "HashMap",
+        "HashSet", "Option", "String", "Vec", "VecDeque",
     ];
     match ungrouped(ty) {
-        Type::Path(path) => path.path.segments.last().is_some_and(|last| PLAIN.iter().any(|name| last.ident == name)),
+        Type::Path(path) => path
+            .path
+            .segments
+            .last()
+            .is_some_and(|last| PLAIN.iter().any(|name| last.ident == name)),
         Type::Tuple(tuple) => tuple.elems.iter().all(is_plain),
         Type::Array(_) | Type::Slice(_) | Type::Reference(_) => true,
         _ => false,

@@ -39,7 +39,10 @@ impl Errors {
 
     /// Code that reports each of them, one by one.
     fn each(&self) -> impl Iterator<Item = TokenStream> {
-        self.0.iter().flat_map(|errors| errors.clone()).map(|error| error.to_compile_error())
+        self.0
+            .iter()
+            .flat_map(|errors| errors.clone())
+            .map(|error| error.to_compile_error())
     }
 
     /// An item with the errors before it.
@@ -93,7 +96,9 @@ fn is_right(parameter: &Parameter) -> bool {
 /// The data that was meant, where that can be told.
 fn known(ty: &Type) -> Option<TokenStream> {
     if let Some(wiring) = Wiring::of_ours(ty) {
-        return Fault::of(wiring.argument()).is_none().then(|| wiring.value());
+        return Fault::of(wiring.argument())
+            .is_none()
+            .then(|| wiring.value());
     }
     let data = Data::of(ty);
     let is_known = match data {
@@ -120,24 +125,43 @@ impl<'a> StandIn<'a> {
             quote!(__Output)
         });
         let receiver = function.signature.receiver().map(ToTokens::to_token_stream);
-        Self { function, generics, parameters: receiver.into_iter().collect(), output: quote!(#wrapper<#output>) }
+        Self {
+            function,
+            generics,
+            parameters: receiver.into_iter().collect(),
+            output: quote!(#wrapper<#output>),
+        }
     }
 
     fn inputs(&self) -> impl Iterator<Item = &'a Parameter> + use<'a> {
-        self.function.parameters.iter().filter(|parameter| parameter.role() == Role::Input)
+        self.function
+            .parameters
+            .iter()
+            .filter(|parameter| parameter.role() == Role::Input)
     }
 
     /// What is passed for a parameter that cannot be is not looked at.
     fn take(&mut self, parameter: &Parameter, ty: Option<TokenStream>) {
-        let name = parameter.name().map_or_else(|| quote!(_), ToTokens::to_token_stream);
+        let name = parameter
+            .name()
+            .map_or_else(|| quote!(_), ToTokens::to_token_stream);
         let ty = ty.unwrap_or_else(|| quote!(impl ::core::marker::Sized));
         self.parameters.push(quote!(#name: #ty));
     }
 
     fn item(&self) -> TokenStream {
-        let Self { function, generics, parameters, output } = self;
+        let Self {
+            function,
+            generics,
+            parameters,
+            output,
+        } = self;
         let attributes = function.outer_attributes();
-        let (visibility, name, clause) = (&function.visibility, function.name(), &generics.where_clause);
+        let (visibility, name, clause) = (
+            &function.visibility,
+            function.name(),
+            &generics.where_clause,
+        );
         quote! {
             #(#attributes)*
             #[allow(dead_code, unused_variables, clippy::all, clippy::pedantic)]
@@ -190,21 +214,38 @@ pub(crate) mod tests {
     }
 
     fn lines(cases: &str) -> impl Iterator<Item = (&str, Vec<&str>)> {
-        cases.lines().map(str::trim).filter(|line| !line.is_empty()).map(|line| match line.split_once("=>") {
-            Some((case, messages)) => (case.trim(), messages.split(";;").map(str::trim).collect()),
-            None => (line, Vec::new()),
-        })
+        cases
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .map(|line| match line.split_once("=>") {
+                Some((case, messages)) => {
+                    (case.trim(), messages.split(";;").map(str::trim).collect())
+                }
+                None => (line, Vec::new()),
+            })
     }
 
     #[track_caller]
     fn check(expand: Macro, options: &str, item: &str, expected: &[&str]) {
-        let parse = |code: &str| code.parse::<TokenStream>().unwrap_or_else(|error| panic!("{code}: {error}"));
+        let parse = |code: &str| {
+            code.parse::<TokenStream>()
+                .unwrap_or_else(|error| panic!("{code}: {error}"))
+        };
         let expansion = expand(parse(options), parse(item));
         let messages = messages(expansion.clone());
-        assert_eq!(messages.len(), expected.len(), "({options}) {item}: {messages:#?}");
+        assert_eq!(
+            messages.len(),
+            expected.len(),
+            "({options}) {item}: {messages:#?}"
+        );
         for (message, part) in messages.iter().zip(expected) {
-            assert!(message.contains(part), "({options}) {item}: expected `{part}` in `{message}`");
+            assert!(
+                message.contains(part),
+                "({options}) {item}: expected `{part}` in `{message}`"
+            );
         }
-        syn::parse2::<syn::File>(expansion).unwrap_or_else(|error| panic!("({options}) {item}: {error}"));
+        syn::parse2::<syn::File>(expansion)
+            .unwrap_or_else(|error| panic!("({options}) {item}: {error}"));
     }
 }

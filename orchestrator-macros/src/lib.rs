@@ -7,7 +7,11 @@
 //! The code that they write is short and calls `orchestrator::__private`, where ordinary code does the work.
 
 mod code;
-#[allow(dead_code, unreachable_pub, reason = "the library's own file, by a symlink")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the library's own file, by a symlink"
+)]
 mod cron;
 mod data;
 mod duration;

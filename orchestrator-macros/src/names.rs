@@ -22,20 +22,32 @@ pub(crate) const TRIGGERS: [(&str, &str); 12] = [
 ];
 
 /// What becomes of the ticks that came while nobody served, by its name, with the variants of `Missed`.
-pub(crate) const MISSED: [(&str, &str); 3] = [("latest", "Latest"), ("all", "All"), ("none", "None")];
+pub(crate) const MISSED: [(&str, &str); 3] =
+    [("latest", "Latest"), ("all", "All"), ("none", "None")];
 
 /// What becomes of a scheduled run that is one too many, by its name, with the variants of `Overlap`.
-pub(crate) const OVERLAPS: [(&str, &str); 3] =
-    [("queue", "Queue"), ("skip", "Skip"), ("cancel_running", "CancelRunning")];
+pub(crate) const OVERLAPS: [(&str, &str); 3] = [
+    ("queue", "Queue"),
+    ("skip", "Skip"),
+    ("cancel_running", "CancelRunning"),
+];
 
 /// What stands between a name and the key of a node, in which `/`, `#` and `[…]` have a meaning.
 pub(crate) fn fault_in_key(name: &str) -> Option<String> {
     if name.is_empty() {
         return Some("must not be empty".to_owned());
     }
-    let bad = name.chars().find(|c| matches!(c, '/' | '#' | '[' | ']') || c.is_whitespace() || c.is_control())?;
-    let bad = if bad.is_whitespace() || bad.is_control() { "white space".to_owned() } else { format!("`{bad}`") };
-    Some(format!("must not contain {bad}: it is part of the keys of nodes, as in `sub/load#2[7]`"))
+    let bad = name
+        .chars()
+        .find(|c| matches!(c, '/' | '#' | '[' | ']') || c.is_whitespace() || c.is_control())?;
+    let bad = if bad.is_whitespace() || bad.is_control() {
+        "white space".to_owned()
+    } else {
+        format!("`{bad}`")
+    };
+    Some(format!(
+        "must not contain {bad}: it is part of the keys of nodes, as in `sub/load#2[7]`"
+    ))
 }
 
 /// The known word that is nearest to a word of an attribute, if one is near.
@@ -45,7 +57,9 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
 
 /// `"; did you mean `retries`?"`, or nothing.
 pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(word, known).map(|known| format!("; did you mean `{known}`?")).unwrap_or_default()
+    nearest(word, known)
+        .map(|known| format!("; did you mean `{known}`?"))
+        .unwrap_or_default()
 }
 
 /// `` `a`, `b` and `c` ``.

@@ -55,7 +55,11 @@ pub(crate) struct Given<T> {
 
 impl<T> Given<T> {
     pub(crate) fn map<U>(self, f: impl FnOnce(T) -> U) -> Given<U> {
-        Given { key: self.key, value: f(self.value), tokens: self.tokens }
+        Given {
+            key: self.key,
+            value: f(self.value),
+            tokens: self.tokens,
+        }
     }
 }
 
@@ -75,8 +79,13 @@ pub(crate) fn arguments(
         while !input.is_empty() {
             match argument(input, known, elsewhere) {
                 Ok(argument) if seen.contains(&argument.name()) => {
-                    errors
-                        .at(&argument.key, format!("option `{}` is given twice: leave one of them out", argument.key));
+                    errors.at(
+                        &argument.key,
+                        format!(
+                            "option `{}` is given twice: leave one of them out",
+                            argument.key
+                        ),
+                    );
                 }
                 Ok(argument) => {
                     seen.push(argument.name());
@@ -104,13 +113,21 @@ pub(crate) fn arguments(
 fn argument(input: ParseStream<'_>, known: &[&Known], elsewhere: Elsewhere) -> Result<Argument> {
     let all = || list(known.iter().map(|known| known.name));
     if !input.peek(Ident::peek_any) {
-        return Err(input.error(format!("expected an option such as `{}` (options: {})", known[0].example, all())));
+        return Err(input.error(format!(
+            "expected an option such as `{}` (options: {})",
+            known[0].example,
+            all()
+        )));
     }
     let key = input.call(Ident::parse_any)?;
     let name = key.unraw().to_string();
     let Some(option) = known.iter().find(|known| known.name == name) else {
-        let hint = elsewhere(&name).unwrap_or_else(|| did_you_mean(&name, known.iter().map(|known| known.name)));
-        return Err(Error::new(key.span(), format!("unknown option `{name}`{hint} (options: {})", all())));
+        let hint = elsewhere(&name)
+            .unwrap_or_else(|| did_you_mean(&name, known.iter().map(|known| known.name)));
+        return Err(Error::new(
+            key.span(),
+            format!("unknown option `{name}`{hint} (options: {})", all()),
+        ));
     };
     let wrong_form = |at: Error| Error::new(at.span(), format!("expected `{}`", option.example));
     let bare = input.is_empty() || input.peek(Token![,]);
@@ -118,14 +135,20 @@ fn argument(input: ParseStream<'_>, known: &[&Known], elsewhere: Elsewhere) -> R
         Form::MaybeValue if bare => Value::None,
         Form::Value | Form::MaybeValue | Form::Types if !input.peek(Token![=]) => {
             return Err(match bare {
-                true => Error::new(key.span(), format!("`{name}` needs a value: write `{}`", option.example)),
+                true => Error::new(
+                    key.span(),
+                    format!("`{name}` needs a value: write `{}`", option.example),
+                ),
                 false => wrong_form(input.error("")),
             });
         }
         Form::Value | Form::MaybeValue => {
             input.parse::<Token![=]>()?;
             if input.is_empty() || input.peek(Token![,]) {
-                return Err(Error::new(key.span(), format!("`{name}` needs a value: write `{}`", option.example)));
+                return Err(Error::new(
+                    key.span(),
+                    format!("`{name}` needs a value: write `{}`", option.example),
+                ));
             }
             Value::Expression(input.parse().map_err(wrong_form)?)
         }
@@ -136,16 +159,26 @@ fn argument(input: ParseStream<'_>, known: &[&Known], elsewhere: Elsewhere) -> R
             }
             let types;
             bracketed!(types in input);
-            Value::Types(Punctuated::<Type, Token![,]>::parse_terminated(&types)?.into_iter().collect())
+            Value::Types(
+                Punctuated::<Type, Token![,]>::parse_terminated(&types)?
+                    .into_iter()
+                    .collect(),
+            )
         }
-        Form::Options if !input.peek(token::Paren) => return Err(wrong_form(Error::new(key.span(), ""))),
+        Form::Options if !input.peek(token::Paren) => {
+            return Err(wrong_form(Error::new(key.span(), "")));
+        }
         Form::Options => {
             let options;
             parenthesized!(options in input);
             Value::Options(options.parse()?)
         }
     };
-    Ok(Argument { key, value, example: option.example })
+    Ok(Argument {
+        key,
+        value,
+        example: option.example,
+    })
 }
 
 fn skip_to_comma(input: ParseStream<'_>) {
@@ -167,7 +200,11 @@ impl Argument {
 
     /// The value that the name stands for alone.
     pub(crate) fn bare<T>(&self, value: T) -> Given<T> {
-        Given { key: self.key.clone(), value, tokens: self.key.to_token_stream() }
+        Given {
+            key: self.key.clone(),
+            value,
+            tokens: self.key.to_token_stream(),
+        }
     }
 
     pub(crate) fn string(self) -> Result<Given<String>> {
@@ -178,7 +215,9 @@ impl Argument {
     /// A list of strings.
     pub(crate) fn strings(self) -> Result<Given<Vec<LitStr>>> {
         let strings = elements(self.expression()).and_then(|elements| {
-            elements.map(|element| literal(element).and_then(string).cloned()).collect::<Option<Vec<_>>>()
+            elements
+                .map(|element| literal(element).and_then(string).cloned())
+                .collect::<Option<Vec<_>>>()
         });
         self.given("a list of strings", strings)
     }
@@ -206,7 +245,10 @@ impl Argument {
         let key = &self.key;
         let duration = self.expression().map(read_duration).transpose();
         let duration = duration.map_err(|error| {
-            Error::new_spanned(self.tokens(), format!("expected `{key}` to be a duration, {error}"))
+            Error::new_spanned(
+                self.tokens(),
+                format!("expected `{key}` to be a duration, {error}"),
+            )
         })?;
         self.given("a duration", duration)
     }
@@ -219,10 +261,15 @@ impl Argument {
     pub(crate) fn durations(self) -> Result<Given<Vec<Duration>>> {
         let key = &self.key;
         let read = |element: &Expr| {
-            read_duration(element)
-                .map_err(|error| Error::new_spanned(element, format!("expected `{key}` to hold durations, {error}")))
+            read_duration(element).map_err(|error| {
+                Error::new_spanned(
+                    element,
+                    format!("expected `{key}` to hold durations, {error}"),
+                )
+            })
         };
-        let durations = elements(self.expression()).map(|elements| elements.map(read).collect::<Result<_>>());
+        let durations =
+            elements(self.expression()).map(|elements| elements.map(read).collect::<Result<_>>());
         let durations = durations.transpose()?;
         self.given("a list of durations", durations)
     }
@@ -245,12 +292,21 @@ impl Argument {
     /// One of the words, in quotes; gives what it stands for.
     pub(crate) fn one_of(self, words: &[(&str, &'static str)]) -> Result<Given<&'static str>> {
         let text = self.text();
-        if let Some((_, meaning)) = words.iter().find(|(word, _)| text.as_deref() == Some(*word)) {
+        if let Some((_, meaning)) = words
+            .iter()
+            .find(|(word, _)| text.as_deref() == Some(*word))
+        {
             return self.given("", Some(*meaning));
         }
-        let quoted: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        let quoted: Vec<String> = words
+            .iter()
+            .map(|(word, _)| format!("\"{word}\""))
+            .collect();
         let names = || words.iter().map(|(word, _)| *word);
-        let remedy = match text.or_else(|| self.bare_word()).and_then(|word| nearest(&word, names())) {
+        let remedy = match text
+            .or_else(|| self.bare_word())
+            .and_then(|word| nearest(&word, names()))
+        {
             Some(word) => format!("did you mean `\"{word}\"`?"),
             None => format!("write for example `{}`", self.example),
         };
@@ -280,14 +336,21 @@ impl Argument {
     /// The error of a value that is not `what` was expected.
     pub(crate) fn refused(&self, what: &str, remedy: &str) -> Error {
         let (key, tokens) = (&self.key, self.tokens());
-        let message = format!("expected `{key}` to be {what}, got `{}`: {remedy}", written(&tokens));
+        let message = format!(
+            "expected `{key}` to be {what}, got `{}`: {remedy}",
+            written(&tokens)
+        );
         Error::new_spanned(tokens, message)
     }
 
     fn given<T>(self, what: &str, value: Option<T>) -> Result<Given<T>> {
         let tokens = self.tokens();
         match value {
-            Some(value) => Ok(Given { key: self.key, value, tokens }),
+            Some(value) => Ok(Given {
+                key: self.key,
+                value,
+                tokens,
+            }),
             None => Err(self.refused(what, &format!("write for example `{}`", self.example))),
         }
     }
@@ -299,7 +362,11 @@ impl Argument {
 
     fn bare_word(&self) -> Option<String> {
         match self.expression() {
-            Some(Expr::Path(path)) => path.path.segments.last().map(|segment| segment.ident.unraw().to_string()),
+            Some(Expr::Path(path)) => path
+                .path
+                .segments
+                .last()
+                .map(|segment| segment.ident.unraw().to_string()),
             _ => None,
         }
     }
@@ -316,7 +383,9 @@ impl Argument {
     }
 
     fn tokens(&self) -> TokenStream {
-        self.expression().map(ToTokens::to_token_stream).unwrap_or_default()
+        self.expression()
+            .map(ToTokens::to_token_stream)
+            .unwrap_or_default()
     }
 }
 
@@ -354,8 +423,13 @@ fn read_duration(expression: &Expr) -> std::result::Result<Duration, String> {
         Some(Lit::Str(text)) => duration::parse(&text.value()),
         Some(Lit::Int(_) | Lit::Float(_)) => {
             let number = written(expression);
-            Err(format!("got `{number}`: a number has no unit, write `\"{number}s\"` for seconds"))
+            Err(format!(
+                "got `{number}`: a number has no unit, write `\"{number}s\"` for seconds"
+            ))
         }
-        _ => Err(format!("got `{}`: write a number with a unit in quotes, such as `\"60s\"`", written(expression))),
+        _ => Err(format!(
+            "got `{}`: write a number with a unit in quotes, such as `\"60s\"`",
+            written(expression)
+        )),
     }
 }

@@ -18,13 +18,19 @@ impl Place {
         let last = tokens.last();
         Self {
             first: first.as_ref().map_or_else(Span::call_site, opening),
-            last: last.as_ref().or(first.as_ref()).map_or_else(Span::call_site, closing),
+            last: last
+                .as_ref()
+                .or(first.as_ref())
+                .map_or_else(Span::call_site, closing),
         }
     }
 
     /// From the one parenthesis to the other.
     pub(crate) fn between(parentheses: token::Paren) -> Self {
-        Self { first: parentheses.span.open(), last: parentheses.span.close() }
+        Self {
+            first: parentheses.span.open(),
+            last: parentheses.span.close(),
+        }
     }
 
     /// Generated code that begins here.

@@ -26,10 +26,17 @@ pub(crate) fn cron(arguments: &TokenStream) -> TokenStream {
 fn only(arguments: &TokenStream) -> Result<Cron> {
     const EXAMPLE: &str = "write for example `cron!(\"0 6 * * *\")`";
     let parsed = Punctuated::<Expr, Token![,]>::parse_terminated.parse2(arguments.clone());
-    let parsed = parsed
-        .map_err(|_| Error::new_spanned(arguments, format!("expected a crontab expression in quotes: {EXAMPLE}")))?;
+    let parsed = parsed.map_err(|_| {
+        Error::new_spanned(
+            arguments,
+            format!("expected a crontab expression in quotes: {EXAMPLE}"),
+        )
+    })?;
     let Some(first) = parsed.first() else {
-        return Err(Error::new(Span::call_site(), format!("expected a crontab expression, got nothing: {EXAMPLE}")));
+        return Err(Error::new(
+            Span::call_site(),
+            format!("expected a crontab expression, got nothing: {EXAMPLE}"),
+        ));
     };
     let Some(text) = literal(first).and_then(string) else {
         let message = format!(
@@ -60,8 +67,15 @@ mod tests {
 
     #[test]
     fn an_expression_is_what_the_parser_reads() {
-        for arguments in [r#""0 6 * * *""#, r##"r#"0 6 * * *"#"##, r#""0 6 * * *","#, r#""00\x206 * * *""#] {
-            let expansion = cron(&arguments.parse::<TokenStream>().expect(arguments)).to_string().replace(' ', "");
+        for arguments in [
+            r#""0 6 * * *""#,
+            r##"r#"0 6 * * *"#"##,
+            r#""0 6 * * *","#,
+            r#""00\x206 * * *""#,
+        ] {
+            let expansion = cron(&arguments.parse::<TokenStream>().expect(arguments))
+                .to_string()
+                .replace(' ', "");
             let expected = "::orchestrator::__private::cron([1u64,1u64,64u64,4294967294u64,8190u64,127u64],56u8)";
             assert_eq!(expansion, expected, "{arguments}");
         }
@@ -71,7 +85,10 @@ mod tests {
     fn what_is_no_expression_is_named() {
         for (arguments, expected) in [
             ("", "expected a crontab expression, got nothing"),
-            ("0 6 * * *", "expected a crontab expression in quotes: write"),
+            (
+                "0 6 * * *",
+                "expected a crontab expression in quotes: write",
+            ),
             ("DAILY", "as a string literal, got `DAILY`"),
             (r#"b"@daily""#, "as a string literal, got `b\"@daily\"`"),
             (r#""@daily", "UTC""#, "by `.timezone(…)`"),

@@ -15,7 +15,9 @@ pub(crate) fn fault(text: &str) -> Option<String> {
         Some(zone) => format!("; did you mean `{zone}`?"),
         None => ": write for example `Europe/Zurich`, or `UTC`".to_owned(),
     };
-    Some(format!("expected `timezone` to be the IANA name of a time zone, got `\"{text}\"`{remedy}"))
+    Some(format!(
+        "expected `timezone` to be the IANA name of a time zone, got `\"{text}\"`{remedy}"
+    ))
 }
 
 /// The zone whose last part, mostly a city, is nearest: in the part of the world that was written, if it is in several.
@@ -27,9 +29,16 @@ fn meant(text: &str) -> Option<&'static str> {
     let word = last(text);
     let cities: Vec<String> = ZONES.lines().map(last).collect();
     // What is shorter is an abbreviation: `PST` is not `EST`, though only a letter off.
-    let known = cities.iter().map(String::as_str).filter(|city| word.len() > 4 || *city == word);
+    let known = cities
+        .iter()
+        .map(String::as_str)
+        .filter(|city| word.len() > 4 || *city == word);
     let city = nearest(&word, known)?;
-    let zones = ZONES.lines().zip(&cities).filter(|(_, candidate)| *candidate == city).map(|(zone, _)| zone);
+    let zones = ZONES
+        .lines()
+        .zip(&cities)
+        .filter(|(_, candidate)| *candidate == city)
+        .map(|(zone, _)| zone);
     zones.min_by_key(|zone| distance(text, zone))
 }
 
@@ -56,11 +65,17 @@ mod tests {
             ("gmt-2", "Etc/GMT-2"),
         ] {
             let fault = fault(text).expect(text);
-            assert!(fault.ends_with(&format!("did you mean `{meant}`?")), "{text}: {fault}");
+            assert!(
+                fault.ends_with(&format!("did you mean `{meant}`?")),
+                "{text}: {fault}"
+            );
         }
         for text in ["", "PST", "+02:00", "Europe/Switzerland"] {
             let fault = fault(text).expect(text);
-            assert!(fault.ends_with("write for example `Europe/Zurich`, or `UTC`"), "{text}: {fault}");
+            assert!(
+                fault.ends_with("write for example `Europe/Zurich`, or `UTC`"),
+                "{text}: {fault}"
+            );
         }
     }
 }

@@ -37,14 +37,21 @@ impl Clock {
     /// (`tokio::time::pause`, `#[tokio::test(start_paused = true)]`), moving it moves this one. A runtime with such a clock
     /// does not hear, once a second, what other processes want cancelled: that would move paused time.
     pub fn tokio(start: DateTime<Utc>) -> Self {
-        Self(Source::Tokio { start_micros: start.timestamp_micros(), origin: Instant::now() })
+        Self(Source::Tokio {
+            start_micros: start.timestamp_micros(),
+            origin: Instant::now(),
+        })
     }
 
     /// A clock like [`tokio`](Self::tokio) that can be [shifted](Self::shift): for tests of what becomes of schedules where
     /// somebody sets the system's clock.
     pub fn settable(start: DateTime<Utc>) -> Self {
         let (start_micros, origin) = (start.timestamp_micros(), Instant::now());
-        Self(Source::Settable { start_micros, origin, set: Arc::default() })
+        Self(Source::Settable {
+            start_micros,
+            origin,
+            set: Arc::default(),
+        })
     }
 
     /// Sets a [settable](Self::settable) clock and its clones ahead by so much, or back where it is negative. Other clocks stay as they are.
@@ -78,15 +85,27 @@ impl Clock {
     pub(crate) fn micros(&self) -> i64 {
         match &self.0 {
             // read twice a task: by way of the calendar it takes twice the time
-            #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
-            Source::System => match std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH) {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the one place that reads the system's clock"
+            )]
+            Source::System => match std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+            {
                 Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
                 Err(before) => -i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX),
             },
-            Source::Tokio { start_micros, origin } => start_micros.saturating_add(passed(origin)),
-            Source::Settable { start_micros, origin, set } => {
-                start_micros.saturating_add(passed(origin)).saturating_add(set.load(Ordering::Relaxed))
-            }
+            Source::Tokio {
+                start_micros,
+                origin,
+            } => start_micros.saturating_add(passed(origin)),
+            Source::Settable {
+                start_micros,
+                origin,
+                set,
+            } => start_micros
+                .saturating_add(passed(origin))
+                .saturating_add(set.load(Ordering::Relaxed)),
         }
     }
 }

@@ -186,7 +186,10 @@ pub(crate) struct EventSink(OnceLock<broadcast::Sender<Event>>);
 impl EventSink {
     pub(crate) fn subscribe(&self) -> Events {
         let sender = self.0.get_or_init(|| broadcast::channel(CAPACITY).0);
-        Events { receiver: sender.subscribe(), lost: 0 }
+        Events {
+            receiver: sender.subscribe(),
+            lost: 0,
+        }
     }
 
     pub(crate) fn is_heard(&self) -> bool {

@@ -57,7 +57,11 @@ impl FromStr for RunId {
     type Err = ParseRunIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Uuid::parse_str(text).map(Self).map_err(|_| ParseRunIdError { text: text.to_owned() })
+        Uuid::parse_str(text)
+            .map(Self)
+            .map_err(|_| ParseRunIdError {
+                text: text.to_owned(),
+            })
     }
 }
 
@@ -72,11 +76,17 @@ impl IdSource {
     /// Ids that no other process makes: the seed is taken from the random state that the standard library asks of the
     /// operating system for its hash maps, and from this process's id.
     pub(crate) fn from_entropy() -> Self {
-        Self { seed: entropy(), made: AtomicU64::new(0) }
+        Self {
+            seed: entropy(),
+            made: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn from_seed(seed: u64) -> Self {
-        Self { seed: blake3::hash(&seed.to_le_bytes()).into(), made: AtomicU64::new(0) }
+        Self {
+            seed: blake3::hash(&seed.to_le_bytes()).into(),
+            made: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn run_id(&self, now: DateTime<Utc>) -> RunId {

@@ -68,7 +68,10 @@
 //! | `sqlite` (default) | runs that outlive their process, in a file |
 //! | `object-store` | large results in a bucket |
 //! | `cli` | the command line of a program with flows: `cli()` |
-#![cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "what stores use that outlive the process"))]
+#![cfg_attr(
+    not(feature = "sqlite"),
+    allow(dead_code, reason = "what stores use that outlive the process")
+)]
 #![doc(test(attr(deny(warnings), allow(dead_code))))]
 
 // words
@@ -110,8 +113,8 @@ pub use capture::{init_logs, log_layer};
 pub use cli::{Cli, cli};
 pub use clock::Clock;
 pub use error::{
-    BlobError, BoxError, Error, GraphError, IntoTaskError, RerunError, Result, StoreError, TaskError, fatal,
-    retry_after, skip,
+    BlobError, BoxError, Error, GraphError, IntoTaskError, RerunError, Result, StoreError,
+    TaskError, fatal, retry_after, skip,
 };
 pub use event::{Event, Events};
 pub use flow::registry::flows;
@@ -120,17 +123,24 @@ pub use graph::{Graph, GraphEdge, GraphNode};
 pub use id::{ParseRunIdError, RunId};
 pub use log::{LogLevel, LogLine};
 pub use orchestrator_macros::{cron, flow, task};
-pub use runtime::{MockFn, MockReturn, RerunHandle, Run, RunHandle, Runtime, RuntimeBuilder, Stopped, TaskFn};
-pub use schedule::{Cron, CronError, CronField, Fires, IntoSchedule, PastFires, Schedule, ScheduleError};
-pub use scheduler::{Backfill, BackfillPlan, BackfillTick, Backfilled, Reprocess, Serve, TickAction, serve};
+pub use runtime::{
+    MockFn, MockReturn, RerunHandle, Run, RunHandle, Runtime, RuntimeBuilder, Stopped, TaskFn,
+};
+pub use schedule::{
+    Cron, CronError, CronField, Fires, IntoSchedule, PastFires, Schedule, ScheduleError,
+};
+pub use scheduler::{
+    Backfill, BackfillPlan, BackfillTick, Backfilled, Reprocess, Serve, TickAction, serve,
+};
 pub use state::{Rerun, RunKind, RunState, TaskState};
 pub use store::{
-    AttemptRecord, CacheEntry, CacheFilter, CacheMiss, Pruned, RerunRecord, RunFilter, RunRecord, RunSummary,
-    StoreCheck, TaskRun, Tasks,
+    AttemptRecord, CacheEntry, CacheFilter, CacheMiss, Pruned, RerunRecord, RunFilter, RunRecord,
+    RunSummary, StoreCheck, TaskRun, Tasks,
 };
 pub use task::{
-    Context, Delay, Element, Gathered, Input, Interval, IntoInput, IntoList, List, Mapped, Mapping, Node, Outcome,
-    Parameter, ParseTriggerError, Pool, Resource, TaskOptions, Trigger, Upstream, expand, gather,
+    Context, Delay, Element, Gathered, Input, Interval, IntoInput, IntoList, List, Mapped, Mapping,
+    Node, Outcome, Parameter, ParseTriggerError, Pool, Resource, TaskOptions, Trigger, Upstream,
+    expand, gather,
 };
 pub use value::Data;
 pub use why::{Reason, ReasonKind, Why};
@@ -138,8 +148,9 @@ pub use why::{Reason, ReasonKind, Why};
 /// What a file of tasks and flows needs: `use orchestrator::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        BoxError, Context, Error, Event, Flow, Interval, Mapped, Node, Outcome, Result, Run, RunState, Runtime,
-        Schedule, TaskError, TaskState, Trigger, cron, expand, fatal, flow, gather, retry_after, skip, task,
+        BoxError, Context, Error, Event, Flow, Interval, Mapped, Node, Outcome, Result, Run,
+        RunState, Runtime, Schedule, TaskError, TaskState, Trigger, cron, expand, fatal, flow,
+        gather, retry_after, skip, task,
     };
 }
 
@@ -149,13 +160,14 @@ pub mod __private {
     pub use inventory;
 
     pub use crate::flow::{
-        FlowBody, FlowDef, FlowEntry, FlowFunction, FlowReturn, Function, Kept, Missed, Overlap, Parameters,
-        ScheduleDef, flow,
+        FlowBody, FlowDef, FlowEntry, FlowFunction, FlowReturn, Function, Kept, Missed, Overlap,
+        Parameters, ScheduleDef, flow,
     };
     pub use crate::task::AnyHandle;
     pub use crate::task::{
-        BlockingBody, Body, BodyFuture, Borrowed, CacheDef, Call, Code, Context, Delay, Input, IntoInput, KeyFn,
-        Mapped, Node, NotData, Parameter, Pool, Resource, Results, TaskDef, TaskEntry, TaskOptions, Trigger,
+        BlockingBody, Body, BodyFuture, Borrowed, CacheDef, Call, Code, Context, Delay, Input,
+        IntoInput, KeyFn, Mapped, Node, NotData, Parameter, Pool, Resource, Results, TaskDef,
+        TaskEntry, TaskOptions, Trigger,
     };
     pub use crate::value::{Comparable, Data, NotComparable, Same, SameFn, Value};
     pub use crate::{Flow, IntoTaskError, TaskError};
@@ -172,7 +184,9 @@ pub mod __private {
 
     /// The result of a fallible body.
     pub fn fallible<T: Data, E: IntoTaskError>(result: Result<T, E>) -> Result<Value, TaskError> {
-        result.map(Value::new).map_err(IntoTaskError::into_task_error)
+        result
+            .map(Value::new)
+            .map_err(IntoTaskError::into_task_error)
     }
 
     /// What the compiler takes for a value: in closures that nobody calls.

@@ -11,7 +11,8 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         let distance = distance(word, known);
         // of a word that is another altogether nothing is left
         let is_cut = word.chars().count() >= 3 && known.starts_with(word);
-        ((is_cut || distance <= (length / 3).max(1)) && distance < length).then_some((distance, known))
+        ((is_cut || distance <= (length / 3).max(1)) && distance < length)
+            .then_some((distance, known))
     });
     near.min().map(|(_, known)| known)
 }

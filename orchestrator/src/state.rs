@@ -28,7 +28,10 @@ pub enum TaskState {
 impl TaskState {
     /// Whether the state is a last one.
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Success | Self::Failed | Self::Skipped | Self::UpstreamFailed | Self::Cancelled)
+        matches!(
+            self,
+            Self::Success | Self::Failed | Self::Skipped | Self::UpstreamFailed | Self::Cancelled
+        )
     }
 
     /// Whether a task in this state may go over into `next`. All of the rules are here.
@@ -46,12 +49,17 @@ impl TaskState {
         match self {
             Self::Pending => next != Self::Pending && next != Self::Retrying,
             Self::Running => {
-                matches!(next, Self::Retrying | Self::Success | Self::Failed | Self::Skipped | Self::Cancelled)
+                matches!(
+                    next,
+                    Self::Retrying | Self::Success | Self::Failed | Self::Skipped | Self::Cancelled
+                )
             }
             Self::Retrying => matches!(next, Self::Running | Self::Cancelled),
-            Self::Success | Self::Failed | Self::Skipped | Self::UpstreamFailed | Self::Cancelled => {
-                next == Self::Pending
-            }
+            Self::Success
+            | Self::Failed
+            | Self::Skipped
+            | Self::UpstreamFailed
+            | Self::Cancelled => next == Self::Pending,
         }
     }
 

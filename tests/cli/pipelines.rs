@@ -88,7 +88,11 @@ fn slow(file: String) -> Node<String> {
 /// Fails until a file is there.
 #[task(retries = 50, retry_delay = "1h")]
 async fn try_it(file: String) -> Result<u64> {
-    if Path::new(&file).exists() { Ok(1) } else { Err("it is not there yet".into()) }
+    if Path::new(&file).exists() {
+        Ok(1)
+    } else {
+        Err("it is not there yet".into())
+    }
 }
 
 /// Waits for its next attempt.
@@ -100,7 +104,11 @@ fn flaky(file: String) -> Node<u64> {
 /// Halves what is even.
 #[task]
 async fn halve(number: u64) -> Result<u64> {
-    if number.is_multiple_of(2) { Ok(number / 2) } else { Err(format!("{number} is odd").into()) }
+    if number.is_multiple_of(2) {
+        Ok(number / 2)
+    } else {
+        Err(format!("{number} is odd").into())
+    }
 }
 
 /// Halves each of a list.
@@ -119,7 +127,11 @@ async fn total(halves: Vec<u64>) -> u64 {
 /// Scores a customer, once an hour.
 #[task(cache = "1h")]
 async fn score(customer: String) -> Result<usize> {
-    if customer == "nobody" { Err("there is nobody".into()) } else { Ok(customer.len()) }
+    if customer == "nobody" {
+        Err("there is nobody".into())
+    } else {
+        Ok(customer.len())
+    }
 }
 
 /// Caches what it computes.
@@ -176,7 +188,9 @@ fn empty() {}
 #[tokio::main]
 async fn main() -> ExitCode {
     if std::env::var_os("PIPELINES_POOL").is_none() {
-        return orchestrator::cli().serve([greeting("world".into()).serve("*/5 * * * *")]).await;
+        return orchestrator::cli()
+            .serve([greeting("world".into()).serve("*/5 * * * *")])
+            .await;
     }
     // a runtime of its own, which what it serves is on
     match Runtime::builder().pool("database", 1).build().await {

@@ -22,7 +22,11 @@ fn clock() -> Clock {
 }
 
 async fn runtime() -> Runtime {
-    crate::support::builder().clock(clock()).build().await.unwrap()
+    crate::support::builder()
+        .clock(clock())
+        .build()
+        .await
+        .unwrap()
 }
 
 #[task]
@@ -31,7 +35,8 @@ async fn one() -> u32 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_tick_of_the_dates_has_one_run_and_as_many_are_at_once_as_the_backfill_says() -> Result<()> {
+async fn each_tick_of_the_dates_has_one_run_and_as_many_are_at_once_as_the_backfill_says()
+-> Result<()> {
     static UNDER_WAY: AtomicU32 = AtomicU32::new(0);
     static MOST: AtomicU32 = AtomicU32::new(0);
     #[task]
@@ -49,18 +54,56 @@ async fn each_tick_of_the_dates_has_one_run_and_as_many_are_at_once_as_the_backf
     let days = || date("2026-02-10")..=date("2026-02-19");
     let told = Arc::new(Mutex::new(Vec::new()));
     let progress = Arc::clone(&told);
-    let told_of = move |done: &Backfilled| progress.lock().unwrap().push((done.running(), done.succeeded()));
-    let done = each().on(&runtime).backfill("0 6 * * *", days()).max_active_runs(4).on_progress(told_of).run().await?;
-    assert_eq!((done.total(), done.created(), done.skipped(), done.succeeded()), (10, 10, 0, 10));
+    let told_of = move |done: &Backfilled| {
+        progress
+            .lock()
+            .unwrap()
+            .push((done.running(), done.succeeded()))
+    };
+    let done = each()
+        .on(&runtime)
+        .backfill("0 6 * * *", days())
+        .max_active_runs(4)
+        .on_progress(told_of)
+        .run()
+        .await?;
+    assert_eq!(
+        (
+            done.total(),
+            done.created(),
+            done.skipped(),
+            done.succeeded()
+        ),
+        (10, 10, 0, 10)
+    );
     assert_eq!(told.lock().unwrap().last(), Some(&(0, 10)));
-    assert_eq!(told.lock().unwrap().iter().map(|(running, _)| *running).max(), Some(4));
+    assert_eq!(
+        told.lock()
+            .unwrap()
+            .iter()
+            .map(|(running, _)| *running)
+            .max(),
+        Some(4)
+    );
     assert_eq!(MOST.load(SeqCst), 4);
-    let runs = runtime.find_runs(&RunFilter::new().flow("backfill_each").oldest_first()).await?;
+    let runs = runtime
+        .find_runs(&RunFilter::new().flow("backfill_each").oldest_first())
+        .await?;
     let dates: BTreeSet<_> = runs.iter().map(|run| run.logical_date).collect();
     assert_eq!((dates.len(), runs.len()), (10, 10));
-    assert_eq!(runs[0].logical_date, "2026-02-10T06:00:00Z".parse::<DateTime<Utc>>()?);
-    assert!(runs.iter().all(|run| run.kind == RunKind::Backfill && run.interval.end == run.logical_date));
-    let again = each().on(&runtime).backfill("0 6 * * *", days()).run().await?;
+    assert_eq!(
+        runs[0].logical_date,
+        "2026-02-10T06:00:00Z".parse::<DateTime<Utc>>()?
+    );
+    assert!(
+        runs.iter()
+            .all(|run| run.kind == RunKind::Backfill && run.interval.end == run.logical_date)
+    );
+    let again = each()
+        .on(&runtime)
+        .backfill("0 6 * * *", days())
+        .run()
+        .await?;
     assert_eq!((again.created(), again.skipped()), (0, 10));
     Ok(())
 }
@@ -73,25 +116,59 @@ async fn a_tick_has_one_run_whether_its_schedule_or_a_backfill_made_it() -> Resu
     }
     let runtime = runtime().await;
     let serve = || scheduled().on(&runtime).serve("30 12 * * *").catchup(true);
-    let backfill = |from, to| scheduled().on(&runtime).backfill("30 12 * * *", date(from)..=date(to));
+    let backfill = |from, to| {
+        scheduled()
+            .on(&runtime)
+            .backfill("30 12 * * *", date(from)..=date(to))
+    };
     serve_for(HOUR, serve()).await;
     let backfilled = backfill("2026-02-28", "2026-03-01");
     let plan = backfilled.dry_run().await?;
-    let reasons: Vec<_> = plan.ticks().iter().map(|tick| (tick.action, tick.reason, tick.state)).collect();
-    let skipped = (TickAction::Skip, "its run is a success", Some(RunState::Success));
-    assert_eq!(reasons, [(TickAction::Create, "it has no run", None), skipped]);
+    let reasons: Vec<_> = plan
+        .ticks()
+        .iter()
+        .map(|tick| (tick.action, tick.reason, tick.state))
+        .collect();
+    let skipped = (
+        TickAction::Skip,
+        "its run is a success",
+        Some(RunState::Success),
+    );
+    assert_eq!(
+        reasons,
+        [(TickAction::Create, "it has no run", None), skipped]
+    );
     let done = backfilled.run().await?;
-    assert_eq!((done.created(), done.skipped(), done.succeeded()), (1, 1, 1));
+    assert_eq!(
+        (done.created(), done.skipped(), done.succeeded()),
+        (1, 1, 1)
+    );
     // two ticks are missed, and one of them has its run from a backfill when the flow is served again
     tokio::time::sleep(48 * HOUR).await;
-    assert_eq!(backfill("2026-03-02", "2026-03-02").run().await?.created(), 1);
+    assert_eq!(
+        backfill("2026-03-02", "2026-03-02").run().await?.created(),
+        1
+    );
     serve_for(HOUR, serve()).await;
-    let runs = runtime.find_runs(&RunFilter::new().flow("backfill_scheduled")).await?;
-    let mut kinds: Vec<_> = runs.iter().map(|run| (run.logical_date.date_naive(), run.kind)).collect();
+    let runs = runtime
+        .find_runs(&RunFilter::new().flow("backfill_scheduled"))
+        .await?;
+    let mut kinds: Vec<_> = runs
+        .iter()
+        .map(|run| (run.logical_date.date_naive(), run.kind))
+        .collect();
     kinds.sort_by_key(|(day, _)| *day);
     let (scheduled, filled) = (RunKind::Scheduled, RunKind::Backfill);
-    let expected = [("02-28", filled), ("03-01", scheduled), ("03-02", filled), ("03-03", scheduled)];
-    assert_eq!(kinds, expected.map(|(day, kind)| (date(&format!("2026-{day}")), kind)));
+    let expected = [
+        ("02-28", filled),
+        ("03-01", scheduled),
+        ("03-02", filled),
+        ("03-03", scheduled),
+    ];
+    assert_eq!(
+        kinds,
+        expected.map(|(day, kind)| (date(&format!("2026-{day}")), kind))
+    );
     Ok(())
 }
 
@@ -103,10 +180,19 @@ async fn dates_are_those_of_the_schedules_zone_and_newest_come_first_if_asked() 
     }
     let runtime = runtime().await;
     let nightly = Schedule::cron("30 23 * * *")?.timezone(chrono_tz::America::New_York);
-    let backfill = zone().on(&runtime).backfill(nightly, date("2026-02-10")..=date("2026-02-11"));
+    let backfill = zone()
+        .on(&runtime)
+        .backfill(nightly, date("2026-02-10")..=date("2026-02-11"));
     let plan = backfill.clone().newest_first(true).dry_run().await?;
-    let dates: Vec<_> = plan.ticks().iter().map(|tick| tick.logical_date.to_rfc3339()).collect();
-    assert_eq!(dates, ["2026-02-12T04:30:00+00:00", "2026-02-11T04:30:00+00:00"]);
+    let dates: Vec<_> = plan
+        .ticks()
+        .iter()
+        .map(|tick| tick.logical_date.to_rfc3339())
+        .collect();
+    assert_eq!(
+        dates,
+        ["2026-02-12T04:30:00+00:00", "2026-02-11T04:30:00+00:00"]
+    );
     assert_eq!(
         plan.to_string(),
         "backfill of backfill_zone by 30 23 * * * in America/New_York: something is to be done about 2 of 2 ticks\n\
@@ -114,9 +200,17 @@ async fn dates_are_those_of_the_schedules_zone_and_newest_come_first_if_asked() 
          2026-02-11T23:30:00-05:00 create  it has no run\n\
          2026-02-10T23:30:00-05:00 create  it has no run\n"
     );
-    assert_eq!(runtime.find_runs(&RunFilter::new().flow("backfill_zone")).await?.len(), 0);
+    assert_eq!(
+        runtime
+            .find_runs(&RunFilter::new().flow("backfill_zone"))
+            .await?
+            .len(),
+        0
+    );
     backfill.newest_first(true).max_active_runs(1).run().await?;
-    let runs = runtime.find_runs(&RunFilter::new().flow("backfill_zone").oldest_first()).await?;
+    let runs = runtime
+        .find_runs(&RunFilter::new().flow("backfill_zone").oldest_first())
+        .await?;
     assert!(runs[0].logical_date > runs[1].logical_date);
     Ok(())
 }
@@ -128,9 +222,17 @@ async fn what_is_not_due_yet_is_left_to_its_schedule() -> Result<()> {
         one()
     }
     let runtime = runtime().await;
-    let backfill = future().on(&runtime).backfill("@daily", date("2026-02-28")..=date("2026-03-05"));
+    let backfill = future()
+        .on(&runtime)
+        .backfill("@daily", date("2026-02-28")..=date("2026-03-05"));
     let plan = backfill.dry_run().await?;
-    assert_eq!(plan.ticks().iter().filter(|tick| tick.action == TickAction::Create).count(), 2);
+    assert_eq!(
+        plan.ticks()
+            .iter()
+            .filter(|tick| tick.action == TickAction::Create)
+            .count(),
+        2
+    );
     assert_eq!(plan.ticks()[5].reason, "it is not due yet");
     assert_eq!(backfill.run().await?.created(), 2);
     Ok(())
@@ -141,7 +243,11 @@ async fn a_run_that_fails_keeps_no_other_from_being_made() -> Result<()> {
     static DOWN: AtomicBool = AtomicBool::new(true);
     #[task]
     async fn sometimes(day: u32) -> Result<u32> {
-        if DOWN.load(SeqCst) && day == 11 { Err("down".into()) } else { Ok(day) }
+        if DOWN.load(SeqCst) && day == 11 {
+            Err("down".into())
+        } else {
+            Ok(day)
+        }
     }
     #[flow(name = "backfill_fails")]
     fn fails(#[context] context: &Context) -> Node<u32> {
@@ -149,21 +255,41 @@ async fn a_run_that_fails_keeps_no_other_from_being_made() -> Result<()> {
         sometimes(day.parse::<u32>().unwrap_or_default())
     }
     let runtime = runtime().await;
-    let backfill = || fails().on(&runtime).backfill("@daily", date("2026-02-10")..=date("2026-02-12"));
+    let backfill = || {
+        fails()
+            .on(&runtime)
+            .backfill("@daily", date("2026-02-10")..=date("2026-02-12"))
+    };
     let done = backfill().run().await?;
     assert_eq!((done.created(), done.succeeded()), (3, 2));
-    assert_eq!(done.unsuccessful()[0].logical_date, "2026-02-11T00:00:00Z".parse::<DateTime<Utc>>()?);
+    assert_eq!(
+        done.unsuccessful()[0].logical_date,
+        "2026-02-11T00:00:00Z".parse::<DateTime<Utc>>()?
+    );
     let plan = backfill().dry_run().await?;
-    let reasons: Vec<_> = plan.ticks().iter().map(|tick| (tick.action, tick.reason)).collect();
+    let reasons: Vec<_> = plan
+        .ticks()
+        .iter()
+        .map(|tick| (tick.action, tick.reason))
+        .collect();
     assert_eq!(reasons[0], (TickAction::Skip, "its run is a success"));
     assert_eq!(reasons[1], (TickAction::Skip, "it has a run, which failed"));
     let plan = backfill().reprocess(Reprocess::Failed).dry_run().await?;
-    assert_eq!((plan.ticks()[0].action, plan.ticks()[1].action), (TickAction::Skip, TickAction::Rerun));
+    assert_eq!(
+        (plan.ticks()[0].action, plan.ticks()[1].action),
+        (TickAction::Skip, TickAction::Rerun)
+    );
     if crate::support::is_durable() {
         DOWN.store(false, SeqCst);
         let done = backfill().reprocess(Reprocess::Failed).run().await?;
         assert_eq!((done.reran(), done.skipped(), done.succeeded()), (1, 2, 1));
-        assert_eq!(runtime.find_runs(&RunFilter::new().flow("backfill_fails")).await?.len(), 3);
+        assert_eq!(
+            runtime
+                .find_runs(&RunFilter::new().flow("backfill_fails"))
+                .await?
+                .len(),
+            3
+        );
     }
     Ok(())
 }
@@ -180,12 +306,22 @@ async fn all_runs_run_again_if_asked() -> Result<()> {
         counts()
     }
     let runtime = runtime().await;
-    let backfill = || all().on(&runtime).backfill("@daily", date("2026-02-10")..=date("2026-02-12"));
+    let backfill = || {
+        all()
+            .on(&runtime)
+            .backfill("@daily", date("2026-02-10")..=date("2026-02-12"))
+    };
     backfill().run().await?;
     let done = backfill().reprocess(Reprocess::All).run().await?;
     assert_eq!((done.reran(), done.succeeded()), (3, 3));
     assert_eq!(RAN.load(SeqCst), 6);
-    assert_eq!(runtime.find_runs(&RunFilter::new().flow("backfill_all")).await?.len(), 3);
+    assert_eq!(
+        runtime
+            .find_runs(&RunFilter::new().flow("backfill_all"))
+            .await?
+            .len(),
+        3
+    );
     Ok(())
 }
 
@@ -201,13 +337,21 @@ async fn dropping_a_backfill_cancels_what_is_under_way_and_makes_no_more() -> Re
         long()
     }
     let runtime = runtime().await;
-    let backfill = dropped().on(&runtime).backfill("@daily", date("2026-02-01")..=date("2026-02-20"));
-    let done = tokio::time::timeout(Duration::from_secs(60), backfill.max_active_runs(3).run()).await;
+    let backfill = dropped()
+        .on(&runtime)
+        .backfill("@daily", date("2026-02-01")..=date("2026-02-20"));
+    let done =
+        tokio::time::timeout(Duration::from_secs(60), backfill.max_active_runs(3).run()).await;
     assert!(done.is_err(), "{done:?}");
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let runs = runtime.find_runs(&RunFilter::new().flow("backfill_dropped")).await?;
+    let runs = runtime
+        .find_runs(&RunFilter::new().flow("backfill_dropped"))
+        .await?;
     assert_eq!(runs.len(), 3);
-    assert!(runs.iter().all(|run| run.state == RunState::Cancelled), "{runs:?}");
+    assert!(
+        runs.iter().all(|run| run.state == RunState::Cancelled),
+        "{runs:?}"
+    );
     Ok(())
 }
 
@@ -232,7 +376,11 @@ async fn what_a_stop_left_goes_on_when_it_is_asked_for_again() -> Result<()> {
     let open = || open(&store, &clock, Duration::from_secs(1));
     let days = || date("2026-02-10")..=date("2026-02-14");
     let runtime = open().await;
-    let backfill = stopped().on(&runtime).backfill("@daily", days()).max_active_runs(2).run();
+    let backfill = stopped()
+        .on(&runtime)
+        .backfill("@daily", days())
+        .max_active_runs(2)
+        .run();
     let stop = async {
         tokio::time::sleep(Duration::from_secs(350)).await;
         runtime.stop().await
@@ -242,8 +390,20 @@ async fn what_a_stop_left_goes_on_when_it_is_asked_for_again() -> Result<()> {
     assert_eq!(left.left.len(), 2);
     drop(runtime);
     let runtime = open().await;
-    let done = stopped().on(&runtime).backfill("@daily", days()).run().await?;
-    assert_eq!((done.resumed(), done.created(), done.skipped(), done.succeeded()), (2, 1, 2, 3));
+    let done = stopped()
+        .on(&runtime)
+        .backfill("@daily", days())
+        .run()
+        .await?;
+    assert_eq!(
+        (
+            done.resumed(),
+            done.created(),
+            done.skipped(),
+            done.succeeded()
+        ),
+        (2, 1, 2, 3)
+    );
     // what was done of the runs that went on is not done again
     assert_eq!(RAN.load(SeqCst), 10);
     Ok(())
@@ -259,10 +419,22 @@ async fn what_is_wrong_with_a_backfill_is_said() -> Result<()> {
     let days = || date("2026-02-10")..=date("2026-02-14");
     let on = || wrong().on(&runtime);
     for (backfill, expected) in [
-        (on().backfill("0 25 * * *", days()), "hour: expected 0 to 23, got `25`"),
-        (on().backfill("@daily", date("2026-02-10")..=date("2026-02-09")), "expected the first date not to be after"),
-        (on().backfill("@daily", days()).max_active_runs(0), "`max_active_runs` to be at least 1"),
-        (on().key("one").backfill("@daily", days()), "`.key(…)` is for one run"),
+        (
+            on().backfill("0 25 * * *", days()),
+            "hour: expected 0 to 23, got `25`",
+        ),
+        (
+            on().backfill("@daily", date("2026-02-10")..=date("2026-02-09")),
+            "expected the first date not to be after",
+        ),
+        (
+            on().backfill("@daily", days()).max_active_runs(0),
+            "`max_active_runs` to be at least 1",
+        ),
+        (
+            on().key("one").backfill("@daily", days()),
+            "`.key(…)` is for one run",
+        ),
     ] {
         let error = backfill.run().await.unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
@@ -289,10 +461,13 @@ async fn a_backfill_that_is_dropped_between_two_starts_cancels_what_has_started(
     let open = || open(&store, &clock, Duration::from_secs(1));
     let days = || date("2026-02-01")..=date("2026-02-02");
     let runtime = open().await;
-    let (_, stopped) = tokio::join!(dropped().on(&runtime).backfill("@daily", days()).run(), async {
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        runtime.stop().await
-    });
+    let (_, stopped) = tokio::join!(
+        dropped().on(&runtime).backfill("@daily", days()).run(),
+        async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            runtime.stop().await
+        }
+    );
     assert_eq!(stopped.left.len(), 2);
     drop(runtime);
     // to go on with the second one takes a while, and meanwhile nobody waits any more
@@ -300,7 +475,10 @@ async fn a_backfill_that_is_dropped_between_two_starts_cancels_what_has_started(
     let started = Arc::new(tokio::sync::Notify::new());
     let backfill = {
         let started = Arc::clone(&started);
-        dropped().on(&runtime).backfill("@daily", days()).on_progress(move |_| started.notify_one())
+        dropped()
+            .on(&runtime)
+            .backfill("@daily", days())
+            .on_progress(move |_| started.notify_one())
     };
     tokio::select! {
         biased;
@@ -308,7 +486,13 @@ async fn a_backfill_that_is_dropped_between_two_starts_cancels_what_has_started(
         done = backfill.run() => panic!("{done:?}"),
     }
     tokio::time::sleep(Duration::from_secs(60)).await;
-    let runs = runtime.find_runs(&RunFilter::new().flow("backfill_dropped_early").oldest_first()).await?;
+    let runs = runtime
+        .find_runs(
+            &RunFilter::new()
+                .flow("backfill_dropped_early")
+                .oldest_first(),
+        )
+        .await?;
     assert_eq!(runs[0].state, RunState::Cancelled, "{runs:?}");
     Ok(())
 }
@@ -321,12 +505,21 @@ async fn more_ticks_than_anybody_wants_are_refused() -> Result<()> {
     }
     let runtime = runtime().await;
     for schedule in ["@daily", "* * * * * *"] {
-        let backfill = ages().on(&runtime).backfill(schedule, NaiveDate::MIN..=NaiveDate::MAX);
+        let backfill = ages()
+            .on(&runtime)
+            .backfill(schedule, NaiveDate::MIN..=NaiveDate::MAX);
         let error = backfill.dry_run().await.unwrap_err().to_string();
-        assert!(error.contains("backfill of `backfill_ages`: expected at most 1000000 ticks"), "{error}");
+        assert!(
+            error.contains("backfill of `backfill_ages`: expected at most 1000000 ticks"),
+            "{error}"
+        );
     }
     let once = Schedule::once("1815-12-10T00:00:00Z".parse::<DateTime<Utc>>()?);
-    let done = ages().on(&runtime).backfill(once, NaiveDate::MIN..=NaiveDate::MAX).run().await?;
+    let done = ages()
+        .on(&runtime)
+        .backfill(once, NaiveDate::MIN..=NaiveDate::MAX)
+        .run()
+        .await?;
     assert_eq!(done.created(), 1);
     Ok(())
 }
@@ -341,9 +534,14 @@ async fn a_tick_between_two_microseconds_has_its_run() -> Result<()> {
     let at: DateTime<Utc> = "2026-02-10T06:00:00.123456789Z".parse()?;
     let daily = Schedule::every(Duration::from_secs(24 * 3600))?.anchor(at);
     for (schedule, day) in [(Schedule::once(at), "2026-02-10"), (daily, "2026-02-11")] {
-        let backfill = nanoseconds().on(&runtime).backfill(schedule, date(day)..=date(day));
+        let backfill = nanoseconds()
+            .on(&runtime)
+            .backfill(schedule, date(day)..=date(day));
         assert_eq!(backfill.clone().run().await?.created(), 1);
-        assert_eq!(backfill.dry_run().await?.ticks()[0].reason, "its run is a success");
+        assert_eq!(
+            backfill.dry_run().await?.ticks()[0].reason,
+            "its run is a success"
+        );
     }
     Ok(())
 }
@@ -352,23 +550,43 @@ async fn a_tick_between_two_microseconds_has_its_run() -> Result<()> {
 async fn a_run_keeps_its_parameters_and_others_are_refused() -> Result<()> {
     #[task]
     async fn only_even(n: u32) -> Result<u32> {
-        if n.is_multiple_of(2) { Ok(n) } else { Err("odd".into()) }
+        if n.is_multiple_of(2) {
+            Ok(n)
+        } else {
+            Err("odd".into())
+        }
     }
     #[flow(name = "backfill_parameters")]
     fn parameters(n: u32) -> Node<u32> {
         only_even(n)
     }
     let runtime = runtime().await;
-    let backfill = |n| parameters(n).on(&runtime).backfill("@daily", date("2026-02-10")..=date("2026-02-11"));
+    let backfill = |n| {
+        parameters(n)
+            .on(&runtime)
+            .backfill("@daily", date("2026-02-10")..=date("2026-02-11"))
+    };
     assert_eq!(backfill(1).run().await?.unsuccessful().len(), 2);
     let done = backfill(2).run().await?;
     let skipped: Vec<_> = done.skipped_because().collect();
-    assert_eq!((done.created(), skipped), (0, vec![("it has a run, which failed", 2)]));
-    for refused in [backfill(2).reprocess(Reprocess::Failed), backfill(2).reprocess(Reprocess::All)] {
+    assert_eq!(
+        (done.created(), skipped),
+        (0, vec![("it has a run, which failed", 2)])
+    );
+    for refused in [
+        backfill(2).reprocess(Reprocess::Failed),
+        backfill(2).reprocess(Reprocess::All),
+    ] {
         let error = refused.run().await.unwrap_err().to_string();
-        assert!(error.contains(r#"it was made with, {"n":1}, and {"n":2} was asked for"#), "{error}");
+        assert!(
+            error.contains(r#"it was made with, {"n":1}, and {"n":2} was asked for"#),
+            "{error}"
+        );
     }
-    assert_eq!(backfill(1).reprocess(Reprocess::All).run().await?.reran(), 2);
+    assert_eq!(
+        backfill(1).reprocess(Reprocess::All).run().await?.reran(),
+        2
+    );
     Ok(())
 }
 
@@ -377,21 +595,37 @@ async fn a_run_that_cannot_run_again_keeps_no_other_tick_of_a_backfill_from_it()
     static DOWN: AtomicBool = AtomicBool::new(true);
     #[task]
     async fn sometimes() -> Result<u32> {
-        if DOWN.load(SeqCst) { Err("down".into()) } else { Ok(1) }
+        if DOWN.load(SeqCst) {
+            Err("down".into())
+        } else {
+            Ok(1)
+        }
     }
     #[flow(name = "backfill_pruned")]
     fn pruned() -> Node<u32> {
         sometimes()
     }
-    let runtime = Runtime::builder().store(url(&file())).clock(clock()).keep(HOUR).build().await?;
-    let backfill = |from, to| pruned().on(&runtime).backfill("@daily", date(from)..=date(to));
+    let runtime = Runtime::builder()
+        .store(url(&file()))
+        .clock(clock())
+        .keep(HOUR)
+        .build()
+        .await?;
+    let backfill = |from, to| {
+        pruned()
+            .on(&runtime)
+            .backfill("@daily", date(from)..=date(to))
+    };
     backfill("2026-02-10", "2026-02-11").run().await?;
     tokio::time::sleep(2 * HOUR).await;
     backfill("2026-02-12", "2026-02-13").run().await?;
     assert_eq!(runtime.prune().await?.runs, 2);
     DOWN.store(false, SeqCst);
     // of the first two, nothing is known that could be kept
-    let done = backfill("2026-02-10", "2026-02-13").reprocess(Reprocess::Failed).run().await?;
+    let done = backfill("2026-02-10", "2026-02-13")
+        .reprocess(Reprocess::Failed)
+        .run()
+        .await?;
     assert_eq!((done.total(), done.reran(), done.succeeded()), (4, 2, 2));
     Ok(())
 }
@@ -402,7 +636,11 @@ async fn of_two_backfills_that_run_the_same_again_neither_fails() -> Result<()> 
     #[task]
     async fn sometimes() -> Result<u32> {
         tokio::time::sleep(Duration::from_secs(60)).await;
-        if DOWN.load(SeqCst) { Err("down".into()) } else { Ok(1) }
+        if DOWN.load(SeqCst) {
+            Err("down".into())
+        } else {
+            Ok(1)
+        }
     }
     #[flow(name = "backfill_two_backfills")]
     fn twice() -> Node<u32> {
@@ -410,7 +648,12 @@ async fn of_two_backfills_that_run_the_same_again_neither_fails() -> Result<()> 
     }
     let runtime = open(&url(&file()), &clock(), HOUR).await;
     let days = || date("2026-02-10")..=date("2026-02-15");
-    let backfill = || twice().on(&runtime).backfill("@daily", days()).max_active_runs(2);
+    let backfill = || {
+        twice()
+            .on(&runtime)
+            .backfill("@daily", days())
+            .max_active_runs(2)
+    };
     backfill().run().await?;
     DOWN.store(false, SeqCst);
     let again = || backfill().reprocess(Reprocess::Failed).run();
@@ -435,12 +678,18 @@ async fn a_backfill_that_is_dropped_while_it_asks_for_a_re_run_cancels_that_too(
         long_at_last()
     }
     let runtime = runtime().await;
-    let backfill = || dropped().on(&runtime).backfill("@daily", date("2026-02-10")..=date("2026-02-11"));
+    let backfill = || {
+        dropped()
+            .on(&runtime)
+            .backfill("@daily", date("2026-02-10")..=date("2026-02-11"))
+    };
     backfill().run().await?;
     let started = Arc::new(tokio::sync::Notify::new());
     let again = {
         let started = Arc::clone(&started);
-        backfill().reprocess(Reprocess::All).on_progress(move |_| started.notify_one())
+        backfill()
+            .reprocess(Reprocess::All)
+            .on_progress(move |_| started.notify_one())
     };
     tokio::select! {
         biased;
@@ -448,7 +697,13 @@ async fn a_backfill_that_is_dropped_while_it_asks_for_a_re_run_cancels_that_too(
         done = again.run() => panic!("{done:?}"),
     }
     tokio::time::sleep(Duration::from_secs(60)).await;
-    let runs = runtime.find_runs(&RunFilter::new().flow("backfill_dropped_rerun").oldest_first()).await?;
+    let runs = runtime
+        .find_runs(
+            &RunFilter::new()
+                .flow("backfill_dropped_rerun")
+                .oldest_first(),
+        )
+        .await?;
     let states: Vec<_> = runs.iter().map(|run| run.state).collect();
     assert_eq!(states[0], RunState::Cancelled);
     assert!(states[1].is_final(), "nobody waits for it: {states:?}");

@@ -48,7 +48,10 @@ async fn what_was_created_runs_and_the_run_waits_for_it() -> Result<()> {
     let started = Instant::now();
     assert_eq!(early().on(&crate::support::runtime()).await?, 1);
     assert_eq!((RAN.load(SeqCst), started.elapsed().as_secs()), (1, 100));
-    assert_eq!(left_with_nodes().on(&crate::support::runtime()).await?, (3, 2));
+    assert_eq!(
+        left_with_nodes().on(&crate::support::runtime()).await?,
+        (3, 2)
+    );
     Ok(())
 }
 
@@ -104,9 +107,17 @@ async fn a_body_that_fails_cancels_the_rest() -> Result<()> {
     assert_eq!(started.elapsed().as_secs(), 0);
     assert_eq!(run.state(), RunState::Failed);
     assert_eq!(run.error().unwrap().to_string(), "gave up at 1");
-    let states: Vec<_> = run.tasks().iter().map(|task| (task.key(), task.state())).collect();
+    let states: Vec<_> = run
+        .tasks()
+        .iter()
+        .map(|task| (task.key(), task.state()))
+        .collect();
     let cancelled = TaskState::Cancelled;
-    let expected = [("sleep", cancelled), ("inc", cancelled), ("inc#2", TaskState::Success)];
+    let expected = [
+        ("sleep", cancelled),
+        ("inc", cancelled),
+        ("inc#2", TaskState::Success),
+    ];
     assert_eq!(states, expected.map(|(key, state)| (key.to_owned(), state)));
     Ok(())
 }
@@ -138,7 +149,10 @@ async fn a_node_may_be_awaited_more_than_once_and_passed_on() -> Result<()> {
         let third = inc(&node).await?;
         Ok(first + second + third + node.map(|n| n * 100).await?)
     }
-    assert_eq!(again().on(&crate::support::runtime()).await?, 2 + 2 + 3 + 200);
+    assert_eq!(
+        again().on(&crate::support::runtime()).await?,
+        2 + 2 + 3 + 200
+    );
     Ok(())
 }
 
@@ -153,7 +167,10 @@ async fn an_option_after_planning_is_refused_by_name() -> Result<()> {
     let run = late().on(&crate::support::runtime()).run().await?;
     assert_eq!(run.state(), RunState::Failed);
     let error = run.error().unwrap().to_string();
-    assert!(error.contains("`retries`") && error.contains("`inc`") && error.contains("planned"), "{error}");
+    assert!(
+        error.contains("`retries`") && error.contains("`inc`") && error.contains("planned"),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -174,7 +191,14 @@ async fn nodes_of_another_tokio_task_are_outside() -> Result<()> {
     let run = spawns().on(&runtime).run().await?;
     assert_eq!((run.output(), run.tasks().len()), (Some(&43), 1));
     let run = mixes().on(&runtime).run().await?;
-    assert!(run.error().unwrap().to_string().contains("outside of this flow"), "{:?}", run.error());
+    assert!(
+        run.error()
+            .unwrap()
+            .to_string()
+            .contains("outside of this flow"),
+        "{:?}",
+        run.error()
+    );
     Ok(())
 }
 

@@ -19,7 +19,9 @@ struct Calls(Arc<(AtomicU32, AtomicU32, AtomicU32)>);
 
 impl Calls {
     fn enter(&self) -> u32 {
-        self.0.2.fetch_max(self.0.1.fetch_add(1, SeqCst) + 1, SeqCst);
+        self.0
+            .2
+            .fetch_max(self.0.1.fetch_add(1, SeqCst) + 1, SeqCst);
         self.0.0.fetch_add(1, SeqCst) + 1
     }
 
@@ -37,7 +39,12 @@ impl Calls {
 }
 
 async fn with(builder: RuntimeBuilder, calls: &Calls) -> Runtime {
-    builder.clock(Clock::tokio_from_now()).resource(calls.clone()).build().await.unwrap()
+    builder
+        .clock(Clock::tokio_from_now())
+        .resource(calls.clone())
+        .build()
+        .await
+        .unwrap()
 }
 
 /// A runtime on the store of these tests, and what counts its bodies.
@@ -49,7 +56,10 @@ async fn counted() -> (Runtime, Calls) {
 /// Two runtimes on one file, as two processes have them.
 async fn two() -> ([Runtime; 2], Calls) {
     let calls = Calls::default();
-    let url = format!("sqlite:{}", support::new_folder("two").join("state.db").display());
+    let url = format!(
+        "sqlite:{}",
+        support::new_folder("two").join("state.db").display()
+    );
     let one = || with(Runtime::builder().store(&url).pool("one", 1), &calls);
     ([one().await, one().await], calls)
 }
@@ -87,21 +97,39 @@ async fn a_result_is_used_again_by_later_runs() -> Result<()> {
     let (runtime, calls) = counted().await;
     let first = doubled(2).on(&runtime).run().await?;
     let task = first.task("double").unwrap();
-    assert_eq!((task.cached(), task.cached_from(), task.attempts()), (false, None, 1));
+    assert_eq!(
+        (task.cached(), task.cached_from(), task.attempts()),
+        (false, None, 1)
+    );
     assert_eq!(miss(&first, "double"), Some(CacheMiss::Empty));
     let second = doubled(2).on(&runtime).run().await?;
     let task = second.task("double").unwrap();
-    assert_eq!((task.cached(), task.cached_from(), task.attempts()), (true, Some(first.id()), 0));
-    assert_eq!((task.cache_miss(), task.state(), second.output()), (None, TaskState::Success, Some(&4)));
+    assert_eq!(
+        (task.cached(), task.cached_from(), task.attempts()),
+        (true, Some(first.id()), 0)
+    );
+    assert_eq!(
+        (task.cache_miss(), task.state(), second.output()),
+        (None, TaskState::Success, Some(&4))
+    );
     let third = doubled(3).on(&runtime).run().await?;
-    assert_eq!((miss(&third, "double"), third.output()), (Some(CacheMiss::NewInputs), Some(&6)));
+    assert_eq!(
+        (miss(&third, "double"), third.output()),
+        (Some(CacheMiss::NewInputs), Some(&6))
+    );
     assert_eq!(calls.count(), 2);
     // what was a hit is no new result: the first run made it
     let fourth = doubled(2).on(&runtime).run().await?;
-    assert_eq!(fourth.task("double").unwrap().cached_from(), Some(first.id()));
+    assert_eq!(
+        fourth.task("double").unwrap().cached_from(),
+        Some(first.id())
+    );
     // as it is recorded, too
     let record = runtime.find_run(second.id()).await?.unwrap();
-    assert_eq!(record.task("double").unwrap().cached_from(), Some(first.id()));
+    assert_eq!(
+        record.task("double").unwrap().cached_from(),
+        Some(first.id())
+    );
     Ok(())
 }
 
@@ -111,7 +139,10 @@ async fn a_result_is_used_again_by_other_processes() -> Result<()> {
     let first = doubled(2).on(&one).run().await?;
     drop(one);
     let second = doubled(2).on(&two).run().await?;
-    assert_eq!(second.task("double").unwrap().cached_from(), Some(first.id()));
+    assert_eq!(
+        second.task("double").unwrap().cached_from(),
+        Some(first.id())
+    );
     assert_eq!((second.output(), calls.count()), (Some(&4), 1));
     Ok(())
 }
@@ -134,10 +165,21 @@ async fn maps_and_sets_are_the_same_in_any_order() -> Result<()> {
     }
     #[flow(name = "caching_orderless")]
     fn flow(skip: usize) -> Node<u32> {
-        let names = || (0..40).map(|n| format!("name {n}")).cycle().skip(skip).take(40);
-        let limits = names().map(|name| (name, (0..9).map(|n| (n, n.to_string())).collect())).collect();
+        let names = || {
+            (0..40)
+                .map(|n| format!("name {n}"))
+                .cycle()
+                .skip(skip)
+                .take(40)
+        };
+        let limits = names()
+            .map(|name| (name, (0..9).map(|n| (n, n.to_string())).collect()))
+            .collect();
         orderless(
-            (0..).zip(names()).map(|(_, name)| (name, 7)).collect::<HashMap<_, _>>(),
+            (0..)
+                .zip(names())
+                .map(|(_, name)| (name, 7))
+                .collect::<HashMap<_, _>>(),
             names().collect::<HashSet<_>>(),
             Options { limits },
         )
@@ -176,8 +218,17 @@ async fn inputs_are_told_apart() -> Result<()> {
         lists(of, maybe, map)
     }
     let (runtime, calls) = counted().await;
-    for (a, b) in [("a", "bc"), ("ab", "c"), ("abc", ""), ("", "abc"), ("bc", "a")] {
-        assert_eq!(texts(a.to_owned(), b.to_owned()).on(&runtime).await?, format!("{a}|{b}"));
+    for (a, b) in [
+        ("a", "bc"),
+        ("ab", "c"),
+        ("abc", ""),
+        ("", "abc"),
+        ("bc", "a"),
+    ] {
+        assert_eq!(
+            texts(a.to_owned(), b.to_owned()).on(&runtime).await?,
+            format!("{a}|{b}")
+        );
     }
     assert_eq!(calls.count(), 5);
     let map = |pairs: &[(u32, u32)]| pairs.iter().copied().collect::<BTreeMap<u32, u32>>();
@@ -220,7 +271,9 @@ async fn what_is_no_part_of_the_key_changes_nothing() -> Result<()> {
     }
     #[flow(name = "caching_area")]
     fn of_area(width: u32, verbose: bool) -> Node<u32> {
-        area(width, 3, verbose).retries(if verbose { 1 } else { 2 }).named(if verbose { "loud" } else { "silent" })
+        area(width, 3, verbose)
+            .retries(if verbose { 1 } else { 2 })
+            .named(if verbose { "loud" } else { "silent" })
     }
     #[flow(name = "caching_evens")]
     fn sum_of_evens(numbers: Vec<u32>, name: String) -> Node<u32> {
@@ -231,9 +284,15 @@ async fn what_is_no_part_of_the_key_changes_nothing() -> Result<()> {
         assert_eq!(of_area(width, verbose).on(&runtime).await?, width * 3);
         assert_eq!(calls.count(), bodies);
     }
-    for (numbers, name, bodies) in [(vec![1, 2, 3], "a", 3), (vec![2, 5], "b", 3), (vec![2, 4], "a", 4)] {
+    for (numbers, name, bodies) in [
+        (vec![1, 2, 3], "a", 3),
+        (vec![2, 5], "b", 3),
+        (vec![2, 4], "a", 4),
+    ] {
         assert_eq!(
-            sum_of_evens(numbers.clone(), name.to_owned()).on(&runtime).await?,
+            sum_of_evens(numbers.clone(), name.to_owned())
+                .on(&runtime)
+                .await?,
             numbers.iter().filter(|n| *n % 2 == 0).sum::<u32>()
         );
         assert_eq!(calls.count(), bodies);
@@ -276,8 +335,18 @@ async fn tasks_of_one_name_in_two_modules_are_two_tasks() -> Result<()> {
     let (runtime, calls) = counted().await;
     assert_eq!(here::flow().on(&runtime).await?, 2);
     let other = there::flow().on(&runtime).run().await?;
-    assert_eq!((miss(&other, "namesake"), other.output()), (Some(CacheMiss::Empty), Some(&3)));
-    assert_eq!((here::flow().on(&runtime).await?, there::flow().on(&runtime).await?, calls.count()), (2, 3, 2));
+    assert_eq!(
+        (miss(&other, "namesake"), other.output()),
+        (Some(CacheMiss::Empty), Some(&3))
+    );
+    assert_eq!(
+        (
+            here::flow().on(&runtime).await?,
+            there::flow().on(&runtime).await?,
+            calls.count()
+        ),
+        (2, 3, 2)
+    );
     Ok(())
 }
 
@@ -326,7 +395,11 @@ async fn changed_code_is_computed_anew_and_a_version_stands_for_the_code() -> Re
     ] {
         let name = flow.name();
         let run = flow.on(&runtime).run().await?;
-        assert_eq!((run.output(), miss(&run, "rated")), (Some(&output), expected), "{name}");
+        assert_eq!(
+            (run.output(), miss(&run, "rated")),
+            (Some(&output), expected),
+            "{name}"
+        );
     }
     assert_eq!(calls.count(), 4);
     Ok(())
@@ -337,7 +410,10 @@ async fn a_result_of_another_type_is_computed_anew() -> Result<()> {
     let (runtime, _) = counted().await;
     assert_eq!(version_2().on(&runtime).await?, 22);
     let run = text().on(&runtime).run().await?;
-    assert_eq!((run.output().map(String::as_str), miss(&run, "rated")), (Some("text"), Some(CacheMiss::Unreadable)));
+    assert_eq!(
+        (run.output().map(String::as_str), miss(&run, "rated")),
+        (Some("text"), Some(CacheMiss::Unreadable))
+    );
     Ok(())
 }
 
@@ -348,14 +424,32 @@ async fn a_result_is_too_old_when_its_time_has_passed_and_not_before() -> Result
     let created = first.task("double").unwrap().finished_at().unwrap();
     advance(Duration::from_micros(3_599_999_999)).await;
     let hit = doubled(2).on(&runtime).run().await?;
-    assert_eq!((hit.task("double").unwrap().cached_from(), calls.count()), (Some(first.id()), 1));
+    assert_eq!(
+        (hit.task("double").unwrap().cached_from(), calls.count()),
+        (Some(first.id()), 1)
+    );
     advance(Duration::from_micros(1)).await;
     let expired = doubled(2).on(&runtime).run().await?;
-    assert_eq!((miss(&expired, "double"), calls.count()), (Some(CacheMiss::Expired { created }), 2));
-    assert!(doubled(2).on(&runtime).run().await?.task("double").unwrap().cached_from() == Some(expired.id()));
+    assert_eq!(
+        (miss(&expired, "double"), calls.count()),
+        (Some(CacheMiss::Expired { created }), 2)
+    );
+    assert!(
+        doubled(2)
+            .on(&runtime)
+            .run()
+            .await?
+            .task("double")
+            .unwrap()
+            .cached_from()
+            == Some(expired.id())
+    );
     advance(Duration::from_secs(3600)).await;
     assert_eq!(runtime.prune().await?.cached, 1);
-    assert_eq!(miss(&doubled(2).on(&runtime).run().await?, "double"), Some(CacheMiss::Empty));
+    assert_eq!(
+        miss(&doubled(2).on(&runtime).run().await?, "double"),
+        Some(CacheMiss::Empty)
+    );
     Ok(())
 }
 
@@ -382,7 +476,10 @@ async fn what_is_no_success_is_not_cached() -> Result<()> {
     ] {
         let run = flow().on(&runtime).run().await?;
         let task = run.task("third_time").unwrap();
-        assert_eq!((task.state(), run.output(), calls.count()), (state, output, calls_then));
+        assert_eq!(
+            (task.state(), run.output(), calls.count()),
+            (state, output, calls_then)
+        );
     }
     Ok(())
 }
@@ -408,12 +505,36 @@ async fn who_waited_for_one_that_panics_computes_for_the_others() -> Result<()> 
     let (runtime, calls) = counted().await;
     let started = Instant::now();
     let run = flow().on(&runtime).run().await?;
-    assert_eq!((calls.count(), calls.most(), started.elapsed().as_secs()), (2, 1, 2));
-    let states: Vec<TaskState> =
-        run.tasks().iter().filter(|task| task.map_index().is_some()).map(|task| task.state()).collect();
-    assert_eq!(states.iter().filter(|state| **state == TaskState::Failed).count(), 1);
-    assert_eq!(states.iter().filter(|state| **state == TaskState::Success).count(), 19);
-    assert!(run.tasks().iter().filter_map(|task| task.error()).all(TaskError::is_panic));
+    assert_eq!(
+        (calls.count(), calls.most(), started.elapsed().as_secs()),
+        (2, 1, 2)
+    );
+    let states: Vec<TaskState> = run
+        .tasks()
+        .iter()
+        .filter(|task| task.map_index().is_some())
+        .map(|task| task.state())
+        .collect();
+    assert_eq!(
+        states
+            .iter()
+            .filter(|state| **state == TaskState::Failed)
+            .count(),
+        1
+    );
+    assert_eq!(
+        states
+            .iter()
+            .filter(|state| **state == TaskState::Success)
+            .count(),
+        19
+    );
+    assert!(
+        run.tasks()
+            .iter()
+            .filter_map(|task| task.error())
+            .all(TaskError::is_panic)
+    );
     Ok(())
 }
 
@@ -433,15 +554,28 @@ async fn an_attempt_that_waits_to_be_made_again_holds_up_nobody() -> Result<()> 
     let (runtime, calls) = counted().await;
     let run = flow(1).on(&runtime).run().await?;
     let task = run.task("fails_first").unwrap();
-    assert_eq!((task.attempts(), task.cached(), run.output(), calls.count()), (2, false, Some(&5), 2));
+    assert_eq!(
+        (task.attempts(), task.cached(), run.output(), calls.count()),
+        (2, false, Some(&5), 2)
+    );
 
     let (runtime, calls) = counted().await;
     let started = Instant::now();
     let run = flow(2).on(&runtime).run().await?;
-    assert_eq!((run.output(), calls.count(), started.elapsed().as_secs()), (Some(&10), 2, 3600));
+    assert_eq!(
+        (run.output(), calls.count(), started.elapsed().as_secs()),
+        (Some(&10), 2, 3600)
+    );
     // the second computed it meanwhile
-    let task = |key: &str| run.task(key).map(|task| (task.attempts(), task.cached())).unwrap();
-    assert_eq!((task("fails_first[0]"), task("fails_first[1]")), ((1, true), (1, false)));
+    let task = |key: &str| {
+        run.task(key)
+            .map(|task| (task.attempts(), task.cached()))
+            .unwrap()
+    };
+    assert_eq!(
+        (task("fails_first[0]"), task("fails_first[1]")),
+        ((1, true), (1, false))
+    );
     Ok(())
 }
 
@@ -450,12 +584,22 @@ async fn a_run_may_refuse_what_is_cached() -> Result<()> {
     let (runtime, calls) = counted().await;
     let first = doubled(2).on(&runtime).run().await?;
     let refreshed = doubled(2).on(&runtime).refresh_cache(true).run().await?;
-    assert_eq!((miss(&refreshed, "double"), calls.count()), (Some(CacheMiss::Refreshed), 2));
+    assert_eq!(
+        (miss(&refreshed, "double"), calls.count()),
+        (Some(CacheMiss::Refreshed), 2)
+    );
     let later = doubled(2).on(&runtime).run().await?;
-    assert_eq!(later.task("double").unwrap().cached_from(), Some(refreshed.id()));
+    assert_eq!(
+        later.task("double").unwrap().cached_from(),
+        Some(refreshed.id())
+    );
     assert_ne!(first.id(), refreshed.id());
     // each result is made anew once, and not once for each that wants it
-    let run = all_doubled((0..30).map(|n| n % 3).collect()).on(&runtime).refresh_cache(true).run().await?;
+    let run = all_doubled((0..30).map(|n| n % 3).collect())
+        .on(&runtime)
+        .refresh_cache(true)
+        .run()
+        .await?;
     assert_eq!((run.output(), calls.count()), (Some(&60), 5));
     Ok(())
 }
@@ -464,8 +608,14 @@ async fn a_run_may_refuse_what_is_cached() -> Result<()> {
 async fn elements_that_want_the_same_compute_it_once() -> Result<()> {
     let (runtime, calls) = counted().await;
     let started = Instant::now();
-    let run = all_doubled((0..300).map(|n| n % 3).collect()).on(&runtime).run().await?;
-    assert_eq!((run.output(), calls.count(), started.elapsed().as_secs()), (Some(&600), 3, 1));
+    let run = all_doubled((0..300).map(|n| n % 3).collect())
+        .on(&runtime)
+        .run()
+        .await?;
+    assert_eq!(
+        (run.output(), calls.count(), started.elapsed().as_secs()),
+        (Some(&600), 3, 1)
+    );
     let cached = run.tasks().iter().filter(|task| task.cached()).count();
     assert_eq!(cached, 297);
     Ok(())
@@ -475,7 +625,10 @@ async fn elements_that_want_the_same_compute_it_once() -> Result<()> {
 async fn runs_at_once_that_want_the_same_compute_it_once() -> Result<()> {
     let (runtime, calls) = counted().await;
     let (one, two) = tokio::join!(doubled(2).on(&runtime).run(), doubled(2).on(&runtime).run());
-    assert_eq!((one?.output(), two?.output(), calls.count()), (Some(&4), Some(&4), 1));
+    assert_eq!(
+        (one?.output(), two?.output(), calls.count()),
+        (Some(&4), Some(&4), 1)
+    );
     Ok(())
 }
 
@@ -483,8 +636,14 @@ async fn runs_at_once_that_want_the_same_compute_it_once() -> Result<()> {
 async fn processes_at_once_that_want_the_same_compute_it_once() -> Result<()> {
     let ([one, two], calls) = two().await;
     let numbers: Vec<u32> = (0..12).map(|n| n % 3).collect();
-    let (one, two) = tokio::join!(all_doubled(numbers.clone()).on(&one).run(), all_doubled(numbers).on(&two).run());
-    assert_eq!((one?.output(), two?.output(), calls.count()), (Some(&24), Some(&24), 3));
+    let (one, two) = tokio::join!(
+        all_doubled(numbers.clone()).on(&one).run(),
+        all_doubled(numbers).on(&two).run()
+    );
+    assert_eq!(
+        (one?.output(), two?.output(), calls.count()),
+        (Some(&24), Some(&24), 3)
+    );
     Ok(())
 }
 
@@ -497,7 +656,10 @@ async fn blocking_bodies_are_cached_too() -> Result<()> {
     }
     #[flow(name = "caching_blocking")]
     fn flow() -> Node<u32> {
-        sum(expand((0..40).map(|n| n % 2).collect::<Vec<u32>>(), blocking))
+        sum(expand(
+            (0..40).map(|n| n % 2).collect::<Vec<u32>>(),
+            blocking,
+        ))
     }
     let calls = Calls::default();
     let runtime = with(support::builder().max_blocking(2), &calls).await;
@@ -544,7 +706,14 @@ async fn who_waits_for_another_holds_no_slot() -> Result<()> {
     let started = Instant::now();
     assert_eq!(flow_in_pool().on(&two).await?, 3);
     assert_eq!(started.elapsed().as_secs(), 1);
-    assert_eq!((computing.await?.output(), waiting.await?.output(), calls.count()), (Some(&7), Some(&7), 1));
+    assert_eq!(
+        (
+            computing.await?.output(),
+            waiting.await?.output(),
+            calls.count()
+        ),
+        (Some(&7), Some(&7), 1)
+    );
     Ok(())
 }
 
@@ -570,9 +739,18 @@ async fn a_run_that_waits_for_another_s_result_can_be_cancelled() -> Result<()> 
         let started = Instant::now();
         waiting.cancel();
         let run = waiting.await?;
-        assert_eq!((run.state(), started.elapsed().as_millis()), (RunState::Cancelled, 0));
+        assert_eq!(
+            (run.state(), started.elapsed().as_millis()),
+            (RunState::Cancelled, 0)
+        );
         let task = run.task("slow").unwrap();
-        assert_eq!((task.state(), task.attempts()), (TaskState::Cancelled, u32::from(std::ptr::eq(waits_in, &two))));
+        assert_eq!(
+            (task.state(), task.attempts()),
+            (
+                TaskState::Cancelled,
+                u32::from(std::ptr::eq(waits_in, &two))
+            )
+        );
         let run = computing.await?;
         assert_eq!((run.output(), calls.count()), (Some(&n), n + 1));
     }
@@ -584,11 +762,17 @@ async fn who_waited_for_a_run_that_is_cancelled_computes_himself() -> Result<()>
     let ([one, two], calls) = two().await;
     let computing = flow_of_slow(1).on(&one).start().await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let (here, there) = (flow_of_slow(1).on(&one).start().await?, flow_of_slow(1).on(&two).start().await?);
+    let (here, there) = (
+        flow_of_slow(1).on(&one).start().await?,
+        flow_of_slow(1).on(&two).start().await?,
+    );
     tokio::time::sleep(Duration::from_secs(1)).await;
     computing.cancel();
     assert_eq!(computing.await?.state(), RunState::Cancelled);
-    assert_eq!((here.await?.output(), there.await?.output(), calls.count()), (Some(&1), Some(&1), 2));
+    assert_eq!(
+        (here.await?.output(), there.await?.output(), calls.count()),
+        (Some(&1), Some(&1), 2)
+    );
     Ok(())
 }
 
@@ -628,12 +812,23 @@ async fn what_has_no_encoding_has_no_key_and_the_task_says_so() -> Result<()> {
     for panics in [false, true] {
         let run = flow(panics).on(&runtime).run().await?;
         // where results are kept, that one cannot be
-        let key = if support::is_durable() { "shapeless" } else { "of_shapeless" };
+        let key = if support::is_durable() {
+            "shapeless"
+        } else {
+            "of_shapeless"
+        };
         let error = run.task(key).unwrap().error().unwrap();
         assert_eq!((run.state(), error.is_panic()), (RunState::Failed, panics));
         assert!(error.to_string().contains("no shape"), "{error}");
         let run = only(panics).on(&runtime).run().await?;
-        assert_eq!(run.state(), if support::is_durable() { RunState::Failed } else { RunState::Success });
+        assert_eq!(
+            run.state(),
+            if support::is_durable() {
+                RunState::Failed
+            } else {
+                RunState::Success
+            }
+        );
     }
     Ok(())
 }
@@ -653,7 +848,10 @@ async fn a_body_that_takes_too_long_is_not_cached_and_frees_those_who_wait() -> 
     let (runtime, calls) = counted().await;
     let started = Instant::now();
     let run = flow().on(&runtime).run().await?;
-    assert_eq!((run.output(), calls.count(), started.elapsed().as_secs()), (Some(&15), 2, 15));
+    assert_eq!(
+        (run.output(), calls.count(), started.elapsed().as_secs()),
+        (Some(&15), 2, 15)
+    );
     Ok(())
 }
 
@@ -670,7 +868,15 @@ async fn tasks_of_a_flow_in_a_flow_are_cached() -> Result<()> {
     let (runtime, calls) = counted().await;
     let run = outer().on(&runtime).run().await?;
     assert_eq!((run.output(), calls.count()), (Some(&24), 1));
-    assert!(doubled(4).on(&runtime).run().await?.task("double").unwrap().cached());
+    assert!(
+        doubled(4)
+            .on(&runtime)
+            .run()
+            .await?
+            .task("double")
+            .unwrap()
+            .cached()
+    );
     Ok(())
 }
 
@@ -682,7 +888,10 @@ async fn mocks_are_not_cached_nor_is_the_cache_asked_for_them() -> Result<()> {
     assert_eq!((doubled(1).on(&runtime).await?, calls.count()), (2, 1));
     let run = doubled(1).on(&mocked).run().await?;
     let task = run.task("double").unwrap();
-    assert_eq!((run.output(), task.cached(), task.cache_miss()), (Some(&101), false, None));
+    assert_eq!(
+        (run.output(), task.cached(), task.cache_miss()),
+        (Some(&101), false, None)
+    );
     assert_eq!((doubled(1).on(&runtime).await?, calls.count()), (2, 1));
     Ok(())
 }
@@ -695,7 +904,10 @@ async fn outside_of_a_flow_a_cached_task_just_runs() -> Result<()> {
         CALLS.fetch_add(1, SeqCst);
         n
     }
-    assert_eq!((loose(1).await?, loose(1).await?, CALLS.load(SeqCst)), (1, 1, 2));
+    assert_eq!(
+        (loose(1).await?, loose(1).await?, CALLS.load(SeqCst)),
+        (1, 1, 2)
+    );
     Ok(())
 }
 
@@ -704,13 +916,32 @@ async fn cached_bytes_that_are_no_value_any_more_are_computed_anew() -> Result<(
     for garbage in ["x'00c1'", "x'00a3616263'", "x''", "x'02'", "x'0001ff'"] {
         let calls = Calls::default();
         let path = support::new_folder("garbage").join("state.db");
-        let runtime = with(Runtime::builder().store(format!("sqlite:{}", path.display())), &calls).await;
+        let runtime = with(
+            Runtime::builder().store(format!("sqlite:{}", path.display())),
+            &calls,
+        )
+        .await;
         doubled(2).on(&runtime).await?;
         let file = rusqlite::Connection::open(&path)?;
-        assert_eq!(file.execute(&format!("UPDATE cache SET body = {garbage}"), [])?, 1);
+        assert_eq!(
+            file.execute(&format!("UPDATE cache SET body = {garbage}"), [])?,
+            1
+        );
         let run = doubled(2).on(&runtime).run().await?;
-        assert_eq!((run.output(), miss(&run, "double")), (Some(&4), Some(CacheMiss::Unreadable)), "{garbage}");
-        assert!(doubled(2).on(&runtime).run().await?.task("double").unwrap().cached());
+        assert_eq!(
+            (run.output(), miss(&run, "double")),
+            (Some(&4), Some(CacheMiss::Unreadable)),
+            "{garbage}"
+        );
+        assert!(
+            doubled(2)
+                .on(&runtime)
+                .run()
+                .await?
+                .task("double")
+                .unwrap()
+                .cached()
+        );
         assert_eq!(calls.count(), 2);
     }
     Ok(())
@@ -726,10 +957,16 @@ async fn a_cached_result_of_any_length_is_replaced() -> Result<()> {
     fn lengths() -> Mapped<String> {
         expand((0..200).collect::<Vec<usize>>(), text)
     }
-    let runtime = Runtime::builder().store(support::url(&support::file())).build().await?;
+    let runtime = Runtime::builder()
+        .store(support::url(&support::file()))
+        .build()
+        .await?;
     let run = lengths().on(&runtime).run().await?;
     for _ in 0..3 {
-        assert_eq!(runtime.rerun(run.id(), Rerun::All).await?.state(), RunState::Success);
+        assert_eq!(
+            runtime.rerun(run.id(), Rerun::All).await?.state(),
+            RunState::Success
+        );
     }
     runtime.prune().await?;
     Ok(())
@@ -750,11 +987,26 @@ async fn a_large_cached_result_that_is_replaced_leaves_nothing() -> Result<()> {
         one().after(large())
     }
     let path = support::file();
-    let runtime = Runtime::builder().store(support::url(&path)).build().await?;
-    let entries = |folder: PathBuf| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let runtime = Runtime::builder()
+        .store(support::url(&path))
+        .build()
+        .await?;
+    let entries = |folder: PathBuf| {
+        std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+    };
     let blobs = || {
         let parts = entries(path.with_file_name("state.db-blobs"));
-        parts.map(|part| if part.is_dir() { entries(part).count() } else { 1 }).sum::<usize>()
+        parts
+            .map(|part| {
+                if part.is_dir() {
+                    entries(part).count()
+                } else {
+                    1
+                }
+            })
+            .sum::<usize>()
     };
     let run = large_one().on(&runtime).run().await?;
     // that of the attempt, and that of the cache

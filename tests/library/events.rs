@@ -4,7 +4,11 @@ use orchestrator::prelude::*;
 
 #[task(retries = 1)]
 async fn flaky(#[context] context: &Context) -> Result<u32> {
-    if context.attempt() == 1 { Err("once".into()) } else { Ok(3) }
+    if context.attempt() == 1 {
+        Err("once".into())
+    } else {
+        Ok(3)
+    }
 }
 
 #[task]
@@ -39,12 +43,27 @@ async fn a_run_is_told_step_by_step() -> Result<()> {
         told.push(match event {
             Event::RunStarted { flow, .. } => format!("{flow} starts"),
             Event::RunFinished { flow, state, .. } => format!("{flow} {state}"),
-            Event::TaskStarted { run: id, key, attempt, .. } => {
+            Event::TaskStarted {
+                run: id,
+                key,
+                attempt,
+                ..
+            } => {
                 assert!(id == run.id() || key.starts_with("double["));
                 format!("{key} starts {attempt}")
             }
-            Event::TaskRetrying { key, attempt, error, .. } => format!("{key} retries after {attempt}: {error}"),
-            Event::TaskFinished { key, state, attempts, .. } => format!("{key} {state} {attempts}"),
+            Event::TaskRetrying {
+                key,
+                attempt,
+                error,
+                ..
+            } => format!("{key} retries after {attempt}: {error}"),
+            Event::TaskFinished {
+                key,
+                state,
+                attempts,
+                ..
+            } => format!("{key} {state} {attempts}"),
             Event::Expanded { elements, .. } => format!("{elements} elements"),
             other => panic!("{other:?}"),
         });
@@ -83,8 +102,17 @@ async fn a_record_knows_when_and_how_often() -> Result<()> {
     assert!(flaky.started_at() >= run.started_at() && flaky.finished_at() <= run.finished_at());
     assert!(flaky.duration() <= run.duration());
     let skipped = run.task("double").unwrap();
-    assert_eq!((skipped.attempts(), skipped.started_at(), skipped.duration()), (0, None, None));
-    assert!(skipped.error().unwrap().to_string().contains("`never` was skipped"));
+    assert_eq!(
+        (skipped.attempts(), skipped.started_at(), skipped.duration()),
+        (0, None, None)
+    );
+    assert!(
+        skipped
+            .error()
+            .unwrap()
+            .to_string()
+            .contains("`never` was skipped")
+    );
     assert!(run.task("nobody").is_none());
     assert!(format!("{run:?}").contains("observed"));
     Ok(())
@@ -103,7 +131,9 @@ async fn a_run_that_is_cancelled_while_it_waits_for_its_turn_never_started() -> 
     let runtime = crate::support::runtime();
     let mut events = runtime.events();
     let first = one_at_a_time().on(&runtime).start().await?;
-    assert!(matches!(events.next().await, Some(Event::RunStarted { run, .. }) if run == first.id()));
+    assert!(
+        matches!(events.next().await, Some(Event::RunStarted { run, .. }) if run == first.id())
+    );
     let second = one_at_a_time().on(&runtime).start().await?;
     let waiting = second.id();
     second.cancel();

@@ -35,12 +35,20 @@ async fn collect(numbers: Vec<u32>) -> Vec<u32> {
 
 #[task]
 async fn odd_fails(n: u32) -> Result<u32> {
-    if n % 2 == 1 { Err(format!("{n} is odd").into()) } else { Ok(n) }
+    if n % 2 == 1 {
+        Err(format!("{n} is odd").into())
+    } else {
+        Ok(n)
+    }
 }
 
 #[task]
 async fn odd_skips(n: u32) -> Result<u32> {
-    if n % 2 == 1 { Err(skip(format!("{n} is odd")).into()) } else { Ok(n) }
+    if n % 2 == 1 {
+        Err(skip(format!("{n} is odd")).into())
+    } else {
+        Ok(n)
+    }
 }
 
 #[task]
@@ -71,7 +79,10 @@ async fn results_keep_the_order_of_the_list() -> Result<()> {
     fn ordered() -> Mapped<u32> {
         range(20).expand(last_first)
     }
-    assert_eq!(ordered().on(&crate::support::runtime()).await?, (0..20).collect::<Vec<_>>());
+    assert_eq!(
+        ordered().on(&crate::support::runtime()).await?,
+        (0..20).collect::<Vec<_>>()
+    );
     Ok(())
 }
 
@@ -103,19 +114,31 @@ async fn mappings_nest() -> Result<()> {
     #[flow]
     fn nested(n: u32) -> Node<u32> {
         let factor = double(5);
-        total(range(n).expand(|outer| range(&outer).expand(|inner| add(add(inner, &outer), &factor))))
+        total(
+            range(n).expand(|outer| range(&outer).expand(|inner| add(add(inner, &outer), &factor))),
+        )
     }
     #[flow]
     fn thrice(n: u32) -> Mapped<u32> {
         range(n).expand(|a| sum(range(a).expand(|b| sum(range(b).expand(double)))))
     }
     let runtime = crate::support::runtime();
-    let expected: u32 = (0..5).flat_map(|outer| (0..outer).map(move |inner| inner + outer + 10)).sum();
+    let expected: u32 = (0..5)
+        .flat_map(|outer| (0..outer).map(move |inner| inner + outer + 10))
+        .sum();
     let run = nested(5).on(&runtime).run().await?;
     assert_eq!(run.output(), Some(&expected));
     assert_eq!(run.task("add[4][2]").unwrap().state(), TaskState::Success);
-    let keys: Vec<String> = run.tasks().iter().filter(|task| task.name() == "add").map(|task| task.key()).collect();
-    assert_eq!(keys[..4], ["add[1][0]", "add[2][0]", "add[2][1]", "add[3][0]"]);
+    let keys: Vec<String> = run
+        .tasks()
+        .iter()
+        .filter(|task| task.name() == "add")
+        .map(|task| task.key())
+        .collect();
+    assert_eq!(
+        keys[..4],
+        ["add[1][0]", "add[2][0]", "add[2][1]", "add[3][0]"]
+    );
     let thirds = |b: u32| (0..b).map(|c| 2 * c).sum::<u32>();
     let expected: Vec<u32> = (0..5).map(|a| (0..a).map(thirds).sum()).collect();
     assert_eq!(thrice(5).on(&runtime).await?, expected);
@@ -152,7 +175,10 @@ async fn a_later_stage_may_be_added_while_the_mapping_runs() -> Result<()> {
         let total = sum(&doubled);
         Ok(doubled.expand(|n| add(n, &total)).await?)
     }
-    assert_eq!(added().on(&crate::support::runtime()).await?, [20, 22, 24, 26, 28]);
+    assert_eq!(
+        added().on(&crate::support::runtime()).await?,
+        [20, 22, 24, 26, 28]
+    );
     Ok(())
 }
 
@@ -164,7 +190,10 @@ async fn a_mapping_may_use_its_own_whole() -> Result<()> {
         let total = sum(&doubled);
         doubled.expand(|n| add(n, &total))
     }
-    assert_eq!(shares().on(&crate::support::runtime()).await?, [12, 14, 16, 18]);
+    assert_eq!(
+        shares().on(&crate::support::runtime()).await?,
+        [12, 14, 16, 18]
+    );
     Ok(())
 }
 
@@ -187,11 +216,17 @@ async fn failed_elements_fail_who_takes_the_list_and_nobody_else() -> Result<()>
     let run = partly().on(&runtime).run().await?;
     assert_eq!(run.output().unwrap(), "0 U 4 U");
     assert_eq!(run.state(), RunState::Success);
-    assert_eq!(run.task("double[1]").unwrap().state(), TaskState::UpstreamFailed);
+    assert_eq!(
+        run.task("double[1]").unwrap().state(),
+        TaskState::UpstreamFailed
+    );
     let run = whole().on(&runtime).run().await?;
     assert_eq!(run.state(), RunState::Failed);
     let error = run.task("sum").unwrap().error().unwrap().to_string();
-    assert!(error.contains("2 of 4") && error.contains("1 is odd"), "{error}");
+    assert!(
+        error.contains("2 of 4") && error.contains("1 is odd"),
+        "{error}"
+    );
     let (kept, all) = skipping().on(&runtime).await?;
     assert_eq!(kept, [0, 2, 4]);
     assert_eq!(all, "0 K(1 is odd) 2 K(3 is odd) 4");
@@ -229,12 +264,24 @@ async fn a_list_that_never_comes_leaves_one_row_a_task() -> Result<()> {
     let runtime = crate::support::runtime();
     let run = failed().on(&runtime).run().await?;
     assert_eq!(run.state(), RunState::Failed);
-    let states: Vec<(String, TaskState)> = run.tasks().iter().map(|task| (task.key(), task.state())).collect();
+    let states: Vec<(String, TaskState)> = run
+        .tasks()
+        .iter()
+        .map(|task| (task.key(), task.state()))
+        .collect();
     let upstream = TaskState::UpstreamFailed;
-    let expected = [("no_list", TaskState::Failed), ("double", upstream), ("add", upstream), ("sum", upstream)];
+    let expected = [
+        ("no_list", TaskState::Failed),
+        ("double", upstream),
+        ("add", upstream),
+        ("sum", upstream),
+    ];
     assert_eq!(states, expected.map(|(key, state)| (key.to_owned(), state)));
     let run = handled_far_away().on(&runtime).run().await?;
-    assert_eq!((run.state(), run.output()), (RunState::Success, Some(&false)));
+    assert_eq!(
+        (run.state(), run.output()),
+        (RunState::Success, Some(&false))
+    );
     let run = skipped().on(&runtime).run().await?;
     assert_eq!(run.state(), RunState::Success);
     assert_eq!(run.task("sum").unwrap().state(), TaskState::Skipped);
@@ -263,7 +310,10 @@ async fn lists_are_crossed_and_zipped() -> Result<()> {
         })
     }
     let runtime = crate::support::runtime();
-    assert_eq!(crossed().on(&runtime).await?, [50, 51, 60, 61, 150, 151, 160, 161]);
+    assert_eq!(
+        crossed().on(&runtime).await?,
+        [50, 51, 60, 61, 150, 151, 160, 161]
+    );
     assert_eq!(zipped(3).on(&runtime).await?, [0, 2, 4]);
     let run = zipped(5).on(&runtime).run().await?;
     assert_eq!(run.state(), RunState::Failed);
@@ -277,10 +327,17 @@ async fn bare_elements_and_projected_ones_are_collected() -> Result<()> {
     #[flow(name = "expand_bare")]
     fn bare() -> (Mapped<u32>, Mapped<u32>, Mapped<u32>) {
         let list = range(3);
-        (list.expand(|n| n), list.expand(|n| n.map(|n| n + 10)), list.expand(|n| double(n).map(|n| n + 1)))
+        (
+            list.expand(|n| n),
+            list.expand(|n| n.map(|n| n + 10)),
+            list.expand(|n| double(n).map(|n| n + 1)),
+        )
     }
     let (bare, projected, behind) = bare().on(&crate::support::runtime()).await?;
-    assert_eq!((bare, projected, behind), (vec![0, 1, 2], vec![10, 11, 12], vec![1, 3, 5]));
+    assert_eq!(
+        (bare, projected, behind),
+        (vec![0, 1, 2], vec![10, 11, 12], vec![1, 3, 5])
+    );
     Ok(())
 }
 
@@ -317,7 +374,11 @@ async fn an_element_that_waits_for_its_retry_gives_its_place_away() -> Result<()
     #[task(retries = 1, retry_delay = "1h")]
     async fn first_fails(n: u32, #[context] context: &Context) -> Result<u32> {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        if n == 0 && context.attempt() == 1 { Err("once".into()) } else { Ok(n) }
+        if n == 0 && context.attempt() == 1 {
+            Err("once".into())
+        } else {
+            Ok(n)
+        }
     }
     #[flow(name = "expand_limited_2")]
     fn limited() -> Node<u32> {
@@ -342,8 +403,16 @@ async fn options_on_a_mapping_hold_for_its_task() -> Result<()> {
     fn several() -> Mapped<u32> {
         range(2).expand(|n| double(double(n))).retries(2)
     }
-    let error = several().on(&crate::support::runtime()).run().await.unwrap_err().to_string();
-    assert!(error.contains("`retries`") && error.contains("2 tasks"), "{error}");
+    let error = several()
+        .on(&crate::support::runtime())
+        .run()
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("`retries`") && error.contains("2 tasks"),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -352,7 +421,12 @@ async fn siblings_are_independent_and_all_run_once() -> Result<()> {
     static SEEN: Mutex<Option<HashMap<u32, u32>>> = Mutex::new(None);
     #[task]
     async fn see(n: u32) -> u32 {
-        *SEEN.lock().unwrap().get_or_insert_default().entry(n).or_default() += 1;
+        *SEEN
+            .lock()
+            .unwrap()
+            .get_or_insert_default()
+            .entry(n)
+            .or_default() += 1;
         if n.is_multiple_of(7) {
             tokio::task::yield_now().await;
         }
@@ -380,13 +454,19 @@ async fn an_element_with_a_stated_rule_and_outside_upstreams() -> Result<()> {
         let outside = odd_fails(1).allow_failure();
         collect(range(3).expand(|n| settle(odd_fails(n).allow_failure(), &outside)))
     }
-    assert_eq!(settled().on(&crate::support::runtime()).await?, [1000, 1100, 1002]);
+    assert_eq!(
+        settled().on(&crate::support::runtime()).await?,
+        [1000, 1100, 1002]
+    );
     Ok(())
 }
 
 /// Runs a flow that must come to an end.
 async fn ends<T: orchestrator::Data>(flow: Flow<T>) -> Run<T> {
-    let run = tokio::time::timeout(Duration::from_secs(3600), flow.on(&crate::support::runtime()).run());
+    let run = tokio::time::timeout(
+        Duration::from_secs(3600),
+        flow.on(&crate::support::runtime()).run(),
+    );
     run.await.expect("the run comes to its end").unwrap()
 }
 
@@ -427,7 +507,10 @@ async fn a_captured_node_may_fail_before_a_mapping_that_uses_its_own_whole() {
         sums.expand(|n| both(n, &total))
     }
     let run = ends(whole()).await;
-    assert_eq!((run.state(), run.output()), (RunState::Success, Some(&vec![false, false, false])));
+    assert_eq!(
+        (run.state(), run.output()),
+        (RunState::Success, Some(&vec![false, false, false]))
+    );
 }
 
 #[tokio::test]
@@ -440,7 +523,10 @@ async fn bare_elements_may_be_used_again_after_they_are_final() {
         let once_more: Vec<u32> = tens.expand(|n| add(n, 1)).await?;
         Ok([more, bare, once_more].concat())
     }
-    assert_eq!(ends(used_again()).await.output(), Some(&vec![0, 20, 40, 0, 10, 20, 1, 11, 21]));
+    assert_eq!(
+        ends(used_again()).await.output(),
+        Some(&vec![0, 20, 40, 0, 10, 20, 1, 11, 21])
+    );
 }
 
 #[tokio::test]
@@ -460,7 +546,11 @@ async fn outcomes_of_a_list_that_never_came_are_missing_by_name() {
     let run = ends(reported()).await;
     let report = run.task("report").unwrap();
     assert_eq!(report.state(), TaskState::UpstreamFailed);
-    assert!(report.error().unwrap().to_string().contains("`results`"), "{:?}", report.error());
+    assert!(
+        report.error().unwrap().to_string().contains("`results`"),
+        "{:?}",
+        report.error()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -481,9 +571,17 @@ async fn nothing_of_a_mapping_starts_after_a_cancel() -> Result<()> {
     static STARTED: AtomicU32 = AtomicU32::new(0);
     static GO: AtomicU32 = AtomicU32::new(0);
     let threads = tokio::task::spawn_blocking(|| {
-        let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+        let threads = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_time()
+            .build()
+            .unwrap();
         threads.block_on(async {
-            let handle = cancelled_early().on(&crate::support::runtime()).start().await.unwrap();
+            let handle = cancelled_early()
+                .on(&crate::support::runtime())
+                .start()
+                .await
+                .unwrap();
             while STARTED.load(SeqCst) == 0 {
                 tokio::task::yield_now().await;
             }
@@ -498,7 +596,12 @@ async fn nothing_of_a_mapping_starts_after_a_cancel() -> Result<()> {
     });
     let run = threads.await?;
     assert_eq!(run.state(), RunState::Cancelled);
-    assert!(run.tasks().iter().filter(|task| task.name() == "double").all(|task| task.state() == TaskState::Cancelled));
+    assert!(
+        run.tasks()
+            .iter()
+            .filter(|task| task.name() == "double")
+            .all(|task| task.state() == TaskState::Cancelled)
+    );
     Ok(())
 }
 
@@ -506,7 +609,9 @@ async fn nothing_of_a_mapping_starts_after_a_cancel() -> Result<()> {
 async fn a_limit_holds_for_its_own_stage_and_is_set_before_planning() {
     #[flow]
     fn leaking() -> Mapped<u32> {
-        expand(vec![1, 1, 1, 1], |n: Node<u32>| n).concurrency(1).expand(sleep)
+        expand(vec![1, 1, 1, 1], |n: Node<u32>| n)
+            .concurrency(1)
+            .expand(sleep)
     }
     #[flow]
     async fn too_late() -> Result<Vec<u32>> {
@@ -519,5 +624,8 @@ async fn a_limit_holds_for_its_own_stage_and_is_set_before_planning() {
     assert_eq!(started.elapsed().as_secs(), 1);
     let run = ends(too_late()).await;
     let error = run.error().unwrap().to_string();
-    assert!(error.contains("`concurrency`") && error.contains("`sleep`"), "{error}");
+    assert!(
+        error.contains("`concurrency`") && error.contains("`sleep`"),
+        "{error}"
+    );
 }

@@ -52,7 +52,11 @@ async fn maybe(n: Option<u32>) -> u32 {
 }
 
 async fn state<T: orchestrator::Data>(flow: Flow<T>) -> RunState {
-    flow.on(&crate::support::runtime()).run().await.unwrap().state()
+    flow.on(&crate::support::runtime())
+        .run()
+        .await
+        .unwrap()
+        .state()
 }
 
 #[tokio::test]
@@ -91,7 +95,9 @@ async fn a_run_is_red_when_a_failure_was_not_handled() {
     }
     #[flow]
     fn allowed_and_waited_for() {
-        clean_up().after(fails("x").allow_failure()).trigger(Trigger::AllDone);
+        clean_up()
+            .after(fails("x").allow_failure())
+            .trigger(Trigger::AllDone);
     }
     #[flow]
     fn cleaned_up() {
@@ -133,8 +139,16 @@ async fn awaiting_a_red_flow_names_the_failures() -> Result<()> {
         fails("second").named("other");
         one()
     }
-    let error = red().on(&crate::support::runtime()).await.unwrap_err().to_string();
-    assert!(error.contains("task `fails` failed: first") && error.contains("task `other` failed: second"), "{error}");
+    let error = red()
+        .on(&crate::support::runtime())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("task `fails` failed: first")
+            && error.contains("task `other` failed: second"),
+        "{error}"
+    );
     let run = red().on(&crate::support::runtime()).run().await?;
     assert_eq!((run.state(), run.output()), (RunState::Failed, Some(&1)));
     assert_eq!(run.error().unwrap().to_string(), error);
@@ -153,7 +167,10 @@ async fn awaiting_a_flow_whose_result_was_skipped_says_so() -> Result<()> {
     let run = nothing().on(&runtime).run().await?;
     assert_eq!((run.state(), run.output()), (RunState::Success, None));
     assert!(run.error().is_none());
-    assert_eq!(run.task("skips").unwrap().error().unwrap().to_string(), "no rows");
+    assert_eq!(
+        run.task("skips").unwrap().error().unwrap().to_string(),
+        "no rows"
+    );
     Ok(())
 }
 
@@ -162,7 +179,12 @@ async fn an_outcome_says_what_became_of_it() -> Result<()> {
     let runtime = crate::support::runtime();
     #[flow]
     fn outcomes() -> (Node<String>, Node<String>, Node<String>, Node<String>) {
-        (describe(one()), describe(fails("x")), describe(skips("no rows")), describe(inc(fails("x"))))
+        (
+            describe(one()),
+            describe(fails("x")),
+            describe(skips("no rows")),
+            describe(inc(fails("x"))),
+        )
     }
     let (success, failed, skipped, upstream) = outcomes().on(&runtime).await?;
     assert_eq!(success, "success 1");
@@ -189,7 +211,10 @@ async fn retries_wait_longer_each_time() -> Result<()> {
     let run = retrying().on(&crate::support::runtime()).run().await?;
     assert_eq!(run.task("keeps_failing").unwrap().attempts(), 4);
     let starts = STARTS.lock().unwrap().clone();
-    let waits: Vec<f64> = starts.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
+    let waits: Vec<f64> = starts
+        .windows(2)
+        .map(|pair| (pair[1] - pair[0]).as_secs_f64())
+        .collect();
     for (wait, base) in waits.iter().zip([60.0, 120.0, 240.0]) {
         assert!((base / 2.0..=base + 0.01).contains(wait), "{waits:?}");
     }
@@ -240,10 +265,17 @@ async fn options_are_looked_for_at_the_call_the_task_the_flow_the_runtime() -> R
     let mut options = TaskOptions::default();
     options.retries = Some(2);
     options.retry_delay = Some(Delay::Fixed(Duration::from_secs(5)));
-    let runtime = crate::support::builder().clock(Clock::tokio_from_now()).defaults(options).build().await?;
+    let runtime = crate::support::builder()
+        .clock(Clock::tokio_from_now())
+        .defaults(options)
+        .build()
+        .await?;
     let run = layered().on(&runtime).run().await?;
     let attempts = |key: &str| run.task(key).unwrap().attempts();
-    assert_eq!((attempts("own"), attempts("own#2"), attempts("open")), (5, 2, 4));
+    assert_eq!(
+        (attempts("own"), attempts("own#2"), attempts("open")),
+        (5, 2, 4)
+    );
     let run = bare().on(&runtime).run().await?;
     assert_eq!(run.task("open").unwrap().attempts(), 3);
     Ok(())
@@ -286,7 +318,10 @@ async fn an_attempt_that_takes_too_long_is_tried_again() -> Result<()> {
     }
     let started = Instant::now();
     let run = flaky().on(&crate::support::runtime()).run().await?;
-    assert_eq!((run.output(), run.task("slow_once").unwrap().attempts()), (Some(&5), 2));
+    assert_eq!(
+        (run.output(), run.task("slow_once").unwrap().attempts()),
+        (Some(&5), 2)
+    );
     assert_eq!(started.elapsed().as_secs(), 10);
     Ok(())
 }
@@ -323,19 +358,29 @@ async fn a_panic_is_a_failure_with_its_message_and_place() -> Result<()> {
     }
     let runtime = crate::support::runtime();
     let run = panicking().on(&runtime).run().await?;
-    for (key, message) in
-        [("panics", "a number is 42"), ("panics_blocking", "in a thread"), ("panics_later", "after a wait")]
-    {
+    for (key, message) in [
+        ("panics", "a number is 42"),
+        ("panics_blocking", "in a thread"),
+        ("panics_later", "after a wait"),
+    ] {
         let error = run.task(key).unwrap().error().unwrap();
         let text = error.to_string();
-        assert!(error.is_panic() && text.contains(message) && text.contains("failure.rs:"), "{text}");
+        assert!(
+            error.is_panic() && text.contains(message) && text.contains("failure.rs:"),
+            "{text}"
+        );
     }
     let run = body_panics().on(&runtime).run().await?;
     assert_eq!(run.state(), RunState::Failed);
     assert!(run.error().unwrap().to_string().contains("in the flow"));
     let run = async_body_panics().on(&runtime).run().await?;
     assert_eq!(run.state(), RunState::Failed);
-    assert!(run.error().unwrap().to_string().contains("in the async flow"));
+    assert!(
+        run.error()
+            .unwrap()
+            .to_string()
+            .contains("in the async flow")
+    );
     Ok(())
 }
 
@@ -351,7 +396,11 @@ async fn jitter_is_the_same_for_the_same_seed() -> Result<()> {
     }
     async fn takes(seed: u64) -> Result<Duration> {
         let start = "2026-01-01T00:00:00Z".parse()?;
-        let runtime = crate::support::builder().clock(Clock::tokio(start)).seed(seed).build().await?;
+        let runtime = crate::support::builder()
+            .clock(Clock::tokio(start))
+            .seed(seed)
+            .build()
+            .await?;
         let started = Instant::now();
         jittered().on(&runtime).run().await?;
         Ok(started.elapsed())
@@ -385,8 +434,16 @@ async fn values_that_panic_when_they_are_dropped_harm_nobody_else() -> Result<()
         explosive();
         inc(one())
     }
-    let run = tokio::time::timeout(Duration::from_secs(30), exploding().on(&crate::support::runtime()).run()).await??;
-    assert!(run.tasks().iter().all(|task| task.state().is_final()), "{:?}", run.tasks());
+    let run = tokio::time::timeout(
+        Duration::from_secs(30),
+        exploding().on(&crate::support::runtime()).run(),
+    )
+    .await??;
+    assert!(
+        run.tasks().iter().all(|task| task.state().is_final()),
+        "{:?}",
+        run.tasks()
+    );
     assert_eq!((run.state(), run.output()), (RunState::Success, Some(&2)));
     Ok(())
 }
@@ -409,7 +466,8 @@ async fn bodies_whose_values_panic_when_they_are_dropped_leave_a_true_record() -
         std::future::pending().await
     }
     let runtime = crate::support::runtime();
-    let run = tokio::time::timeout(Duration::from_secs(60), held_by_a_task().on(&runtime).run()).await??;
+    let run = tokio::time::timeout(Duration::from_secs(60), held_by_a_task().on(&runtime).run())
+        .await??;
     assert_eq!(run.state(), RunState::Failed);
     assert_eq!(run.task("holds_one").unwrap().state(), TaskState::Failed);
     assert_eq!(run.task("inc").unwrap().state(), TaskState::Success);
@@ -417,7 +475,9 @@ async fn bodies_whose_values_panic_when_they_are_dropped_leave_a_true_record() -
     tokio::time::sleep(Duration::from_secs(1)).await;
     handle.cancel();
     assert_eq!(
-        tokio::time::timeout(Duration::from_secs(60), handle.into_future()).await??.state(),
+        tokio::time::timeout(Duration::from_secs(60), handle.into_future())
+            .await??
+            .state(),
         RunState::Cancelled
     );
     Ok(())
@@ -455,7 +515,12 @@ async fn the_first_poll_counts_towards_the_timeout() -> Result<()> {
         slow_to_wait()
     }
     assert!(
-        waits_slowly().on(&crate::support::runtime()).await.unwrap_err().to_string().contains("timed out after 10s")
+        waits_slowly()
+            .on(&crate::support::runtime())
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("timed out after 10s")
     );
     Ok(())
 }
@@ -465,7 +530,11 @@ async fn each_attempt_is_recorded_with_its_own_end() -> Result<()> {
     #[task(retries = 2, retry_delay = "1h")]
     async fn third_time(#[context] context: &Context) -> Result<u32> {
         tokio::time::sleep(Duration::from_secs(context.attempt().into())).await;
-        if context.attempt() < 3 { Err("not yet".into()) } else { Ok(3) }
+        if context.attempt() < 3 {
+            Err("not yet".into())
+        } else {
+            Ok(3)
+        }
     }
     #[flow(name = "failure_attempts")]
     fn attempts() -> Node<u32> {
@@ -482,6 +551,13 @@ async fn each_attempt_is_recorded_with_its_own_end() -> Result<()> {
             (attempt.number, attempt.state, took.num_seconds())
         })
         .collect();
-    assert_eq!(took, [(1, TaskState::Failed, 1), (2, TaskState::Failed, 2), (3, TaskState::Success, 3)]);
+    assert_eq!(
+        took,
+        [
+            (1, TaskState::Failed, 1),
+            (2, TaskState::Failed, 2),
+            (3, TaskState::Success, 3)
+        ]
+    );
     Ok(())
 }

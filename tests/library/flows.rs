@@ -55,8 +55,19 @@ async fn a_flow_in_a_flow_is_a_part_of_its_run() -> Result<()> {
     let runtime = crate::support::runtime();
     let run = outer().on(&runtime).run().await?;
     assert_eq!(run.output(), Some(&30));
-    for key in ["sum_of", "doubled", "sum_of/add", "sum_of/add#2", "doubled/add#2", "sum_of#2/add", "add#2"] {
-        assert_eq!(run.task(key).unwrap_or_else(|| panic!("{key}")).state(), TaskState::Success);
+    for key in [
+        "sum_of",
+        "doubled",
+        "sum_of/add",
+        "sum_of/add#2",
+        "doubled/add#2",
+        "sum_of#2/add",
+        "add#2",
+    ] {
+        assert_eq!(
+            run.task(key).unwrap_or_else(|| panic!("{key}")).state(),
+            TaskState::Success
+        );
     }
     assert!(runtime.runs("sum_of").await?.is_empty());
     assert_eq!(runtime.runs("outer").await?.len(), 1);
@@ -85,9 +96,15 @@ async fn a_flow_in_a_flow_fails_as_a_node_does() -> Result<()> {
     assert!(run.error().unwrap().to_string().contains("broken"));
     let run = handled().on(&runtime).run().await?;
     assert_eq!(run.state(), RunState::Success, "{:?}", run.error());
-    assert_eq!(run.output().unwrap(), &("upstream failed".to_owned(), "failed: no data".to_owned()));
+    assert_eq!(
+        run.output().unwrap(),
+        &("upstream failed".to_owned(), "failed: no data".to_owned())
+    );
     let text = awaited().on(&runtime).await?;
-    assert!(text.contains("broken") && text.ends_with("no data"), "{text}");
+    assert!(
+        text.contains("broken") && text.ends_with("no data"),
+        "{text}"
+    );
     Ok(())
 }
 
@@ -101,7 +118,12 @@ async fn a_hundred_flows_side_by_side() -> Result<()> {
     async fn many() -> Result<u32> {
         let flows = (0..100).map(|n| async move { doubled(n).await });
         let results = futures(flows).await;
-        Ok(total(results.into_iter().collect::<std::result::Result<Vec<u32>, TaskError>>()?).await?)
+        Ok(total(
+            results
+                .into_iter()
+                .collect::<std::result::Result<Vec<u32>, TaskError>>()?,
+        )
+        .await?)
     }
     assert_eq!(many().on(&crate::support::runtime()).await?, 9900);
     Ok(())
@@ -117,7 +139,9 @@ async fn futures<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
             }
         }
         match waiting.iter().all(|(_, output)| output.is_some()) {
-            true => std::task::Poll::Ready(waiting.drain(..).filter_map(|(_, output)| output).collect()),
+            true => {
+                std::task::Poll::Ready(waiting.drain(..).filter_map(|(_, output)| output).collect())
+            }
             false => std::task::Poll::Pending,
         }
     })
@@ -130,20 +154,36 @@ async fn a_run_has_its_parameters_its_date_and_its_interval() -> Result<()> {
     fn dated(name: String, n: u32, #[context] context: &Context) -> Node<u32> {
         assert_eq!(context.flow(), "dated");
         assert_eq!((name.len() as u32, n), (3, 4));
-        add(context.interval().end.timestamp() as u32, context.logical_date().timestamp() as u32)
+        add(
+            context.interval().end.timestamp() as u32,
+            context.logical_date().timestamp() as u32,
+        )
     }
     let at = |seconds| DateTime::<Utc>::from_timestamp(seconds, 0).unwrap();
     let runtime = crate::support::runtime();
-    let flow = dated("abc".into(), 4).logical_date(at(100)).interval(at(10), at(20));
+    let flow = dated("abc".into(), 4)
+        .logical_date(at(100))
+        .interval(at(10), at(20));
     let run = flow.on(&runtime).run().await?;
     assert_eq!(run.output(), Some(&120));
-    assert_eq!((run.logical_date(), run.interval().start), (at(100), at(10)));
+    assert_eq!(
+        (run.logical_date(), run.interval().start),
+        (at(100), at(10))
+    );
     assert_eq!(serde_json_text(run.parameters()), r#"{"name":"abc","n":4}"#);
     let run = dated("abc".into(), 4).on(&runtime).run().await?;
     assert!(run.interval().start == run.logical_date() && run.interval().end == run.logical_date());
     assert_eq!(run.created_at(), run.logical_date());
-    let error = dated("abc".into(), 4).interval(at(20), at(10)).on(&runtime).run().await.unwrap_err();
-    assert!(error.to_string().contains("to end after its start"), "{error}");
+    let error = dated("abc".into(), 4)
+        .interval(at(20), at(10))
+        .on(&runtime)
+        .run()
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("to end after its start"),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -161,7 +201,11 @@ async fn each_attempt_of_a_node_has_the_same_idempotency_key() -> Result<()> {
     async fn key(n: u32, #[context] context: &Context) -> Result<String> {
         let key = context.idempotency_key();
         KEYS.lock().unwrap().push((n, key.clone()));
-        if context.attempt() < 3 { Err("again".into()) } else { Ok(key) }
+        if context.attempt() < 3 {
+            Err("again".into())
+        } else {
+            Ok(key)
+        }
     }
     static KEYS: std::sync::Mutex<Vec<(u32, String)>> = std::sync::Mutex::new(Vec::new());
     #[flow]
@@ -169,7 +213,10 @@ async fn each_attempt_of_a_node_has_the_same_idempotency_key() -> Result<()> {
         expand(vec![0, 1, 2], key)
     }
     let keys = keys().on(&crate::support::runtime()).await?;
-    assert_eq!(keys.iter().collect::<std::collections::HashSet<_>>().len(), 3);
+    assert_eq!(
+        keys.iter().collect::<std::collections::HashSet<_>>().len(),
+        3
+    );
     let seen = KEYS.lock().unwrap().clone();
     assert_eq!(seen.len(), 9);
     assert!(seen.iter().all(|(n, key)| key == &keys[*n as usize]));
@@ -189,7 +236,10 @@ async fn two_flows_of_one_name_are_refused() {
     let runtime = crate::support::runtime();
     for flow in [one(), other()] {
         let error = flow.on(&runtime).run().await.unwrap_err().to_string();
-        assert!(error.contains("`same`") && error.contains("flows.rs:"), "{error}");
+        assert!(
+            error.contains("`same`") && error.contains("flows.rs:"),
+            "{error}"
+        );
     }
     assert!(orchestrator::flows().any(|flow| flow.name == "sum_of"));
 }
@@ -215,11 +265,25 @@ async fn what_a_flow_in_a_flow_lacks_is_found_before_anything_runs() -> Result<(
         Ok(child_without_pool().await?)
     }
     let runtime = crate::support::runtime();
-    let error = static_parent().on(&runtime).run().await.unwrap_err().to_string();
-    assert!(error.contains("`nowhere`") && error.contains("`pooled`"), "{error}");
+    let error = static_parent()
+        .on(&runtime)
+        .run()
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("`nowhere`") && error.contains("`pooled`"),
+        "{error}"
+    );
     let run = async_parent().on(&runtime).run().await?;
     assert!(run.error().unwrap().to_string().contains("`nowhere`"));
-    assert_eq!(run.tasks().iter().map(|task| task.key()).collect::<Vec<_>>(), ["child_without_pool"]);
+    assert_eq!(
+        run.tasks()
+            .iter()
+            .map(|task| task.key())
+            .collect::<Vec<_>>(),
+        ["child_without_pool"]
+    );
     Ok(())
 }
 
@@ -249,13 +313,28 @@ async fn a_flow_that_fails_takes_the_flows_inside_it_along() -> Result<()> {
         Ok(middle_of_three().await.unwrap_or(7))
     }
     let started = tokio::time::Instant::now();
-    let run = outer_of_three().on(&crate::support::runtime()).run().await?;
-    assert_eq!((run.output(), run.state(), started.elapsed().as_secs()), (Some(&7), RunState::Success, 1));
+    let run = outer_of_three()
+        .on(&crate::support::runtime())
+        .run()
+        .await?;
+    assert_eq!(
+        (run.output(), run.state(), started.elapsed().as_secs()),
+        (Some(&7), RunState::Success, 1)
+    );
     let state = |key: &str| run.task(key).unwrap().state();
     assert_eq!(state("middle_of_three"), TaskState::Failed);
-    assert_eq!(state("middle_of_three/inner_of_three"), TaskState::Cancelled);
-    assert_eq!(state("middle_of_three/inner_of_three/long"), TaskState::Cancelled);
-    assert_eq!(state("middle_of_three/inner_of_three/add"), TaskState::Cancelled);
+    assert_eq!(
+        state("middle_of_three/inner_of_three"),
+        TaskState::Cancelled
+    );
+    assert_eq!(
+        state("middle_of_three/inner_of_three/long"),
+        TaskState::Cancelled
+    );
+    assert_eq!(
+        state("middle_of_three/inner_of_three/add"),
+        TaskState::Cancelled
+    );
     Ok(())
 }
 
@@ -272,7 +351,10 @@ async fn the_timeout_of_a_flow_holds_inside_another() -> Result<()> {
     }
     let started = tokio::time::Instant::now();
     let text = waits_for_hurried().on(&crate::support::runtime()).await?;
-    assert!(text.contains("timed out after 5s") && started.elapsed().as_secs() == 5, "{text}");
+    assert!(
+        text.contains("timed out after 5s") && started.elapsed().as_secs() == 5,
+        "{text}"
+    );
     Ok(())
 }
 
@@ -298,7 +380,11 @@ async fn a_flow_awaited_in_a_body_runs_where_the_body_does() -> Result<()> {
 #[tokio::test]
 async fn parameters_come_back_from_json() -> Result<()> {
     #[flow(name = "flows_weighed")]
-    fn weighed(weights: HashMap<u32, Vec<u32>>, only: Option<u32>, #[context] _context: &Context) -> Node<u32> {
+    fn weighed(
+        weights: HashMap<u32, Vec<u32>>,
+        only: Option<u32>,
+        #[context] _context: &Context,
+    ) -> Node<u32> {
         add(weights[&7][1], only.unwrap_or(0))
     }
     let runtime = crate::support::runtime();
@@ -306,16 +392,32 @@ async fn parameters_come_back_from_json() -> Result<()> {
     let run = weighed(weights.clone(), None).on(&runtime).run().await?;
     assert_eq!(run.output(), Some(&2));
 
-    let definition = orchestrator::flows().find(|flow| flow.name == "flows_weighed").unwrap();
+    let definition = orchestrator::flows()
+        .find(|flow| flow.name == "flows_weighed")
+        .unwrap();
     let parse = |json: &[(&str, serde_json::Value)]| {
-        let json = json.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let json = json
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect();
         definition.function.parse(definition.parameters, &json)
     };
     let parsed = parse(&[("weights", run.parameters()["weights"].clone())])?;
-    assert_eq!(*parsed.downcast::<(HashMap<u32, Vec<u32>>, Option<u32>)>().unwrap(), (weights, None));
+    assert_eq!(
+        *parsed
+            .downcast::<(HashMap<u32, Vec<u32>>, Option<u32>)>()
+            .unwrap(),
+        (weights, None)
+    );
     for (json, expected) in [
-        (vec![("only", 1.into())], "parameter `weights: HashMap<u32, Vec<u32>>`: it is missing"),
-        (vec![("weights", "a".into())], "parameter `weights: HashMap<u32, Vec<u32>>`: invalid type: string \"a\""),
+        (
+            vec![("only", 1.into())],
+            "parameter `weights: HashMap<u32, Vec<u32>>`: it is missing",
+        ),
+        (
+            vec![("weights", "a".into())],
+            "parameter `weights: HashMap<u32, Vec<u32>>`: invalid type: string \"a\"",
+        ),
         (
             vec![("weight", 1.into())],
             "no parameter `weight` (parameters: `weights: HashMap<u32, Vec<u32>>`, `only: Option<u32>`)",
@@ -342,12 +444,33 @@ async fn parameters_that_json_cannot_keep_are_refused() {
         add(pairs[&(1, 2)], 0)
     }
     let runtime = crate::support::runtime();
-    let error = scaled(1, f64::NAN).on(&runtime).run().await.unwrap_err().to_string();
-    let expected = "flow `flows_scaled`: parameter `by: f64` cannot be kept as JSON: JSON has no number NaN";
+    let error = scaled(1, f64::NAN)
+        .on(&runtime)
+        .run()
+        .await
+        .unwrap_err()
+        .to_string();
+    let expected =
+        "flow `flows_scaled`: parameter `by: f64` cannot be kept as JSON: JSON has no number NaN";
     assert_eq!(error, expected);
-    let error = weighed(Some(vec![1.0, f32::NEG_INFINITY])).on(&runtime).run().await.unwrap_err().to_string();
-    assert!(error.ends_with("`weights: Option<Vec<f32>>` cannot be kept as JSON: JSON has no number -inf"), "{error}");
-    let error = keyed(HashMap::from([((1, 2), 3)])).on(&runtime).run().await.unwrap_err().to_string();
+    let error = weighed(Some(vec![1.0, f32::NEG_INFINITY]))
+        .on(&runtime)
+        .run()
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.ends_with(
+            "`weights: Option<Vec<f32>>` cannot be kept as JSON: JSON has no number -inf"
+        ),
+        "{error}"
+    );
+    let error = keyed(HashMap::from([((1, 2), 3)]))
+        .on(&runtime)
+        .run()
+        .await
+        .unwrap_err()
+        .to_string();
     let expected = "flow `flows_keyed`: parameter `pairs: HashMap<(u32, u32), u32>` cannot be kept as JSON: key must";
     assert!(error.starts_with(expected), "{error}");
     assert!(runtime.runs("flows_scaled").await.unwrap().is_empty());
@@ -369,7 +492,10 @@ async fn a_flow_may_stand_wherever_a_function_can() -> Result<()> {
     }
     assert_eq!(local(1).on(&crate::support::runtime()).await?, 3);
     for name in ["flows_of_a_type", "flows_of_a_function"] {
-        assert!(orchestrator::flows().any(|flow| flow.name == name), "{name}");
+        assert!(
+            orchestrator::flows().any(|flow| flow.name == name),
+            "{name}"
+        );
     }
     Ok(())
 }

@@ -43,14 +43,30 @@ fn whole() -> Node<usize> {
 
 fn edges(graph: &Graph) -> Vec<(String, String, Option<&str>)> {
     let key = |place: usize| graph.nodes()[place].key().to_owned();
-    graph.edges().iter().map(|edge| (key(edge.from()), key(edge.to()), edge.parameter())).collect()
+    graph
+        .edges()
+        .iter()
+        .map(|edge| (key(edge.from()), key(edge.to()), edge.parameter()))
+        .collect()
 }
 
 #[test]
 fn a_graph_has_tasks_mappings_flows_and_their_edges() {
     let graph = whole().graph().unwrap();
     let keys: Vec<&str> = graph.nodes().iter().map(|node| node.key()).collect();
-    assert_eq!(keys, ["part", "extract", "weight", "score", "clean_up", "load", "part/weight", "part/score"]);
+    assert_eq!(
+        keys,
+        [
+            "part",
+            "extract",
+            "weight",
+            "score",
+            "clean_up",
+            "load",
+            "part/weight",
+            "part/score"
+        ]
+    );
     assert!(graph.nodes()[3].is_mapped() && graph.nodes()[0].is_flow());
     assert_eq!(graph.nodes()[3].description(), "Scores one customer.");
     assert_eq!(graph.nodes()[3].tags(), ["model"]);
@@ -85,7 +101,10 @@ fn a_graph_is_drawn() {
          n0 -> n1 [label=\"weight\"];\n}\n"
     );
     let graph = whole().graph().unwrap();
-    assert!(graph.to_mermaid().contains("score[…]") && graph.to_mermaid().contains("clean_up<br/>all_done"));
+    assert!(
+        graph.to_mermaid().contains("score[…]")
+            && graph.to_mermaid().contains("clean_up<br/>all_done")
+    );
     assert!(graph.to_dot().contains("peripheries=2"));
 }
 
@@ -115,11 +134,20 @@ async fn a_cycle_is_refused_with_its_path() {
         let _node = node.clone().after(node);
     }
     let error = refusal(&cyclic());
-    assert_eq!(error.to_string(), "task `weight` waits for itself: weight → part_of → part_of → weight");
-    assert_eq!(refusal(&itself()).to_string(), "task `weight` waits for itself: weight → weight");
+    assert_eq!(
+        error.to_string(),
+        "task `weight` waits for itself: weight → part_of → part_of → weight"
+    );
+    assert_eq!(
+        refusal(&itself()).to_string(),
+        "task `weight` waits for itself: weight → weight"
+    );
     // as an error, and not as a run
     let runtime = crate::support::runtime();
-    assert!(matches!(cyclic().on(&runtime).run().await, Err(Error::Graph { .. })));
+    assert!(matches!(
+        cyclic().on(&runtime).run().await,
+        Err(Error::Graph { .. })
+    ));
     assert!(runtime.runs("cyclic").await.unwrap().is_empty());
 }
 
@@ -151,15 +179,22 @@ fn nodes_of_elsewhere_are_refused_by_name() {
         expand(vec![1], |n| score(n, part(1)))
     }
     keeps().graph().unwrap();
-    assert!(matches!(refusal(&uses_foreign()), GraphError::ForeignNode { task } if task == "score"));
+    assert!(
+        matches!(refusal(&uses_foreign()), GraphError::ForeignNode { task } if task == "score")
+    );
     KEPT.set(Some(weight()));
-    assert!(matches!(refusal(&uses_foreign()), GraphError::ForeignNode { .. }));
+    assert!(matches!(
+        refusal(&uses_foreign()),
+        GraphError::ForeignNode { .. }
+    ));
     let error = refusal(&leaks());
     assert!(
         matches!(&error, GraphError::OutsideMapping { task, node } if task == "score" && node == "score"),
         "{error}"
     );
-    assert!(matches!(refusal(&flow_in_mapping()), GraphError::FlowInMapping { flow } if flow == "part"));
+    assert!(
+        matches!(refusal(&flow_in_mapping()), GraphError::FlowInMapping { flow } if flow == "part")
+    );
 }
 
 #[test]

@@ -38,7 +38,10 @@ fn begin(context: &Context) {
     let mut seen = SEEN.lock();
     let seen = seen.entry(context.run_id()).or_default();
     let life = seen.life;
-    seen.starts.entry(context.key().to_owned()).or_default().push((life, context.attempt()));
+    seen.starts
+        .entry(context.key().to_owned())
+        .or_default()
+        .push((life, context.attempt()));
     STARTED.send_modify(|started| *started += 1);
 }
 
@@ -50,12 +53,18 @@ fn end(context: &Context, act: u8, value: u64) -> Result<u64> {
         6 if value.is_multiple_of(5) => return Err(fatal(format!("{value} is fatal")).into()),
         _ => {}
     }
-    SEEN.lock().entry(context.run_id()).or_default().results.insert(context.key().to_owned(), value);
+    SEEN.lock()
+        .entry(context.run_id())
+        .or_default()
+        .results
+        .insert(context.key().to_owned(), value);
     Ok(value)
 }
 
 fn mix(seed: u64, values: impl IntoIterator<Item = u64>) -> u64 {
-    values.into_iter().fold(seed, |sum, value| sum.wrapping_mul(31).wrapping_add(value) % 1_000_003)
+    values.into_iter().fold(seed, |sum, value| {
+        sum.wrapping_mul(31).wrapping_add(value) % 1_000_003
+    })
 }
 
 async fn pause(act: u8) {
@@ -97,7 +106,12 @@ async fn join(inputs: Vec<u64>, act: u8, #[context] context: &Context) -> Result
 }
 
 #[task(retry_delay = "2ms")]
-async fn maybe(a: Option<u64>, b: Option<u64>, act: u8, #[context] context: &Context) -> Result<u64> {
+async fn maybe(
+    a: Option<u64>,
+    b: Option<u64>,
+    act: u8,
+    #[context] context: &Context,
+) -> Result<u64> {
     begin(context);
     pause(act).await;
     end(context, act, mix(5, [a.unwrap_or(11), b.unwrap_or(13)]))
@@ -130,7 +144,8 @@ async fn outcomes(all: Vec<Outcome<u64>>, act: u8, #[context] context: &Context)
 async fn list(n: u32, seed: u64, act: u8, #[context] context: &Context) -> Result<Vec<u64>> {
     begin(context);
     pause(act).await;
-    end(context, act, mix(8, [seed])).map(|seed| (0..u64::from(n)).map(|at| mix(9, [seed, at])).collect())
+    end(context, act, mix(8, [seed]))
+        .map(|seed| (0..u64::from(n)).map(|at| mix(9, [seed, at])).collect())
 }
 
 /// One step of a flow: what it makes depends on `kind`, from what is there on `a` and `b`.
@@ -181,7 +196,10 @@ async fn inner_body(n: u64, act: u8) -> Result<u64> {
 
 #[flow(name = "interrupted_inner_mapped")]
 fn inner_mapped(n: u64, act: u8) -> Node<u64> {
-    join(list((n % 4) as u32, n, 0).expand(move |x| with(one(x, act), act)), 0)
+    join(
+        list((n % 4) as u32, n, 0).expand(move |x| with(one(x, act), act)),
+        0,
+    )
 }
 
 impl World {
@@ -189,7 +207,12 @@ impl World {
         let nodes = vec![one(17_u64, 0), blocking(18_u64, 2)];
         let lists = vec![list(3_u32, 5_u64, 1)];
         let mapped = vec![lists[0].expand(|x| one(x, 1))];
-        Self { named, nodes, lists, mapped }
+        Self {
+            named,
+            nodes,
+            lists,
+            mapped,
+        }
     }
 
     fn node(&self, at: u16) -> &Node<u64> {
@@ -198,12 +221,27 @@ impl World {
 
     fn add(&mut self, at: usize, node: Node<u64>, step: &Step) {
         let node = with(node, step.act);
-        let node = if self.named { node.named(format!("s{at}")) } else { node };
-        self.nodes.push(if step.flags & 1 != 0 { node.allow_failure() } else { node });
+        let node = if self.named {
+            node.named(format!("s{at}"))
+        } else {
+            node
+        };
+        self.nodes.push(if step.flags & 1 != 0 {
+            node.allow_failure()
+        } else {
+            node
+        });
     }
 
     fn step(&mut self, at: usize, step: &Step) {
-        let Step { kind, a, b, n, act, flags } = *step;
+        let Step {
+            kind,
+            a,
+            b,
+            n,
+            act,
+            flags,
+        } = *step;
         let (first, second) = (self.node(a).clone(), self.node(b).clone());
         let source = self.lists[a as usize % self.lists.len()].clone();
         let mapped = self.mapped[b as usize % self.mapped.len()].clone();
@@ -221,10 +259,21 @@ impl World {
                 self.add(at, join(gather([first, second, third]), act), step);
             }
             4 => self.add(at, maybe(first, second, act), step),
-            5 => self.add(at, maybe(first, second, act).trigger(Trigger::AllDone), step),
+            5 => self.add(
+                at,
+                maybe(first, second, act).trigger(Trigger::AllDone),
+                step,
+            ),
             6 => self.add(at, outcome(first, act), step),
             7 => self.add(at, one(u64::from(n), act).after(first).after(second), step),
-            8 => self.add(at, one(u64::from(n), act).after(first).after(second).trigger(Trigger::OneDone), step),
+            8 => self.add(
+                at,
+                one(u64::from(n), act)
+                    .after(first)
+                    .after(second)
+                    .trigger(Trigger::OneDone),
+                step,
+            ),
             9 => {
                 let source = list(n % 6, first, act);
                 self.lists.push(match (act, self.named) {
@@ -234,14 +283,22 @@ impl World {
             }
             10 => {
                 let made = source.expand(move |x| named(with(one(x, act), act), "a"));
-                self.mapped.push(if flags & 2 != 0 { made.concurrency(1 + n % 3) } else { made });
+                self.mapped.push(if flags & 2 != 0 {
+                    made.concurrency(1 + n % 3)
+                } else {
+                    made
+                });
             }
             11 => {
                 let made = source.expand(move |x| {
                     let deeper = named(with(two(&x, &first, act), act), "a");
                     named(two(named(blocking(x, 0), "b"), deeper, 1), "c")
                 });
-                self.mapped.push(if flags & 2 != 0 { made.concurrency(1 + n % 3) } else { made });
+                self.mapped.push(if flags & 2 != 0 {
+                    made.concurrency(1 + n % 3)
+                } else {
+                    made
+                });
             }
             12 => {
                 let made = mapped.expand(move |x| named(with(one(x, act), act), "a"));
@@ -264,7 +321,11 @@ impl World {
                         _ => named(outcomes(deeper, 0), "b"),
                     }
                 });
-                self.mapped.push(if flags & 2 != 0 { made.concurrency(1 + n % 3) } else { made });
+                self.mapped.push(if flags & 2 != 0 {
+                    made.concurrency(1 + n % 3)
+                } else {
+                    made
+                });
             }
             17 => {
                 let made = expand((0..u64::from(n % 5)).collect::<Vec<_>>(), move |x| {
@@ -276,8 +337,12 @@ impl World {
                 let node = match flags >> 4 & 3 {
                     0 => one(inner(u64::from(n), act), 0),
                     1 => one(inner_body(u64::from(n), act), 0),
-                    2 => maybe(inner_mapped(u64::from(n), act), inner(u64::from(n) + 1, act), 0)
-                        .trigger(Trigger::AllDone),
+                    2 => maybe(
+                        inner_mapped(u64::from(n), act),
+                        inner(u64::from(n) + 1, act),
+                        0,
+                    )
+                    .trigger(Trigger::AllDone),
                     _ => outcome(inner_body(u64::from(n), act), 0),
                 };
                 self.add(at, node, &Step { act: 0, ..*step });
@@ -329,14 +394,23 @@ async fn decided(steps: Steps, fails: bool) -> Result<u64> {
             1 => {
                 let branch = |node: Node<u64>, part: &'static str| async move {
                     let value = node.await.unwrap_or(5);
-                    let next = one(value, step.act).named(format!("j{at}{part}")).allow_failure();
-                    if value % 2 == 0 { next.await.unwrap_or(3) } else { value }
+                    let next = one(value, step.act)
+                        .named(format!("j{at}{part}"))
+                        .allow_failure();
+                    if value % 2 == 0 {
+                        next.await.unwrap_or(3)
+                    } else {
+                        value
+                    }
                 };
                 let (a, b) = tokio::join!(branch(first, "a"), branch(second, "b"));
                 sum = mix(sum, [a, b]);
             }
             2 => {
-                let (a, b) = (one(1_u64, 2).named(format!("p{at}")), one(2_u64, 1).named(format!("q{at}")));
+                let (a, b) = (
+                    one(1_u64, 2).named(format!("p{at}")),
+                    one(2_u64, 1).named(format!("q{at}")),
+                );
                 tokio::select! { _ = a => {}, _ = b => {} }
                 world.add(at, one(u64::from(step.n), step.act), step);
             }
@@ -345,19 +419,28 @@ async fn decided(steps: Steps, fails: bool) -> Result<u64> {
                 let all: Vec<u64> = mapped.await.unwrap_or_default();
                 sum = mix(sum, all.iter().copied());
                 let act = step.act;
-                world.mapped.push(expand(all, move |x| with(one(x, act), act).named(format!("m{at}"))));
+                world.mapped.push(expand(all, move |x| {
+                    with(one(x, act), act).named(format!("m{at}"))
+                }));
             }
             4 => {
                 let (a, b) = (first.clone().await.unwrap_or(1), first.await.unwrap_or(2));
                 sum = mix(sum, [a, b, second.await.unwrap_or(3)]);
             }
             _ => {
-                let (a, b) = tokio::join!(inner_body(u64::from(step.n), step.act), inner(u64::from(step.n), step.act));
+                let (a, b) = tokio::join!(
+                    inner_body(u64::from(step.n), step.act),
+                    inner(u64::from(step.n), step.act)
+                );
                 sum = mix(sum, [a.unwrap_or(3), b.unwrap_or(5)]);
             }
         }
     }
-    if fails { Err(format!("gave up at {sum}").into()) } else { Ok(sum) }
+    if fails {
+        Err(format!("gave up at {sum}").into())
+    } else {
+        Ok(sum)
+    }
 }
 
 /// How a run is interrupted.
@@ -386,8 +469,19 @@ struct Case {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    let step = (0..20_u8, any::<u16>(), any::<u16>(), 0..30_u32, any::<u8>(), any::<u8>());
-    let interruption = (0..12_u8, proptest::option::weighted(0.7, 0..40_u32), 0..6000_u64);
+    let step = (
+        0..20_u8,
+        any::<u16>(),
+        any::<u16>(),
+        0..30_u32,
+        any::<u8>(),
+        any::<u8>(),
+    );
+    let interruption = (
+        0..12_u8,
+        proptest::option::weighted(0.7, 0..40_u32),
+        0..6000_u64,
+    );
     let which = 0..10_u8;
     (
         proptest::collection::vec(step, 0..14),
@@ -424,16 +518,33 @@ fn cases() -> impl Strategy<Value = Case> {
                 if crashes > 2 {
                     how = 1;
                 }
-                Interruption { how, bodies, micros: if bodies.is_some() { micros % 400 } else { micros } }
+                Interruption {
+                    how,
+                    bodies,
+                    micros: if bodies.is_some() {
+                        micros % 400
+                    } else {
+                        micros
+                    },
+                }
             });
             // most of it is to come about where the time is up
             let interruptions = interruptions.map(|interruption| match which {
-                Which::Timed => {
-                    Interruption { bodies: None, micros: 24_000 + interruption.micros % 4000, ..interruption }
-                }
+                Which::Timed => Interruption {
+                    bodies: None,
+                    micros: 24_000 + interruption.micros % 4000,
+                    ..interruption
+                },
                 _ => interruption,
             });
-            Case { which, steps: Steps { steps: steps.collect(), named }, interruptions: interruptions.collect() }
+            Case {
+                which,
+                steps: Steps {
+                    steps: steps.collect(),
+                    named,
+                },
+                interruptions: interruptions.collect(),
+            }
         })
 }
 
@@ -455,7 +566,11 @@ fn flow_name(which: Which) -> &'static str {
 }
 
 fn threads() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 /// What is to be the same, however often a run was interrupted.
@@ -485,17 +600,32 @@ fn ends(which: Which, record: &RunRecord) -> Ends {
         tasks.sort_by(|a, b| a.0.cmp(&b.0));
     }
     // the order in which failures are named depends on which mapping opened first
-    let mut error: Vec<String> =
-        record.error().map(ToString::to_string).iter().flat_map(|text| text.split("; ").map(str::to_owned)).collect();
+    let mut error: Vec<String> = record
+        .error()
+        .map(ToString::to_string)
+        .iter()
+        .flat_map(|text| text.split("; ").map(str::to_owned))
+        .collect();
     error.sort();
     if error.iter().any(|part| part.starts_with("and ")) {
         error.clear();
     }
-    let success: Vec<&str> =
-        tasks.iter().filter(|(_, state, _)| *state == TaskState::Success).map(|(key, ..)| key.as_str()).collect();
-    let results = seen.results.iter().filter(|(key, _)| success.contains(&key.as_str()));
+    let success: Vec<&str> = tasks
+        .iter()
+        .filter(|(_, state, _)| *state == TaskState::Success)
+        .map(|(key, ..)| key.as_str())
+        .collect();
+    let results = seen
+        .results
+        .iter()
+        .filter(|(key, _)| success.contains(&key.as_str()));
     let results = results.map(|(key, value)| (key.clone(), *value)).collect();
-    Ends { state: record.state(), error, tasks, results }
+    Ends {
+        state: record.state(),
+        error,
+        tasks,
+        results,
+    }
 }
 
 macro_rules! ensure {
@@ -511,7 +641,10 @@ fn wait_for_owners(path: &Path) -> Result<(), TestCaseError> {
     let folder = PathBuf::from(format!("{}-owners", path.display()));
     let began = Instant::now();
     while std::fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some()) {
-        ensure!(began.elapsed() < LIMIT, "the store is still open {LIMIT:?} after its tokio runtime went");
+        ensure!(
+            began.elapsed() < LIMIT,
+            "the store is still open {LIMIT:?} after its tokio runtime went"
+        );
         std::thread::park_timeout(Duration::from_micros(200));
     }
     Ok(())
@@ -527,7 +660,10 @@ async fn open(path: &Path) -> Runtime {
 }
 
 fn starts_of(id: RunId) -> BTreeMap<String, Vec<(u32, u32)>> {
-    SEEN.lock().get(&id).map(|seen| seen.starts.clone()).unwrap_or_default()
+    SEEN.lock()
+        .get(&id)
+        .map(|seen| seen.starts.clone())
+        .unwrap_or_default()
 }
 
 /// Runs a case to its end without an interruption.
@@ -538,9 +674,27 @@ fn calmly(case: &Case) -> Result<Ends, TestCaseError> {
         let steps = case.steps.clone();
         let limited = async {
             match case.which {
-                Which::Fixed => fixed(steps).on(&runtime).run().await.unwrap().record().clone(),
-                Which::Timed => timed(steps).on(&runtime).run().await.unwrap().record().clone(),
-                which => decided(steps, which == Which::Failing).on(&runtime).run().await.unwrap().record().clone(),
+                Which::Fixed => fixed(steps)
+                    .on(&runtime)
+                    .run()
+                    .await
+                    .unwrap()
+                    .record()
+                    .clone(),
+                Which::Timed => timed(steps)
+                    .on(&runtime)
+                    .run()
+                    .await
+                    .unwrap()
+                    .record()
+                    .clone(),
+                which => decided(steps, which == Which::Failing)
+                    .on(&runtime)
+                    .run()
+                    .await
+                    .unwrap()
+                    .record()
+                    .clone(),
             }
         };
         tokio::time::timeout(LIMIT, limited).await
@@ -643,28 +797,55 @@ fn with_interruptions(case: &Case, folder: &Path) -> Result<(), TestCaseError> {
         let starts = starts_of(id);
         for (key, (state, count)) in before {
             let now = starts.get(&key).map_or(0, Vec::len);
-            ensure!(now == count, "{key}, which was {state}, started again: {:?}", starts[&key]);
+            ensure!(
+                now == count,
+                "{key}, which was {state}, started again: {:?}",
+                starts[&key]
+            );
         }
         for (key, starts) in &starts {
             for pair in starts.windows(2) {
                 let ((life, attempt), (next_life, next)) = (pair[0], pair[1]);
                 let may_repeat = life == 0 && next_life > 0;
-                ensure!(next > attempt || (may_repeat && next == attempt), "the attempts of {key}: {starts:?}");
+                ensure!(
+                    next > attempt || (may_repeat && next == attempt),
+                    "the attempts of {key}: {starts:?}"
+                );
             }
-            if let (Some(recorded), Some((_, first))) = (attempts.get(key), starts.iter().find(|(of, _)| *of == life)) {
-                ensure!(*first == recorded + 1, "{key} had {recorded} attempts, and goes on: {starts:?}");
+            if let (Some(recorded), Some((_, first))) =
+                (attempts.get(key), starts.iter().find(|(of, _)| *of == life))
+            {
+                ensure!(
+                    *first == recorded + 1,
+                    "{key} had {recorded} attempts, and goes on: {starts:?}"
+                );
             }
         }
     }
     let Some(id) = id else { return Ok(()) };
-    let record = threads().block_on(async { open(&path).await.find_run(id).await.unwrap().unwrap() });
+    let record =
+        threads().block_on(async { open(&path).await.find_run(id).await.unwrap().unwrap() });
     ensure!(record.state().is_final(), "the run is not final");
     let found = ends(case.which, &record);
     for (key, state, error) in &found.tasks {
-        let all = || format!("{:?}: {}", starts_of(id).get(key), difference(&expected, &found));
-        ensure!(state.is_final(), "{key} is {state} in a run that is {}: {}", found.state, all());
+        let all = || {
+            format!(
+                "{:?}: {}",
+                starts_of(id).get(key),
+                difference(&expected, &found)
+            )
+        };
+        ensure!(
+            state.is_final(),
+            "{key} is {state} in a run that is {}: {}",
+            found.state,
+            all()
+        );
         let text = error.as_deref().unwrap_or_default();
-        ensure!(*state != TaskState::Failed || !text.contains("its process died"), "{key}: {text}");
+        ensure!(
+            *state != TaskState::Failed || !text.contains("its process died"),
+            "{key}: {text}"
+        );
     }
     let mut keys: Vec<&String> = found.tasks.iter().map(|(key, ..)| key).collect();
     keys.sort();
@@ -675,7 +856,10 @@ fn with_interruptions(case: &Case, folder: &Path) -> Result<(), TestCaseError> {
     if cancelled && found.state == RunState::Cancelled {
         return Ok(());
     }
-    let any_cancelled = found.tasks.iter().any(|(_, state, _)| *state == TaskState::Cancelled);
+    let any_cancelled = found
+        .tasks
+        .iter()
+        .any(|(_, state, _)| *state == TaskState::Cancelled);
     match case.which {
         Which::Timed | Which::Failing => {
             ensure!(
@@ -697,7 +881,9 @@ fn with_interruptions(case: &Case, folder: &Path) -> Result<(), TestCaseError> {
 }
 
 async fn interrupt(interruption: Option<&Interruption>, started: &mut watch::Receiver<u32>) {
-    let Some(Interruption { bodies, micros, .. }) = interruption else { return std::future::pending().await };
+    let Some(Interruption { bodies, micros, .. }) = interruption else {
+        return std::future::pending().await;
+    };
     if let Some(bodies) = bodies {
         let _ = started.wait_for(|started| started >= bodies).await;
     }
@@ -705,23 +891,41 @@ async fn interrupt(interruption: Option<&Interruption>, started: &mut watch::Rec
 }
 
 fn difference(expected: &Ends, found: &Ends) -> String {
-    let mut text =
-        format!("state {} / {}, error {:?} / {:?}", expected.state, found.state, expected.error, found.error);
+    let mut text = format!(
+        "state {} / {}, error {:?} / {:?}",
+        expected.state, found.state, expected.error, found.error
+    );
     let by_key = |ends: &Ends| -> BTreeMap<String, String> {
         let line = |(key, state, error): &(String, TaskState, Option<String>)| {
-            (key.clone(), format!("{state} {error:?} {:?}", ends.results.get(key)))
+            (
+                key.clone(),
+                format!("{state} {error:?} {:?}", ends.results.get(key)),
+            )
         };
         ends.tasks.iter().map(line).collect()
     };
     let (theirs, own) = (by_key(expected), by_key(found));
     for key in theirs.keys().chain(own.keys()) {
         if theirs.get(key) != own.get(key) {
-            text.push_str(&format!("\n  {key}: {:?} / {:?}", theirs.get(key), own.get(key)));
+            text.push_str(&format!(
+                "\n  {key}: {:?} / {:?}",
+                theirs.get(key),
+                own.get(key)
+            ));
         }
     }
-    let keys = |ends: &Ends| ends.tasks.iter().map(|task| task.0.clone()).collect::<Vec<_>>();
+    let keys = |ends: &Ends| {
+        ends.tasks
+            .iter()
+            .map(|task| task.0.clone())
+            .collect::<Vec<_>>()
+    };
     if theirs == own {
-        text.push_str(&format!("\n  order {:?} / {:?}", keys(expected), keys(found)));
+        text.push_str(&format!(
+            "\n  order {:?} / {:?}",
+            keys(expected),
+            keys(found)
+        ));
     }
     text
 }

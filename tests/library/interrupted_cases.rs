@@ -10,7 +10,11 @@ use orchestrator::{RunRecord, Runtime};
 const LIMIT: Duration = Duration::from_secs(5);
 
 fn threads() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 fn file() -> PathBuf {
@@ -19,7 +23,12 @@ fn file() -> PathBuf {
 
 async fn open(path: &Path) -> Runtime {
     let store = format!("sqlite:{}", path.display());
-    Runtime::builder().store(store).grace(Duration::from_millis(20)).build().await.unwrap()
+    Runtime::builder()
+        .store(store)
+        .grace(Duration::from_millis(20))
+        .build()
+        .await
+        .unwrap()
 }
 
 fn wait_for_owners(path: &Path) {
@@ -51,11 +60,18 @@ async fn wait_until(condition: impl Fn() -> bool) {
 }
 
 async fn resume(runtime: &Runtime) -> Vec<RunRecord> {
-    tokio::time::timeout(LIMIT, runtime.resume()).await.expect("resume hangs").unwrap()
+    tokio::time::timeout(LIMIT, runtime.resume())
+        .await
+        .expect("resume hangs")
+        .unwrap()
 }
 
 fn states(record: &RunRecord) -> Vec<(String, String)> {
-    record.tasks().iter().map(|task| (task.key(), task.state().to_string())).collect()
+    record
+        .tasks()
+        .iter()
+        .map(|task| (task.key(), task.state().to_string()))
+        .collect()
 }
 
 #[task]
@@ -99,7 +115,12 @@ fn an_element_that_was_done_before_its_turn_takes_no_place() {
         DONE.store(10, SeqCst);
     });
     let records = life(&path, async |runtime| resume(&runtime).await);
-    assert_eq!(records[0].state(), RunState::Success, "{:?}", states(&records[0]));
+    assert_eq!(
+        records[0].state(),
+        RunState::Success,
+        "{:?}",
+        states(&records[0])
+    );
 }
 
 #[test]
@@ -122,8 +143,17 @@ fn a_run_that_took_too_long_is_red_after_a_crash_in_its_end() {
         tokio::time::sleep(Duration::from_millis(62)).await;
     });
     let records = life(&path, async |runtime| resume(&runtime).await);
-    assert_eq!(records[0].state(), RunState::Failed, "{:?}", states(&records[0]));
-    assert!(records[0].error().unwrap().is_timeout(), "{:?}", records[0].error());
+    assert_eq!(
+        records[0].state(),
+        RunState::Failed,
+        "{:?}",
+        states(&records[0])
+    );
+    assert!(
+        records[0].error().unwrap().is_timeout(),
+        "{:?}",
+        records[0].error()
+    );
 }
 
 #[test]
@@ -154,7 +184,13 @@ fn a_flow_in_the_flow_that_took_too_long_stays_failed() {
         let before = states(&runtime.runs("hand_slow_outer").await.unwrap()[0]);
         (resume(&runtime).await.remove(0), before)
     });
-    assert_eq!(run.state(), RunState::Success, "{before:?} {:?} {:?}", run.error(), states(&run));
+    assert_eq!(
+        run.state(),
+        RunState::Success,
+        "{before:?} {:?} {:?}",
+        run.error(),
+        states(&run)
+    );
     assert_eq!(GATE.load(SeqCst), 2, "{:?}", states(&run));
 }
 
@@ -187,7 +223,10 @@ fn a_flow_that_makes_fewer_nodes_than_before_fails_by_name() {
     let run = life(&path, async |runtime| resume(&runtime).await.remove(0));
     assert_eq!(run.state(), RunState::Failed, "{:?}", states(&run));
     let error = run.error().unwrap().to_string();
-    assert!(error.contains("`slow_once#2`") && error.contains("nothing of that name"), "{error}");
+    assert!(
+        error.contains("`slow_once#2`") && error.contains("nothing of that name"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -250,7 +289,9 @@ fn one_run_that_cannot_be_read_holds_up_no_other() {
     });
     std::fs::remove_dir_all(format!("{}-blobs", path.display())).unwrap();
     life(&path, async |runtime| {
-        let resumed = tokio::time::timeout(LIMIT, runtime.resume()).await.expect("hangs");
+        let resumed = tokio::time::timeout(LIMIT, runtime.resume())
+            .await
+            .expect("hangs");
         assert!(resumed.is_err());
         tokio::time::sleep(Duration::from_millis(100)).await;
         let other = runtime.runs("hand_waits").await.unwrap().remove(0);
@@ -265,7 +306,10 @@ fn a_stop_right_after_a_start_leaves_the_run_and_says_so() {
         long(60_000)
     }
     let path = file();
-    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let tokio = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let left = tokio.block_on(async {
         let runtime = open(&path).await;
         let handle = stopped().on(&runtime).start().await.unwrap();
@@ -290,7 +334,10 @@ fn a_joined_handle_cancels_the_run_that_it_took_over() {
         let handle = keyed().key("k").on(&runtime).start().await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
         handle.cancel();
-        let run = tokio::time::timeout(LIMIT, handle.into_future()).await.expect("hangs").unwrap();
+        let run = tokio::time::timeout(LIMIT, handle.into_future())
+            .await
+            .expect("hangs")
+            .unwrap();
         assert_eq!(run.state(), RunState::Cancelled);
     });
 }
@@ -312,7 +359,10 @@ fn a_stage_that_comes_while_its_mapping_opens() {
     tokio.block_on(async {
         let runtime = Runtime::in_memory();
         for round in 0..3000 {
-            let run = tokio::time::timeout(LIMIT, stages(3).on(&runtime).run()).await.expect("hangs").unwrap();
+            let run = tokio::time::timeout(LIMIT, stages(3).on(&runtime).run())
+                .await
+                .expect("hangs")
+                .unwrap();
             assert_eq!(run.output(), Some(&12), "round {round}: {:?}", run.error());
         }
     });
@@ -401,7 +451,10 @@ fn two_hundred_runs_go_on_at_once_and_each_once() {
         assert_eq!(all, 200);
         for flow in ["hand_many", "hand_many_more"] {
             let runs = runtime.runs(flow).await.unwrap();
-            assert!(runs.iter().all(|run| run.state() == RunState::Success), "{runs:?}");
+            assert!(
+                runs.iter().all(|run| run.state() == RunState::Success),
+                "{runs:?}"
+            );
         }
         assert_eq!(BODIES.load(SeqCst), 200);
     });
@@ -421,7 +474,10 @@ fn a_race_for_a_name_is_told_as_before() {
     async fn race(n: u64) -> Result<Vec<u64>> {
         // `plus`, `plus#2`… are numbered by who asks first
         let branch = |at: u64| async move {
-            let first = long((n - at) * 3 % 7 + 1).named(format!("l{at}")).await.unwrap_or_default();
+            let first = long((n - at) * 3 % 7 + 1)
+                .named(format!("l{at}"))
+                .await
+                .unwrap_or_default();
             let second = plus(at, first).await.unwrap_or_default();
             plus(second, at).await.unwrap_or_default()
         };
@@ -451,7 +507,10 @@ fn a_race_for_a_name_is_told_as_before() {
 enum Odd {
     Nothing,
     Pair(Option<Box<Self>>, f64),
-    Named { set: std::collections::HashSet<String>, big: u64 },
+    Named {
+        set: std::collections::HashSet<String>,
+        big: u64,
+    },
 }
 
 #[test]
@@ -461,9 +520,17 @@ fn odd_inputs_and_results_come_back() {
     static BODIES: AtomicU32 = AtomicU32::new(0);
     #[task]
     #[allow(clippy::option_option, reason = "as odd as can be")]
-    async fn odd(map: HashMap<String, Vec<i64>>, set: HashSet<u64>, odd: Odd, at: Option<Option<f64>>) -> Odd {
+    async fn odd(
+        map: HashMap<String, Vec<i64>>,
+        set: HashSet<u64>,
+        odd: Odd,
+        at: Option<Option<f64>>,
+    ) -> Odd {
         BODIES.fetch_add(1, SeqCst);
-        Odd::Pair(Some(Box::new(odd)), at.flatten().unwrap_or_default() + (map.len() + set.len()) as f64)
+        Odd::Pair(
+            Some(Box::new(odd)),
+            at.flatten().unwrap_or_default() + (map.len() + set.len()) as f64,
+        )
     }
     #[task]
     async fn unit(run: String, at: i64) {
@@ -484,15 +551,29 @@ fn odd_inputs_and_results_come_back() {
     }
     #[flow(name = "hand_odd")]
     async fn odds(n: u64, #[context] context: &Context) -> Result<String> {
-        let map: HashMap<String, Vec<i64>> = (0..50).map(|n| (n.to_string(), vec![n, -n])).collect();
+        let map: HashMap<String, Vec<i64>> =
+            (0..50).map(|n| (n.to_string(), vec![n, -n])).collect();
         let set: HashSet<u64> = (0..50).map(|at| n - at).collect();
         let names: HashSet<String> = std::iter::once("one".to_owned()).collect();
-        let inner = Odd::Pair(Some(Box::new(Odd::Named { set: names, big: u64::MAX })), 0.1 + 0.2);
+        let inner = Odd::Pair(
+            Some(Box::new(Odd::Named {
+                set: names,
+                big: u64::MAX,
+            })),
+            0.1 + 0.2,
+        );
         let made = odd(map, set, inner, Some(Some(f64::MIN_POSITIVE)));
-        let done = unit(context.run_id().to_string(), context.interval().end.timestamp_micros());
+        let done = unit(
+            context.run_id().to_string(),
+            context.interval().end.timestamp_micros(),
+        );
         let (text, number) = pair().unzip();
         let shown = gate(&made, &text, number, &done);
-        let (a, b, c) = (made.clone().await?, made.await?, text.map(|text| text.len()).await?);
+        let (a, b, c) = (
+            made.clone().await?,
+            made.await?,
+            text.map(|text| text.len()).await?,
+        );
         assert!(a == b && c == 2 << 20);
         Ok(shown.await?)
     }
@@ -504,7 +585,13 @@ fn odd_inputs_and_results_come_back() {
     });
     LIFE.store(2, SeqCst);
     let run = life(&path, async |runtime| resume(&runtime).await.remove(0));
-    assert_eq!((run.state(), BODIES.load(SeqCst)), (RunState::Success, 3), "{:?} {:?}", run.error(), states(&run));
+    assert_eq!(
+        (run.state(), BODIES.load(SeqCst)),
+        (RunState::Success, 3),
+        "{:?} {:?}",
+        run.error(),
+        states(&run)
+    );
 }
 
 #[test]
@@ -523,7 +610,10 @@ fn a_projection_that_panics_on_the_way_back_fails_its_task() {
             assert_eq!(LIFE.load(SeqCst), 1, "not twice");
             *n
         };
-        gate(plus(1_u64, 2_u64).map(check), expand(vec![1, 2], |n| plus(n, 1_u64).map(check)))
+        gate(
+            plus(1_u64, 2_u64).map(check),
+            expand(vec![1, 2], |n| plus(n, 1_u64).map(check)),
+        )
     }
     let path = file();
     LIFE.store(1, SeqCst);
@@ -534,8 +624,16 @@ fn a_projection_that_panics_on_the_way_back_fails_its_task() {
     LIFE.store(2, SeqCst);
     let run = life(&path, async |runtime| resume(&runtime).await.remove(0));
     assert_eq!(run.state(), RunState::Failed, "{:?}", states(&run));
-    assert!(run.error().unwrap().to_string().contains("not twice"), "{:?}", run.error());
-    assert!(run.tasks().iter().all(|task| task.state().is_final()), "{:?}", states(&run));
+    assert!(
+        run.error().unwrap().to_string().contains("not twice"),
+        "{:?}",
+        run.error()
+    );
+    assert!(
+        run.tasks().iter().all(|task| task.state().is_final()),
+        "{:?}",
+        states(&run)
+    );
 }
 
 #[test]
@@ -563,9 +661,19 @@ fn a_keyed_run_is_taken_over_by_one_and_awaited_by_both() {
     LIFE.store(2, SeqCst);
     life(&path, async |runtime| {
         let other = open(&path).await;
-        let (a, b, c) =
-            tokio::join!(keyed().key("k").on(&runtime).run(), keyed().key("k").on(&other).run(), runtime.resume());
-        assert_eq!((a.unwrap().output(), b.unwrap().output(), BODIES.load(SeqCst)), (Some(&3), Some(&3), 1));
+        let (a, b, c) = tokio::join!(
+            keyed().key("k").on(&runtime).run(),
+            keyed().key("k").on(&other).run(),
+            runtime.resume()
+        );
+        assert_eq!(
+            (
+                a.unwrap().output(),
+                b.unwrap().output(),
+                BODIES.load(SeqCst)
+            ),
+            (Some(&3), Some(&3), 1)
+        );
         c.unwrap();
     });
 }
@@ -588,7 +696,12 @@ fn a_run_whose_pool_is_missing_is_left_alone() {
     let path = file();
     let with_pool = async |path: &Path| {
         let store = format!("sqlite:{}", path.display());
-        Runtime::builder().store(store).pool("hand_pool", 1).build().await.unwrap()
+        Runtime::builder()
+            .store(store)
+            .pool("hand_pool", 1)
+            .build()
+            .await
+            .unwrap()
     };
     let tokio = threads();
     tokio.block_on(async {
@@ -627,5 +740,8 @@ fn a_run_whose_process_died_is_cancelled_with_what_was_running_in_it() {
     });
     assert_eq!(record.state(), RunState::Cancelled);
     let expected = [("plus", "success"), ("long", "cancelled")];
-    assert_eq!(states(&record), expected.map(|(key, state)| (key.to_owned(), state.to_owned())));
+    assert_eq!(
+        states(&record),
+        expected.map(|(key, state)| (key.to_owned(), state.to_owned()))
+    );
 }

@@ -16,7 +16,8 @@ struct Gauge {
 
 impl Gauge {
     fn enter(&self) {
-        self.most.fetch_max(self.now.fetch_add(1, SeqCst) + 1, SeqCst);
+        self.most
+            .fetch_max(self.now.fetch_add(1, SeqCst) + 1, SeqCst);
     }
 
     fn leave(&self) {
@@ -25,7 +26,12 @@ impl Gauge {
 }
 
 async fn paused(builder: orchestrator::RuntimeBuilder) -> Runtime {
-    builder.clock(Clock::tokio_from_now()).resource(Gauge::default()).build().await.unwrap()
+    builder
+        .clock(Clock::tokio_from_now())
+        .resource(Gauge::default())
+        .build()
+        .await
+        .unwrap()
 }
 
 #[task]
@@ -48,11 +54,19 @@ fn wide(width: u32) -> Node<u32> {
 
 #[tokio::test(start_paused = true)]
 async fn a_runtime_runs_so_many_bodies_at_once() -> Result<()> {
-    assert_eq!(wide(600).on(&paused(crate::support::builder()).await).await?, 256);
+    assert_eq!(
+        wide(600)
+            .on(&paused(crate::support::builder()).await)
+            .await?,
+        256
+    );
     let started = Instant::now();
     let runtime = paused(crate::support::builder().max_running(3)).await;
     // two runs share the slots
-    let (one, two) = tokio::join!(wide(6).on(&runtime).into_future(), wide(6).on(&runtime).into_future());
+    let (one, two) = tokio::join!(
+        wide(6).on(&runtime).into_future(),
+        wide(6).on(&runtime).into_future()
+    );
     assert_eq!((one?.max(two?), started.elapsed().as_secs()), (3, 4));
     Ok(())
 }
@@ -83,7 +97,10 @@ async fn a_pool_is_shared_by_tasks_and_runs_and_weighs_slots() -> Result<()> {
     }
     let started = Instant::now();
     let runtime = paused(crate::support::builder().pool("database", 4)).await;
-    let (one, two) = tokio::join!(light_ones().on(&runtime).into_future(), light_ones().on(&runtime).into_future());
+    let (one, two) = tokio::join!(
+        light_ones().on(&runtime).into_future(),
+        light_ones().on(&runtime).into_future()
+    );
     assert_eq!((one?.max(two?), started.elapsed().as_secs()), (4, 4));
     let runtime = paused(crate::support::builder().pool("database", 4)).await;
     assert_eq!(heavy_ones().on(&runtime).await?, 1);
@@ -94,7 +111,11 @@ async fn a_pool_is_shared_by_tasks_and_runs_and_weighs_slots() -> Result<()> {
 async fn a_slot_is_not_held_while_a_retry_waits() -> Result<()> {
     #[task(pool = "one", retries = 1, retry_delay = "1h")]
     async fn fails_first(n: u32, #[context] context: &Context) -> Result<u32> {
-        if context.attempt() == 1 && n == 0 { Err("once".into()) } else { Ok(n) }
+        if context.attempt() == 1 && n == 0 {
+            Err("once".into())
+        } else {
+            Ok(n)
+        }
     }
     #[flow(name = "limits_retried")]
     async fn retried() -> Result<u64> {
@@ -105,7 +126,11 @@ async fn a_slot_is_not_held_while_a_retry_waits() -> Result<()> {
         failing.await?;
         Ok(waited)
     }
-    let runtime = crate::support::builder().clock(Clock::tokio_from_now()).pool("one", 1).build().await?;
+    let runtime = crate::support::builder()
+        .clock(Clock::tokio_from_now())
+        .pool("one", 1)
+        .build()
+        .await?;
     assert_eq!(retried().on(&runtime).await?, 0);
     Ok(())
 }
@@ -132,13 +157,25 @@ async fn a_pool_that_is_not_there_is_named_before_anything_runs() -> Result<()> 
     async fn later() -> Result<u32> {
         Ok(query().await?)
     }
-    let runtime = crate::support::builder().pool("database", 4).pool("small", 2).build().await?;
+    let runtime = crate::support::builder()
+        .pool("database", 4)
+        .pool("small", 2)
+        .build()
+        .await?;
     let error = misspelt().on(&runtime).run().await.unwrap_err().to_string();
-    assert!(error.contains("`databse`") && error.contains("`database`") && error.contains("`query`"), "{error}");
+    assert!(
+        error.contains("`databse`") && error.contains("`database`") && error.contains("`query`"),
+        "{error}"
+    );
     let error = too_many().on(&runtime).run().await.unwrap_err().to_string();
-    assert!(error.contains("3 slot") && error.contains("has 2"), "{error}");
+    assert!(
+        error.contains("3 slot") && error.contains("has 2"),
+        "{error}"
+    );
     let run = later().on(&runtime).run().await?;
-    assert!(run.state() == RunState::Failed && run.error().unwrap().to_string().contains("`databse`"));
+    assert!(
+        run.state() == RunState::Failed && run.error().unwrap().to_string().contains("`databse`")
+    );
     Ok(())
 }
 
@@ -179,7 +216,11 @@ async fn blocking_bodies_leave_the_async_ones_alone() -> Result<()> {
         }
         Ok(most(blocked).await?)
     }
-    let runtime = crate::support::builder().max_blocking(4).resource(Gauge::default()).build().await?;
+    let runtime = crate::support::builder()
+        .max_blocking(4)
+        .resource(Gauge::default())
+        .build()
+        .await?;
     assert_eq!(both().on(&runtime).await?, 4);
     Ok(())
 }
@@ -196,12 +237,23 @@ async fn a_flow_says_how_many_of_its_runs_may_be_under_way() -> Result<()> {
     let second = one_at_a_time().on(&runtime).start().await?;
     let third = one_at_a_time().on(&runtime).start().await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let states: Vec<RunState> = runtime.runs("one_at_a_time").await?.iter().map(|run| run.state()).collect();
-    assert_eq!(states, [RunState::Running, RunState::Pending, RunState::Pending]);
+    let states: Vec<RunState> = runtime
+        .runs("one_at_a_time")
+        .await?
+        .iter()
+        .map(|run| run.state())
+        .collect();
+    assert_eq!(
+        states,
+        [RunState::Running, RunState::Pending, RunState::Pending]
+    );
     third.cancel();
     assert_eq!(third.await?.state(), RunState::Cancelled);
     assert_eq!(started.elapsed().as_millis(), 500);
-    assert_eq!((first.await?.output(), second.await?.output()), (Some(&1), Some(&1)));
+    assert_eq!(
+        (first.await?.output(), second.await?.output()),
+        (Some(&1), Some(&1))
+    );
     assert_eq!(started.elapsed().as_secs(), 2);
     Ok(())
 }
@@ -222,11 +274,22 @@ async fn a_missing_resource_is_found_before_anything_runs() -> Result<()> {
     }
     let runtime = crate::support::runtime();
     let error = needs_it().on(&runtime).run().await.unwrap_err().to_string();
-    assert!(error.contains("Gauge") && error.contains("`work`") && error.contains("resource("), "{error}");
+    assert!(
+        error.contains("Gauge") && error.contains("`work`") && error.contains("resource("),
+        "{error}"
+    );
     assert!(runtime.runs("needs_it").await?.is_empty());
     let run = needs_it_later().on(&runtime).run().await?;
     assert!(run.error().unwrap().to_string().contains("Gauge"));
-    assert!(says_so().on(&runtime).run().await.unwrap_err().to_string().contains("Gauge"));
+    assert!(
+        says_so()
+            .on(&runtime)
+            .run()
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("Gauge")
+    );
     // a mock needs no resources
     let mocked = crate::support::runtime().mock(work, |n: u32| n + 1);
     assert_eq!(needs_it().on(&mocked).await?, 2);
@@ -269,9 +332,15 @@ async fn a_body_that_awaits_a_task_of_its_own_pool_is_refused() -> Result<()> {
         outer()
     }
     let runtime = crate::support::builder().pool("one", 1).build().await?;
-    let refused = tokio::time::timeout(Duration::from_secs(60), own_pool().on(&runtime).into_future());
+    let refused = tokio::time::timeout(
+        Duration::from_secs(60),
+        own_pool().on(&runtime).into_future(),
+    );
     let error = refused.await?.unwrap_err().to_string();
-    assert!(error.contains("`inner`") && error.contains("pool `one`"), "{error}");
+    assert!(
+        error.contains("`inner`") && error.contains("pool `one`"),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -290,7 +359,10 @@ async fn a_body_that_awaits_a_flow_does_not_wait_for_its_own_slot() -> Result<()
         expand(vec![1, 2, 3], outer)
     }
     let runtime = crate::support::builder().max_running(1).build().await?;
-    let awaited = tokio::time::timeout(Duration::from_secs(60), awaited().on(&runtime).into_future());
+    let awaited = tokio::time::timeout(
+        Duration::from_secs(60),
+        awaited().on(&runtime).into_future(),
+    );
     assert_eq!(awaited.await??, [2, 4, 6]);
     Ok(())
 }
@@ -321,12 +393,21 @@ async fn pools_are_not_waited_for_with_a_slot_in_hand() -> Result<()> {
     fn slot_in_hand() -> (Node<u32>, Node<u32>, Node<u32>) {
         (awaits_a_node(), awaits_a_flow(), awaits_a_task_of_a_flow())
     }
-    let runtime = crate::support::builder().pool("a", 3).pool("b", 1).build().await?;
-    let run = tokio::time::timeout(Duration::from_secs(60), slot_in_hand().on(&runtime).run()).await??;
+    let runtime = crate::support::builder()
+        .pool("a", 3)
+        .pool("b", 1)
+        .build()
+        .await?;
+    let run =
+        tokio::time::timeout(Duration::from_secs(60), slot_in_hand().on(&runtime).run()).await??;
     assert_eq!(run.tasks().len(), 3);
     for task in run.tasks().iter() {
         let error = task.error().unwrap().to_string();
-        assert!(error.contains("`in_b`") && error.contains("pool `a`"), "{}: {error}", task.key());
+        assert!(
+            error.contains("`in_b`") && error.contains("pool `a`"),
+            "{}: {error}",
+            task.key()
+        );
     }
     Ok(())
 }

@@ -81,12 +81,24 @@ async fn what_tasks_say_is_kept_with_their_run() -> Result<()> {
     ];
     assert_eq!(told(&runtime, run.id()).await, expected);
     let lines = runtime.logs(run.id(), None).await?;
-    assert_eq!(lines[2].fields, *serde_json::json!({ "n": 1, "source": "table" }).as_object().unwrap());
-    assert_eq!((lines[2].target.as_str(), lines[2].level), ("library::logs", LogLevel::Info));
+    assert_eq!(
+        lines[2].fields,
+        *serde_json::json!({ "n": 1, "source": "table" })
+            .as_object()
+            .unwrap()
+    );
+    assert_eq!(
+        (lines[2].target.as_str(), lines[2].level),
+        ("library::logs", LogLevel::Info)
+    );
     assert!(lines[2].at >= run.started_at().unwrap() && lines[2].at <= run.finished_at().unwrap());
     let rest = runtime.logs(run.id(), Some(lines[3].number)).await?;
     assert_eq!(rest, lines[4..]);
-    assert!(serde_json::to_string(&lines[2]).unwrap().contains(r#""level":"info","target":"library::logs""#));
+    assert!(
+        serde_json::to_string(&lines[2])
+            .unwrap()
+            .contains(r#""level":"info","target":"library::logs""#)
+    );
     Ok(())
 }
 
@@ -159,12 +171,30 @@ async fn what_becomes_of_attempts_is_said() -> Result<()> {
     assert_eq!(run.state(), RunState::Failed);
     let told = told(&runtime, run.id()).await;
     let said = |text: &str| told.iter().filter(|line| line.contains(text)).count();
-    assert_eq!(said("info flaky 1: trying") + said("info flaky 2: trying") + said("info flaky 3: trying"), 3);
-    assert_eq!(said("warn flaky 1: attempt failed, next in 0s: once"), 1, "{told:#?}");
-    assert_eq!(said("warn flaky 2: attempt failed, next in 0s: panicked at"), 1, "{told:#?}");
+    assert_eq!(
+        said("info flaky 1: trying") + said("info flaky 2: trying") + said("info flaky 3: trying"),
+        3
+    );
+    assert_eq!(
+        said("warn flaky 1: attempt failed, next in 0s: once"),
+        1,
+        "{told:#?}"
+    );
+    assert_eq!(
+        said("warn flaky 2: attempt failed, next in 0s: panicked at"),
+        1,
+        "{told:#?}"
+    );
     assert_eq!(said("error fails 1: task failed: never"), 1);
-    assert_eq!(said("info skipped 1: task skipped: nothing to do"), 1, "{told:#?}");
-    assert!(told.last().unwrap().starts_with("error: run finished: "), "{told:#?}");
+    assert_eq!(
+        said("info skipped 1: task skipped: nothing to do"),
+        1,
+        "{told:#?}"
+    );
+    assert!(
+        told.last().unwrap().starts_with("error: run finished: "),
+        "{told:#?}"
+    );
     Ok(())
 }
 
@@ -201,7 +231,9 @@ async fn bodies_of_flows_log_too() -> Result<()> {
 async fn spawns() -> u32 {
     let in_span = tokio::spawn(async { tracing::info!("spawned") }.in_current_span());
     in_span.await.unwrap();
-    tokio::spawn(async { tracing::info!("nobody's") }).await.unwrap();
+    tokio::spawn(async { tracing::info!("nobody's") })
+        .await
+        .unwrap();
     tracing::info_span!("own", n = 1).in_scope(|| tracing::info!("in a span"));
     // a task in a task, which is no node of the run
     fails(1).await.unwrap_err();
@@ -228,7 +260,10 @@ async fn what_is_spawned_in_the_span_belongs_to_the_task() -> Result<()> {
     ];
     assert_eq!(told(&runtime, run.id()).await, expected);
     let lines = runtime.logs(run.id(), None).await?;
-    assert_eq!(lines.iter().find_map(|line| line.fields.get("task")), Some(&"fails".into()));
+    assert_eq!(
+        lines.iter().find_map(|line| line.fields.get("task")),
+        Some(&"fails".into())
+    );
     Ok(())
 }
 
@@ -257,10 +292,14 @@ async fn a_flood_is_bounded() -> Result<()> {
     let run = flood(25_000).on(&runtime).run().await?;
     let lines = runtime.logs(run.id(), None).await?;
     assert_eq!(lines.len(), 10_000);
-    let more = runtime.logs(run.id(), lines.last().map(|line| line.number)).await?;
+    let more = runtime
+        .logs(run.id(), lines.last().map(|line| line.number))
+        .await?;
     assert!(more.len() < 10, "{}", more.len());
     if support::is_durable() {
-        let dropped = more.iter().find_map(|line| line.fields.get("dropped")?.as_u64());
+        let dropped = more
+            .iter()
+            .find_map(|line| line.fields.get("dropped")?.as_u64());
         assert!(dropped.unwrap() >= 15_000);
     }
     Ok(())
@@ -282,15 +321,33 @@ async fn another_process_finds_lines_soon_and_while_their_task_runs() -> Result<
         tokio::time::sleep(Duration::from_millis(10)).await;
         let after = seen.last().map(|line: &LogLine| line.number);
         let found = reader.logs(handle.id(), after).await?;
-        let late = found.iter().map(|line| clock.now() - line.at).max().unwrap_or_default();
-        assert!(late.to_std().unwrap_or_default() < LATE, "found after {late}: {found:?}");
+        let late = found
+            .iter()
+            .map(|line| clock.now() - line.at)
+            .max()
+            .unwrap_or_default();
+        assert!(
+            late.to_std().unwrap_or_default() < LATE,
+            "found after {late}: {found:?}"
+        );
         seen.extend(found);
     }
-    assert_eq!(seen.iter().map(show).collect::<Vec<_>>(), ["info: run started", "info waits 1: waiting"]);
-    assert_eq!(reader.find_run(handle.id()).await?.unwrap().state(), RunState::Running);
+    assert_eq!(
+        seen.iter().map(show).collect::<Vec<_>>(),
+        ["info: run started", "info waits 1: waiting"]
+    );
+    assert_eq!(
+        reader.find_run(handle.id()).await?.unwrap().state(),
+        RunState::Running
+    );
     handle.cancel();
     handle.await?;
-    let rest: Vec<_> = reader.logs(seen[0].run, Some(seen[1].number)).await?.iter().map(show).collect();
+    let rest: Vec<_> = reader
+        .logs(seen[0].run, Some(seen[1].number))
+        .await?
+        .iter()
+        .map(show)
+        .collect();
     assert_eq!(rest[..1], ["info waits 1: task cancelled"]);
     assert!(rest[1].starts_with("warn: run finished"), "{rest:?}");
     Ok(())
@@ -361,7 +418,15 @@ fn what_a_run_said_is_there_when_its_end_is() {
         let id = handle.id();
         is_reached.recv_timeout(Duration::from_secs(60)).unwrap();
         // another process that follows the run sees its end, and looks no more
-        assert!(reader.find_run(id).await.unwrap().unwrap().state().is_final());
+        assert!(
+            reader
+                .find_run(id)
+                .await
+                .unwrap()
+                .unwrap()
+                .state()
+                .is_final()
+        );
         let lines = reader.logs(id, None).await.unwrap();
         let_go.send(()).unwrap();
         handle.await.unwrap();
@@ -428,7 +493,11 @@ async fn logs_of_a_run_that_runs_again_go_on() -> Result<()> {
         let last = runtime.logs(run.id(), None).await?.last().unwrap().number;
         runtime.rerun(run.id(), Rerun::All).await?;
         let lines = runtime.logs(run.id(), Some(last)).await?;
-        let said: Vec<_> = lines.iter().filter(|line| line.message == "said").map(|line| line.attempt).collect();
+        let said: Vec<_> = lines
+            .iter()
+            .filter(|line| line.message == "said")
+            .map(|line| line.attempt)
+            .collect();
         assert_eq!(said, [Some(2)]);
     }
     Ok(())

@@ -1,6 +1,9 @@
 //! Tests of the library as its users see it. One binary: a module an area.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(clippy::needless_pass_by_value, reason = "flows take their parameters by value")]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "flows take their parameters by value"
+)]
 
 mod backfill;
 mod bodies;

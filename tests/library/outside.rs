@@ -43,8 +43,18 @@ async fn retries_and_timeouts_apply() -> Result<()> {
         std::future::pending().await
     }
     let error = endless().await.unwrap_err();
-    assert!(error.is_timeout() && error.to_string().contains("5s"), "{error}");
-    assert!(endless().timeout(Duration::from_secs(1)).await.unwrap_err().to_string().contains("1s"));
+    assert!(
+        error.is_timeout() && error.to_string().contains("5s"),
+        "{error}"
+    );
+    assert!(
+        endless()
+            .timeout(Duration::from_secs(1))
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("1s")
+    );
     Ok(())
 }
 
@@ -55,18 +65,28 @@ async fn a_node_takes_mocks_and_resources_from_its_runtime() -> Result<()> {
     async fn shift(n: u32, #[resource] offset: &Offset) -> u32 {
         n + offset.0
     }
-    let runtime = crate::support::builder().resource(Offset(100)).build().await?.mock(add, |a: u32, b: u32| a * b);
+    let runtime = crate::support::builder()
+        .resource(Offset(100))
+        .build()
+        .await?
+        .mock(add, |a: u32, b: u32| a * b);
     assert_eq!(shift(add(3, 4)).on(&runtime).await?, 112);
     // what a body awaits runs on the runtime of the body
     assert_eq!(helper(7).on(&runtime).await?, 70);
     let error = shift(1).await.unwrap_err().to_string();
-    assert!(error.contains("Offset") && error.contains("`shift`"), "{error}");
+    assert!(
+        error.contains("Offset") && error.contains("`shift`"),
+        "{error}"
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn a_mapping_outside_of_a_flow_says_what_to_do() {
-    let error = expand(vec![1, 2], |n| add(n, 1)).await.unwrap_err().to_string();
+    let error = expand(vec![1, 2], |n| add(n, 1))
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("#[flow]"), "{error}");
 }
 
@@ -89,13 +109,17 @@ fn a_flow_without_tokio_is_an_error() {
     fn alone() -> Node<u32> {
         add(1, 2)
     }
-    let outside = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let outside = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
     let runtime = outside.block_on(async { crate::support::runtime() });
     // polled by hand, on no runtime
     let mut run = Box::pin(alone().on(&runtime).run());
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     match run.as_mut().poll(&mut cx) {
-        std::task::Poll::Ready(Err(error)) => assert!(error.to_string().contains("tokio"), "{error}"),
+        std::task::Poll::Ready(Err(error)) => {
+            assert!(error.to_string().contains("tokio"), "{error}")
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -52,7 +52,11 @@ fn plans(length: std::ops::Range<usize>, calm: bool) -> impl Strategy<Value = Ve
                 skips: !calm && odd == 5,
                 fatal: !calm && odd == 6,
                 retries,
-                rule: if calm { None } else { Trigger::ALL.get(rule).copied() },
+                rule: if calm {
+                    None
+                } else {
+                    Trigger::ALL.get(rule).copied()
+                },
                 seconds,
             }
         };
@@ -76,9 +80,16 @@ async fn step(
         return Err(skip("as planned").into());
     }
     if context.attempt() <= failing {
-        return Err(if is_fatal { fatal("as planned").into() } else { "as planned".into() });
+        return Err(if is_fatal {
+            fatal("as planned").into()
+        } else {
+            "as planned".into()
+        });
     }
-    Ok(inputs.iter().flatten().fold(1, |sum, input| sum.wrapping_mul(31).wrapping_add(*input)))
+    Ok(inputs
+        .iter()
+        .flatten()
+        .fold(1, |sum, input| sum.wrapping_mul(31).wrapping_add(*input)))
 }
 
 /// The inputs of a task, as many as there are.
@@ -101,8 +112,13 @@ fn random(plans: Vec<PlanData>) {
         for upstream in &plan.takes {
             inputs = with(inputs, &nodes[*upstream]);
         }
-        let waits: Vec<&Node<u64>> = plan.takes.iter().map(|upstream| &nodes[*upstream]).collect();
-        let node = step(inputs, plan.failing, (plan.skips, plan.fatal), plan.seconds).named(format!("step-{at}"));
+        let waits: Vec<&Node<u64>> = plan
+            .takes
+            .iter()
+            .map(|upstream| &nodes[*upstream])
+            .collect();
+        let node = step(inputs, plan.failing, (plan.skips, plan.fatal), plan.seconds)
+            .named(format!("step-{at}"));
         let node = node.retries(plan.retries).after(waits).allow_failure();
         nodes.push(match plan.rule {
             Some(rule) => node.trigger(rule.parse().unwrap()),
@@ -125,8 +141,24 @@ struct PlanData {
 
 impl From<&Plan> for PlanData {
     fn from(plan: &Plan) -> Self {
-        let Plan { takes, failing, skips, fatal, retries, rule, seconds } = plan.clone();
-        Self { takes, failing, skips, fatal, retries, rule: rule.map(|rule| rule.to_string()), seconds }
+        let Plan {
+            takes,
+            failing,
+            skips,
+            fatal,
+            retries,
+            rule,
+            seconds,
+        } = plan.clone();
+        Self {
+            takes,
+            failing,
+            skips,
+            fatal,
+            retries,
+            rule: rule.map(|rule| rule.to_string()),
+            seconds,
+        }
     }
 }
 
@@ -136,8 +168,13 @@ impl From<&Plan> for PlanData {
 fn evaluate(plans: &[Plan]) -> Vec<(End, u32)> {
     let mut ends: Vec<(End, u32)> = Vec::new();
     for plan in plans {
-        let upstreams: Vec<&End> = plan.takes.iter().map(|upstream| &ends[*upstream].0).collect();
-        let count = |state: &dyn Fn(&End) -> bool| upstreams.iter().filter(|end| state(end)).count();
+        let upstreams: Vec<&End> = plan
+            .takes
+            .iter()
+            .map(|upstream| &ends[*upstream].0)
+            .collect();
+        let count =
+            |state: &dyn Fn(&End) -> bool| upstreams.iter().filter(|end| state(end)).count();
         let success = count(&|end| matches!(end, End::Success(_))) + 1;
         let broken = count(&|end| matches!(end, End::Failed | End::UpstreamFailed));
         let skipped = count(&|end| matches!(end, End::Skipped));
@@ -148,7 +185,9 @@ fn evaluate(plans: &[Plan]) -> Vec<(End, u32)> {
             Trigger::AllFailed if broken < all => Err(End::Skipped),
             Trigger::AllDoneMinOneSuccess if skipped > 0 => Err(End::Skipped),
             Trigger::OneFailed if broken == 0 => Err(End::Skipped),
-            Trigger::NoneFailed | Trigger::NoneFailedMinOneSuccess if broken > 0 => Err(End::UpstreamFailed),
+            Trigger::NoneFailed | Trigger::NoneFailedMinOneSuccess if broken > 0 => {
+                Err(End::UpstreamFailed)
+            }
             Trigger::NoneSkipped if skipped > 0 => Err(End::Skipped),
             Trigger::AllSkipped if skipped < all => Err(End::Skipped),
             _ => Ok(()),
@@ -164,7 +203,8 @@ fn evaluate(plans: &[Plan]) -> Vec<(End, u32)> {
                     End::Success(value) => Some(*value),
                     _ => None,
                 });
-                let value = inputs.fold(1_u64, |sum, input| sum.wrapping_mul(31).wrapping_add(input));
+                let value =
+                    inputs.fold(1_u64, |sum, input| sum.wrapping_mul(31).wrapping_add(input));
                 (End::Success(value), plan.failing + 1)
             }
         };
@@ -183,7 +223,8 @@ fn is_settled(plans: &[Plan], ends: &[(End, u32)]) -> Vec<bool> {
             // these give up at the first reason to, and there are two
             Trigger::AllSuccess | Trigger::AllDoneMinOneSuccess => {
                 let upstreams = || plan.takes.iter().map(|upstream| &ends[*upstream].0);
-                let broken = upstreams().any(|end| matches!(end, End::Failed | End::UpstreamFailed));
+                let broken =
+                    upstreams().any(|end| matches!(end, End::Failed | End::UpstreamFailed));
                 !(broken && upstreams().any(|end| matches!(end, End::Skipped)))
             }
             _ => true,
@@ -197,14 +238,29 @@ fn compare(plans: &[Plan], threads: bool) {
     let ends = evaluate(plans);
     let settled = is_settled(plans, &ends);
     let tokio = match threads {
-        true => tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_time().build().unwrap(),
-        false => tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap(),
+        true => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(3)
+            .enable_time()
+            .build()
+            .unwrap(),
+        false => tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap(),
     };
     tokio.block_on(async {
         let data: Vec<PlanData> = plans.iter().map(PlanData::from).collect();
-        let run = random(data).on(&crate::support::runtime()).run().await.unwrap();
-        let tasks: std::collections::HashMap<String, (TaskState, u32)> =
-            run.tasks().iter().map(|task| (task.key(), (task.state(), task.attempts()))).collect();
+        let run = random(data)
+            .on(&crate::support::runtime())
+            .run()
+            .await
+            .unwrap();
+        let tasks: std::collections::HashMap<String, (TaskState, u32)> = run
+            .tasks()
+            .iter()
+            .map(|task| (task.key(), (task.state(), task.attempts())))
+            .collect();
         for (at, (end, attempts)) in ends.iter().enumerate().filter(|(at, _)| settled[*at]) {
             let state = match end {
                 End::Success(_) => TaskState::Success,
@@ -212,7 +268,11 @@ fn compare(plans: &[Plan], threads: bool) {
                 End::Skipped => TaskState::Skipped,
                 End::UpstreamFailed => TaskState::UpstreamFailed,
             };
-            assert_eq!(tasks[&format!("step-{at}")], (state, *attempts), "step-{at} of {plans:#?}");
+            assert_eq!(
+                tasks[&format!("step-{at}")],
+                (state, *attempts),
+                "step-{at} of {plans:#?}"
+            );
         }
         assert!(run.tasks().iter().all(|task| task.state().is_final()));
     });
@@ -220,14 +280,18 @@ fn compare(plans: &[Plan], threads: bool) {
 
 #[task]
 async fn combine(inputs: Vec<u64>) -> u64 {
-    inputs.iter().fold(1, |sum, input| sum.wrapping_mul(31).wrapping_add(*input))
+    inputs
+        .iter()
+        .fold(1, |sum, input| sum.wrapping_mul(31).wrapping_add(*input))
 }
 
 #[flow]
 fn calm(takes: Vec<Vec<usize>>) -> Node<u64> {
     let mut nodes: Vec<Node<u64>> = Vec::new();
     for takes in &takes {
-        nodes.push(combine(gather(takes.iter().map(|upstream| nodes[*upstream].clone()))));
+        nodes.push(combine(gather(
+            takes.iter().map(|upstream| nodes[*upstream].clone()),
+        )));
     }
     combine(gather(nodes))
 }
@@ -263,7 +327,14 @@ fn a_graph_on_several_threads_is_as_the_model_says() {
         let mut plans = plans(1..60, false).new_tree(&mut runner).unwrap().current();
         // time is real here: nobody waits for it
         for plan in &mut plans {
-            (plan.seconds, plan.failing) = (0, if plan.failing > plan.retries { plan.failing } else { 0 });
+            (plan.seconds, plan.failing) = (
+                0,
+                if plan.failing > plan.retries {
+                    plan.failing
+                } else {
+                    0
+                },
+            );
             plan.retries = 0;
         }
         compare(&plans, true);

@@ -56,9 +56,16 @@ async fn what_has_not_started_is_cancelled_and_what_waits_is_dropped() -> Result
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_nobody_serves_is_cancelled_by_another_process() -> Result<()> {
-    let url = format!("sqlite:{}", crate::support::new_folder("elsewhere").join("state.db").display());
-    let [here, elsewhere] =
-        [Runtime::builder().store(&url).build().await?, Runtime::builder().store(&url).build().await?];
+    let url = format!(
+        "sqlite:{}",
+        crate::support::new_folder("elsewhere")
+            .join("state.db")
+            .display()
+    );
+    let [here, elsewhere] = [
+        Runtime::builder().store(&url).build().await?,
+        Runtime::builder().store(&url).build().await?,
+    ];
     let flow = || long_one().on(&here);
     for _ in 0..2 {
         let handle = flow().start().await?;
@@ -95,8 +102,11 @@ async fn a_body_that_asks_sees_to_its_own_end() -> Result<()> {
         saves();
         asks_and_goes_on();
     }
-    let runtime =
-        crate::support::builder().clock(Clock::tokio_from_now()).grace(Duration::from_secs(10)).build().await?;
+    let runtime = crate::support::builder()
+        .clock(Clock::tokio_from_now())
+        .grace(Duration::from_secs(10))
+        .build()
+        .await?;
     let handle = cooperative().on(&runtime).start().await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let started = Instant::now();
@@ -105,7 +115,10 @@ async fn a_body_that_asks_sees_to_its_own_end() -> Result<()> {
     assert!(SAVED.load(SeqCst));
     assert_eq!(started.elapsed().as_secs(), 10);
     assert_eq!(run.task("saves").unwrap().state(), TaskState::Success);
-    assert_eq!(run.task("asks_and_goes_on").unwrap().state(), TaskState::Cancelled);
+    assert_eq!(
+        run.task("asks_and_goes_on").unwrap().state(),
+        TaskState::Cancelled
+    );
     Ok(())
 }
 
@@ -122,7 +135,10 @@ async fn a_run_that_takes_too_long_is_red() -> Result<()> {
     let runtime = crate::support::runtime();
     let started = Instant::now();
     let run = limited().on(&runtime).run().await?;
-    assert_eq!((run.state(), started.elapsed().as_secs()), (RunState::Failed, 60));
+    assert_eq!(
+        (run.state(), started.elapsed().as_secs()),
+        (RunState::Failed, 60)
+    );
     assert!(run.error().unwrap().is_timeout() && run.error().unwrap().to_string().contains("1m"));
     assert_eq!(run.task("long").unwrap().state(), TaskState::Cancelled);
     assert!(limited_body().on(&runtime).await.unwrap_err().is_timeout());
@@ -133,17 +149,36 @@ async fn a_run_that_takes_too_long_is_red() -> Result<()> {
 async fn dropping_the_future_of_a_run_asks_for_its_end() -> Result<()> {
     let runtime = crate::support::runtime();
     let limit = Duration::from_secs(5);
-    assert!(tokio::time::timeout(limit, long_one().on(&runtime).run()).await.is_err());
-    assert!(tokio::time::timeout(limit, long_one().on(&runtime).into_future()).await.is_err());
+    assert!(
+        tokio::time::timeout(limit, long_one().on(&runtime).run())
+            .await
+            .is_err()
+    );
+    assert!(
+        tokio::time::timeout(limit, long_one().on(&runtime).into_future())
+            .await
+            .is_err()
+    );
     let mut events = runtime.events();
     for _ in 0..2 {
         while !matches!(events.next().await, Some(Event::RunFinished { .. })) {
-            if runtime.runs("long_one").await?.iter().all(|run| run.state().is_final()) {
+            if runtime
+                .runs("long_one")
+                .await?
+                .iter()
+                .all(|run| run.state().is_final())
+            {
                 break;
             }
         }
     }
-    assert!(runtime.runs("long_one").await?.iter().all(|run| run.state() == RunState::Cancelled));
+    assert!(
+        runtime
+            .runs("long_one")
+            .await?
+            .iter()
+            .all(|run| run.state() == RunState::Cancelled)
+    );
     Ok(())
 }
 
@@ -152,13 +187,19 @@ async fn a_started_run_goes_on_without_its_handle() -> Result<()> {
     let runtime = crate::support::runtime();
     drop(long_one().on(&runtime).start().await?);
     tokio::time::sleep(Duration::from_secs(601)).await;
-    assert_eq!(runtime.runs("long_one").await?[0].state(), RunState::Success);
+    assert_eq!(
+        runtime.runs("long_one").await?[0].state(),
+        RunState::Success
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn blocking_work_is_left_alone_and_keeps_its_slot_until_it_returns() -> Result<()> {
-    struct Release(std::sync::Mutex<std::sync::mpsc::Receiver<()>>, Arc<AtomicU32>);
+    struct Release(
+        std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+        Arc<AtomicU32>,
+    );
     #[task(pool = "one", retries = 1, timeout = "20ms")]
     fn stubborn(#[resource] release: &Release, #[context] context: &Context) -> u32 {
         let running = release.1.fetch_add(1, SeqCst) + 1;
@@ -176,7 +217,11 @@ async fn blocking_work_is_left_alone_and_keeps_its_slot_until_it_returns() -> Re
     let (sender, receiver) = std::sync::mpsc::channel();
     let running = Arc::new(AtomicU32::new(0));
     let release = Release(std::sync::Mutex::new(receiver), Arc::clone(&running));
-    let runtime = crate::support::builder().pool("one", 1).resource(release).build().await?;
+    let runtime = crate::support::builder()
+        .pool("one", 1)
+        .resource(release)
+        .build()
+        .await?;
     let mut events = runtime.events();
     let handle = waits().on(&runtime).start().await?;
     loop {
@@ -192,14 +237,21 @@ async fn blocking_work_is_left_alone_and_keeps_its_slot_until_it_returns() -> Re
     assert_eq!(running.load(SeqCst), 1);
     sender.send(())?;
     let run = handle.await?;
-    assert_eq!((run.output(), run.task("stubborn").unwrap().attempts()), (Some(&2), 2));
+    assert_eq!(
+        (run.output(), run.task("stubborn").unwrap().attempts()),
+        (Some(&2), 2)
+    );
     Ok(())
 }
 
 #[task(retries = 1)]
 async fn fails_once(n: u32, #[context] context: &Context) -> Result<u32> {
     tokio::task::yield_now().await;
-    if context.attempt() == 1 && n.is_multiple_of(3) { Err("once".into()) } else { Ok(n) }
+    if context.attempt() == 1 && n.is_multiple_of(3) {
+        Err("once".into())
+    } else {
+        Ok(n)
+    }
 }
 
 #[task]
@@ -227,7 +279,11 @@ fn stopped_anywhere(n: u32) -> Node<u32> {
 
 #[test]
 fn a_run_that_is_cancelled_at_any_moment_comes_to_its_end() {
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .unwrap();
     tokio.block_on(async {
         let runtime = crate::support::runtime();
         for moment in 0..300_u32 {
@@ -237,9 +293,18 @@ fn a_run_that_is_cancelled_at_any_moment_comes_to_its_end() {
             }
             handle.cancel();
             let run = tokio::time::timeout(Duration::from_secs(60), handle.into_future()).await;
-            let run = run.unwrap_or_else(|_| panic!("the run that was cancelled at {moment} hangs")).unwrap();
-            assert!(matches!(run.state(), RunState::Cancelled | RunState::Success), "{moment}: {run:?}");
-            assert!(run.tasks().iter().all(|task| task.state().is_final()), "{moment}: {:?}", run.tasks());
+            let run = run
+                .unwrap_or_else(|_| panic!("the run that was cancelled at {moment} hangs"))
+                .unwrap();
+            assert!(
+                matches!(run.state(), RunState::Cancelled | RunState::Success),
+                "{moment}: {run:?}"
+            );
+            assert!(
+                run.tasks().iter().all(|task| task.state().is_final()),
+                "{moment}: {:?}",
+                run.tasks()
+            );
         }
     });
 }

@@ -41,7 +41,11 @@ async fn awaited_steps(first: u32) -> Result<u32> {
 }
 
 #[task]
-async fn tell(date: chrono::DateTime<chrono::Utc>, until: chrono::DateTime<chrono::Utc>, n: u32) -> String {
+async fn tell(
+    date: chrono::DateTime<chrono::Utc>,
+    until: chrono::DateTime<chrono::Utc>,
+    n: u32,
+) -> String {
     format!("{date} {until} {n}")
 }
 
@@ -52,19 +56,35 @@ fn dated(#[context] context: &Context) -> Node<String> {
 
 /// A process on a file.
 async fn process(url: &str, ended: &Ended) -> Runtime {
-    let builder = Runtime::builder().store(url).clock(Clock::tokio_from_now()).resource(ended.clone());
-    builder.grace(Duration::from_secs(30)).build().await.unwrap()
+    let builder = Runtime::builder()
+        .store(url)
+        .clock(Clock::tokio_from_now())
+        .resource(ended.clone());
+    builder
+        .grace(Duration::from_secs(30))
+        .build()
+        .await
+        .unwrap()
 }
 
 fn file() -> String {
-    format!("sqlite:{}", support::new_folder("stops").join("state.db").display())
+    format!(
+        "sqlite:{}",
+        support::new_folder("stops").join("state.db").display()
+    )
 }
 
 fn assert_stopped<T>(ended: Result<Run<T>, Error>, of: &str, id: RunId) {
     let error = ended.map(drop).unwrap_err();
-    assert!(matches!(&error, Error::Stopped { flow, run } if flow == of && *run == id), "{error}");
+    assert!(
+        matches!(&error, Error::Stopped { flow, run } if flow == of && *run == id),
+        "{error}"
+    );
     let text = error.to_string();
-    assert!(text.contains(of) && text.contains(&id.to_string()), "{text}");
+    assert!(
+        text.contains(of) && text.contains(&id.to_string()),
+        "{text}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -78,7 +98,10 @@ async fn what_runs_may_end_and_the_rest_goes_on_in_the_next_process() -> Result<
     let started = Instant::now();
     let stopped = one.stop().await;
     // the second steps, which were under way
-    assert_eq!((started.elapsed().as_secs(), stopped.cut_short_by), (8, None));
+    assert_eq!(
+        (started.elapsed().as_secs(), stopped.cut_short_by),
+        (8, None)
+    );
     assert_stopped(first.await, "steps", ids[0]);
     assert_stopped(second.await, "awaited_steps", ids[1]);
     // those of one millisecond are in any order
@@ -91,7 +114,10 @@ async fn what_runs_may_end_and_the_rest_goes_on_in_the_next_process() -> Result<
         all
     };
     assert_eq!(so_far(&ended), [1, 2, 11, 12]);
-    assert!(matches!(steps(5).on(&one).start().await.unwrap_err(), Error::Closed));
+    assert!(matches!(
+        steps(5).on(&one).start().await.unwrap_err(),
+        Error::Closed
+    ));
     assert!(matches!(one.resume().await.unwrap_err(), Error::Closed));
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!(so_far(&ended), [1, 2, 11, 12]);
@@ -102,12 +128,23 @@ async fn what_runs_may_end_and_the_rest_goes_on_in_the_next_process() -> Result<
     let started = Instant::now();
     let resumed = two.resume().await?;
     assert_eq!(
-        resumed.iter().map(|run| (run.id(), run.state())).collect::<Vec<_>>(),
+        resumed
+            .iter()
+            .map(|run| (run.id(), run.state()))
+            .collect::<Vec<_>>(),
         asked.map(|id| (id, RunState::Success))
     );
-    assert_eq!((started.elapsed().as_secs(), so_far(&ended)), (10, vec![1, 2, 3, 11, 12, 13]));
+    assert_eq!(
+        (started.elapsed().as_secs(), so_far(&ended)),
+        (10, vec![1, 2, 3, 11, 12, 13])
+    );
     // nobody's process died
-    assert!(resumed.iter().flat_map(|run| run.tasks()).all(|task| (task.attempts(), task.crashes()) == (1, 0)));
+    assert!(
+        resumed
+            .iter()
+            .flat_map(|run| run.tasks())
+            .all(|task| (task.attempts(), task.crashes()) == (1, 0))
+    );
     assert!(two.resume().await?.is_empty());
     Ok(())
 }
@@ -115,12 +152,18 @@ async fn what_runs_may_end_and_the_rest_goes_on_in_the_next_process() -> Result<
 #[tokio::test(start_paused = true)]
 async fn what_does_not_end_in_time_is_left_and_runs_again() -> Result<()> {
     let (url, ended) = (file(), Ended::default());
-    let one = Runtime::builder().store(&url).clock(Clock::tokio_from_now()).resource(ended.clone());
+    let one = Runtime::builder()
+        .store(&url)
+        .clock(Clock::tokio_from_now())
+        .resource(ended.clone());
     let one = one.grace(Duration::from_secs(3)).build().await?;
     let first = steps(1).on(&one).start().await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let started = Instant::now();
-    assert_eq!((one.stop().await.left, started.elapsed().as_secs()), (vec![first.id()], 3));
+    assert_eq!(
+        (one.stop().await.left, started.elapsed().as_secs()),
+        (vec![first.id()], 3)
+    );
     assert!(ended.all().is_empty());
     let two = process(&url, &ended).await;
     assert_eq!(two.resume().await?[0].state(), RunState::Success);
@@ -130,19 +173,30 @@ async fn what_does_not_end_in_time_is_left_and_runs_again() -> Result<()> {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_goes_on_has_the_dates_that_it_had() -> Result<()> {
-    let dates = [None, "2026-03-01T00:00:00.123456789Z".parse().ok(), "1969-12-31T23:59:59.999999999Z".parse().ok()];
+    let dates = [
+        None,
+        "2026-03-01T00:00:00.123456789Z".parse().ok(),
+        "1969-12-31T23:59:59.999999999Z".parse().ok(),
+    ];
     for date in dates {
         let (url, ended) = (file(), Ended::default());
         let one = process(&url, &ended).await;
         let flow = date.map_or_else(dated, |date: chrono::DateTime<chrono::Utc>| {
-            dated().logical_date(date).interval(date, date + Duration::from_nanos(1_001))
+            dated()
+                .logical_date(date)
+                .interval(date, date + Duration::from_nanos(1_001))
         });
         let first = flow.on(&one).start().await?;
         tokio::time::sleep(Duration::from_secs(1)).await;
         one.stop().await;
         let two = process(&url, &ended).await;
         let resumed = &two.resume().await?[0];
-        assert_eq!((resumed.state(), resumed.id()), (RunState::Success, first.id()), "{:?}", resumed.error());
+        assert_eq!(
+            (resumed.state(), resumed.id()),
+            (RunState::Success, first.id()),
+            "{:?}",
+            resumed.error()
+        );
     }
     Ok(())
 }
@@ -164,9 +218,15 @@ async fn a_run_that_cannot_be_read_keeps_no_other_from_going_on() -> Result<()> 
         step_after(large())
     }
     let (url, ended) = (file(), Ended::default());
-    let one = Runtime::builder().store(&url).clock(Clock::tokio_from_now()).resource(ended.clone());
+    let one = Runtime::builder()
+        .store(&url)
+        .clock(Clock::tokio_from_now())
+        .resource(ended.clone());
     let one = one.grace(Duration::ZERO).build().await?;
-    let (first, second) = (of_large().on(&one).start().await?, steps(1).on(&one).start().await?);
+    let (first, second) = (
+        of_large().on(&one).start().await?,
+        steps(1).on(&one).start().await?,
+    );
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(one.stop().await.left.len(), 2);
     let blobs = format!("{}-blobs", url.trim_start_matches("sqlite:"));
@@ -175,18 +235,27 @@ async fn a_run_that_cannot_be_read_keeps_no_other_from_going_on() -> Result<()> 
     for _ in 0..2 {
         let error = two.resume().await.unwrap_err().to_string();
         assert!(error.contains(&blobs) && error.contains("gone"), "{error}");
-        assert_eq!(two.find_run(second.id()).await?.unwrap().state(), RunState::Success);
+        assert_eq!(
+            two.find_run(second.id()).await?.unwrap().state(),
+            RunState::Success
+        );
     }
     std::fs::rename(format!("{blobs}.bak"), &blobs)?;
     let resumed = two.resume().await?;
-    assert_eq!((resumed[0].id(), resumed[0].state(), ended.all()), (first.id(), RunState::Success, vec![1, 2, 3, 100]));
+    assert_eq!(
+        (resumed[0].id(), resumed[0].state(), ended.all()),
+        (first.id(), RunState::Success, vec![1, 2, 3, 100])
+    );
     Ok(())
 }
 
 #[tokio::test(start_paused = true)]
 async fn in_memory_what_is_left_is_cancelled() -> Result<()> {
     let ended = Ended::default();
-    let builder = Runtime::builder().store("memory").clock(Clock::tokio_from_now()).resource(ended.clone());
+    let builder = Runtime::builder()
+        .store("memory")
+        .clock(Clock::tokio_from_now())
+        .resource(ended.clone());
     let runtime = builder.build().await?;
     let run = steps(1).on(&runtime).start().await?;
     let id = run.id();
@@ -197,8 +266,18 @@ async fn in_memory_what_is_left_is_cancelled() -> Result<()> {
     let record = runtime.find_run(id).await?.unwrap();
     assert_eq!(record.state(), RunState::Cancelled);
     let states: Vec<TaskState> = record.tasks().iter().map(|task| task.state()).collect();
-    assert_eq!(states, [TaskState::Success, TaskState::Cancelled, TaskState::Cancelled]);
-    assert!(matches!(steps(1).on(&runtime).start().await.unwrap_err(), Error::Closed));
+    assert_eq!(
+        states,
+        [
+            TaskState::Success,
+            TaskState::Cancelled,
+            TaskState::Cancelled
+        ]
+    );
+    assert!(matches!(
+        steps(1).on(&runtime).start().await.unwrap_err(),
+        Error::Closed
+    ));
     Ok(())
 }
 
@@ -210,7 +289,10 @@ async fn a_runtime_without_runs_stops_at_once_and_finished_runs_are_not_left() -
     assert_eq!(run.output(), Some(&4));
     let started = Instant::now();
     let stopped = runtime.stop().await;
-    assert!(stopped.left.is_empty() && stopped.to_string().contains("every run"), "{stopped}");
+    assert!(
+        stopped.left.is_empty() && stopped.to_string().contains("every run"),
+        "{stopped}"
+    );
     assert_eq!(started.elapsed().as_secs(), 0);
     Ok(())
 }
@@ -229,7 +311,8 @@ async fn nothing_moves_paused_time_but_what_waits_for_it() -> Result<()> {
     let began = Instant::now();
     let handle = never().on(&runtime).start().await?;
     // on another thread, where tokio's time is not known
-    let waited = tokio::task::spawn_blocking(|| std::thread::park_timeout(Duration::from_millis(50)));
+    let waited =
+        tokio::task::spawn_blocking(|| std::thread::park_timeout(Duration::from_millis(50)));
     waited.await?;
     for _ in 0..1_000 {
         tokio::task::yield_now().await;

@@ -21,7 +21,11 @@ pub(crate) fn is_durable() -> bool {
 
 /// The URL of a store that no other test has.
 pub(crate) fn store() -> String {
-    if is_durable() { url(&file()) } else { "memory".into() }
+    if is_durable() {
+        url(&file())
+    } else {
+        "memory".into()
+    }
 }
 
 /// The file of a store that no other test has.
@@ -61,7 +65,11 @@ fn forget_old(root: &PathBuf) {
 
 /// A runtime as `Runtime::in_memory()`, on the store of these tests.
 pub(crate) fn runtime() -> Runtime {
-    if is_durable() { build(builder()) } else { Runtime::in_memory() }
+    if is_durable() {
+        build(builder())
+    } else {
+        Runtime::in_memory()
+    }
 }
 
 /// The builder of a runtime on the store of these tests.
@@ -72,11 +80,20 @@ pub(crate) fn builder() -> RuntimeBuilder {
 
 /// A store that was opened before, as another process opens it; a stop cuts off after the grace period.
 pub(crate) async fn open(store: &str, clock: &Clock, grace: Duration) -> Runtime {
-    Runtime::builder().store(store).clock(clock.clone()).grace(grace).build().await.unwrap()
+    Runtime::builder()
+        .store(store)
+        .clock(clock.clone())
+        .grace(grace)
+        .build()
+        .await
+        .unwrap()
 }
 
 /// Acts while something is served, which must not end before.
-pub(crate) async fn while_serving<T>(serve: impl IntoFuture<Output: Debug>, act: impl Future<Output = T>) -> T {
+pub(crate) async fn while_serving<T>(
+    serve: impl IntoFuture<Output: Debug>,
+    act: impl Future<Output = T>,
+) -> T {
     tokio::select! {
         biased;
         stopped = serve.into_future() => panic!("it serves no more: {stopped:?}"),
@@ -93,7 +110,9 @@ pub(crate) async fn serve_for(time: Duration, serve: impl IntoFuture<Output: Deb
 fn build(builder: RuntimeBuilder) -> Runtime {
     let builder = builder.clock(Clock::tokio_from_now());
     let building = std::thread::spawn(move || {
-        let tokio = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let tokio = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         tokio.block_on(builder.build()).unwrap()
     });
     building.join().unwrap()
@@ -107,7 +126,8 @@ fn capture_logs() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let subscriber = tracing_subscriber::registry().with(orchestrator::log_layer());
-        tracing::subscriber::set_global_default(subscriber).expect("nobody listens before there is a store");
+        tracing::subscriber::set_global_default(subscriber)
+            .expect("nobody listens before there is a store");
     });
 }
 
@@ -132,16 +152,32 @@ impl<S: Subscriber> Layer<S> for Hold {
         event.record(&mut is_end);
         if is_end.0 && self.is_armed.swap(false, Ordering::SeqCst) {
             self.reached.send(()).unwrap();
-            let _ = self.go_on.lock().unwrap().recv_timeout(Duration::from_secs(60));
+            let _ = self
+                .go_on
+                .lock()
+                .unwrap()
+                .recv_timeout(Duration::from_secs(60));
         }
     }
 }
 
 /// A tokio runtime of which a thread is held when the first run has ended, and what tells of that and lets it go on.
-pub(crate) fn held() -> (tokio::runtime::Runtime, mpsc::Receiver<()>, mpsc::Sender<()>) {
+pub(crate) fn held() -> (
+    tokio::runtime::Runtime,
+    mpsc::Receiver<()>,
+    mpsc::Sender<()>,
+) {
     let ((reached, is_reached), (let_go, go_on)) = (mpsc::channel(), mpsc::channel());
-    let hold = Hold { is_armed: AtomicBool::new(true), reached, go_on: Mutex::new(go_on) };
-    let subscriber = Dispatch::new(tracing_subscriber::registry().with(orchestrator::log_layer()).with(hold));
+    let hold = Hold {
+        is_armed: AtomicBool::new(true),
+        reached,
+        go_on: Mutex::new(go_on),
+    };
+    let subscriber = Dispatch::new(
+        tracing_subscriber::registry()
+            .with(orchestrator::log_layer())
+            .with(hold),
+    );
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(4)
         .enable_all()
@@ -174,6 +210,14 @@ fn all_of_it_holds_on_sqlite() {
         return;
     }
     let mut again = std::process::Command::new(std::env::current_exe().unwrap());
-    let again = again.args(["--skip", "crash::", "--skip", "cli::"]).env(STORE, "sqlite").output().unwrap();
-    assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stdout));
+    let again = again
+        .args(["--skip", "crash::", "--skip", "cli::"])
+        .env(STORE, "sqlite")
+        .output()
+        .unwrap();
+    assert!(
+        again.status.success(),
+        "{}",
+        String::from_utf8_lossy(&again.stdout)
+    );
 }

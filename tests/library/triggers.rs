@@ -35,8 +35,14 @@ fn upstream(how: char) -> Node<u32> {
 #[tokio::test]
 async fn every_rule_in_a_flow_does_what_airflow_does() -> Result<()> {
     let table = include_str!("../../orchestrator/tests/fixtures/trigger_rule_vectors.csv");
-    let rules: Vec<Trigger> =
-        table.lines().next().unwrap().split(',').skip(1).map(|name| name.parse().unwrap()).collect();
+    let rules: Vec<Trigger> = table
+        .lines()
+        .next()
+        .unwrap()
+        .split(',')
+        .skip(1)
+        .map(|name| name.parse().unwrap())
+        .collect();
     #[flow]
     fn table_row(upstreams: String, rules: Vec<String>) {
         let nodes: Vec<Node<u32>> = upstreams.chars().map(upstream).collect();
@@ -55,7 +61,10 @@ async fn every_rule_in_a_flow_does_what_airflow_does() -> Result<()> {
             continue;
         }
         let names = rules.iter().map(ToString::to_string).collect();
-        let run = table_row(upstreams.to_owned(), names).on(&runtime).run().await?;
+        let run = table_row(upstreams.to_owned(), names)
+            .on(&runtime)
+            .run()
+            .await?;
         for (rule, expected) in rules.iter().zip(cells) {
             let expected = match expected {
                 "RUN" => TaskState::Success,
@@ -65,9 +74,16 @@ async fn every_rule_in_a_flow_does_what_airflow_does() -> Result<()> {
             };
             let became = run.task(rule.as_str()).unwrap().state();
             // rules that decide early see the upstreams as they end: any order is right for these
-            let early = upstreams.chars().collect::<std::collections::HashSet<_>>().len() > 1;
+            let early = upstreams
+                .chars()
+                .collect::<std::collections::HashSet<_>>()
+                .len()
+                > 1;
             let free = early && matches!(rule, Trigger::AllSuccess | Trigger::AllDoneMinOneSuccess);
-            assert!(became == expected || (free && became != TaskState::Success), "{rule} of {upstreams}: {became}");
+            assert!(
+                became == expected || (free && became != TaskState::Success),
+                "{rule} of {upstreams}: {became}"
+            );
             checked += 1;
         }
     }
@@ -111,7 +127,10 @@ async fn a_rule_that_is_met_without_a_value_says_which_parameter() -> Result<()>
     let alarm = run.task("alarm").unwrap();
     assert_eq!(alarm.state(), TaskState::UpstreamFailed);
     let error = alarm.error().unwrap().to_string();
-    assert!(error.contains("`reading`") && error.contains("one_failed"), "{error}");
+    assert!(
+        error.contains("`reading`") && error.contains("one_failed"),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -132,7 +151,10 @@ async fn an_outcome_is_satisfied_by_any_end_unless_a_rule_is_stated() -> Result<
     let runtime = crate::support::runtime();
     assert!(!unstated().on(&runtime).await?);
     let run = stated().on(&runtime).run().await?;
-    assert_eq!(run.task("takes").unwrap().state(), TaskState::UpstreamFailed);
+    assert_eq!(
+        run.task("takes").unwrap().state(),
+        TaskState::UpstreamFailed
+    );
     Ok(())
 }
 
@@ -167,8 +189,15 @@ async fn a_mapping_is_one_upstream() -> Result<()> {
         ("SFS", "one_success", TaskState::UpstreamFailed),
         ("SFK", "all_done", TaskState::Success),
     ] {
-        let run = mapped(kinds.to_owned(), rule.to_owned()).on(&runtime).run().await?;
-        assert_eq!(run.task("watch").unwrap().state(), expected, "{rule} of a mapping {kinds}");
+        let run = mapped(kinds.to_owned(), rule.to_owned())
+            .on(&runtime)
+            .run()
+            .await?;
+        assert_eq!(
+            run.task("watch").unwrap().state(),
+            expected,
+            "{rule} of a mapping {kinds}"
+        );
     }
     Ok(())
 }

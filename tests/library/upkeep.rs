@@ -52,7 +52,10 @@ async fn pruning_does_not_take_longer_with_each_run_that_was_pruned() -> Result<
     insert(1_001, 31_000, true);
     insert(31_001, 32_000, false);
     let many = time(1_000).await;
-    assert!(many < 5 * few + Duration::from_millis(100), "{few:?} became {many:?}");
+    assert!(
+        many < 5 * few + Duration::from_millis(100),
+        "{few:?} became {many:?}"
+    );
     Ok(())
 }
 
@@ -80,6 +83,9 @@ async fn pruning_does_not_read_what_it_keeps() -> Result<()> {
     let small = time().await;
     insert(400, 500_000);
     let large = time().await;
-    assert!(large < 5 * small + Duration::from_millis(50), "{small:?} became {large:?}");
+    assert!(
+        large < 5 * small + Duration::from_millis(50),
+        "{small:?} became {large:?}"
+    );
     Ok(())
 }

@@ -105,7 +105,13 @@ async fn a_value_is_copied_only_where_it_must_be() -> Result<()> {
 }
 
 #[task]
-async fn describe(name: &str, tags: &[String], sizes: HashMap<String, u32>, ratio: f64, on: bool) -> String {
+async fn describe(
+    name: &str,
+    tags: &[String],
+    sizes: HashMap<String, u32>,
+    ratio: f64,
+    on: bool,
+) -> String {
     format!("{name} {} {} {ratio} {on}", tags.join("+"), sizes.len())
 }
 
@@ -119,7 +125,13 @@ async fn plain_values_are_given_as_they_are_clear() -> Result<()> {
     #[flow]
     fn plain() -> Node<String> {
         let tags = ["a".to_owned(), "b".to_owned()];
-        describe("name", &tags[..], HashMap::from([("k".to_owned(), 1)]), 0.5, true)
+        describe(
+            "name",
+            &tags[..],
+            HashMap::from([("k".to_owned(), 1)]),
+            0.5,
+            true,
+        )
     }
     #[flow]
     fn arrays() -> Node<String> {
@@ -127,7 +139,13 @@ async fn plain_values_are_given_as_they_are_clear() -> Result<()> {
     }
     #[flow]
     fn nodes() -> Node<String> {
-        describe("n".to_owned(), [word(1), word(2)], HashMap::new(), 2.0, false)
+        describe(
+            "n".to_owned(),
+            [word(1), word(2)],
+            HashMap::new(),
+            2.0,
+            false,
+        )
     }
     let runtime = crate::support::runtime();
     assert_eq!(plain().on(&runtime).await?, "name a+b 1 0.5 true");
@@ -157,7 +175,10 @@ async fn projections_run_where_they_are_taken() -> Result<()> {
     fn projected() -> Node<String> {
         let pair = pair(7);
         let (number, text) = pair.unzip();
-        join(number.map(|n| n + 1).map(|n| n * 10), text.map(|text| format!("<{text}>")))
+        join(
+            number.map(|n| n + 1).map(|n| n * 10),
+            text.map(|text| format!("<{text}>")),
+        )
     }
     #[flow]
     fn returned() -> (Node<u32>, Node<String>) {
@@ -174,7 +195,13 @@ async fn projections_run_where_they_are_taken() -> Result<()> {
     assert_eq!(gathered(4).on(&runtime).await?, 12);
     // a projection is no task
     let run = projected().on(&runtime).run().await?;
-    assert_eq!(run.tasks().iter().map(|task| task.key()).collect::<Vec<_>>(), ["pair", "join"]);
+    assert_eq!(
+        run.tasks()
+            .iter()
+            .map(|task| task.key())
+            .collect::<Vec<_>>(),
+        ["pair", "join"]
+    );
     Ok(())
 }
 
@@ -189,7 +216,15 @@ async fn a_projection_that_panics_fails_its_consumer() -> Result<()> {
     assert_eq!(run.task("double").unwrap().state(), TaskState::Success);
     let failed = run.task("double#2").unwrap();
     assert_eq!(failed.state(), TaskState::Failed);
-    assert!(failed.error().unwrap().to_string().contains("divide by zero"), "{:?}", failed.error());
+    assert!(
+        failed
+            .error()
+            .unwrap()
+            .to_string()
+            .contains("divide by zero"),
+        "{:?}",
+        failed.error()
+    );
     Ok(())
 }
 
@@ -214,7 +249,11 @@ async fn ten_thousand_links_and_a_wide_fan_need_no_deep_stack() -> Result<()> {
     assert_eq!(fan(10_000).on(&runtime).await?, 40_000);
     let run = broken(10_000).on(&runtime).run().await?;
     assert_eq!(run.state(), RunState::Failed);
-    let upstream_failed = run.tasks().iter().filter(|task| task.state() == TaskState::UpstreamFailed).count();
+    let upstream_failed = run
+        .tasks()
+        .iter()
+        .filter(|task| task.state() == TaskState::UpstreamFailed)
+        .count();
     assert_eq!(upstream_failed, 10_000);
     Ok(())
 }

@@ -11,7 +11,12 @@ use crate::support::new_folder;
 /// A runtime on a file: what waits for what is not recorded in memory. Its time goes on with tokio's.
 async fn sqlite() -> Runtime {
     let store = format!("sqlite:{}", new_folder("why").join("runs.db").display());
-    Runtime::builder().store(store).clock(Clock::tokio_from_now()).build().await.unwrap()
+    Runtime::builder()
+        .store(store)
+        .clock(Clock::tokio_from_now())
+        .build()
+        .await
+        .unwrap()
 }
 
 async fn why(runtime: &Runtime, run: RunId, task: &str) -> String {
@@ -20,7 +25,11 @@ async fn why(runtime: &Runtime, run: RunId, task: &str) -> String {
 
 #[task]
 async fn parse(number: u64) -> Result<u64> {
-    if number == 2 { Err("2 is no number".into()) } else { Ok(number) }
+    if number == 2 {
+        Err("2 is no number".into())
+    } else {
+        Ok(number)
+    }
 }
 
 #[task]
@@ -45,9 +54,15 @@ async fn a_mapped_task_is_asked_for_as_a_whole() -> Result<()> {
     let told = runtime.why(run.id(), Some("parse")).await?;
     assert_eq!((told.state, told.causes.len()), ("failed", 1));
     let error = runtime.why(run.id(), Some("parse[9]")).await.unwrap_err();
-    assert!(matches!(&error, Error::UnknownTask { known, .. } if known == "`parse` with elements 0 to 3"), "{error}");
+    assert!(
+        matches!(&error, Error::UnknownTask { known, .. } if known == "`parse` with elements 0 to 3"),
+        "{error}"
+    );
     let green = parsed(2).on(&runtime).run().await?;
-    assert_eq!(why(&runtime, green.id(), "parse").await, "parse: success\n  2 elements: 2 success\n");
+    assert_eq!(
+        why(&runtime, green.id(), "parse").await,
+        "parse: success\n  2 elements: 2 success\n"
+    );
     Ok(())
 }
 
@@ -78,17 +93,26 @@ async fn each_task_ran_again_for_the_re_run_that_covers_it() -> Result<()> {
     // time stands still: when they were asked for does not tell the re-runs apart
     runtime.rerun(run, Rerun::All).await?;
     runtime.rerun(run, Rerun::Only("transform".into())).await?;
-    let (all, alone) = ("a re-run of all was asked for", "a re-run of `transform` alone was asked for");
+    let (all, alone) = (
+        "a re-run of all was asked for",
+        "a re-run of `transform` alone was asked for",
+    );
     for (task, expected) in [("fetch", all), ("transform", alone), ("publish", all)] {
         let why = why(&runtime, run, task).await;
-        assert!(why.contains(&format!("\n  it ran again, since {expected} at ")), "{why}");
+        assert!(
+            why.contains(&format!("\n  it ran again, since {expected} at ")),
+            "{why}"
+        );
     }
     tokio::time::sleep(Duration::from_secs(60)).await;
     runtime.rerun(run, Rerun::From("transform".into())).await?;
     let told = why(&runtime, run, "fetch").await;
     assert!(told.contains(all), "{told}");
     let told = why(&runtime, run, "publish").await;
-    assert!(told.contains("a re-run of `transform` and what hangs on it was asked for"), "{told}");
+    assert!(
+        told.contains("a re-run of `transform` and what hangs on it was asked for"),
+        "{told}"
+    );
     Ok(())
 }
 
@@ -110,10 +134,17 @@ async fn a_red_run_says_how_many_more_failed() -> Result<()> {
     let runtime = sqlite().await;
     let run = all_odd().on(&runtime).run().await?;
     let why = runtime.why(run.id(), None).await?;
-    let causes: Vec<_> = why.causes.iter().filter_map(|cause| cause.task.as_deref()).collect();
+    let causes: Vec<_> = why
+        .causes
+        .iter()
+        .filter_map(|cause| cause.task.as_deref())
+        .collect();
     assert_eq!(causes, ["odd#2", "odd#3", "odd#4", "odd#5", "odd#6"]);
     let why = why.to_string();
-    assert!(why.contains("; and 2 more\n  2 more tasks are so; 5 are shown\n"), "{why}");
+    assert!(
+        why.contains("; and 2 more\n  2 more tasks are so; 5 are shown\n"),
+        "{why}"
+    );
     assert!(!why.contains("perhaps"), "{why}");
     Ok(())
 }
@@ -160,7 +191,8 @@ fn one_at_a_time(length: u64) -> Node<u64> {
 async fn a_task_of_a_run_that_waits_waits_with_it() -> Result<()> {
     let runtime = sqlite().await;
     let first = one_at_a_time(2).on(&runtime).start().await?;
-    let under_way = async |id| runtime.find_run(id).await.unwrap().unwrap().state() == RunState::Running;
+    let under_way =
+        async |id| runtime.find_run(id).await.unwrap().unwrap().state() == RunState::Running;
     while !under_way(first.id()).await {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -170,14 +202,24 @@ async fn a_task_of_a_run_that_waits_waits_with_it() -> Result<()> {
         let expected = format!("{task}: pending\n  {turn} {}\n", first.id());
         assert_eq!(why(&runtime, second.id(), task).await, expected);
     }
-    let error = runtime.why(second.id(), Some("slow")).await.unwrap_err().to_string();
-    assert!(error.ends_with("has no task `slow` (it has `parse`, `sum`, `long`)"), "{error}");
+    let error = runtime
+        .why(second.id(), Some("slow"))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.ends_with("has no task `slow` (it has `parse`, `sum`, `long`)"),
+        "{error}"
+    );
     second.cancel();
     first.cancel();
     let (first, second) = (first.await?, second.await?);
     for run in [first.id(), second.id()] {
         let told = why(&runtime, run, "long").await;
-        assert_eq!(told, "long: cancelled\n  it was not done when the rest of its run was cancelled\n");
+        assert_eq!(
+            told,
+            "long: cancelled\n  it was not done when the rest of its run was cancelled\n"
+        );
     }
     Ok(())
 }
@@ -191,12 +233,19 @@ fn late() -> Node<u64> {
 async fn what_a_timeout_cancelled_says_so() -> Result<()> {
     let runtime = sqlite().await;
     let run = late().on(&runtime).run().await?;
-    let passed = "it was not done when the timeout of its flow passed: the run timed out after 50ms";
+    let passed =
+        "it was not done when the timeout of its flow passed: the run timed out after 50ms";
     for task in ["long", "publish"] {
-        assert_eq!(why(&runtime, run.id(), task).await, format!("{task}: cancelled\n  {passed}\n"));
+        assert_eq!(
+            why(&runtime, run.id(), task).await,
+            format!("{task}: cancelled\n  {passed}\n")
+        );
     }
     let told = runtime.why(run.id(), None).await?;
-    assert_eq!(told.reasons[0].text, "the timeout of its flow passed: it timed out after 50ms");
+    assert_eq!(
+        told.reasons[0].text,
+        "the timeout of its flow passed: it timed out after 50ms"
+    );
     assert_eq!(told.causes[0].task.as_deref(), Some("long"));
     Ok(())
 }
@@ -217,7 +266,12 @@ async fn a_mapping_without_a_list_is_asked_for_as_a_whole() -> Result<()> {
     let runtime = sqlite().await;
     let run = no_list().on(&runtime).run().await?;
     let told = why(&runtime, run.id(), "parse").await;
-    assert!(told.starts_with("parse: cancelled\n  it was not done when the timeout of its flow passed: "), "{told}");
+    assert!(
+        told.starts_with(
+            "parse: cancelled\n  it was not done when the timeout of its flow passed: "
+        ),
+        "{told}"
+    );
     Ok(())
 }
 
@@ -256,7 +310,10 @@ async fn why_of_nested_mappings_is_linear() -> Result<()> {
     };
     let few = time(1_000).await;
     let many = time(8_000).await;
-    assert!(many < 24 * few + Duration::from_millis(100), "{few:?} became {many:?}");
+    assert!(
+        many < 24 * few + Duration::from_millis(100),
+        "{few:?} became {many:?}"
+    );
     Ok(())
 }
 
@@ -270,7 +327,11 @@ async fn why_follows_what_is_a_part_of_the_run_after_a_re_run() -> Result<()> {
     }
     #[task]
     async fn checked(n: u32) -> Result<u32> {
-        if n == BAD.load(SeqCst) { Err(format!("{n} is bad").into()) } else { Ok(n) }
+        if n == BAD.load(SeqCst) {
+            Err(format!("{n} is bad").into())
+        } else {
+            Ok(n)
+        }
     }
     #[task]
     async fn total(all: Vec<u32>) -> u32 {
@@ -284,15 +345,22 @@ async fn why_follows_what_is_a_part_of_the_run_after_a_re_run() -> Result<()> {
     let run = mapped().on(&runtime).run().await?;
     let causes = async || {
         let why = runtime.why(run.id(), Some("total")).await.unwrap();
-        why.causes.iter().map(|why| format!("{} {}", why.task.as_deref().unwrap(), why.state)).collect::<Vec<_>>()
+        why.causes
+            .iter()
+            .map(|why| format!("{} {}", why.task.as_deref().unwrap(), why.state))
+            .collect::<Vec<_>>()
     };
     assert_eq!(causes().await, ["checked[3] failed"]);
     LENGTH.store(2, SeqCst);
     BAD.store(0, SeqCst);
-    runtime.rerun(run.id(), Rerun::From("listed".into())).await?;
+    runtime
+        .rerun(run.id(), Rerun::From("listed".into()))
+        .await?;
     assert_eq!(causes().await, ["checked[0] failed"]);
     LENGTH.store(3, SeqCst);
-    runtime.rerun(run.id(), Rerun::From("listed".into())).await?;
+    runtime
+        .rerun(run.id(), Rerun::From("listed".into()))
+        .await?;
     assert_eq!(causes().await, ["checked[0] failed"]);
     Ok(())
 }
@@ -320,10 +388,19 @@ async fn why_follows_what_stands_in_for_an_upstream() -> Result<()> {
     let runtime = sqlite().await;
     let run = body().on(&runtime).run().await?;
     NUMBER.store(2, SeqCst);
-    runtime.rerun(run.id(), Rerun::From("number".into())).await?;
+    runtime
+        .rerun(run.id(), Rerun::From("number".into()))
+        .await?;
     let why = why(&runtime, run.id(), "after").await;
-    assert!(why.contains("2 is bad") && why.contains("attempt 2 failed"), "{why}");
-    let unknown = runtime.why(run.id(), Some("nothing")).await.unwrap_err().to_string();
+    assert!(
+        why.contains("2 is bad") && why.contains("attempt 2 failed"),
+        "{why}"
+    );
+    let unknown = runtime
+        .why(run.id(), Some("nothing"))
+        .await
+        .unwrap_err()
+        .to_string();
     assert_eq!(unknown.matches("`fails`").count(), 1, "{unknown}");
     Ok(())
 }

@@ -8,7 +8,10 @@ use ::async_dag::{Graph, NodeIndex};
 use benches::{Contender, Run, Shape, work};
 use futures::executor::block_on;
 
-pub(crate) const CONTENDER: Contender = Contender { name: "async_dag", run };
+pub(crate) const CONTENDER: Contender = Contender {
+    name: "async_dag",
+    run,
+};
 
 async fn source() -> u64 {
     work([])
@@ -27,7 +30,9 @@ fn run(shape: Shape) -> Run {
         let mut graph = Graph::new();
         let ends = build(shape, &mut graph);
         block_on(graph.run());
-        let mut values = ends.iter().map(|end| graph.get_value::<u64>(*end).expect("every task is done"));
+        let mut values = ends
+            .iter()
+            .map(|end| graph.get_value::<u64>(*end).expect("every task is done"));
         match shape {
             Shape::Chain(_) => values.next().expect("a chain has an end"),
             _ => work(values),
@@ -48,7 +53,9 @@ fn build(shape: Shape, graph: &mut Graph<'_>) -> Vec<NodeIndex> {
         }
         Shape::FanOut(width) => {
             let source = graph.add_task(source);
-            (0..width).map(|_| graph.add_child_task(source, takes_1, 0).expect(FITS)).collect()
+            (0..width)
+                .map(|_| graph.add_child_task(source, takes_1, 0).expect(FITS))
+                .collect()
         }
         Shape::Layers(width) => {
             let mut layer: Vec<_> = (0..width).map(|_| graph.add_task(source)).collect();

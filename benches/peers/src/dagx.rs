@@ -54,7 +54,9 @@ fn run(shape: Shape) -> Run {
         })
         .await
         .expect("every task succeeds");
-        let mut values = ends.iter().map(|end| dag.get(end).expect("every task is done"));
+        let mut values = ends
+            .iter()
+            .map(|end| dag.get(end).expect("every task is done"));
         match shape {
             Shape::Chain(_) => values.next().expect("a chain has an end"),
             _ => work(values),
@@ -75,7 +77,9 @@ fn build(shape: Shape, dag: &DagRunner) -> Vec<TaskHandle<u64>> {
         }
         Shape::FanOut(width) => {
             let source: TaskHandle<u64> = source();
-            (0..width).map(|_| dag.add_task(Takes1).depends_on(source)).collect()
+            (0..width)
+                .map(|_| dag.add_task(Takes1).depends_on(source))
+                .collect()
         }
         Shape::Layers(width) => {
             let mut layer: Vec<TaskHandle<u64>> = (0..width).map(|_| source()).collect();
@@ -91,7 +95,9 @@ fn build(shape: Shape, dag: &DagRunner) -> Vec<TaskHandle<u64>> {
         }
         Shape::Mapped(width) => {
             let source: TaskHandle<u64> = source();
-            (0..width as u64).map(|element| dag.add_task(Element(element)).depends_on(source)).collect()
+            (0..width as u64)
+                .map(|element| dag.add_task(Element(element)).depends_on(source))
+                .collect()
         }
     }
 }

@@ -10,7 +10,11 @@ use crate::compare::on_a_worker;
 use crate::targets::Target;
 use crate::{Shape, flow};
 
-const SHAPES: [Shape; 3] = [Shape::Chain(1_000), Shape::FanOut(10_000), Shape::Mapped(100_000)];
+const SHAPES: [Shape; 3] = [
+    Shape::Chain(1_000),
+    Shape::FanOut(10_000),
+    Shape::Mapped(100_000),
+];
 
 /// What a run adds to a store, results, plan and the list of a mapping included, after a checkpoint that empties the log.
 pub(super) fn measure() -> Vec<Target> {
@@ -22,7 +26,12 @@ pub(super) fn measure() -> Vec<Target> {
         let added = (all - empty) as f64 / shape.tasks() as f64;
         println!("| {shape} | {added:.1} | {empty} | {all} |");
         let text = format!("durable {shape}: bytes a task on the disk");
-        Target { text, most: 200.0, median: added, fastest: added }
+        Target {
+            text,
+            most: 200.0,
+            median: added,
+            fastest: added,
+        }
     };
     SHAPES.into_iter().map(of_shape).collect()
 }
@@ -38,7 +47,9 @@ fn bytes(shape: Option<Shape>) -> u64 {
         }
     });
     let connection = Connection::open(own::file(folder.path())).expect("the store is there");
-    let emptied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+    let emptied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+        row.get::<_, i64>(0)
+    });
     assert_eq!(emptied, Ok(0), "nobody else has the store open");
     // with the last connection the log goes, and the memory that connections share
     drop(connection);
@@ -51,5 +62,7 @@ fn in_folder(folder: &Path) -> u64 {
         Ok(metadata) if metadata.is_dir() => in_folder(&entry.path()),
         metadata => metadata.expect("the entry is there").len(),
     };
-    entries.map(|entry| bytes(entry.expect("the folder can be read"))).sum()
+    entries
+        .map(|entry| bytes(entry.expect("the folder can be read")))
+        .sum()
 }

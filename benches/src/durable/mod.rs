@@ -25,12 +25,23 @@ pub(crate) use process::idle_millis;
 ///
 /// When a result is wrong, or a file or process cannot be made. Whatever the figures are, they are printed and no more.
 pub fn compare(contenders: &[Contender], wanted: &[String]) {
-    let contenders = chosen(contenders.to_vec(), wanted, |contender| contender.name.to_owned());
+    let contenders = chosen(contenders.to_vec(), wanted, |contender| {
+        contender.name.to_owned()
+    });
     // words that name contenders choose no measures
-    let named = |word: &&String| contenders.iter().any(|contender| contender.name.contains(word.as_str()));
+    let named = |word: &&String| {
+        contenders
+            .iter()
+            .any(|contender| contender.name.contains(word.as_str()))
+    };
     let words: Vec<_> = wanted.iter().filter(|word| !named(word)).cloned().collect();
     let mut measures: Vec<_> = rounds::SHAPES.map(Measure::Rounds).to_vec();
-    measures.extend([Measure::Process, Measure::Disk, Measure::Start, Measure::Idle]);
+    measures.extend([
+        Measure::Process,
+        Measure::Disk,
+        Measure::Start,
+        Measure::Idle,
+    ]);
     let measures = chosen(measures, &words, Measure::name);
     let shapes: Vec<_> = measures
         .iter()

@@ -8,7 +8,11 @@ use orchestrator::prelude::*;
 use super::{Contender, Open, Pass, Passes};
 use crate::{Shape, flow};
 
-pub(crate) const CONTENDER: Contender = Contender { name: flow::NAME, runs: |_| true, open };
+pub(crate) const CONTENDER: Contender = Contender {
+    name: flow::NAME,
+    runs: |_| true,
+    open,
+};
 
 struct Own {
     shape: Shape,
@@ -16,13 +20,22 @@ struct Own {
 }
 
 fn open(shape: Shape, folder: PathBuf) -> Open {
-    Box::pin(async move { Box::new(Own { shape, runtime: runtime(&folder).await }) as Box<dyn Passes> })
+    Box::pin(async move {
+        Box::new(Own {
+            shape,
+            runtime: runtime(&folder).await,
+        }) as Box<dyn Passes>
+    })
 }
 
 /// A runtime with a store in this folder.
 pub(super) async fn runtime(folder: &Path) -> Runtime {
     let url = format!("sqlite:{}", file(folder).display());
-    Runtime::builder().store(url).build().await.expect("a store can be made")
+    Runtime::builder()
+        .store(url)
+        .build()
+        .await
+        .expect("a store can be made")
 }
 
 /// The store's file in this folder.
@@ -37,7 +50,13 @@ impl Passes for Own {
             let begin = Instant::now();
             let value = flow::output(self.shape, &self.runtime).await;
             let time = begin.elapsed();
-            assert_eq!(value, self.shape.expected(), "{} on {}", flow::NAME, self.shape);
+            assert_eq!(
+                value,
+                self.shape.expected(),
+                "{} on {}",
+                flow::NAME,
+                self.shape
+            );
             time
         })
     }

@@ -31,7 +31,9 @@ pub(super) fn child(what: &str, folder: &Path) {
     let folder = folder.to_owned();
     match what {
         "start-nothing" => say(""),
-        "start-rusqlite" => make(&folder).map(|_| say("")).expect("a database can be made"),
+        "start-rusqlite" => make(&folder)
+            .map(|_| say(""))
+            .expect("a database can be made"),
         "start-orchestrator" => on_a_worker(async move {
             let runtime = own::runtime(&folder).await;
             flow::output(Shape::Chain(1), &runtime).await;
@@ -43,7 +45,11 @@ pub(super) fn child(what: &str, folder: &Path) {
             let value = flow::output(MILLION, &runtime).await;
             let micros = begin.elapsed().as_secs_f64() * 1e6;
             assert_eq!(value, MILLION.expected(), "{} on {MILLION}", flow::NAME);
-            say(&format!("{} {}", micros / MILLION.tasks() as f64, peak_mib()));
+            say(&format!(
+                "{} {}",
+                micros / MILLION.tasks() as f64,
+                peak_mib()
+            ));
         }),
         "idle-tokio" => on_a_worker(async { say(&idle_millis().await.to_string()) }),
         "idle-orchestrator" => on_a_worker(async move {
@@ -69,12 +75,25 @@ pub(super) fn measure_million() -> Vec<Target> {
     }
     println!("\n| durable | µs a task | fastest | most MiB resident | processes |");
     println!("| --- | ---: | ---: | ---: | ---: |");
-    println!("| {MILLION} | {:.2} | {:.2} | {:.0} | {MILLIONS} |", micros.median(), micros.fastest(), peaks.median());
+    println!(
+        "| {MILLION} | {:.2} | {:.2} | {:.0} | {MILLIONS} |",
+        micros.median(),
+        micros.fastest(),
+        peaks.median()
+    );
     let target = |what: &str, most, times: &Times| {
         let text = format!("durable {MILLION}: {what}");
-        Target { text, most, median: times.median(), fastest: times.fastest() }
+        Target {
+            text,
+            most,
+            median: times.median(),
+            fastest: times.fastest(),
+        }
     };
-    vec![target("µs a task", 5.0, &micros), target("most MiB resident", 600.0, &peaks)]
+    vec![
+        target("µs a task", 5.0, &micros),
+        target("most MiB resident", 600.0, &peaks),
+    ]
 }
 
 /// From the start of a process to the end of a run of one task, on a new store; or to the end of making the same
@@ -99,28 +118,48 @@ pub(super) fn measure_start() -> Vec<Target> {
     println!("\n| durable start | ms | fastest | × rusqlite | processes |");
     println!("| --- | ---: | ---: | ---: | ---: |");
     for (name, of_name) in NAMES.iter().zip(&times) {
-        let (median, fastest, ratio) = (of_name.median(), of_name.fastest(), of_name.ratio(&times[1]));
+        let (median, fastest, ratio) = (
+            of_name.median(),
+            of_name.fastest(),
+            of_name.ratio(&times[1]),
+        );
         println!("| {name} | {median:.2} | {fastest:.2} | {ratio:.2} | {STARTS} |");
     }
     let [_, raw, own] = &times;
-    let text = "durable start: time to the end of a first run ÷ that of rusqlite making the schema".to_owned();
-    vec![Target { text, most: 3.0, median: own.ratio(raw), fastest: own.fastest() / raw.fastest() }]
+    let text = "durable start: time to the end of a first run ÷ that of rusqlite making the schema"
+        .to_owned();
+    vec![Target {
+        text,
+        most: 3.0,
+        median: own.ratio(raw),
+        fastest: own.fastest() / raw.fastest(),
+    }]
 }
 
 /// The processor's time that an open runtime takes when there is nothing to do.
 pub(super) fn measure_idle() -> Vec<Target> {
-    println!("\n| durable idle | ms of processor in {} s |", IDLE.as_secs());
+    println!(
+        "\n| durable idle | ms of processor in {} s |",
+        IDLE.as_secs()
+    );
     println!("| --- | ---: |");
     let of = |name: &str| {
         let folder = tempfile::tempdir().expect("a folder can be made");
-        let millis: f64 = answer(start(&format!("idle-{name}"), folder.path())).parse().expect("a figure");
+        let millis: f64 = answer(start(&format!("idle-{name}"), folder.path()))
+            .parse()
+            .expect("a figure");
         println!("| {name} | {millis:.3} |");
         millis
     };
     of("tokio");
     let own = of(flow::NAME);
     let text = format!("durable idle: ms of processor in {} s", IDLE.as_secs());
-    vec![Target { text, most: 1.0, median: own, fastest: own }]
+    vec![Target {
+        text,
+        most: 1.0,
+        median: own,
+        fastest: own,
+    }]
 }
 
 /// The file beside the new database that says what is to be in it.
@@ -129,8 +168,9 @@ const SCHEMA: &str = "schema.sql";
 /// The statements that make what the library's store has in it.
 fn schema(folder: &Path) -> rusqlite::Result<String> {
     let connection = Connection::open(own::file(folder))?;
-    let mut select =
-        connection.prepare("SELECT sql || ';' FROM sqlite_schema WHERE sql > '' AND name NOT LIKE 'sqlite_%'")?;
+    let mut select = connection.prepare(
+        "SELECT sql || ';' FROM sqlite_schema WHERE sql > '' AND name NOT LIKE 'sqlite_%'",
+    )?;
     let statements = select.query_map([], |row| row.get::<_, String>(0))?;
     statements.collect()
 }
@@ -141,7 +181,9 @@ fn make(folder: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(own::file(folder))?;
     connection.execute_batch(raw::PRAGMAS)?;
     connection.query_row("PRAGMA journal_mode = MEMORY", [], |_| Ok(()))?;
-    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).optional()?;
+    connection
+        .query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))
+        .optional()?;
     connection.execute_batch(&format!("BEGIN IMMEDIATE; {schema} COMMIT;"))?;
     Ok(connection)
 }
@@ -149,7 +191,10 @@ fn make(folder: &Path) -> rusqlite::Result<Connection> {
 fn start(what: &str, folder: &Path) -> Child {
     let program = env::current_exe().expect("this program has a file");
     let mut command = Command::new(program);
-    command.args([CHILD, what]).arg(folder).stdout(Stdio::piped());
+    command
+        .args([CHILD, what])
+        .arg(folder)
+        .stdout(Stdio::piped());
     command.spawn().expect("this program can be started again")
 }
 
@@ -184,8 +229,15 @@ fn say(line: &str) {
 /// The most memory that this process had at once.
 fn peak_mib() -> f64 {
     let status = fs::read_to_string("/proc/self/status").expect("the system is Linux");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the system knows it");
-    let kib: f64 = peak.trim().trim_end_matches(" kB").parse().expect("a figure");
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .expect("the system knows it");
+    let kib: f64 = peak
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("a figure");
     kib / 1024.0
 }
 
@@ -204,7 +256,11 @@ fn processor_millis() -> f64 {
     let of_thread = |thread: fs::DirEntry| {
         // a thread that has just ended has no time
         let times = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
-        times.split(' ').next().and_then(|nanos| nanos.parse::<f64>().ok()).unwrap_or(0.0)
+        times
+            .split(' ')
+            .next()
+            .and_then(|nanos| nanos.parse::<f64>().ok())
+            .unwrap_or(0.0)
     };
     threads.flatten().map(of_thread).sum::<f64>() / 1e6
 }

@@ -13,7 +13,11 @@ use super::{Contender, Open, Pass, Passes, own};
 use crate::{Shape, flow};
 
 pub(crate) const NAME: &str = "rusqlite";
-pub(crate) const CONTENDER: Contender = Contender { name: NAME, runs, open };
+pub(crate) const CONTENDER: Contender = Contender {
+    name: NAME,
+    runs,
+    open,
+};
 
 /// Of each connection of the library. A new log is overwritten, rather than the file made longer, after a checkpoint.
 pub(super) const PRAGMAS: &str = "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; \
@@ -49,31 +53,55 @@ impl Raw {
         connection.execute_batch(PRAGMAS)?;
         let (columns, rows) = {
             // ends alone: the lesser states are of bodies that wait or are tried again
-            let mut select = connection.prepare("SELECT * FROM attempts WHERE state >= 3 ORDER BY run, number")?;
+            let mut select = connection
+                .prepare("SELECT * FROM attempts WHERE state >= 3 ORDER BY run, number")?;
             let columns = select.column_count();
-            let row = |row: &rusqlite::Row<'_>| (0..columns).map(|column| row.get(column)).collect();
-            let rows = select.query_map([], row)?.collect::<Result<Vec<Vec<Value>>, _>>()?;
+            let row =
+                |row: &rusqlite::Row<'_>| (0..columns).map(|column| row.get(column)).collect();
+            let rows = select
+                .query_map([], row)?
+                .collect::<Result<Vec<Vec<Value>>, _>>()?;
             (columns, rows)
         };
-        let insert = format!("INSERT INTO attempts VALUES (?{})", ", ?".repeat(columns - 1));
-        let batch = if matches!(shape, Shape::Chain(_)) { 1 } else { 100 };
-        Ok(Self { connection, rows, batch, insert, runs: 1 })
+        let insert = format!(
+            "INSERT INTO attempts VALUES (?{})",
+            ", ?".repeat(columns - 1)
+        );
+        let batch = if matches!(shape, Shape::Chain(_)) {
+            1
+        } else {
+            100
+        };
+        Ok(Self {
+            connection,
+            rows,
+            batch,
+            insert,
+            runs: 1,
+        })
     }
 
     fn write(&mut self) -> rusqlite::Result<Duration> {
         // the rows of another run, as in each pass of the others
         self.runs += 1;
-        self.rows.iter_mut().for_each(|row| row[0] = Value::Integer(self.runs));
+        self.rows
+            .iter_mut()
+            .for_each(|row| row[0] = Value::Integer(self.runs));
         let begin = Instant::now();
         for rows in self.rows.chunks(self.batch) {
-            self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            self.connection
+                .prepare_cached("BEGIN IMMEDIATE")?
+                .execute([])?;
             for row in rows {
-                self.connection.prepare_cached(&self.insert)?.execute(params_from_iter(row))?;
+                self.connection
+                    .prepare_cached(&self.insert)?
+                    .execute(params_from_iter(row))?;
             }
             self.connection.prepare_cached("COMMIT")?.execute([])?;
         }
         let time = begin.elapsed();
-        self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))?;
+        self.connection
+            .query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))?;
         Ok(time)
     }
 }

@@ -7,8 +7,13 @@ use crate::Shape;
 use crate::measure::Times;
 
 /// What is measured in rounds.
-pub(super) const SHAPES: [Shape; 5] =
-    [Shape::Chain(1_000), Shape::FanOut(1_000), Shape::FanOut(10_000), Shape::Mapped(1_000), Shape::Mapped(100_000)];
+pub(super) const SHAPES: [Shape; 5] = [
+    Shape::Chain(1_000),
+    Shape::FanOut(1_000),
+    Shape::FanOut(10_000),
+    Shape::Mapped(1_000),
+    Shape::Mapped(100_000),
+];
 
 /// After so long no new round begins, if there were [`FEWEST`].
 const BUDGET: Duration = Duration::from_secs(90);
@@ -31,16 +36,33 @@ pub(super) struct Measured {
 impl Measured {
     /// Microseconds a task, a pass each.
     pub(super) fn of(&self, contender: &str) -> Option<&Times> {
-        self.figures.iter().find(|(name, _)| *name == contender).map(|(_, times)| times)
+        self.figures
+            .iter()
+            .find(|(name, _)| *name == contender)
+            .map(|(_, times)| times)
     }
 }
 
 /// Measures all contenders on all shapes, in rounds in which each pair has its turn, on a new file. As elsewhere, passes
 /// that are compared follow on each other, and the order of the contenders turns.
 pub(super) async fn measure(shapes: &[Shape], contenders: &[Contender]) -> Vec<Measured> {
-    let runs = |shape: Shape| contenders.iter().filter(move |contender| (contender.runs)(shape));
-    let figures = |shape| runs(shape).map(|contender| (contender.name, Times::default())).collect();
-    let mut measured: Vec<_> = shapes.iter().map(|&shape| Measured { shape, figures: figures(shape) }).collect();
+    let runs = |shape: Shape| {
+        contenders
+            .iter()
+            .filter(move |contender| (contender.runs)(shape))
+    };
+    let figures = |shape| {
+        runs(shape)
+            .map(|contender| (contender.name, Times::default()))
+            .collect()
+    };
+    let mut measured: Vec<_> = shapes
+        .iter()
+        .map(|&shape| Measured {
+            shape,
+            figures: figures(shape),
+        })
+        .collect();
     let begin = Instant::now();
     for round in 0..MOST {
         if round >= FEWEST && begin.elapsed() > BUDGET {
@@ -63,7 +85,10 @@ pub(super) async fn measure(shapes: &[Shape], contenders: &[Contender]) -> Vec<M
                     let place = (round + number + turn) % ready.len();
                     tokio::time::sleep(PAUSE).await;
                     let time = ready[place].pass().await;
-                    figures[place].1.0.push(time.as_secs_f64() * 1e6 / shape.tasks() as f64);
+                    figures[place]
+                        .1
+                        .0
+                        .push(time.as_secs_f64() * 1e6 / shape.tasks() as f64);
                 }
             }
         }
@@ -73,9 +98,15 @@ pub(super) async fn measure(shapes: &[Shape], contenders: &[Contender]) -> Vec<M
 
 pub(super) async fn check(contenders: &[Contender]) {
     for shape in Shape::SMALL {
-        for contender in contenders.iter().filter(|contender| (contender.runs)(shape)) {
+        for contender in contenders
+            .iter()
+            .filter(|contender| (contender.runs)(shape))
+        {
             let folder = tempfile::tempdir().expect("a folder can be made");
-            (contender.open)(shape, folder.path().to_owned()).await.pass().await;
+            (contender.open)(shape, folder.path().to_owned())
+                .await
+                .pass()
+                .await;
         }
     }
 }
@@ -85,8 +116,9 @@ pub(super) fn print(measured: &[Measured]) {
     println!("| --- | --- | ---: | ---: | ---: | ---: |");
     for of_shape in measured {
         for (contender, times) in &of_shape.figures {
-            let beside =
-                of_shape.of(raw::NAME).map_or_else(|| "–".to_owned(), |raw| format!("{:.2}", times.ratio(raw)));
+            let beside = of_shape
+                .of(raw::NAME)
+                .map_or_else(|| "–".to_owned(), |raw| format!("{:.2}", times.ratio(raw)));
             println!(
                 "| {} | {contender} | {:.2} | {:.2} | {beside} | {} |",
                 of_shape.shape,

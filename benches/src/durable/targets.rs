@@ -10,20 +10,36 @@ const DURARE: &str = "durare";
 
 /// Of what was measured in rounds, every target for which there are figures.
 pub(super) fn of(measured: &[Measured]) -> Vec<Target> {
-    measured.iter().flat_map(of_shape).chain(linear(measured)).collect()
+    measured
+        .iter()
+        .flat_map(of_shape)
+        .chain(linear(measured))
+        .collect()
 }
 
 fn of_shape(measured: &Measured) -> Vec<Target> {
     let shape = measured.shape;
-    let Some(own) = measured.of(flow::NAME) else { return Vec::new() };
+    let Some(own) = measured.of(flow::NAME) else {
+        return Vec::new();
+    };
     let beside = |name, most: f64| {
         let other = measured.of(name)?;
         let text = format!("durable {shape}: time ÷ that of {name}");
-        Some(Target { text, most, median: own.ratio(other), fastest: own.fastest() / other.fastest() })
+        Some(Target {
+            text,
+            most,
+            median: own.ratio(other),
+            fastest: own.fastest() / other.fastest(),
+        })
     };
     let micros = || {
         let text = format!("durable {shape}: µs a task");
-        Some(Target { text, most: 5.0, median: own.median(), fastest: own.fastest() })
+        Some(Target {
+            text,
+            most: 5.0,
+            median: own.median(),
+            fastest: own.fastest(),
+        })
     };
     let targets = match shape {
         Shape::Chain(_) => vec![beside(raw::NAME, 1.5), beside(DURARE, 0.1)],
@@ -36,7 +52,12 @@ fn of_shape(measured: &Measured) -> Vec<Target> {
 
 /// Linear: an element of a hundred thousand takes as long as one of a thousand.
 fn linear(measured: &[Measured]) -> Option<Target> {
-    let of_width = |width| measured.iter().find(|measured| measured.shape == Shape::Mapped(width))?.of(flow::NAME);
+    let of_width = |width| {
+        measured
+            .iter()
+            .find(|measured| measured.shape == Shape::Mapped(width))?
+            .of(flow::NAME)
+    };
     let (few, many) = (of_width(1_000)?, of_width(100_000)?);
     Some(Target {
         text: "durable mapped: an element of 100000 ÷ one of 1000".to_owned(),

@@ -32,8 +32,14 @@ pub(crate) enum ScoringError {
         #[source]
         status: reqwest::Error,
     },
-    #[error("expected a probability for each of {asked} customers, in order; for customer {customer} got {got}")]
-    Answer { asked: usize, customer: u32, got: String },
+    #[error(
+        "expected a probability for each of {asked} customers, in order; for customer {customer} got {got}"
+    )]
+    Answer {
+        asked: usize,
+        customer: u32,
+        got: String,
+    },
 }
 
 impl ScoringError {
@@ -64,15 +70,23 @@ impl ScoringClient {
             .default_headers(headers)
             .no_proxy() // the service is on this machine, wherever HTTP_PROXY points
             .build()?;
-        Ok(Self { http, url: format!("{url}{CHURN_PATH}") })
+        Ok(Self {
+            http,
+            url: format!("{url}{CHURN_PATH}"),
+        })
     }
 
     /// The churn probabilities of a batch, in its order.
     ///
     /// # Errors
     /// If the service does not answer in time, refuses, or answers something else than it was asked.
-    pub(crate) async fn churn_probabilities(&self, customers: &[Customer]) -> Result<Vec<f64>, ScoringError> {
-        let batch = Batch { customers: customers.iter().map(history).collect() };
+    pub(crate) async fn churn_probabilities(
+        &self,
+        customers: &[Customer],
+    ) -> Result<Vec<f64>, ScoringError> {
+        let batch = Batch {
+            customers: customers.iter().map(history).collect(),
+        };
         let response = self.http.post(&self.url).json(&batch).send().await?;
         if let Err(status) = response.error_for_status_ref() {
             let said = response.text().await?; // the reason, which the status alone does not tell
@@ -84,7 +98,8 @@ impl ScoringClient {
             .iter()
             .map(|customer| match scores.next() {
                 Some(score)
-                    if score.customer_id == customer.customer_id && (0.0..=1.0).contains(&score.churn_probability) =>
+                    if score.customer_id == customer.customer_id
+                        && (0.0..=1.0).contains(&score.churn_probability) =>
                 {
                     Ok(score.churn_probability)
                 }
@@ -99,7 +114,8 @@ impl ScoringClient {
 }
 
 fn history(customer: &Customer) -> History {
-    let weeks_until = |day: chrono::NaiveDate| (day - customer.first_purchase).num_days() as f64 / 7.0;
+    let weeks_until =
+        |day: chrono::NaiveDate| (day - customer.first_purchase).num_days() as f64 / 7.0;
     History {
         customer_id: customer.customer_id,
         repeat_days: customer.purchase_days.saturating_sub(1),

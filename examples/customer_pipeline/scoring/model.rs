@@ -16,7 +16,12 @@ pub(super) struct BgNbd {
 }
 
 /// The parameters that the paper publishes for this very sample.
-pub(super) const CDNOW: BgNbd = BgNbd { r: 0.243, alpha: 4.414, a: 0.793, b: 2.426 };
+pub(super) const CDNOW: BgNbd = BgNbd {
+    r: 0.243,
+    alpha: 4.414,
+    a: 0.793,
+    b: 2.426,
+};
 
 impl BgNbd {
     /// The probability that the customer has left: `1 - P(alive)`.
@@ -30,7 +35,8 @@ impl BgNbd {
             return 1.0;
         }
         let x = f64::from(history.repeat_days);
-        let silence = (self.alpha + history.observed_weeks) / (self.alpha + history.last_purchase_week);
+        let silence =
+            (self.alpha + history.observed_weeks) / (self.alpha + history.last_purchase_week);
         1.0 / (1.0 + self.a / (self.b + x - 1.0) * silence.powf(self.r + x))
     }
 }
@@ -40,7 +46,12 @@ mod tests {
     use super::*;
 
     fn alive(repeat_days: u32, last_purchase_week: f64, observed_weeks: f64) -> f64 {
-        CDNOW.probability_alive(&History { customer_id: 1, repeat_days, last_purchase_week, observed_weeks })
+        CDNOW.probability_alive(&History {
+            customer_id: 1,
+            repeat_days,
+            last_purchase_week,
+            observed_weeks,
+        })
     }
 
     #[test]

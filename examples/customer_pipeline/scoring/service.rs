@@ -30,9 +30,9 @@ impl ScoringService {
     pub(crate) async fn start(api_key: &str) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let routes = Router::new()
-            .route(CHURN_PATH, routing::post(churn))
-            .layer(middleware::from_fn_with_state(Arc::from(api_key), authorize));
+        let routes = Router::new().route(CHURN_PATH, routing::post(churn)).layer(
+            middleware::from_fn_with_state(Arc::from(api_key), authorize),
+        );
         let server = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, routes).await {
                 eprintln!("the scoring service has stopped: {error}");
@@ -57,8 +57,14 @@ impl Drop for ScoringService {
 async fn authorize(State(api_key): State<Arc<str>>, request: Request, next: Next) -> Response {
     match request.headers().get(API_KEY_HEADER) {
         Some(shown) if shown.as_bytes() == api_key.as_bytes() => next.run(request).await,
-        Some(_) => refuse(StatusCode::UNAUTHORIZED, format!("the key in `{API_KEY_HEADER}` is not known here")),
-        None => refuse(StatusCode::UNAUTHORIZED, format!("expected an API key in `{API_KEY_HEADER}`, got none")),
+        Some(_) => refuse(
+            StatusCode::UNAUTHORIZED,
+            format!("the key in `{API_KEY_HEADER}` is not known here"),
+        ),
+        None => refuse(
+            StatusCode::UNAUTHORIZED,
+            format!("expected an API key in `{API_KEY_HEADER}`, got none"),
+        ),
     }
 }
 
@@ -67,14 +73,19 @@ async fn churn(Json(batch): Json<Batch>) -> Response {
         let got = batch.customers.len();
         return refuse(
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("expected at most {LARGEST_BATCH} customers, got {got}; send them in smaller batches"),
+            format!(
+                "expected at most {LARGEST_BATCH} customers, got {got}; send them in smaller batches"
+            ),
         );
     }
-    let scores = batch
-        .customers
-        .iter()
-        .map(|history| Score { customer_id: history.customer_id, churn_probability: CDNOW.churn_probability(history) });
-    Json(Scores { scores: scores.collect() }).into_response()
+    let scores = batch.customers.iter().map(|history| Score {
+        customer_id: history.customer_id,
+        churn_probability: CDNOW.churn_probability(history),
+    });
+    Json(Scores {
+        scores: scores.collect(),
+    })
+    .into_response()
 }
 
 fn refuse(status: StatusCode, why: String) -> Response {

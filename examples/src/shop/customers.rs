@@ -44,16 +44,19 @@ impl Shop {
     ) -> rusqlite::Result<Vec<Customer>> {
         let connection = self.0.connection();
         let mut query = connection.prepare_cached(CUSTOMERS_WHO_BOUGHT)?;
-        let customers = query.query_map(params![sql_time(start), sql_time(end), sql_time(as_of)], |row| {
-            Ok(Customer {
-                customer_id: row.get(0)?,
-                as_of: as_of.date_naive(),
-                first_purchase: row.get(1)?,
-                last_purchase: row.get(2)?,
-                purchase_days: row.get(3)?,
-                lifetime_value_cents: row.get(4)?,
-            })
-        })?;
+        let customers = query.query_map(
+            params![sql_time(start), sql_time(end), sql_time(as_of)],
+            |row| {
+                Ok(Customer {
+                    customer_id: row.get(0)?,
+                    as_of: as_of.date_naive(),
+                    first_purchase: row.get(1)?,
+                    last_purchase: row.get(2)?,
+                    purchase_days: row.get(3)?,
+                    lifetime_value_cents: row.get(4)?,
+                })
+            },
+        )?;
         customers.collect()
     }
 }
@@ -74,7 +77,8 @@ mod tests {
 
     fn daily(shop: &Shop, on: NaiveDate) -> Vec<Customer> {
         let end = six_in_the_morning(on);
-        shop.customers_who_bought(end - TimeDelta::days(1), end, end).unwrap()
+        shop.customers_who_bought(end - TimeDelta::days(1), end, end)
+            .unwrap()
     }
 
     #[test]
@@ -83,7 +87,11 @@ mod tests {
         let shop = Shop::open(folder.path().join("shop.db")).unwrap();
         let customers = daily(&shop, day(1997, 2, 28));
         assert_eq!(customers.len(), 42);
-        assert!(customers.iter().all(|customer| customer.last_purchase == day(1997, 2, 28)));
+        assert!(
+            customers
+                .iter()
+                .all(|customer| customer.last_purchase == day(1997, 2, 28))
+        );
         assert_eq!(daily(&shop, day(1998, 6, 30)).len(), 2);
         assert_eq!(daily(&shop, day(1998, 4, 13)), []); // the one day on which nobody bought
     }
@@ -95,7 +103,9 @@ mod tests {
         let first = |as_of: NaiveDate| {
             let start = six_in_the_morning(day(1996, 12, 31));
             let as_of = six_in_the_morning(as_of);
-            shop.customers_who_bought(start, as_of, as_of).unwrap().swap_remove(0)
+            shop.customers_who_bought(start, as_of, as_of)
+                .unwrap()
+                .swap_remove(0)
         };
         // customer 1 bought on 1 January, 18 January, 2 August and 12 December 1997
         assert_eq!(
@@ -110,7 +120,10 @@ mod tests {
             }
         );
         assert_eq!(first(day(1997, 9, 30)).purchase_days, 3);
-        assert_eq!(first(day(1997, 12, 12)).lifetime_value_cents, 2_933 + 2_973 + 1_496 + 2_648);
+        assert_eq!(
+            first(day(1997, 12, 12)).lifetime_value_cents,
+            2_933 + 2_973 + 1_496 + 2_648
+        );
     }
 
     #[test]

@@ -83,15 +83,24 @@ impl Shop {
 /// Creates what is missing; fills the tables if they are empty.
 fn fill(transaction: &Transaction<'_>) -> Result<(), Box<dyn Error + Send + Sync>> {
     transaction.execute_batch(SCHEMA)?;
-    if transaction.query_row("SELECT EXISTS (SELECT 1 FROM purchases)", [], |row| row.get(0))? {
+    if transaction.query_row("SELECT EXISTS (SELECT 1 FROM purchases)", [], |row| {
+        row.get(0)
+    })? {
         return Ok(());
     }
-    let mut customer = transaction.prepare("INSERT OR IGNORE INTO customers (id, full_set_id) VALUES (?1, ?2)")?;
-    let mut purchase =
-        transaction.prepare("INSERT INTO purchases (customer_id, purchased_at, cds, cents) VALUES (?1, ?2, ?3, ?4)")?;
+    let mut customer =
+        transaction.prepare("INSERT OR IGNORE INTO customers (id, full_set_id) VALUES (?1, ?2)")?;
+    let mut purchase = transaction.prepare(
+        "INSERT INTO purchases (customer_id, purchased_at, cds, cents) VALUES (?1, ?2, ?3, ?4)",
+    )?;
     for bought in cdnow::purchases()? {
         customer.execute(params![bought.customer, bought.full_set_customer])?;
-        purchase.execute(params![bought.customer, sql_time(midnight(bought.day)), bought.cds, bought.cents])?;
+        purchase.execute(params![
+            bought.customer,
+            sql_time(midnight(bought.day)),
+            bought.cds,
+            bought.cents
+        ])?;
     }
     sources::register_weeks(transaction)?;
     Ok(())
@@ -137,7 +146,14 @@ mod tests {
         let path = folder.path().join("shop.db");
         std::fs::write(&path, "not a database, but long enough to be looked at").unwrap();
         let error = Shop::open(path.clone()).unwrap_err().to_string();
-        assert!(error.contains("shop.db") && error.contains("remove it"), "{error}");
-        assert!(std::fs::read_to_string(&path).unwrap().starts_with("not a database"));
+        assert!(
+            error.contains("shop.db") && error.contains("remove it"),
+            "{error}"
+        );
+        assert!(
+            std::fs::read_to_string(&path)
+                .unwrap()
+                .starts_with("not a database")
+        );
     }
 }

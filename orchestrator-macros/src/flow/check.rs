@@ -14,19 +14,28 @@ pub(super) fn options(flow: &Flow, errors: &mut Errors) {
     if let Some(runs) = &flow.max_active_runs
         && (runs.value == 0 || runs.value > u64::from(u32::MAX))
     {
-        let message = format!("expected `max_active_runs` to be from 1 to {}, got {}", u32::MAX, runs.value);
+        let message = format!(
+            "expected `max_active_runs` to be from 1 to {}, got {}",
+            u32::MAX,
+            runs.value
+        );
         errors.at(&runs.tokens, message);
     }
     if let Some(timeout) = &flow.timeout
         && timeout.value.is_zero()
     {
-        errors.at(&timeout.tokens, "expected `timeout` to be more than nothing: leave it out for no limit");
+        errors.at(
+            &timeout.tokens,
+            "expected `timeout` to be more than nothing: leave it out for no limit",
+        );
     }
     check_serving(flow, errors);
     for resource in &flow.resources {
         if let Type::Reference(reference) = ungrouped(resource) {
-            let message =
-                format!("expected the type of a resource, got a reference: write `{}`", written(&reference.elem));
+            let message = format!(
+                "expected the type of a resource, got a reference: write `{}`",
+                written(&reference.elem)
+            );
             errors.at(resource, message);
         } else if let Some(fault) = Fault::of_resource(resource) {
             errors.at(&fault, fault.message());
@@ -35,10 +44,21 @@ pub(super) fn options(flow: &Flow, errors: &mut Errors) {
 }
 
 fn check_serving(flow: &Flow, errors: &mut Errors) {
-    let Serving { schedule, timezone, missed, overlap } = &flow.serving;
-    let keys = [timezone.as_ref().map(|zone| &zone.key), missed.as_ref().map(|missed| &missed.key)];
+    let Serving {
+        schedule,
+        timezone,
+        missed,
+        overlap,
+    } = &flow.serving;
+    let keys = [
+        timezone.as_ref().map(|zone| &zone.key),
+        missed.as_ref().map(|missed| &missed.key),
+    ];
     for key in keys.into_iter().flatten().filter(|_| schedule.is_none()) {
-        errors.at(key, format!("`{key}` needs a schedule: add `schedule = \"0 6 * * *\"`, or leave it out"));
+        errors.at(
+            key,
+            format!("`{key}` needs a schedule: add `schedule = \"0 6 * * *\"`, or leave it out"),
+        );
     }
     if let Some(overlap) = overlap
         && flow.max_active_runs.is_none()
@@ -97,10 +117,14 @@ fn data(parameter: &Parameter, errors: &mut Errors) {
         );
         errors.at(ty, message);
     } else if let Type::Reference(_) = ty {
-        let name = parameter.name().map_or_else(|| "value".to_owned(), ToString::to_string);
+        let name = parameter
+            .name()
+            .map_or_else(|| "value".to_owned(), ToString::to_string);
         let owned = Data::of(ty).stored_name();
-        let message =
-            format!("expected owned data, got `{}`: a flow keeps its parameters; write `{name}: {owned}`", written(ty));
+        let message = format!(
+            "expected owned data, got `{}`: a flow keeps its parameters; write `{name}: {owned}`",
+            written(ty)
+        );
         errors.at(ty, message);
     } else if let Some(fault) = Fault::of(ty) {
         errors.at(&fault, fault.message());
@@ -123,7 +147,13 @@ fn fallible(ty: &Type, ok: Option<&Type>, errors: &mut Errors) {
         );
         errors.at(ok, message);
     } else if arguments_of(ok, "Result").is_some() {
-        errors.at(ok, format!("expected data, got `{}` within a `Result`: return one `Result`", written(ok)));
+        errors.at(
+            ok,
+            format!(
+                "expected data, got `{}` within a `Result`: return one `Result`",
+                written(ok)
+            ),
+        );
     } else if let Some(fault) = Fault::of(ok) {
         errors.at(&fault, fault.message());
     }
@@ -147,8 +177,13 @@ fn wired(is_async: bool, ty: &Type, errors: &mut Errors) {
         for element in &tuple.elems {
             wired(is_async, element, errors);
         }
-    } else if let Some(fault @ (Fault::Unnamed(_) | Fault::Infer(_) | Fault::Never(_))) = Fault::of(ty) {
-        errors.at(&fault, "expected a `Node<T>`, a `Mapped<T>` or a tuple of them: a flow returns nodes");
+    } else if let Some(fault @ (Fault::Unnamed(_) | Fault::Infer(_) | Fault::Never(_))) =
+        Fault::of(ty)
+    {
+        errors.at(
+            &fault,
+            "expected a `Node<T>`, a `Mapped<T>` or a tuple of them: a flow returns nodes",
+        );
     } else if let Some(list) = list_of_nodes(ty) {
         let message = format!(
             "expected a node, got `{}`: pass the nodes to a task that takes a `{list}` (by `gather`), and return its node",
@@ -157,7 +192,11 @@ fn wired(is_async: bool, ty: &Type, errors: &mut Errors) {
         errors.at(ty, message);
     } else {
         let (got, value) = (written(ty), Data::of(ty).stored_name());
-        let alias = if is_plain(ty) { "" } else { " (if it is an alias of a node's type, write that type)" };
+        let alias = if is_plain(ty) {
+            ""
+        } else {
+            " (if it is an alias of a node's type, write that type)"
+        };
         let message = if is_async {
             format!(
                 "expected `Result<{value}>`, got `{got}`: an `async fn` flow returns a `Result` of data, or nodes{alias}"

@@ -76,7 +76,10 @@ fn serving(serving: &Serving) -> TokenStream {
         quote!(#private::ScheduleDef { cron: #cron, timezone: #timezone })
     }));
     let variant = |given: Option<&Given<&str>>, default| {
-        Ident::new(given.map_or(default, |given| given.value), Span::mixed_site())
+        Ident::new(
+            given.map_or(default, |given| given.value),
+            Span::mixed_site(),
+        )
     };
     let missed = variant(serving.missed.as_ref(), "Latest");
     let overlap = variant(serving.overlap.as_ref(), "Queue");
@@ -103,7 +106,11 @@ fn body(flow: &Flow) -> TokenStream {
         }
     }
     let takes_context = values.len() < passes.len();
-    let context_pattern = if takes_context { quote!(#context) } else { quote!(_) };
+    let context_pattern = if takes_context {
+        quote!(#context)
+    } else {
+        quote!(_)
+    };
     let returned = Returned::of(function);
     let check = check_output(&returned);
     let ended = ended(flow, &returned, &quote!(#name(#(#passes),*)));
@@ -128,7 +135,10 @@ fn ended(flow: &Flow, returned: &Returned<'_>, called: &TokenStream) -> TokenStr
             // Apart, so that an error that is none is shown where it stands.
             let place = error.map_or(place, Place::of);
             let into_error = place.all(quote!(#private::IntoTaskError::into_task_error));
-            let (value, error) = (Ident::new("value_", Span::mixed_site()), Ident::new("error_", Span::mixed_site()));
+            let (value, error) = (
+                Ident::new("value_", Span::mixed_site()),
+                Ident::new("error_", Span::mixed_site()),
+            );
             let shown = place.shown(quote!(#error));
             quote! {
                 #fallible::<#ok, _>(async move {
@@ -152,7 +162,9 @@ fn ended(flow: &Flow, returned: &Returned<'_>, called: &TokenStream) -> TokenStr
 
 /// Checks that the output is what was read off the words: `Node` may mean something else here than in the prelude.
 fn check_output(returned: &Returned<'_>) -> Option<TokenStream> {
-    let Returned::Wiring(ty) = returned else { return None };
+    let Returned::Wiring(ty) = returned else {
+        return None;
+    };
     let (private, place, spelled) = (private(), Place::of(ty), returned.spelled()?);
     let found = place.all(quote!(as #private::FlowReturn>::Output));
     let open = place.first(quote!(::core::marker::PhantomData<<));

@@ -47,7 +47,10 @@ pub(crate) enum Returned<'a> {
 
 impl Flow {
     pub(crate) fn parameters(&self) -> impl Iterator<Item = &Parameter> {
-        self.function.parameters.iter().filter(|parameter| parameter.role() == Role::Input)
+        self.function
+            .parameters
+            .iter()
+            .filter(|parameter| parameter.role() == Role::Input)
     }
 }
 
@@ -57,7 +60,11 @@ impl<'a> Returned<'a> {
             return Self::Nothing;
         };
         match arguments_of(ty, "Result") {
-            Some(arguments) => Self::Fallible { ty, ok: arguments.first().copied(), error: arguments.get(1).copied() },
+            Some(arguments) => Self::Fallible {
+                ty,
+                ok: arguments.first().copied(),
+                error: arguments.get(1).copied(),
+            },
             None => Self::Wiring(ty),
         }
     }
@@ -75,7 +82,11 @@ impl<'a> Returned<'a> {
 /// What nodes of this type give.
 fn spelled(ty: &Type) -> Option<TokenStream> {
     if let Type::Tuple(tuple) = ungrouped(ty) {
-        let elements = tuple.elems.iter().map(spelled).collect::<Option<Vec<_>>>()?;
+        let elements = tuple
+            .elems
+            .iter()
+            .map(spelled)
+            .collect::<Option<Vec<_>>>()?;
         return Some(quote!((#(#elements,)*)));
     }
     Wiring::of(ty).map(Wiring::value)

@@ -12,14 +12,46 @@ use syn::{Error, Result};
 
 /// The options that only a flow has.
 pub(crate) const OWN: [Known; 8] = [
-    Known { name: "schedule", form: Form::Value, example: "schedule = \"0 6 * * *\"" },
-    Known { name: "timezone", form: Form::Value, example: "timezone = \"Europe/Zurich\"" },
-    Known { name: "missed", form: Form::Value, example: "missed = \"all\"" },
-    Known { name: "max_active_runs", form: Form::Value, example: "max_active_runs = 1" },
-    Known { name: "overlap", form: Form::Value, example: "overlap = \"skip\"" },
-    Known { name: "timeout", form: Form::Value, example: "timeout = \"2h\"" },
-    Known { name: "defaults", form: Form::Options, example: "defaults(retries = 2)" },
-    Known { name: "resources", form: Form::Types, example: "resources = [Database]" },
+    Known {
+        name: "schedule",
+        form: Form::Value,
+        example: "schedule = \"0 6 * * *\"",
+    },
+    Known {
+        name: "timezone",
+        form: Form::Value,
+        example: "timezone = \"Europe/Zurich\"",
+    },
+    Known {
+        name: "missed",
+        form: Form::Value,
+        example: "missed = \"all\"",
+    },
+    Known {
+        name: "max_active_runs",
+        form: Form::Value,
+        example: "max_active_runs = 1",
+    },
+    Known {
+        name: "overlap",
+        form: Form::Value,
+        example: "overlap = \"skip\"",
+    },
+    Known {
+        name: "timeout",
+        form: Form::Value,
+        example: "timeout = \"2h\"",
+    },
+    Known {
+        name: "defaults",
+        form: Form::Options,
+        example: "defaults(retries = 2)",
+    },
+    Known {
+        name: "resources",
+        form: Form::Types,
+        example: "resources = [Database]",
+    },
 ];
 
 pub(super) fn flow(options: TokenStream, function: Function, errors: &mut Errors) -> Flow {
@@ -50,12 +82,17 @@ fn of_tasks(name: &str) -> Option<String> {
         return Some(": it is one of `#[task]`, a flow is not cached, its tasks are".to_owned());
     }
     let known = SETTINGS.iter().find(|known| known.name == name)?;
-    Some(format!(": it is one of tasks, write `defaults({})` to set it for those of the flow", known.example))
+    Some(format!(
+        ": it is one of tasks, write `defaults({})` to set it for those of the flow",
+        known.example
+    ))
 }
 
 fn of_each_task(name: &str) -> Option<String> {
     if is_of_cache(name) {
-        return Some(": it is one of `#[task]`, each task says for itself whether it is cached".to_owned());
+        return Some(
+            ": it is one of `#[task]`, each task says for itself whether it is cached".to_owned(),
+        );
     }
     let is_one = LABEL.iter().any(|known| known.name == name);
     is_one.then(|| ": each task has its own".to_owned())

@@ -25,9 +25,19 @@ impl Function {
 
     fn check_qualifiers(&self, errors: &mut Errors) {
         let noun = self.noun;
-        let Signature { constness, safety, abi, generics, variadic, .. } = &self.signature;
+        let Signature {
+            constness,
+            safety,
+            abi,
+            generics,
+            variadic,
+            ..
+        } = &self.signature;
         if let Some(constness) = constness {
-            errors.at(constness, format!("a {noun} cannot be `const`: leave it out"));
+            errors.at(
+                constness,
+                format!("a {noun} cannot be `const`: leave it out"),
+            );
         }
         if let Safety::Unsafe(unsafety) = safety {
             errors.at(
@@ -39,7 +49,10 @@ impl Function {
             errors.at(abi, format!("a {noun} cannot be `extern`: leave it out"));
         }
         if let Some(variadic) = variadic {
-            errors.at(variadic, format!("a {noun} has a fixed number of parameters: take a `Vec` instead"));
+            errors.at(
+                variadic,
+                format!("a {noun} has a fixed number of parameters: take a `Vec` instead"),
+            );
         }
         if self.is_generic() {
             let message = format!(
@@ -48,23 +61,35 @@ impl Function {
             );
             errors.at(generics, message);
         } else if let Some(clause) = &generics.where_clause {
-            errors.at(clause, format!("a {noun} cannot have a `where` clause: its types are fixed"));
+            errors.at(
+                clause,
+                format!("a {noun} cannot have a `where` clause: its types are fixed"),
+            );
         }
         if let Some(receiver) = self.signature.receiver() {
             let message = format!(
                 "a {noun} cannot take `self`: it may run later, or in another process; take what it needs as parameters{}",
-                if noun == Noun::Task { ", or as a `#[resource]`" } else { "" }
+                if noun == Noun::Task {
+                    ", or as a `#[resource]`"
+                } else {
+                    ""
+                }
             );
             errors.at(receiver, message);
         }
         for attribute in &self.attributes {
-            let last = attribute.path().segments.last().map(|segment| segment.ident.to_string());
+            let last = attribute
+                .path()
+                .segments
+                .last()
+                .map(|segment| segment.ident.to_string());
             if matches!(last.as_deref(), Some("task" | "flow")) {
                 let what = last.unwrap_or_default();
                 let message = if what == noun.to_string() {
                     format!("`#[{what}]` is given twice: leave one of them out")
                 } else {
-                    "a function is a task or a flow, not both: a task works, a flow wires tasks".to_owned()
+                    "a function is a task or a flow, not both: a task works, a flow wires tasks"
+                        .to_owned()
                 };
                 errors.at(attribute, message);
             }
@@ -78,15 +103,24 @@ impl Function {
             for mark in parameter.marks.iter().chain(&parameter.no_cache) {
                 if !matches!(mark.meta, Meta::Path(_)) {
                     let name = written(mark.path());
-                    errors.at(mark, format!("expected `#[{name}]` alone: it takes no options"));
+                    errors.at(
+                        mark,
+                        format!("expected `#[{name}]` alone: it takes no options"),
+                    );
                 }
             }
             if let [_, second, ..] = &parameter.marks[..] {
-                errors.at(second, "expected one of `#[resource]` and `#[context]`, once");
+                errors.at(
+                    second,
+                    "expected one of `#[resource]` and `#[context]`, once",
+                );
             }
             if let (Role::Context, Some(mark)) = (parameter.role(), parameter.marks.first()) {
                 if context {
-                    errors.at(mark, format!("a {noun} has one context: leave this parameter out"));
+                    errors.at(
+                        mark,
+                        format!("a {noun} has one context: leave this parameter out"),
+                    );
                 }
                 context = true;
             }
@@ -98,7 +132,11 @@ impl Function {
     }
 
     fn check_names(&self, errors: &mut Errors) {
-        for Parameter { pattern, ty, .. } in self.parameters.iter().filter(|parameter| parameter.name().is_none()) {
+        for Parameter { pattern, ty, .. } in self
+            .parameters
+            .iter()
+            .filter(|parameter| parameter.name().is_none())
+        {
             let (got, ty) = (written(pattern), written(ty));
             let remedy = match pattern {
                 Pat::Wild(_) => format!("write `_unused: {ty}`"),
@@ -128,35 +166,54 @@ impl Function {
 
 fn check_no_cache(noun: Noun, parameter: &Parameter, errors: &mut Errors) {
     if let [_, second, ..] = &parameter.no_cache[..] {
-        errors.at(second, "`#[no_cache]` is given twice: leave one of them out");
+        errors.at(
+            second,
+            "`#[no_cache]` is given twice: leave one of them out",
+        );
     }
-    let Some(mark) = parameter.no_cache.first() else { return };
+    let Some(mark) = parameter.no_cache.first() else {
+        return;
+    };
     let never = match (noun, parameter.role()) {
         (Noun::Flow, _) => {
             "`#[no_cache]` is for the inputs of tasks: a flow is not cached, its tasks are; leave it out"
         }
         (Noun::Task, Role::Input) => return,
-        (Noun::Task, Role::Resource) => "a resource is never part of a cache key: leave `#[no_cache]` out",
-        (Noun::Task, Role::Context) => "the context is never part of a cache key: leave `#[no_cache]` out",
+        (Noun::Task, Role::Resource) => {
+            "a resource is never part of a cache key: leave `#[no_cache]` out"
+        }
+        (Noun::Task, Role::Context) => {
+            "the context is never part of a cache key: leave `#[no_cache]` out"
+        }
     };
     errors.at(mark, never);
 }
 
 fn check_attribute(noun: Noun, attribute: &Attribute, errors: &mut Errors) {
     const LINTS: [&str; 5] = ["allow", "deny", "expect", "forbid", "warn"];
-    let Some(name) = attribute.path().get_ident().map(IdentExt::unraw).map(|name| name.to_string()) else {
+    let Some(name) = attribute
+        .path()
+        .get_ident()
+        .map(IdentExt::unraw)
+        .map(|name| name.to_string())
+    else {
         return;
     };
     match name.as_str() {
         lint if LINTS.contains(&lint) => {}
         "cfg" | "cfg_attr" => {
-            let message = format!("a parameter of a {noun} cannot depend on `{name}`: put it on the {noun}");
+            let message =
+                format!("a parameter of a {noun} cannot depend on `{name}`: put it on the {noun}");
             errors.at(attribute, message);
         }
-        "doc" => errors.at(attribute, format!("a parameter has no documentation: describe it in that of the {noun}")),
+        "doc" => errors.at(
+            attribute,
+            format!("a parameter has no documentation: describe it in that of the {noun}"),
+        ),
         _ => {
             let known = MARKS.iter().map(|(mark, _)| *mark).chain([NO_CACHE]);
-            let suggestion = nearest(&name, known).map(|mark| format!("; did you mean `#[{mark}]`?"));
+            let suggestion =
+                nearest(&name, known).map(|mark| format!("; did you mean `#[{mark}]`?"));
             let suggestion = suggestion.unwrap_or_default();
             let message = format!(
                 "unknown attribute `#[{name}]`{suggestion} (for parameters: `#[resource]`, `#[context]` and `#[no_cache]`)"

@@ -9,8 +9,8 @@ use quote::{ToTokens, TokenStreamExt, quote};
 use std::fmt;
 use syn::parse::{Parse, ParseStream};
 use syn::{
-    Attribute, Expr, FnArg, Ident, Item, Lit, Meta, Pat, PatType, ReturnType, Signature, Token, TraitItemFn, Type,
-    Visibility, token,
+    Attribute, Expr, FnArg, Ident, Item, Lit, Meta, Pat, PatType, ReturnType, Signature, Token,
+    TraitItemFn, Type, Visibility, token,
 };
 
 /// What the function is to become.
@@ -66,7 +66,9 @@ const MARKS: [(&str, Role); 2] = [("resource", Role::Resource), ("context", Role
 const NO_CACHE: &str = "no_cache";
 
 fn is_mark(attribute: &Attribute) -> bool {
-    MARKS.iter().any(|(mark, _)| attribute.path().is_ident(mark))
+    MARKS
+        .iter()
+        .any(|(mark, _)| attribute.path().is_ident(mark))
 }
 
 fn is_no_cache(attribute: &Attribute) -> bool {
@@ -75,9 +77,19 @@ fn is_no_cache(attribute: &Attribute) -> bool {
 
 impl Parameter {
     fn new(parameter: &PatType) -> Self {
-        let (marks, others) = parameter.attrs.iter().cloned().partition::<Vec<_>, _>(is_mark);
+        let (marks, others) = parameter
+            .attrs
+            .iter()
+            .cloned()
+            .partition::<Vec<_>, _>(is_mark);
         let (no_cache, attributes) = others.into_iter().partition(is_no_cache);
-        Self { attributes, marks, no_cache, pattern: (*parameter.pat).clone(), ty: (*parameter.ty).clone() }
+        Self {
+            attributes,
+            marks,
+            no_cache,
+            pattern: (*parameter.pat).clone(),
+            ty: (*parameter.ty).clone(),
+        }
     }
 
     pub(crate) fn role(&self) -> Role {
@@ -89,7 +101,9 @@ impl Parameter {
     /// The name, where the pattern is one.
     pub(crate) fn name(&self) -> Option<&Ident> {
         match &self.pattern {
-            Pat::Ident(pattern) if pattern.by_ref.is_none() && pattern.subpat.is_none() => Some(&pattern.ident),
+            Pat::Ident(pattern) if pattern.by_ref.is_none() && pattern.subpat.is_none() => {
+                Some(&pattern.ident)
+            }
             _ => None,
         }
     }
@@ -111,18 +125,29 @@ impl Function {
             errors.at(&method.sig.ident, message);
             return Err(errors.with(without_marks(method)));
         }
-        match syn::parse2::<Item>(item.clone()).ok().as_ref().and_then(described) {
-            Some((what, token)) => errors.at(token, format!("expected a function, got {what}: a {noun} is a function")),
+        match syn::parse2::<Item>(item.clone())
+            .ok()
+            .as_ref()
+            .and_then(described)
+        {
+            Some((what, token)) => errors.at(
+                token,
+                format!("expected a function, got {what}: a {noun} is a function"),
+            ),
             None => errors.push(error),
         }
         Err(errors.with(item))
     }
 
     fn new(noun: Noun, parts: Parts) -> Self {
-        let parameters = parts.signature.inputs.iter().filter_map(|argument| match argument {
-            FnArg::Typed(parameter) => Some(Parameter::new(parameter)),
-            FnArg::Receiver(_) => None,
-        });
+        let parameters = parts
+            .signature
+            .inputs
+            .iter()
+            .filter_map(|argument| match argument {
+                FnArg::Typed(parameter) => Some(Parameter::new(parameter)),
+                FnArg::Receiver(_) => None,
+            });
         Self {
             noun,
             parameters: parameters.collect(),
@@ -157,26 +182,50 @@ impl Function {
         let lines: Vec<String> = self.attributes.iter().filter_map(doc_text).collect();
         let text = lines.join("\n");
         // A line of a `///` begins with a space, one of a `/**` with a star.
-        let lines = text.lines().map(|line| line.strip_prefix(" * ").or(line.strip_prefix(' ')).unwrap_or(line));
-        lines.map(str::trim_end).collect::<Vec<_>>().join("\n").trim().to_owned()
+        let lines = text.lines().map(|line| {
+            line.strip_prefix(" * ")
+                .or(line.strip_prefix(' '))
+                .unwrap_or(line)
+        });
+        lines
+            .map(str::trim_end)
+            .collect::<Vec<_>>()
+            .join("\n")
+            .trim()
+            .to_owned()
     }
 
     /// The attributes for the function that callers see: its docs, whether it is there, and the lints that it allows.
     pub(crate) fn outer_attributes(&self) -> impl Iterator<Item = &Attribute> {
-        self.attributes.iter().filter(|attribute| belongs_outside(attribute))
+        self.attributes
+            .iter()
+            .filter(|attribute| belongs_outside(attribute))
     }
 
     /// The user's function itself, with all other attributes: `#[instrument]` wants the body.
     pub(crate) fn inner(&self) -> TokenStream {
-        let attributes = self.attributes.iter().filter(|attribute| !belongs_outside(attribute));
-        let Signature { asyncness, fn_token, ident, paren_token, output, .. } = &self.signature;
+        let attributes = self
+            .attributes
+            .iter()
+            .filter(|attribute| !belongs_outside(attribute));
+        let Signature {
+            asyncness,
+            fn_token,
+            ident,
+            paren_token,
+            output,
+            ..
+        } = &self.signature;
         let parameters = self.parameters.iter().map(|parameter| {
-            let (attributes, pattern, ty) = (&parameter.attributes, &parameter.pattern, &parameter.ty);
+            let (attributes, pattern, ty) =
+                (&parameter.attributes, &parameter.pattern, &parameter.ty);
             quote!(#(#attributes)* #pattern: #ty)
         });
         let mut between = TokenStream::new();
         // The author's parentheses: a suggestion of the compiler, "try adding a return type", goes behind them.
-        paren_token.surround(&mut between, |between| between.append_separated(parameters, quote!(,)));
+        paren_token.surround(&mut between, |between| {
+            between.append_separated(parameters, quote!(,))
+        });
         let body = &self.body;
         // Whether it is `async` says how it runs, not whether it awaits.
         quote! {
@@ -204,14 +253,21 @@ impl Parse for Parts {
             return Err(input.error("expected a function's body"));
         }
         let body: TokenTree = input.parse()?;
-        Ok(Self { attributes, visibility, signature, body: body.into() })
+        Ok(Self {
+            attributes,
+            visibility,
+            signature,
+            body: body.into(),
+        })
     }
 }
 
 fn without_marks(mut method: TraitItemFn) -> TraitItemFn {
     for argument in &mut method.sig.inputs {
         if let FnArg::Typed(parameter) = argument {
-            parameter.attrs.retain(|attribute| !is_mark(attribute) && !is_no_cache(attribute));
+            parameter
+                .attrs
+                .retain(|attribute| !is_mark(attribute) && !is_no_cache(attribute));
         }
     }
     method
@@ -249,7 +305,17 @@ fn doc_text(attribute: &Attribute) -> Option<String> {
 
 /// Docs, `cfg`, lints and the like hold for the function that callers see; lints reach the function in it, too.
 fn belongs_outside(attribute: &Attribute) -> bool {
-    const OUTSIDE: [&str; 9] = ["allow", "cfg", "deny", "deprecated", "doc", "expect", "forbid", "must_use", "warn"];
+    const OUTSIDE: [&str; 9] = [
+        "allow",
+        "cfg",
+        "deny",
+        "deprecated",
+        "doc",
+        "expect",
+        "forbid",
+        "must_use",
+        "warn",
+    ];
     let named = |path: &syn::Path| OUTSIDE.iter().any(|name| path.is_ident(name));
     match &attribute.meta {
         // `cfg_attr(condition, attribute)` is what its attribute is.

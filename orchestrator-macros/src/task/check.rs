@@ -21,7 +21,11 @@ pub(super) fn options(task: &Task, errors: &mut Errors) {
 }
 
 fn check_cache(task: &Task, errors: &mut Errors) {
-    let Cache { expiry, key, version } = &task.cache;
+    let Cache {
+        expiry,
+        key,
+        version,
+    } = &task.cache;
     if let Some(expiry) = expiry
         && expiry.value.is_some_and(|duration| duration.is_zero())
     {
@@ -37,14 +41,28 @@ fn check_cache(task: &Task, errors: &mut Errors) {
         errors.at(&version.tokens, message);
     }
     check_path(key.as_ref(), errors);
-    let keys = [key.as_ref().map(|key| &key.key), version.as_ref().map(|version| &version.key)];
+    let keys = [
+        key.as_ref().map(|key| &key.key),
+        version.as_ref().map(|version| &version.key),
+    ];
     for key in keys.into_iter().flatten().filter(|_| expiry.is_none()) {
-        errors.at(key, format!("`{key}` needs a cache: add `cache`, or `cache = \"1h\"`, or leave it out"));
+        errors.at(
+            key,
+            format!("`{key}` needs a cache: add `cache`, or `cache = \"1h\"`, or leave it out"),
+        );
     }
-    for (mark, parameter) in task.inputs().filter_map(|parameter| Some((parameter.no_cache.first()?, parameter))) {
-        let name = parameter.name().map_or_else(|| "the input".to_owned(), |name| format!("`{name}`"));
+    for (mark, parameter) in task
+        .inputs()
+        .filter_map(|parameter| Some((parameter.no_cache.first()?, parameter)))
+    {
+        let name = parameter
+            .name()
+            .map_or_else(|| "the input".to_owned(), |name| format!("`{name}`"));
         if expiry.is_none() {
-            errors.at(mark, "`#[no_cache]` needs a cache: add `cache`, or `cache = \"1h\"`, or leave it out");
+            errors.at(
+                mark,
+                "`#[no_cache]` needs a cache: add `cache`, or `cache = \"1h\"`, or leave it out",
+            );
         } else if key.is_some() {
             let message = format!(
                 "`#[no_cache]` cannot be combined with `cache_key`: the function says what is part of the key; leave it \
@@ -58,9 +76,17 @@ fn check_cache(task: &Task, errors: &mut Errors) {
 /// The path of a function, in an option.
 fn check_path(path: Option<&Given<ExprPath>>, errors: &mut Errors) {
     if let Some(path) = path
-        && path.value.path.segments.first().is_some_and(|first| first.ident == "Self")
+        && path
+            .value
+            .path
+            .segments
+            .first()
+            .is_some_and(|first| first.ident == "Self")
     {
-        errors.at(&path.tokens, "expected the type's name, got `Self`: options stand outside of the `impl`");
+        errors.at(
+            &path.tokens,
+            "expected the type's name, got `Self`: options stand outside of the `impl`",
+        );
     }
 }
 
@@ -75,7 +101,13 @@ pub(crate) fn check_label(label: &Label, errors: &mut Errors) {
         if tag.value().trim().is_empty() {
             errors.at(tag, "expected a tag, got an empty string: leave it out");
         } else if seen.contains(&tag.value()) {
-            errors.at(tag, format!("tag `{}` is given twice: leave one of them out", tag.value()));
+            errors.at(
+                tag,
+                format!(
+                    "tag `{}` is given twice: leave one of them out",
+                    tag.value()
+                ),
+            );
         }
         seen.push(tag.value());
     }
@@ -86,20 +118,35 @@ pub(crate) fn check_settings(settings: &Settings, errors: &mut Errors) {
     if let Some(timeout) = &settings.timeout
         && timeout.value.is_zero()
     {
-        errors.at(&timeout.tokens, "expected `timeout` to be more than nothing: leave it out for no limit");
+        errors.at(
+            &timeout.tokens,
+            "expected `timeout` to be more than nothing: leave it out for no limit",
+        );
     }
     if let Some(pool) = &settings.pool
         && pool.value.trim().is_empty()
     {
-        errors.at(&pool.tokens, "expected `pool` to name a pool, got an empty string");
+        errors.at(
+            &pool.tokens,
+            "expected `pool` to name a pool, got an empty string",
+        );
     }
     if let Some(slots) = &settings.pool_slots {
         if settings.pool.is_none() {
-            errors.at(&slots.key, "`pool_slots` needs a pool: add `pool = \"…\"`, or leave it out");
+            errors.at(
+                &slots.key,
+                "`pool_slots` needs a pool: add `pool = \"…\"`, or leave it out",
+            );
         }
         if slots.value == 0 || slots.value > u64::from(u32::MAX) {
-            errors
-                .at(&slots.tokens, format!("expected `pool_slots` to be from 1 to {}, got {}", u32::MAX, slots.value));
+            errors.at(
+                &slots.tokens,
+                format!(
+                    "expected `pool_slots` to be from 1 to {}, got {}",
+                    u32::MAX,
+                    slots.value
+                ),
+            );
         }
     }
 }
@@ -109,7 +156,13 @@ fn check_retries(settings: &Settings, errors: &mut Errors) {
     if let Some(retries) = &settings.retries
         && retries.value > MOST_RETRIES
     {
-        errors.at(&retries.tokens, format!("expected `retries` to be at most {MOST_RETRIES}, got {}", retries.value));
+        errors.at(
+            &retries.tokens,
+            format!(
+                "expected `retries` to be at most {MOST_RETRIES}, got {}",
+                retries.value
+            ),
+        );
     }
     if let Some(backoff) = &settings.backoff
         && !(backoff.value >= 1.0 && backoff.value.is_finite())
@@ -117,10 +170,17 @@ fn check_retries(settings: &Settings, errors: &mut Errors) {
         let message = "expected `backoff` to be a factor from 1 on: 2 doubles the delay with each attempt, 1 keeps it";
         errors.at(&backoff.tokens, message);
     }
-    match settings.retry_delay.as_ref().map(|delay| (&delay.value, delay)) {
+    match settings
+        .retry_delay
+        .as_ref()
+        .map(|delay| (&delay.value, delay))
+    {
         Some((Delay::List(delays), given)) => {
             if delays.is_empty() {
-                errors.at(&given.tokens, "expected at least one delay in `retry_delay`: the last one repeats");
+                errors.at(
+                    &given.tokens,
+                    "expected at least one delay in `retry_delay`: the last one repeats",
+                );
             }
             let excluded = [
                 settings.backoff.as_ref().map(|backoff| &backoff.key),
@@ -139,8 +199,9 @@ fn check_retries(settings: &Settings, errors: &mut Errors) {
                 && most.value < *delay
             {
                 let (delay, got) = (written(&given.tokens), written(&most.tokens));
-                let message =
-                    format!("expected `max_retry_delay` to be at least the `retry_delay` of {delay}, got {got}");
+                let message = format!(
+                    "expected `max_retry_delay` to be at least the `retry_delay` of {delay}, got {got}"
+                );
                 errors.at(&most.tokens, message);
             }
         }
@@ -151,8 +212,10 @@ fn check_retries(settings: &Settings, errors: &mut Errors) {
 pub(super) fn function(task: &Task, errors: &mut Errors) {
     task.function.check(errors);
     if let Some(one_too_many) = task.inputs().nth(MOST_INPUTS) {
-        let message =
-            format!("expected at most {MOST_INPUTS} inputs, got {}: group them in a struct", task.inputs().count());
+        let message = format!(
+            "expected at most {MOST_INPUTS} inputs, got {}: group them in a struct",
+            task.inputs().count()
+        );
         errors.at(&one_too_many.pattern, message);
     }
     if task.function.is_generic() {
@@ -197,7 +260,9 @@ fn input(parameter: &Parameter, errors: &mut Errors) {
         errors.at(lifetime, message);
     } else if reference.mutability.is_some() {
         let (got, owned) = (written(ty), data.stored_name());
-        let name = parameter.name().map_or_else(|| "value".to_owned(), ToString::to_string);
+        let name = parameter
+            .name()
+            .map_or_else(|| "value".to_owned(), ToString::to_string);
         let message = format!(
             "expected `&T` or an owned value, got `{got}`: tasks share their values; write `mut {name}: {owned}`"
         );
@@ -210,15 +275,24 @@ fn input(parameter: &Parameter, errors: &mut Errors) {
 fn resource(parameter: &Parameter, errors: &mut Errors) {
     let ty = ungrouped(&parameter.ty);
     let got = written(ty);
-    let name = parameter.name().map_or_else(|| "resource".to_owned(), ToString::to_string);
+    let name = parameter
+        .name()
+        .map_or_else(|| "resource".to_owned(), ToString::to_string);
     let Type::Reference(reference) = ty else {
-        let message =
-            format!("expected `#[resource] {name}: &{got}`, got `{got}`: tasks share a resource, so they borrow it");
+        let message = format!(
+            "expected `#[resource] {name}: &{got}`, got `{got}`: tasks share a resource, so they borrow it"
+        );
         errors.at(ty, message);
         return;
     };
     if let Some(lifetime) = &reference.lifetime {
-        errors.at(lifetime, format!("expected a reference without a lifetime: write `&{}`", written(&reference.elem)));
+        errors.at(
+            lifetime,
+            format!(
+                "expected a reference without a lifetime: write `&{}`",
+                written(&reference.elem)
+            ),
+        );
     } else if reference.mutability.is_some() {
         let message = format!(
             "expected `&{}`, got `{got}`: tasks share a resource; if they change it, let it hold a `Mutex`",
@@ -254,13 +328,21 @@ fn resource(parameter: &Parameter, errors: &mut Errors) {
 
 pub(crate) fn check_context(parameter: &Parameter, errors: &mut Errors) {
     let ty = ungrouped(&parameter.ty);
-    let name = parameter.name().map_or_else(|| "context".to_owned(), ToString::to_string);
+    let name = parameter
+        .name()
+        .map_or_else(|| "context".to_owned(), ToString::to_string);
     let is_right = matches!(ty, Type::Reference(reference)
         if reference.lifetime.is_none()
             && reference.mutability.is_none()
             && matches!(ungrouped(&reference.elem), Type::Path(_)));
     if !is_right {
-        errors.at(ty, format!("expected `#[context] {name}: &Context`, got `{}`", written(ty)));
+        errors.at(
+            ty,
+            format!(
+                "expected `#[context] {name}: &Context`, got `{}`",
+                written(ty)
+            ),
+        );
     }
 }
 
@@ -283,7 +365,13 @@ fn output(task: &Task, errors: &mut Errors) {
         );
         errors.at(ty, message);
     } else if arguments_of(ty, "Result").is_some() {
-        errors.at(ty, format!("expected data, got `{}` within a `Result`: return one `Result`", written(ty)));
+        errors.at(
+            ty,
+            format!(
+                "expected data, got `{}` within a `Result`: return one `Result`",
+                written(ty)
+            ),
+        );
     } else if let Some(fault) = Fault::of(ty) {
         let message = match &fault {
             Fault::Unnamed(future) if written(future).contains("Future<") => {

@@ -87,8 +87,14 @@ fn definition(task: &Task) -> TokenStream {
 
 /// The fields that tasks and flows have in common.
 pub(crate) fn label(label: &Label, function: &Function) -> TokenStream {
-    let name = label.name.as_ref().map_or_else(|| function.name().unraw().to_string(), |name| name.value.clone());
-    let description = label.description.as_ref().map_or_else(|| function.documentation(), |text| text.value.clone());
+    let name = label.name.as_ref().map_or_else(
+        || function.name().unraw().to_string(),
+        |name| name.value.clone(),
+    );
+    let description = label
+        .description
+        .as_ref()
+        .map_or_else(|| function.documentation(), |text| text.value.clone());
     let tags = label.tags.iter().flat_map(|tags| &tags.value);
     quote! {
         name: #name,
@@ -112,7 +118,10 @@ pub(crate) fn described(parameter: &Parameter) -> TokenStream {
 }
 
 fn names(parameter: &Parameter) -> TokenStream {
-    let name = parameter.name().map(|name| name.unraw().to_string()).unwrap_or_default();
+    let name = parameter
+        .name()
+        .map(|name| name.unraw().to_string())
+        .unwrap_or_default();
     let type_name = written(&parameter.ty);
     quote!(name: #name, type_name: #type_name)
 }
@@ -132,22 +141,56 @@ pub(crate) fn settings(settings: &Settings) -> TokenStream {
     let mut set = Vec::new();
     let mut option = |name: &str, value: Option<TokenStream>| {
         let name = format_ident!("{name}");
-        set.extend(value.map(|value| quote!(#options.#name = ::core::option::Option::Some(#value);)));
+        set.extend(
+            value.map(|value| quote!(#options.#name = ::core::option::Option::Some(#value);)),
+        );
     };
-    let Settings { retries, retry_delay, backoff, max_retry_delay, retry_if, timeout, trigger, pool, pool_slots } =
-        settings;
+    let Settings {
+        retries,
+        retry_delay,
+        backoff,
+        max_retry_delay,
+        retry_if,
+        timeout,
+        trigger,
+        pool,
+        pool_slots,
+    } = settings;
     option("retries", retries.as_ref().map(count));
-    option("retry_delay", retry_delay.as_ref().map(|delay| delay_value(&delay.value)));
-    let backoff = backoff.as_ref().map(|backoff| backoff.value).filter(|backoff| backoff.is_finite());
+    option(
+        "retry_delay",
+        retry_delay.as_ref().map(|delay| delay_value(&delay.value)),
+    );
+    let backoff = backoff
+        .as_ref()
+        .map(|backoff| backoff.value)
+        .filter(|backoff| backoff.is_finite());
     option("backoff", backoff.map(|backoff| quote!(#backoff)));
-    option("max_retry_delay", max_retry_delay.as_ref().map(|delay| duration(delay.value)));
-    option("retry_if", retry_if.as_ref().map(|path| predicate(&path.value)));
-    option("timeout", timeout.as_ref().map(|timeout| duration(timeout.value)));
-    let trigger = trigger.as_ref().map(|trigger| format_ident!("{}", trigger.value));
-    option("trigger", trigger.map(|rule| quote!(#private::Trigger::#rule)));
+    option(
+        "max_retry_delay",
+        max_retry_delay.as_ref().map(|delay| duration(delay.value)),
+    );
+    option(
+        "retry_if",
+        retry_if.as_ref().map(|path| predicate(&path.value)),
+    );
+    option(
+        "timeout",
+        timeout.as_ref().map(|timeout| duration(timeout.value)),
+    );
+    let trigger = trigger
+        .as_ref()
+        .map(|trigger| format_ident!("{}", trigger.value));
+    option(
+        "trigger",
+        trigger.map(|rule| quote!(#private::Trigger::#rule)),
+    );
     let slots = pool_slots.as_ref().map_or_else(|| quote!(1), count);
     let pool = pool.as_ref().map(|pool| &pool.value);
-    option("pool", pool.map(|name| quote!(#private::Pool { name: #name, slots: #slots })));
+    option(
+        "pool",
+        pool.map(|name| quote!(#private::Pool { name: #name, slots: #slots })),
+    );
     if set.is_empty() {
         return quote!(#private::TaskOptions::NONE);
     }
@@ -160,7 +203,12 @@ pub(crate) fn settings(settings: &Settings) -> TokenStream {
 
 fn cache(task: &Task) -> TokenStream {
     let private = private();
-    let Cache { expiry: Some(expiry), key, version } = &task.cache else {
+    let Cache {
+        expiry: Some(expiry),
+        key,
+        version,
+    } = &task.cache
+    else {
         return quote!(::core::option::Option::None);
     };
     let expiry = option(expiry.value.map(duration));
@@ -207,14 +255,22 @@ fn key_function(task: &Task, path: &ExprPath) -> TokenStream {
         let (data, index) = (Data::of(&parameter.ty), takes.len());
         let taken = take(&quote!(borrowed), parameter, &call, index);
         takes.push(quote!(let #value = #taken;));
-        passes.push(if data.is_owned() { quote!(#private::any_of(&#value)) } else { quote!(&#value) });
+        passes.push(if data.is_owned() {
+            quote!(#private::any_of(&#value))
+        } else {
+            quote!(&#value)
+        });
         arguments.push(shown.all(match data {
             Data::Owned(_) | Data::Borrowed(_) => quote!(&*#value),
             Data::Slice(_) => quote!(#value.as_slice()),
             Data::Str => quote!(#value.as_str()),
         }));
     }
-    let call_pattern = if takes.is_empty() { quote!(_) } else { quote!(#call) };
+    let call_pattern = if takes.is_empty() {
+        quote!(_)
+    } else {
+        quote!(#call)
+    };
     let called = shown.call(quote!(#key), quote!(#(#arguments),*));
     let reference = shown.first(quote!(&));
     let hash = shown.call(quote!(#private::cache_key), quote!(#reference #called));
@@ -230,7 +286,9 @@ fn key_function(task: &Task, path: &ExprPath) -> TokenStream {
 
 /// A number that was checked to be in range; what is not has been reported.
 pub(crate) fn count(number: &Given<u64>) -> TokenStream {
-    u32::try_from(number.value).unwrap_or(u32::MAX).to_token_stream()
+    u32::try_from(number.value)
+        .unwrap_or(u32::MAX)
+        .to_token_stream()
 }
 
 /// Given its type first, so that a function of another type is what the error is about.
@@ -303,7 +361,11 @@ fn body(task: &Task) -> TokenStream {
         }
         Output::Nothing => quote!({ #called; #private::success(()) }),
     };
-    let call_pattern = if takes.is_empty() { quote!(_) } else { quote!(#call) };
+    let call_pattern = if takes.is_empty() {
+        quote!(_)
+    } else {
+        quote!(#call)
+    };
     let place = Place::of(name);
     let (kind, run) = if function.is_async() {
         let pin = place.all(quote!(::std::boxed::Box::pin));
@@ -332,17 +394,28 @@ fn arguments(task: &Task, call: &Ident) -> (Vec<TokenStream>, Vec<TokenStream>) 
         let taken = match parameter.role() {
             Role::Context => quote!(#private::Call::context(#call)),
             Role::Resource => {
-                let (open, ty) = (place.first(quote!(#private::Call::resource)), resource_type(&parameter.ty));
+                let (open, ty) = (
+                    place.first(quote!(#private::Call::resource)),
+                    resource_type(&parameter.ty),
+                );
                 quote!(#open::<#ty>(#call))
             }
             Role::Input => {
                 index += 1;
-                let method = if is_owned { quote!(owned) } else { quote!(borrowed) };
+                let method = if is_owned {
+                    quote!(owned)
+                } else {
+                    quote!(borrowed)
+                };
                 take(&method, parameter, call, index - 1)
             }
         };
         takes.push(quote!(let #value = #taken;));
-        passes.push(if is_owned { quote!(#value) } else { quote!(&#value) });
+        passes.push(if is_owned {
+            quote!(#value)
+        } else {
+            quote!(&#value)
+        });
     }
     (takes, passes)
 }
@@ -355,7 +428,9 @@ fn take(method: &TokenStream, parameter: &Parameter, call: &Ident, index: usize)
         Data::Slice(_) => Some(quote!(::std::vec::Vec<_>)),
         Data::Str => Some(quote!(::std::string::String)),
     };
-    let stored = stored.map(|stored| place.all(stored)).map(|stored| quote!(::<#stored>));
+    let stored = stored
+        .map(|stored| place.all(stored))
+        .map(|stored| quote!(::<#stored>));
     let take = place.all(quote!(#private::Call::#method));
     quote!(#take #stored(#call, #index))
 }

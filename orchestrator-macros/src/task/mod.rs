@@ -62,12 +62,19 @@ mod tests {
             fn a() { struct A; impl A { fn a() -> Self { Self } } }
             "#,
         );
-        check_cached("", "async fn a(#[no_cache] b: u8, #[no_cache] #[allow(unused)] c: &str) {}", &[]);
+        check_cached(
+            "",
+            "async fn a(#[no_cache] b: u8, #[no_cache] #[allow(unused)] c: &str) {}",
+            &[],
+        );
     }
 
     fn check_cached(options: &str, item: &str, expected: &[&str]) {
-        let cases =
-            format!("cache, {options} {}{}", if expected.is_empty() { "" } else { "=> " }, expected.join(" ;; "));
+        let cases = format!(
+            "cache, {options} {}{}",
+            if expected.is_empty() { "" } else { "=> " },
+            expected.join(" ;; ")
+        );
         check_options(task, item, &cases);
     }
 
@@ -176,14 +183,41 @@ mod tests {
 
     #[test]
     fn no_cache_is_for_the_inputs_of_tasks_that_are_cached() {
-        check_items(task, "fn a(#[no_cache] b: u8) {} => `#[no_cache]` needs a cache");
+        check_items(
+            task,
+            "fn a(#[no_cache] b: u8) {} => `#[no_cache]` needs a cache",
+        );
         for (options, item, expected) in [
-            ("cache_key = c", "fn a(#[no_cache] b: u8) {}", "do not use `b` in the function"),
-            ("", "fn a(#[no_cache] #[resource] b: &B) {}", "a resource is never part of a cache key"),
-            ("", "fn a(#[context] #[no_cache] b: &Context) {}", "the context is never part of a cache key"),
-            ("", "fn a(#[no_cache] #[no_cache] b: u8) {}", "`#[no_cache]` is given twice"),
-            ("", "fn a(#[no_cache(always)] b: u8) {}", "expected `#[no_cache]` alone"),
-            ("", "fn a(#[nocache] b: u8) {}", "did you mean `#[no_cache]`?"),
+            (
+                "cache_key = c",
+                "fn a(#[no_cache] b: u8) {}",
+                "do not use `b` in the function",
+            ),
+            (
+                "",
+                "fn a(#[no_cache] #[resource] b: &B) {}",
+                "a resource is never part of a cache key",
+            ),
+            (
+                "",
+                "fn a(#[context] #[no_cache] b: &Context) {}",
+                "the context is never part of a cache key",
+            ),
+            (
+                "",
+                "fn a(#[no_cache] #[no_cache] b: u8) {}",
+                "`#[no_cache]` is given twice",
+            ),
+            (
+                "",
+                "fn a(#[no_cache(always)] b: u8) {}",
+                "expected `#[no_cache]` alone",
+            ),
+            (
+                "",
+                "fn a(#[nocache] b: u8) {}",
+                "did you mean `#[no_cache]`?",
+            ),
         ] {
             check_cached(options, item, &[expected]);
         }
@@ -211,12 +245,22 @@ mod tests {
     #[test]
     fn a_mistake_leaves_a_function_of_that_name() {
         for (options, item) in [
-            ("retires = 1", "async fn load(rows: &[Row]) -> Result<u64> { Ok(1) }"),
-            ("", "async fn load(rows: &[Row], (a, b): (A, B)) -> Result<u64> { Ok(1) }"),
+            (
+                "retires = 1",
+                "async fn load(rows: &[Row]) -> Result<u64> { Ok(1) }",
+            ),
+            (
+                "",
+                "async fn load(rows: &[Row], (a, b): (A, B)) -> Result<u64> { Ok(1) }",
+            ),
         ] {
             let parse = |code: &str| code.parse::<TokenStream>().expect(code);
-            let expansion = task(parse(options), parse(item)).to_string().replace(' ', "");
-            assert!(expansion.contains("fnload(rows:impl::orchestrator::__private::IntoInput<::std::vec::Vec<Row>>"));
+            let expansion = task(parse(options), parse(item))
+                .to_string()
+                .replace(' ', "");
+            assert!(expansion.contains(
+                "fnload(rows:impl::orchestrator::__private::IntoInput<::std::vec::Vec<Row>>"
+            ));
             assert!(expansion.contains("->::orchestrator::__private::Node<u64>"));
         }
     }

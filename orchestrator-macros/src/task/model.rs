@@ -64,15 +64,24 @@ pub(crate) enum Output<'a> {
 
 impl Task {
     pub(crate) fn inputs(&self) -> impl Iterator<Item = &Parameter> {
-        self.function.parameters.iter().filter(|parameter| parameter.role() == Role::Input)
+        self.function
+            .parameters
+            .iter()
+            .filter(|parameter| parameter.role() == Role::Input)
     }
 
     pub(crate) fn resources(&self) -> impl Iterator<Item = &Parameter> {
-        self.function.parameters.iter().filter(|parameter| parameter.role() == Role::Resource)
+        self.function
+            .parameters
+            .iter()
+            .filter(|parameter| parameter.role() == Role::Resource)
     }
 
     pub(crate) fn has_context(&self) -> bool {
-        self.function.parameters.iter().any(|parameter| parameter.role() == Role::Context)
+        self.function
+            .parameters
+            .iter()
+            .any(|parameter| parameter.role() == Role::Context)
     }
 }
 
@@ -85,7 +94,10 @@ impl<'a> Output<'a> {
         match arguments_of(ty, "Result") {
             Some(arguments) => match arguments[..] {
                 [ok] => Self::Fallible { ok, error: None },
-                [ok, error, ..] => Self::Fallible { ok, error: Some(error) },
+                [ok, error, ..] => Self::Fallible {
+                    ok,
+                    error: Some(error),
+                },
                 [] => Self::Unclear(ty),
             },
             None => Self::Plain(ungrouped(ty)),

@@ -10,7 +10,11 @@ use std::time::Duration;
 use syn::{Error, Result};
 
 const fn known(name: &'static str, example: &'static str) -> Known {
-    Known { name, form: Form::Value, example }
+    Known {
+        name,
+        form: Form::Value,
+        example,
+    }
 }
 
 /// The options that say what people see.
@@ -35,14 +39,23 @@ pub(crate) const SETTINGS: [Known; 9] = [
 
 /// The options that say how the results of a task are cached.
 pub(crate) const CACHE: [Known; 3] = [
-    Known { name: "cache", form: Form::MaybeValue, example: "cache = \"1h\"" },
+    Known {
+        name: "cache",
+        form: Form::MaybeValue,
+        example: "cache = \"1h\"",
+    },
     known("cache_key", "cache_key = day_of"),
     known("version", "version = \"2\""),
 ];
 
 pub(super) fn task(options: TokenStream, function: Function, errors: &mut Errors) -> Task {
     let (label, settings, cache) = (Label::default(), Settings::default(), Cache::default());
-    let mut task = Task { function, label, settings, cache };
+    let mut task = Task {
+        function,
+        label,
+        settings,
+        cache,
+    };
     let known: Vec<&Known> = LABEL.iter().chain(&SETTINGS).chain(&CACHE).collect();
     for argument in arguments(options, &known, of_flows, errors) {
         if let Err(error) = task.read(argument) {
@@ -59,8 +72,12 @@ fn of_flows(name: &str) -> Option<String> {
 
 impl Task {
     fn read(&mut self, argument: Argument) -> Result<()> {
-        let Some(argument) = self.label.read(argument)? else { return Ok(()) };
-        let Some(argument) = self.cache.read(argument)? else { return Ok(()) };
+        let Some(argument) = self.label.read(argument)? else {
+            return Ok(());
+        };
+        let Some(argument) = self.cache.read(argument)? else {
+            return Ok(());
+        };
         self.settings.read(argument)
     }
 }
@@ -133,13 +150,24 @@ fn delay(argument: Argument) -> Result<Given<Delay>> {
 }
 
 fn trigger(argument: Argument) -> Result<Given<&'static str>> {
-    let Given { key, value: word, tokens } = argument.word()?;
+    let Given {
+        key,
+        value: word,
+        tokens,
+    } = argument.word()?;
     let names = || TRIGGERS.iter().map(|(name, _)| *name);
     match TRIGGERS.iter().find(|(name, _)| *name == word) {
-        Some((_, variant)) => Ok(Given { key, value: variant, tokens }),
+        Some((_, variant)) => Ok(Given {
+            key,
+            value: variant,
+            tokens,
+        }),
         None => {
             let suggestion = did_you_mean(&word, names());
-            let message = format!("unknown trigger rule `{word}`{suggestion} (rules: {})", list(names()));
+            let message = format!(
+                "unknown trigger rule `{word}`{suggestion} (rules: {})",
+                list(names())
+            );
             Err(Error::new_spanned(tokens, message))
         }
     }

@@ -18,7 +18,9 @@ pub(super) struct FolderBlobs {
 
 impl FolderBlobs {
     pub(super) fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into().into() }
+        Self {
+            folder: folder.into().into(),
+        }
     }
 
     /// Does work on a thread that may block.
@@ -41,7 +43,9 @@ impl Blobs for FolderBlobs {
         self.blocking(move |folder| {
             let blob = BlobRef::of(&bytes, number);
             let path = folder.join(blob.name());
-            write(folder, &path, &bytes).map(|()| blob).map_err(|error| failed(&path, &error))
+            write(folder, &path, &bytes)
+                .map(|()| blob)
+                .map_err(|error| failed(&path, &error))
         })
         .await
     }
@@ -99,14 +103,21 @@ fn write(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Makes the names in a folder safe from a loss of power.
 fn sync(folder: &Path) -> io::Result<()> {
     // elsewhere a folder cannot be opened as a file, and the file system sees to it
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+    if cfg!(unix) {
+        File::open(folder)?.sync_all()
+    } else {
+        Ok(())
+    }
 }
 
 fn failed(path: &Path, error: &io::Error) -> BlobError {
     let place = path.display().to_string();
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => BlobError::Full { place },
-        _ => BlobError::Failed { place, problem: error.to_string() },
+        _ => BlobError::Failed {
+            place,
+            problem: error.to_string(),
+        },
     }
 }
 
@@ -117,8 +128,16 @@ mod tests {
     use super::*;
 
     fn all_files(folder: &Path) -> Vec<PathBuf> {
-        let folders = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        folders.flat_map(|inner| fs::read_dir(inner).unwrap().map(|entry| entry.unwrap().path())).collect()
+        let folders = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        folders
+            .flat_map(|inner| {
+                fs::read_dir(inner)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path())
+            })
+            .collect()
     }
 
     #[tokio::test]
@@ -136,7 +155,9 @@ mod tests {
     async fn equal_values_are_blobs_of_their_own() {
         let folder = TempDir::new().unwrap();
         let blobs = FolderBlobs::new(folder.path());
-        let put = futures_util::future::join_all((0..16).map(|number| blobs.put(vec![1; 100_000], number)));
+        let put = futures_util::future::join_all(
+            (0..16).map(|number| blobs.put(vec![1; 100_000], number)),
+        );
         let put: Vec<BlobRef> = put.await.into_iter().map(Result::unwrap).collect();
         assert_eq!(all_files(folder.path()).len(), 16);
         blobs.remove(&put[3]).await.unwrap();
@@ -153,7 +174,10 @@ mod tests {
         blobs.remove(&blob).await.unwrap();
         blobs.remove(&blob).await.unwrap();
         let place = folder.path().join(blob.name()).display().to_string();
-        assert_eq!(blobs.get(&blob).await, Err(BlobError::Missing { place, expected: 5 }));
+        assert_eq!(
+            blobs.get(&blob).await,
+            Err(BlobError::Missing { place, expected: 5 })
+        );
     }
 
     #[tokio::test]
@@ -165,11 +189,23 @@ mod tests {
         for (bytes, expected, found) in [
             ("val", "5 bytes".to_owned(), "3".to_owned()),
             ("values", "5 bytes".to_owned(), "6".to_owned()),
-            ("wrong", format!("the hash {}", blob.hex()), BlobRef::of(b"wrong", 0).hex()),
+            (
+                "wrong",
+                format!("the hash {}", blob.hex()),
+                BlobRef::of(b"wrong", 0).hex(),
+            ),
         ] {
             fs::write(&path, bytes).unwrap();
             let place = path.display().to_string();
-            assert_eq!(blobs.get(&blob).await, Err(BlobError::Altered { place, expected, found }), "{bytes}");
+            assert_eq!(
+                blobs.get(&blob).await,
+                Err(BlobError::Altered {
+                    place,
+                    expected,
+                    found
+                }),
+                "{bytes}"
+            );
         }
     }
 
@@ -184,7 +220,10 @@ mod tests {
         for left in (0..1000).map(number) {
             fs::write(left, "val").unwrap();
         }
-        assert!(matches!(blobs.get(&blob).await, Err(BlobError::Missing { .. })));
+        assert!(matches!(
+            blobs.get(&blob).await,
+            Err(BlobError::Missing { .. })
+        ));
         assert_eq!(blobs.put(b"value".to_vec(), 0).await, Ok(blob));
         assert_eq!(blobs.get(&blob).await.unwrap(), b"value");
     }
@@ -194,8 +233,15 @@ mod tests {
         let folder = TempDir::new().unwrap();
         fs::write(folder.path().join("file"), "").unwrap();
         let blobs = FolderBlobs::new(folder.path().join("file"));
-        let failed = blobs.put(b"value".to_vec(), 0).await.unwrap_err().to_string();
-        assert!(failed.contains(&BlobRef::of(b"value", 0).name()), "{failed}");
+        let failed = blobs
+            .put(b"value".to_vec(), 0)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            failed.contains(&BlobRef::of(b"value", 0).name()),
+            "{failed}"
+        );
         assert!(!failed.contains('\n'), "{failed}");
     }
 }

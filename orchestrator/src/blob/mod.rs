@@ -34,7 +34,11 @@ impl BlobRef {
 
     /// The name of these bytes, as the blob of a number.
     pub(crate) fn of(bytes: &[u8], number: u64) -> Self {
-        Self { hash: *blake3::hash(bytes).as_bytes(), length: bytes.len() as u64, number }
+        Self {
+            hash: *blake3::hash(bytes).as_bytes(),
+            length: bytes.len() as u64,
+            number,
+        }
     }
 
     /// As it stands in a row: the hash, then the length and the number with their lowest bytes first.
@@ -51,7 +55,11 @@ impl BlobRef {
         let (hash, rest) = bytes.split_first_chunk()?;
         let (length, number) = rest.split_first_chunk()?;
         let number = u64::from_le_bytes(number.try_into().ok()?);
-        Some(Self { hash: *hash, length: u64::from_le_bytes(*length), number })
+        Some(Self {
+            hash: *hash,
+            length: u64::from_le_bytes(*length),
+            number,
+        })
     }
 
     /// Where it is, below the folder or the prefix: `ab/cdef…-12.blob`. In one folder, a million files would be slow.
@@ -90,7 +98,10 @@ impl BlobRef {
     }
 
     fn missing(&self, place: impl fmt::Display) -> BlobError {
-        BlobError::Missing { place: place.to_string(), expected: self.length }
+        BlobError::Missing {
+            place: place.to_string(),
+            expected: self.length,
+        }
     }
 }
 
@@ -116,12 +127,20 @@ pub(crate) trait Blobs: fmt::Debug + Send + Sync {
 /// The place that a URL names: a folder by its path, or an object store (`s3://…`, `file:///…`, `memory:///`).
 pub(crate) fn blobs_by_url(url: &str) -> Result<Arc<dyn Blobs>, BlobError> {
     // one letter is a drive
-    let scheme = url.split_once(':').map(|(scheme, _)| scheme).filter(|scheme| {
-        scheme.len() > 1
-            && scheme.chars().all(|character| character.is_ascii_alphanumeric() || "+-.".contains(character))
-    });
+    let scheme = url
+        .split_once(':')
+        .map(|(scheme, _)| scheme)
+        .filter(|scheme| {
+            scheme.len() > 1
+                && scheme
+                    .chars()
+                    .all(|character| character.is_ascii_alphanumeric() || "+-.".contains(character))
+        });
     match (url, scheme) {
-        ("", _) => Err(BlobError::Url { url: String::new(), problem: "it is empty".to_owned() }),
+        ("", _) => Err(BlobError::Url {
+            url: String::new(),
+            problem: "it is empty".to_owned(),
+        }),
         (_, Some(_)) => object::open(url),
         (_, None) => Ok(Arc::new(folder::FolderBlobs::new(url))),
     }
@@ -148,6 +167,9 @@ mod tests {
             assert!(blobs.starts_with("FolderBlobs"), "{path}: {blobs}");
         }
         assert!(matches!(blobs_by_url(""), Err(BlobError::Url { .. })));
-        assert!(matches!(blobs_by_url("ftp://example.org/blobs"), Err(BlobError::Url { .. })));
+        assert!(matches!(
+            blobs_by_url("ftp://example.org/blobs"),
+            Err(BlobError::Url { .. })
+        ));
     }
 }

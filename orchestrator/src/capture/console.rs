@@ -38,13 +38,21 @@ impl Console {
         let coloured = !refused && std::io::stderr().is_terminal();
         // there is nobody to be told that nobody can be told
         let write = |line: &str| drop(std::io::stderr().write_all(line.as_bytes()));
-        Self { coloured, write, beside: None }
+        Self {
+            coloured,
+            write,
+            beside: None,
+        }
     }
 
     /// What is shown by somebody who tells himself what becomes of runs.
     #[cfg(feature = "cli")]
     pub(super) fn beside(least: LogLevel, write: fn(&str)) -> Self {
-        Self { write, beside: Some(least), ..Self::stderr() }
+        Self {
+            write,
+            beside: Some(least),
+            ..Self::stderr()
+        }
     }
 
     pub(super) fn show(&self, shown: &Shown<'_>) {
@@ -59,7 +67,13 @@ impl Console {
 
     /// `TIME LEVEL FLOW RUN TASK: message name=value`; of the run's id its end, since it begins with the time.
     fn line(&self, shown: &Shown<'_>) -> String {
-        let Shown { at, level, target, origin, said } = shown;
+        let Shown {
+            at,
+            level,
+            target,
+            origin,
+            said,
+        } = shown;
         let coloured = self.coloured;
         let [dim, bold, plain] = styles(coloured);
         let mut line = begin(coloured, *at, *level);
@@ -67,7 +81,12 @@ impl Console {
         match origin {
             Some(Origin { run, task }) => {
                 let id = run.run.to_string();
-                let _ = write!(line, "{bold}{}{plain} {dim}{}{plain}", run.flow, &id[id.len() - 8..]);
+                let _ = write!(
+                    line,
+                    "{bold}{}{plain} {dim}{}{plain}",
+                    run.flow,
+                    &id[id.len() - 8..]
+                );
                 match task {
                     Some(task) => {
                         line.push(' ');
@@ -84,7 +103,11 @@ impl Console {
 }
 
 fn styles(coloured: bool) -> [&'static str; 3] {
-    if coloured { [DIM, BOLD, PLAIN] } else { [""; 3] }
+    if coloured {
+        [DIM, BOLD, PLAIN]
+    } else {
+        [""; 3]
+    }
 }
 
 /// `TIME LEVEL `: how a line begins.
@@ -113,7 +136,12 @@ pub(crate) fn push_task(line: &mut String, coloured: bool, key: &dyn Display, at
 }
 
 /// `message name=value`, and the line's end.
-pub(crate) fn push_said(line: &mut String, coloured: bool, message: &str, fields: &Map<String, Value>) {
+pub(crate) fn push_said(
+    line: &mut String,
+    coloured: bool,
+    message: &str,
+    fields: &Map<String, Value>,
+) {
     let [dim, _, plain] = styles(coloured);
     push_harmless(line, message);
     for (name, value) in fields {
@@ -128,7 +156,8 @@ pub(crate) fn push_said(line: &mut String, coloured: bool, message: &str, fields
 
 /// Whether a text needs no quotes.
 fn is_simple(text: &str) -> bool {
-    let ordinary = |character: char| !character.is_whitespace() && !character.is_control() && character != '"';
+    let ordinary =
+        |character: char| !character.is_whitespace() && !character.is_control() && character != '"';
     !text.is_empty() && text.chars().all(ordinary)
 }
 
@@ -176,7 +205,9 @@ mod tests {
 
     fn line(coloured: bool, level: LogLevel, task: Option<(&str, u32)>, said: &Said) -> String {
         let run = Arc::new(RunOrigin {
-            run: RunId::from_bytes(*b"\x01\x93\x6f\x5e\x8c\x00\x70\x00\x80\x00\x00\x00\x12\x34\xab\xcd"),
+            run: RunId::from_bytes(
+                *b"\x01\x93\x6f\x5e\x8c\x00\x70\x00\x80\x00\x00\x00\x12\x34\xab\xcd",
+            ),
             flow: "etl",
             clock: Clock::system(),
             sink: None,
@@ -184,12 +215,25 @@ mod tests {
         });
         let task = task.map(|(name, attempt)| {
             let path = SmallVec::from_slice(if attempt == 1 { &[3] } else { &[] });
-            let key = InstanceKey { prefix: Some("sub/".into()), name: name.to_owned().into(), number: attempt, path };
-            TaskOrigin { key, attempt, map_index: None }
+            let key = InstanceKey {
+                prefix: Some("sub/".into()),
+                name: name.to_owned().into(),
+                number: attempt,
+                path,
+            };
+            TaskOrigin {
+                key,
+                attempt,
+                map_index: None,
+            }
         });
         let at = DateTime::from_timestamp_micros(1_767_225_600_123_456).unwrap();
         let origin = Origin { run, task };
-        Console { coloured, ..Console::stderr() }.line(&Shown {
+        Console {
+            coloured,
+            ..Console::stderr()
+        }
+        .line(&Shown {
             at,
             level,
             target: "my::module",
@@ -200,13 +244,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_is_readable() {
-        let rows = said(|| tracing::info!(rows = 42, table = "orders", share = 0.5, done = true, "loaded {}", "all"));
+        let rows = said(|| {
+            tracing::info!(
+                rows = 42,
+                table = "orders",
+                share = 0.5,
+                done = true,
+                "loaded {}",
+                "all"
+            )
+        });
         assert_eq!(
             line(false, LogLevel::Info, Some(("load", 1)), &rows),
             "2026-01-01T00:00:00.123Z  INFO etl 1234abcd sub/load[3]: loaded all done=true rows=42 share=0.5 \
              table=orders\n"
         );
-        let failed = said(|| tracing::error!(text = "two words", empty = "", "no\x1b[31m\nsecond line\n"));
+        let failed =
+            said(|| tracing::error!(text = "two words", empty = "", "no\x1b[31m\nsecond line\n"));
         assert_eq!(
             line(false, LogLevel::Error, Some(("load", 2)), &failed),
             "2026-01-01T00:00:00.123Z ERROR etl 1234abcd sub/load#2 attempt 2: no\\u{1b}[31m\n    second line empty=\"\" \
@@ -223,9 +277,19 @@ mod tests {
              started\n"
         );
         let at = DateTime::from_timestamp(0, 0).unwrap();
-        let shown = Shown { at, level: LogLevel::Debug, target: "my::module", origin: None, said: &started };
+        let shown = Shown {
+            at,
+            level: LogLevel::Debug,
+            target: "my::module",
+            origin: None,
+            said: &started,
+        };
         assert_eq!(
-            Console { coloured: false, ..Console::stderr() }.line(&shown),
+            Console {
+                coloured: false,
+                ..Console::stderr()
+            }
+            .line(&shown),
             "1970-01-01T00:00:00.000Z DEBUG my::module: run started\n"
         );
     }

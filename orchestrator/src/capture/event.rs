@@ -19,7 +19,11 @@ pub(super) struct Said {
 
 impl Said {
     pub(super) fn of(event: &tracing::Event<'_>) -> Self {
-        let mut said = Self { message: String::new(), fields: Map::new(), left: LONGEST };
+        let mut said = Self {
+            message: String::new(),
+            fields: Map::new(),
+            left: LONGEST,
+        };
         event.record(&mut said);
         said
     }
@@ -37,7 +41,8 @@ impl Said {
     fn set(&mut self, field: &Field, value: Value) {
         // those are what the `log` crate's events are wrapped in
         if !field.name().starts_with("log.") {
-            self.fields.insert(field.name().trim_start_matches("r#").to_owned(), value);
+            self.fields
+                .insert(field.name().trim_start_matches("r#").to_owned(), value);
         }
     }
 }
@@ -78,7 +83,11 @@ impl Visit for Said {
 
 /// A text, of which no more is kept in memory than so many bytes.
 fn cut(text: fmt::Arguments<'_>, at_most: usize) -> String {
-    let mut bounded = Bounded { text: String::new(), at_most, cut: 0 };
+    let mut bounded = Bounded {
+        text: String::new(),
+        at_most,
+        cut: 0,
+    };
     // a `Debug` of a user's may refuse: what it said until then is said
     let _ = bounded.write_fmt(text);
     let Bounded { mut text, cut, .. } = bounded;
@@ -113,7 +122,10 @@ mod tests {
     #[test]
     fn what_is_too_long_is_cut_between_characters_and_says_so() {
         assert_eq!(cut(format_args!("{}{}", "ab", "cd"), 4), "abcd");
-        assert_eq!(cut(format_args!("{}{}", "abä", "cd"), 3), "ab… (4 more bytes are cut off)");
+        assert_eq!(
+            cut(format_args!("{}{}", "abä", "cd"), 3),
+            "ab… (4 more bytes are cut off)"
+        );
         assert_eq!(cut(format_args!("a"), 0), "… (1 more bytes are cut off)");
         assert!(cut(format_args!("{}", "x".repeat(1 << 20)), LONGEST).len() < LONGEST + 50);
     }

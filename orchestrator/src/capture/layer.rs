@@ -51,7 +51,9 @@ pub(crate) fn init_logs_beside(least: LogLevel, show: fn(&str)) -> bool {
 
 fn init(console: Console) -> bool {
     let (targets, problem) = targets(std::env::var(VARIABLE).ok());
-    let capture = Capture { console: Some(console) };
+    let capture = Capture {
+        console: Some(console),
+    };
     let subscriber = tracing_subscriber::registry().with(listening(capture, targets));
     let is_set = tracing::subscriber::set_global_default(subscriber).is_ok();
     if let Some(problem) = problem.filter(|_| is_set) {
@@ -105,12 +107,16 @@ fn targets(variable: Option<String>) -> (Targets, Option<String>) {
         return (default, None);
     }
     // a word alone would be a target: a level that is misspelt is not to silence the rest
-    let is_known = text.split(',').all(|part| part.contains('=') || part.parse::<LevelFilter>().is_ok());
+    let is_known = text
+        .split(',')
+        .all(|part| part.contains('=') || part.parse::<LevelFilter>().is_ok());
     match text.parse::<Targets>() {
         Ok(targets) if is_known && targets.default_level().is_some() => (targets, None),
         Ok(targets) if is_known => (targets.with_default(LevelFilter::INFO), None),
         Ok(_) | Err(_) => {
-            let problem = format!("expected `{VARIABLE}` to be as `info` or `warn,my_crate=debug`, got `{text}`");
+            let problem = format!(
+                "expected `{VARIABLE}` to be as `info` or `warn,my_crate=debug`, got `{text}`"
+            );
             (default, Some(problem))
         }
     }
@@ -134,12 +140,21 @@ impl<S> Filter<S> for Heard {
     }
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if self.hears(metadata) { Interest::always() } else { Interest::never() }
+        if self.hears(metadata) {
+            Interest::always()
+        } else {
+            Interest::never()
+        }
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Filter::<S>::max_level_hint(&self.0)
-            .map(|level| if level == LevelFilter::OFF { level } else { level.max(LevelFilter::ERROR) })
+        Filter::<S>::max_level_hint(&self.0).map(|level| {
+            if level == LevelFilter::OFF {
+                level
+            } else {
+                level.max(LevelFilter::ERROR)
+            }
+        })
     }
 }
 
@@ -199,10 +214,20 @@ impl Capture {
         let (level, target) = ((*metadata.level()).into(), metadata.target());
         let at = origin.map_or_else(|| Clock::system().now(), |origin| origin.run.clock.now());
         if let Some(console) = &self.console {
-            console.show(&Shown { at, level, target, origin, said: &said });
+            console.show(&Shown {
+                at,
+                level,
+                target,
+                origin,
+                said: &said,
+            });
         }
-        let Some(Origin { run, task }) = origin else { return };
-        let Some(sink) = run.sink.as_ref().and_then(Weak::upgrade) else { return };
+        let Some(Origin { run, task }) = origin else {
+            return;
+        };
+        let Some(sink) = run.sink.as_ref().and_then(Weak::upgrade) else {
+            return;
+        };
         let line = LogLine {
             number: 0,
             at,
@@ -227,8 +252,11 @@ mod tests {
 
     #[test]
     fn the_variable_says_what_is_heard() {
-        let hears =
-            |variable: Option<&str>, target, level| targets(variable.map(str::to_owned)).0.would_enable(target, &level);
+        let hears = |variable: Option<&str>, target, level| {
+            targets(variable.map(str::to_owned))
+                .0
+                .would_enable(target, &level)
+        };
         for (variable, target, level, expected) in [
             (None, "any", Level::INFO, true),
             (None, "any", Level::DEBUG, false),
@@ -243,11 +271,18 @@ mod tests {
             (Some(" warn, mine = debug "), "mine", Level::DEBUG, true),
             (Some("wanr"), "other", Level::INFO, true),
         ] {
-            assert_eq!(hears(variable, target, level), expected, "{variable:?} {target} {level}");
+            assert_eq!(
+                hears(variable, target, level),
+                expected,
+                "{variable:?} {target} {level}"
+            );
         }
         for wrong in ["wanr", "a=b=c", "info,mine=loud"] {
             let problem = targets(Some(wrong.to_owned())).1.unwrap();
-            assert!(problem.contains("ORCHESTRATOR_LOG") && problem.contains(wrong), "{problem}");
+            assert!(
+                problem.contains("ORCHESTRATOR_LOG") && problem.contains(wrong),
+                "{problem}"
+            );
         }
     }
 }

@@ -60,11 +60,26 @@ pub(crate) struct RunOrigin {
 
 impl Origin {
     pub(crate) fn of_run(run: &Arc<RunOrigin>) -> Self {
-        Self { run: Arc::clone(run), task: None }
+        Self {
+            run: Arc::clone(run),
+            task: None,
+        }
     }
 
-    pub(crate) fn of_task(run: &Arc<RunOrigin>, key: InstanceKey, attempt: u32, map_index: Option<usize>) -> Self {
-        Self { run: Arc::clone(run), task: Some(TaskOrigin { key, attempt, map_index }) }
+    pub(crate) fn of_task(
+        run: &Arc<RunOrigin>,
+        key: InstanceKey,
+        attempt: u32,
+        map_index: Option<usize>,
+    ) -> Self {
+        Self {
+            run: Arc::clone(run),
+            task: Some(TaskOrigin {
+                key,
+                attempt,
+                map_index,
+            }),
+        }
     }
 }
 

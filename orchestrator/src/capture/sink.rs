@@ -49,7 +49,13 @@ struct Buffer {
 
 impl LogSink {
     pub(crate) fn new(store: Arc<dyn Store>, clock: Clock) -> Arc<Self> {
-        Arc::new(Self { store, clock, buffer: Mutex::default(), handing: Mutex::default(), many: Arc::default() })
+        Arc::new(Self {
+            store,
+            clock,
+            buffer: Mutex::default(),
+            handing: Mutex::default(),
+            many: Arc::default(),
+        })
     }
 
     /// Takes a line; it is handed over soon. Where there is no room, it is counted.
@@ -61,11 +67,18 @@ impl LogSink {
                 *buffer.dropped.entry(line.run).or_default() += 1;
                 return;
             }
-            let overdue = buffer.lines.front().is_some_and(|first| line.at - first.at > OVERDUE);
+            let overdue = buffer
+                .lines
+                .front()
+                .is_some_and(|first| line.at - first.at > OVERDUE);
             buffer.lines.push_back(line);
             // what is in memory is read through here: nobody is helped by handing it over earlier, and paused time
             // is not to be moved by it
-            (buffer.lines.len(), !is_durable || std::mem::replace(&mut buffer.soon, true), overdue && is_durable)
+            (
+                buffer.lines.len(),
+                !is_durable || std::mem::replace(&mut buffer.soon, true),
+                overdue && is_durable,
+            )
         };
         if !soon {
             // from a thread that is no worker: what a worker spawns may have to wait for the body that it is in
@@ -91,10 +104,16 @@ impl LogSink {
                     () = tokio::time::sleep(DELAY) => {}
                     () = many.notified() => {}
                 }
-                let Some(commit) = sink.0.upgrade().and_then(|sink| sink.hand_over()) else { break };
+                let Some(commit) = sink.0.upgrade().and_then(|sink| sink.hand_over()) else {
+                    break;
+                };
                 // one at a time: what a slow disk does not take stays here, where it is bounded
                 stored(commit).await;
-                if sink.0.upgrade().is_some_and(|sink| sink.buffer.lock().lines.len() >= MANY) {
+                if sink
+                    .0
+                    .upgrade()
+                    .is_some_and(|sink| sink.buffer.lock().lines.len() >= MANY)
+                {
                     many.notify_one();
                 }
             }
@@ -152,7 +171,9 @@ impl LogSink {
                 at: self.clock.now(),
                 level: LogLevel::Warn,
                 target: TARGET.to_owned(),
-                message: format!("{dropped} lines are missing here: they came faster than they could be stored"),
+                message: format!(
+                    "{dropped} lines are missing here: they came faster than they could be stored"
+                ),
                 fields: serde_json::Map::from_iter([("dropped".to_owned(), dropped.into())]),
                 run,
                 task: None,
@@ -234,7 +255,13 @@ mod tests {
         // a body that has the thread for itself
         let later = TimeDelta::seconds(1);
         sink.push(line(id, "early"), &Tokio::current());
-        sink.push(LogLine { at: line(id, "").at + later, ..line(id, "late") }, &Tokio::current());
+        sink.push(
+            LogLine {
+                at: line(id, "").at + later,
+                ..line(id, "late")
+            },
+            &Tokio::current(),
+        );
         assert_eq!(stored().await, 4);
         sink.push(line(id, "at last"), &Tokio::current());
         drop(sink);

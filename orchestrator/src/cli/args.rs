@@ -115,8 +115,10 @@ pub(super) struct Show {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "JSON: {flow, nodes: [{key, mapped, flow, trigger, description, tags}], edges: [{from, to, \
-    parameter}]}; `from` and `to` are keys, `parameter` is null where a task only waits.")]
+#[command(
+    after_help = "JSON: {flow, nodes: [{key, mapped, flow, trigger, description, tags}], edges: [{from, to, \
+    parameter}]}; `from` and `to` are keys, `parameter` is null where a task only waits."
+)]
 pub(super) struct Graph {
     /// The flow's name
     pub(super) flow: String,
@@ -169,8 +171,10 @@ pub(super) struct Serve {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "JSON: {total, created, resumed, reran, skipped, skipped_because, running, succeeded, failed, \
-    unsuccessful: [tick]}, where `skipped_because` has how many for each reason; with `--dry-run` an array of ticks: {logical_date, action, reason, run, state}.")]
+#[command(
+    after_help = "JSON: {total, created, resumed, reran, skipped, skipped_because, running, succeeded, failed, \
+    unsuccessful: [tick]}, where `skipped_because` has how many for each reason; with `--dry-run` an array of ticks: {logical_date, action, reason, run, state}."
+)]
 pub(super) struct Backfill {
     /// The flow's name
     pub(super) flow: String,

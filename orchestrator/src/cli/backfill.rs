@@ -26,7 +26,10 @@ pub(super) async fn backfill(context: &Context, args: &args::Backfill) -> Done {
     let schedule = schedule(&flow, args)?;
     let call = flow.call(&Typed::from(&args.parameters))?;
     if args.from > args.to {
-        let what = format!("expected the first date not to be after the last, got {} and {}", args.from, args.to);
+        let what = format!(
+            "expected the first date not to be after the last, got {} and {}",
+            args.from, args.to
+        );
         return Err(Failure::usage(what).hint("swap `--from` and `--to`"));
     }
     let runtime = context.runtime().await?;
@@ -73,20 +76,32 @@ fn schedule(flow: &Known<'_>, args: &args::Backfill) -> Result<Schedule, Failure
             1 => Ok(schedules.remove(0)),
             0 => Err(Failure::usage(format!("flow `{name}` has no schedule"))
                 .hint("say by which ticks: `--schedule \"0 6 * * *\"`, and perhaps `--timezone`")),
-            _ => Err(Failure::usage(format!("flow `{name}` has {} schedules", schedules.len()))
-                .why(schedules.iter().map(|schedule| format!("`{schedule}`")).collect::<Vec<_>>().join(", "))
-                .hint("say by which: `--schedule CRON`, and perhaps `--timezone`")),
+            _ => Err(
+                Failure::usage(format!("flow `{name}` has {} schedules", schedules.len()))
+                    .why(
+                        schedules
+                            .iter()
+                            .map(|schedule| format!("`{schedule}`"))
+                            .collect::<Vec<_>>()
+                            .join(", "),
+                    )
+                    .hint("say by which: `--schedule CRON`, and perhaps `--timezone`"),
+            ),
         };
     };
     let refused = |error: crate::schedule::CronError| {
         Failure::usage(format!("`{cron}` is no crontab expression")).why(error.to_string())
     };
     let schedule = Schedule::cron(cron).map_err(refused)?;
-    let Some(zone) = &args.timezone else { return Ok(schedule) };
+    let Some(zone) = &args.timezone else {
+        return Ok(schedule);
+    };
     let zone = zone.parse().map_err(|_| {
         let meant = nearest(zone, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
-        let hint = meant
-            .map_or_else(|| "an IANA name, as `Europe/Zurich`".to_owned(), |zone| format!("did you mean `{zone}`?"));
+        let hint = meant.map_or_else(
+            || "an IANA name, as `Europe/Zurich`".to_owned(),
+            |zone| format!("did you mean `{zone}`?"),
+        );
         Failure::usage(format!("no time zone `{zone}`")).hint(hint)
     })?;
     Ok(schedule.timezone(zone))
@@ -111,13 +126,18 @@ struct Shown {
 
 impl Shown {
     fn new(ticks: usize) -> Self {
-        Self { bar: progress::bar(ticks), tenths: Mutex::new(Tenths::new(ticks)), is_done: AtomicBool::new(false) }
+        Self {
+            bar: progress::bar(ticks),
+            tenths: Mutex::new(Tenths::new(ticks)),
+            is_done: AtomicBool::new(false),
+        }
     }
 
     fn tell(&self, done: &Backfilled) {
         let failed = done.unsuccessful().len();
         let seen_to = done.skipped() + done.succeeded() + failed;
-        self.is_done.store(seen_to == done.total(), Ordering::Relaxed);
+        self.is_done
+            .store(seen_to == done.total(), Ordering::Relaxed);
         match &self.bar {
             Some(bar) => {
                 bar.set_position(seen_to as u64);
@@ -126,7 +146,9 @@ impl Shown {
             None => {
                 if let Some(percent) = self.tenths.lock().reached(seen_to) {
                     let ticks = plural(done.total() as u64, "tick");
-                    tell(format_args!("{percent}%: {seen_to} of {ticks}, {failed} failed"));
+                    tell(format_args!(
+                        "{percent}%: {seen_to} of {ticks}, {failed} failed"
+                    ));
                 }
             }
         }
@@ -169,8 +191,17 @@ fn report(flow: &str, done: &Backfilled, json: bool) -> Done {
     for tick in done.unsuccessful().iter().take(NAMED) {
         let run = tick.run.map(|run| run.to_string()).unwrap_or_default();
         let state = tick.state.map(|state| state.as_str()).unwrap_or_default();
-        tell(format_args!("  {} {state} {run}", instant(tick.logical_date)));
+        tell(format_args!(
+            "  {} {state} {run}",
+            instant(tick.logical_date)
+        ));
     }
-    Err(Failure::new(FAILED, format!("of the backfill of `{flow}`, {} did not succeed", plural(failed as u64, "run")))
-        .hint("`why ID` says why one is; the same with `--reprocess failed` runs them again"))
+    Err(Failure::new(
+        FAILED,
+        format!(
+            "of the backfill of `{flow}`, {} did not succeed",
+            plural(failed as u64, "run")
+        ),
+    )
+    .hint("`why ID` says why one is; the same with `--reprocess failed` runs them again"))
 }

@@ -26,7 +26,10 @@ pub(super) async fn cache(context: &Context, command: &args::Cache) -> Done {
 }
 
 async fn list(context: &Context, args: &args::CacheLs) -> Done {
-    let filter = args.task.iter().fold(CacheFilter::new(), |filter, task| filter.task(task));
+    let filter = args
+        .task
+        .iter()
+        .fold(CacheFilter::new(), |filter, task| filter.task(task));
     let entries = match context.runtime_if_there().await? {
         Some(runtime) => runtime.cached(&filter).await?,
         None => Vec::new(),
@@ -40,13 +43,19 @@ async fn list(context: &Context, args: &args::CacheLs) -> Done {
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new(["TASK", "KEY", "RUN", "CREATED", "EXPIRES", "SIZE"]);
-    for (entry, run) in entries.iter().zip(output::ends(entries.iter().map(|entry| entry.run))) {
+    for (entry, run) in entries
+        .iter()
+        .zip(output::ends(entries.iter().map(|entry| entry.run)))
+    {
         table.row([
             path(&entry.task).into(),
             digits(&entry.key).into(),
             run.into(),
             instant(entry.created_at).into(),
-            entry.expires_at.map_or_else(|| "never".to_owned(), instant).into(),
+            entry
+                .expires_at
+                .map_or_else(|| "never".to_owned(), instant)
+                .into(),
             entry.size.map(output::bytes).unwrap_or_default().into(),
         ]);
     }
@@ -56,9 +65,11 @@ async fn list(context: &Context, args: &args::CacheLs) -> Done {
 
 /// A task's path, without the package where the crate has its name.
 fn path(task: &str) -> &str {
-    let path = task
-        .split_once("::")
-        .filter(|(package, path)| path.split("::").next().is_some_and(|krate| krate == package.replace('-', "_")));
+    let path = task.split_once("::").filter(|(package, path)| {
+        path.split("::")
+            .next()
+            .is_some_and(|krate| krate == package.replace('-', "_"))
+    });
     path.map_or(task, |(_, path)| path)
 }
 
@@ -94,15 +105,28 @@ struct Other {
 
 async fn explain(context: &Context, args: &args::CacheExplain) -> Done {
     let (runtime, record) = names::record(context, &args.run.run).await?;
-    let Some(task) = record.exact(&args.task) else { return Err(no_one_task(&record, &args.task)) };
-    let name = record.tables().nodes[task.place().0 as usize].wired.as_ref().map_or(task.name(), |wired| &*wired.task);
+    let Some(task) = record.exact(&args.task) else {
+        return Err(no_one_task(&record, &args.task));
+    };
+    let name = record.tables().nodes[task.place().0 as usize]
+        .wired
+        .as_ref()
+        .map_or(task.name(), |wired| &*wired.task);
     let entries = runtime.cached(&CacheFilter::new().task(name)).await?;
     let explained = explained(record.id(), task, entries);
     if args.format.json {
         output::json(&explained)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Explained { task, cache, reason, key, no_entry, others, .. } = &explained;
+    let Explained {
+        task,
+        cache,
+        reason,
+        key,
+        no_entry,
+        others,
+        ..
+    } = &explained;
     print(format_args!("{task}: {cache}: {reason}\n"))?;
     if let Some(key) = key {
         print(format_args!("key {key}\n"))?;
@@ -130,14 +154,19 @@ async fn explain(context: &Context, args: &args::CacheExplain) -> Done {
 fn no_one_task(record: &RunRecord, typed: &str) -> Failure {
     match known(record, typed) {
         Known::Elements { key, elements } if key == typed => {
-            let failure = Failure::usage(format!("`{key}` is mapped: each of its elements has a result of its own"));
+            let failure = Failure::usage(format!(
+                "`{key}` is mapped: each of its elements has a result of its own"
+            ));
             let failure = failure.why(format!("it has {}", Known::range(elements)));
             let hint = format!("name one: `cache explain {} '{key}[0]'`", record.id());
-            if elements > 0 { failure.hint(hint) } else { failure }
+            if elements > 0 {
+                failure.hint(hint)
+            } else {
+                failure
+            }
         }
-        Known::NoList { key } => {
-            Failure::usage(format!("`{key}` has no elements yet")).why("the list that it is mapped over is not there")
-        }
+        Known::NoList { key } => Failure::usage(format!("`{key}` has no elements yet"))
+            .why("the list that it is mapped over is not there"),
         _ => why::no_task(record, typed),
     }
 }
@@ -146,17 +175,27 @@ fn explained(run: RunId, task: TaskRun<'_>, entries: Vec<CacheEntry>) -> Explain
     let (cache, reason) = match (task.cached_from(), task.cache_miss()) {
         (Some(from), _) => {
             let at = task.cached_at().map(instant).unwrap_or_default();
-            ("hit", format!("its code and its inputs are those of run {from}, which computed it at {at}"))
+            (
+                "hit",
+                format!(
+                    "its code and its inputs are those of run {from}, which computed it at {at}"
+                ),
+            )
         }
         (None, Some(miss)) => ("miss", in_words(miss)),
-        (None, None) => ("none", "its task is not cached, or it did not get that far".to_owned()),
+        (None, None) => (
+            "none",
+            "its task is not cached, or it did not get that far".to_owned(),
+        ),
     };
     // an entry is made by the end of a run's task: at the same time, to the microsecond
     let (made_by, at) = match task.cached_from() {
         Some(from) => (from, task.cached_at()),
         None => (run, task.finished_at()),
     };
-    let own = entries.iter().position(|entry| entry.run == made_by && Some(entry.created_at) == at);
+    let own = entries
+        .iter()
+        .position(|entry| entry.run == made_by && Some(entry.created_at) == at);
     let mut others = entries;
     let own = own.map(|at| others.remove(at));
     let differs_in = |entry: &CacheEntry| match &own {
@@ -165,7 +204,13 @@ fn explained(run: RunId, task: TaskRun<'_>, entries: Vec<CacheEntry>) -> Explain
     };
     let others = match cache {
         "none" => Vec::new(),
-        _ => others.into_iter().map(|entry| Other { differs_in: differs_in(&entry), entry }).collect(),
+        _ => others
+            .into_iter()
+            .map(|entry| Other {
+                differs_in: differs_in(&entry),
+                entry,
+            })
+            .collect(),
     };
     Explained {
         run,
@@ -215,12 +260,17 @@ async fn remove(context: &Context, args: &args::CacheRm) -> Done {
     let filter = CacheFilter::new();
     let filter = match args {
         args::CacheRm { key: Some(key), .. } => one(&runtime, key).await?,
-        args::CacheRm { task: Some(task), .. } => filter.task(task),
+        args::CacheRm {
+            task: Some(task), ..
+        } => filter.task(task),
         args::CacheRm { expired: true, .. } => filter.expired(),
         args::CacheRm { .. } => filter,
     };
     let removed = runtime.forget_cached(&filter).await?;
-    print(format_args!("{} removed\n", plural(removed, "cached result")))?;
+    print(format_args!(
+        "{} removed\n",
+        plural(removed, "cached result")
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -234,12 +284,20 @@ async fn one(runtime: &crate::runtime::Runtime, prefix: &str) -> Result<CacheFil
     let filter = CacheFilter::new().key(prefix);
     match runtime.cached(&filter).await?.as_slice() {
         [_] => Ok(filter),
-        [] => Err(Failure::usage(format!("no cached result `{prefix}`")).why("no key begins so").hint(list)),
+        [] => Err(Failure::usage(format!("no cached result `{prefix}`"))
+            .why("no key begins so")
+            .hint(list)),
         several => {
-            let keys: Vec<&str> = several.iter().take(8).map(|entry| digits(&entry.key)).collect();
-            Err(Failure::usage(format!("{} keys begin with `{prefix}`", several.len()))
-                .why(keys.join(", "))
-                .hint("give more digits of the one that is meant"))
+            let keys: Vec<&str> = several
+                .iter()
+                .take(8)
+                .map(|entry| digits(&entry.key))
+                .collect();
+            Err(
+                Failure::usage(format!("{} keys begin with `{prefix}`", several.len()))
+                    .why(keys.join(", "))
+                    .hint("give more digits of the one that is meant"),
+            )
         }
     }
 }

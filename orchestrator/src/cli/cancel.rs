@@ -33,16 +33,24 @@ async fn matching(context: &Context, args: &args::RunsCancel) -> Done {
         names::flow_with_runs(runtime.as_ref(), flow).await?;
         filter = filter.flow(flow);
     }
-    filter = args.kind.iter().fold(filter, |filter, kind| filter.kind((*kind).into()));
+    filter = args
+        .kind
+        .iter()
+        .fold(filter, |filter, kind| filter.kind((*kind).into()));
     let runs = match &runtime {
         // the last ones first: no turn of an earlier one goes to a later one that is to be cancelled, too
         Some(runtime) => runtime.find_runs(&filter).await?,
         None => Vec::new(),
     };
     match runtime {
-        Some(runtime) if !runs.is_empty() => each(&runtime, runs.into_iter().map(|run| run.id)).await,
+        Some(runtime) if !runs.is_empty() => {
+            each(&runtime, runs.into_iter().map(|run| run.id)).await
+        }
         _ => {
-            tell(format_args!("no unfinished runs found in {}", names::store(context)));
+            tell(format_args!(
+                "no unfinished runs found in {}",
+                names::store(context)
+            ));
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -61,6 +69,8 @@ async fn one(runtime: &Runtime, run: RunId) -> Result<(), Failure> {
     print(match (asked, state) {
         (false, Some(state)) => format!("run {run} {} already\n", is_so(state)),
         (true, Some(state)) if state.is_final() => format!("run {run} {}\n", is_so(state)),
-        (_, _) => format!("run {run} is to be cancelled: the process that executes it hears of it within a second\n"),
+        (_, _) => format!(
+            "run {run} is to be cancelled: the process that executes it hears of it within a second\n"
+        ),
     })
 }

@@ -43,7 +43,10 @@ pub(super) fn check(context: &Context, args: &args::Check) -> Done {
     found.retain(|found| found.severity == Severity::Error || !args.allow.contains(&found.kind));
     found.sort();
     found.dedup();
-    let errors = found.iter().filter(|found| found.severity == Severity::Error).count();
+    let errors = found
+        .iter()
+        .filter(|found| found.severity == Severity::Error)
+        .count();
     let warnings = found.len() - errors;
     let code = match errors > 0 || (args.strict && warnings > 0) {
         true => ExitCode::from(FAILED),
@@ -60,11 +63,16 @@ pub(super) fn check(context: &Context, args: &args::Check) -> Done {
     if found.is_empty() {
         print(format_args!("{GREEN}{flows}: nothing is wrong{GREEN:#}\n"))?;
     } else {
-        let (errors, warnings) = (plural(errors as u64, "error"), plural(warnings as u64, "warning"));
+        let (errors, warnings) = (
+            plural(errors as u64, "error"),
+            plural(warnings as u64, "warning"),
+        );
         print(format_args!("{flows}: {errors}, {warnings}\n"))?;
     }
     if registry::flows().next().is_none() {
-        tell("flows of a library crate are linked where `main.rs` mentions it: `use my_flows as _;`");
+        tell(
+            "flows of a library crate are linked where `main.rs` mentions it: `use my_flows as _;`",
+        );
     }
     Ok(code)
 }
@@ -76,39 +84,78 @@ fn are_alike(one: &Found, other: &Found) -> bool {
 }
 
 fn line(alike: &[Found]) -> String {
-    let Found { severity, kind, flow, task, problem, place } = &alike[0];
+    let Found {
+        severity,
+        kind,
+        flow,
+        task,
+        problem,
+        place,
+    } = &alike[0];
     let (style, word) = match severity {
         Severity::Error => (RED, "error"),
         Severity::Warning => (YELLOW, "warning"),
     };
-    let names = alike.iter().filter_map(|found| found.task.as_deref().or(found.flow)).map(|name| format!("`{name}`"));
+    let names = alike
+        .iter()
+        .filter_map(|found| found.task.as_deref().or(found.flow))
+        .map(|name| format!("`{name}`"));
     let names = names.collect::<Vec<_>>().join(", ");
-    let lacks = |what: &str, how: &str| format!("{} without {how}: {names}", plural(alike.len() as u64, what));
+    let lacks = |what: &str, how: &str| {
+        format!(
+            "{} without {how}: {names}",
+            plural(alike.len() as u64, what)
+        )
+    };
     let what = match (kind, flow, task) {
         (Finding::Docs, _, None) => lacks("flow", "docs (comments `///` above them)"),
         (Finding::Docs, _, Some(_)) => lacks("task", "docs (comments `///` above them)"),
         (Finding::Tags, ..) => lacks("flow", "tags (`#[flow(tags = [\"…\"])]`)"),
         (_, Some(flow), _) => format!("flow `{flow}`: {} ({place})", problem.replace('\n', " ")),
-        (_, None, task) => format!("task `{}`: {problem} ({place})", task.as_deref().unwrap_or_default()),
+        (_, None, task) => format!(
+            "task `{}`: {problem} ({place})",
+            task.as_deref().unwrap_or_default()
+        ),
     };
     format!("{style}{word}{style:#}: {what}")
 }
 
 fn of_task(runtime: &Runtime, task: &TaskDef, found: &mut Vec<Found>) {
-    let is_known = |found: &Found| found.kind == Finding::Pool && found.task.as_deref() == Some(task.name);
+    let is_known =
+        |found: &Found| found.kind == Finding::Pool && found.task.as_deref() == Some(task.name);
     let told = found.iter().any(is_known);
     let mut tell = |kind, problem| {
-        let (task, place) = (Some(task.name.to_owned()), format!("{}:{}", task.file, task.line));
-        found.push(Found { severity: Severity::Warning, kind, flow: None, task, problem, place });
+        let (task, place) = (
+            Some(task.name.to_owned()),
+            format!("{}:{}", task.file, task.line),
+        );
+        found.push(Found {
+            severity: Severity::Warning,
+            kind,
+            flow: None,
+            task,
+            problem,
+            place,
+        });
     };
     if task.description.trim().is_empty() {
-        tell(Finding::Docs, "it has no docs: a comment `///` above it".to_owned());
+        tell(
+            Finding::Docs,
+            "it has no docs: a comment `///` above it".to_owned(),
+        );
     }
     // what an `async fn` flow does with it is not known; nor whether the call names another pool
-    let Some(pool) = task.options.pool.as_ref().filter(|_| !told) else { return };
-    let taken = format!("it takes {} slot(s) of the pool `{}`", pool.slots, pool.name);
+    let Some(pool) = task.options.pool.as_ref().filter(|_| !told) else {
+        return;
+    };
+    let taken = format!(
+        "it takes {} slot(s) of the pool `{}`",
+        pool.slots, pool.name
+    );
     match runtime.0.pool_size(pool.name) {
-        Some(size) if pool.slots > size => tell(Finding::Pool, format!("{taken}, which has {size}")),
+        Some(size) if pool.slots > size => {
+            tell(Finding::Pool, format!("{taken}, which has {size}"))
+        }
         Some(_) => {}
         None => tell(
             Finding::Pool,
@@ -125,7 +172,14 @@ fn of_flow(context: &Context, flow: &Known<'_>, found: &mut Vec<Found>) {
     let place = format!("{}:{}", definition.file, definition.line);
     let mut found = |severity, kind, task, problem: String| {
         let (flow, place) = (Some(definition.name), place.clone());
-        found.push(Found { severity, kind, flow, task, problem, place });
+        found.push(Found {
+            severity,
+            kind,
+            flow,
+            task,
+            problem,
+            place,
+        });
     };
     if let Err(error) = registry::check_name(definition) {
         found(Severity::Error, Finding::Flow, None, error.to_string());
@@ -137,10 +191,22 @@ fn of_flow(context: &Context, flow: &Known<'_>, found: &mut Vec<Found>) {
             found(Severity::Error, Finding::Flow, None, problem.to_string());
         }
     }
-    for schedule in schedules.iter().filter(|schedule| schedule.next(bare.now()).is_none()) {
-        found(Severity::Error, Finding::Flow, None, format!("its schedule `{schedule}` has no tick to come"));
+    for schedule in schedules
+        .iter()
+        .filter(|schedule| schedule.next(bare.now()).is_none())
+    {
+        found(
+            Severity::Error,
+            Finding::Flow,
+            None,
+            format!("its schedule `{schedule}` has no tick to come"),
+        );
     }
-    let mut calls: Vec<_> = flow.serve.iter().map(|serve| Ok(serve.call().clone())).collect();
+    let mut calls: Vec<_> = flow
+        .serve
+        .iter()
+        .map(|serve| Ok(serve.call().clone()))
+        .collect();
     if calls.is_empty() {
         calls.push(flow.call(&Typed::default()));
     }
@@ -161,7 +227,10 @@ fn of_flow(context: &Context, flow: &Known<'_>, found: &mut Vec<Found>) {
                 continue;
             }
         };
-        for schedule in schedules.iter().filter(|schedule| !schedule.given_parameters().is_empty()) {
+        for schedule in schedules
+            .iter()
+            .filter(|schedule| !schedule.given_parameters().is_empty())
+        {
             if let Err(problem) = call.with(schedule.given_parameters()) {
                 found(
                     Severity::Error,
@@ -171,7 +240,10 @@ fn of_flow(context: &Context, flow: &Known<'_>, found: &mut Vec<Found>) {
                 );
             }
         }
-        let tick = schedules.iter().filter_map(|schedule| schedule.next(bare.now())).min();
+        let tick = schedules
+            .iter()
+            .filter_map(|schedule| schedule.next(bare.now()))
+            .min();
         if let Err(error) = bare.0.check_call(&call, tick) {
             let (kind, task) = match &error {
                 Error::Pool { task, .. } => (Finding::Pool, Some(task.clone())),
@@ -181,9 +253,19 @@ fn of_flow(context: &Context, flow: &Known<'_>, found: &mut Vec<Found>) {
         }
     }
     if definition.description.trim().is_empty() {
-        found(Severity::Warning, Finding::Docs, None, "it has no docs: a comment `///` above it".to_owned());
+        found(
+            Severity::Warning,
+            Finding::Docs,
+            None,
+            "it has no docs: a comment `///` above it".to_owned(),
+        );
     }
     if definition.tags.is_empty() {
-        found(Severity::Warning, Finding::Tags, None, "it has no tags: `#[flow(tags = [\"…\"])]`".to_owned());
+        found(
+            Severity::Warning,
+            Finding::Tags,
+            None,
+            "it has no tags: `#[flow(tags = [\"…\"])]`".to_owned(),
+        );
     }
 }

@@ -16,11 +16,17 @@ pub(super) fn completions(context: &Context, args: &args::Completions) -> Done {
     flows.sort_unstable();
     flows.dedup();
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut with_flows(Arguments::command(), &flows), &context.program, &mut script);
+    clap_complete::generate(
+        args.shell,
+        &mut with_flows(Arguments::command(), &flows),
+        &context.program,
+        &mut script,
+    );
     match &args.output {
         None => output::print(String::from_utf8_lossy(&script))?,
         Some(path) => std::fs::write(path, script).map_err(|error| {
-            Failure::new(FAILED, format!("`{}` cannot be written", path.display())).why(error.to_string())
+            Failure::new(FAILED, format!("`{}` cannot be written", path.display()))
+                .why(error.to_string())
         })?,
     }
     Ok(ExitCode::SUCCESS)
@@ -33,5 +39,7 @@ fn with_flows(command: Command, flows: &[&'static str]) -> Command {
         "flow" | "flows" => argument.value_parser(PossibleValuesParser::new(flows)),
         _ => argument,
     };
-    command.mut_args(named).mut_subcommands(|command| with_flows(command, flows))
+    command
+        .mut_args(named)
+        .mut_subcommands(|command| with_flows(command, flows))
 }

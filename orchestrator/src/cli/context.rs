@@ -45,7 +45,11 @@ impl Context {
     /// The runtime, where its store is there already.
     pub(super) async fn runtime_if_there(&self) -> Result<Option<Runtime>, Failure> {
         let there = self.url()?.is_none_or(|url| store::exists(&url));
-        if there { self.runtime().await.map(Some) } else { Ok(None) }
+        if there {
+            self.runtime().await.map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// The store's URL; none where the program has a runtime, which is on a store already.
@@ -59,7 +63,9 @@ impl Context {
 
     /// What can be asked without any store: limits, resources, the time.
     pub(super) fn bare(&self) -> Runtime {
-        self.given().unwrap_or_else(|| Runtime::of_loose_tasks()).clone()
+        self.given()
+            .unwrap_or_else(|| Runtime::of_loose_tasks())
+            .clone()
     }
 
     /// The runtime, and what the program serves, on it.
@@ -67,13 +73,17 @@ impl Context {
         let (runtime, given) = (self.runtime().await?, self.given().cloned());
         let mut serves = std::mem::take(&mut self.serve);
         if let Some(given) = given {
-            serves.iter_mut().for_each(|serve| serve.move_to(&given, &runtime));
+            serves
+                .iter_mut()
+                .for_each(|serve| serve.move_to(&given, &runtime));
         }
         Ok((runtime, serves))
     }
 
     fn given(&self) -> Option<&Runtime> {
-        self.runtime.as_ref().or_else(|| self.serve.iter().find_map(Serve::host))
+        self.runtime
+            .as_ref()
+            .or_else(|| self.serve.iter().find_map(Serve::host))
     }
 
     /// The flow of a name.
@@ -84,13 +94,22 @@ impl Context {
     /// All flows, by name.
     pub(super) fn flows(&self) -> Vec<Known<'_>> {
         let mut flows: Vec<Known<'_>> = registry::flows().map(|flow| self.known(flow)).collect();
-        flows.sort_by_key(|flow| (flow.definition.name, flow.definition.file, flow.definition.line));
+        flows.sort_by_key(|flow| {
+            (
+                flow.definition.name,
+                flow.definition.file,
+                flow.definition.line,
+            )
+        });
         flows
     }
 
     fn known(&self, definition: &'static FlowDef) -> Known<'_> {
         let serves = |serve: &&Serve| std::ptr::eq(serve.call().definition, definition);
-        Known { definition, serve: self.serve.iter().filter(serves).collect() }
+        Known {
+            definition,
+            serve: self.serve.iter().filter(serves).collect(),
+        }
     }
 }
 
@@ -98,8 +117,15 @@ impl Known<'_> {
     /// The schedules: those that the program serves it by, or else that of its attribute.
     pub(super) fn schedules(&self) -> Vec<Schedule> {
         match self.serve.is_empty() {
-            true => Schedule::of_flow(self.definition).and_then(Result::ok).into_iter().collect(),
-            false => self.serve.iter().flat_map(|serve| serve.schedules().iter().cloned()).collect(),
+            true => Schedule::of_flow(self.definition)
+                .and_then(Result::ok)
+                .into_iter()
+                .collect(),
+            false => self
+                .serve
+                .iter()
+                .flat_map(|serve| serve.schedules().iter().cloned())
+                .collect(),
         }
     }
 
@@ -122,5 +148,8 @@ impl Known<'_> {
 /// The name that the program was started by.
 pub(super) fn program() -> String {
     let name = std::env::args_os().next().unwrap_or_default();
-    Path::new(&name).file_name().map_or_else(|| "flows".to_owned(), |name| name.to_string_lossy().into_owned())
+    Path::new(&name).file_name().map_or_else(
+        || "flows".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }

@@ -1,8 +1,8 @@
 //! Days and instants, as they are typed.
 
 use chrono::{
-    DateTime, Datelike as _, Days, MappedLocalTime, NaiveDate, NaiveDateTime, Offset as _, SecondsFormat,
-    TimeZone as _, Utc,
+    DateTime, Datelike as _, Days, MappedLocalTime, NaiveDate, NaiveDateTime, Offset as _,
+    SecondsFormat, TimeZone as _, Utc,
 };
 use chrono_tz::Tz;
 
@@ -33,14 +33,21 @@ pub(super) fn of_run(schedules: &[Schedule], typed: &str) -> Result<Date, Failur
     let at = match read(typed)? {
         Typed::Day(day) if schedules.is_empty() => {
             let (start, end) = (midnight(day), midnight(day + Days::new(1)));
-            return Ok(Date { logical_date: start, interval: Some(Interval { start, end }) });
+            return Ok(Date {
+                logical_date: start,
+                interval: Some(Interval { start, end }),
+            });
         }
         Typed::Day(day) => {
             let of_schedule = |schedule: &Schedule| {
                 let zone = schedule.zone();
-                schedule.date_fires(day).take(TICKS + 1).map(move |fire| (fire, zone))
+                schedule
+                    .date_fires(day)
+                    .take(TICKS + 1)
+                    .map(move |fire| (fire, zone))
             };
-            let mut fires: Vec<(DateTime<Utc>, Tz)> = schedules.iter().flat_map(of_schedule).collect();
+            let mut fires: Vec<(DateTime<Utc>, Tz)> =
+                schedules.iter().flat_map(of_schedule).collect();
             fires.sort_by_key(|(fire, _)| *fire);
             fires.dedup_by_key(|(fire, _)| *fire);
             match fires.as_slice() {
@@ -55,25 +62,38 @@ pub(super) fn of_run(schedules: &[Schedule], typed: &str) -> Result<Date, Failur
         },
         Typed::Instant(at) => at,
     };
-    let of = schedules.iter().find(|schedule| schedule.up_to(at).next() == Some(at));
+    let of = schedules
+        .iter()
+        .find(|schedule| schedule.up_to(at).next() == Some(at));
     let interval = match of {
         Some(schedule) => Some(schedule.interval_of(at)),
-        None => schedules.first().and_then(|schedule| schedule.last_complete_interval(at)),
+        None => schedules
+            .first()
+            .and_then(|schedule| schedule.last_complete_interval(at)),
     };
-    Ok(Date { logical_date: at, interval })
+    Ok(Date {
+        logical_date: at,
+        interval,
+    })
 }
 
 /// An instant as the wall shows it in a zone, with its offset. In UTC where the wall's calendar has ended.
 pub(super) fn local(at: DateTime<Utc>, zone: Tz) -> String {
     let offset = zone.offset_from_utc_datetime(&at.naive_utc()).fix();
-    let offset = at.naive_utc().checked_add_offset(offset).map_or(Utc.fix(), |_| offset);
-    at.with_timezone(&offset).to_rfc3339_opts(SecondsFormat::Secs, false)
+    let offset = at
+        .naive_utc()
+        .checked_add_offset(offset)
+        .map_or(Utc.fix(), |_| offset);
+    at.with_timezone(&offset)
+        .to_rfc3339_opts(SecondsFormat::Secs, false)
 }
 
 /// The bound of a list: from the beginning of a day on, or to its end, in UTC.
 pub(super) fn bound(typed: &str, to_the_end: bool) -> Result<DateTime<Utc>, Failure> {
     match read(typed)? {
-        Typed::Day(day) if to_the_end => Ok(midnight(day + Days::new(1)) - chrono::TimeDelta::microseconds(1)),
+        Typed::Day(day) if to_the_end => {
+            Ok(midnight(day + Days::new(1)) - chrono::TimeDelta::microseconds(1))
+        }
         Typed::Day(day) => Ok(midnight(day)),
         Typed::Local(local) => Ok(local.and_utc()),
         Typed::Instant(at) => Ok(at),
@@ -84,14 +104,18 @@ pub(super) fn bound(typed: &str, to_the_end: bool) -> Result<DateTime<Utc>, Fail
 pub(super) fn bound_in(zone: Tz, typed: &str, to_the_end: bool) -> Result<DateTime<Utc>, Failure> {
     // where the clocks go forward over midnight, a day begins later
     let begin = |day: NaiveDate| {
-        let times = (0..48).map(|half| day.and_time(chrono::NaiveTime::MIN) + chrono::TimeDelta::minutes(30 * half));
+        let times = (0..48).map(|half| {
+            day.and_time(chrono::NaiveTime::MIN) + chrono::TimeDelta::minutes(30 * half)
+        });
         times
             .into_iter()
             .find_map(|time| zone.from_local_datetime(&time).earliest())
             .map_or(midnight(day), |at| at.to_utc())
     };
     match read(typed)? {
-        Typed::Day(day) if to_the_end => Ok(begin(day + Days::new(1)) - chrono::TimeDelta::microseconds(1)),
+        Typed::Day(day) if to_the_end => {
+            Ok(begin(day + Days::new(1)) - chrono::TimeDelta::microseconds(1))
+        }
         Typed::Day(day) => Ok(begin(day)),
         Typed::Local(local) => in_zone(local, zone),
         Typed::Instant(at) => Ok(at),
@@ -104,11 +128,22 @@ fn read(typed: &str) -> Result<Typed, Failure> {
             .hint("write `2026-01-31`, `2026-01-31T05:00`, or `2026-01-31T05:00:00+01:00`")
     };
     let instant = |format: &str| {
-        let at = DateTime::parse_from_str(typed, &format!("{format}%#z")).map(|at| Typed::Instant(at.to_utc()));
-        at.or_else(|_| NaiveDateTime::parse_from_str(typed, format).map(Typed::Local)).ok()
+        let at = DateTime::parse_from_str(typed, &format!("{format}%#z"))
+            .map(|at| Typed::Instant(at.to_utc()));
+        at.or_else(|_| NaiveDateTime::parse_from_str(typed, format).map(Typed::Local))
+            .ok()
     };
-    let formats = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S%.f"];
-    let read = typed.parse().ok().map(Typed::Day).or_else(|| formats.into_iter().find_map(instant));
+    let formats = [
+        "%Y-%m-%dT%H:%M",
+        "%Y-%m-%dT%H:%M:%S%.f",
+        "%Y-%m-%d %H:%M",
+        "%Y-%m-%d %H:%M:%S%.f",
+    ];
+    let read = typed
+        .parse()
+        .ok()
+        .map(Typed::Day)
+        .or_else(|| formats.into_iter().find_map(instant));
     let read = read.ok_or_else(|| failure("a day or an instant"))?;
     let year = match read {
         Typed::Day(day) => day.year(),
@@ -116,13 +151,20 @@ fn read(typed: &str) -> Result<Typed, Failure> {
         Typed::Instant(at) => at.year(),
     };
     // beyond them, there is no RFC 3339, and close by is the end of chrono's calendar
-    if (0..=9999).contains(&year) { Ok(read) } else { Err(failure("a year from 0 to 9999")) }
+    if (0..=9999).contains(&year) {
+        Ok(read)
+    } else {
+        Err(failure("a year from 0 to 9999"))
+    }
 }
 
 /// The zone of all schedules, if there is one.
 fn one_zone(schedules: &[Schedule]) -> Option<Tz> {
     let zone = schedules.first().map_or(Tz::UTC, Schedule::zone);
-    schedules.iter().all(|schedule| schedule.zone() == zone).then_some(zone)
+    schedules
+        .iter()
+        .all(|schedule| schedule.zone() == zone)
+        .then_some(zone)
 }
 
 fn midnight(day: NaiveDate) -> DateTime<Utc> {
@@ -141,8 +183,16 @@ fn in_zone(local: NaiveDateTime, zone: Tz) -> Result<DateTime<Utc>, Failure> {
 
 fn no_tick(schedules: &[Schedule], day: NaiveDate) -> Failure {
     let later = day + Days::new(1)..=NaiveDate::MAX;
-    let next = |schedule: &Schedule| Some((schedule.fires_between(later.clone()).next()?, schedule.zone()));
-    let next = schedules.iter().filter_map(next).min_by_key(|(fire, _)| *fire);
+    let next = |schedule: &Schedule| {
+        Some((
+            schedule.fires_between(later.clone()).next()?,
+            schedule.zone(),
+        ))
+    };
+    let next = schedules
+        .iter()
+        .filter_map(next)
+        .min_by_key(|(fire, _)| *fire);
     Failure::usage(format!("the flow has no tick on {day}"))
         .why(format!("its schedule is {}", written(schedules)))
         .or_hint(next.map(|(fire, zone)| format!("the next after it is {}", local(fire, zone))))
@@ -150,32 +200,60 @@ fn no_tick(schedules: &[Schedule], day: NaiveDate) -> Failure {
 
 fn no_zone(schedules: &[Schedule], typed: &str) -> Failure {
     Failure::usage(format!("expected an instant with an offset, got `{typed}`"))
-        .why(format!("the flow's schedules are in different zones: {}", written(schedules)))
+        .why(format!(
+            "the flow's schedules are in different zones: {}",
+            written(schedules)
+        ))
         .hint("give it as `2026-01-31T05:00+01:00`")
 }
 
 fn written(schedules: &[Schedule]) -> String {
-    schedules.iter().map(|schedule| format!("`{schedule}`")).collect::<Vec<_>>().join(", ")
+    schedules
+        .iter()
+        .map(|schedule| format!("`{schedule}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Lists ticks as they can be typed: in the zone of all schedules, where there is one that tells them apart.
 fn several(fires: &[(DateTime<Utc>, Tz)], day: NaiveDate, zone: Option<Tz>) -> Failure {
     const LISTED: usize = 24;
-    let to_the_minute = fires.iter().all(|(fire, _)| fire.timestamp_subsec_nanos() == 0 && fire.timestamp() % 60 == 0);
-    let format = if to_the_minute { "%Y-%m-%dT%H:%M" } else { "%Y-%m-%dT%H:%M:%S%.f" };
+    let to_the_minute = fires
+        .iter()
+        .all(|(fire, _)| fire.timestamp_subsec_nanos() == 0 && fire.timestamp() % 60 == 0);
+    let format = if to_the_minute {
+        "%Y-%m-%dT%H:%M"
+    } else {
+        "%Y-%m-%dT%H:%M:%S%.f"
+    };
     let typed = |(fire, own): &(DateTime<Utc>, Tz)| {
         let local = fire.with_timezone(own);
-        let is_clear = zone.is_some_and(|zone| in_zone(local.naive_local(), zone).is_ok_and(|read| read == *fire));
-        local.format(&format!("{format}{}", if is_clear { "" } else { "%:z" })).to_string()
+        let is_clear = zone
+            .is_some_and(|zone| in_zone(local.naive_local(), zone).is_ok_and(|read| read == *fire));
+        local
+            .format(&format!("{format}{}", if is_clear { "" } else { "%:z" }))
+            .to_string()
     };
-    let mut list = fires.iter().take(LISTED).map(typed).collect::<Vec<_>>().join(", ");
+    let mut list = fires
+        .iter()
+        .take(LISTED)
+        .map(typed)
+        .collect::<Vec<_>>()
+        .join(", ");
     if fires.len() > LISTED {
         list.push_str(&format!(" and {} more", fires.len() - LISTED));
     }
-    let count = if fires.len() > TICKS { format!("more than {TICKS}") } else { fires.len().to_string() };
+    let count = if fires.len() > TICKS {
+        format!("more than {TICKS}")
+    } else {
+        fires.len().to_string()
+    };
     Failure::usage(format!("the flow has {count} ticks on {day}"))
         .why(list)
-        .hint(format!("give one of them: `--date {}`", fires.first().map(typed).unwrap_or_default()))
+        .hint(format!(
+            "give one of them: `--date {}`",
+            fires.first().map(typed).unwrap_or_default()
+        ))
 }
 
 #[cfg(test)]
@@ -194,20 +272,42 @@ mod tests {
     #[test]
     fn a_day_is_its_tick_or_itself() {
         let of = |schedules: &[Schedule], typed: &str| {
-            let date = of_run(schedules, typed).map_err(|failure| failure.what).unwrap();
+            let date = of_run(schedules, typed)
+                .map_err(|failure| failure.what)
+                .unwrap();
             let interval = date.interval.unwrap();
             [date.logical_date, interval.start, interval.end].map(instant)
         };
         let six = zurich("0 6 * * *");
-        let expected = ["2026-01-31T05:00:00Z", "2026-01-30T05:00:00Z", "2026-01-31T05:00:00Z"];
-        for typed in ["2026-01-31", "2026-01-31T06:00", "2026-01-31 06:00:00", "2026-01-31T05:00:00Z"] {
+        let expected = [
+            "2026-01-31T05:00:00Z",
+            "2026-01-30T05:00:00Z",
+            "2026-01-31T05:00:00Z",
+        ];
+        for typed in [
+            "2026-01-31",
+            "2026-01-31T06:00",
+            "2026-01-31 06:00:00",
+            "2026-01-31T05:00:00Z",
+        ] {
             assert_eq!(of(&six, typed), expected, "{typed}");
         }
-        let between = ["2026-01-31T06:00:00Z", "2026-01-30T05:00:00Z", "2026-01-31T05:00:00Z"];
+        let between = [
+            "2026-01-31T06:00:00Z",
+            "2026-01-30T05:00:00Z",
+            "2026-01-31T05:00:00Z",
+        ];
         assert_eq!(of(&six, "2026-01-31T07:00"), between);
-        let whole = ["2026-01-31T00:00:00Z", "2026-01-31T00:00:00Z", "2026-02-01T00:00:00Z"];
+        let whole = [
+            "2026-01-31T00:00:00Z",
+            "2026-01-31T00:00:00Z",
+            "2026-02-01T00:00:00Z",
+        ];
         assert_eq!(of(&[], "2026-01-31"), whole);
-        assert_eq!(of_run(&[], "2026-01-31T07:00").unwrap().logical_date, utc("2026-01-31T07:00:00Z"));
+        assert_eq!(
+            of_run(&[], "2026-01-31T07:00").unwrap().logical_date,
+            utc("2026-01-31T07:00:00Z")
+        );
     }
 
     #[test]
@@ -224,32 +324,63 @@ mod tests {
 
     #[test]
     fn the_calendar_has_an_end() {
-        for typed in ["+262142-12-31", "-262143-01-01", "+262142-12-31T23:59", "+10000-01-01T00:00Z"] {
+        for typed in [
+            "+262142-12-31",
+            "-262143-01-01",
+            "+262142-12-31T23:59",
+            "+10000-01-01T00:00Z",
+        ] {
             let expected = format!("expected a year from 0 to 9999, got `{typed}`");
             assert_eq!(of_run(&[], typed).unwrap_err().what, expected);
-            assert_eq!(of_run(&zurich("0 6 * * *"), typed).unwrap_err().what, expected);
+            assert_eq!(
+                of_run(&zurich("0 6 * * *"), typed).unwrap_err().what,
+                expected
+            );
             assert_eq!(bound(typed, true).unwrap_err().what, expected);
         }
-        assert_eq!(bound("9999-12-31", true).unwrap(), utc("9999-12-31T23:59:59.999999Z"));
+        assert_eq!(
+            bound("9999-12-31", true).unwrap(),
+            utc("9999-12-31T23:59:59.999999Z")
+        );
         assert!(of_run(&zurich("0 6 * * *"), "9999-12-31").is_ok());
     }
 
     #[test]
     fn the_next_tick_is_after_the_day_and_in_the_zone() {
-        let friday = vec![Schedule::cron("0 22 * * FRI").unwrap().timezone(Tz::America__New_York)];
+        let friday = vec![
+            Schedule::cron("0 22 * * FRI")
+                .unwrap()
+                .timezone(Tz::America__New_York),
+        ];
         let failure = of_run(&friday, "2026-01-31").unwrap_err();
-        assert_eq!(failure.hint.unwrap(), "the next after it is 2026-02-06T22:00:00-05:00");
+        assert_eq!(
+            failure.hint.unwrap(),
+            "the next after it is 2026-02-06T22:00:00-05:00"
+        );
     }
 
     #[test]
     fn a_local_time_is_refused_where_zones_differ() {
         let mut both = zurich("0 6 * * *");
-        both.extend([Schedule::cron("0 6 * * *").unwrap().timezone(Tz::America__New_York)]);
+        both.extend([Schedule::cron("0 6 * * *")
+            .unwrap()
+            .timezone(Tz::America__New_York)]);
         let failure = of_run(&both, "2026-01-31T06:00").unwrap_err();
-        assert_eq!(failure.what, "expected an instant with an offset, got `2026-01-31T06:00`");
-        assert!(failure.why.unwrap().contains("`0 6 * * * in Europe/Zurich`, `0 6 * * * in America/New_York`"));
+        assert_eq!(
+            failure.what,
+            "expected an instant with an offset, got `2026-01-31T06:00`"
+        );
+        assert!(
+            failure
+                .why
+                .unwrap()
+                .contains("`0 6 * * * in Europe/Zurich`, `0 6 * * * in America/New_York`")
+        );
         let failure = of_run(&both, "2026-01-31").unwrap_err();
-        assert_eq!(failure.why.unwrap(), "2026-01-31T06:00+01:00, 2026-01-31T06:00-05:00");
+        assert_eq!(
+            failure.why.unwrap(),
+            "2026-01-31T06:00+01:00, 2026-01-31T06:00-05:00"
+        );
         let at = of_run(&both, "2026-01-31T06:00-05:00").unwrap();
         assert_eq!(
             (at.logical_date, at.interval.unwrap().start),
@@ -259,23 +390,50 @@ mod tests {
 
     #[test]
     fn ticks_are_listed_so_that_each_can_be_typed() {
-        let why = |schedules: &[Schedule], day: &str| of_run(schedules, day).unwrap_err().why.unwrap();
-        assert_eq!(why(&zurich("0,30 0 6 * * *"), "2026-01-31"), "2026-01-31T06:00:00, 2026-01-31T06:00:30");
+        let why =
+            |schedules: &[Schedule], day: &str| of_run(schedules, day).unwrap_err().why.unwrap();
+        assert_eq!(
+            why(&zurich("0,30 0 6 * * *"), "2026-01-31"),
+            "2026-01-31T06:00:00, 2026-01-31T06:00:30"
+        );
         let twice = "2026-10-25T02:00, 2026-10-25T02:00+01:00, 2026-10-25T03:00";
         assert!(why(&zurich("0 * * * *"), "2026-10-25").contains(twice));
-        let failure = of_run(&[Schedule::every(std::time::Duration::from_nanos(1_500)).unwrap()], "2026-01-31");
+        let failure = of_run(
+            &[Schedule::every(std::time::Duration::from_nanos(1_500)).unwrap()],
+            "2026-01-31",
+        );
         let failure = failure.unwrap_err();
-        assert_eq!(failure.what, "the flow has more than 10000 ticks on 2026-01-31");
-        assert!(failure.why.unwrap().contains(", 2026-01-31T00:00:00.000001500, "));
+        assert_eq!(
+            failure.what,
+            "the flow has more than 10000 ticks on 2026-01-31"
+        );
+        assert!(
+            failure
+                .why
+                .unwrap()
+                .contains(", 2026-01-31T00:00:00.000001500, ")
+        );
     }
 
     #[test]
     fn what_is_not_one_instant_is_said() {
         let what = |schedules: &[Schedule], typed: &str| of_run(schedules, typed).unwrap_err().what;
-        assert_eq!(what(&zurich("0 6,18 * * *"), "2026-01-31"), "the flow has 2 ticks on 2026-01-31");
-        assert_eq!(what(&zurich("0 6 * * MON"), "2026-01-31"), "the flow has no tick on 2026-01-31");
-        assert_eq!(what(&[], "yesterday"), "expected a day or an instant, got `yesterday`");
-        assert!(what(&zurich("0 6 * * *"), "2026-03-29T02:30").starts_with("there is no `2026-03-29 02:30"));
+        assert_eq!(
+            what(&zurich("0 6,18 * * *"), "2026-01-31"),
+            "the flow has 2 ticks on 2026-01-31"
+        );
+        assert_eq!(
+            what(&zurich("0 6 * * MON"), "2026-01-31"),
+            "the flow has no tick on 2026-01-31"
+        );
+        assert_eq!(
+            what(&[], "yesterday"),
+            "expected a day or an instant, got `yesterday`"
+        );
+        assert!(
+            what(&zurich("0 6 * * *"), "2026-03-29T02:30")
+                .starts_with("there is no `2026-03-29 02:30")
+        );
     }
 
     #[test]
@@ -285,12 +443,27 @@ mod tests {
             bounds.map(|bound| bound.map_or_else(|failure| failure.what, |at| at.to_string()))
         };
         let zurich = Tz::Europe__Zurich;
-        assert_eq!(of(zurich, "2026-03-29"), ["2026-03-28 23:00:00 UTC", "2026-03-29 21:59:59.999999 UTC"]);
-        assert_eq!(of(zurich, "2026-01-31T06:00"), ["2026-01-31 05:00:00 UTC"; 2]);
-        assert_eq!(of(zurich, "2026-01-31T06:00:00Z"), ["2026-01-31 06:00:00 UTC"; 2]);
-        assert_eq!(of(zurich, "2026-03-29T02:30"), ["there is no `2026-03-29 02:30:00` in Europe/Zurich"; 2]);
+        assert_eq!(
+            of(zurich, "2026-03-29"),
+            ["2026-03-28 23:00:00 UTC", "2026-03-29 21:59:59.999999 UTC"]
+        );
+        assert_eq!(
+            of(zurich, "2026-01-31T06:00"),
+            ["2026-01-31 05:00:00 UTC"; 2]
+        );
+        assert_eq!(
+            of(zurich, "2026-01-31T06:00:00Z"),
+            ["2026-01-31 06:00:00 UTC"; 2]
+        );
+        assert_eq!(
+            of(zurich, "2026-03-29T02:30"),
+            ["there is no `2026-03-29 02:30:00` in Europe/Zurich"; 2]
+        );
         // that day begins at one
         let santiago = Tz::America__Santiago;
-        assert_eq!(of(santiago, "2026-09-06"), ["2026-09-06 04:00:00 UTC", "2026-09-07 02:59:59.999999 UTC"]);
+        assert_eq!(
+            of(santiago, "2026-09-06"),
+            ["2026-09-06 04:00:00 UTC", "2026-09-07 02:59:59.999999 UTC"]
+        );
     }
 }

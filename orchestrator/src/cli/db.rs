@@ -26,9 +26,13 @@ async fn look(context: &Context) -> Result<StoreCheck, Failure> {
             Err(Failure::usage(what).hint(names::OTHER_STORE))
         }
         Err(failure) => {
-            let Some(url) = context.url()? else { return Err(failure) };
+            let Some(url) = context.url()? else {
+                return Err(failure);
+            };
             match store::open(&url, None, context.bare().now().timestamp_micros()) {
-                Err(StoreError::Damaged { path, problem }) => Ok(StoreCheck::damaged(&path, problem)),
+                Err(StoreError::Damaged { path, problem }) => {
+                    Ok(StoreCheck::damaged(&path, problem))
+                }
                 _ => Err(failure),
             }
         }
@@ -37,7 +41,11 @@ async fn look(context: &Context) -> Result<StoreCheck, Failure> {
 
 async fn check(context: &Context, args: &args::DbCheck) -> Done {
     let found = look(context).await?;
-    let code = if found.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) };
+    let code = if found.problems.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FAILED)
+    };
     if args.format.json {
         output::json(&found)?;
         return Ok(code);
@@ -60,7 +68,9 @@ async fn check(context: &Context, args: &args::DbCheck) -> Done {
     match (found.problems.is_empty(), found.schema) {
         (false, _) => print("it is damaged: stop what uses it, and restore it from a copy\n")?,
         (true, Some(_)) => print(format_args!("{GREEN}it is sound{GREEN:#}\n"))?,
-        (true, None) => print("it is in memory: there is nothing on a disk that could be damaged\n")?,
+        (true, None) => {
+            print("it is in memory: there is nothing on a disk that could be damaged\n")?
+        }
     }
     Ok(code)
 }
@@ -99,7 +109,11 @@ mod tests {
             (0, 0, "nothing was old enough to be pruned"),
             (1, 0, "1 run lost its tasks"),
             (0, 1, "1 cached result deleted"),
-            (2_000, 2, "2,000 runs lost their tasks; 2 cached results deleted"),
+            (
+                2_000,
+                2,
+                "2,000 runs lost their tasks; 2 cached results deleted",
+            ),
         ] {
             let mut pruned = Pruned::default();
             (pruned.runs, pruned.cached) = (runs, cached);

@@ -41,7 +41,13 @@ pub(super) struct Failure {
 
 impl Failure {
     pub(super) fn new(code: u8, what: impl Into<String>) -> Self {
-        Self { code, what: what.into(), why: None, hint: None, unread: false }
+        Self {
+            code,
+            what: what.into(),
+            why: None,
+            hint: None,
+            unread: false,
+        }
     }
 
     /// What was typed is wrong.
@@ -50,20 +56,34 @@ impl Failure {
     }
 
     pub(super) fn why(self, why: impl Into<String>) -> Self {
-        Self { why: Some(why.into()), ..self }
+        Self {
+            why: Some(why.into()),
+            ..self
+        }
     }
 
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
     }
 
     /// With a hint, if there is one and none yet.
     pub(super) fn or_hint(self, hint: Option<String>) -> Self {
-        Self { hint: self.hint.or(hint), ..self }
+        Self {
+            hint: self.hint.or(hint),
+            ..self
+        }
     }
 
     /// As text, with a style for the words that begin the first line, and the hint.
-    pub(super) fn text(&self, error: impl Display, hint: impl Display, reset: impl Display) -> String {
+    pub(super) fn text(
+        &self,
+        error: impl Display,
+        hint: impl Display,
+        reset: impl Display,
+    ) -> String {
         let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         let mut text = format!("{error}error:{reset} {}\n", one_line(&self.what));
         if let Some(why) = &self.why {
@@ -109,35 +129,57 @@ impl From<Error> for Failure {
         let (what, why) = match &error {
             Error::Store(_) if code == USAGE => ("no store is named so".to_owned(), Some(text)),
             Error::Store(_) => ("the store failed".to_owned(), Some(text)),
-            Error::Graph { flow, source } => {
-                (format!("the graph of flow `{flow}` is refused"), Some(source.to_string()))
+            Error::Graph { flow, source } => (
+                format!("the graph of flow `{flow}` is refused"),
+                Some(source.to_string()),
+            ),
+            Error::Body { flow, error } => (
+                format!("the body of flow `{flow}` failed"),
+                Some(error.to_string()),
+            ),
+            Error::MissingResource { task, .. } => {
+                (format!("task `{task}` cannot run here"), Some(text))
             }
-            Error::Body { flow, error } => (format!("the body of flow `{flow}` failed"), Some(error.to_string())),
-            Error::MissingResource { task, .. } => (format!("task `{task}` cannot run here"), Some(text)),
             Error::Pool { task, .. } => (format!("task `{task}` cannot run here"), Some(text)),
-            Error::Parameters { flow, problem } => {
-                (format!("the parameters of flow `{flow}` are refused"), Some(problem.clone()))
-            }
-            Error::Schedule { flow, problem } => {
-                (format!("the schedule of flow `{flow}` is refused"), Some(problem.clone()))
-            }
-            Error::KeyTaken { flow, key, run, recorded, asked } => {
+            Error::Parameters { flow, problem } => (
+                format!("the parameters of flow `{flow}` are refused"),
+                Some(problem.clone()),
+            ),
+            Error::Schedule { flow, problem } => (
+                format!("the schedule of flow `{flow}` is refused"),
+                Some(problem.clone()),
+            ),
+            Error::KeyTaken {
+                flow,
+                key,
+                run,
+                recorded,
+                asked,
+            } => {
                 let why = format!("run {run} has it, with {recorded}; asked for were {asked}");
-                (format!("flow `{flow}` has another run with the key `{key}`"), Some(why))
+                (
+                    format!("flow `{flow}` has another run with the key `{key}`"),
+                    Some(why),
+                )
             }
-            Error::Rerun(RerunError::NothingFailed { run }) => {
-                (format!("nothing failed in run {run}"), Some("there is nothing to run again".to_owned()))
-            }
-            Error::Rerun(RerunError::NoResults { run, problem }) => {
-                (format!("run {run} can be run again only as a whole"), Some(problem.clone()))
-            }
-            Error::UnknownRun { run } => {
-                (format!("no run `{run}`"), Some("it was never made in this store".to_owned()))
-            }
+            Error::Rerun(RerunError::NothingFailed { run }) => (
+                format!("nothing failed in run {run}"),
+                Some("there is nothing to run again".to_owned()),
+            ),
+            Error::Rerun(RerunError::NoResults { run, problem }) => (
+                format!("run {run} can be run again only as a whole"),
+                Some(problem.clone()),
+            ),
+            Error::UnknownRun { run } => (
+                format!("no run `{run}`"),
+                Some("it was never made in this store".to_owned()),
+            ),
             _ => split(&text),
         };
         let hint = match &error {
-            Error::Store(_) => Some("another store is named by `--store URL`, or by the variable ORCHESTRATOR_STORE"),
+            Error::Store(_) => Some(
+                "another store is named by `--store URL`, or by the variable ORCHESTRATOR_STORE",
+            ),
             Error::MissingResource { .. } | Error::Pool { .. } => Some(
                 "give the runtime what it lacks, and the command line the runtime: `orchestrator::cli().runtime(…)`",
             ),
@@ -145,10 +187,18 @@ impl From<Error> for Failure {
                 Some("`--all` runs all of it again")
             }
             Error::UnknownRun { .. } => Some("the command `runs` lists those that there are"),
-            Error::KeyTaken { .. } => Some("give another `--key`, or what was asked for the first time"),
+            Error::KeyTaken { .. } => {
+                Some("give another `--key`, or what was asked for the first time")
+            }
             _ => None,
         };
-        Self { code, what, why, hint: hint.map(str::to_owned), unread: false }
+        Self {
+            code,
+            what,
+            why,
+            hint: hint.map(str::to_owned),
+            unread: false,
+        }
     }
 }
 
@@ -164,12 +214,26 @@ impl From<&clap::Error> for Failure {
         let mut lines = text.lines();
         let first = lines.next().unwrap_or_default();
         let mut failure = Self::usage(first.strip_prefix("error: ").unwrap_or(first));
-        let more: Vec<&str> = lines.by_ref().take_while(|line| !line.is_empty()).map(str::trim).collect();
+        let more: Vec<&str> = lines
+            .by_ref()
+            .take_while(|line| !line.is_empty())
+            .map(str::trim)
+            .collect();
         // that an option which is not there might be a value is no help
-        let tip =
-            text.lines().find_map(|line| line.trim().strip_prefix("tip: ").filter(|tip| !tip.starts_with("to pass")));
-        let usage = text.lines().find_map(|line| line.strip_prefix("Usage: ")).map(|usage| format!("usage: {usage}"));
-        failure.why = if more.is_empty() { usage } else { Some(more.join(" ")) };
+        let tip = text.lines().find_map(|line| {
+            line.trim()
+                .strip_prefix("tip: ")
+                .filter(|tip| !tip.starts_with("to pass"))
+        });
+        let usage = text
+            .lines()
+            .find_map(|line| line.strip_prefix("Usage: "))
+            .map(|usage| format!("usage: {usage}"));
+        failure.why = if more.is_empty() {
+            usage
+        } else {
+            Some(more.join(" "))
+        };
         failure.hint(tip.unwrap_or("`--help` after a command tells what can be typed"))
     }
 }
@@ -177,7 +241,10 @@ impl From<&clap::Error> for Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         let unread = error.kind() == io::ErrorKind::BrokenPipe;
-        Self { unread, ..Self::new(FAILED, "the output cannot be written").why(error.to_string()) }
+        Self {
+            unread,
+            ..Self::new(FAILED, "the output cannot be written").why(error.to_string())
+        }
     }
 }
 
@@ -187,9 +254,14 @@ mod tests {
 
     #[test]
     fn a_failure_is_a_line_of_what_one_of_why_and_a_hint() {
-        let failure = Failure::usage("no flow `a`").why("there is\n  `b`").hint("did you mean `b`?");
+        let failure = Failure::usage("no flow `a`")
+            .why("there is\n  `b`")
+            .hint("did you mean `b`?");
         let text = failure.text("", "", "");
-        assert_eq!(text, "error: no flow `a`\n  there is `b`\nhint: did you mean `b`?\n");
+        assert_eq!(
+            text,
+            "error: no flow `a`\n  there is `b`\nhint: did you mean `b`?\n"
+        );
         assert_eq!(Failure::usage("no").text("<", "", ">"), "<error:> no\n");
     }
 }

@@ -48,7 +48,10 @@ pub(super) async fn flows(context: &Context, args: &args::Flows) -> Done {
     for flow in context.flows() {
         let definition = flow.definition;
         let last_run = match &store {
-            Some(runtime) => runtime.find_runs(&RunFilter::new().flow(definition.name).limit(1)).await?.pop(),
+            Some(runtime) => runtime
+                .find_runs(&RunFilter::new().flow(definition.name).limit(1))
+                .await?
+                .pop(),
             None => None,
         };
         let schedules = flow.schedules();
@@ -62,9 +65,15 @@ pub(super) async fn flows(context: &Context, args: &args::Flows) -> Done {
             tags: definition.tags,
             paused: paused.iter().any(|(flow, _)| flow == definition.name),
             next: next.map(|(at, _)| at),
-            local: next.map(|(at, zone)| instant_in(zone, at)).unwrap_or_default(),
+            local: next
+                .map(|(at, zone)| instant_in(zone, at))
+                .unwrap_or_default(),
             schedules: schedules.iter().map(ToString::to_string).collect(),
-            last_run: last_run.map(|run| LastRun { id: run.id, state: run.state, logical_date: run.logical_date }),
+            last_run: last_run.map(|run| LastRun {
+                id: run.id,
+                state: run.state,
+                logical_date: run.logical_date,
+            }),
             file: definition.file,
             line: definition.line,
         });
@@ -81,12 +90,23 @@ pub(super) async fn flows(context: &Context, args: &args::Flows) -> Done {
     }
     let mut table = Table::new(["FLOW", "SCHEDULE", "STATE", "NEXT", "LAST RUN", "FOR"]);
     for flow in listed {
-        let state = if flow.paused { Cell::styled("paused", YELLOW) } else { "".into() };
+        let state = if flow.paused {
+            Cell::styled("paused", YELLOW)
+        } else {
+            "".into()
+        };
         let (last, date) = match flow.last_run {
             Some(run) => (Cell::from(run.state), instant(run.logical_date)),
             None => ("".into(), String::new()),
         };
-        table.row([flow.name.into(), flow.schedules.join("; ").into(), state, flow.local.into(), last, date.into()]);
+        table.row([
+            flow.name.into(),
+            flow.schedules.join("; ").into(),
+            state,
+            flow.local.into(),
+            last,
+            date.into(),
+        ]);
     }
     table.print()?;
     Ok(ExitCode::SUCCESS)

@@ -46,7 +46,11 @@ impl From<&Graph> for Shown {
             to: key(edge.to()),
             parameter: edge.parameter().map(str::to_owned),
         });
-        Self { flow: graph.name().to_owned(), nodes: nodes(graph), edges: edges.collect() }
+        Self {
+            flow: graph.name().to_owned(),
+            nodes: nodes(graph),
+            edges: edges.collect(),
+        }
     }
 }
 
@@ -66,7 +70,10 @@ pub(super) fn nodes(graph: &Graph) -> Vec<Node> {
 pub(super) fn of(context: &Context, call: &Arc<FlowCall>) -> Result<Option<Graph>, Error> {
     match context.bare().0.graph(call, &Request::default()) {
         Ok(graph) => Ok(Some(graph)),
-        Err(Error::Graph { source: GraphError::Dynamic { .. }, .. }) => Ok(None),
+        Err(Error::Graph {
+            source: GraphError::Dynamic { .. },
+            ..
+        }) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -74,13 +81,19 @@ pub(super) fn of(context: &Context, call: &Arc<FlowCall>) -> Result<Option<Graph
 pub(super) fn graph(context: &Context, args: &args::Graph) -> Done {
     let flow = context.flow(&args.flow)?;
     if flow.definition.is_async {
-        return Err(Failure::usage(format!("flow `{}` has no graph before it runs", args.flow))
-            .why("it decides as it goes (`async fn`)")
-            .hint("`runs show ID` shows the tasks that a run of it had"));
+        return Err(
+            Failure::usage(format!("flow `{}` has no graph before it runs", args.flow))
+                .why("it decides as it goes (`async fn`)")
+                .hint("`runs show ID` shows the tasks that a run of it had"),
+        );
     }
     let call = flow.call(&(&args.parameters).into())?;
     let graph = context.bare().0.graph(&call, &Request::default())?;
-    let format = if args.json { GraphFormat::Json } else { args.format };
+    let format = if args.json {
+        GraphFormat::Json
+    } else {
+        args.format
+    };
     match format {
         GraphFormat::Mermaid => output::print(graph.to_mermaid())?,
         GraphFormat::Dot => output::print(graph.to_dot())?,

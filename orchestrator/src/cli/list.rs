@@ -22,9 +22,19 @@ pub(super) async fn list(context: &Context, args: &args::RunsList) -> Done {
         names::flow_with_runs(runtime.as_ref(), flow).await?;
         filter = filter.flow(flow);
     }
-    filter = args.state.iter().fold(filter, |filter, state| filter.state((*state).into()));
-    filter = args.kind.iter().fold(filter, |filter, kind| filter.kind((*kind).into()));
-    let bound = |typed: &str, to_the_end: bool| match args.flow.as_deref().map(|flow| zone(context, flow)) {
+    filter = args
+        .state
+        .iter()
+        .fold(filter, |filter, state| filter.state((*state).into()));
+    filter = args
+        .kind
+        .iter()
+        .fold(filter, |filter, kind| filter.kind((*kind).into()));
+    let bound = |typed: &str, to_the_end: bool| match args
+        .flow
+        .as_deref()
+        .map(|flow| zone(context, flow))
+    {
         Some(zone) => dates::bound_in(zone, typed, to_the_end),
         None => dates::bound(typed, to_the_end),
     };
@@ -49,7 +59,9 @@ pub(super) async fn list(context: &Context, args: &args::RunsList) -> Done {
         return Ok(ExitCode::SUCCESS);
     }
     let now = context.bare().now();
-    let mut table = Table::new(["RUN", "FLOW", "KIND", "STATE", "AGE", "FOR", "TOOK", "ERROR"]);
+    let mut table = Table::new([
+        "RUN", "FLOW", "KIND", "STATE", "AGE", "FOR", "TOOK", "ERROR",
+    ]);
     for (run, id) in runs.iter().zip(output::ends(runs.iter().map(|run| run.id))) {
         table.row([
             id.into(),
@@ -59,7 +71,11 @@ pub(super) async fn list(context: &Context, args: &args::RunsList) -> Done {
             output::age(now, run.created_at).into(),
             instant(run.logical_date).into(),
             took(run).into(),
-            run.error.as_deref().map(output::first_line).unwrap_or_default().into(),
+            run.error
+                .as_deref()
+                .map(output::first_line)
+                .unwrap_or_default()
+                .into(),
         ]);
     }
     table.print()?;
@@ -71,12 +87,18 @@ pub(super) async fn list(context: &Context, args: &args::RunsList) -> Done {
 
 /// The zone of a flow's dates; of one that is gone, UTC.
 fn zone(context: &Context, flow: &str) -> Tz {
-    let schedules = context.flow(flow).map(|flow| flow.schedules()).unwrap_or_default();
+    let schedules = context
+        .flow(flow)
+        .map(|flow| flow.schedules())
+        .unwrap_or_default();
     schedules.first().map_or(Tz::UTC, Schedule::zone)
 }
 
 fn took(run: &RunSummary) -> String {
-    let took = run.finished_at.zip(run.started_at).and_then(|(end, start)| (end - start).to_std().ok());
+    let took = run
+        .finished_at
+        .zip(run.started_at)
+        .and_then(|(end, start)| (end - start).to_std().ok());
     took.map(output::duration).unwrap_or_default()
 }
 

@@ -37,34 +37,57 @@ pub(super) async fn logs(context: &Context, args: &args::RunsLogs) -> Done {
         }
         match record {
             None => return Err(Error::UnknownRun { run }.into()),
-            Some(record) if !args.follow || record.state().is_final() => return end(printed, &record, args),
+            Some(record) if !args.follow || record.state().is_final() => {
+                return end(printed, &record, args);
+            }
             Some(_) => tokio::time::sleep(LOOK).await,
         }
     }
 }
 
 fn end(printed: usize, record: &RunRecord, args: &args::RunsLogs) -> Done {
-    if let Some(task) = args.task.as_ref().filter(|task| printed == 0 && record.task(task).is_none())
+    if let Some(task) = args
+        .task
+        .as_ref()
+        .filter(|task| printed == 0 && record.task(task).is_none())
         && !record.is_pruned()
     {
         return Err(names::no_task(record, task));
     }
     if printed == 0 && !args.json {
-        let more = if record.state().is_final() { "" } else { " yet" };
+        let more = if record.state().is_final() {
+            ""
+        } else {
+            " yet"
+        };
         tell(format_args!("nothing was logged{more} that is asked for"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn is_meant(line: &LogLine, args: &args::RunsLogs) -> bool {
-    let of_task = |task: &String| line.task.as_ref().is_some_and(|key| names::is_of(key, task));
+    let of_task = |task: &String| {
+        line.task
+            .as_ref()
+            .is_some_and(|key| names::is_of(key, task))
+    };
     line.level >= args.level.into() && args.task.as_ref().is_none_or(of_task)
 }
 
 fn write(line: &LogLine, as_json: bool) -> Result<(), Failure> {
     if as_json {
         let at = line.at.to_rfc3339_opts(SecondsFormat::Millis, true);
-        let LogLine { number, target, message, fields, run, task, attempt, map_index, .. } = line;
+        let LogLine {
+            number,
+            target,
+            message,
+            fields,
+            run,
+            task,
+            attempt,
+            map_index,
+            ..
+        } = line;
         let document = json!({
             "number": number, "at": at, "level": line.level, "target": target, "message": message, "fields": fields,
             "run": run, "task": task, "attempt": attempt, "map_index": map_index,

@@ -112,7 +112,11 @@ pub struct Cli {
 /// }
 /// ```
 pub fn cli() -> Cli {
-    Cli { runtime: None, serve: Vec::new(), args: None }
+    Cli {
+        runtime: None,
+        serve: Vec::new(),
+        args: None,
+    }
 }
 
 impl Cli {
@@ -139,12 +143,20 @@ impl Cli {
 
     async fn act(self) -> ExitCode {
         let program = context::program();
-        let typed = self.args.unwrap_or_else(|| std::env::args_os().skip(1).collect());
+        let typed = self
+            .args
+            .unwrap_or_else(|| std::env::args_os().skip(1).collect());
         let command = Arguments::command().bin_name(program.clone());
-        let matches = command.try_get_matches_from(std::iter::once(OsString::from(&program)).chain(typed));
-        let Arguments { store, command } = match matches.and_then(|matches| Arguments::from_arg_matches(&matches)) {
+        let matches =
+            command.try_get_matches_from(std::iter::once(OsString::from(&program)).chain(typed));
+        let Arguments { store, command } = match matches
+            .and_then(|matches| Arguments::from_arg_matches(&matches))
+        {
             Ok(arguments) => arguments,
-            Err(error) if error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Err(error)
+                if error.use_stderr()
+                    && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
+            {
                 let failure = exit::Failure::from(&error);
                 output::failure(&failure);
                 return ExitCode::from(failure.code);
@@ -155,7 +167,12 @@ impl Cli {
                 return u8::try_from(help.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
             }
         };
-        let context = Context { runtime: self.runtime, store, serve: self.serve, program };
+        let context = Context {
+            runtime: self.runtime,
+            store,
+            serve: self.serve,
+            program,
+        };
         match dispatch(context, command).await {
             Ok(code) => code,
             Err(failure) if failure.unread => ExitCode::SUCCESS,
@@ -204,6 +221,9 @@ impl IntoFuture for Cli {
 
 impl fmt::Debug for Cli {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cli").field("serve", &self.serve).field("args", &self.args).finish_non_exhaustive()
+        f.debug_struct("Cli")
+            .field("serve", &self.serve)
+            .field("args", &self.args)
+            .finish_non_exhaustive()
     }
 }

@@ -14,7 +14,8 @@ use crate::store::{RunFilter, RunRecord};
 const NAMED: usize = 8;
 
 /// Where another store is to be had.
-pub(super) const OTHER_STORE: &str = "another store is named by `--store URL`, or by the variable ORCHESTRATOR_STORE";
+pub(super) const OTHER_STORE: &str =
+    "another store is named by `--store URL`, or by the variable ORCHESTRATOR_STORE";
 
 /// Where ids are to be had.
 const LIST: &str = "the command `runs` lists them with their ids";
@@ -24,14 +25,28 @@ fn unknown(what: &str, typed: &str, mut known: Vec<&str>, otherwise: &str) -> Fa
     known.sort_unstable();
     known.dedup();
     let meant = nearest(typed, known.iter().copied());
-    let hint = meant.map_or_else(|| otherwise.to_owned(), |name| format!("did you mean `{name}`?"));
-    let list = if known.is_empty() { "none".to_owned() } else { some(&known) };
-    Failure::usage(format!("no {what} `{typed}`")).why(format!("there is {list}")).hint(hint)
+    let hint = meant.map_or_else(
+        || otherwise.to_owned(),
+        |name| format!("did you mean `{name}`?"),
+    );
+    let list = if known.is_empty() {
+        "none".to_owned()
+    } else {
+        some(&known)
+    };
+    Failure::usage(format!("no {what} `{typed}`"))
+        .why(format!("there is {list}"))
+        .hint(hint)
 }
 
 /// The first of some names, and how many more there are.
 fn some(names: &[impl Display]) -> String {
-    let mut list = names.iter().take(NAMED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let mut list = names
+        .iter()
+        .take(NAMED)
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
     let more = names.len().saturating_sub(NAMED);
     if more > 0 {
         list.push_str(&format!(" and {more} more"));
@@ -54,7 +69,10 @@ pub(super) fn flow(typed: &str) -> Result<&'static FlowDef, Failure> {
 /// Refuses a flow that the program does not have, unless it has runs still.
 pub(super) async fn flow_with_runs(runtime: Option<&Runtime>, typed: &str) -> Result<(), Failure> {
     if let Some(runtime) = runtime
-        && !runtime.find_runs(&RunFilter::new().flow(typed).limit(1)).await?.is_empty()
+        && !runtime
+            .find_runs(&RunFilter::new().flow(typed).limit(1))
+            .await?
+            .is_empty()
     {
         return Ok(());
     }
@@ -63,7 +81,8 @@ pub(super) async fn flow_with_runs(runtime: Option<&Runtime>, typed: &str) -> Re
 
 /// Whether a key is that of a task, or of one of its elements.
 pub(super) fn is_of(key: &str, task: &str) -> bool {
-    key.strip_prefix(task).is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
+    key.strip_prefix(task)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
 }
 
 /// Says that a run has no task of a key.
@@ -74,32 +93,46 @@ pub(super) fn no_task(record: &RunRecord, typed: &str) -> Failure {
         (false, true) => "the run has no tasks yet: the command `why` says what it waits for",
         (false, false) => "the command `runs show` lists them",
     };
-    let known = keys.iter().map(|key| key.split_once('[').map_or(key.as_str(), |(key, _)| key));
+    let known = keys
+        .iter()
+        .map(|key| key.split_once('[').map_or(key.as_str(), |(key, _)| key));
     unknown("task", typed, known.collect(), otherwise)
 }
 
 /// The store that a command looks into, as messages name it.
 pub(super) fn store(context: &Context) -> String {
     let url = context.url().ok().flatten();
-    url.map_or_else(|| "the program's own store".to_owned(), |url| format!("`{url}`"))
+    url.map_or_else(
+        || "the program's own store".to_owned(),
+        |url| format!("`{url}`"),
+    )
 }
 
 /// The runtime in whose store a run is looked for. None is made for that.
 pub(super) async fn runtime_of_run(context: &Context, typed: &str) -> Result<Runtime, Failure> {
     full(typed)?;
     let runtime = context.runtime_if_there().await?;
-    runtime.ok_or_else(|| no_run(typed, format!("there is no store {}", store(context))).hint(OTHER_STORE))
+    runtime.ok_or_else(|| {
+        no_run(typed, format!("there is no store {}", store(context))).hint(OTHER_STORE)
+    })
 }
 
 /// The run that a part of its id means, and the runtime in whose store it is.
-pub(super) async fn record(context: &Context, typed: &str) -> Result<(Runtime, RunRecord), Failure> {
+pub(super) async fn record(
+    context: &Context,
+    typed: &str,
+) -> Result<(Runtime, RunRecord), Failure> {
     let runtime = runtime_of_run(context, typed).await?;
     let record = record_in(&runtime, &store(context), typed).await?;
     Ok((runtime, record))
 }
 
 /// The run that a part of its id means, in a store of a name.
-pub(super) async fn record_in(runtime: &Runtime, store: &str, typed: &str) -> Result<RunRecord, Failure> {
+pub(super) async fn record_in(
+    runtime: &Runtime,
+    store: &str,
+    typed: &str,
+) -> Result<RunRecord, Failure> {
     let run = match full(typed)? {
         Some(run) => run,
         None => one(&runtime.run_ids(typed).await?, store, typed)?,
@@ -112,8 +145,9 @@ pub(super) async fn record_in(runtime: &Runtime, store: &str, typed: &str) -> Re
 fn full(typed: &str) -> Result<Option<RunId>, Failure> {
     let id = typed.parse::<RunId>().ok();
     if id.is_none() && typed.chars().filter(|character| *character != '-').count() < 4 {
-        let what =
-            format!("expected the id of a run, or at least 4 characters of its beginning or its end, got `{typed}`");
+        let what = format!(
+            "expected the id of a run, or at least 4 characters of its beginning or its end, got `{typed}`"
+        );
         return Err(Failure::usage(what).hint(LIST));
     }
     Ok(id)
@@ -125,13 +159,18 @@ fn one(ids: &[RunId], store: &str, typed: &str) -> Result<RunId, Failure> {
         [] => Err(no_run(typed, format!("no id in {store} begins or ends so"))),
         ids => {
             let latest: Vec<&RunId> = ids.iter().rev().collect();
-            Err(Failure::usage(format!("the ids of {} runs begin or end with `{typed}`", ids.len()))
-                .why(some(&latest))
-                .hint("give more characters of the one that is meant: ids differ at their ends"))
+            Err(Failure::usage(format!(
+                "the ids of {} runs begin or end with `{typed}`",
+                ids.len()
+            ))
+            .why(some(&latest))
+            .hint("give more characters of the one that is meant: ids differ at their ends"))
         }
     }
 }
 
 fn no_run(typed: &str, why: String) -> Failure {
-    Failure::usage(format!("no run `{typed}`")).why(why).hint(LIST)
+    Failure::usage(format!("no run `{typed}`"))
+        .why(why)
+        .hint(LIST)
 }

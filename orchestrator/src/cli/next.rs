@@ -31,7 +31,10 @@ pub(super) async fn next(context: &Context, args: &args::Next) -> Done {
         return Err(Failure::usage(format!("flow `{}` has no schedule", args.flow)).hint(hint));
     }
     if is_paused(context, &args.flow).await? {
-        tell(format_args!("{0} is paused: its schedules make no runs until `resume {0}`", args.flow));
+        tell(format_args!(
+            "{0} is paused: its schedules make no runs until `resume {0}`",
+            args.flow
+        ));
     }
     let ticks = ticks(&schedules, context.bare().now(), args.ticks.into());
     if args.format.json {
@@ -77,12 +80,25 @@ fn change(schedule: &Schedule, before: DateTime<Utc>, at: DateTime<Utc>) -> Opti
     let zone = schedule.zone();
     let [old, new] = [before, at].map(|at| zone.offset_from_utc_datetime(&at.naive_utc()).fix());
     let changed = (old != new).then(|| {
-        let direction = if new.local_minus_utc() > old.local_minus_utc() { "forward" } else { "back" };
+        let direction = if new.local_minus_utc() > old.local_minus_utc() {
+            "forward"
+        } else {
+            "back"
+        };
         format!("the clocks went {direction}: {old} → {new}")
     });
-    let time = |time: NaiveTime| time.format(if time.second() == 0 { "%H:%M" } else { "%H:%M:%S" });
+    let time = |time: NaiveTime| {
+        time.format(if time.second() == 0 {
+            "%H:%M"
+        } else {
+            "%H:%M:%S"
+        })
+    };
     let moved = schedule.clock_change(at).map(|change| match change {
-        Change::LeftOut(left_out) => format!("{} is left out that day, and so it comes right after", time(left_out)),
+        Change::LeftOut(left_out) => format!(
+            "{} is left out that day, and so it comes right after",
+            time(left_out)
+        ),
         Change::First(twice) => format!("{} comes twice: this is the first", time(twice)),
         Change::Second(twice) => format!("{} comes twice: this is the second", time(twice)),
     });
@@ -98,7 +114,10 @@ mod tests {
     fn changes(cron: &str, now: &str, count: usize) -> Vec<(String, Option<String>)> {
         let schedule = Schedule::cron(cron).unwrap().timezone(Tz::Europe__Zurich);
         let ticks = ticks(&[schedule], now.parse().unwrap(), count);
-        ticks.into_iter().map(|tick| (tick.local, tick.clock_change)).collect()
+        ticks
+            .into_iter()
+            .map(|tick| (tick.local, tick.clock_change))
+            .collect()
     }
 
     #[test]
@@ -107,24 +126,36 @@ mod tests {
         let moved = "; 02:30 is left out that day, and so it comes right after";
         let back = "the clocks went back: +02:00 → +01:00";
         let expected = |ticks: &[(&str, Option<&str>)]| -> Vec<(String, Option<String>)> {
-            ticks.iter().map(|(local, change)| ((*local).to_owned(), change.map(str::to_owned))).collect()
+            ticks
+                .iter()
+                .map(|(local, change)| ((*local).to_owned(), change.map(str::to_owned)))
+                .collect()
         };
         assert_eq!(
             changes("30 2 * * *", "2026-03-28T00:00:00Z", 3),
             expected(&[
                 ("2026-03-28T02:30:00+01:00", None),
-                ("2026-03-29T03:00:00+02:00", Some(&format!("{forward}{moved}"))),
+                (
+                    "2026-03-29T03:00:00+02:00",
+                    Some(&format!("{forward}{moved}"))
+                ),
                 ("2026-03-30T02:30:00+02:00", None),
             ])
         );
         assert_eq!(
             changes("0 6 * * *", "2026-10-24T12:00:00Z", 2),
-            expected(&[("2026-10-25T06:00:00+01:00", Some(back)), ("2026-10-26T06:00:00+01:00", None)])
+            expected(&[
+                ("2026-10-25T06:00:00+01:00", Some(back)),
+                ("2026-10-26T06:00:00+01:00", None)
+            ])
         );
         let first = "02:30 comes twice: this is the first";
         assert_eq!(
             changes("30 2 * * *", "2027-10-30T12:00:00Z", 2),
-            expected(&[("2027-10-31T02:30:00+02:00", Some(first)), ("2027-11-01T02:30:00+01:00", Some(back))])
+            expected(&[
+                ("2027-10-31T02:30:00+02:00", Some(first)),
+                ("2027-11-01T02:30:00+01:00", Some(back))
+            ])
         );
         let second = format!("{back}; 02:30 comes twice: this is the second");
         assert_eq!(

@@ -62,7 +62,10 @@ pub(super) struct Cell {
 
 impl Cell {
     pub(super) fn styled(text: impl Into<String>, style: Style) -> Self {
-        Self { text: text.into(), style }
+        Self {
+            text: text.into(),
+            style,
+        }
     }
 }
 
@@ -106,12 +109,18 @@ pub(super) fn of_task(state: TaskState) -> Style {
 
 impl Table {
     pub(super) fn new<const N: usize>(heads: [&str; N]) -> Self {
-        Self { rows: vec![heads.map(|head| Cell::styled(head, BOLD)).into()], indent: 0 }
+        Self {
+            rows: vec![heads.map(|head| Cell::styled(head, BOLD)).into()],
+            indent: 0,
+        }
     }
 
     /// Without heads.
     pub(super) fn bare(indent: usize) -> Self {
-        Self { rows: Vec::new(), indent }
+        Self {
+            rows: Vec::new(),
+            indent,
+        }
     }
 
     pub(super) fn row<const N: usize>(&mut self, cells: [Cell; N]) {
@@ -127,13 +136,19 @@ impl Table {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.text.chars().count()).max().unwrap_or(0)
+            cells
+                .map(|cell| cell.text.chars().count())
+                .max()
+                .unwrap_or(0)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         let mut text = String::new();
         for row in &self.rows {
             text.push_str(&" ".repeat(self.indent));
-            let last = row.iter().rposition(|cell| !cell.text.is_empty()).unwrap_or(0);
+            let last = row
+                .iter()
+                .rposition(|cell| !cell.text.is_empty())
+                .unwrap_or(0);
             for (at, cell) in row.iter().enumerate().take(last + 1) {
                 let Cell { text: word, style } = cell;
                 text.push_str(&format!("{style}{word}{style:#}"));
@@ -154,7 +169,8 @@ pub(super) fn instant(at: DateTime<Utc>) -> String {
 
 /// An instant in a zone, to the second, with its offset.
 pub(super) fn instant_in(zone: Tz, at: DateTime<Utc>) -> String {
-    at.with_timezone(&zone).to_rfc3339_opts(SecondsFormat::Secs, false)
+    at.with_timezone(&zone)
+        .to_rfc3339_opts(SecondsFormat::Secs, false)
 }
 
 /// How long ago something was: one number.
@@ -188,7 +204,11 @@ pub(super) fn plural(count: u64, what: &str) -> String {
 /// A number, in groups of three digits.
 pub(super) fn grouped(count: u64) -> String {
     let digits = count.to_string();
-    let groups = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy);
+    let groups = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(String::from_utf8_lossy);
     groups.collect::<Vec<_>>().join(",")
 }
 
@@ -218,7 +238,11 @@ pub(super) fn duration(time: std::time::Duration) -> String {
 pub(super) fn beginning(text: &str) -> String {
     const LONGEST: usize = 120;
     match text.char_indices().nth(LONGEST) {
-        Some((at, _)) => format!("{}… {} more", &text[..at], plural((text.len() - at) as u64, "byte")),
+        Some((at, _)) => format!(
+            "{}… {} more",
+            &text[..at],
+            plural((text.len() - at) as u64, "byte")
+        ),
         None => text.to_owned(),
     }
 }
@@ -239,7 +263,11 @@ pub(super) fn bytes(size: u64) -> String {
     let unit = ((64 - size.leading_zeros()).saturating_sub(1) / 10).min(4) as usize;
     match unit {
         0 => format!("{size} B"),
-        _ => format!("{:.1} {}", size as f64 / (1_u64 << (10 * unit)) as f64, units[unit]),
+        _ => format!(
+            "{:.1} {}",
+            size as f64 / (1_u64 << (10 * unit)) as f64,
+            units[unit]
+        ),
     }
 }
 
@@ -253,21 +281,38 @@ mod tests {
         let mut table = Table::bare(2);
         table.row(["a".into(), "long".into(), "".into()]);
         table.row(["bcd".into(), "".into(), "é".into()]);
-        assert_eq!(anstream::adapter::strip_str(&table.text()).to_string(), "  a    long\n  bcd        é\n");
+        assert_eq!(
+            anstream::adapter::strip_str(&table.text()).to_string(),
+            "  a    long\n  bcd        é\n"
+        );
     }
 
     #[test]
     fn numbers_are_short() {
-        let times = [0, 999, 1_500, 61_000, 3_661_000].map(|millis| duration(Duration::from_millis(millis)));
+        let times = [0, 999, 1_500, 61_000, 3_661_000]
+            .map(|millis| duration(Duration::from_millis(millis)));
         assert_eq!(times, ["0ms", "999ms", "1.5s", "1m01s", "1h01m"]);
         let sizes = [0, 1023, 1024, 1_572_864].map(bytes);
         assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "1.5 MiB"]);
         assert_eq!(first_line("one\ntwo"), "one…");
         assert_eq!(first_line("one\n"), "one");
         assert_eq!(beginning(&"é".repeat(120)), "é".repeat(120));
-        assert_eq!(beginning(&"é".repeat(620)), format!("{}… 1,000 bytes more", "é".repeat(120)));
+        assert_eq!(
+            beginning(&"é".repeat(620)),
+            format!("{}… 1,000 bytes more", "é".repeat(120))
+        );
         let counts = [0, 1, 999, 1_000, 20_000, 1_234_567].map(|count| plural(count, "run"));
-        assert_eq!(counts, ["0 runs", "1 run", "999 runs", "1,000 runs", "20,000 runs", "1,234,567 runs"]);
+        assert_eq!(
+            counts,
+            [
+                "0 runs",
+                "1 run",
+                "999 runs",
+                "1,000 runs",
+                "20,000 runs",
+                "1,234,567 runs"
+            ]
+        );
         let now = DateTime::from_timestamp(10_000_000, 0).unwrap();
         let ages = [-5, 0, 119, 120, 7_199, 7_200, 172_799, 172_800].map(|seconds| {
             let at = now - chrono::TimeDelta::seconds(seconds);
@@ -279,7 +324,10 @@ mod tests {
     #[test]
     fn ends_of_ids_tell_them_apart() {
         let id = |text: &str| text.parse::<RunId>().unwrap();
-        let (one, two) = (id("01936f5e-8c00-7000-8000-00a0b9c61377"), id("01936f5e-8c00-7000-8000-00b0b9c61377"));
+        let (one, two) = (
+            id("01936f5e-8c00-7000-8000-00a0b9c61377"),
+            id("01936f5e-8c00-7000-8000-00b0b9c61377"),
+        );
         assert_eq!(ends([one]), ["b9c61377"]);
         assert_eq!(ends([one, two]), ["a0b9c61377", "b0b9c61377"]);
         assert_eq!(ends([]), [""; 0]);

@@ -23,15 +23,22 @@ impl Typed {
         let mut values = Map::new();
         for typed in &self.0 {
             let Some((name, text)) = typed.split_once('=') else {
-                let failure = Failure::usage(format!("expected a parameter as NAME=VALUE, got `{typed}`"));
+                let failure =
+                    Failure::usage(format!("expected a parameter as NAME=VALUE, got `{typed}`"));
                 return Err(failure.why(known(flow)).hint(hint(flow, typed)));
             };
             let Some(place) = place(flow, name) else {
-                let failure = Failure::usage(format!("flow `{}` has no parameter `{name}`", flow.name));
+                let failure =
+                    Failure::usage(format!("flow `{}` has no parameter `{name}`", flow.name));
                 return Err(failure.why(known(flow)).hint(hint(flow, name)));
             };
-            if values.insert(name.to_owned(), value(flow, place, text)).is_some() {
-                return Err(Failure::usage(format!("the parameter `{name}` is given twice")));
+            if values
+                .insert(name.to_owned(), value(flow, place, text))
+                .is_some()
+            {
+                return Err(Failure::usage(format!(
+                    "the parameter `{name}` is given twice"
+                )));
             }
         }
         Ok(values)
@@ -40,23 +47,37 @@ impl Typed {
 
 /// Says why parameters do not fit. The problem names those at fault, as they are written.
 pub(super) fn refused(flow: &FlowDef, problem: String) -> Failure {
-    let at_fault = flow.parameters.iter().enumerate().filter(|(_, parameter)| problem.contains(&parameter.to_string()));
+    let at_fault = flow
+        .parameters
+        .iter()
+        .enumerate()
+        .filter(|(_, parameter)| problem.contains(&parameter.to_string()));
     let examples: Vec<String> = at_fault.map(|(place, _)| example(flow, place)).collect();
     let hint = match examples.len() {
         0 => None,
         1 => Some(format!("give it as `{}`", examples[0])),
         _ => Some(format!("give them as `{}`", examples.join(" "))),
     };
-    Failure::usage(format!("the parameters of flow `{}` are refused", flow.name)).why(problem).or_hint(hint)
+    Failure::usage(format!(
+        "the parameters of flow `{}` are refused",
+        flow.name
+    ))
+    .why(problem)
+    .or_hint(hint)
 }
 
 fn place(flow: &FlowDef, name: &str) -> Option<usize> {
-    flow.parameters.iter().position(|parameter| parameter.name == name)
+    flow.parameters
+        .iter()
+        .position(|parameter| parameter.name == name)
 }
 
 /// What to do where something is typed that is no parameter.
 fn hint(flow: &FlowDef, typed: &str) -> String {
-    let meant = nearest(typed, flow.parameters.iter().map(|parameter| parameter.name));
+    let meant = nearest(
+        typed,
+        flow.parameters.iter().map(|parameter| parameter.name),
+    );
     match (place(flow, typed), meant) {
         _ if flow.parameters.is_empty() => "leave `--param` out".to_owned(),
         (Some(place), _) => format!("give it as `{}`", example(flow, place)),
@@ -68,7 +89,14 @@ fn hint(flow: &FlowDef, typed: &str) -> String {
 fn known(flow: &FlowDef) -> String {
     match flow.parameters {
         [] => "it takes none".to_owned(),
-        known => format!("it takes {}", known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+        known => format!(
+            "it takes {}",
+            known
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
     }
 }
 
@@ -96,8 +124,13 @@ fn example(flow: &FlowDef, place: usize) -> String {
         ("[7]", "[7]"),
         ("[]", "[…]"),
     ];
-    let takes = |json: &str| serde_json::from_str(json).is_ok_and(|json| flow.function.takes(place, &json).is_ok());
-    let has_fields = flow.function.takes(place, &Map::new().into()).is_err_and(|why| why.starts_with("missing field"));
+    let takes = |json: &str| {
+        serde_json::from_str(json).is_ok_and(|json| flow.function.takes(place, &json).is_ok())
+    };
+    let has_fields = flow
+        .function
+        .takes(place, &Map::new().into())
+        .is_err_and(|why| why.starts_with("missing field"));
     let value = match EXAMPLES.into_iter().find(|(json, _)| takes(json)) {
         _ if has_fields => "{…}",
         Some((_, typed)) => typed,
@@ -141,10 +174,18 @@ mod tests {
     type Maybe = Option<Name>;
 
     const fn parameter(name: &'static str, type_name: &'static str) -> Parameter {
-        Parameter { name, type_name, unordered: false, in_key: true }
+        Parameter {
+            name,
+            type_name,
+            unordered: false,
+            in_key: true,
+        }
     }
 
-    const fn flow(parameters: &'static [Parameter], function: &'static dyn FlowFunction) -> FlowDef {
+    const fn flow(
+        parameters: &'static [Parameter],
+        function: &'static dyn FlowFunction,
+    ) -> FlowDef {
         FlowDef {
             name: "typed",
             crate_name: "",
@@ -178,9 +219,20 @@ mod tests {
             parameter("regions", "Vec<String>"),
             parameter("point", "Point"),
         ],
-        &Function(|_: (u64, Name, Id, Maybe, OptionSet, chrono::NaiveDate, Vec<u8>, Vec<String>, Point), _| {
-            FlowBody::wired(())
-        }),
+        &Function(
+            |_: (
+                u64,
+                Name,
+                Id,
+                Maybe,
+                OptionSet,
+                chrono::NaiveDate,
+                Vec<u8>,
+                Vec<String>,
+                Point,
+            ),
+             _| { FlowBody::wired(()) },
+        ),
     );
 
     static NOTHING: FlowDef = flow(&[], &Function(|(): (), _| FlowBody::wired(())));
@@ -202,25 +254,36 @@ mod tests {
             ("day", "2026-01-31", Value::from("2026-01-31")),
             ("sizes", "[1,2]", Value::from(vec![1, 2])),
         ] {
-            assert_eq!(value(&FLOW, place(&FLOW, name).unwrap(), text), expected, "{name} {text}");
+            assert_eq!(
+                value(&FLOW, place(&FLOW, name).unwrap(), text),
+                expected,
+                "{name} {text}"
+            );
         }
     }
 
     #[test]
     fn a_parameter_is_optional_where_its_type_takes_nothing() {
         let optional = |at: &usize| is_optional(&FLOW, *at);
-        let optional: Vec<&str> =
-            (0..FLOW.parameters.len()).filter(optional).map(|at| FLOW.parameters[at].name).collect();
+        let optional: Vec<&str> = (0..FLOW.parameters.len())
+            .filter(optional)
+            .map(|at| FLOW.parameters[at].name)
+            .collect();
         assert_eq!(optional, ["maybe"]);
     }
 
     #[test]
     fn a_hint_is_about_the_parameter_at_fault() {
         let refused = |json: &str| {
-            let problem = FLOW.function.parse(FLOW.parameters, &serde_json::from_str(json).unwrap()).unwrap_err();
+            let problem = FLOW
+                .function
+                .parse(FLOW.parameters, &serde_json::from_str(json).unwrap())
+                .unwrap_err();
             refused(&FLOW, problem)
         };
-        let failure = refused("{\"name\": \"a\", \"id\": \"b\", \"set\": \"north\", \"day\": \"2026-01-31\"}");
+        let failure = refused(
+            "{\"name\": \"a\", \"id\": \"b\", \"set\": \"north\", \"day\": \"2026-01-31\"}",
+        );
         assert_eq!(
             failure.why.unwrap(),
             "parameters `count: u64`, `sizes: Vec<u8>`, `regions: Vec<String>`, `point: Point`: they are missing"
@@ -239,9 +302,19 @@ mod tests {
             let failure = Typed(vec![typed.to_owned()]).of(flow).unwrap_err();
             [failure.what, failure.why.unwrap(), failure.hint.unwrap()]
         };
-        assert_eq!(of(&NOTHING, "a=1"), ["flow `typed` has no parameter `a`", "it takes none", "leave `--param` out"]);
+        assert_eq!(
+            of(&NOTHING, "a=1"),
+            [
+                "flow `typed` has no parameter `a`",
+                "it takes none",
+                "leave `--param` out"
+            ]
+        );
         let [_, why, hint] = of(&FLOW, "xyz=1");
-        assert!(why.starts_with("it takes `count: u64`, `name: Name`"), "{why}");
+        assert!(
+            why.starts_with("it takes `count: u64`, `name: Name`"),
+            "{why}"
+        );
         assert_eq!(hint, "`show typed` tells which of them must be given");
         assert_eq!(of(&FLOW, "count")[2], "give it as `--param count=7`");
         assert_eq!(of(&FLOW, "cuont=1")[2], "did you mean `count`?");

@@ -11,14 +11,20 @@ pub(super) async fn pause(context: &Context, args: &args::OneFlow, pause: bool) 
     let flow = context.flow(&args.flow)?;
     let runtime = context.runtime().await?;
     let name = flow.definition.name;
-    let changed = if pause { runtime.pause(name).await? } else { runtime.unpause(name).await? };
+    let changed = if pause {
+        runtime.pause(name).await?
+    } else {
+        runtime.unpause(name).await?
+    };
     let is_scheduled = !flow.schedules().is_empty();
     print(match (pause, changed) {
         (true, true) if is_scheduled => {
             format!("{name} is paused: its schedules make no runs until `resume {name}`\n")
         }
         (true, true) => {
-            format!("{name} is paused, which counts where it is served by a schedule: in this program it has none\n")
+            format!(
+                "{name} is paused, which counts where it is served by a schedule: in this program it has none\n"
+            )
         }
         (true, false) => format!("{name} was paused already\n"),
         (false, true) => format!("{name} goes on: what was due meanwhile counts as missed\n"),

@@ -62,7 +62,10 @@ impl Following {
     pub(super) fn new(events: Events, tasks: usize) -> Self {
         let progress = Progress::new(tasks);
         let bar = progress.bar.clone();
-        Self { task: tokio::spawn(follow(events, progress)), bar }
+        Self {
+            task: tokio::spawn(follow(events, progress)),
+            bar,
+        }
     }
 
     pub(super) fn bar(&self) -> Option<&ProgressBar> {
@@ -109,31 +112,64 @@ struct Progress {
 
 impl Progress {
     fn new(tasks: usize) -> Self {
-        Self { bar: bar(tasks), total: tasks, done: 0, running: BTreeSet::new() }
+        Self {
+            bar: bar(tasks),
+            total: tasks,
+            done: 0,
+            running: BTreeSet::new(),
+        }
     }
 
     fn hear(&mut self, event: Event) {
         match event {
-            Event::RunStarted { run, flow, .. } => self.line(&format!("{DIM}run {run} of {flow}{DIM:#}")),
-            Event::RunResumed { run, flow, .. } => self.line(&format!("{DIM}run {run} of {flow} goes on{DIM:#}")),
-            Event::RunReopened { run, flow, what, .. } => {
+            Event::RunStarted { run, flow, .. } => {
+                self.line(&format!("{DIM}run {run} of {flow}{DIM:#}"))
+            }
+            Event::RunResumed { run, flow, .. } => {
+                self.line(&format!("{DIM}run {run} of {flow} goes on{DIM:#}"))
+            }
+            Event::RunReopened {
+                run, flow, what, ..
+            } => {
                 self.line(&format!("{DIM}run {run} of {flow} again: {what}{DIM:#}"));
             }
             Event::TaskStarted { key, .. } => drop(self.running.insert(key)),
-            Event::TaskRetrying { key, attempt, delay, error, .. } => {
+            Event::TaskRetrying {
+                key,
+                attempt,
+                delay,
+                error,
+                ..
+            } => {
                 self.running.remove(&key);
                 let (error, delay) = (first_line(&error.to_string()), duration(delay));
-                self.line(&format!("{YELLOW}{key}{YELLOW:#}: attempt {attempt} failed: {error}; again in {delay}"));
+                self.line(&format!(
+                    "{YELLOW}{key}{YELLOW:#}: attempt {attempt} failed: {error}; again in {delay}"
+                ));
             }
-            Event::TaskFinished { key, state, duration: took, error, attempts, .. } => {
+            Event::TaskFinished {
+                key,
+                state,
+                duration: took,
+                error,
+                attempts,
+                ..
+            } => {
                 self.done += 1;
                 self.running.remove(&key);
                 // of a mapping's elements only those are told that are no success
                 if state != TaskState::Success || !key.ends_with(']') {
                     let style = of_task(state);
-                    let took = if attempts > 0 { format!(" {DIM}{}{DIM:#}", duration(took)) } else { String::new() };
+                    let took = if attempts > 0 {
+                        format!(" {DIM}{}{DIM:#}", duration(took))
+                    } else {
+                        String::new()
+                    };
                     let error = error.map(|error| format!(": {}", first_line(&error.to_string())));
-                    self.line(&format!("{key}: {style}{state}{style:#}{took}{}", error.unwrap_or_default()));
+                    self.line(&format!(
+                        "{key}: {style}{state}{style:#}{took}{}",
+                        error.unwrap_or_default()
+                    ));
                 }
             }
             Event::Expanded { key, elements, .. } => {
@@ -145,7 +181,14 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_length(self.total.max(self.done + self.running.len()) as u64);
             bar.set_position(self.done as u64);
-            bar.set_message(self.running.iter().take(4).cloned().collect::<Vec<_>>().join(", "));
+            bar.set_message(
+                self.running
+                    .iter()
+                    .take(4)
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            );
         }
     }
 
@@ -200,6 +243,9 @@ mod tests {
         assert_eq!(told, [12, 20, 32, 40, 52, 60, 72, 80, 92, 100]);
         assert_eq!(Tenths::new(0).reached(0), None);
         let mut few = Tenths::new(2);
-        assert_eq!([few.reached(1), few.reached(1), few.reached(2)], [Some(50), None, Some(100)]);
+        assert_eq!(
+            [few.reached(1), few.reached(1), few.reached(2)],
+            [Some(50), None, Some(100)]
+        );
     }
 }

@@ -14,8 +14,12 @@ pub(super) async fn rerun(context: &Context, args: &args::RunsRerun) -> Done {
     names::flow(record.flow())?;
     let what = match &args.what {
         args::RerunWhat { all: true, .. } => Rerun::All,
-        args::RerunWhat { from: Some(task), .. } => Rerun::From(task.clone()),
-        args::RerunWhat { only: Some(task), .. } => Rerun::Only(task.clone()),
+        args::RerunWhat {
+            from: Some(task), ..
+        } => Rerun::From(task.clone()),
+        args::RerunWhat {
+            only: Some(task), ..
+        } => Rerun::Only(task.clone()),
         args::RerunWhat { .. } => Rerun::Failed,
     };
     if let Rerun::From(task) | Rerun::Only(task) = &what
@@ -24,9 +28,13 @@ pub(super) async fn rerun(context: &Context, args: &args::RunsRerun) -> Done {
         return Err(names::no_task(&record, task));
     }
     if !record.state().is_final() {
-        return Err(Failure::usage(format!("run {} {}, and is not final", record.id(), is_so(record.state())))
-            .why("only what has ended can run again")
-            .hint("`runs cancel ID` asks for its end"));
+        return Err(Failure::usage(format!(
+            "run {} {}, and is not final",
+            record.id(),
+            is_so(record.state())
+        ))
+        .why("only what has ended can run again")
+        .hint("`runs cancel ID` asks for its end"));
     }
     let following = Following::new(runtime.events(), record.tasks().len());
     match runtime.until_signal(runtime.rerun(record.id(), what)).await {

@@ -29,7 +29,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) async fn run(context: &Context, args: &args::Run) -> Done {
     let flow = context.flow(&args.flow)?;
     let call = flow.call(&Typed::from(&args.parameters))?;
-    let date = args.date.as_deref().map(|date| dates::of_run(&flow.schedules(), date)).transpose()?;
+    let date = args
+        .date
+        .as_deref()
+        .map(|date| dates::of_run(&flow.schedules(), date))
+        .transpose()?;
     let request = Request {
         logical_date: date.map(|date| date.logical_date),
         interval: date.and_then(|date| date.interval),
@@ -45,7 +49,9 @@ pub(super) async fn run(context: &Context, args: &args::Run) -> Done {
     let graph = quietly(|| runtime.0.graph(&call, &request));
     let tasks = graph.map_or(0, |graph| graph.nodes().len());
     let following = Following::new(runtime.events(), tasks);
-    let ended = runtime.until_signal(to_its_end(&runtime, &call, &request, following.bar())).await;
+    let ended = runtime
+        .until_signal(to_its_end(&runtime, &call, &request, following.bar()))
+        .await;
     match ended {
         Ok(ended) => {
             let (record, was_here) = ended?;
@@ -66,9 +72,11 @@ pub(super) async fn run(context: &Context, args: &args::Run) -> Done {
 
 async fn detach(runtime: &Runtime, call: &Arc<FlowCall>, request: &Request) -> Done {
     if !runtime.0.store.is_durable() {
-        return Err(Failure::usage("a run in a store in memory cannot be left to another process")
-            .why("the store ends with this one")
-            .hint("leave `--detach` out, or name a store: `--store sqlite:PATH`"));
+        return Err(
+            Failure::usage("a run in a store in memory cannot be left to another process")
+                .why("the store ends with this one")
+                .hint("leave `--detach` out, or name a store: `--store sqlite:PATH`"),
+        );
     }
     let run = runtime.0.submit(call, request).await?;
     output::print(format_args!("{run}\n"))?;
@@ -102,28 +110,50 @@ async fn to_its_end(
     };
     request.check_is_that_of(call, &taken)?;
     has_the_key(&taken);
-    match wait(&runtime.0, call.definition, taken, &CancellationToken::new()).await? {
+    match wait(
+        &runtime.0,
+        call.definition,
+        taken,
+        &CancellationToken::new(),
+    )
+    .await?
+    {
         Awaited::Here(finished) => Ok((finished.record, true)),
         Awaited::Elsewhere(record) => Ok((record, false)),
     }
 }
 
 /// Says why nothing happens, where the run waits for its turn.
-async fn say_if_it_waits(runtime: &Runtime, run: RunId, bar: Option<&ProgressBar>) -> Result<(), Error> {
-    if runtime.find_run(run).await?.is_some_and(|record| record.state() == RunState::Pending) {
+async fn say_if_it_waits(
+    runtime: &Runtime,
+    run: RunId,
+    bar: Option<&ProgressBar>,
+) -> Result<(), Error> {
+    if runtime
+        .find_run(run)
+        .await?
+        .is_some_and(|record| record.state() == RunState::Pending)
+    {
         progress::tell_above(bar, runtime.why(run, None).await?.to_string().trim_end());
     }
     Ok(())
 }
 
 fn has_the_key(record: &RunRecord) {
-    tell(format_args!("{} has the key, and {}", named(record.id(), record.flow()), is_so(record.state())));
+    tell(format_args!(
+        "{} has the key, and {}",
+        named(record.id(), record.flow()),
+        is_so(record.state())
+    ));
 }
 
 /// Prints what a run returned, and says how it ended.
 pub(super) fn report(record: &RunRecord, is_kept: bool) -> Done {
     let (state, style) = (record.state(), of_run(record.state()));
-    let took = record.duration().map(|took| format!(" after {}", output::duration(took))).unwrap_or_default();
+    let took = record
+        .duration()
+        .map(|took| format!(" after {}", output::duration(took)))
+        .unwrap_or_default();
     let run = named(record.id(), record.flow());
     tell(format_args!("{run}: {style}{state}{style:#}{took}"));
     if let Some(json) = json(record)? {
@@ -133,9 +163,16 @@ pub(super) fn report(record: &RunRecord, is_kept: bool) -> Done {
         return Ok(ExitCode::SUCCESS);
     }
     let failure = Failure::new(FAILED, format!("{run} {}", is_so(state)));
-    let why = record.error().map_or_else(|| "its end was asked for".to_owned(), ToString::to_string);
-    let hint =
-        is_kept.then(|| format!("`why {}` says more, and `runs show {}` shows its tasks", record.id(), record.id()));
+    let why = record
+        .error()
+        .map_or_else(|| "its end was asked for".to_owned(), ToString::to_string);
+    let hint = is_kept.then(|| {
+        format!(
+            "`why {}` says more, and `runs show {}` shows its tasks",
+            record.id(),
+            record.id()
+        )
+    });
     Err(failure.why(why).or_hint(hint))
 }
 
@@ -147,7 +184,8 @@ pub(super) fn json(record: &RunRecord) -> Result<Option<serde_json::Value>, Fail
         Some(Kept::Encoded(encoded)) => to_json(&encoded.0),
     };
     let unreadable = |error: crate::value::EncodingError| {
-        Failure::new(FAILED, "what the flow returned cannot be shown as JSON").why(error.to_string())
+        Failure::new(FAILED, "what the flow returned cannot be shown as JSON")
+            .why(error.to_string())
     };
     bytes.map(Some).map_err(unreadable)
 }

@@ -63,7 +63,10 @@ struct Attempt {
 
 impl From<&RerunRecord> for Again {
     fn from(rerun: &RerunRecord) -> Self {
-        Self { at: rerun.at, what: rerun.what.to_string() }
+        Self {
+            at: rerun.at,
+            what: rerun.what.to_string(),
+        }
     }
 }
 
@@ -85,16 +88,38 @@ impl From<TaskRun<'_>> for Task {
 
 impl From<AttemptRecord> for Attempt {
     fn from(attempt: AttemptRecord) -> Self {
-        let AttemptRecord { key, number, state, started_at, finished_at, error } = attempt;
+        let AttemptRecord {
+            key,
+            number,
+            state,
+            started_at,
+            finished_at,
+            error,
+        } = attempt;
         let error = error.map(|error| error.to_string());
-        Self { key, number, state, started_at, finished_at, error }
+        Self {
+            key,
+            number,
+            state,
+            started_at,
+            finished_at,
+            error,
+        }
     }
 }
 
 pub(super) async fn show(context: &Context, args: &args::RunsShow) -> Done {
     let (runtime, record) = names::record(context, &args.run.run).await?;
-    let is_meant = |key: &str| args.task.as_ref().is_none_or(|task| names::is_of(key, task));
-    let meant: Vec<TaskRun<'_>> = record.tasks().iter().filter(|task| is_meant(&task.key())).collect();
+    let is_meant = |key: &str| {
+        args.task
+            .as_ref()
+            .is_none_or(|task| names::is_of(key, task))
+    };
+    let meant: Vec<TaskRun<'_>> = record
+        .tasks()
+        .iter()
+        .filter(|task| is_meant(&task.key()))
+        .collect();
     if let (Some(task), true, false) = (&args.task, meant.is_empty(), record.is_pruned()) {
         return Err(names::no_task(&record, task));
     }
@@ -103,14 +128,23 @@ pub(super) async fn show(context: &Context, args: &args::RunsShow) -> Done {
         false => None,
     };
     let attempts = attempts.map(|attempts| {
-        let meant = attempts.into_iter().filter(|attempt| is_meant(&attempt.key));
+        let meant = attempts
+            .into_iter()
+            .filter(|attempt| is_meant(&attempt.key));
         meant.map(Attempt::from).collect::<Vec<_>>()
     });
     if args.format.json {
         let reruns = record.reruns().iter().map(Again::from).collect();
         let tasks = meant.into_iter().map(Task::from).collect();
         let output = run::json(&record)?;
-        output::json(&Shown { run: record.summary(), output, pruned: record.is_pruned(), reruns, tasks, attempts })?;
+        output::json(&Shown {
+            run: record.summary(),
+            output,
+            pruned: record.is_pruned(),
+            reruns,
+            tasks,
+            attempts,
+        })?;
         return Ok(ExitCode::SUCCESS);
     }
     head(&record)?;
@@ -135,12 +169,21 @@ fn head(record: &RunRecord) -> Result<(), Failure> {
         table.row(["key".into(), key.into()]);
     }
     table.row(["for".into(), instant(record.logical_date()).into()]);
-    table.row(["interval".into(), format!("{} to {}", instant(interval.start), instant(interval.end)).into()]);
+    table.row([
+        "interval".into(),
+        format!("{} to {}", instant(interval.start), instant(interval.end)).into(),
+    ]);
     table.row(["accepted".into(), instant(record.created_at()).into()]);
     for RerunRecord { at, what, .. } in record.reruns() {
-        table.row(["run again".into(), format!("{}: {what}", instant(*at)).into()]);
+        table.row([
+            "run again".into(),
+            format!("{}: {what}", instant(*at)).into(),
+        ]);
     }
-    for (name, at) in [("started", record.started_at()), ("finished", record.finished_at())] {
+    for (name, at) in [
+        ("started", record.started_at()),
+        ("finished", record.finished_at()),
+    ] {
         if let Some(at) = at {
             table.row([name.into(), instant(at).into()]);
         }
@@ -155,7 +198,10 @@ fn head(record: &RunRecord) -> Result<(), Failure> {
         ]);
     }
     if let (Some(error), true) = (record.error(), record.state() != RunState::Success) {
-        table.row(["why".into(), Cell::styled(error.to_string().replace('\n', " "), RED)]);
+        table.row([
+            "why".into(),
+            Cell::styled(error.to_string().replace('\n', " "), RED),
+        ]);
     }
     if let Some(returned) = returned(record) {
         table.row(["returned".into(), returned.into()]);
@@ -189,7 +235,10 @@ fn tasks(record: &RunRecord, tasks: &[TaskRun<'_>], all: bool) -> Result<HashSet
             continue;
         }
         table.row(mapping(node));
-        let mut notable: Vec<&TaskRun<'_>> = node.iter().filter(|task| rank(task.state()).is_some()).collect();
+        let mut notable: Vec<&TaskRun<'_>> = node
+            .iter()
+            .filter(|task| rank(task.state()).is_some())
+            .collect();
         notable.sort_by_key(|task| rank(task.state()));
         left_out.extend(node.iter().map(TaskRun::key));
         for task in notable.iter().take(LISTED) {
@@ -211,13 +260,18 @@ fn tasks(record: &RunRecord, tasks: &[TaskRun<'_>], all: bool) -> Result<HashSet
 fn row(task: &TaskRun<'_>) -> [Cell; 5] {
     let note = match (task.cached(), task.error()) {
         (true, _) => "cached".to_owned(),
-        (false, error) => error.map(|error| output::first_line(&error.to_string())).unwrap_or_default(),
+        (false, error) => error
+            .map(|error| output::first_line(&error.to_string()))
+            .unwrap_or_default(),
     };
     [
         task.key().into(),
         task.state().into(),
         task.attempts().to_string().into(),
-        task.duration().map(output::duration).unwrap_or_default().into(),
+        task.duration()
+            .map(output::duration)
+            .unwrap_or_default()
+            .into(),
         note.into(),
     ]
 }
@@ -237,15 +291,24 @@ fn rank(state: TaskState) -> Option<u8> {
 fn mapping(elements: &[TaskRun<'_>]) -> [Cell; 5] {
     let mut states: Vec<(TaskState, u64)> = Vec::new();
     for element in elements {
-        match states.iter_mut().find(|(state, _)| *state == element.state()) {
+        match states
+            .iter_mut()
+            .find(|(state, _)| *state == element.state())
+        {
             Some((_, count)) => *count += 1,
             None => states.push((element.state(), 1)),
         }
     }
     states.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let cached = elements.iter().filter(|element| element.cached()).count();
-    let counts = states.iter().map(|(state, count)| format!("{} {state}", grouped(*count)));
-    let mut note = format!("{}: {}", plural(elements.len() as u64, "element"), counts.collect::<Vec<_>>().join(", "));
+    let counts = states
+        .iter()
+        .map(|(state, count)| format!("{} {state}", grouped(*count)));
+    let mut note = format!(
+        "{}: {}",
+        plural(elements.len() as u64, "element"),
+        counts.collect::<Vec<_>>().join(", ")
+    );
     if cached > 0 {
         note.push_str(&format!(", {} of them cached", grouped(cached as u64)));
     }
@@ -256,7 +319,13 @@ fn mapping(elements: &[TaskRun<'_>]) -> [Cell; 5] {
     let attempts: u32 = elements.iter().map(|element| element.attempts()).sum();
     let key = |element: Option<&TaskRun<'_>>| element.map(TaskRun::key).unwrap_or_default();
     let span = span(&key(elements.first()), &key(elements.last()));
-    [span.into(), state, attempts.to_string().into(), "".into(), note.into()]
+    [
+        span.into(),
+        state,
+        attempts.to_string().into(),
+        "".into(),
+        note.into(),
+    ]
 }
 
 /// The keys of the elements of a mapping, by the first and the last: `parse[0..19999]`, and of one in another
@@ -281,19 +350,29 @@ fn list_attempts(attempts: &[Attempt], left_out: &HashSet<String>) -> Result<(),
             left += 1;
             continue;
         }
-        let took = attempt.finished_at.and_then(|end| (end - attempt.started_at).to_std().ok());
+        let took = attempt
+            .finished_at
+            .and_then(|end| (end - attempt.started_at).to_std().ok());
         table.row([
             attempt.key.as_str().into(),
             attempt.number.to_string().into(),
             attempt.state.into(),
             instant(attempt.started_at).into(),
             took.map(output::duration).unwrap_or_default().into(),
-            attempt.error.as_deref().map(output::first_line).unwrap_or_default().into(),
+            attempt
+                .error
+                .as_deref()
+                .map(output::first_line)
+                .unwrap_or_default()
+                .into(),
         ]);
     }
     table.print()?;
     if left > 0 {
-        print(format_args!("  and {} of elements that are not listed\n", plural(left, "attempt")))?;
+        print(format_args!(
+            "  and {} of elements that are not listed\n",
+            plural(left, "attempt")
+        ))?;
     }
     Ok(())
 }

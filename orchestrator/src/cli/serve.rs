@@ -28,7 +28,9 @@ pub(super) async fn serve(mut context: Context, args: &args::Serve) -> Done {
                 .hint("write `#[flow(schedule = \"0 6 * * *\")]`, or `orchestrator::cli().serve([…])`"));
         }
         let call = flow.call(&Typed::default()).map_err(|failure| Failure {
-            hint: Some(format!("say what it is served with: `orchestrator::cli().serve([{name}(…).scheduled()])`")),
+            hint: Some(format!(
+                "say what it is served with: `orchestrator::cli().serve([{name}(…).scheduled()])`"
+            )),
             ..failure
         })?;
         by_attribute.extend(Serve::of(call));
@@ -39,7 +41,9 @@ pub(super) async fn serve(mut context: Context, args: &args::Serve) -> Done {
     if serves.is_empty() {
         return Err(Failure::usage("there is nothing to serve")
             .why("no flow of this program has a schedule")
-            .hint("write `#[flow(schedule = \"0 6 * * *\")]`, or `orchestrator::cli().serve([…])`"));
+            .hint(
+                "write `#[flow(schedule = \"0 6 * * *\")]`, or `orchestrator::cli().serve([…])`",
+            ));
     }
     // what becomes of the runs is told by their logs
     init_logs();

@@ -67,7 +67,11 @@ impl Display for Scheduled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
         for (place, (name, value)) in self.parameters.iter().enumerate() {
-            write!(f, "{}{name} = {value}", if place == 0 { ", with " } else { ", " })?;
+            write!(
+                f,
+                "{}{name} = {value}",
+                if place == 0 { ", with " } else { ", " }
+            )?;
         }
         Ok(())
     }
@@ -79,9 +83,19 @@ fn parameters_of(flow: &Known<'_>) -> Vec<Parameter> {
     let parameter = |(place, parameter): (usize, &'static crate::task::Parameter)| {
         let default = given.and_then(|call| call.parameters.get(parameter.name).cloned());
         let required = default.is_none() && !parameters::is_optional(flow.definition, place);
-        Parameter { name: parameter.name, type_name: parameter.type_name, required, default }
+        Parameter {
+            name: parameter.name,
+            type_name: parameter.type_name,
+            required,
+            default,
+        }
     };
-    flow.definition.parameters.iter().enumerate().map(parameter).collect()
+    flow.definition
+        .parameters
+        .iter()
+        .enumerate()
+        .map(parameter)
+        .collect()
 }
 
 pub(super) async fn show(context: &Context, args: &args::Show) -> Done {
@@ -90,12 +104,18 @@ pub(super) async fn show(context: &Context, args: &args::Show) -> Done {
     let call = flow.call(&(&args.parameters).into());
     let (graph, no_graph) = match call {
         Err(failure) if !args.parameters.parameters.is_empty() => return Err(failure),
-        _ if definition.is_async => (None, "known when it has run: it decides as it goes (`async fn`)".to_owned()),
+        _ if definition.is_async => (
+            None,
+            "known when it has run: it decides as it goes (`async fn`)".to_owned(),
+        ),
         Ok(call) => match graph::of(context, &call) {
             Ok(graph) => (graph, String::new()),
             Err(error) => (None, error.to_string()),
         },
-        Err(_) => (None, "known when its parameters are given: `--param NAME=VALUE`".to_owned()),
+        Err(_) => (
+            None,
+            "known when its parameters are given: `--param NAME=VALUE`".to_owned(),
+        ),
     };
     let shown = Shown {
         name: definition.name,
@@ -107,7 +127,11 @@ pub(super) async fn show(context: &Context, args: &args::Show) -> Done {
         line: definition.line,
         is_async: definition.is_async,
         parameters: parameters_of(&flow),
-        resources: definition.resources.iter().map(|resource| resource.type_name).collect(),
+        resources: definition
+            .resources
+            .iter()
+            .map(|resource| resource.type_name)
+            .collect(),
         schedules: flow.schedules().iter().map(Scheduled::from).collect(),
         paused: is_paused(context, definition.name).await?,
         max_active_runs: definition.max_active_runs,
@@ -119,7 +143,11 @@ pub(super) async fn show(context: &Context, args: &args::Show) -> Done {
         return Ok(ExitCode::SUCCESS);
     }
     print(format_args!("{BOLD}{}{BOLD:#}\n", shown.name))?;
-    for line in shown.description.lines().filter(|line| !line.trim().is_empty()) {
+    for line in shown
+        .description
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+    {
         print(format_args!("  {line}\n"))?;
     }
     let mut facts = Table::bare(0);
@@ -135,10 +163,23 @@ pub(super) async fn show(context: &Context, args: &args::Show) -> Done {
     }
     fact(
         "paused",
-        if shown.paused { format!("`resume {}` lets its schedules go on", shown.name) } else { String::new() },
+        if shown.paused {
+            format!("`resume {}` lets its schedules go on", shown.name)
+        } else {
+            String::new()
+        },
     );
-    fact("max active runs", shown.max_active_runs.map(|runs| runs.to_string()).unwrap_or_default());
-    fact("timeout", definition.timeout.map(output::duration).unwrap_or_default());
+    fact(
+        "max active runs",
+        shown
+            .max_active_runs
+            .map(|runs| runs.to_string())
+            .unwrap_or_default(),
+    );
+    fact(
+        "timeout",
+        definition.timeout.map(output::duration).unwrap_or_default(),
+    );
     fact("resources", shown.resources.join(", "));
     facts.print()?;
     heading("parameters")?;
@@ -149,7 +190,11 @@ pub(super) async fn show(context: &Context, args: &args::Show) -> Done {
             (None, true) => "required".to_owned(),
             (None, false) => "optional".to_owned(),
         };
-        table.row([parameter.name.into(), parameter.type_name.into(), default.into()]);
+        table.row([
+            parameter.name.into(),
+            parameter.type_name.into(),
+            default.into(),
+        ]);
     }
     if shown.parameters.is_empty() {
         table.row([output::Cell::styled("none", DIM)]);
@@ -163,11 +208,23 @@ pub(super) async fn show(context: &Context, args: &args::Show) -> Done {
     let mut table = Table::bare(2);
     let is_ordered = !graph.edges().is_empty();
     for (place, node) in graph.nodes().iter().enumerate() {
-        let from = graph.edges().iter().filter(|edge| edge.to() == place).map(|edge| graph.nodes()[edge.from()].key());
+        let from = graph
+            .edges()
+            .iter()
+            .filter(|edge| edge.to() == place)
+            .map(|edge| graph.nodes()[edge.from()].key());
         let mut from: Vec<&str> = from.collect();
         from.dedup();
-        let from = if from.is_empty() { String::new() } else { format!("after {}", from.join(", ")) };
-        let key = if node.is_mapped() { format!("{}[…]", node.key()) } else { node.key().to_owned() };
+        let from = if from.is_empty() {
+            String::new()
+        } else {
+            format!("after {}", from.join(", "))
+        };
+        let key = if node.is_mapped() {
+            format!("{}[…]", node.key())
+        } else {
+            node.key().to_owned()
+        };
         let description = output::first_line(node.description());
         match is_ordered {
             true => table.row([key.into(), from.into(), description.into()]),
@@ -183,8 +240,14 @@ pub(super) async fn show(context: &Context, args: &args::Show) -> Done {
 
 /// Whether the schedules of a flow are paused, as far as there is a store that says so.
 pub(super) async fn is_paused(context: &Context, flow: &str) -> Result<bool, Failure> {
-    let Some(runtime) = context.runtime_if_there().await? else { return Ok(false) };
-    Ok(runtime.paused().await?.iter().any(|(paused, _)| paused == flow))
+    let Some(runtime) = context.runtime_if_there().await? else {
+        return Ok(false);
+    };
+    Ok(runtime
+        .paused()
+        .await?
+        .iter()
+        .any(|(paused, _)| paused == flow))
 }
 
 fn heading(text: &str) -> Result<(), Failure> {
@@ -197,10 +260,18 @@ mod tests {
 
     #[test]
     fn a_schedule_is_shown_with_its_parameters() {
-        let schedule = Schedule::cron("0 6 * * *").unwrap().timezone(chrono_tz::Tz::Europe__Zurich);
-        let given = Map::from_iter([("region".to_owned(), Value::from("EU")), ("size".to_owned(), Value::from(7))]);
+        let schedule = Schedule::cron("0 6 * * *")
+            .unwrap()
+            .timezone(chrono_tz::Tz::Europe__Zurich);
+        let given = Map::from_iter([
+            ("region".to_owned(), Value::from("EU")),
+            ("size".to_owned(), Value::from(7)),
+        ]);
         let shown = Scheduled::from(&schedule.parameters(given.clone()));
-        assert_eq!(shown.to_string(), "0 6 * * * in Europe/Zurich, with region = \"EU\", size = 7");
+        assert_eq!(
+            shown.to_string(),
+            "0 6 * * * in Europe/Zurich, with region = \"EU\", size = 7"
+        );
         let json = serde_json::json!({
             "text": "0 6 * * * in Europe/Zurich",
             "cron": "0 6 * * *",

@@ -31,16 +31,25 @@ pub(super) fn no_task(record: &RunRecord, typed: &str) -> Failure {
     let failure = Failure::usage(format!("no task `{typed}`"));
     match known(record, typed) {
         Known::Elements { key, elements } => {
-            let hint = format!("the command `why` sums them up: `why {} {key}`", record.id());
-            failure.why(format!("`{key}` has {}", Known::range(elements))).hint(hint)
+            let hint = format!(
+                "the command `why` sums them up: `why {} {key}`",
+                record.id()
+            );
+            failure
+                .why(format!("`{key}` has {}", Known::range(elements)))
+                .hint(hint)
         }
         // they are those of the flow's graph
         Known::Keys(keys) if !keys.is_empty() && record.tasks().is_empty() => {
             let hint = match nearest(typed, keys.iter().map(String::as_str)) {
                 Some(key) => format!("did you mean `{key}`?"),
-                None => "the run has not started: the command `why` says what it waits for".to_owned(),
+                None => {
+                    "the run has not started: the command `why` says what it waits for".to_owned()
+                }
             };
-            failure.why(format!("there is {}", Known::Keys(keys))).hint(hint)
+            failure
+                .why(format!("there is {}", Known::Keys(keys)))
+                .hint(hint)
         }
         Known::Keys(_) | Known::NoList { .. } | Known::Pruned => names::no_task(record, typed),
     }

@@ -11,7 +11,9 @@ pub enum BlobError {
         problem: String,
     },
     /// A blob that is referred to is gone.
-    #[error("the blob `{place}` is gone: expected {expected} bytes; restore it, or run again what made it")]
+    #[error(
+        "the blob `{place}` is gone: expected {expected} bytes; restore it, or run again what made it"
+    )]
     Missing {
         /// Where it was.
         place: String,

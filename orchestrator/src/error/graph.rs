@@ -106,7 +106,9 @@ pub enum GraphError {
         problem: String,
     },
     /// A name holds a character that keys are built with.
-    #[error("a name holds `{character}`: expected a name without `/`, `#`, `[`, `]` and white space, got `{name}`")]
+    #[error(
+        "a name holds `{character}`: expected a name without `/`, `#`, `[`, `]` and white space, got `{name}`"
+    )]
     Name {
         /// The name.
         name: String,

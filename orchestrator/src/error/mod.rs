@@ -72,7 +72,9 @@ pub enum Error {
         problem: String,
     },
     /// Two flows of this binary have one name.
-    #[error("two flows are named `{name}`: {first} and {second}; rename one with `#[flow(name = \"…\")]`")]
+    #[error(
+        "two flows are named `{name}`: {first} and {second}; rename one with `#[flow(name = \"…\")]`"
+    )]
     DuplicateFlow {
         /// The name.
         name: &'static str,
@@ -135,7 +137,9 @@ pub enum Error {
     },
     /// The process stops, and the run is not final: it goes on where it is when its flow is served again, when
     /// [`Runtime::resume`](crate::Runtime::resume) is called, or when its key is asked for again.
-    #[error("the process stops: run {run} of flow `{flow}` is not done, and goes on with `Runtime::resume`")]
+    #[error(
+        "the process stops: run {run} of flow `{flow}` is not done, and goes on with `Runtime::resume`"
+    )]
     Stopped {
         /// The flow's name.
         flow: String,

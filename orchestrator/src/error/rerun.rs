@@ -6,7 +6,9 @@ use crate::state::RunState;
 #[non_exhaustive]
 pub enum RerunError {
     /// The run is not at its end.
-    #[error("run {run} is {state}: only a run that is final can be run again; wait for its end, or cancel it")]
+    #[error(
+        "run {run} is {state}: only a run that is final can be run again; wait for its end, or cancel it"
+    )]
     NotFinal {
         /// The run.
         run: RunId,
@@ -37,7 +39,9 @@ pub enum RerunError {
         similar: Option<String>,
     },
     /// All tasks of the run did what they were to do.
-    #[error("nothing failed in run {run}: there is nothing to run again; `Rerun::All` runs all of it again")]
+    #[error(
+        "nothing failed in run {run}: there is nothing to run again; `Rerun::All` runs all of it again"
+    )]
     NothingFailed {
         /// The run.
         run: RunId,
@@ -51,7 +55,9 @@ pub enum RerunError {
         problem: String,
     },
     /// The flow does not take the parameters that the run was asked for with.
-    #[error("the parameters of run {run} are not those of flow `{flow}` any more: {problem}; start a new run")]
+    #[error(
+        "the parameters of run {run} are not those of flow `{flow}` any more: {problem}; start a new run"
+    )]
     Parameters {
         /// The run.
         run: RunId,

@@ -32,7 +32,9 @@ pub enum StoreError {
         problem: String,
     },
     /// The file belongs to another program. It was left as it is.
-    #[error("expected `{path}` to be a store, but {found}: it was left as it is; give another path")]
+    #[error(
+        "expected `{path}` to be a store, but {found}: it was left as it is; give another path"
+    )]
     Foreign {
         /// The file.
         path: PathBuf,
@@ -75,7 +77,9 @@ pub enum StoreError {
         problem: String,
     },
     /// The store cannot be opened for writing.
-    #[error("`{path}` cannot be written ({problem}): check the permissions of the file and of its folder")]
+    #[error(
+        "`{path}` cannot be written ({problem}): check the permissions of the file and of its folder"
+    )]
     ReadOnly {
         /// The store's file.
         path: PathBuf,
@@ -97,7 +101,9 @@ pub enum StoreError {
         problem: String,
     },
     /// Another process took the run over: nothing more of it can be written here.
-    #[error("run {run} was taken over by another process: what this one did since then is not recorded")]
+    #[error(
+        "run {run} was taken over by another process: what this one did since then is not recorded"
+    )]
     RunLost {
         /// The run.
         run: RunId,

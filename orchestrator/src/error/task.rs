@@ -79,18 +79,28 @@ pub(crate) struct Panicked {
 impl Panicked {
     /// The message of a panic, as `panic!` makes it.
     pub(crate) fn from_payload(payload: &(dyn std::any::Any + Send)) -> Self {
-        let message = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        let message = match (
+            payload.downcast_ref::<&str>(),
+            payload.downcast_ref::<String>(),
+        ) {
             (Some(text), _) => (*text).to_owned(),
             (_, Some(text)) => text.clone(),
             _ => "a value that is no text".to_owned(),
         };
-        Self { message, place: None }
+        Self {
+            message,
+            place: None,
+        }
     }
 }
 
 impl TaskError {
     pub(crate) fn new(cause: Cause, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner { message: message.into(), signal: Signal(cause), error: None }))
+        Self(Arc::new(Inner {
+            message: message.into(),
+            signal: Signal(cause),
+            error: None,
+        }))
     }
 
     /// The error of a body: with the signal that is in it, wherever in the chain of its sources.
@@ -101,12 +111,20 @@ impl TaskError {
         };
         let cause = signal_in(&*error).unwrap_or(Cause::Failed);
         let message = chain_text(&*error);
-        Self(Arc::new(Inner { message, signal: Signal(cause), error: Some(error) }))
+        Self(Arc::new(Inner {
+            message,
+            signal: Signal(cause),
+            error: Some(error),
+        }))
     }
 
     fn signalled(cause: Cause, error: BoxError) -> Self {
         let message = chain_text(&*error);
-        Self(Arc::new(Inner { message, signal: Signal(cause), error: Some(error) }))
+        Self(Arc::new(Inner {
+            message,
+            signal: Signal(cause),
+            error: Some(error),
+        }))
     }
 
     pub(crate) fn panicked(panicked: &Panicked) -> Self {
@@ -118,7 +136,10 @@ impl TaskError {
     }
 
     pub(crate) fn timed_out(after: Duration) -> Self {
-        Self::new(Cause::TimedOut(after), format!("timed out after {}", humantime::format_duration(after)))
+        Self::new(
+            Cause::TimedOut(after),
+            format!("timed out after {}", humantime::format_duration(after)),
+        )
     }
 
     pub(crate) fn cancelled() -> Self {
@@ -131,7 +152,8 @@ impl TaskError {
 
     /// The body's own error, where it is an `E`.
     pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
-        let mut next: Option<&(dyn StdError + 'static)> = self.0.error.as_deref().map(|error| error as _);
+        let mut next: Option<&(dyn StdError + 'static)> =
+            self.0.error.as_deref().map(|error| error as _);
         while let Some(error) = next {
             if let Some(found) = error.downcast_ref() {
                 return Some(found);
@@ -205,7 +227,11 @@ struct Recorded<'a> {
 
 impl Serialize for TaskError {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Recorded { message: self.0.message.as_str().into(), cause: self.cause().clone() }.serialize(serializer)
+        Recorded {
+            message: self.0.message.as_str().into(),
+            cause: self.cause().clone(),
+        }
+        .serialize(serializer)
     }
 }
 

@@ -25,7 +25,11 @@ pub trait FlowFunction: fmt::Debug + Send + Sync {
     /// # Errors
     ///
     /// Names the parameters that are missing, or the one that is unknown or of another type.
-    fn parse(&self, names: &[Parameter], json: &Map<String, Value>) -> Result<Box<dyn Any + Send + Sync>, String>;
+    fn parse(
+        &self,
+        names: &[Parameter],
+        json: &Map<String, Value>,
+    ) -> Result<Box<dyn Any + Send + Sync>, String>;
 
     /// Asks the type of a parameter, by its place, whether it takes a value. One that takes null may be left out.
     ///
@@ -53,7 +57,9 @@ impl<P: Parameters> FlowFunction for Function<P> {
     }
 
     fn keep(&self, names: &[Parameter], parameters: Box<dyn Any>) -> Kept {
-        let Ok(parameters) = parameters.downcast::<P>() else { mistyped::<P>() };
+        let Ok(parameters) = parameters.downcast::<P>() else {
+            mistyped::<P>()
+        };
         let (mut json, mut problem) = (Map::new(), None);
         for (parameter, value) in names.iter().zip(parameters.to_json()) {
             match value {
@@ -65,19 +71,34 @@ impl<P: Parameters> FlowFunction for Function<P> {
                     json.insert(parameter.name.to_owned(), value);
                 }
                 Err(error) => {
-                    problem.get_or_insert_with(|| format!("parameter {parameter} cannot be kept as JSON: {error}"));
+                    problem.get_or_insert_with(|| {
+                        format!("parameter {parameter} cannot be kept as JSON: {error}")
+                    });
                 }
             }
         }
         let problem = problem.or_else(|| {
             let (parameter, reason) = P::from_json(names, &json).err()?;
-            Some(format!("parameter {parameter} does not come back from JSON: {reason}"))
+            Some(format!(
+                "parameter {parameter} does not come back from JSON: {reason}"
+            ))
         });
-        Kept { values: parameters, json, problem }
+        Kept {
+            values: parameters,
+            json,
+            problem,
+        }
     }
 
-    fn parse(&self, names: &[Parameter], json: &Map<String, Value>) -> Result<Box<dyn Any + Send + Sync>, String> {
-        if let Some(unknown) = json.keys().find(|key| names.iter().all(|parameter| parameter.name != *key)) {
+    fn parse(
+        &self,
+        names: &[Parameter],
+        json: &Map<String, Value>,
+    ) -> Result<Box<dyn Any + Send + Sync>, String> {
+        if let Some(unknown) = json
+            .keys()
+            .find(|key| names.iter().all(|parameter| parameter.name != *key))
+        {
             return Err(match names.is_empty() {
                 true => format!("no parameter `{unknown}`: the flow takes none"),
                 false => format!("no parameter `{unknown}` (parameters: {})", list(names)),
@@ -86,8 +107,12 @@ impl<P: Parameters> FlowFunction for Function<P> {
         let is_missing = |(at, parameter): &(usize, &Parameter)| {
             !json.contains_key(parameter.name) && self.takes(*at, &Value::Null).is_err()
         };
-        let missing: Vec<&Parameter> =
-            names.iter().enumerate().filter(is_missing).map(|(_, missing)| missing).collect();
+        let missing: Vec<&Parameter> = names
+            .iter()
+            .enumerate()
+            .filter(is_missing)
+            .map(|(_, missing)| missing)
+            .collect();
         if missing.len() > 1 {
             return Err(format!("parameters {}: they are missing", list(missing)));
         }
@@ -103,13 +128,20 @@ impl<P: Parameters> FlowFunction for Function<P> {
 }
 
 fn list<'a>(parameters: impl IntoIterator<Item = &'a Parameter>) -> String {
-    parameters.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    parameters
+        .into_iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 #[cold]
 #[track_caller]
 fn mistyped<P>() -> ! {
-    unreachable!("parameters are not the `{}` that the flow's function takes", std::any::type_name::<P>())
+    unreachable!(
+        "parameters are not the `{}` that the flow's function takes",
+        std::any::type_name::<P>()
+    )
 }
 
 impl<P> fmt::Debug for Function<P> {

@@ -85,7 +85,14 @@ pub(crate) struct Request {
 impl Default for Request {
     fn default() -> Self {
         let (logical_date, interval, key) = (None, None, None);
-        Self { kind: RunKind::Manual, host: None, logical_date, interval, key, refresh_cache: false }
+        Self {
+            kind: RunKind::Manual,
+            host: None,
+            logical_date,
+            interval,
+            key,
+            refresh_cache: false,
+        }
     }
 }
 
@@ -97,7 +104,8 @@ impl Request {
             (self.interval.is_some(), "interval"),
             (self.key.is_some(), "key"),
         ];
-        set.into_iter().find_map(|(is_set, option)| is_set.then_some(option))
+        set.into_iter()
+            .find_map(|(is_set, option)| is_set.then_some(option))
     }
 }
 
@@ -105,9 +113,24 @@ impl Request {
 ///
 /// That the parameters are data is checked where the definition's function is; here it would be said again.
 pub fn flow<P: 'static, T>(definition: &'static FlowDef, parameters: P) -> Flow<T> {
-    let Kept { values, json, problem } = definition.function.keep(definition.parameters, Box::new(parameters));
-    let call = FlowCall { definition, parameters: json, problem, values };
-    Flow { call: Arc::new(call), request: Request::default(), output: PhantomData }
+    let Kept {
+        values,
+        json,
+        problem,
+    } = definition
+        .function
+        .keep(definition.parameters, Box::new(parameters));
+    let call = FlowCall {
+        definition,
+        parameters: json,
+        problem,
+        values,
+    };
+    Flow {
+        call: Arc::new(call),
+        request: Request::default(),
+        output: PhantomData,
+    }
 }
 
 impl FlowCall {
@@ -121,7 +144,12 @@ impl FlowCall {
         json: &serde_json::Map<String, serde_json::Value>,
     ) -> Result<Arc<Self>, String> {
         let values = definition.function.parse(definition.parameters, json)?;
-        Ok(Arc::new(Self { definition, parameters: json.clone(), problem: None, values }))
+        Ok(Arc::new(Self {
+            definition,
+            parameters: json.clone(),
+            problem: None,
+            values,
+        }))
     }
 
     /// Whether recorded parameters are those of the call, however they were written: one that was left out is null, and
@@ -129,7 +157,14 @@ impl FlowCall {
     pub(crate) fn has(&self, recorded: &serde_json::Map<String, serde_json::Value>) -> bool {
         let function = self.definition.function;
         let written = |json| {
-            Some(function.keep(self.definition.parameters, function.parse(self.definition.parameters, json).ok()?).json)
+            Some(
+                function
+                    .keep(
+                        self.definition.parameters,
+                        function.parse(self.definition.parameters, json).ok()?,
+                    )
+                    .json,
+            )
         };
         self.parameters == *recorded
             || written(recorded).is_some_and(|recorded| written(&self.parameters) == Some(recorded))
@@ -148,7 +183,11 @@ impl FlowCall {
             return Ok(Arc::clone(self));
         }
         let mut json = self.parameters.clone();
-        json.extend(overrides.iter().map(|(name, value)| (name.clone(), value.clone())));
+        json.extend(
+            overrides
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
         Self::recall(self.definition, &json)
     }
 
@@ -199,7 +238,10 @@ impl<T> Flow<T> {
 
     /// The flow as a node of the flow whose body is running.
     pub(crate) fn into_node(self) -> Node<T> {
-        Node::new(scope::add(NodeSpec::new(Kind::Flow(self.call), Box::new([]))))
+        Node::new(scope::add(NodeSpec::new(
+            Kind::Flow(self.call),
+            Box::new([]),
+        )))
     }
 }
 
@@ -226,7 +268,11 @@ impl<T: Data> IntoInput<Outcome<T>> for Flow<T> {
 
 impl<T> Clone for Flow<T> {
     fn clone(&self) -> Self {
-        Self { call: Arc::clone(&self.call), request: self.request.clone(), output: PhantomData }
+        Self {
+            call: Arc::clone(&self.call),
+            request: self.request.clone(),
+            output: PhantomData,
+        }
     }
 }
 
@@ -242,7 +288,12 @@ mod tests {
     use crate::task::{Parameter, TaskOptions};
 
     const fn parameter(name: &'static str, type_name: &'static str) -> Parameter {
-        Parameter { name, type_name, unordered: false, in_key: true }
+        Parameter {
+            name,
+            type_name,
+            unordered: false,
+            in_key: true,
+        }
     }
 
     static SUM: FlowDef = FlowDef {
@@ -279,8 +330,14 @@ mod tests {
         for (json, expected) in [
             (r#"{"a": 1}"#, None),
             (r#"{}"#, Some("parameter `a: u8`: it is missing")),
-            (r#"{"a": 300}"#, Some("parameter `a: u8`: invalid value: integer `300`, expected u8")),
-            (r#"{"a": 1, "c": 2}"#, Some("no parameter `c` (parameters: `a: u8`, `b: Option<u8>`)")),
+            (
+                r#"{"a": 300}"#,
+                Some("parameter `a: u8`: invalid value: integer `300`, expected u8"),
+            ),
+            (
+                r#"{"a": 1, "c": 2}"#,
+                Some("no parameter `c` (parameters: `a: u8`, `b: Option<u8>`)"),
+            ),
         ] {
             let json = serde_json::from_str(json).expect(json);
             assert_eq!(FlowCall::recall(&SUM, &json).err().as_deref(), expected);

@@ -19,7 +19,10 @@ pub trait Parameters: Clone + Send + Sync + 'static {
     /// # Errors
     ///
     /// The first one that is missing or of another type, and why.
-    fn from_json<'a>(names: &'a [Parameter], json: &Map<String, Value>) -> Result<Self, (&'a Parameter, String)>;
+    fn from_json<'a>(
+        names: &'a [Parameter],
+        json: &Map<String, Value>,
+    ) -> Result<Self, (&'a Parameter, String)>;
 }
 
 fn write<T: Data>(value: &T) -> Result<Value, String> {
@@ -28,11 +31,16 @@ fn write<T: Data>(value: &T) -> Result<Value, String> {
 }
 
 fn check<T: Data>(json: &Value) -> Result<(), String> {
-    T::deserialize(json).map(drop).map_err(|error| error.to_string())
+    T::deserialize(json)
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
 
 /// One that is not there is what null is for its type, if that is anything: an `Option` may be left out.
-fn read<'a, T: Data>(parameter: &'a Parameter, json: &Map<String, Value>) -> Result<T, (&'a Parameter, String)> {
+fn read<'a, T: Data>(
+    parameter: &'a Parameter,
+    json: &Map<String, Value>,
+) -> Result<T, (&'a Parameter, String)> {
     match json.get(parameter.name) {
         Some(value) => T::deserialize(value).map_err(|error| (parameter, error.to_string())),
         None => T::deserialize(&Value::Null).map_err(|_| (parameter, "it is missing".to_owned())),

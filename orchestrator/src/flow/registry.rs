@@ -9,7 +9,9 @@ use crate::similar::nearest;
 /// Flows of a library crate that the binary never mentions are not linked, and so not here: `use my_flows as _;` in
 /// `main.rs` brings them in.
 pub fn flows() -> impl Iterator<Item = &'static FlowDef> {
-    inventory::iter::<FlowEntry>.into_iter().map(|entry| entry.0)
+    inventory::iter::<FlowEntry>
+        .into_iter()
+        .map(|entry| entry.0)
 }
 
 /// The flow of a name.
@@ -21,7 +23,11 @@ pub(crate) fn find(name: &str) -> Option<&'static FlowDef> {
 pub(crate) fn get(name: &str) -> Result<&'static FlowDef, Error> {
     find(name).ok_or_else(|| {
         let similar = nearest(name, flows().map(|flow| flow.name)).map(str::to_owned);
-        Error::UnknownFlow { name: name.to_owned(), known: names(), similar }
+        Error::UnknownFlow {
+            name: name.to_owned(),
+            known: names(),
+            similar,
+        }
     })
 }
 
@@ -29,12 +35,17 @@ pub(crate) fn get(name: &str) -> Result<&'static FlowDef, Error> {
 pub(crate) fn names() -> String {
     let mut names: Vec<String> = flows().map(|flow| format!("`{}`", flow.name)).collect();
     names.sort_unstable();
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
 }
 
 /// Refuses a flow whose name another flow of this binary has.
 pub(crate) fn check_name(definition: &'static FlowDef) -> Result<(), Error> {
-    let other = flows().find(|flow| flow.name == definition.name && !std::ptr::eq(*flow, definition));
+    let other =
+        flows().find(|flow| flow.name == definition.name && !std::ptr::eq(*flow, definition));
     let place = |flow: &FlowDef| format!("{}:{}", flow.file, flow.line);
     match other {
         None => Ok(()),

@@ -23,15 +23,21 @@ impl FlowBody {
     }
 
     /// An `async fn` that returns a `Result` of data.
-    pub fn fallible<T: Data, E: IntoTaskError>(body: impl Future<Output = Result<T, E>> + Send + 'static) -> Self {
-        Self(Progress::Async(Box::pin(
-            async move { body.await.map(Input::value).map_err(IntoTaskError::into_task_error) },
-        )))
+    pub fn fallible<T: Data, E: IntoTaskError>(
+        body: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Self {
+        Self(Progress::Async(Box::pin(async move {
+            body.await
+                .map(Input::value)
+                .map_err(IntoTaskError::into_task_error)
+        })))
     }
 
     /// An `async fn` that returns nodes, or nothing.
     pub fn wiring<R: FlowReturn>(body: impl Future<Output = R> + Send + 'static) -> Self {
-        Self(Progress::Async(Box::pin(async move { Ok(body.await.into_output()) })))
+        Self(Progress::Async(Box::pin(async move {
+            Ok(body.await.into_output())
+        })))
     }
 }
 

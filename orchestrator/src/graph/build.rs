@@ -156,7 +156,12 @@ impl Wiring {
     /// # Errors
     ///
     /// Refuses what is no graph; then nothing of the batch is to be run.
-    pub(crate) fn absorb(&mut self, scope: &mut Scope, number: u32, defaults: &Defaults) -> Result<(), GraphError> {
+    pub(crate) fn absorb(
+        &mut self,
+        scope: &mut Scope,
+        number: u32,
+        defaults: &Defaults,
+    ) -> Result<(), GraphError> {
         let first = self.nodes.len();
         let absorbed = match scope.problem.take() {
             Some(problem) => Err(self.name_nodes(problem, scope)),
@@ -174,11 +179,21 @@ impl Wiring {
         for node in self.nodes.drain(first..) {
             self.root_members -= u32::from(node.region == NONE);
         }
-        self.nodes.iter_mut().for_each(|node| node.links.retain(|link| kept(&link.to)));
-        self.members.values_mut().for_each(|members| members.retain(kept));
+        self.nodes
+            .iter_mut()
+            .for_each(|node| node.links.retain(|link| kept(&link.to)));
+        self.members
+            .values_mut()
+            .for_each(|members| members.retain(kept));
     }
 
-    fn add_all(&mut self, scope: &mut Scope, number: u32, defaults: &Defaults, first: usize) -> Result<(), GraphError> {
+    fn add_all(
+        &mut self,
+        scope: &mut Scope,
+        number: u32,
+        defaults: &Defaults,
+        first: usize,
+    ) -> Result<(), GraphError> {
         debug_assert_eq!(scope.first as usize, first);
         self.nodes.reserve(scope.specs.len());
         self.last = None;
@@ -216,7 +231,14 @@ impl Wiring {
         scope: u32,
         defaults: &Defaults,
     ) -> Option<(u32, Vec<Handle>)> {
-        let NodeSpec { kind, region, stage, inputs, output, more } = spec;
+        let NodeSpec {
+            kind,
+            region,
+            stage,
+            inputs,
+            output,
+            more,
+        } = spec;
         let mut name = match &kind {
             Kind::Task(definition) => Cow::Borrowed(definition.name),
             Kind::Flow(call) => Cow::Borrowed(call.definition.name),
@@ -225,7 +247,12 @@ impl Wiring {
         };
         let policy = match (&kind, &more) {
             (Kind::Task(definition), Some(more)) => {
-                let options = more.options.clone().or(&definition.options).or(&defaults.flow).or(&defaults.runtime);
+                let options = more
+                    .options
+                    .clone()
+                    .or(&definition.options)
+                    .or(&defaults.flow)
+                    .or(&defaults.runtime);
                 Arc::new(Policy::from(options))
             }
             (Kind::Task(definition), None) => self.policy(definition, defaults),
@@ -243,7 +270,10 @@ impl Wiring {
                 u32::try_from(members.len() - 1).unwrap_or(NONE)
             }
         };
-        let order = self.nodes.get(region as usize).map_or(id, |mapping| mapping.order);
+        let order = self
+            .nodes
+            .get(region as usize)
+            .map_or(id, |mapping| mapping.order);
         let (mut after, mut allow_failure) = (None, false);
         if let Some(more) = more {
             allow_failure = more.allow_failure;
@@ -288,7 +318,13 @@ impl Wiring {
             return Arc::clone(policy);
         }
         let policy = self.policies.entry(key).or_insert_with(|| {
-            Arc::new(Policy::from(definition.options.clone().or(&defaults.flow).or(&defaults.runtime)))
+            Arc::new(Policy::from(
+                definition
+                    .options
+                    .clone()
+                    .or(&defaults.flow)
+                    .or(&defaults.runtime),
+            ))
         });
         self.last = Some((key, Arc::clone(policy)));
         Arc::clone(policy)
@@ -296,7 +332,11 @@ impl Wiring {
 
     /// The policy of what nobody can set options on.
     fn plain_policy(&mut self) -> Arc<Policy> {
-        Arc::clone(self.policies.entry(0).or_insert_with(|| Arc::new(Policy::from(TaskOptions::NONE))))
+        Arc::clone(
+            self.policies
+                .entry(0)
+                .or_insert_with(|| Arc::new(Policy::from(TaskOptions::NONE))),
+        )
     }
 
     /// Makes the edges of a node from what its inputs take.
@@ -330,7 +370,13 @@ impl Wiring {
         problem.map_or(Ok(()), Err)
     }
 
-    fn take(&mut self, id: usize, handle: &Handle, takes: Takes, scope: u64) -> Result<(), GraphError> {
+    fn take(
+        &mut self,
+        id: usize,
+        handle: &Handle,
+        takes: Takes,
+        scope: u64,
+    ) -> Result<(), GraphError> {
         let Some((upstream, reach)) = self.find(id, handle, scope)? else {
             return Ok(());
         };
@@ -356,24 +402,47 @@ impl Wiring {
     fn edge(&mut self, id: usize, upstream: u32, takes: Takes, reach: Reach) {
         let to = u32::try_from(id).unwrap_or(NONE);
         // edges are made node by node: the last link of an upstream tells whether there is one to this node
-        if let Some(link) = self.nodes[upstream as usize].links.last_mut().filter(|link| link.to == to) {
+        if let Some(link) = self.nodes[upstream as usize]
+            .links
+            .last_mut()
+            .filter(|link| link.to == to)
+        {
             link.takes = link.takes.max(takes);
             let strictest = link.takes;
-            if let Some(edge) = self.nodes[id].upstreams.iter_mut().rev().find(|edge| edge.node == upstream) {
+            if let Some(edge) = self.nodes[id]
+                .upstreams
+                .iter_mut()
+                .rev()
+                .find(|edge| edge.node == upstream)
+            {
                 edge.takes = strictest;
             }
             return;
         }
-        self.nodes[id].upstreams.push(Edge { node: upstream, takes, reach });
-        self.nodes[upstream as usize].links.push(Link { to, takes, reach });
+        self.nodes[id].upstreams.push(Edge {
+            node: upstream,
+            takes,
+            reach,
+        });
+        self.nodes[upstream as usize]
+            .links
+            .push(Link { to, takes, reach });
     }
 
     /// The node behind a handle, as node `id` may reach it; none for an element, which is there when its user is.
-    fn find(&self, id: usize, handle: &Handle, own: u64) -> Result<Option<(u32, Reach)>, GraphError> {
+    fn find(
+        &self,
+        id: usize,
+        handle: &Handle,
+        own: u64,
+    ) -> Result<Option<(u32, Reach)>, GraphError> {
         let task = || self.nodes[id].name.to_string();
         let region = self.nodes[id].region;
         match handle {
-            Handle::Scoped { scope, id: upstream } if *scope == own && (*upstream as usize) < self.nodes.len() => {
+            Handle::Scoped {
+                scope,
+                id: upstream,
+            } if *scope == own && (*upstream as usize) < self.nodes.len() => {
                 let source = &self.nodes[*upstream as usize];
                 let gathered = matches!(&self.nodes[id].kind, Kind::Gather(gather) if gather.mapping == source.region);
                 if source.region == region {
@@ -383,13 +452,21 @@ impl Wiring {
                 } else if gathered && self.nodes[source.region as usize].region == region {
                     Ok(Some((*upstream, Reach::OutOf)))
                 } else {
-                    Err(GraphError::OutsideMapping { task: task(), node: source.name.to_string() })
+                    Err(GraphError::OutsideMapping {
+                        task: task(),
+                        node: source.name.to_string(),
+                    })
                 }
             }
-            Handle::Element { scope, mapping } if *scope == own => match self.is_within(region, *mapping) {
-                true => Ok(None),
-                false => Err(GraphError::OutsideMapping { task: task(), node: "an element".to_owned() }),
-            },
+            Handle::Element { scope, mapping } if *scope == own => {
+                match self.is_within(region, *mapping) {
+                    true => Ok(None),
+                    false => Err(GraphError::OutsideMapping {
+                        task: task(),
+                        node: "an element".to_owned(),
+                    }),
+                }
+            }
             Handle::Scoped { .. } | Handle::Element { .. } | Handle::Loose(_) => {
                 Err(GraphError::ForeignNode { task: task() })
             }
@@ -438,7 +515,9 @@ impl Wiring {
             if matches!(self.nodes[id].kind, Kind::Mapping(_)) {
                 let members = self.members.get(&u32::try_from(id).unwrap_or(NONE));
                 let named = members.and_then(|members| {
-                    members.iter().find(|member| matches!(self.nodes[**member as usize].kind, Kind::Task(_)))
+                    members
+                        .iter()
+                        .find(|member| matches!(self.nodes[**member as usize].kind, Kind::Task(_)))
                 });
                 if let Some(member) = named {
                     let name = format!("expand({})", self.nodes[*member as usize].name);
@@ -450,21 +529,34 @@ impl Wiring {
 
     /// The key of the first task of a mapping.
     pub(crate) fn key_of_mapping(&self, mapping: u32) -> String {
-        let mut members = self.members.get(&mapping).into_iter().flatten().map(|member| &self.nodes[*member as usize]);
-        members.find(|member| !member.is_hidden()).unwrap_or(&self.nodes[mapping as usize]).key()
+        let mut members = self
+            .members
+            .get(&mapping)
+            .into_iter()
+            .flatten()
+            .map(|member| &self.nodes[*member as usize]);
+        members
+            .find(|member| !member.is_hidden())
+            .unwrap_or(&self.nodes[mapping as usize])
+            .key()
     }
 
     /// A scope knows planned nodes only by their ids: here they have names.
     fn name_nodes(&self, problem: GraphError, scope: &Scope) -> GraphError {
         let named = |task: String| {
-            let id = task.strip_prefix("node ").and_then(|id| id.parse::<usize>().ok());
+            let id = task
+                .strip_prefix("node ")
+                .and_then(|id| id.parse::<usize>().ok());
             match id {
                 Some(id) if id < scope.first as usize => self.nodes[id].name.to_string(),
                 _ => task,
             }
         };
         match problem {
-            GraphError::Planned { task, option } => GraphError::Planned { task: named(task), option },
+            GraphError::Planned { task, option } => GraphError::Planned {
+                task: named(task),
+                option,
+            },
             GraphError::ForeignNode { task } => GraphError::ForeignNode { task: named(task) },
             other => other,
         }
@@ -475,7 +567,10 @@ impl Wiring {
         let node = &self.nodes[node as usize];
         let logged = |id: u32| self.nodes.get(id as usize).map_or(NONE, |node| node.logged);
         let wired = node.wired.clone().map(|mut wired| {
-            wired.upstreams.iter_mut().for_each(|upstream| *upstream = logged(*upstream));
+            wired
+                .upstreams
+                .iter_mut()
+                .for_each(|upstream| *upstream = logged(*upstream));
             wired
         });
         NodeMeta {
@@ -503,6 +598,11 @@ impl Planned {
 
     /// The key, for the element that the indexes lead to.
     pub(crate) fn key_of(&self, path: SmallVec<[u32; 2]>) -> InstanceKey {
-        InstanceKey { prefix: self.prefix.clone(), name: self.name.clone(), number: self.number, path }
+        InstanceKey {
+            prefix: self.prefix.clone(),
+            name: self.name.clone(),
+            number: self.number,
+            path,
+        }
     }
 }

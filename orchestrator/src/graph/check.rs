@@ -25,17 +25,28 @@ pub(super) fn acyclic(wiring: &Wiring, first: usize) -> Result<(), GraphError> {
     };
     match tarjan_scc(&graph).into_iter().find(waits_for_itself) {
         None => Ok(()),
-        Some(component) => Err(GraphError::Cycle { path: cycle(wiring, first, &graph, &component) }),
+        Some(component) => Err(GraphError::Cycle {
+            path: cycle(wiring, first, &graph, &component),
+        }),
     }
 }
 
 /// Walks around a component until a node comes up twice: each of its nodes has a successor in it.
-fn cycle(wiring: &Wiring, first: usize, graph: &DiGraph<(), ()>, component: &[NodeIndex]) -> Vec<String> {
+fn cycle(
+    wiring: &Wiring,
+    first: usize,
+    graph: &DiGraph<(), ()>,
+    component: &[NodeIndex],
+) -> Vec<String> {
     let start = component.iter().min().copied().unwrap_or_default();
     let mut walk = vec![start];
     loop {
         let here = walk[walk.len() - 1];
-        let Some(next) = graph.neighbors(here).filter(|next| component.contains(next)).min() else {
+        let Some(next) = graph
+            .neighbors(here)
+            .filter(|next| component.contains(next))
+            .min()
+        else {
             break;
         };
         let met = walk.iter().position(|seen| *seen == next);
@@ -45,6 +56,9 @@ fn cycle(wiring: &Wiring, first: usize, graph: &DiGraph<(), ()>, component: &[No
             break;
         }
     }
-    let shown = walk.into_iter().map(|index| &wiring.nodes[first + index.index()]).filter(|node| !node.is_hidden());
+    let shown = walk
+        .into_iter()
+        .map(|index| &wiring.nodes[first + index.index()])
+        .filter(|node| !node.is_hidden());
     shown.map(|node| node.name.to_string()).collect()
 }

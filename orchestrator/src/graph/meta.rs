@@ -49,12 +49,23 @@ pub(crate) struct InstanceKey {
 
 impl fmt::Display for InstanceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { prefix, name, number, path } = self;
+        let Self {
+            prefix,
+            name,
+            number,
+            path,
+        } = self;
         write_key(f, prefix.as_deref(), name, *number, path)
     }
 }
 
-fn write_key(into: &mut dyn fmt::Write, prefix: Option<&str>, name: &str, number: u32, path: &[u32]) -> fmt::Result {
+fn write_key(
+    into: &mut dyn fmt::Write,
+    prefix: Option<&str>,
+    name: &str,
+    number: u32,
+    path: &[u32],
+) -> fmt::Result {
     into.write_str(prefix.unwrap_or_default())?;
     into.write_str(name)?;
     if number > 1 {
@@ -72,7 +83,13 @@ impl NodeMeta {
     pub(crate) fn key(&self, path: &[u32]) -> String {
         let mut key = String::new();
         // a text takes all that is written
-        let _ = write_key(&mut key, self.prefix.as_deref(), &self.name, self.number, path);
+        let _ = write_key(
+            &mut key,
+            self.prefix.as_deref(),
+            &self.name,
+            self.number,
+            path,
+        );
         key
     }
 }

@@ -149,7 +149,10 @@ impl GraphEdge {
 }
 
 /// Calls a static flow's function, and the functions of the static flows that it calls, and draws what they wrote down.
-pub(crate) fn of_flow(call: &Arc<FlowCall>, context: &Arc<Context>) -> Result<Graph, crate::error::Error> {
+pub(crate) fn of_flow(
+    call: &Arc<FlowCall>,
+    context: &Arc<Context>,
+) -> Result<Graph, crate::error::Error> {
     let (wiring, outputs) = wire(call, context)?;
     Ok(draw(call.definition.name, &wiring, &outputs))
 }
@@ -168,8 +171,13 @@ pub(crate) fn wire(
         let definition = call.definition;
         if definition.is_async {
             if node.is_none() {
-                let error = GraphError::Dynamic { flow: definition.name.to_owned() };
-                return Err(crate::error::Error::Graph { flow: definition.name.to_owned(), source: error });
+                let error = GraphError::Dynamic {
+                    flow: definition.name.to_owned(),
+                };
+                return Err(crate::error::Error::Graph {
+                    flow: definition.name.to_owned(),
+                    source: error,
+                });
             }
             continue;
         }
@@ -180,12 +188,20 @@ pub(crate) fn wire(
         let (mut scope, body) = scope.enter(|| call.start(Arc::clone(context)));
         let body = body.map_err(|panic| crate::error::Error::Body {
             flow: definition.name.to_owned(),
-            error: crate::error::TaskError::panicked(&crate::error::Panicked::from_payload(&*panic)),
+            error: crate::error::TaskError::panicked(&crate::error::Panicked::from_payload(
+                &*panic,
+            )),
         })?;
-        let defaults = Defaults { flow: definition.defaults.clone(), ..Defaults::default() };
+        let defaults = Defaults {
+            flow: definition.defaults.clone(),
+            ..Defaults::default()
+        };
         wiring
             .absorb(&mut scope, scopes, &defaults)
-            .map_err(|source| crate::error::Error::Graph { flow: definition.name.to_owned(), source })?;
+            .map_err(|source| crate::error::Error::Graph {
+                flow: definition.name.to_owned(),
+                source,
+            })?;
         scopes += 1;
         if let (Some(node), FlowBody(Progress::Wired(output))) = (node, body) {
             outputs.push((node, output));
@@ -202,7 +218,12 @@ pub(crate) fn wire(
 fn draw(name: &'static str, wiring: &Wiring, outputs: &[(u32, Input)]) -> Graph {
     let mut places = vec![usize::MAX; wiring.nodes.len()];
     let mut nodes = Vec::new();
-    for (id, node) in wiring.nodes.iter().enumerate().filter(|(_, node)| !node.is_hidden()) {
+    for (id, node) in wiring
+        .nodes
+        .iter()
+        .enumerate()
+        .filter(|(_, node)| !node.is_hidden())
+    {
         places[id] = nodes.len();
         let (description, tags, is_flow) = match &node.kind {
             Kind::Task(definition) => (definition.description, definition.tags, false),
@@ -222,29 +243,57 @@ fn draw(name: &'static str, wiring: &Wiring, outputs: &[(u32, Input)]) -> Graph 
     let mut connect = |from: Vec<usize>, to: usize, parameter: Option<&'static str>| {
         for from in from {
             if seen.insert((from, to, parameter)) {
-                edges.push(GraphEdge { from, to, parameter });
+                edges.push(GraphEdge {
+                    from,
+                    to,
+                    parameter,
+                });
             }
         }
     };
-    for (id, node) in wiring.nodes.iter().enumerate().filter(|(_, node)| !node.is_hidden()) {
+    for (id, node) in wiring
+        .nodes
+        .iter()
+        .enumerate()
+        .filter(|(_, node)| !node.is_hidden())
+    {
         let mut fed = Vec::new();
         for (at, input) in node.inputs.iter().enumerate() {
             let parameter = match &node.kind {
-                Kind::Task(definition) => definition.parameters.get(at).map(|parameter| parameter.name),
+                Kind::Task(definition) => definition
+                    .parameters
+                    .get(at)
+                    .map(|parameter| parameter.name),
                 _ => None,
             };
             let from = sources(wiring, input);
             fed.extend_from_slice(&from);
-            connect(from.iter().map(|from| places[*from as usize]).collect(), places[id], parameter);
+            connect(
+                from.iter().map(|from| places[*from as usize]).collect(),
+                places[id],
+                parameter,
+            );
         }
-        for edge in node.upstreams.iter().filter(|edge| edge.takes == build::Takes::Nothing) {
+        for edge in node
+            .upstreams
+            .iter()
+            .filter(|edge| edge.takes == build::Takes::Nothing)
+        {
             let from = visible(wiring, edge.node);
-            connect(from.iter().map(|from| places[*from as usize]).collect(), places[id], None);
+            connect(
+                from.iter().map(|from| places[*from as usize]).collect(),
+                places[id],
+                None,
+            );
         }
     }
     for (node, output) in outputs {
         let from = sources(wiring, output);
-        connect(from.iter().map(|from| places[*from as usize]).collect(), places[*node as usize], None);
+        connect(
+            from.iter().map(|from| places[*from as usize]).collect(),
+            places[*node as usize],
+            None,
+        );
     }
     Graph { name, nodes, edges }
 }
@@ -253,7 +302,10 @@ fn draw(name: &'static str, wiring: &Wiring, outputs: &[(u32, Input)]) -> Graph 
 fn sources(wiring: &Wiring, input: &Input) -> Vec<u32> {
     match &input.source {
         Source::Value(_) => Vec::new(),
-        Source::Many(inputs, _) => inputs.iter().flat_map(|input| sources(wiring, input)).collect(),
+        Source::Many(inputs, _) => inputs
+            .iter()
+            .flat_map(|input| sources(wiring, input))
+            .collect(),
         Source::Node(Handle::Scoped { id, .. }) => visible(wiring, *id),
         Source::Node(Handle::Element { mapping, .. }) => visible(wiring, *mapping),
         Source::Node(Handle::Loose(_)) => Vec::new(),
@@ -265,7 +317,15 @@ fn visible(wiring: &Wiring, id: u32) -> Vec<u32> {
     let node = &wiring.nodes[id as usize];
     match &node.kind {
         Kind::Task(_) | Kind::Flow(_) => vec![id],
-        Kind::Mapping(_) => node.inputs.iter().flat_map(|input| sources(wiring, input)).collect(),
-        Kind::Gather(_) => node.upstreams.iter().flat_map(|edge| visible(wiring, edge.node)).collect(),
+        Kind::Mapping(_) => node
+            .inputs
+            .iter()
+            .flat_map(|input| sources(wiring, input))
+            .collect(),
+        Kind::Gather(_) => node
+            .upstreams
+            .iter()
+            .flat_map(|edge| visible(wiring, edge.node))
+            .collect(),
     }
 }

@@ -17,7 +17,9 @@ pub(super) fn mermaid(graph: &Graph) -> String {
     }
     for edge in graph.edges() {
         let _ = match edge.parameter() {
-            Some(parameter) => writeln!(text, "    n{} -->|{parameter}| n{}", edge.from(), edge.to()),
+            Some(parameter) => {
+                writeln!(text, "    n{} -->|{parameter}| n{}", edge.from(), edge.to())
+            }
             None => writeln!(text, "    n{} -.-> n{}", edge.from(), edge.to()),
         };
     }
@@ -26,19 +28,36 @@ pub(super) fn mermaid(graph: &Graph) -> String {
 
 pub(super) fn dot(graph: &Graph) -> String {
     let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
-    let mut text = format!("digraph \"{}\" {{\n    rankdir=LR;\n    node [shape=box];\n", quoted(graph.name()));
+    let mut text = format!(
+        "digraph \"{}\" {{\n    rankdir=LR;\n    node [shape=box];\n",
+        quoted(graph.name())
+    );
     for (place, node) in graph.nodes().iter().enumerate() {
         let shape = match (node.is_flow(), node.is_mapped()) {
             (true, _) => " shape=component",
             (_, true) => " peripheries=2",
             _ => "",
         };
-        let _ = writeln!(text, "    n{place} [label=\"{}\"{shape}];", quoted(&label(node, "\n")).replace('\n', "\\n"));
+        let _ = writeln!(
+            text,
+            "    n{place} [label=\"{}\"{shape}];",
+            quoted(&label(node, "\n")).replace('\n', "\\n")
+        );
     }
     for edge in graph.edges() {
         let _ = match edge.parameter() {
-            Some(parameter) => writeln!(text, "    n{} -> n{} [label=\"{parameter}\"];", edge.from(), edge.to()),
-            None => writeln!(text, "    n{} -> n{} [style=dashed];", edge.from(), edge.to()),
+            Some(parameter) => writeln!(
+                text,
+                "    n{} -> n{} [label=\"{parameter}\"];",
+                edge.from(),
+                edge.to()
+            ),
+            None => writeln!(
+                text,
+                "    n{} -> n{} [style=dashed];",
+                edge.from(),
+                edge.to()
+            ),
         };
     }
     text.push_str("}\n");

@@ -26,7 +26,9 @@ impl Wiring {
                 let hash = self.hash(node)?;
                 let output = match node.output {
                     Some(output) => match &last {
-                        Some((address, name)) if *address == std::ptr::from_ref(output).addr() => Arc::clone(name),
+                        Some((address, name)) if *address == std::ptr::from_ref(output).addr() => {
+                            Arc::clone(name)
+                        }
                         _ => {
                             let name: Arc<str> = output.name().into();
                             last = Some((std::ptr::from_ref(output).addr(), Arc::clone(&name)));
@@ -40,7 +42,12 @@ impl Wiring {
                     Kind::Flow(_) | Kind::Mapping(_) | Kind::Gather(_) => node.name.clone(),
                 };
                 let upstreams = node.upstreams.iter().map(|edge| edge.node).collect();
-                self.nodes[id].wired = Some(Box::new(Wired { hash, task, output, upstreams }));
+                self.nodes[id].wired = Some(Box::new(Wired {
+                    hash,
+                    task,
+                    output,
+                    upstreams,
+                }));
             }
         }
         Ok(())
@@ -50,7 +57,11 @@ impl Wiring {
         let mut hasher = blake3::Hasher::new();
         if node.is_hidden() {
             // flows in the flow may be planned in another order
-            feed(&mut hasher, b'q', node.prefix.as_deref().unwrap_or_default().as_bytes());
+            feed(
+                &mut hasher,
+                b'q',
+                node.prefix.as_deref().unwrap_or_default().as_bytes(),
+            );
         }
         match &node.kind {
             Kind::Task(definition) => feed(&mut hasher, b't', definition.name.as_bytes()),
@@ -75,13 +86,23 @@ impl Wiring {
         }
         for (at, input) in node.inputs.iter().enumerate() {
             let unordered = match &node.kind {
-                Kind::Task(definition) => definition.parameters.get(at).is_some_and(|parameter| parameter.unordered),
+                Kind::Task(definition) => definition
+                    .parameters
+                    .get(at)
+                    .is_some_and(|parameter| parameter.unordered),
                 _ => false,
             };
             self.feed_input(&mut hasher, input, unordered)
-                .map_err(|problem| GraphError::Input { task: node.name.to_string(), problem })?;
+                .map_err(|problem| GraphError::Input {
+                    task: node.name.to_string(),
+                    problem,
+                })?;
         }
-        for edge in node.upstreams.iter().filter(|edge| edge.takes == Takes::Nothing) {
+        for edge in node
+            .upstreams
+            .iter()
+            .filter(|edge| edge.takes == Takes::Nothing)
+        {
             hasher.update(b"a");
             self.feed_node(&mut hasher, &self.nodes[edge.node as usize]);
         }
@@ -90,7 +111,12 @@ impl Wiring {
         Ok(hash)
     }
 
-    fn feed_input(&self, hasher: &mut blake3::Hasher, input: &Input, unordered: bool) -> Result<(), String> {
+    fn feed_input(
+        &self,
+        hasher: &mut blake3::Hasher,
+        input: &Input,
+        unordered: bool,
+    ) -> Result<(), String> {
         let projected = [u8::from(input.projection.is_some())];
         feed(hasher, b'i', &projected);
         hasher.update(match input.convert {
@@ -101,12 +127,16 @@ impl Wiring {
         match &input.source {
             Source::Value(value) => {
                 hasher.update(b"v");
-                value.feed(hasher, unordered).map_err(|error| error.to_string())?;
+                value
+                    .feed(hasher, unordered)
+                    .map_err(|error| error.to_string())?;
             }
             Source::Node(handle) => self.feed_handle(hasher, handle),
             Source::Many(inputs, _) => {
                 feed(hasher, b'm', &inputs.len().to_le_bytes());
-                inputs.iter().try_for_each(|input| self.feed_input(hasher, input, false))?;
+                inputs
+                    .iter()
+                    .try_for_each(|input| self.feed_input(hasher, input, false))?;
             }
         }
         Ok(())
@@ -132,7 +162,11 @@ impl Wiring {
                 hasher.update(&wired.hash);
             }
             _ => {
-                feed(hasher, b'k', node.prefix.as_deref().unwrap_or_default().as_bytes());
+                feed(
+                    hasher,
+                    b'k',
+                    node.prefix.as_deref().unwrap_or_default().as_bytes(),
+                );
                 feed(hasher, b'k', node.name.as_bytes());
                 hasher.update(&node.number.to_le_bytes());
             }

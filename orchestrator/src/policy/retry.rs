@@ -45,12 +45,22 @@ impl Policy {
     /// `min(delay · backoff^(n-1), max_delay)`, and then, where `backoff` is above 1, somewhere in the upper half of
     /// that: the same for the same run, key and attempt. (Airflow's `next_retry_datetime`, with jitter for the same
     /// reason: that tasks which failed together do not come back together.)
-    pub(crate) fn next_delay(&self, error: &TaskError, failed: u32, run: RunId, key: &str) -> Option<Duration> {
+    pub(crate) fn next_delay(
+        &self,
+        error: &TaskError,
+        failed: u32,
+        run: RunId,
+        key: &str,
+    ) -> Option<Duration> {
         if failed > self.retries {
             return None;
         }
         match error.cause() {
-            Cause::Fatal | Cause::Skipped | Cause::Cancelled | Cause::UpstreamFailed | Cause::Crashed => return None,
+            Cause::Fatal
+            | Cause::Skipped
+            | Cause::Cancelled
+            | Cause::UpstreamFailed
+            | Cause::Crashed => return None,
             Cause::Failed | Cause::TimedOut(_) | Cause::Panicked | Cause::RetryAfter(_) => {}
         }
         if self.retry_if.is_some_and(|worth_it| !worth_it(error)) {
@@ -128,8 +138,13 @@ mod tests {
     fn a_list_repeats_its_last() {
         const DELAYS: &[Duration] = &[Duration::from_secs(1), Duration::from_secs(5)];
         let delays = Delay::List(DELAYS);
-        let policy = policy(TaskOptions { retries: Some(9), retry_delay: Some(delays), ..TaskOptions::NONE });
-        let delays = [1, 2, 3].map(|failed| policy.next_delay(&failure(), failed, run(), "a").unwrap());
+        let policy = policy(TaskOptions {
+            retries: Some(9),
+            retry_delay: Some(delays),
+            ..TaskOptions::NONE
+        });
+        let delays =
+            [1, 2, 3].map(|failed| policy.next_delay(&failure(), failed, run(), "a").unwrap());
         assert_eq!(delays, [seconds(1), seconds(5), seconds(5)]);
     }
 
@@ -144,15 +159,25 @@ mod tests {
             let multiplier: f64 = cells[1].parse().unwrap();
             let policy = policy(TaskOptions {
                 retries: Some(100),
-                retry_delay: Some(Delay::Fixed(Duration::from_secs_f64(cells[0].parse().unwrap()))),
+                retry_delay: Some(Delay::Fixed(Duration::from_secs_f64(
+                    cells[0].parse().unwrap(),
+                ))),
                 backoff: (multiplier > 0.0).then_some(multiplier),
                 max_retry_delay: cells[2].parse().ok().map(Duration::from_secs_f64),
                 ..TaskOptions::NONE
             });
             let expected: f64 = cells[7].parse().unwrap();
-            let delay = policy.next_delay(&failure(), cells[3].parse().unwrap(), run(), cells[5]).unwrap();
-            let (ratio, apart) = (expected / delay.as_secs_f64(), expected - delay.as_secs_f64());
-            assert!((0.9..=4.1).contains(&ratio) || apart.abs() <= 1.0, "{line}: {delay:?}");
+            let delay = policy
+                .next_delay(&failure(), cells[3].parse().unwrap(), run(), cells[5])
+                .unwrap();
+            let (ratio, apart) = (
+                expected / delay.as_secs_f64(),
+                expected - delay.as_secs_f64(),
+            );
+            assert!(
+                (0.9..=4.1).contains(&ratio) || apart.abs() <= 1.0,
+                "{line}: {delay:?}"
+            );
             checked += 1;
         }
         assert_eq!(checked, 56);
@@ -169,7 +194,9 @@ mod tests {
         });
         let mut different = std::collections::HashSet::new();
         for element in 0..100 {
-            let delay = policy.next_delay(&failure(), 2, run(), &format!("task[{element}]")).unwrap();
+            let delay = policy
+                .next_delay(&failure(), 2, run(), &format!("task[{element}]"))
+                .unwrap();
             assert!((seconds(100)..=seconds(200)).contains(&delay), "{delay:?}");
             different.insert(delay);
         }
@@ -184,13 +211,25 @@ mod tests {
         fn never(_: &TaskError) -> bool {
             false
         }
-        let options = TaskOptions { retries: Some(5), ..TaskOptions::NONE };
+        let options = TaskOptions {
+            retries: Some(5),
+            ..TaskOptions::NONE
+        };
         let open = policy(options.clone());
-        let picky = policy(TaskOptions { retry_if: Some(never), ..options });
+        let picky = policy(TaskOptions {
+            retry_if: Some(never),
+            ..options
+        });
         assert_eq!(open.next_delay(&fatal("no"), 1, run(), "a"), None);
         assert_eq!(open.next_delay(&skip("no"), 1, run(), "a"), None);
-        assert_eq!(open.next_delay(&retry_after(seconds(7), "busy"), 1, run(), "a"), Some(seconds(7)));
-        assert_eq!(open.next_delay(&failure(), 1, run(), "a"), Some(Duration::ZERO));
+        assert_eq!(
+            open.next_delay(&retry_after(seconds(7), "busy"), 1, run(), "a"),
+            Some(seconds(7))
+        );
+        assert_eq!(
+            open.next_delay(&failure(), 1, run(), "a"),
+            Some(Duration::ZERO)
+        );
         assert_eq!(picky.next_delay(&failure(), 1, run(), "a"), None);
     }
 }

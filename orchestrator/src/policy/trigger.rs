@@ -33,7 +33,10 @@ impl Tally {
             TaskState::Failed => self.failed += 1,
             TaskState::UpstreamFailed => self.upstream_failed += 1,
             TaskState::Skipped => self.skipped += 1,
-            TaskState::Pending | TaskState::Running | TaskState::Retrying | TaskState::Cancelled => {}
+            TaskState::Pending
+            | TaskState::Running
+            | TaskState::Retrying
+            | TaskState::Cancelled => {}
         }
     }
 
@@ -51,7 +54,13 @@ impl Tally {
 /// What becomes of a task with these upstreams. Without upstreams every rule runs.
 pub(crate) fn decide(rule: Trigger, tally: Tally) -> Decision {
     use Decision::{Run, Skip, UpstreamFailed, Wait};
-    let Tally { total, success, failed, upstream_failed, skipped } = tally;
+    let Tally {
+        total,
+        success,
+        failed,
+        upstream_failed,
+        skipped,
+    } = tally;
     let broken = failed + upstream_failed;
     let all_done = success + broken + skipped == total;
     if total == 0 {
@@ -66,7 +75,9 @@ pub(crate) fn decide(rule: Trigger, tally: Tally) -> Decision {
         Trigger::OneSuccess if success > 0 => Some(Run),
         Trigger::OneFailed if broken > 0 => Some(Run),
         Trigger::OneDone if success + failed > 0 => Some(Run),
-        Trigger::NoneFailed | Trigger::NoneFailedMinOneSuccess if broken > 0 => Some(UpstreamFailed),
+        Trigger::NoneFailed | Trigger::NoneFailedMinOneSuccess if broken > 0 => {
+            Some(UpstreamFailed)
+        }
         Trigger::NoneSkipped | Trigger::AllDoneMinOneSuccess if skipped > 0 => Some(Skip),
         Trigger::AllSkipped if success + broken > 0 => Some(Skip),
         _ => None,
@@ -93,13 +104,22 @@ mod tests {
     fn every_rule_decides_as_airflow_does() {
         let table = include_str!("../../tests/fixtures/trigger_rule_vectors.csv");
         let mut lines = table.lines();
-        let rules: Vec<Trigger> = lines.next().unwrap().split(',').skip(1).map(|name| name.parse().unwrap()).collect();
+        let rules: Vec<Trigger> = lines
+            .next()
+            .unwrap()
+            .split(',')
+            .skip(1)
+            .map(|name| name.parse().unwrap())
+            .collect();
         assert_eq!(rules.len(), Trigger::ALL.len());
         let mut checked = 0;
         for line in lines {
             let mut cells = line.split(',');
             let upstreams = cells.next().unwrap();
-            let mut tally = Tally { total: upstreams.len() as u32, ..Tally::default() };
+            let mut tally = Tally {
+                total: upstreams.len() as u32,
+                ..Tally::default()
+            };
             for state in upstreams.chars() {
                 tally.count(match state {
                     'S' => TaskState::Success,

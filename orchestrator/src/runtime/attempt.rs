@@ -21,7 +21,9 @@ use crate::error::{Cause, TaskError};
 use crate::event::Event;
 use crate::failpoint;
 use crate::state::TaskState;
-use crate::store::{CacheHit, CacheMiss, CacheNote, CacheQuery, Kept, NewEntry, Row, TaskEnd, Transition};
+use crate::store::{
+    CacheHit, CacheMiss, CacheNote, CacheQuery, Kept, NewEntry, Row, TaskEnd, Transition,
+};
 use crate::task::{Args, BlockingBody, Body, BodyFuture, Call, Context, TaskDef};
 use crate::value::Value;
 
@@ -81,7 +83,13 @@ enum On {
 
 /// Starts an attempt: calls its body, and polls it once. What is over by that is recorded, and the lane has its next
 /// piece of work: so a task that waits for nothing costs no future of ours.
-pub(super) fn start(run: &Arc<RunCore>, lane: &mut Lane, job: Job, slots: Option<Slots>, cx: &mut Cx<'_>) -> Started {
+pub(super) fn start(
+    run: &Arc<RunCore>,
+    lane: &mut Lane,
+    job: Job,
+    slots: Option<Slots>,
+    cx: &mut Cx<'_>,
+) -> Started {
     start_with(run, lane, job, slots, None, cx)
 }
 
@@ -101,7 +109,9 @@ pub(super) fn start_cached(
 pub(super) async fn fail(run: &Arc<RunCore>, lane: &mut Lane, job: Job, error: TaskError) {
     if let Some((mut attempt, _)) = Attempt::new(run, lane, job, None) {
         attempt.span = run.span(attempt.at, attempt.number);
-        attempt.conclude(run, lane, AttemptEnd::Returned(Err(error))).await;
+        attempt
+            .conclude(run, lane, AttemptEnd::Returned(Err(error)))
+            .await;
     }
 }
 
@@ -113,11 +123,16 @@ fn start_with(
     caching: Option<Box<Caching>>,
     cx: &mut Cx<'_>,
 ) -> Started {
-    let Some((mut attempt, args)) = Attempt::new(run, lane, job, caching) else { return Started::Over(None) };
+    let Some((mut attempt, args)) = Attempt::new(run, lane, job, caching) else {
+        return Started::Over(None);
+    };
     attempt.announce(run);
     if run.resumed {
         // its process died before: how often it dies while this runs is to be known
-        return Started::Waits(Box::new(Waiting { attempt, on: On::Start(args, slots) }));
+        return Started::Waits(Box::new(Waiting {
+            attempt,
+            on: On::Start(args, slots),
+        }));
     }
     let on = match attempt.begin(run, lane, args, slots, cx) {
         On::Conclusion(AttemptEnd::Returned(Ok(value))) => {
@@ -142,7 +157,9 @@ impl Waiting {
             let is_off = run.released.load(Ordering::Acquire) || attempt.token(run).is_cancelled();
             let mut given = Some((args, slots)).filter(|_| !is_off);
             let begun = poll_fn(|cx| {
-                let begun = given.take().map(|(args, slots)| attempt.begin(run, lane, args, slots, cx));
+                let begun = given
+                    .take()
+                    .map(|(args, slots)| attempt.begin(run, lane, args, slots, cx));
                 Poll::Ready(begun)
             });
             on = begun.await.unwrap_or(On::Conclusion(AttemptEnd::Cancelled));
@@ -181,12 +198,39 @@ enum Called {
 }
 
 impl Attempt {
-    fn new(run: &RunCore, lane: &Lane, job: Job, caching: Option<Box<Caching>>) -> Option<(Self, Args)> {
-        let Job { at, place, attempt: number, timeout, work } = job;
-        let Work::Task { definition, args } = work else { return None };
+    fn new(
+        run: &RunCore,
+        lane: &Lane,
+        job: Job,
+        caching: Option<Box<Caching>>,
+    ) -> Option<(Self, Args)> {
+        let Job {
+            at,
+            place,
+            attempt: number,
+            timeout,
+            work,
+        } = job;
+        let Work::Task { definition, args } = work else {
+            return None;
+        };
         let context = definition.cooperative.then(|| run.context(at, number));
         let (started, span) = (lane.now, tracing::Span::none());
-        Some((Self { at, place, number, timeout, definition, context, started, finished: 0, span, caching }, args))
+        Some((
+            Self {
+                at,
+                place,
+                number,
+                timeout,
+                definition,
+                context,
+                started,
+                finished: 0,
+                span,
+                caching,
+            },
+            args,
+        ))
     }
 
     pub(super) fn node(&self) -> u32 {
@@ -205,7 +249,14 @@ impl Attempt {
     }
 
     /// Calls the body, and polls it once.
-    fn begin(&self, run: &RunCore, lane: &mut Lane, args: Args, slots: Option<Slots>, cx: &mut Cx<'_>) -> On {
+    fn begin(
+        &self,
+        run: &RunCore,
+        lane: &mut Lane,
+        args: Args,
+        slots: Option<Slots>,
+        cx: &mut Cx<'_>,
+    ) -> On {
         let call = Call::new(args, &run.runtime.resources, self.context.clone());
         match self.call(run, call, slots, cx) {
             Called::Waits(body, slots) => On::Body(body, slots),
@@ -218,7 +269,13 @@ impl Attempt {
     }
 
     /// Calls the body, which takes its inputs, and polls it once. Users' code runs here: projections of inputs, too.
-    fn call(&self, run: &RunCore, mut call: Call<'_>, slots: Option<Slots>, cx: &mut Cx<'_>) -> Called {
+    fn call(
+        &self,
+        run: &RunCore,
+        mut call: Call<'_>,
+        slots: Option<Slots>,
+        cx: &mut Cx<'_>,
+    ) -> Called {
         let mock = run.runtime.mock_of(self.definition);
         let _entered = self.span.enter();
         let called = panic::catch(|| {
@@ -261,7 +318,12 @@ impl Attempt {
     }
 
     /// Waits for an async body, and watches time and cancelling meanwhile.
-    async fn watch(&self, run: &Arc<RunCore>, lane: &mut Lane, body: &mut BodyFuture) -> AttemptEnd {
+    async fn watch(
+        &self,
+        run: &Arc<RunCore>,
+        lane: &mut Lane,
+        body: &mut BodyFuture,
+    ) -> AttemptEnd {
         lane.wait(run);
         let cancel = self.token(run);
         let deadline = self.deadline(run);
@@ -273,7 +335,11 @@ impl Attempt {
             timeout = passed(deadline) => return AttemptEnd::Returned(Err(TaskError::timed_out(timeout))),
         }
         // a body that asked for its cancellation sees to its own end; another is dropped
-        if !self.context.as_ref().is_some_and(|context| context.has_asked()) {
+        if !self
+            .context
+            .as_ref()
+            .is_some_and(|context| context.has_asked())
+        {
             return AttemptEnd::Cancelled;
         }
         match tokio::time::timeout(run.runtime.grace, polled).await {
@@ -334,13 +400,31 @@ impl Attempt {
     }
 
     fn row(&self, state: TaskState, finished: i64, error: Option<TaskError>) -> TaskEnd {
-        let row = Row { started: self.started, finished, error, attempts: self.number, state, ..Row::PENDING };
-        let note = self.caching.as_ref().map(|caching| Box::new(CacheNote::Missed(caching.miss)));
-        TaskEnd { note, ..TaskEnd::new(self.place.frame, self.place.cell, row) }
+        let row = Row {
+            started: self.started,
+            finished,
+            error,
+            attempts: self.number,
+            state,
+            ..Row::PENDING
+        };
+        let note = self
+            .caching
+            .as_ref()
+            .map(|caching| Box::new(CacheNote::Missed(caching.miss)));
+        TaskEnd {
+            note,
+            ..TaskEnd::new(self.place.frame, self.place.cell, row)
+        }
     }
 
     /// Records what came of the attempt, tells the plan, and takes the next piece of work.
-    async fn conclude(self, run: &Arc<RunCore>, lane: &mut Lane, outcome: AttemptEnd) -> Option<Job> {
+    async fn conclude(
+        self,
+        run: &Arc<RunCore>,
+        lane: &mut Lane,
+        outcome: AttemptEnd,
+    ) -> Option<Job> {
         let (result, abandoned) = match outcome {
             AttemptEnd::Returned(result) => (result, None),
             AttemptEnd::Abandoned(error, returned) => (Err(error), Some(returned)),
@@ -379,7 +463,9 @@ impl Attempt {
     /// is committed. Gives the next piece of work, if there is one before that.
     fn end(mut self, run: &Arc<RunCore>, lane: &mut Lane, mut end: End) -> Option<Job> {
         if let (true, End::Success(value)) = (run.runtime.simulated, &end) {
-            end = self.through_encoding(run, value).map_or_else(End::Failed, End::Success);
+            end = self
+                .through_encoding(run, value)
+                .map_or_else(End::Failed, End::Success);
         }
         let (result, end) = match &end {
             // its `Serialize` is a user's code
@@ -405,15 +491,28 @@ impl Attempt {
         let row = self.row(end.state(), self.finished, end.error().cloned());
         let cache = match (&self.caching, &end) {
             (Some(caching), End::Success(value)) => {
-                let kept = result.clone().map_or_else(|| Kept::Live(value.clone()), Kept::Encoded);
-                let hit = CacheHit { run: run.facts.id, created: self.finished, result: kept };
-                Some(Box::new(NewEntry { query: caching.query.clone(), hit }))
+                let kept = result
+                    .clone()
+                    .map_or_else(|| Kept::Live(value.clone()), Kept::Encoded);
+                let hit = CacheHit {
+                    run: run.facts.id,
+                    created: self.finished,
+                    result: kept,
+                };
+                Some(Box::new(NewEntry {
+                    query: caching.query.clone(),
+                    hit,
+                }))
             }
             _ => None,
         };
         let live = &mut *run.live.lock();
         if !(live.plan.is_changed && matches!(end, End::Cancelled)) {
-            run.record(Transition::Task(TaskEnd { result, cache, ..row }));
+            run.record(Transition::Task(TaskEnd {
+                result,
+                cache,
+                ..row
+            }));
         }
         failpoint::hit("end-recorded");
         lane.resume(live);
@@ -432,7 +531,14 @@ impl Attempt {
         }
         if run.runtime.events.is_heard() {
             let duration = micros_between(self.started, self.finished);
-            run.emit_finished(live, self.at, end.state(), self.number, duration, end.error());
+            run.emit_finished(
+                live,
+                self.at,
+                end.state(),
+                self.number,
+                duration,
+                end.error(),
+            );
         }
         live.plan.finish(self.at, end);
         flight
@@ -456,9 +562,14 @@ impl Attempt {
             delay,
             error: error.clone(),
         });
-        let due = lane.now.saturating_add(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX));
+        let due = lane
+            .now
+            .saturating_add(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX));
         let retrying = self.row(TaskState::Retrying, due, Some(error));
-        run.record(Transition::Task(TaskEnd { failed: Some(lane.now), ..retrying }));
+        run.record(Transition::Task(TaskEnd {
+            failed: Some(lane.now),
+            ..retrying
+        }));
         failpoint::hit("retry-recorded");
         let (at, due) = (self.at, Instant::now() + delay);
         run.commit().await;
@@ -499,7 +610,9 @@ async fn passed(deadline: Option<(Duration, Instant)>) -> Duration {
 }
 
 /// Tells when blocking work has returned, whatever it returned.
-fn returned(handle: tokio::task::JoinHandle<Result<Value, TaskError>>) -> tokio::task::JoinHandle<()> {
+fn returned(
+    handle: tokio::task::JoinHandle<Result<Value, TaskError>>,
+) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         let _ = handle.await;
     })

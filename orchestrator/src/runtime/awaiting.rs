@@ -21,11 +21,16 @@ impl<T: Data> IntoFuture for Node<T> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             match &self.handle {
-                Handle::Scoped { scope, id } => result(wait(*scope, *id).await?, self.projection.as_ref()),
-                Handle::Element { mapping: scope::NONE, .. } => Err(misplaced(MAPPED_ALONE)),
-                Handle::Element { .. } => {
-                    Err(misplaced("an element of a mapping is awaited: pass it to a task instead"))
+                Handle::Scoped { scope, id } => {
+                    result(wait(*scope, *id).await?, self.projection.as_ref())
                 }
+                Handle::Element {
+                    mapping: scope::NONE,
+                    ..
+                } => Err(misplaced(MAPPED_ALONE)),
+                Handle::Element { .. } => Err(misplaced(
+                    "an element of a mapping is awaited: pass it to a task instead",
+                )),
                 Handle::Loose(_) => {
                     let ambient = AMBIENT.try_with(Clone::clone).ok();
                     alone(ambient.unwrap_or_else(default_ambient), self).await
@@ -54,9 +59,9 @@ impl<T: Data> Node<T> {
     pub async fn on(self, runtime: &Runtime) -> Result<T, TaskError> {
         match self.handle {
             Handle::Loose(_) => alone(Ambient::on(&runtime.0), self).await,
-            Handle::Scoped { .. } | Handle::Element { .. } => {
-                Err(misplaced("a node of a flow runs with the flow: put the flow on a runtime, not the node"))
-            }
+            Handle::Scoped { .. } | Handle::Element { .. } => Err(misplaced(
+                "a node of a flow runs with the flow: put the flow on a runtime, not the node",
+            )),
         }
     }
 }
@@ -87,7 +92,12 @@ impl Ambient {
 
     /// In no body.
     pub(super) fn outside(runtime: &Arc<Inner>) -> Self {
-        Self { runtime: Arc::clone(runtime), held: Vec::new(), flows: Vec::new(), in_task: false }
+        Self {
+            runtime: Arc::clone(runtime),
+            held: Vec::new(),
+            flows: Vec::new(),
+            in_task: false,
+        }
     }
 }
 
@@ -97,7 +107,10 @@ async fn wait(scope: u64, node: u32) -> Result<Resolved, TaskError> {
     let registered = scope::with(|current| {
         let own = current.id == scope;
         if own {
-            current.waits.push(Wait { node, promise: Arc::clone(&promise) });
+            current.waits.push(Wait {
+                node,
+                promise: Arc::clone(&promise),
+            });
         }
         own
     });
@@ -119,7 +132,9 @@ fn result<T: Data>(resolved: Resolved, projection: Option<&Projection>) -> Resul
                 Err(panicked) => Err(TaskError::panicked(&panicked)),
             },
         },
-        Resolved::Failed(error) | Resolved::Skipped(error) | Resolved::UpstreamFailed(error) => Err(error),
+        Resolved::Failed(error) | Resolved::Skipped(error) | Resolved::UpstreamFailed(error) => {
+            Err(error)
+        }
         Resolved::Unknown => Err(TaskError::cancelled()),
     }
 }
@@ -132,21 +147,30 @@ async fn alone<T: Data>(ambient: Ambient, node: Node<T>) -> Result<T, TaskError>
             Kind::Flow(call) => call.definition.name,
             Kind::Mapping(_) | Kind::Gather(_) => return Err(misplaced(MAPPED_ALONE)),
         },
-        Handle::Scoped { .. } | Handle::Element { .. } => return Err(misplaced("the node is part of a flow")),
+        Handle::Scoped { .. } | Handle::Element { .. } => {
+            return Err(misplaced("the node is part of a flow"));
+        }
     };
     let value = launch::alone(ambient, name, move || {
         let source = Source::Node(plant(&node.handle, &mut HashMap::new())?);
-        Ok(Input { source, projection: node.projection, convert: Convert::Plain })
+        Ok(Input {
+            source,
+            projection: node.projection,
+            convert: Convert::Plain,
+        })
     });
     Ok(value.await?.take())
 }
 
-const MAPPED_ALONE: &str = "`expand` is used outside of a flow: write a `#[flow]` function around it";
+const MAPPED_ALONE: &str =
+    "`expand` is used outside of a flow: write a `#[flow]` function around it";
 
 /// Writes a loose node down in the thread's scope, after what it takes. A node that is taken twice is written once.
 fn plant(handle: &Handle, planted: &mut HashMap<usize, Handle>) -> Result<Handle, TaskError> {
     let Handle::Loose(loose) = handle else {
-        return Err(misplaced("a task outside of a flow takes a node of a flow: await the node first"));
+        return Err(misplaced(
+            "a task outside of a flow takes a node of a flow: await the node first",
+        ));
     };
     let key = Arc::as_ptr(loose).addr();
     if let Some(handle) = planted.get(&key) {
@@ -176,6 +200,8 @@ fn plant_input(input: &mut Input, planted: &mut HashMap<usize, Handle>) -> Resul
             *handle = plant(handle, planted)?;
             Ok(())
         }
-        Source::Many(inputs, _) => inputs.iter_mut().try_for_each(|input| plant_input(input, planted)),
+        Source::Many(inputs, _) => inputs
+            .iter_mut()
+            .try_for_each(|input| plant_input(input, planted)),
     }
 }

@@ -78,20 +78,30 @@ pub(super) fn call(
     context: Arc<Context>,
     cancel: tokio_util::sync::CancellationToken,
 ) -> Result<Called, CallError> {
-    let prefix = node.map(|node| Arc::from(format!("{}/", live.plan.wiring.nodes[node as usize].key())));
+    let prefix =
+        node.map(|node| Arc::from(format!("{}/", live.plan.wiring.nodes[node as usize].key())));
     let mut scope = Scope::new(prefix);
     scope.first = super::plan::id_of(live.plan.wiring.nodes.len());
     let number = super::plan::id_of(live.scopes.len());
-    let defaults = Defaults { flow: flow.definition.defaults.clone(), runtime: runtime.defaults.clone() };
+    let defaults = Defaults {
+        flow: flow.definition.defaults.clone(),
+        runtime: runtime.defaults.clone(),
+    };
     let parent = node.map(|node| live.plan.wiring.nodes[node as usize].scope);
-    live.scopes.push(ScopeState::new(defaults, cancel, parent, scope.prefix.clone()));
+    live.scopes.push(ScopeState::new(
+        defaults,
+        cancel,
+        parent,
+        scope.prefix.clone(),
+    ));
     let (mut scope, body) = span.in_scope(|| scope.enter(|| panic::catch(|| flow.start(context))));
     let FlowBody(progress) = match body {
         Ok(Ok(body)) => body,
         Ok(Err(panicked)) => return Err(CallError::Body(TaskError::panicked(&panicked))),
         Err(payload) => std::panic::resume_unwind(payload),
     };
-    live.absorb(runtime, &mut scope, number).map_err(CallError::Refused)?;
+    live.absorb(runtime, &mut scope, number)
+        .map_err(CallError::Refused)?;
     Ok(match progress {
         Progress::Wired(output) => {
             live.plan.returned(&output, node);
@@ -122,14 +132,19 @@ pub(super) fn plant(
     cancel: tokio_util::sync::CancellationToken,
     plant: impl FnOnce() -> Result<Input, TaskError>,
 ) -> Result<Input, TaskError> {
-    let defaults = Defaults { flow: TaskOptions::NONE, runtime: runtime.defaults.clone() };
-    live.scopes.push(ScopeState::new(defaults, cancel, None, None));
+    let defaults = Defaults {
+        flow: TaskOptions::NONE,
+        runtime: runtime.defaults.clone(),
+    };
+    live.scopes
+        .push(ScopeState::new(defaults, cancel, None, None));
     let (mut scope, planted) = Scope::new(None).enter(plant);
     let output = match planted {
         Ok(output) => output?,
         Err(payload) => std::panic::resume_unwind(payload),
     };
-    live.absorb(runtime, &mut scope, 0).map_err(|refusal| CallError::Refused(refusal).into_task_error())?;
+    live.absorb(runtime, &mut scope, 0)
+        .map_err(|refusal| CallError::Refused(refusal).into_task_error())?;
     live.plan.returned(&output, None);
     live.plan.close(0);
     Ok(output)
@@ -161,7 +176,11 @@ impl Future for Body {
         if let Some((timeout, sleep)) = &mut this.deadline
             && sleep.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready((this.number, this.node, BodyEnd::Failed(TaskError::timed_out(*timeout))));
+            return Poll::Ready((
+                this.number,
+                this.node,
+                BodyEnd::Failed(TaskError::timed_out(*timeout)),
+            ));
         }
         loop {
             let ended = match &mut this.step {
@@ -214,7 +233,9 @@ impl Body {
     /// Polls an `async fn` in its scope, and plans what it has written down. It is told of the nodes that it awaits one
     /// at a time: so it asks for the same, in the same order, when it is run again and told in the same order.
     fn poll_function(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Input, TaskError>> {
-        let Some(run) = self.run.clone() else { return Poll::Pending };
+        let Some(run) = self.run.clone() else {
+            return Poll::Pending;
+        };
         run.live.lock().scopes[self.number as usize].waker = Some(cx.waker().clone());
         ready!(self.tell(&run, cx));
         loop {
@@ -232,12 +253,17 @@ impl Body {
             Some(telling) => telling,
             None => {
                 let answer = run.live.lock().answer(self.number);
-                let Some(answer) = answer else { return Poll::Ready(false) };
+                let Some(answer) = answer else {
+                    return Poll::Ready(false);
+                };
                 if !run.durable || answer.is_known {
                     answer.promise.fulfil(answer.resolved);
                     return Poll::Ready(true);
                 }
-                run.record(Transition::Awaited { node: answer.node, asked: answer.asked.clone() });
+                run.record(Transition::Awaited {
+                    node: answer.node,
+                    asked: answer.asked.clone(),
+                });
                 failpoint::hit("body-told");
                 let commit: BoxFuture<'static, ()> = match answer.is_one_of_many {
                     true => {
@@ -259,7 +285,9 @@ impl Body {
     }
 
     fn poll_once(&mut self, run: &Arc<RunCore>, cx: &mut Cx<'_>) -> Poll<Result<Input, TaskError>> {
-        let Some(mut scope) = self.scope.take() else { return Poll::Pending };
+        let Some(mut scope) = self.scope.take() else {
+            return Poll::Pending;
+        };
         scope.first = super::plan::id_of(run.live.lock().plan.wiring.nodes.len());
         let Step::Polling(body) = &mut self.step else {
             return Poll::Pending;
@@ -308,6 +336,9 @@ impl Body {
 /// Drops a body before its end. What its own values do then is a user's code.
 pub(super) fn drop_body(body: Body) {
     if let Err(panicked) = panic::catch(|| drop(body)) {
-        tracing::error!("a value in the body of a flow panicked when it was dropped: {}", panicked.message);
+        tracing::error!(
+            "a value in the body of a flow panicked when it was dropped: {}",
+            panicked.message
+        );
     }
 }

@@ -37,7 +37,11 @@ pub struct RuntimeBuilder {
 const STORE_VARIABLE: &str = "ORCHESTRATOR_STORE";
 
 /// The store of a runtime where nothing names one.
-const DEFAULT_STORE: &str = if cfg!(feature = "sqlite") { "sqlite:.orchestrator/state.db" } else { "memory" };
+const DEFAULT_STORE: &str = if cfg!(feature = "sqlite") {
+    "sqlite:.orchestrator/state.db"
+} else {
+    "memory"
+};
 
 /// The URL of the store of a runtime that is not given one.
 pub(crate) fn default_store() -> Result<String, StoreError> {
@@ -189,8 +193,13 @@ impl RuntimeBuilder {
         let problem = match (self.running, self.blocking, empty) {
             (0, _, _) => Some("expected `max_running` to be at least 1, got 0".to_owned()),
             (_, 0, _) => Some("expected `max_blocking` to be at least 1, got 0".to_owned()),
-            (_, _, Some((name, _))) => Some(format!("expected the pool `{name}` to have at least 1 slot, got 0")),
-            _ => self.defaults.problem().map(|problem| format!("defaults: {problem}")),
+            (_, _, Some((name, _))) => Some(format!(
+                "expected the pool `{name}` to have at least 1 slot, got 0"
+            )),
+            _ => self
+                .defaults
+                .problem()
+                .map(|problem| format!("defaults: {problem}")),
         };
         match problem {
             Some(problem) => Err(Error::Options(problem)),
@@ -206,7 +215,10 @@ impl RuntimeBuilder {
         let (url, blobs, now) = (self.url()?, self.blobs.clone(), self.now());
         let open = move || store::open(&url, blobs.as_deref(), now);
         match Tokio::try_current() {
-            Ok(tokio) => Ok(tokio.spawn_blocking(open).await.map_err(|_| Error::NoTokio)??),
+            Ok(tokio) => Ok(tokio
+                .spawn_blocking(open)
+                .await
+                .map_err(|_| Error::NoTokio)??),
             Err(_) => Ok(open()?),
         }
     }
@@ -223,12 +235,16 @@ impl RuntimeBuilder {
     }
 
     fn now(&self) -> i64 {
-        self.clock.as_ref().map_or_else(|| Clock::system().micros(), Clock::micros)
+        self.clock
+            .as_ref()
+            .map_or_else(|| Clock::system().micros(), Clock::micros)
     }
 
     pub(super) fn inner(self, store: Arc<dyn Store>) -> Inner {
         let clock = self.clock.unwrap_or_else(Clock::system);
-        let logs = self.stores_logs.then(|| LogSink::new(Arc::clone(&store), clock.clone()));
+        let logs = self
+            .stores_logs
+            .then(|| LogSink::new(Arc::clone(&store), clock.clone()));
         Inner {
             store,
             logs,
@@ -236,7 +252,10 @@ impl RuntimeBuilder {
             cache_bytes: self.cache_bytes,
             simulated: false,
             clock,
-            ids: Arc::new(self.seed.map_or_else(IdSource::from_entropy, IdSource::from_seed)),
+            ids: Arc::new(
+                self.seed
+                    .map_or_else(IdSource::from_entropy, IdSource::from_seed),
+            ),
             limits: Limits::new(self.running, self.blocking, &self.pools),
             resources: self.resources,
             grace: self.grace,
@@ -256,8 +275,16 @@ impl RuntimeBuilder {
 impl Runtime {
     /// The same limits, resources and time, with another store: nothing that belongs to the runs of the first.
     pub(crate) async fn on_store(&self, url: &str) -> Result<Self, Error> {
-        let store = RuntimeBuilder::new().store(url).clock(self.0.clock.clone()).open().await?;
-        let logs = self.0.logs.as_ref().map(|_| LogSink::new(Arc::clone(&store), self.0.clock.clone()));
+        let store = RuntimeBuilder::new()
+            .store(url)
+            .clock(self.0.clock.clone())
+            .open()
+            .await?;
+        let logs = self
+            .0
+            .logs
+            .as_ref()
+            .map(|_| LogSink::new(Arc::clone(&store), self.0.clock.clone()));
         Ok(Self(Arc::new(Inner {
             store,
             logs,

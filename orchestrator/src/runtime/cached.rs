@@ -23,7 +23,9 @@ use super::{Inner, panic};
 use crate::error::{Cause, StoreError, TaskError};
 use crate::failpoint;
 use crate::state::TaskState;
-use crate::store::{CacheHit, CacheKey, CacheMiss, CacheNote, CacheQuery, Kept, Lookup, Row, TaskEnd, Transition};
+use crate::store::{
+    CacheHit, CacheKey, CacheMiss, CacheNote, CacheQuery, Kept, Lookup, Row, TaskEnd, Transition,
+};
 use crate::task::{Arg, Args, CacheDef, Call, Code, TaskDef};
 use crate::value::{OutputType, Value, feed};
 
@@ -57,7 +59,13 @@ impl Drop for Flight {
         if self.claimed {
             self.runtime.store.end_flight(self.key);
         }
-        let waiters = self.runtime.flights.0.lock().remove(&self.key).unwrap_or_default();
+        let waiters = self
+            .runtime
+            .flights
+            .0
+            .lock()
+            .remove(&self.key)
+            .unwrap_or_default();
         for Waiter { run, at } in waiters {
             let live = &mut *run.live.lock();
             live.plan.retry_now(at);
@@ -68,20 +76,37 @@ impl Drop for Flight {
 
 /// Sees to a piece of work whose result is cached, or is to be.
 pub(super) async fn see_to(run: &Arc<RunCore>, lane: &mut Lane, job: Job, gate: &GateKey) {
-    let Job { at, work: Work::Task { definition, args }, .. } = job else { return };
-    let Some(cache) = &definition.cache else { return };
+    let Job {
+        at,
+        work: Work::Task { definition, args },
+        ..
+    } = job
+    else {
+        return;
+    };
+    let Some(cache) = &definition.cache else {
+        return;
+    };
     let started = run.runtime.clock.micros();
     lane.now = started;
-    let query =
-        panic::catch(|| query(definition, cache, args)).unwrap_or_else(|panicked| Err(TaskError::panicked(&panicked)));
+    let query = panic::catch(|| query(definition, cache, args))
+        .unwrap_or_else(|panicked| Err(TaskError::panicked(&panicked)));
     let (query, args) = match query {
         Ok(query) => query,
         Err(error) => {
-            let job = Job { work: Work::Task { definition, args: Args::new() }, ..job };
+            let job = Job {
+                work: Work::Task {
+                    definition,
+                    args: Args::new(),
+                },
+                ..job
+            };
             return attempt::fail(run, lane, job, error).await;
         }
     };
-    let Some(mut flight) = join(run, at, query.key) else { return };
+    let Some(mut flight) = join(run, at, query.key) else {
+        return;
+    };
     lane.wait(run);
     let cancel = {
         let live = run.live.lock();
@@ -105,7 +130,10 @@ pub(super) async fn see_to(run: &Arc<RunCore>, lane: &mut Lane, job: Job, gate: 
     // who waits for a slot counts as being at work: so no more pile up than there are threads
     lane.resume(&mut run.live.lock());
     let slots = {
-        let plain = GateKey { cached: false, ..gate.clone() };
+        let plain = GateKey {
+            cached: false,
+            ..gate.clone()
+        };
         tokio::select! {
             biased;
             () = cancel.cancelled() => {
@@ -117,12 +145,20 @@ pub(super) async fn see_to(run: &Arc<RunCore>, lane: &mut Lane, job: Job, gate: 
         }
     };
     lane.now = run.runtime.clock.micros();
-    let caching = Box::new(Caching { query, miss, flight });
-    let job = Job { work: Work::Task { definition, args }, ..job };
+    let caching = Box::new(Caching {
+        query,
+        miss,
+        flight,
+    });
+    let job = Job {
+        work: Work::Task { definition, args },
+        ..job
+    };
     let mut given = Some((job, slots, caching));
     let started = poll_fn(|cx| {
-        let started =
-            given.take().map(|(job, slots, caching)| attempt::start_cached(run, lane, job, slots, caching, cx));
+        let started = given
+            .take()
+            .map(|(job, slots, caching)| attempt::start_cached(run, lane, job, slots, caching, cx));
         Poll::Ready(started)
     });
     if let Some(attempt::Started::Waits(waiting)) = started.await {
@@ -131,12 +167,20 @@ pub(super) async fn see_to(run: &Arc<RunCore>, lane: &mut Lane, job: Job, gate: 
 }
 
 /// The key of a call, and its inputs, worked out. Users' code runs here.
-fn query(definition: &TaskDef, cache: &CacheDef, args: Args) -> Result<(CacheQuery, Args), TaskError> {
+fn query(
+    definition: &TaskDef,
+    cache: &CacheDef,
+    args: Args,
+) -> Result<(CacheQuery, Args), TaskError> {
     let values: Vec<Value> = args.into_iter().map(Arg::into_value).collect();
     let inputs = match cache.key {
         Some(key) => {
             let nothing = crate::task::Resources::default();
-            key(&mut Call::new(values.iter().cloned().map(Arg::Value).collect(), &nothing, None))
+            key(&mut Call::new(
+                values.iter().cloned().map(Arg::Value).collect(),
+                &nothing,
+                None,
+            ))
         }
         None => {
             let mut hasher = blake3::Hasher::new();
@@ -148,9 +192,13 @@ fn query(definition: &TaskDef, cache: &CacheDef, args: Args) -> Result<(CacheQue
                 .map_err(|error| error.to_string())
         }
     };
-    let inputs =
-        inputs.map_err(|problem| TaskError::new(Cause::Fatal, format!("its inputs have no key: {problem}")))?;
-    let task = format!("{}::{}::{}", definition.crate_name, definition.module, definition.name);
+    let inputs = inputs.map_err(|problem| {
+        TaskError::new(Cause::Fatal, format!("its inputs have no key: {problem}"))
+    })?;
+    let task = format!(
+        "{}::{}::{}",
+        definition.crate_name, definition.module, definition.name
+    );
     let code = match cache.code {
         Code::Tokens(tokens) => ("tokens", tokens),
         Code::Version(version) => ("version", version),
@@ -158,7 +206,12 @@ fn query(definition: &TaskDef, cache: &CacheDef, args: Args) -> Result<(CacheQue
     let mut hasher = blake3::Hasher::new();
     let fed = feed(&mut hasher, &(FORMAT, &task, code, inputs), false);
     fed.map_err(|error| TaskError::new(Cause::Fatal, error.to_string()))?;
-    let query = CacheQuery { key: CacheKey(hasher.finalize().into()), task, inputs, expiry: cache.expiry };
+    let query = CacheQuery {
+        key: CacheKey(hasher.finalize().into()),
+        task,
+        inputs,
+        expiry: cache.expiry,
+    };
     Ok((query, values.into_iter().map(Arg::Value).collect()))
 }
 
@@ -169,13 +222,20 @@ fn join(run: &Arc<RunCore>, at: Instance, key: CacheKey) -> Option<Flight> {
     let mut flights = run.runtime.flights.0.lock();
     match flights.get_mut(&key) {
         Some(waiters) => {
-            waiters.push(Waiter { run: Arc::clone(run), at });
+            waiters.push(Waiter {
+                run: Arc::clone(run),
+                at,
+            });
             live.plan.park(at);
             None
         }
         None => {
             flights.insert(key, Vec::new());
-            Some(Flight { runtime: Arc::clone(&run.runtime), key, claimed: false })
+            Some(Flight {
+                runtime: Arc::clone(&run.runtime),
+                key,
+                claimed: false,
+            })
         }
     }
 }
@@ -202,14 +262,22 @@ async fn land(
     let store = &run.runtime.store;
     let (output, is_cleared, rerun) = {
         let plan = &run.live.lock().plan;
-        let rerun = plan.rerun().map_or(i64::MIN, |rerun| rerun.at.timestamp_micros());
-        (plan.wiring.nodes[at.node as usize].output, plan.is_cleared(at), rerun)
+        let rerun = plan
+            .rerun()
+            .map_or(i64::MIN, |rerun| rerun.at.timestamp_micros());
+        (
+            plan.wiring.nodes[at.node as usize].output,
+            plan.is_cleared(at),
+            rerun,
+        )
     };
     let mut refuses = run.refresh_cache || is_cleared;
     loop {
         let miss = match look(run, query, output).await? {
             // what a run that refuses the cache has computed itself is as new as can be, but for what it did before a re-run
-            Landing::Hit(found) if !refuses || (found.hit.run == run.facts.id && found.hit.created > rerun) => {
+            Landing::Hit(found)
+                if !refuses || (found.hit.run == run.facts.id && found.hit.created > rerun) =>
+            {
                 return Ok(Landing::Hit(found));
             }
             _ if refuses => CacheMiss::Refreshed,
@@ -237,8 +305,16 @@ async fn land(
     }
 }
 
-async fn look(run: &RunCore, query: &CacheQuery, output: Option<&'static OutputType>) -> Result<Landing, StoreError> {
-    let found = run.runtime.store.look_up(query, run.runtime.clock.micros()).await?;
+async fn look(
+    run: &RunCore,
+    query: &CacheQuery,
+    output: Option<&'static OutputType>,
+) -> Result<Landing, StoreError> {
+    let found = run
+        .runtime
+        .store
+        .look_up(query, run.runtime.clock.micros())
+        .await?;
     Ok(match (found, output) {
         (Lookup::Miss(miss), _) => Landing::Miss(miss),
         (Lookup::Hit(_), None) => Landing::Miss(CacheMiss::Unreadable),
@@ -250,7 +326,14 @@ async fn look(run: &RunCore, query: &CacheQuery, output: Option<&'static OutputT
 }
 
 /// Ends an instance with the result of another run.
-async fn finish_with(run: &Arc<RunCore>, lane: &mut Lane, place: Place, attempt: u16, at: Instance, hit: Found) {
+async fn finish_with(
+    run: &Arc<RunCore>,
+    lane: &mut Lane,
+    place: Place,
+    attempt: u16,
+    at: Instance,
+    hit: Found,
+) {
     let Found { value, hit } = hit;
     let result = match &hit.result {
         Kept::Encoded(encoded) => Some(encoded.clone()),
@@ -265,13 +348,27 @@ async fn finish_with(run: &Arc<RunCore>, lane: &mut Lane, place: Place, attempt:
         state: TaskState::Success,
         ..Row::PENDING
     };
-    let note = Some(Box::new(CacheNote::Hit { run: hit.run, created: hit.created }));
-    let end = TaskEnd { result, note, ..TaskEnd::new(place.frame, place.cell, row) };
+    let note = Some(Box::new(CacheNote::Hit {
+        run: hit.run,
+        created: hit.created,
+    }));
+    let end = TaskEnd {
+        result,
+        note,
+        ..TaskEnd::new(place.frame, place.cell, row)
+    };
     run.record(Transition::Task(end));
     run.commit().await;
     let live = &mut *run.live.lock();
     lane.resume(live);
-    run.emit_finished(live, at, TaskState::Success, attempt - 1, Duration::ZERO, None);
+    run.emit_finished(
+        live,
+        at,
+        TaskState::Success,
+        attempt - 1,
+        Duration::ZERO,
+        None,
+    );
     live.plan.finish(at, End::Success(value));
     run.flush(live);
 }
@@ -282,7 +379,12 @@ mod tests {
     use crate::task::{Body, Parameter, TaskOptions};
 
     const fn parameter(name: &'static str, unordered: bool, in_key: bool) -> Parameter {
-        Parameter { name, type_name: "", unordered, in_key }
+        Parameter {
+            name,
+            type_name: "",
+            unordered,
+            in_key,
+        }
     }
 
     const fn task(code: Code, key: Option<crate::task::KeyFn>) -> TaskDef {
@@ -295,22 +397,38 @@ mod tests {
             description: "",
             tags: &[],
             parameters: const {
-                &[parameter("customers", false, true), parameter("tags", true, true), parameter("client", false, false)]
+                &[
+                    parameter("customers", false, true),
+                    parameter("tags", true, true),
+                    parameter("client", false, false),
+                ]
             },
             resources: &[],
             options: TaskOptions::NONE,
             body: Body::Async(|_| Box::pin(std::future::pending())),
             cooperative: false,
-            cache: Some(CacheDef { expiry: None, code, key }),
+            cache: Some(CacheDef {
+                expiry: None,
+                code,
+                key,
+            }),
             same: crate::value::Same::new(),
         }
     }
 
     fn key(task: &TaskDef, tags: [&str; 2], client: u32) -> String {
-        let inputs = [Value::new(vec![1_u32, 2]), Value::new(tags.map(str::to_owned).to_vec()), Value::new(client)];
+        let inputs = [
+            Value::new(vec![1_u32, 2]),
+            Value::new(tags.map(str::to_owned).to_vec()),
+            Value::new(client),
+        ];
         let cache = task.cache.as_ref().unwrap();
-        let (query, args) = query(task, cache, inputs.into_iter().map(Arg::Value).collect()).unwrap();
-        assert_eq!((query.task.as_str(), args.len()), ("shop::shop::churn::score", 3));
+        let (query, args) =
+            query(task, cache, inputs.into_iter().map(Arg::Value).collect()).unwrap();
+        assert_eq!(
+            (query.task.as_str(), args.len()),
+            ("shop::shop::churn::score", 3)
+        );
         blake3::Hash::from_bytes(query.key.0).to_string()
     }
 
@@ -319,8 +437,10 @@ mod tests {
     fn keys_stay_what_they_are_over_releases() {
         let tokens = task(Code::Tokens("( customers : & [ u32 ] ) { }"), None);
         let version = task(Code::Version("2"), None);
-        let by_function =
-            task(Code::Version("2"), Some(|call| crate::__private::cache_key(&call.owned::<Vec<u32>>(0))));
+        let by_function = task(
+            Code::Version("2"),
+            Some(|call| crate::__private::cache_key(&call.owned::<Vec<u32>>(0))),
+        );
         let keys = [&tokens, &version, &by_function].map(|task| key(task, ["a", "b"], 7));
         assert_eq!(
             keys,

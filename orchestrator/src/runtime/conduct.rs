@@ -77,7 +77,12 @@ pub(super) struct Conductor {
 }
 
 impl Conductor {
-    pub(super) fn new(run: Arc<RunCore>, called: Called, timeout: Option<Duration>, began: Option<i64>) -> Self {
+    pub(super) fn new(
+        run: Arc<RunCore>,
+        called: Called,
+        timeout: Option<Duration>,
+        began: Option<i64>,
+    ) -> Self {
         let mut conductor = Self {
             run,
             bodies: FuturesUnordered::new(),
@@ -105,7 +110,11 @@ impl Conductor {
     }
 
     /// Waits until the run is one of so many of its flow that are under way; or until it is cancelled or stopped before.
-    pub(super) async fn wait_for_turn(&mut self, flow: &'static str, turns: u32) -> Option<OwnedSemaphorePermit> {
+    pub(super) async fn wait_for_turn(
+        &mut self,
+        flow: &'static str,
+        turns: u32,
+    ) -> Option<OwnedSemaphorePermit> {
         let (run, began) = (Arc::clone(&self.run), self.began.is_some());
         let asked = run.runtime.clock.micros();
         let given_up = async {
@@ -128,7 +137,10 @@ impl Conductor {
             let permit = run.runtime.turn(flow, turns).acquire_owned().await.ok();
             let mut pause = FIRST_PAUSE;
             loop {
-                match store.claim_turn(id, flow, turns, run.runtime.clock.micros()).await {
+                match store
+                    .claim_turn(id, flow, turns, run.runtime.clock.micros())
+                    .await
+                {
                     Ok(true) => return permit,
                     Ok(false) => tokio::time::sleep(pause).await,
                     Err(error) => failed(error).await,
@@ -159,21 +171,40 @@ impl Conductor {
         failpoint::hit("run-started");
         let facts = Arc::clone(&run.facts);
         let (run_id, flow, logical_date) = (facts.id, facts.flow, facts.logical_date);
-        let again = self.began.is_none().then(|| run.live.lock().plan.rerun()).flatten();
+        let again = self
+            .began
+            .is_none()
+            .then(|| run.live.lock().plan.rerun())
+            .flatten();
         if let Some(RerunRecord { what, .. }) = again {
             tracing::info!(parent: &run.trace.run, %logical_date, "run again: {what}");
-            run.runtime.events.emit(|| Event::RunReopened { run: run_id, flow, logical_date, what });
+            run.runtime.events.emit(|| Event::RunReopened {
+                run: run_id,
+                flow,
+                logical_date,
+                what,
+            });
         } else if run.resumed && self.began.is_some() {
             tracing::info!(parent: &run.trace.run, %logical_date, "run goes on");
-            run.runtime.events.emit(|| Event::RunResumed { run: run_id, flow, logical_date });
+            run.runtime.events.emit(|| Event::RunResumed {
+                run: run_id,
+                flow,
+                logical_date,
+            });
         } else if !run.cancel.is_cancelled() {
             if run.trace.is_recorded {
                 tracing::info!(parent: &run.trace.run, %logical_date, "run started");
             }
-            run.runtime.events.emit(|| Event::RunStarted { run: run_id, flow, logical_date });
+            run.runtime.events.emit(|| Event::RunStarted {
+                run: run_id,
+                flow,
+                logical_date,
+            });
         }
         let spent = micros_between(started, now).saturating_sub(self.waited);
-        let deadline = self.timeout.map(|timeout| (timeout, Instant::now() + timeout.saturating_sub(spent)));
+        let deadline = self
+            .timeout
+            .map(|timeout| (timeout, Instant::now() + timeout.saturating_sub(spent)));
         let (soft, hard) = (run.runtime.stop.soft.clone(), run.runtime.stop.hard.clone());
         let mut drained_by = None;
         if let Some(why) = self.stop.take() {
@@ -208,12 +239,18 @@ impl Conductor {
                 return self.release().await;
             }
             if let Some(problem) = run.live.lock().problem.take() {
-                self.stop(Stop::Body(TaskError::new(crate::error::Cause::Fatal, problem.to_string())));
+                self.stop(Stop::Body(TaskError::new(
+                    crate::error::Cause::Fatal,
+                    problem.to_string(),
+                )));
                 continue;
             }
             if run.broken.load(Ordering::Acquire) {
                 let text = "a panic in the runtime itself, or in the `Drop` of a value: see the panic's own message";
-                self.stop(Stop::Body(TaskError::new(crate::error::Cause::Panicked, text)));
+                self.stop(Stop::Body(TaskError::new(
+                    crate::error::Cause::Panicked,
+                    text,
+                )));
                 let live = &mut *run.live.lock();
                 live.plan.abandon();
                 run.flush(live);
@@ -253,7 +290,9 @@ impl Conductor {
         let run = Arc::clone(&self.run);
         run.live.lock().draining = true;
         self.left = !self.bodies.is_empty();
-        std::mem::take(&mut self.bodies).into_iter().for_each(drop_body);
+        std::mem::take(&mut self.bodies)
+            .into_iter()
+            .for_each(drop_body);
     }
 
     /// Gives the run up: another process, or a later one, goes on with it.
@@ -266,7 +305,13 @@ impl Conductor {
             run.flush(live);
             let at = run.runtime.clock.micros();
             let (state, error) = (RunState::Cancelled, Some(TaskError::cancelled()));
-            run.record(Transition::RunFinished(RunEnd { at, state, error, output: None, encoded: None }));
+            run.record(Transition::RunFinished(RunEnd {
+                at,
+                state,
+                error,
+                output: None,
+                encoded: None,
+            }));
             // with the plan in hand: what ends from now on tells nobody
             run.released.store(true, Ordering::Release);
         } else {
@@ -278,7 +323,10 @@ impl Conductor {
         run.log.commit().wait().await?;
         tracing::info!(parent: &run.trace.run, "run left: it can go on");
         run.runtime.flush_logs().await;
-        Err(Error::Stopped { flow: run.facts.flow.to_owned(), run: run.facts.id })
+        Err(Error::Stopped {
+            flow: run.facts.flow.to_owned(),
+            run: run.facts.id,
+        })
     }
 
     /// Starts the flows in the flow that may start.
@@ -307,8 +355,22 @@ impl Conductor {
             let number = super::plan::id_of(live.scopes.len());
             let timeout = flow.definition.timeout;
             let deadline = timeout.map(|timeout| (timeout, Box::pin(tokio::time::sleep(timeout))));
-            let span = run.trace.flow(|| live.plan.key_of(Instance { frame: 0, node, index: 0 }));
-            match call(live, &run.runtime, &flow, Some(node), &span, context, cancel) {
+            let span = run.trace.flow(|| {
+                live.plan.key_of(Instance {
+                    frame: 0,
+                    node,
+                    index: 0,
+                })
+            });
+            match call(
+                live,
+                &run.runtime,
+                &flow,
+                Some(node),
+                &span,
+                context,
+                cancel,
+            ) {
                 Ok(called) => {
                     run.flush(live);
                     // in an earlier life of the run
@@ -340,7 +402,11 @@ impl Conductor {
             }
         }
         for (number, node, timeout) in overdue {
-            self.body_ended((number, Some(node), BodyEnd::Failed(TaskError::timed_out(timeout))));
+            self.body_ended((
+                number,
+                Some(node),
+                BodyEnd::Failed(TaskError::timed_out(timeout)),
+            ));
         }
     }
 
@@ -355,7 +421,8 @@ impl Conductor {
             (Some(node), BodyEnd::Returned(output)) => {
                 let arg = {
                     let plan = &mut run.live.lock().plan;
-                    plan.output(&output).map_err(|(source, end)| plan.without_output(source, end))
+                    plan.output(&output)
+                        .map_err(|(source, end)| plan.without_output(source, end))
                 };
                 let end = match arg.map(value_of) {
                     Ok(Ok(value)) => End::Success(value),
@@ -366,7 +433,11 @@ impl Conductor {
             }
             (Some(node), BodyEnd::Failed(error)) => {
                 self.drop_family(number);
-                let end = if error.is_skipped() { End::Skipped(error) } else { End::Failed(error) };
+                let end = if error.is_skipped() {
+                    End::Skipped(error)
+                } else {
+                    End::Failed(error)
+                };
                 self.flow_ended(&mut run.live.lock(), node, end);
             }
         }
@@ -377,7 +448,8 @@ impl Conductor {
         let run = Arc::clone(&self.run);
         let family = run.live.lock().family(number);
         let bodies = std::mem::take(&mut self.bodies).into_iter();
-        let (dropped, kept): (Vec<Body>, Vec<Body>) = bodies.partition(|body| family.contains(&body.number));
+        let (dropped, kept): (Vec<Body>, Vec<Body>) =
+            bodies.partition(|body| family.contains(&body.number));
         self.bodies.extend(kept);
         dropped.into_iter().for_each(drop_body);
         let live = &mut *run.live.lock();
@@ -397,21 +469,34 @@ impl Conductor {
     /// A flow in the flow is final.
     fn flow_ended(&self, live: &mut Live, node: u32, end: End) {
         self.run.record_planned(live);
-        let at = Instance { frame: 0, node, index: 0 };
+        let at = Instance {
+            frame: 0,
+            node,
+            index: 0,
+        };
         let started = self.started.get(&node).copied().unwrap_or_default();
         let finished = self.run.runtime.clock.micros();
         let attempts = live.plan.attempts(at) + 1;
-        let row = Row { started, finished, error: end.error().cloned(), attempts, state: end.state(), ..Row::PENDING };
+        let row = Row {
+            started,
+            finished,
+            error: end.error().cloned(),
+            attempts,
+            state: end.state(),
+            ..Row::PENDING
+        };
         let place = live.plan.row_of(at);
         if let End::Failed(error) = &end {
             let span = self.run.trace.flow(|| live.plan.key_of(at));
             tracing::error!(parent: &span, "flow failed: {error}");
         }
         if !live.plan.is_changed {
-            self.run.record(Transition::Task(TaskEnd::new(place.frame, place.cell, row)));
+            self.run
+                .record(Transition::Task(TaskEnd::new(place.frame, place.cell, row)));
         }
         let duration = micros_between(started, finished);
-        self.run.emit_finished(live, at, end.state(), attempts, duration, end.error());
+        self.run
+            .emit_finished(live, at, end.state(), attempts, duration, end.error());
         live.plan.finish(at, end);
         self.run.flush(live);
     }
@@ -422,7 +507,9 @@ impl Conductor {
             self.run.record(Transition::Cancelling);
         }
         self.stop = Some(why);
-        std::mem::take(&mut self.bodies).into_iter().for_each(drop_body);
+        std::mem::take(&mut self.bodies)
+            .into_iter()
+            .for_each(drop_body);
         let run = Arc::clone(&self.run);
         let live = &mut *run.live.lock();
         live.plan.cancel(None);
@@ -443,7 +530,10 @@ impl Conductor {
             if self.stop.is_none()
                 && let Some(problem) = live.plan.forgotten()
             {
-                self.stop = Some(Stop::Body(TaskError::new(crate::error::Cause::Fatal, problem.to_string())));
+                self.stop = Some(Stop::Body(TaskError::new(
+                    crate::error::Cause::Fatal,
+                    problem.to_string(),
+                )));
             }
             let output = match (&self.stop, self.output.take()) {
                 (None, Some(output)) => Some(live.plan.output(&output)),
@@ -459,9 +549,12 @@ impl Conductor {
         };
         let (state, error) = match (self.stop, verdict) {
             (Some(Stop::Asked), _) => (RunState::Cancelled, Some(TaskError::cancelled())),
-            (Some(Stop::TimedOut(timeout)), _) => (RunState::Failed, Some(TaskError::timed_out(timeout))),
+            (Some(Stop::TimedOut(timeout)), _) => {
+                (RunState::Failed, Some(TaskError::timed_out(timeout)))
+            }
             (Some(Stop::Body(error)), _) if error.is_skipped() => {
-                return Self::record(&run, RunState::Success, None, None, Some(error), started).await;
+                return Self::record(&run, RunState::Success, None, None, Some(error), started)
+                    .await;
             }
             (Some(Stop::Body(error)), _) => (RunState::Failed, Some(error)),
             (None, Verdict::Red(error)) => (RunState::Failed, Some(error)),
@@ -472,7 +565,12 @@ impl Conductor {
             None => (state, error, None, None),
             Some(Ok(Ok(value))) => (state, error, Some(value), None),
             // the projection of what was returned panicked
-            Some(Ok(Err(panicked))) => (RunState::Failed, Some(error.unwrap_or(panicked)), None, None),
+            Some(Ok(Err(panicked))) => (
+                RunState::Failed,
+                Some(error.unwrap_or(panicked)),
+                None,
+                None,
+            ),
             Some(Err((_, end))) => (state, error, None, end.error().cloned()),
         };
         Self::record(&run, state, error, value, missing, started).await
@@ -489,13 +587,18 @@ impl Conductor {
         let at = run.runtime.clock.micros();
         let duration = micros_between(started, at);
         let (mut state, mut error) = (state, error);
-        let encoded = output.as_ref().map(|output| panic::catch(|| run.log.encode(output)));
+        let encoded = output
+            .as_ref()
+            .map(|output| panic::catch(|| run.log.encode(output)));
         let (encoded, problem) = match encoded {
             None => (None, None),
             Some(Ok(Ok(encoded))) => (encoded, None),
             Some(Ok(Err(problem))) => {
                 let text = format!("what the flow returned cannot be kept: {problem}");
-                (None, Some(TaskError::new(crate::error::Cause::Failed, text)))
+                (
+                    None,
+                    Some(TaskError::new(crate::error::Cause::Failed, text)),
+                )
             }
             Some(Err(panicked)) => (None, Some(TaskError::panicked(&panicked))),
         };
@@ -525,7 +628,13 @@ impl Conductor {
             // whoever finds the run at its end finds what its tasks said: it is stored before that
             logs.hand_over_all();
         }
-        let end = RunEnd { at, state, error: error.clone(), output: output.map(Kept::Live), encoded };
+        let end = RunEnd {
+            at,
+            state,
+            error: error.clone(),
+            output: output.map(Kept::Live),
+            encoded,
+        };
         run.record(Transition::RunFinished(end));
         failpoint::hit("run-end-recorded");
         run.log.commit().wait().await?;
@@ -538,7 +647,9 @@ impl Conductor {
             Some(error) if state == RunState::Cancelled => {
                 tracing::warn!(parent: span, %state, duration = %shown, "run finished: {error}");
             }
-            Some(error) => tracing::error!(parent: span, %state, duration = %shown, "run finished: {error}"),
+            Some(error) => {
+                tracing::error!(parent: span, %state, duration = %shown, "run finished: {error}")
+            }
         }
         if run.trace.is_recorded {
             run.runtime.flush_logs().await;
@@ -555,7 +666,11 @@ impl Conductor {
             Some(Kept::Live(output)) => Some(output.clone()),
             _ => None,
         };
-        Ok(Finished { record, output, missing })
+        Ok(Finished {
+            record,
+            output,
+            missing,
+        })
     }
 }
 

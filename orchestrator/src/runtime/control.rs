@@ -32,9 +32,16 @@ impl Runtime {
     ///
     /// Where this binary has no such flow, where a parameter is missing, unknown or of another type, and as for
     /// [`Flow::start`].
-    pub async fn trigger(&self, flow: &str, parameters: Map<String, Value>) -> Result<RunId, Error> {
+    pub async fn trigger(
+        &self,
+        flow: &str,
+        parameters: Map<String, Value>,
+    ) -> Result<RunId, Error> {
         let call = FlowCall::recall(registry::get(flow)?, &parameters);
-        let call = call.map_err(|problem| Error::Parameters { flow: flow.to_owned(), problem })?;
+        let call = call.map_err(|problem| Error::Parameters {
+            flow: flow.to_owned(),
+            problem,
+        })?;
         self.0.submit(&call, &Request::default()).await
     }
 
@@ -60,7 +67,13 @@ impl Runtime {
                 None => Err(Error::UnknownRun { run }),
             };
         }
-        let abandoned = self.0.store.abandoned().await?.into_iter().find(|abandoned| abandoned.id == run);
+        let abandoned = self
+            .0
+            .store
+            .abandoned()
+            .await?
+            .into_iter()
+            .find(|abandoned| abandoned.id == run);
         if let Some(definition) = abandoned.and_then(|abandoned| registry::find(&abandoned.flow))
             && let Some(started) = self.0.go_on(definition, run, Purpose::Cancel).await?
         {
@@ -98,14 +111,24 @@ impl Runtime {
     /// Where the store fails.
     pub async fn paused(&self) -> Result<Vec<(String, DateTime<Utc>)>, Error> {
         let paused = self.0.store.paused().await?.into_iter();
-        Ok(paused.map(|(flow, at)| (flow, DateTime::from_timestamp_micros(at).unwrap_or_default())).collect())
+        Ok(paused
+            .map(|(flow, at)| {
+                (
+                    flow,
+                    DateTime::from_timestamp_micros(at).unwrap_or_default(),
+                )
+            })
+            .collect())
     }
 }
 
 impl Inner {
     async fn set_paused(&self, flow: &str, paused: bool) -> Result<bool, Error> {
         registry::get(flow)?;
-        let changed = self.store.set_paused(flow, paused, self.clock.micros()).await?;
+        let changed = self
+            .store
+            .set_paused(flow, paused, self.clock.micros())
+            .await?;
         self.control.send_replace(());
         Ok(changed)
     }
@@ -122,7 +145,11 @@ impl Inner {
     }
 
     /// Leaves a run to whoever serves. Of runs with one key there is one.
-    pub(crate) async fn submit(self: &Arc<Self>, call: &Arc<FlowCall>, request: &Request) -> Result<RunId, Error> {
+    pub(crate) async fn submit(
+        self: &Arc<Self>,
+        call: &Arc<FlowCall>,
+        request: &Request,
+    ) -> Result<RunId, Error> {
         use super::launch::Accepted;
         let taken = if self.store.is_durable() {
             registry::check_name(call.definition)?;

@@ -24,7 +24,10 @@ pub struct Run<T> {
 
 impl<T: Data> Run<T> {
     pub(super) fn new(finished: Finished) -> Self {
-        Self { finished, output: PhantomData }
+        Self {
+            finished,
+            output: PhantomData,
+        }
     }
 
     /// What the flow returned; none where it failed, was cancelled, or skipped what it was to return.
@@ -39,7 +42,9 @@ impl<T: Data> Run<T> {
 
     /// What the flow returned, where the run is green.
     pub(super) fn into_result(self) -> Result<T, TaskError> {
-        self.finished.into_value().map(|value| value.get::<T>().clone())
+        self.finished
+            .into_value()
+            .map(|value| value.get::<T>().clone())
     }
 }
 
@@ -68,13 +73,30 @@ pub struct RunHandle<T> {
 }
 
 impl<T> RunHandle<T> {
-    pub(super) fn new(id: RunId, cancel: CancellationToken, conductor: JoinHandle<Result<Finished, Error>>) -> Self {
-        Self { id, cancel, conductor, joined: false, output: PhantomData }
+    pub(super) fn new(
+        id: RunId,
+        cancel: CancellationToken,
+        conductor: JoinHandle<Result<Finished, Error>>,
+    ) -> Self {
+        Self {
+            id,
+            cancel,
+            conductor,
+            joined: false,
+            output: PhantomData,
+        }
     }
 
     /// The handle on a run that somebody else asked for.
-    pub(super) fn joined(id: RunId, cancel: CancellationToken, waiter: JoinHandle<Result<Finished, Error>>) -> Self {
-        Self { joined: true, ..Self::new(id, cancel, waiter) }
+    pub(super) fn joined(
+        id: RunId,
+        cancel: CancellationToken,
+        waiter: JoinHandle<Result<Finished, Error>>,
+    ) -> Self {
+        Self {
+            joined: true,
+            ..Self::new(id, cancel, waiter)
+        }
     }
 
     /// The run's id.
@@ -108,7 +130,10 @@ struct Finish<T>(JoinHandle<Result<Finished, Error>>, PhantomData<fn() -> T>);
 impl<T: Data> Future for Finish<T> {
     type Output = Result<Run<T>, Error>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Self::Output> {
         Pin::new(&mut self.0).poll(cx).map(|joined| match joined {
             Ok(finished) => finished.map(Run::new),
             Err(error) => match error.try_into_panic() {
@@ -122,6 +147,8 @@ impl<T: Data> Future for Finish<T> {
 
 impl<T> fmt::Debug for RunHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RunHandle").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("RunHandle")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }

@@ -27,7 +27,13 @@ pub(super) fn join<T: Data>(
     request.check_is_that_of(flow, &record)?;
     let (id, definition) = (record.id(), flow.definition);
     let cancel = CancellationToken::new();
-    let waiter = finish(runtime, definition, record, OutputType::of::<T>(), cancel.clone());
+    let waiter = finish(
+        runtime,
+        definition,
+        record,
+        OutputType::of::<T>(),
+        cancel.clone(),
+    );
     let waiter = tokio.spawn(waiter);
     Ok(RunHandle::joined(id, cancel, waiter))
 }
@@ -56,9 +62,18 @@ pub(crate) async fn wait(
                     done.cancelled().await;
                 }
             }
-        } else if runtime.store.abandoned().await?.iter().any(|run| run.id == id) {
-            if let Some(StartedRun { cancel: run, conducted: mut seen, .. }) =
-                runtime.go_on(definition, id, Purpose::Run).await?
+        } else if runtime
+            .store
+            .abandoned()
+            .await?
+            .iter()
+            .any(|run| run.id == id)
+        {
+            if let Some(StartedRun {
+                cancel: run,
+                conducted: mut seen,
+                ..
+            }) = runtime.go_on(definition, id, Purpose::Run).await?
             {
                 let finished = tokio::select! {
                     finished = &mut seen => finished,
@@ -80,7 +95,10 @@ pub(crate) async fn wait(
             None => break,
         }
         if runtime.stop.soft.is_cancelled() && !record.state().is_final() {
-            return Err(Error::Stopped { flow: record.flow().to_owned(), run: id });
+            return Err(Error::Stopped {
+                flow: record.flow().to_owned(),
+                run: id,
+            });
         }
     }
     Ok(Awaited::Elsewhere(record))
@@ -99,8 +117,15 @@ async fn finish(
     };
     let value = record.output().map(|kept| kept.value(output)).transpose();
     let value = value.map_err(|error| {
-        let text = format!("the output of run {} is of another type than the flow's: {error}", record.id());
+        let text = format!(
+            "the output of run {} is of another type than the flow's: {error}",
+            record.id()
+        );
         Error::Options(text)
     })?;
-    Ok(Finished { record, output: value, missing: None })
+    Ok(Finished {
+        record,
+        output: value,
+        missing: None,
+    })
 }

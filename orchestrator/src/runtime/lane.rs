@@ -43,7 +43,12 @@ impl Ambient {
     pub(super) fn of(run: &RunCore, gate: &GateKey) -> Self {
         let mut held = run.held.clone();
         held.extend(gate.pool.map(|(name, _)| name));
-        Self { runtime: Arc::clone(&run.runtime), held, flows: run.flows.clone(), in_task: true }
+        Self {
+            runtime: Arc::clone(&run.runtime),
+            held,
+            flows: run.flows.clone(),
+            in_task: true,
+        }
     }
 }
 
@@ -85,7 +90,11 @@ impl Drop for Alarm {
 async fn work(run: Arc<RunCore>, gate: u32, key: Arc<GateKey>) {
     let plain = *key == GateKey::PLAIN;
     let mut lane = Lane::new(gate, plain);
-    let mut slots = if key.cached { Slots::NONE } else { run.runtime.limits.acquire(&key, run.nested).await };
+    let mut slots = if key.cached {
+        Slots::NONE
+    } else {
+        run.runtime.limits.acquire(&key, run.nested).await
+    };
     let (mut job, helped) = lane.begin(&run);
     if helped {
         let_others_help().await;
@@ -103,8 +112,12 @@ async fn work(run: Arc<RunCore>, gate: u32, key: Arc<GateKey>) {
         // these slots are for one body: others may be waiting for them
         let mut slots = Some(slots);
         if job.is_some() {
-            let started =
-                poll_fn(|cx| Poll::Ready(job.take().map(|job| attempt::start(&run, &mut lane, job, slots.take(), cx))));
+            let started = poll_fn(|cx| {
+                Poll::Ready(
+                    job.take()
+                        .map(|job| attempt::start(&run, &mut lane, job, slots.take(), cx)),
+                )
+            });
             if let Some(Started::Waits(waiting)) = started.await {
                 waiting.end(&run, &mut lane).await;
             }
@@ -185,7 +198,11 @@ impl Lane {
         gate.starting = false;
         gate.active += 1;
         self.active = true;
-        let job = if live.draining { None } else { live.plan.next(self.gate) };
+        let job = if live.draining {
+            None
+        } else {
+            live.plan.next(self.gate)
+        };
         run.flush(live);
         let helped = live.gates[self.gate as usize].starting;
         if job.is_none() {
@@ -198,7 +215,11 @@ impl Lane {
     pub(super) fn take(&mut self, run: &Arc<RunCore>, live: &mut Live) -> Option<Job> {
         // after a wait there may be more lanes at work than are worth having
         let others = live.gates[self.gate as usize].active > run.workers;
-        let job = if others || !self.plain || live.draining { None } else { live.plan.next(self.gate) };
+        let job = if others || !self.plain || live.draining {
+            None
+        } else {
+            live.plan.next(self.gate)
+        };
         if job.is_none() {
             self.rest(live);
         }
@@ -208,7 +229,13 @@ impl Lane {
     }
 
     /// Takes an attempt that is over and recorded. Gives the next piece of work, where it can be done before the commit.
-    pub(super) fn ended(&mut self, run: &Arc<RunCore>, live: &mut Live, attempt: Attempt, end: End) -> Option<Job> {
+    pub(super) fn ended(
+        &mut self,
+        run: &Arc<RunCore>,
+        live: &mut Live,
+        attempt: Attempt,
+        end: End,
+    ) -> Option<Job> {
         if self.ended.is_empty() {
             self.first_ended = self.now;
         }
@@ -253,7 +280,10 @@ impl Lane {
     fn tidy(&mut self) {
         for value in self.garbage.drain(..) {
             if let Err(panicked) = panic::catch(|| drop(value)) {
-                tracing::error!("the `Drop` of a task's result panicked: {}", panicked.message);
+                tracing::error!(
+                    "the `Drop` of a task's result panicked: {}",
+                    panicked.message
+                );
             }
         }
     }
@@ -326,7 +356,10 @@ impl Lane {
             return slots;
         }
         drop(slots);
-        run.runtime.limits.acquire(&GateKey::PLAIN, run.nested).await
+        run.runtime
+            .limits
+            .acquire(&GateKey::PLAIN, run.nested)
+            .await
     }
 }
 
@@ -344,11 +377,15 @@ fn machinery(run: &Arc<RunCore>, job: Job) {
             match worked_out {
                 Ok((elements, Ok(len))) => match u32::try_from(len) {
                     Ok(len) => live.plan.list_came(job.at, Arc::new(elements), len),
-                    Err(_) => live.plan.fail(job.at, failed(format!("a list of {len} elements is too long"))),
+                    Err(_) => live.plan.fail(
+                        job.at,
+                        failed(format!("a list of {len} elements is too long")),
+                    ),
                 },
                 Ok((_, Err(problem))) => live.plan.fail(job.at, failed(problem)),
                 Err(panicked) => {
-                    live.plan.fail(job.at, End::Failed(TaskError::panicked(&panicked)));
+                    live.plan
+                        .fail(job.at, End::Failed(TaskError::panicked(&panicked)));
                 }
             }
             // with the plan still in hand: who finds it done must find all of it recorded
@@ -356,14 +393,20 @@ fn machinery(run: &Arc<RunCore>, job: Job) {
         }
         Work::Gather(gathering) => {
             let collected = panic::catch(|| {
-                let mut elements = Collected { run, gathering: &gathering, next: 0, taken: None };
+                let mut elements = Collected {
+                    run,
+                    gathering: &gathering,
+                    next: 0,
+                    taken: None,
+                };
                 (gathering.collect)(&mut elements)
             });
             let mut live = run.live.lock();
             match collected {
                 Ok(value) => live.plan.gathered(job.at, &gathering, value),
                 Err(panicked) => {
-                    live.plan.fail(job.at, End::Failed(TaskError::panicked(&panicked)));
+                    live.plan
+                        .fail(job.at, End::Failed(TaskError::panicked(&panicked)));
                 }
             }
             run.flush(&mut live);
@@ -396,7 +439,12 @@ impl Iterator for Collected<'_> {
                 return None;
             }
             let end = (self.next + GATHERED_AT_ONCE).min(self.gathering.len);
-            let taken = self.run.live.lock().plan.take_elements(self.gathering, self.next..end);
+            let taken = self
+                .run
+                .live
+                .lock()
+                .plan
+                .take_elements(self.gathering, self.next..end);
             self.taken = Some(taken.into_iter());
             self.next = end;
         }

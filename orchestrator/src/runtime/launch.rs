@@ -48,7 +48,9 @@ impl<T: Data> Flow<T> {
     /// Where the graph is refused, and where the flow is an `async fn`, whose graph depends on results.
     pub fn graph(&self) -> Result<Graph, Error> {
         // of the runtime there is only the time to be had: no store is opened to draw a graph
-        let host = self.given_host().unwrap_or_else(|| Arc::clone(&Runtime::of_loose_tasks().0));
+        let host = self
+            .given_host()
+            .unwrap_or_else(|| Arc::clone(&Runtime::of_loose_tasks().0));
         host.graph(&self.call, &self.request)
     }
 
@@ -85,7 +87,10 @@ impl<T: Data> Flow<T> {
     }
 
     pub(crate) fn given_host(&self) -> Option<Arc<Inner>> {
-        self.request.host.clone().and_then(|host| host.downcast::<Inner>().ok())
+        self.request
+            .host
+            .clone()
+            .and_then(|host| host.downcast::<Inner>().ok())
     }
 
     pub(super) fn host(&self) -> Result<Arc<Inner>, Error> {
@@ -114,12 +119,19 @@ impl<T: Data> IntoFuture for Flow<T> {
 impl Request {
     /// Asks for the run of a schedule's tick.
     pub(crate) fn of_tick(kind: RunKind, schedule: &Schedule, tick: DateTime<Utc>) -> Self {
-        Self { kind, logical_date: Some(tick), interval: Some(schedule.interval_of(tick)), ..Self::default() }
+        Self {
+            kind,
+            logical_date: Some(tick),
+            interval: Some(schedule.interval_of(tick)),
+            ..Self::default()
+        }
     }
 
     pub(super) fn check(&self) -> Result<(), Error> {
         let problem = match (&self.key, self.interval) {
-            (Some(key), _) if key.is_empty() => "expected a key to be at least one character, got ``".to_owned(),
+            (Some(key), _) if key.is_empty() => {
+                "expected a key to be at least one character, got ``".to_owned()
+            }
             (_, Some(interval)) if interval.end < interval.start => {
                 format!("expected an interval to end after its start, got {interval}")
             }
@@ -130,18 +142,27 @@ impl Request {
 
     /// Refuses a run that has the key that was asked for, but was asked for with something else.
     pub(crate) fn check_is_that_of(&self, flow: &FlowCall, taken: &RunRecord) -> Result<(), Error> {
-        let json = |parameters: &serde_json::Map<_, _>| serde_json::Value::Object(parameters.clone()).to_string();
-        let interval = self.interval.map(|Interval { start, end }| Interval { start: kept(start), end: kept(end) });
+        let json = |parameters: &serde_json::Map<_, _>| {
+            serde_json::Value::Object(parameters.clone()).to_string()
+        };
+        let interval = self.interval.map(|Interval { start, end }| Interval {
+            start: kept(start),
+            end: kept(end),
+        });
         let (recorded, asked) = match self.logical_date.map(kept) {
             _ if !flow.has(taken.parameters()) => (
                 format!("the parameters {}", json(taken.parameters())),
                 format!("the parameters {}", json(&flow.parameters)),
             ),
-            Some(date) if date != taken.logical_date() => {
-                (format!("the logical date {}", taken.logical_date()), format!("the logical date {date}"))
-            }
+            Some(date) if date != taken.logical_date() => (
+                format!("the logical date {}", taken.logical_date()),
+                format!("the logical date {date}"),
+            ),
             _ => match interval.filter(|interval| *interval != taken.interval()) {
-                Some(interval) => (format!("the interval {}", taken.interval()), format!("the interval {interval}")),
+                Some(interval) => (
+                    format!("the interval {}", taken.interval()),
+                    format!("the interval {interval}"),
+                ),
                 None => return Ok(()),
             },
         };
@@ -154,13 +175,29 @@ impl Request {
         })
     }
 
-    pub(super) fn facts(&self, runtime: &Inner, flow: &FlowDef, now: DateTime<Utc>) -> Arc<RunFacts> {
+    pub(super) fn facts(
+        &self,
+        runtime: &Inner,
+        flow: &FlowDef,
+        now: DateTime<Utc>,
+    ) -> Arc<RunFacts> {
         // a body that is run again sees the same times
         let logical_date = kept(self.logical_date.unwrap_or(now));
         let interval = self.interval.or_else(|| last_interval(flow, logical_date));
-        let interval = interval.unwrap_or(Interval { start: logical_date, end: logical_date });
-        let interval = Interval { start: kept(interval.start), end: kept(interval.end) };
-        Arc::new(RunFacts { id: runtime.ids.run_id(now), flow: flow.name, logical_date, interval })
+        let interval = interval.unwrap_or(Interval {
+            start: logical_date,
+            end: logical_date,
+        });
+        let interval = Interval {
+            start: kept(interval.start),
+            end: kept(interval.end),
+        };
+        Arc::new(RunFacts {
+            id: runtime.ids.run_id(now),
+            flow: flow.name,
+            logical_date,
+            interval,
+        })
     }
 
     pub(super) fn new_run(
@@ -228,18 +265,35 @@ impl StartedRun {
 }
 
 /// Accepts a run and starts it; or finds the one that has its key.
-async fn start<T: Data>(ambient: Ambient, flow: Arc<FlowCall>, request: &Request) -> Result<RunHandle<T>, Error> {
+async fn start<T: Data>(
+    ambient: Ambient,
+    flow: Arc<FlowCall>,
+    request: &Request,
+) -> Result<RunHandle<T>, Error> {
     let runtime = Arc::clone(&ambient.runtime);
     match accept(ambient, &flow, request).await? {
-        Accepted::Started(StartedRun { id, cancel, conducted }) => Ok(RunHandle::new(id, cancel, conducted)),
+        Accepted::Started(StartedRun {
+            id,
+            cancel,
+            conducted,
+        }) => Ok(RunHandle::new(id, cancel, conducted)),
         Accepted::Taken(record) => join::join(runtime, &Tokio::current(), &flow, request, record),
     }
 }
 
 /// Accepts a run and starts it, unless another has its place.
-pub(super) async fn accept(ambient: Ambient, flow: &Arc<FlowCall>, request: &Request) -> Result<Accepted, Error> {
+pub(super) async fn accept(
+    ambient: Ambient,
+    flow: &Arc<FlowCall>,
+    request: &Request,
+) -> Result<Accepted, Error> {
     let accepted = accept_unless_paused(ambient, flow, request).await?;
-    let paused = || Error::Options(format!("the schedules of flow `{}` are paused", flow.definition.name));
+    let paused = || {
+        Error::Options(format!(
+            "the schedules of flow `{}` are paused",
+            flow.definition.name
+        ))
+    };
     accepted.ok_or_else(paused)
 }
 
@@ -259,11 +313,19 @@ async fn accept_unless_paused(
         return Err(Error::Closed);
     }
     if let Some(problem) = &flow.problem {
-        return Err(Error::Parameters { flow: definition.name.to_owned(), problem: problem.clone() });
+        return Err(Error::Parameters {
+            flow: definition.name.to_owned(),
+            problem: problem.clone(),
+        });
     }
     request.check()?;
-    let waiting = ambient.flows.iter().filter(|flow| **flow == definition.name).count();
-    if let Some(turns) = turns(definition, request.kind).filter(|turns| waiting >= *turns as usize) {
+    let waiting = ambient
+        .flows
+        .iter()
+        .filter(|flow| **flow == definition.name)
+        .count();
+    if let Some(turns) = turns(definition, request.kind).filter(|turns| waiting >= *turns as usize)
+    {
         return Err(Error::Options(format!(
             "flow `{}` is run in the body of a task of its own run, and its `max_active_runs` is {turns}: the two would \
              wait for each other; start it without waiting (`.start()`), or call another flow",
@@ -293,16 +355,32 @@ async fn accept_unless_paused(
         Created::Paused => return Ok(None),
     };
     failpoint::hit("run-created");
-    let run = RunCore::new(runtime, log, trace, cancel.clone(), live, &ambient, request.refresh_cache);
+    let run = RunCore::new(
+        runtime,
+        log,
+        trace,
+        cancel.clone(),
+        live,
+        &ambient,
+        request.refresh_cache,
+    );
     let id = run.facts.id;
     let turns = turns(definition, request.kind);
-    let conducted = tokio.spawn(see_through(run, called, definition, turns, None, ambient, under_way));
-    Ok(Some(Accepted::Started(StartedRun { id, cancel, conducted })))
+    let conducted = tokio.spawn(see_through(
+        run, called, definition, turns, None, ambient, under_way,
+    ));
+    Ok(Some(Accepted::Started(StartedRun {
+        id,
+        cancel,
+        conducted,
+    })))
 }
 
 /// How many runs of a flow may be under way for one of a kind to start: a backfill counts its own.
 pub(super) fn turns(definition: &FlowDef, kind: RunKind) -> Option<u32> {
-    definition.max_active_runs.filter(|_| kind != RunKind::Backfill)
+    definition
+        .max_active_runs
+        .filter(|_| kind != RunKind::Backfill)
 }
 
 /// Sees a run to its end, when its turn comes.
@@ -329,28 +407,52 @@ pub(super) async fn alone(
     name: &'static str,
     plant: impl FnOnce() -> Result<Input, TaskError>,
 ) -> Result<Value, TaskError> {
-    let Ambient { runtime, held, flows, in_task } = ambient;
+    let Ambient {
+        runtime,
+        held,
+        flows,
+        in_task,
+    } = ambient;
     let refused = |error: Error| TaskError::new(Cause::Fatal, error.to_string());
     let tokio = Tokio::try_current().map_err(|_| refused(Error::NoTokio))?;
     let created = runtime.clock.now();
-    let interval = Interval { start: created, end: created };
-    let facts = Arc::new(RunFacts { id: runtime.ids.run_id(created), flow: name, logical_date: created, interval });
+    let interval = Interval {
+        start: created,
+        end: created,
+    };
+    let facts = Arc::new(RunFacts {
+        id: runtime.ids.run_id(created),
+        flow: name,
+        logical_date: created,
+        interval,
+    });
     let cancel = CancellationToken::new();
     let trace = Trace::unrecorded(&facts);
     let mut live = Live::new(&held, false, None);
     live.caches = false;
     let output = body::plant(&mut live, &runtime, cancel.clone(), plant)?;
-    let log = store::unrecorded(Request::default().new_run(&facts, serde_json::Map::new(), created));
-    let ambient = Ambient { runtime: Arc::clone(&runtime), held, flows, in_task };
+    let log =
+        store::unrecorded(Request::default().new_run(&facts, serde_json::Map::new(), created));
+    let ambient = Ambient {
+        runtime: Arc::clone(&runtime),
+        held,
+        flows,
+        in_task,
+    };
     let run = RunCore::new(runtime, log, trace, cancel.clone(), live, &ambient, false);
     let guard = cancel.drop_guard();
-    let conducted = tokio.spawn(Conductor::new(run, Called::Returned(output), None, None).conduct()).await;
+    let conducted = tokio
+        .spawn(Conductor::new(run, Called::Returned(output), None, None).conduct())
+        .await;
     guard.disarm();
     match conducted {
         Ok(finished) => {
             let finished = finished.map_err(refused)?;
             // the task's own error, rather than the run's, which would name the task
-            finished.missing.clone().map_or_else(|| finished.into_value(), Err)
+            finished
+                .missing
+                .clone()
+                .map_or_else(|| finished.into_value(), Err)
         }
         Err(_) => Err(refused(Error::NoTokio)),
     }
@@ -402,7 +504,11 @@ impl Inner {
     }
 
     /// Accepts a run and starts it, outside of any body.
-    pub(crate) async fn accept(self: &Arc<Self>, flow: &Arc<FlowCall>, request: &Request) -> Result<Accepted, Error> {
+    pub(crate) async fn accept(
+        self: &Arc<Self>,
+        flow: &Arc<FlowCall>,
+        request: &Request,
+    ) -> Result<Accepted, Error> {
         accept(Ambient::outside(self), flow, request).await
     }
 
@@ -425,16 +531,26 @@ impl Inner {
     }
 
     /// Refuses a flow that cannot run here, as far as that is known before it does: at an instant, or now.
-    pub(crate) fn check_call(&self, flow: &Arc<FlowCall>, at: Option<DateTime<Utc>>) -> Result<(), Error> {
+    pub(crate) fn check_call(
+        &self,
+        flow: &Arc<FlowCall>,
+        at: Option<DateTime<Utc>>,
+    ) -> Result<(), Error> {
         let definition = flow.definition;
         if let Some(problem) = &flow.problem {
-            return Err(Error::Parameters { flow: definition.name.to_owned(), problem: problem.clone() });
+            return Err(Error::Parameters {
+                flow: definition.name.to_owned(),
+                problem: problem.clone(),
+            });
         }
         self.check_has(definition.name, definition.resources)?;
         if definition.is_async {
             return Ok(());
         }
-        let request = Request { logical_date: at, ..Request::default() };
+        let request = Request {
+            logical_date: at,
+            ..Request::default()
+        };
         let facts = request.facts(self, definition, self.clock.now());
         quietly(|| self.check_flow(flow, &facts))
     }
@@ -442,17 +558,30 @@ impl Inner {
     /// The graph of a static flow, as a run of it would have it.
     pub(crate) fn graph(&self, flow: &Arc<FlowCall>, request: &Request) -> Result<Graph, Error> {
         let facts = request.facts(self, flow.definition, self.clock.now());
-        graph::of_flow(flow, &Arc::new(Context::of_flow(facts, CancellationToken::new())))
+        graph::of_flow(
+            flow,
+            &Arc::new(Context::of_flow(facts, CancellationToken::new())),
+        )
     }
 
     /// The same runtime, with a stop of its own: where that comes first, nothing else stops.
     pub(crate) fn with_own_stop(&self) -> Self {
-        Self { stop: self.stop.child(), ..self.clone() }
+        Self {
+            stop: self.stop.child(),
+            ..self.clone()
+        }
     }
 
     /// Refuses a static flow whose tasks, or those of the static flows that it calls, cannot run here.
-    pub(super) fn check_flow(&self, flow: &Arc<FlowCall>, facts: &Arc<RunFacts>) -> Result<(), Error> {
-        let context = Arc::new(Context::of_flow(Arc::clone(facts), CancellationToken::new()));
+    pub(super) fn check_flow(
+        &self,
+        flow: &Arc<FlowCall>,
+        facts: &Arc<RunFacts>,
+    ) -> Result<(), Error> {
+        let context = Arc::new(Context::of_flow(
+            Arc::clone(facts),
+            CancellationToken::new(),
+        ));
         self.check_wiring(&graph::wire(flow, &context)?.0)
     }
 
@@ -472,12 +601,21 @@ impl Inner {
             Ok(called) => called,
             Err(CallError::Refused(Refusal::Runtime(error))) => return Err(error),
             Err(CallError::Refused(Refusal::Graph(source))) => {
-                return Err(Error::Graph { flow: flow.definition.name.to_owned(), source });
+                return Err(Error::Graph {
+                    flow: flow.definition.name.to_owned(),
+                    source,
+                });
             }
             Err(error @ CallError::Body(_)) => Called::Failed(error.into_task_error()),
         };
         let is_static = |kind: &Kind| matches!(kind, Kind::Flow(call) if !call.definition.is_async);
-        if live.plan.wiring.nodes.iter().any(|node| is_static(&node.kind)) {
+        if live
+            .plan
+            .wiring
+            .nodes
+            .iter()
+            .any(|node| is_static(&node.kind))
+        {
             self.check_flow(flow, facts)?;
         }
         Ok(called)
@@ -486,6 +624,10 @@ impl Inner {
     /// The slots of a flow that says how many of its runs may be under way.
     pub(super) fn turn(&self, flow: &'static str, runs: u32) -> Arc<Semaphore> {
         let mut active = self.active.lock();
-        Arc::clone(active.entry(flow).or_insert_with(|| Arc::new(Semaphore::new(runs as usize))))
+        Arc::clone(
+            active
+                .entry(flow)
+                .or_insert_with(|| Arc::new(Semaphore::new(runs as usize))),
+        )
     }
 }

@@ -28,10 +28,18 @@ pub(crate) struct GateKey {
 }
 
 impl GateKey {
-    pub(crate) const PLAIN: Self = Self { blocking: false, pool: None, cached: false };
+    pub(crate) const PLAIN: Self = Self {
+        blocking: false,
+        pool: None,
+        cached: false,
+    };
 
     pub(crate) fn new(blocking: bool, pool: Option<&Pool>, cached: bool) -> Self {
-        Self { blocking, pool: pool.map(|pool| (pool.name, pool.slots)), cached }
+        Self {
+            blocking,
+            pool: pool.map(|pool| (pool.name, pool.slots)),
+            cached,
+        }
     }
 }
 
@@ -43,7 +51,10 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    pub(crate) const NONE: Self = Self { _pool: None, _class: None };
+    pub(crate) const NONE: Self = Self {
+        _pool: None,
+        _class: None,
+    };
 }
 
 impl Limits {
@@ -52,7 +63,10 @@ impl Limits {
         Self {
             running: semaphore(running),
             blocking: semaphore(blocking),
-            pools: pools.iter().map(|(name, slots)| (name.clone(), (semaphore(*slots as usize), *slots))).collect(),
+            pools: pools
+                .iter()
+                .map(|(name, slots)| (name.clone(), (semaphore(*slots as usize), *slots)))
+                .collect(),
         }
     }
 
@@ -67,7 +81,12 @@ impl Limits {
                 pool.name
             ),
         };
-        Err(Error::Pool { task: task.to_owned(), pool: pool.name.to_owned(), slots: pool.slots, problem })
+        Err(Error::Pool {
+            task: task.to_owned(),
+            pool: pool.name.to_owned(),
+            slots: pool.slots,
+            problem,
+        })
     }
 
     /// How many slots a pool has, where there is one of this name.
@@ -78,19 +97,37 @@ impl Limits {
     fn known(&self) -> String {
         let mut names: Vec<String> = self.pools.keys().map(|name| format!("`{name}`")).collect();
         names.sort_unstable();
-        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        }
     }
 
     /// Waits for the slots of a gate: the pool's first, since they are the scarcer ones. A nested run's bodies take no
     /// slot of the runtime: they would wait for the body that waits for them.
     pub(crate) async fn acquire(&self, gate: &GateKey, nested: bool) -> Slots {
-        let pool = match gate.pool.and_then(|(name, slots)| Some((self.pools.get(name)?, slots))) {
+        let pool = match gate
+            .pool
+            .and_then(|(name, slots)| Some((self.pools.get(name)?, slots)))
+        {
             Some(((pool, _), slots)) => Some(acquire(pool, slots).await),
             None => None,
         };
-        let class = if gate.blocking { &self.blocking } else { &self.running };
-        let class = if nested { None } else { Some(acquire(class, 1).await) };
-        Slots { _pool: pool, _class: class }
+        let class = if gate.blocking {
+            &self.blocking
+        } else {
+            &self.running
+        };
+        let class = if nested {
+            None
+        } else {
+            Some(acquire(class, 1).await)
+        };
+        Slots {
+            _pool: pool,
+            _class: class,
+        }
     }
 
     /// Whether somebody may be waiting for a slot that a plain body holds.

@@ -119,7 +119,15 @@ impl ScopeState {
         parent: Option<u32>,
         prefix: Option<Arc<str>>,
     ) -> Self {
-        Self { defaults, cancel, parent, prefix, answers: VecDeque::new(), awaiting: 0, waker: None }
+        Self {
+            defaults,
+            cancel,
+            parent,
+            prefix,
+            answers: VecDeque::new(),
+            awaiting: 0,
+            waker: None,
+        }
     }
 }
 
@@ -149,7 +157,11 @@ pub(super) struct Timer {
 
 impl Timer {
     fn instance(&self) -> Instance {
-        Instance { frame: self.frame, node: self.node, index: self.index }
+        Instance {
+            frame: self.frame,
+            node: self.node,
+            index: self.index,
+        }
     }
 }
 
@@ -162,7 +174,11 @@ pub(super) enum Refusal {
 
 impl Live {
     pub(super) fn new(held: &[&'static str], durable: bool, replay: Option<Replay>) -> Self {
-        let plain = Gate { key: Arc::new(GateKey::PLAIN), starting: false, active: 0 };
+        let plain = Gate {
+            key: Arc::new(GateKey::PLAIN),
+            starting: false,
+            active: 0,
+        };
         Self {
             plan: Plan::new(durable, replay),
             gate_numbers: HashMap::from([(GateKey::PLAIN, 0)]),
@@ -180,8 +196,17 @@ impl Live {
     }
 
     /// Plans what the body of a flow has written down, and checks that the runtime can run it.
-    pub(super) fn absorb(&mut self, runtime: &Inner, scope: &mut Scope, number: u32) -> Result<(), Refusal> {
-        if scope.specs.is_empty() && scope.problem.is_none() && scope.waits.is_empty() && scope.limits.is_empty() {
+    pub(super) fn absorb(
+        &mut self,
+        runtime: &Inner,
+        scope: &mut Scope,
+        number: u32,
+    ) -> Result<(), Refusal> {
+        if scope.specs.is_empty()
+            && scope.problem.is_none()
+            && scope.waits.is_empty()
+            && scope.limits.is_empty()
+        {
             return Ok(());
         }
         let first = self.plan.wiring.nodes.len();
@@ -194,9 +219,17 @@ impl Live {
             }
         }
         let caches = self.caches;
-        let Self { plan, gate_numbers, gates, scopes, .. } = self;
+        let Self {
+            plan,
+            gate_numbers,
+            gates,
+            scopes,
+            ..
+        } = self;
         let gate = |node: &crate::graph::build::Planned| {
-            let Kind::Task(definition) = &node.kind else { return 0 };
+            let Kind::Task(definition) = &node.kind else {
+                return 0;
+            };
             let mocked = runtime.mock_of(definition).is_some();
             let blocking = matches!(definition.body, Body::Blocking(_)) && !mocked;
             let cached = definition.cache.is_some() && !mocked && caches;
@@ -204,12 +237,19 @@ impl Live {
             if !blocking && !cached && pool.is_none() {
                 return 0;
             }
-            *gate_numbers.entry(GateKey::new(blocking, pool, cached)).or_insert_with_key(|key| {
-                gates.push(Gate { key: Arc::new(key.clone()), starting: false, active: 0 });
-                super::plan::id_of(gates.len() - 1)
-            })
+            *gate_numbers
+                .entry(GateKey::new(blocking, pool, cached))
+                .or_insert_with_key(|key| {
+                    gates.push(Gate {
+                        key: Arc::new(key.clone()),
+                        starting: false,
+                        active: 0,
+                    });
+                    super::plan::id_of(gates.len() - 1)
+                })
         };
-        plan.absorb(scope, number, &scopes[number as usize].defaults, gate).map_err(Refusal::Graph)?;
+        plan.absorb(scope, number, &scopes[number as usize].defaults, gate)
+            .map_err(Refusal::Graph)?;
         let new = plan.new_metas(first);
         if !new.is_empty() {
             self.planned.push(Transition::Planned(new));
@@ -221,12 +261,20 @@ impl Live {
 
     /// The next thing that the body of a flow of the run is to be told.
     pub(super) fn answer(&mut self, number: u32) -> Option<Answer> {
-        let ScopeState { answers, prefix, awaiting, .. } = &mut self.scopes[number as usize];
+        let ScopeState {
+            answers,
+            prefix,
+            awaiting,
+            ..
+        } = &mut self.scopes[number as usize];
         if answers.is_empty() {
             return None;
         }
         let place = |node| answers.iter().position(|(of, _, _)| *of == node);
-        let (next, is_known) = match self.plan.next_expected(prefix.as_ref(), |node| place(node).is_some()) {
+        let (next, is_known) = match self
+            .plan
+            .next_expected(prefix.as_ref(), |node| place(node).is_some())
+        {
             Expected::Any => (Some(0), false),
             Expected::Node(node) => (place(node), true),
             Expected::Later => (None, false),
@@ -235,13 +283,25 @@ impl Live {
         let is_one_of_many = *awaiting > 1;
         *awaiting = awaiting.saturating_sub(1);
         let node = self.plan.wiring.nodes[node as usize].logged;
-        Some(Answer { node, promise, resolved, is_known, is_one_of_many, asked: self.plan.asked() })
+        Some(Answer {
+            node,
+            promise,
+            resolved,
+            is_known,
+            is_one_of_many,
+            asked: self.plan.asked(),
+        })
     }
 
     /// Tries a node again later.
     pub(super) fn retry_at(&mut self, at: Instance, time: Instant) {
         let Instance { frame, node, index } = at;
-        self.timers.push(Reverse(Timer { at: time, frame, node, index }));
+        self.timers.push(Reverse(Timer {
+            at: time,
+            frame,
+            node,
+            index,
+        }));
     }
 
     /// A flow of the run, and the flows that it called, and so on.
@@ -262,7 +322,11 @@ impl Live {
 
     /// Makes retries ready whose time has come.
     pub(super) fn due(&mut self, now: Instant) {
-        while self.timers.peek().is_some_and(|Reverse(timer)| timer.at <= now) {
+        while self
+            .timers
+            .peek()
+            .is_some_and(|Reverse(timer)| timer.at <= now)
+        {
             if let Some(Reverse(timer)) = self.timers.pop() {
                 self.plan.retry_now(timer.instance());
             }
@@ -273,16 +337,32 @@ impl Live {
 impl Inner {
     /// What runs in a task's place, if anything does.
     pub(super) fn mock_of(&self, definition: &'static TaskDef) -> Option<&Mock> {
-        if self.mocks.is_empty() { None } else { self.mocks.get(&std::ptr::from_ref(definition).addr()) }
+        if self.mocks.is_empty() {
+            None
+        } else {
+            self.mocks.get(&std::ptr::from_ref(definition).addr())
+        }
     }
 
     /// Refuses tasks whose resources or pools are not there.
-    fn check_specs(&self, specs: &[NodeSpec], defaults: &Defaults, held: &[&'static str]) -> Result<(), Error> {
+    fn check_specs(
+        &self,
+        specs: &[NodeSpec],
+        defaults: &Defaults,
+        held: &[&'static str],
+    ) -> Result<(), Error> {
         let mut checked: Option<&TaskDef> = None;
         for spec in specs {
-            let Kind::Task(definition) = &spec.kind else { continue };
-            let own = spec.more.as_ref().and_then(|more| more.options.pool.as_ref());
-            let pool = own.or(definition.options.pool.as_ref()).or(defaults.flow.pool.as_ref());
+            let Kind::Task(definition) = &spec.kind else {
+                continue;
+            };
+            let own = spec
+                .more
+                .as_ref()
+                .and_then(|more| more.options.pool.as_ref());
+            let pool = own
+                .or(definition.options.pool.as_ref())
+                .or(defaults.flow.pool.as_ref());
             if let Some(pool) = pool.or(defaults.runtime.pool.as_ref()) {
                 self.limits.check(spec.name(), pool)?;
                 // with a slot in hand, waiting for another may be waiting for oneself, or for one who waits for this
@@ -307,7 +387,9 @@ impl Inner {
     /// Refuses the tasks of flows in the flow as those of the flow itself: what is known before the run is said before.
     pub(super) fn check_wiring(&self, wiring: &Wiring) -> Result<(), Error> {
         for node in &wiring.nodes {
-            let Kind::Task(definition) = &node.kind else { continue };
+            let Kind::Task(definition) = &node.kind else {
+                continue;
+            };
             if let Some(pool) = &node.policy.pool {
                 self.limits.check(&node.name, pool)?;
             }
@@ -317,15 +399,26 @@ impl Inner {
     }
 
     /// Refuses a task whose resources are not there.
-    pub(super) fn check_resources(&self, task: &str, definition: &'static TaskDef) -> Result<(), Error> {
+    pub(super) fn check_resources(
+        &self,
+        task: &str,
+        definition: &'static TaskDef,
+    ) -> Result<(), Error> {
         if definition.resources.is_empty() || self.mock_of(definition).is_some() {
             return Ok(());
         }
         self.check_has(task, definition.resources)
     }
 
-    pub(super) fn check_has(&self, task: &str, resources: &'static [crate::task::Resource]) -> Result<(), Error> {
-        match resources.iter().find(|resource| !self.resources.has((resource.id)())) {
+    pub(super) fn check_has(
+        &self,
+        task: &str,
+        resources: &'static [crate::task::Resource],
+    ) -> Result<(), Error> {
+        match resources
+            .iter()
+            .find(|resource| !self.resources.has((resource.id)()))
+        {
             None => Ok(()),
             Some(missing) => Err(Error::MissingResource {
                 task: task.to_owned(),
@@ -347,11 +440,18 @@ impl RunCore {
         }
         if let Some(outbox) = live.plan.take_outbox() {
             let now = self.runtime.clock.micros();
-            recorded |= !(outbox.extended.is_empty() && outbox.opened.is_empty() && outbox.ended.is_empty());
+            recorded |= !(outbox.extended.is_empty()
+                && outbox.opened.is_empty()
+                && outbox.ended.is_empty());
             for frame in outbox.extended.into_iter().filter(|frame| *frame != NONE) {
                 self.record(Transition::Extended { frame });
             }
-            for Opened { mapping, elements, meta } in outbox.opened {
+            for Opened {
+                mapping,
+                elements,
+                meta,
+            } in outbox.opened
+            {
                 if let Some(meta) = meta {
                     self.record(Transition::Expanded(meta));
                     failpoint::hit("mapping-opened");
@@ -364,10 +464,24 @@ impl RunCore {
                     });
                 }
             }
-            for Ended { at, place, state, attempts, error } in outbox.ended {
+            for Ended {
+                at,
+                place,
+                state,
+                attempts,
+                error,
+            } in outbox.ended
+            {
                 self.emit_finished(live, at, state, attempts, Duration::ZERO, error.as_ref());
                 if !live.plan.is_changed && place.frame != NONE {
-                    let row = Row { started: 0, finished: now, error, attempts, state, ..Row::PENDING };
+                    let row = Row {
+                        started: 0,
+                        finished: now,
+                        error,
+                        attempts,
+                        state,
+                        ..Row::PENDING
+                    };
                     self.record(Transition::Task(TaskEnd::new(place.frame, place.cell, row)));
                 }
             }
@@ -401,7 +515,9 @@ impl RunCore {
     /// Records nodes before what becomes of them.
     pub(super) fn record_planned(&self, live: &mut Live) -> bool {
         let any = !live.planned.is_empty();
-        live.planned.drain(..).for_each(|transition| self.record(transition));
+        live.planned
+            .drain(..)
+            .for_each(|transition| self.record(transition));
         if any {
             failpoint::hit("planned");
         }

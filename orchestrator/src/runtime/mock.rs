@@ -119,16 +119,26 @@ arities! {
 }
 
 /// Finds out which task a function is, by letting it write a node down.
-pub(super) fn prepare<Args, Task, Closure>(task: Task, closure: Closure) -> Option<(&'static TaskDef, Mock)>
+pub(super) fn prepare<Args, Task, Closure>(
+    task: Task,
+    closure: Closure,
+) -> Option<(&'static TaskDef, Mock)>
 where
     Task: TaskFn<Args>,
     Closure: MockFn<Args, Task::Output>,
 {
     let (mut scope, node) = Scope::new(None).enter(|| {
         let id = scope::with(|scope| scope.id).unwrap_or_default();
-        task.node(&|| AnyHandle(Handle::Element { scope: id, mapping: scope::NONE }))
+        task.node(&|| {
+            AnyHandle(Handle::Element {
+                scope: id,
+                mapping: scope::NONE,
+            })
+        })
     });
-    let (Handle::Scoped { .. }, Kind::Task(definition)) = (node.ok()?.handle, scope.specs.pop()?.kind) else {
+    let (Handle::Scoped { .. }, Kind::Task(definition)) =
+        (node.ok()?.handle, scope.specs.pop()?.kind)
+    else {
         return None;
     };
     Some((definition, Mock(Arc::new(move |call| closure.call(call)))))

@@ -138,7 +138,9 @@ impl Runtime {
     /// time moves it.
     pub fn in_memory() -> Self {
         let builder = RuntimeBuilder::new().clock(Clock::tokio_from_now());
-        Self(Arc::new(builder.inner(Arc::new(crate::store::MemoryStore::default()))))
+        Self(Arc::new(
+            builder.inner(Arc::new(crate::store::MemoryStore::default())),
+        ))
     }
 
     /// The default runtime, on the store that the environment variable `ORCHESTRATOR_STORE` names
@@ -165,8 +167,11 @@ impl Runtime {
     /// What runs tasks that are awaited outside of any flow: nothing of them is stored, so that no store is opened.
     pub(crate) fn of_loose_tasks() -> &'static Self {
         static LOOSE: OnceLock<Runtime> = OnceLock::new();
-        LOOSE
-            .get_or_init(|| Self(Arc::new(RuntimeBuilder::new().inner(Arc::new(crate::store::MemoryStore::default())))))
+        LOOSE.get_or_init(|| {
+            Self(Arc::new(
+                RuntimeBuilder::new().inner(Arc::new(crate::store::MemoryStore::default())),
+            ))
+        })
     }
 
     /// This runtime, with a task replaced by a closure: for tests. Retries and timeouts apply as to the task.
@@ -201,7 +206,9 @@ impl Runtime {
         Closure: MockFn<Args, Task::Output>,
     {
         if let Some((definition, mock)) = mock::prepare(task, closure) {
-            Arc::make_mut(&mut self.0).mocks.insert(std::ptr::from_ref(definition).addr(), mock);
+            Arc::make_mut(&mut self.0)
+                .mocks
+                .insert(std::ptr::from_ref(definition).addr(), mock);
         }
         self
     }

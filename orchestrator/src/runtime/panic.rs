@@ -19,7 +19,10 @@ pub(super) fn catch<R>(code: impl FnOnce() -> R) -> Result<R, Panicked> {
     CATCHING.set(CATCHING.get() + 1);
     let result = catch_unwind(AssertUnwindSafe(code));
     CATCHING.set(CATCHING.get() - 1);
-    result.map_err(|payload| Panicked { place: PLACE.take(), ..Panicked::from_payload(&*payload) })
+    result.map_err(|payload| Panicked {
+        place: PLACE.take(),
+        ..Panicked::from_payload(&*payload)
+    })
 }
 
 /// Only the hook is told where a panic happened.

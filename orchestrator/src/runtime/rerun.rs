@@ -87,7 +87,10 @@ impl Runtime {
     ///
     /// As for [`rerun`](Self::rerun).
     pub async fn start_rerun(&self, run: RunId, what: Rerun) -> Result<RerunHandle, Error> {
-        self.0.start_rerun(run, what, CancellationToken::new()).await.map(RerunHandle)
+        self.0
+            .start_rerun(run, what, CancellationToken::new())
+            .await
+            .map(RerunHandle)
     }
 
     /// Every attempt of a run's tasks, in the order of their starts: those before a re-run, too, and of tasks that are no
@@ -97,7 +100,11 @@ impl Runtime {
     ///
     /// Where there is no such run, and where the store fails.
     pub async fn attempts(&self, run: RunId) -> Result<Vec<AttemptRecord>, Error> {
-        self.0.store.attempts(run).await?.ok_or(Error::UnknownRun { run })
+        self.0
+            .store
+            .attempts(run)
+            .await?
+            .ok_or(Error::UnknownRun { run })
     }
 }
 
@@ -128,13 +135,22 @@ async fn reopen(
         if runtime.stop.soft.is_cancelled() {
             return Err(Error::Closed);
         }
-        let record = runtime.store.run(run).await?.ok_or(Error::UnknownRun { run })?;
+        let record = runtime
+            .store
+            .run(run)
+            .await?
+            .ok_or(Error::UnknownRun { run })?;
         let (flow, state) = (record.flow().to_owned(), record.state());
         if !state.is_final() {
             return Err(RerunError::NotFinal { run, state }.into());
         }
         let Some(definition) = registry::find(&flow) else {
-            return Err(RerunError::UnknownFlow { run, flow, known: registry::names() }.into());
+            return Err(RerunError::UnknownFlow {
+                run,
+                flow,
+                known: registry::names(),
+            }
+            .into());
         };
         let recalled = resume::recall(&runtime, definition, &record);
         if let Err(problem) = recalled.call {
@@ -144,9 +160,15 @@ async fn reopen(
             return Err(lacks);
         }
         // where somebody was faster, there is another record now
-        if let Some(taken) = runtime.store.reopen(run, &what, runtime.clock.micros()).await? {
+        if let Some(taken) = runtime
+            .store
+            .reopen(run, &what, runtime.clock.micros())
+            .await?
+        {
             failpoint::hit("rerun-begins");
-            return Ok(resume::conduct(&runtime, &tokio, definition, recalled, taken, cancel));
+            return Ok(resume::conduct(
+                &runtime, &tokio, definition, recalled, taken, cancel,
+            ));
         }
     }
 }
@@ -177,6 +199,8 @@ impl IntoFuture for RerunHandle {
 
 impl fmt::Debug for RerunHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RerunHandle").field("id", &self.0.id).finish_non_exhaustive()
+        f.debug_struct("RerunHandle")
+            .field("id", &self.0.id)
+            .finish_non_exhaustive()
     }
 }

@@ -35,7 +35,9 @@ impl Runtime {
     /// Where the store fails, and where the runtime is stopped meanwhile. A run that cannot be read keeps no other from
     /// going on: the error comes when those are done.
     pub async fn resume(&self) -> Result<Vec<RunRecord>, Error> {
-        let (under_way, mut failed) = Recovery::default().recover(&self.0, self.0.store.abandoned().await?).await?;
+        let (under_way, mut failed) = Recovery::default()
+            .recover(&self.0, self.0.store.abandoned().await?)
+            .await?;
         let mut records = Vec::new();
         for run in under_way {
             match run.end().await {
@@ -78,18 +80,20 @@ impl Recovery {
                 _ => {}
             }
             match registry::find(&flow) {
-                Some(definition) => match go_on(runtime, &tokio, definition, id, Purpose::Run).await {
-                    Ok(GoneOn::Here(run)) => under_way.push(run),
-                    // who has it may leave it again
-                    Ok(GoneOn::Elsewhere) => {}
-                    Ok(GoneOn::Not) => drop(self.tried.insert(id, None)),
-                    Err(error @ Error::Closed) => return Err(error),
-                    Err(error) => {
-                        tracing::error!(run = %id, flow, "a run is not done and cannot go on now: {error}");
-                        failed.get_or_insert(error);
-                        self.tried.insert(id, Some(now + AGAIN));
+                Some(definition) => {
+                    match go_on(runtime, &tokio, definition, id, Purpose::Run).await {
+                        Ok(GoneOn::Here(run)) => under_way.push(run),
+                        // who has it may leave it again
+                        Ok(GoneOn::Elsewhere) => {}
+                        Ok(GoneOn::Not) => drop(self.tried.insert(id, None)),
+                        Err(error @ Error::Closed) => return Err(error),
+                        Err(error) => {
+                            tracing::error!(run = %id, flow, "a run is not done and cannot go on now: {error}");
+                            failed.get_or_insert(error);
+                            self.tried.insert(id, Some(now + AGAIN));
+                        }
                     }
-                },
+                }
                 None => {
                     self.tried.insert(id, None);
                     *unknown.entry(flow).or_default() += 1;
@@ -150,7 +154,9 @@ async fn go_on(
     id: RunId,
     purpose: Purpose,
 ) -> Result<GoneOn, Error> {
-    let Some(recorded) = runtime.store.run(id).await? else { return Ok(GoneOn::Not) };
+    let Some(recorded) = runtime.store.run(id).await? else {
+        return Ok(GoneOn::Not);
+    };
     let recalled = recall(runtime, definition, &recorded);
     // what this runtime lacks is no failure of the run
     if let (Purpose::Run, Some(reason @ (Error::MissingResource { .. } | Error::Pool { .. }))) =
@@ -163,10 +169,14 @@ async fn go_on(
     if runtime.stop.soft.is_cancelled() {
         return Err(Error::Closed);
     }
-    let Some(taken) = runtime.store.take_over(id).await? else { return Ok(GoneOn::Elsewhere) };
+    let Some(taken) = runtime.store.take_over(id).await? else {
+        return Ok(GoneOn::Elsewhere);
+    };
     failpoint::hit("taken-over");
     let cancel = CancellationToken::new();
-    Ok(GoneOn::Here(conduct(runtime, tokio, definition, recalled, taken, cancel)))
+    Ok(GoneOn::Here(conduct(
+        runtime, tokio, definition, recalled, taken, cancel,
+    )))
 }
 
 /// The flow of a recorded run, called as it was.
@@ -179,7 +189,11 @@ pub(super) struct Recalled {
     pub(super) lacks: Option<Error>,
 }
 
-pub(super) fn recall(runtime: &Arc<Inner>, definition: &'static FlowDef, recorded: &RunRecord) -> Recalled {
+pub(super) fn recall(
+    runtime: &Arc<Inner>,
+    definition: &'static FlowDef,
+    recorded: &RunRecord,
+) -> Recalled {
     let facts = Arc::new(RunFacts {
         id: recorded.id(),
         flow: definition.name,
@@ -189,9 +203,16 @@ pub(super) fn recall(runtime: &Arc<Inner>, definition: &'static FlowDef, recorde
     let call = FlowCall::recall(definition, recorded.parameters());
     let lacks = match &call {
         Ok(call) if !definition.is_async => runtime.check_flow(call, &facts).err(),
-        _ => runtime.check_has(definition.name, definition.resources).err(),
+        _ => runtime
+            .check_has(definition.name, definition.resources)
+            .err(),
     };
-    Recalled { facts, kind: recorded.kind(), call, lacks }
+    Recalled {
+        facts,
+        kind: recorded.kind(),
+        call,
+        lacks,
+    }
 }
 
 /// Goes on with a run that is this process's now.
@@ -203,7 +224,12 @@ pub(super) fn conduct(
     taken: TakenOver,
     cancel: CancellationToken,
 ) -> StartedRun {
-    let Recalled { facts, kind, call, lacks } = recalled;
+    let Recalled {
+        facts,
+        kind,
+        call,
+        lacks,
+    } = recalled;
     let TakenOver { log, history } = taken;
     let (began, cancelling) = (history.tables.started, history.cancelling);
     let refresh_cache = history.tables.head.refresh_cache;
@@ -214,8 +240,16 @@ pub(super) fn conduct(
         _ if cancelling && lacks.is_some() => Called::Cancelled,
         Ok(call) => {
             let context = Arc::new(Context::of_flow(Arc::clone(&facts), cancel.clone()));
-            body::call(&mut live, runtime, &call, None, &trace.run, context, cancel.clone())
-                .unwrap_or_else(|error| Called::Failed(error.into_task_error()))
+            body::call(
+                &mut live,
+                runtime,
+                &call,
+                None,
+                &trace.run,
+                context,
+                cancel.clone(),
+            )
+            .unwrap_or_else(|error| Called::Failed(error.into_task_error()))
         }
         Err(problem) => {
             let text = format!(
@@ -230,9 +264,23 @@ pub(super) fn conduct(
     }
     let id = facts.id;
     let under_way = runtime.under_way.enter(id, &cancel, runtime.heard());
-    let run = RunCore::new(Arc::clone(runtime), log, trace, cancel.clone(), live, &ambient, refresh_cache);
+    let run = RunCore::new(
+        Arc::clone(runtime),
+        log,
+        trace,
+        cancel.clone(),
+        live,
+        &ambient,
+        refresh_cache,
+    );
     let began = (began != 0).then_some(began);
     let turns = launch::turns(definition, kind);
-    let conducted = tokio.spawn(launch::see_through(run, called, definition, turns, began, ambient, under_way));
-    StartedRun { id, cancel, conducted }
+    let conducted = tokio.spawn(launch::see_through(
+        run, called, definition, turns, began, ambient, under_way,
+    ));
+    StartedRun {
+        id,
+        cancel,
+        conducted,
+    }
 }

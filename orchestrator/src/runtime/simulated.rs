@@ -58,9 +58,15 @@ impl Runtime {
 
 impl Attempt {
     /// A result as it comes back from its encoding.
-    pub(super) fn through_encoding(&self, run: &RunCore, value: &Value) -> Result<Value, TaskError> {
+    pub(super) fn through_encoding(
+        &self,
+        run: &RunCore,
+        value: &Value,
+    ) -> Result<Value, TaskError> {
         let output = run.live.lock().plan.wiring.nodes[self.node() as usize].output;
-        let Some(output) = output else { return Ok(value.clone()) };
+        let Some(output) = output else {
+            return Ok(value.clone());
+        };
         // its `Serialize`, `Deserialize` and `PartialEq` are a user's code
         let compared = panic::catch(|| {
             let bytes = value.encode()?;

@@ -24,7 +24,10 @@ pub(crate) struct StopSignal {
 impl StopSignal {
     /// A signal of one's own, which this one sets, too.
     pub(crate) fn child(&self) -> Self {
-        Self { soft: self.soft.child_token(), hard: self.hard.child_token() }
+        Self {
+            soft: self.soft.child_token(),
+            hard: self.hard.child_token(),
+        }
     }
 }
 
@@ -50,18 +53,33 @@ struct Entry {
 impl UnderWay {
     /// Counts a run for as long as what is given back is there. Meanwhile it is cancelled where another process asks for
     /// that by the store that is heard.
-    pub(super) fn enter(&self, run: RunId, cancel: &CancellationToken, heard: Option<&Arc<dyn Store>>) -> Left {
-        let entry = Arc::new(Entry { cancel: cancel.clone(), done: CancellationToken::new() });
+    pub(super) fn enter(
+        &self,
+        run: RunId,
+        cancel: &CancellationToken,
+        heard: Option<&Arc<dyn Store>>,
+    ) -> Left {
+        let entry = Arc::new(Entry {
+            cancel: cancel.clone(),
+            done: CancellationToken::new(),
+        });
         let mut runs = self.0.lock();
         runs.by_id.insert(run, Arc::clone(&entry));
         // the one of a tokio runtime that has ended hears nothing any more
         if let Some(store) = heard
             && runs.listener.as_ref().is_none_or(JoinHandle::is_finished)
         {
-            runs.listener = Some(tokio::spawn(watch::hear_cancels(Arc::clone(store), self.clone())));
+            runs.listener = Some(tokio::spawn(watch::hear_cancels(
+                Arc::clone(store),
+                self.clone(),
+            )));
         }
         drop(runs);
-        Left { under_way: self.clone(), run, entry }
+        Left {
+            under_way: self.clone(),
+            run,
+            entry,
+        }
     }
 
     /// Has a stop wait until a run that is being taken over is under way, or is not: until what is given back is gone.
@@ -75,11 +93,20 @@ impl UnderWay {
 
     /// What cancels a run, and what tells that it is no longer under way; none where it is not.
     pub(super) fn of(&self, run: RunId) -> Option<(CancellationToken, CancellationToken)> {
-        self.0.lock().by_id.get(&run).map(|entry| (entry.cancel.clone(), entry.done.clone()))
+        self.0
+            .lock()
+            .by_id
+            .get(&run)
+            .map(|entry| (entry.cancel.clone(), entry.done.clone()))
     }
 
     fn runs(&self) -> Vec<(RunId, CancellationToken)> {
-        self.0.lock().by_id.iter().map(|(run, entry)| (*run, entry.done.clone())).collect()
+        self.0
+            .lock()
+            .by_id
+            .iter()
+            .map(|(run, entry)| (*run, entry.done.clone()))
+            .collect()
     }
 }
 
@@ -94,10 +121,18 @@ impl Drop for Left {
     fn drop(&mut self) {
         let mut runs = self.under_way.0.lock();
         // a run whose end is recorded may run again before this is gone: then it is under way anew
-        if runs.by_id.get(&self.run).is_some_and(|entry| Arc::ptr_eq(entry, &self.entry)) {
+        if runs
+            .by_id
+            .get(&self.run)
+            .is_some_and(|entry| Arc::ptr_eq(entry, &self.entry))
+        {
             runs.by_id.remove(&self.run);
         }
-        let listener = if runs.by_id.is_empty() { runs.listener.take() } else { None };
+        let listener = if runs.by_id.is_empty() {
+            runs.listener.take()
+        } else {
+            None
+        };
         drop(runs);
         listener.inspect(JoinHandle::abort);
         self.entry.done.cancel();
@@ -138,7 +173,10 @@ impl fmt::Display for Stopped {
         match self.left.len() {
             0 => f.write_str("stopped: every run came to its end"),
             1 => f.write_str("stopped: 1 run is left; it goes on when the program serves again"),
-            runs => write!(f, "stopped: {runs} runs are left; they go on when the program serves again"),
+            runs => write!(
+                f,
+                "stopped: {runs} runs are left; they go on when the program serves again"
+            ),
         }
     }
 }
@@ -179,7 +217,10 @@ impl Runtime {
         }
         left.sort_unstable();
         left.dedup();
-        Stopped { left, cut_short_by: None }
+        Stopped {
+            left,
+            cut_short_by: None,
+        }
     }
 
     /// Does `work`, and [stops](Self::stop) when the process gets SIGTERM or SIGINT (Ctrl-C). A second signal cuts the
@@ -250,11 +291,16 @@ impl Signals {
     #[cfg(unix)]
     fn new() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
-        let streams = signal(SignalKind::interrupt()).and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
+        let streams = signal(SignalKind::interrupt())
+            .and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
         if let Err(error) = &streams {
-            tracing::warn!("signals cannot be watched, so that they end the process at once: {error}");
+            tracing::warn!(
+                "signals cannot be watched, so that they end the process at once: {error}"
+            );
         }
-        Self { streams: streams.ok() }
+        Self {
+            streams: streams.ok(),
+        }
     }
 
     #[cfg(not(unix))]

@@ -40,22 +40,45 @@ impl Trace {
         let origin = capture::is_captured().then(|| {
             let (run, flow, clock) = (facts.id, facts.flow, runtime.clock.clone());
             let sink = runtime.logs.as_ref().map(Arc::downgrade);
-            Arc::new(RunOrigin { run, flow, clock, sink, tokio: tokio.clone() })
+            Arc::new(RunOrigin {
+                run,
+                flow,
+                clock,
+                sink,
+                tokio: tokio.clone(),
+            })
         });
-        let mut trace =
-            Self { facts: Arc::clone(facts), origin, is_recorded: true, run: Span::none(), outer: Span::none() };
-        trace.run = capture::span_of(trace.origin.as_ref().map(Origin::of_run), || span!(trace, "run"));
+        let mut trace = Self {
+            facts: Arc::clone(facts),
+            origin,
+            is_recorded: true,
+            run: Span::none(),
+            outer: Span::none(),
+        };
+        trace.run = capture::span_of(trace.origin.as_ref().map(Origin::of_run), || {
+            span!(trace, "run")
+        });
         trace
     }
 
     /// Of a run that is recorded nowhere: what is said in it belongs to the body that awaits it.
     pub(super) fn unrecorded(facts: &Arc<RunFacts>) -> Self {
         let outer = Span::current();
-        Self { facts: Arc::clone(facts), origin: None, is_recorded: false, run: outer.clone(), outer }
+        Self {
+            facts: Arc::clone(facts),
+            origin: None,
+            is_recorded: false,
+            run: outer.clone(),
+            outer,
+        }
     }
 
     /// The span of an attempt.
-    pub(super) fn attempt(&self, number: u16, of: impl FnOnce() -> (InstanceKey, Option<usize>)) -> Span {
+    pub(super) fn attempt(
+        &self,
+        number: u16,
+        of: impl FnOnce() -> (InstanceKey, Option<usize>),
+    ) -> Span {
         if !is_heard() {
             return Span::none();
         }
@@ -78,8 +101,17 @@ impl Trace {
         self.make(&key, 1, None, || span!(self, "flow", task = %key))
     }
 
-    fn make(&self, key: &InstanceKey, attempt: u32, map_index: Option<usize>, make: impl FnOnce() -> Span) -> Span {
-        let origin = self.origin.as_ref().map(|run| Origin::of_task(run, key.clone(), attempt, map_index));
+    fn make(
+        &self,
+        key: &InstanceKey,
+        attempt: u32,
+        map_index: Option<usize>,
+        make: impl FnOnce() -> Span,
+    ) -> Span {
+        let origin = self
+            .origin
+            .as_ref()
+            .map(|run| Origin::of_task(run, key.clone(), attempt, map_index));
         capture::span_of(origin, make)
     }
 }

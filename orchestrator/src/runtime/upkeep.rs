@@ -18,7 +18,9 @@ impl Runtime {
     ///
     /// Where the store fails.
     pub async fn run_ids(&self, part: &str) -> Result<Vec<RunId>, Error> {
-        let Some((first, last)) = bounds(part) else { return Ok(Vec::new()) };
+        let Some((first, last)) = bounds(part) else {
+            return Ok(Vec::new());
+        };
         let mut ids = self.0.store.ids(first, last).await?;
         ids.extend(self.0.store.ids_ending(&part.replace('-', "")).await?);
         ids.sort_unstable();
@@ -41,7 +43,11 @@ impl Runtime {
     ///
     /// Where the store fails.
     pub async fn forget_cached(&self, filter: &CacheFilter) -> Result<u64, Error> {
-        Ok(self.0.store.forget_cached(filter, self.0.clock.micros()).await?)
+        Ok(self
+            .0
+            .store
+            .forget_cached(filter, self.0.clock.micros())
+            .await?)
     }
 
     /// Looks at the whole of the store: whether it is sound, and how much is in it. Of a large file it reads every page,
@@ -61,7 +67,11 @@ impl Runtime {
     pub(crate) async fn prune_older(&self, keep: Duration) -> Result<Pruned, Error> {
         let now = self.0.clock.micros();
         let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
-        Ok(self.0.store.prune(now.saturating_sub(keep), now, self.0.cache_bytes).await?)
+        Ok(self
+            .0
+            .store
+            .prune(now.saturating_sub(keep), now, self.0.cache_bytes)
+            .await?)
     }
 }
 
@@ -82,7 +92,11 @@ fn bounds(prefix: &str) -> Option<(RunId, RunId)> {
     let digits: Vec<u8> = prefix
         .chars()
         .filter(|character| *character != '-')
-        .map(|character| character.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .map(|character| {
+            character
+                .to_digit(16)
+                .and_then(|digit| u8::try_from(digit).ok())
+        })
         .collect::<Option<_>>()?;
     if digits.is_empty() || digits.len() > 32 {
         return None;
@@ -91,7 +105,11 @@ fn bounds(prefix: &str) -> Option<(RunId, RunId)> {
         let mut bytes = [rest << 4 | rest; 16];
         for (at, digit) in digits.iter().enumerate() {
             let byte = &mut bytes[at / 2];
-            *byte = if at % 2 == 0 { digit << 4 | *byte & 0xf } else { *byte & 0xf0 | digit };
+            *byte = if at % 2 == 0 {
+                digit << 4 | *byte & 0xf
+            } else {
+                *byte & 0xf0 | digit
+            };
         }
         RunId::from_bytes(bytes)
     };
@@ -105,11 +123,26 @@ mod tests {
     #[test]
     fn the_beginning_of_an_id_has_bounds() {
         for (prefix, expected) in [
-            ("0", Some(("00000000-0000-0000-0000-000000000000", "0fffffff-ffff-ffff-ffff-ffffffffffff"))),
-            ("01936F5e-8", Some(("01936f5e-8000-0000-0000-000000000000", "01936f5e-8fff-ffff-ffff-ffffffffffff"))),
+            (
+                "0",
+                Some((
+                    "00000000-0000-0000-0000-000000000000",
+                    "0fffffff-ffff-ffff-ffff-ffffffffffff",
+                )),
+            ),
+            (
+                "01936F5e-8",
+                Some((
+                    "01936f5e-8000-0000-0000-000000000000",
+                    "01936f5e-8fff-ffff-ffff-ffffffffffff",
+                )),
+            ),
             (
                 "01936f5e-8c00-7000-8000-000000000000",
-                Some(("01936f5e-8c00-7000-8000-000000000000", "01936f5e-8c00-7000-8000-000000000000")),
+                Some((
+                    "01936f5e-8c00-7000-8000-000000000000",
+                    "01936f5e-8c00-7000-8000-000000000000",
+                )),
             ),
             ("", None),
             ("latest", None),

@@ -41,7 +41,10 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn new(runtime: Arc<Inner>) -> Self {
-        Self { runtime, recovery: Recovery::default() }
+        Self {
+            runtime,
+            recovery: Recovery::default(),
+        }
     }
 
     /// Looks once: goes on with the runs that nobody executes, and says which flows are paused.
@@ -49,7 +52,9 @@ impl Watch {
         let Look { abandoned, paused } = self.runtime.store.look().await?;
         // why a run does not go on is said where that is found out
         let (under_way, _) = self.recovery.recover(&self.runtime, abandoned).await?;
-        under_way.into_iter().for_each(|run| drop(tokio::spawn(run.attend())));
+        under_way
+            .into_iter()
+            .for_each(|run| drop(tokio::spawn(run.attend())));
         Ok(paused)
     }
 
@@ -81,7 +86,10 @@ struct Sight {
 
 impl Sight {
     fn of(what: &'static str) -> Self {
-        Self { what, failing: false }
+        Self {
+            what,
+            failing: false,
+        }
     }
 
     fn now<T, E: fmt::Display>(&mut self, looked: Result<T, E>) -> Option<T> {

@@ -41,7 +41,11 @@ pub(crate) fn next_after(cron: &Cron, zone: Tz, after: DateTime<Utc>) -> Option<
 }
 
 /// The last firing before an instant. None where chrono's calendar begins.
-pub(crate) fn previous_before(cron: &Cron, zone: Tz, before: DateTime<Utc>) -> Option<DateTime<Utc>> {
+pub(crate) fn previous_before(
+    cron: &Cron,
+    zone: Tz,
+    before: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
     let clock = Clock(zone);
     let last = match before.timestamp_subsec_nanos() {
         0 => before.timestamp() - 1,
@@ -57,7 +61,10 @@ pub(crate) fn previous_before(cron: &Cron, zone: Tz, before: DateTime<Utc>) -> O
 /// The date on the wall.
 pub(crate) fn date_of(zone: Tz, at: DateTime<Utc>) -> NaiveDate {
     let offset = zone.offset_from_utc_datetime(&at.naive_utc()).fix();
-    at.naive_utc().checked_add_offset(offset).unwrap_or(at.naive_utc()).date()
+    at.naive_utc()
+        .checked_add_offset(offset)
+        .unwrap_or(at.naive_utc())
+        .date()
 }
 
 /// From the first instant of a date until after the last one. A change may go back over midnight: what lies between does
@@ -66,7 +73,10 @@ pub(crate) fn span_of(zone: Tz, date: NaiveDate) -> Option<(DateTime<Utc>, DateT
     let clock = Clock(zone);
     let midnight = days_since_epoch(date) * DAY;
     let (first, end) = (clock.first_showing(midnight), clock.past(midnight + DAY));
-    Some((DateTime::from_timestamp(first, 0)?, DateTime::from_timestamp(end, 0)?))
+    Some((
+        DateTime::from_timestamp(first, 0)?,
+        DateTime::from_timestamp(end, 0)?,
+    ))
 }
 
 /// What the clocks do to the time of a firing.
@@ -86,15 +96,25 @@ pub(crate) enum Change {
 pub(crate) fn change_at(cron: Option<&Cron>, zone: Tz, fire: DateTime<Utc>) -> Option<Change> {
     let (clock, at) = (Clock(zone), fire.timestamp());
     let wall = at + clock.offset(at);
-    let time = |wall: i64| NaiveTime::from_num_seconds_from_midnight_opt(u32::try_from(wall.rem_euclid(DAY)).ok()?, 0);
-    let due = cron.filter(|cron| cron.is_fixed()).and_then(|cron| next_wall(cron, at + clock.offset(at - 1)));
+    let time = |wall: i64| {
+        NaiveTime::from_num_seconds_from_midnight_opt(u32::try_from(wall.rem_euclid(DAY)).ok()?, 0)
+    };
+    let due = cron
+        .filter(|cron| cron.is_fixed())
+        .and_then(|cron| next_wall(cron, at + clock.offset(at - 1)));
     if let Some(due) = due.filter(|due| *due < wall) {
         return time(due).map(Change::LeftOut);
     }
     let (from, to) = around(wall);
     let other = [from, to].map(|side| wall - clock.offset(side));
-    let other = other.into_iter().find(|other| *other != at && *other + clock.offset(*other) == wall)?;
-    time(wall).map(if other > at { Change::First } else { Change::Second })
+    let other = other
+        .into_iter()
+        .find(|other| *other != at && *other + clock.offset(*other) == wall)?;
+    time(wall).map(if other > at {
+        Change::First
+    } else {
+        Change::Second
+    })
 }
 
 /// The first instant from `at` on whose wall clock matches.
@@ -131,9 +151,17 @@ struct Clock(Tz);
 impl Clock {
     /// What the wall clock is ahead of UTC. Outside of chrono's calendar, what it is at its ends.
     fn offset(self, at: i64) -> i64 {
-        let end = if at < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
+        let end = if at < 0 {
+            DateTime::<Utc>::MIN_UTC
+        } else {
+            DateTime::<Utc>::MAX_UTC
+        };
         let utc = DateTime::from_timestamp(at, 0).unwrap_or(end).naive_utc();
-        self.0.offset_from_utc_datetime(&utc).fix().local_minus_utc().into()
+        self.0
+            .offset_from_utc_datetime(&utc)
+            .fix()
+            .local_minus_utc()
+            .into()
     }
 
     /// The instant after `from`, and until `to`, at which the clock changes. They must be within `REACH`.
@@ -166,7 +194,9 @@ impl Clock {
     fn first_showing(self, wall: i64) -> i64 {
         let (from, to) = around(wall);
         match self.change(from, to) {
-            Some(change) if wall - self.offset(from) >= change => change.max(wall - self.offset(to)),
+            Some(change) if wall - self.offset(from) >= change => {
+                change.max(wall - self.offset(to))
+            }
             _ => wall - self.offset(from),
         }
     }
@@ -231,7 +261,11 @@ fn next_time(cron: &Cron, from: u32) -> Option<i64> {
             return Some(time(hour, minute, lowest(seconds, 0)?));
         }
     }
-    Some(time(lowest(hours, hour + 1)?, lowest(minutes, 0)?, lowest(seconds, 0)?))
+    Some(time(
+        lowest(hours, hour + 1)?,
+        lowest(minutes, 0)?,
+        lowest(seconds, 0)?,
+    ))
 }
 
 /// The last time of the day until `to` that matches, in seconds.
@@ -244,11 +278,18 @@ fn previous_time(cron: &Cron, to: u32) -> Option<i64> {
         {
             return Some(time(hour, minute, second));
         }
-        if let Some(minute) = minute.checked_sub(1).and_then(|minute| highest(minutes, minute)) {
+        if let Some(minute) = minute
+            .checked_sub(1)
+            .and_then(|minute| highest(minutes, minute))
+        {
             return Some(time(hour, minute, highest(seconds, 59)?));
         }
     }
-    Some(time(highest(hours, hour.checked_sub(1)?)?, highest(minutes, 59)?, highest(seconds, 59)?))
+    Some(time(
+        highest(hours, hour.checked_sub(1)?)?,
+        highest(minutes, 59)?,
+        highest(seconds, 59)?,
+    ))
 }
 
 fn times(cron: &Cron) -> [u64; 3] {
@@ -319,7 +360,11 @@ fn days_of(cron: &Cron, year: i32, month: u32) -> Option<u64> {
     let week = (weekdays >> offset | weekdays << (7 - offset)) & 0x7f;
     let by_weekday = (week | week << 7 | week << 14 | week << 21 | week << 28) << 1;
     let by_day = cron.values(CronField::DayOfMonth);
-    let days = if cron.either_day_matches() { by_day | by_weekday } else { by_day & by_weekday };
+    let days = if cron.either_day_matches() {
+        by_day | by_weekday
+    } else {
+        by_day & by_weekday
+    };
     let last = match month {
         2 if first.leap_year() => 29,
         2 => 28,
@@ -363,9 +408,20 @@ mod tests {
             let next = next_after(&cron, zone, at).unwrap();
             assert!(next > at);
             let back = previous_before(&cron, zone, next).unwrap();
-            assert!(back <= at, "{cron} {zone}: {back} lies between {at} and {next}");
-            assert_eq!(previous_before(&cron, zone, next + chrono::TimeDelta::nanoseconds(1)), Some(next));
-            fires.push(next.with_timezone(&zone).format("%m-%d %H:%M:%S %z").to_string().replace(":00 ", " "));
+            assert!(
+                back <= at,
+                "{cron} {zone}: {back} lies between {at} and {next}"
+            );
+            assert_eq!(
+                previous_before(&cron, zone, next + chrono::TimeDelta::nanoseconds(1)),
+                Some(next)
+            );
+            fires.push(
+                next.with_timezone(&zone)
+                    .format("%m-%d %H:%M:%S %z")
+                    .to_string()
+                    .replace(":00 ", " "),
+            );
             at = next;
         }
         fires
@@ -375,17 +431,72 @@ mod tests {
     fn a_missing_time_is_made_up_for_at_the_end_of_the_gap() {
         let newyork = America::New_York;
         for (cron, zone, after, expected) in [
-            ("30 2 * * *", newyork, "2026-03-07T12:00:00Z", ["03-08 03:00 -0400", "03-09 02:30 -0400"]),
-            ("0,30 2 * * *", newyork, "2026-03-07T12:00:00Z", ["03-08 03:00 -0400", "03-09 02:00 -0400"]),
-            ("0 2,3 * * *", newyork, "2026-03-07T12:00:00Z", ["03-08 03:00 -0400", "03-09 02:00 -0400"]),
-            ("30 2,3 * * *", newyork, "2026-03-07T12:00:00Z", ["03-08 03:00 -0400", "03-08 03:30 -0400"]),
-            ("*/5 30 2 * * *", newyork, "2026-03-07T12:00:00Z", ["03-08 03:00 -0400", "03-09 02:30 -0400"]),
-            ("0 0 * * *", America::Sao_Paulo, "2018-11-03T12:00:00Z", ["11-04 01:00 -0200", "11-05 00:00 -0200"]),
-            ("@daily", Africa::Cairo, "2023-04-27T12:00:00Z", ["04-28 01:00 +0300", "04-29 00:00 +0300"]),
-            ("30 0 * * *", Asia::Beirut, "2022-03-26T12:00:00Z", ["03-27 01:00 +0300", "03-28 00:30 +0300"]),
-            ("15 2 * * *", Australia::Lord_Howe, "2026-10-03T00:00:00Z", ["10-04 02:30 +1100", "10-05 02:15 +1100"]),
-            ("30 1 * * *", Europe::Dublin, "2026-03-28T12:00:00Z", ["03-29 02:00 +0100", "03-30 01:30 +0100"]),
-            ("0 6 * * *", Pacific::Apia, "2011-12-29T20:00:00Z", ["12-31 00:00 +1400", "12-31 06:00 +1400"]),
+            (
+                "30 2 * * *",
+                newyork,
+                "2026-03-07T12:00:00Z",
+                ["03-08 03:00 -0400", "03-09 02:30 -0400"],
+            ),
+            (
+                "0,30 2 * * *",
+                newyork,
+                "2026-03-07T12:00:00Z",
+                ["03-08 03:00 -0400", "03-09 02:00 -0400"],
+            ),
+            (
+                "0 2,3 * * *",
+                newyork,
+                "2026-03-07T12:00:00Z",
+                ["03-08 03:00 -0400", "03-09 02:00 -0400"],
+            ),
+            (
+                "30 2,3 * * *",
+                newyork,
+                "2026-03-07T12:00:00Z",
+                ["03-08 03:00 -0400", "03-08 03:30 -0400"],
+            ),
+            (
+                "*/5 30 2 * * *",
+                newyork,
+                "2026-03-07T12:00:00Z",
+                ["03-08 03:00 -0400", "03-09 02:30 -0400"],
+            ),
+            (
+                "0 0 * * *",
+                America::Sao_Paulo,
+                "2018-11-03T12:00:00Z",
+                ["11-04 01:00 -0200", "11-05 00:00 -0200"],
+            ),
+            (
+                "@daily",
+                Africa::Cairo,
+                "2023-04-27T12:00:00Z",
+                ["04-28 01:00 +0300", "04-29 00:00 +0300"],
+            ),
+            (
+                "30 0 * * *",
+                Asia::Beirut,
+                "2022-03-26T12:00:00Z",
+                ["03-27 01:00 +0300", "03-28 00:30 +0300"],
+            ),
+            (
+                "15 2 * * *",
+                Australia::Lord_Howe,
+                "2026-10-03T00:00:00Z",
+                ["10-04 02:30 +1100", "10-05 02:15 +1100"],
+            ),
+            (
+                "30 1 * * *",
+                Europe::Dublin,
+                "2026-03-28T12:00:00Z",
+                ["03-29 02:00 +0100", "03-30 01:30 +0100"],
+            ),
+            (
+                "0 6 * * *",
+                Pacific::Apia,
+                "2011-12-29T20:00:00Z",
+                ["12-31 00:00 +1400", "12-31 06:00 +1400"],
+            ),
         ] {
             assert_eq!(fires(cron, zone, after, 2), expected, "{cron} in {zone}");
         }
@@ -394,14 +505,54 @@ mod tests {
     #[test]
     fn a_doubled_time_fires_at_its_first_occurrence() {
         for (cron, zone, after, expected) in [
-            ("30 1 * * *", America::New_York, "2026-10-31T12:00:00Z", ["11-01 01:30 -0400", "11-02 01:30 -0500"]),
-            ("59 1 * * *", America::New_York, "2026-11-01T05:59:30Z", ["11-02 01:59 -0500", "11-03 01:59 -0500"]),
-            ("0 2 * * *", America::New_York, "2026-10-31T12:00:00Z", ["11-01 02:00 -0500", "11-02 02:00 -0500"]),
-            ("30 1 * * *", America::New_York, "2026-11-01T06:15:00Z", ["11-02 01:30 -0500", "11-03 01:30 -0500"]),
-            ("45 1 * * *", Australia::Lord_Howe, "2026-04-04T00:00:00Z", ["04-05 01:45 +1100", "04-06 01:45 +1030"]),
-            ("30 1 * * *", Europe::Dublin, "2026-10-24T12:00:00Z", ["10-25 01:30 +0100", "10-26 01:30 +0000"]),
-            ("30 23 * * *", America::Sao_Paulo, "2018-02-17T12:00:00Z", ["02-17 23:30 -0200", "02-18 23:30 -0300"]),
-            ("0 12 * * *", Pacific::Kwajalein, "1969-09-30T00:00:00Z", ["09-30 12:00 +1100", "10-01 12:00 -1200"]),
+            (
+                "30 1 * * *",
+                America::New_York,
+                "2026-10-31T12:00:00Z",
+                ["11-01 01:30 -0400", "11-02 01:30 -0500"],
+            ),
+            (
+                "59 1 * * *",
+                America::New_York,
+                "2026-11-01T05:59:30Z",
+                ["11-02 01:59 -0500", "11-03 01:59 -0500"],
+            ),
+            (
+                "0 2 * * *",
+                America::New_York,
+                "2026-10-31T12:00:00Z",
+                ["11-01 02:00 -0500", "11-02 02:00 -0500"],
+            ),
+            (
+                "30 1 * * *",
+                America::New_York,
+                "2026-11-01T06:15:00Z",
+                ["11-02 01:30 -0500", "11-03 01:30 -0500"],
+            ),
+            (
+                "45 1 * * *",
+                Australia::Lord_Howe,
+                "2026-04-04T00:00:00Z",
+                ["04-05 01:45 +1100", "04-06 01:45 +1030"],
+            ),
+            (
+                "30 1 * * *",
+                Europe::Dublin,
+                "2026-10-24T12:00:00Z",
+                ["10-25 01:30 +0100", "10-26 01:30 +0000"],
+            ),
+            (
+                "30 23 * * *",
+                America::Sao_Paulo,
+                "2018-02-17T12:00:00Z",
+                ["02-17 23:30 -0200", "02-18 23:30 -0300"],
+            ),
+            (
+                "0 12 * * *",
+                Pacific::Kwajalein,
+                "1969-09-30T00:00:00Z",
+                ["09-30 12:00 +1100", "10-01 12:00 -1200"],
+            ),
         ] {
             assert_eq!(fires(cron, zone, after, 2), expected, "{cron} in {zone}");
         }
@@ -414,43 +565,71 @@ mod tests {
                 "0 * * * *",
                 America::New_York,
                 "2026-11-01T04:30:00Z",
-                ["11-01 01:00 -0400", "11-01 01:00 -0500", "11-01 02:00 -0500"],
+                [
+                    "11-01 01:00 -0400",
+                    "11-01 01:00 -0500",
+                    "11-01 02:00 -0500",
+                ],
             ),
             (
                 "@hourly",
                 America::New_York,
                 "2026-03-08T05:30:00Z",
-                ["03-08 01:00 -0500", "03-08 03:00 -0400", "03-08 04:00 -0400"],
+                [
+                    "03-08 01:00 -0500",
+                    "03-08 03:00 -0400",
+                    "03-08 04:00 -0400",
+                ],
             ),
             (
                 "*/30 1-2 * * *",
                 America::New_York,
                 "2026-03-08T05:59:00Z",
-                ["03-08 01:00 -0500", "03-08 01:30 -0500", "03-09 01:00 -0400"],
+                [
+                    "03-08 01:00 -0500",
+                    "03-08 01:30 -0500",
+                    "03-09 01:00 -0400",
+                ],
             ),
             (
                 "30 */2 * * *",
                 America::New_York,
                 "2026-03-08T05:00:00Z",
-                ["03-08 00:30 -0500", "03-08 04:30 -0400", "03-08 06:30 -0400"],
+                [
+                    "03-08 00:30 -0500",
+                    "03-08 04:30 -0400",
+                    "03-08 06:30 -0400",
+                ],
             ),
             (
                 "15 * * * *",
                 Australia::Lord_Howe,
                 "2026-10-03T14:30:00Z",
-                ["10-04 01:15 +1030", "10-04 03:15 +1100", "10-04 04:15 +1100"],
+                [
+                    "10-04 01:15 +1030",
+                    "10-04 03:15 +1100",
+                    "10-04 04:15 +1100",
+                ],
             ),
             (
                 "45 * * * *",
                 Australia::Lord_Howe,
                 "2026-04-04T14:30:00Z",
-                ["04-05 01:45 +1100", "04-05 01:45 +1030", "04-05 02:45 +1030"],
+                [
+                    "04-05 01:45 +1100",
+                    "04-05 01:45 +1030",
+                    "04-05 02:45 +1030",
+                ],
             ),
             (
                 "0 */12 * * *",
                 Pacific::Apia,
                 "2011-12-29T12:00:00Z",
-                ["12-29 12:00 -1000", "12-31 00:00 +1400", "12-31 12:00 +1400"],
+                [
+                    "12-29 12:00 -1000",
+                    "12-31 00:00 +1400",
+                    "12-31 12:00 +1400",
+                ],
             ),
         ] {
             assert_eq!(fires(cron, zone, after, 3), expected, "{cron} in {zone}");
@@ -464,40 +643,105 @@ mod tests {
         let (left_out, first, second) = (Change::LeftOut, Change::First, Change::Second);
         let (newyork, lord_howe) = (America::New_York, Australia::Lord_Howe);
         for (cron, zone, fire, expected) in [
-            ("30 2 * * *", newyork, "2026-03-08T07:00:00Z", Some(left_out(time("02:30:00")))),
-            ("15,30 2 * * *", newyork, "2026-03-08T07:00:00Z", Some(left_out(time("02:15:00")))),
-            ("0 2,3 * * *", newyork, "2026-03-08T07:00:00Z", Some(left_out(time("02:00:00")))),
+            (
+                "30 2 * * *",
+                newyork,
+                "2026-03-08T07:00:00Z",
+                Some(left_out(time("02:30:00"))),
+            ),
+            (
+                "15,30 2 * * *",
+                newyork,
+                "2026-03-08T07:00:00Z",
+                Some(left_out(time("02:15:00"))),
+            ),
+            (
+                "0 2,3 * * *",
+                newyork,
+                "2026-03-08T07:00:00Z",
+                Some(left_out(time("02:00:00"))),
+            ),
             ("0 3 * * *", newyork, "2026-03-08T07:00:00Z", None),
             ("0 * * * *", newyork, "2026-03-08T07:00:00Z", None),
             ("30 2 * * *", newyork, "2026-03-09T06:30:00Z", None),
-            ("0 6 * * *", Pacific::Apia, "2011-12-30T10:00:00Z", Some(left_out(time("06:00:00")))),
-            ("30 1 * * *", newyork, "2026-11-01T05:30:00Z", Some(first(time("01:30:00")))),
-            ("30 * * * *", newyork, "2026-11-01T06:30:00Z", Some(second(time("01:30:00")))),
+            (
+                "0 6 * * *",
+                Pacific::Apia,
+                "2011-12-30T10:00:00Z",
+                Some(left_out(time("06:00:00"))),
+            ),
+            (
+                "30 1 * * *",
+                newyork,
+                "2026-11-01T05:30:00Z",
+                Some(first(time("01:30:00"))),
+            ),
+            (
+                "30 * * * *",
+                newyork,
+                "2026-11-01T06:30:00Z",
+                Some(second(time("01:30:00"))),
+            ),
             ("0 2 * * *", newyork, "2026-11-01T07:00:00Z", None),
-            ("0 1 * * *", newyork, "2026-11-01T05:00:00Z", Some(first(time("01:00:00")))),
-            ("45 1 * * *", lord_howe, "2026-04-04T14:45:00Z", Some(first(time("01:45:00")))),
+            (
+                "0 1 * * *",
+                newyork,
+                "2026-11-01T05:00:00Z",
+                Some(first(time("01:00:00"))),
+            ),
+            (
+                "45 1 * * *",
+                lord_howe,
+                "2026-04-04T14:45:00Z",
+                Some(first(time("01:45:00"))),
+            ),
             ("15 1 * * *", lord_howe, "2026-04-04T14:15:00Z", None),
         ] {
             let cron: Cron = cron.parse().unwrap();
-            assert_eq!(change_at(Some(&cron), zone, instant(fire)), expected, "{cron} in {zone} at {fire}");
+            assert_eq!(
+                change_at(Some(&cron), zone, instant(fire)),
+                expected,
+                "{cron} in {zone} at {fire}"
+            );
         }
         let change = |fire: &str| change_at(None, newyork, instant(fire));
-        assert_eq!(change("2026-11-01T06:15:00Z"), Some(second(time("01:15:00"))));
+        assert_eq!(
+            change("2026-11-01T06:15:00Z"),
+            Some(second(time("01:15:00")))
+        );
         assert_eq!(change("2026-03-08T07:00:00Z"), None);
-        assert_eq!(change_at(None, Pacific::Apia, DateTime::<Utc>::MAX_UTC), None);
+        assert_eq!(
+            change_at(None, Pacific::Apia, DateTime::<Utc>::MAX_UTC),
+            None
+        );
     }
 
     #[test]
     fn sparse_expressions_are_found_far_away() {
         for (cron, after, expected) in [
             ("0 0 29 2 *", "2096-03-01T00:00:00Z", "2104-02-29T00:00:00Z"),
-            ("0 0 29 2 */5", "2026-01-01T00:00:00Z", "2032-02-29T00:00:00Z"),
-            ("0 0 */29 2 1", "2026-01-01T00:00:00Z", "2027-02-01T00:00:00Z"),
+            (
+                "0 0 29 2 */5",
+                "2026-01-01T00:00:00Z",
+                "2032-02-29T00:00:00Z",
+            ),
+            (
+                "0 0 */29 2 1",
+                "2026-01-01T00:00:00Z",
+                "2027-02-01T00:00:00Z",
+            ),
             ("0 0 31 * *", "2026-01-31T00:00:00Z", "2026-03-31T00:00:00Z"),
         ] {
             let cron: Cron = cron.parse().unwrap();
-            assert_eq!(next_after(&cron, Tz::UTC, instant(after)), Some(instant(expected)), "{cron}");
-            assert!(previous_before(&cron, Tz::UTC, instant(expected)).unwrap() <= instant(after), "{cron}");
+            assert_eq!(
+                next_after(&cron, Tz::UTC, instant(after)),
+                Some(instant(expected)),
+                "{cron}"
+            );
+            assert!(
+                previous_before(&cron, Tz::UTC, instant(expected)).unwrap() <= instant(after),
+                "{cron}"
+            );
         }
     }
 
@@ -508,8 +752,22 @@ mod tests {
             for zone in [Tz::UTC, America::New_York, Pacific::Apia] {
                 assert_eq!(next_after(&cron, zone, DateTime::<Utc>::MAX_UTC), None);
                 assert_eq!(previous_before(&cron, zone, DateTime::<Utc>::MIN_UTC), None);
-                assert!(previous_before(&cron, zone, DateTime::<Utc>::MAX_UTC - chrono::TimeDelta::days(2)).is_some());
-                assert!(next_after(&cron, zone, DateTime::<Utc>::MIN_UTC + chrono::TimeDelta::days(2)).is_some());
+                assert!(
+                    previous_before(
+                        &cron,
+                        zone,
+                        DateTime::<Utc>::MAX_UTC - chrono::TimeDelta::days(2)
+                    )
+                    .is_some()
+                );
+                assert!(
+                    next_after(
+                        &cron,
+                        zone,
+                        DateTime::<Utc>::MIN_UTC + chrono::TimeDelta::days(2)
+                    )
+                    .is_some()
+                );
             }
         }
     }

@@ -90,7 +90,9 @@ const FIELDS: [CronField; 6] = [
     CronField::DayOfWeek,
 ];
 
-const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
+const MONTHS: [&str; 12] = [
+    "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC",
+];
 const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 
 /// What the nicknames stand for.
@@ -205,7 +207,10 @@ impl Cron {
     ///
     /// Where it is none, or can never fire (on the 30th of February).
     pub fn parse(text: &str) -> Result<Self, CronError> {
-        read(text).map_err(|fault| CronError { fault, text: text.to_owned() })
+        read(text).map_err(|fault| CronError {
+            fault,
+            text: text.to_owned(),
+        })
     }
 
     /// Puts an expression together that [`to_parts`](Self::to_parts) took apart: what a macro writes.
@@ -257,7 +262,12 @@ impl Cron {
     /// The last day that one of its months can have.
     fn longest_month(&self) -> u32 {
         let months = self.values(CronField::Month);
-        (1..).zip(LONGEST).filter(|(month, _)| months & (1 << month) != 0).map(|(_, days)| days).max().unwrap_or(0)
+        (1..)
+            .zip(LONGEST)
+            .filter(|(month, _)| months & (1 << month) != 0)
+            .map(|(_, days)| days)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Writes what can be written in several ways in one. False where no day can match.
@@ -399,7 +409,9 @@ impl CronError {
 
 impl fmt::Display for CronError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Fault { problem, remedy, .. } = &self.fault;
+        let Fault {
+            problem, remedy, ..
+        } = &self.fault;
         let whole = format!("`{}`", self.text);
         match problem.ends_with(&whole) {
             true => write!(f, "{problem}{remedy}"),
@@ -433,7 +445,13 @@ impl<'a> Part<'a> {
             None => (self, None),
             Some((before, after)) => {
                 let start = self.start + before.len() + separator.len_utf8();
-                (Self { text: before, start: self.start }, Some(Self { text: after, start }))
+                (
+                    Self {
+                        text: before,
+                        start: self.start,
+                    },
+                    Some(Self { text: after, start }),
+                )
             }
         }
     }
@@ -445,7 +463,12 @@ impl<'a> Part<'a> {
     /// The error of a part that is not what was expected.
     fn wrong(self, field: CronField, expected: &str, remedy: impl Into<String>) -> Fault {
         let problem = format!("{field}: expected {expected}, got `{}`", self.text);
-        Fault { field: Some(field), span: self.span(), problem, remedy: remedy.into() }
+        Fault {
+            field: Some(field),
+            span: self.span(),
+            problem,
+            remedy: remedy.into(),
+        }
     }
 }
 
@@ -455,20 +478,46 @@ fn read(text: &str) -> Result<Cron, Fault> {
     let words = match words[..] {
         [word] if word.text.chars().all(|c| c.is_ascii_alphabetic()) => return nickname(word),
         [word, ..] if word.text.starts_with('@') => {
-            return nickname(Part { text: text.trim_ascii(), start: word.start });
+            return nickname(Part {
+                text: text.trim_ascii(),
+                start: word.start,
+            });
         }
-        [minute, hour, day, month, weekday] => [Part { text: "0", start: 0 }, minute, hour, day, month, weekday],
+        [minute, hour, day, month, weekday] => [
+            Part {
+                text: "0",
+                start: 0,
+            },
+            minute,
+            hour,
+            day,
+            month,
+            weekday,
+        ],
         [second, minute, hour, day, month, weekday] => [second, minute, hour, day, month, weekday],
         _ => {
             let number = words.len();
             let problem = format!(
                 "expected 5 fields (minute hour day-of-month month day-of-week), or 6 with seconds first, got {number}"
             );
-            let remedy = if number > 6 { "; crontab has no year" } else { "" }.to_owned();
-            return Err(Fault { field: None, span: 0..text.len(), problem, remedy });
+            let remedy = if number > 6 {
+                "; crontab has no year"
+            } else {
+                ""
+            }
+            .to_owned();
+            return Err(Fault {
+                field: None,
+                span: 0..text.len(),
+                problem,
+                remedy,
+            });
         }
     };
-    let mut cron = Cron { sets: [0; 6], stars: 0 };
+    let mut cron = Cron {
+        sets: [0; 6],
+        stars: 0,
+    };
     for (field, word) in FIELDS.into_iter().zip(words) {
         cron.set(field, values(field, word)?, word.text.starts_with('*'));
     }
@@ -487,17 +536,26 @@ fn nickname(word: Part<'_>) -> Result<Cron, Fault> {
     }
     let remedy = match name.split_ascii_whitespace().next() {
         Some("@reboot") => {
-            ": a schedule is a matter of the clock; to run once at the start, call `.run()` there".to_owned()
+            ": a schedule is a matter of the clock; to run once at the start, call `.run()` there"
+                .to_owned()
         }
         Some("@every") => ": write `Schedule::every(…)`".to_owned(),
-        _ => match meant(&format!("@{}", name.trim_start_matches('@')), &NICKNAMES.map(|(nickname, _)| nickname)) {
+        _ => match meant(
+            &format!("@{}", name.trim_start_matches('@')),
+            &NICKNAMES.map(|(nickname, _)| nickname),
+        ) {
             Some(nickname) => format!("; did you mean `{nickname}`?"),
             None => String::new(),
         },
     };
     let known = NICKNAMES.map(|(nickname, _)| nickname).join(", ");
     let problem = format!("expected 5 fields, or one of {known}, got `{}`", word.text);
-    Err(Fault { field: None, span: word.span(), problem, remedy })
+    Err(Fault {
+        field: None,
+        span: word.span(),
+        problem,
+        remedy,
+    })
 }
 
 /// The values of a whole field.
@@ -534,7 +592,9 @@ fn term_values(field: CronField, term: Part<'_>) -> Result<u64, Fault> {
     };
     let step = match step {
         None => 1,
-        Some(step) => match step.text.chars().all(|c| c.is_ascii_digit()) && step.text.contains(|c| c != '0') {
+        Some(step) => match step.text.chars().all(|c| c.is_ascii_digit())
+            && step.text.contains(|c| c != '0')
+        {
             // What is too long to be read is longer than any range.
             true => step.text.parse().unwrap_or(u32::MAX),
             false => return Err(term.wrong(field, "a step of 1 or more", "")),
@@ -558,16 +618,24 @@ fn range(field: CronField, whole: Part<'_>, low: u32, high: u32) -> Result<(u32,
 /// The name that was meant: that of `JANUARY`, or of what is nearly `JAN`.
 fn meant<'a>(text: &str, names: &[&'a str]) -> Option<&'a str> {
     let names = names.iter().copied();
-    names.clone().find(|name| text.starts_with(name)).or_else(|| nearest(text, names))
+    names
+        .clone()
+        .find(|name| text.starts_with(name))
+        .or_else(|| nearest(text, names))
 }
 
 fn value(field: CronField, part: Part<'_>) -> Result<u32, Fault> {
     let text = part.text;
     if !text.is_empty() && text.chars().all(|c| c.is_ascii_digit()) {
-        let value = text.parse().ok().filter(|value| (field.low()..=field.high()).contains(value));
+        let value = text
+            .parse()
+            .ok()
+            .filter(|value| (field.low()..=field.high()).contains(value));
         return value.ok_or_else(|| part.wrong(field, field.allowed(), ""));
     }
-    let named = (field.low()..).zip(field.names()).find(|(_, name)| name.eq_ignore_ascii_case(text));
+    let named = (field.low()..)
+        .zip(field.names())
+        .find(|(_, name)| name.eq_ignore_ascii_case(text));
     if let Some((value, _)) = named {
         return Ok(value);
     }
@@ -585,25 +653,38 @@ fn value(field: CronField, part: Part<'_>) -> Result<u32, Fault> {
 fn foreign(field: CronField, term: &str) -> Option<String> {
     let upper = term.to_ascii_uppercase();
     let is_number = |text: &str| text.chars().all(|c| c.is_ascii_digit());
-    let around = |letter: char| upper.strip_prefix(letter).or(upper.strip_suffix(letter)).is_some_and(is_number);
+    let around = |letter: char| {
+        upper
+            .strip_prefix(letter)
+            .or(upper.strip_suffix(letter))
+            .is_some_and(is_number)
+    };
     let (owner, remedy) = match field {
         _ if upper == "?" => ("Quartz", "write `*`"),
-        CronField::DayOfWeek if upper.contains('#') => {
-            ("Quartz", "run on that weekday, and let the task `skip(…)` in the other weeks")
+        CronField::DayOfWeek if upper.contains('#') => (
+            "Quartz",
+            "run on that weekday, and let the task `skip(…)` in the other weeks",
+        ),
+        CronField::DayOfWeek if around('L') => (
+            "Quartz",
+            "run on that weekday, and let the task `skip(…)` in all but the last week",
+        ),
+        CronField::DayOfMonth if around('W') || upper == "LW" => (
+            "Quartz",
+            "run on `MON-FRI`, and let the task `skip(…)` on the other days",
+        ),
+        CronField::DayOfMonth if around('L') || upper.starts_with("L-") => (
+            "Quartz",
+            "run on day `1`, whose interval ends with the last day of the month",
+        ),
+        _ if upper == "H" || upper.starts_with("H/") || upper.starts_with("H(") => {
+            ("Jenkins", "choose a number")
         }
-        CronField::DayOfWeek if around('L') => {
-            ("Quartz", "run on that weekday, and let the task `skip(…)` in all but the last week")
-        }
-        CronField::DayOfMonth if around('W') || upper == "LW" => {
-            ("Quartz", "run on `MON-FRI`, and let the task `skip(…)` on the other days")
-        }
-        CronField::DayOfMonth if around('L') || upper.starts_with("L-") => {
-            ("Quartz", "run on day `1`, whose interval ends with the last day of the month")
-        }
-        _ if upper == "H" || upper.starts_with("H/") || upper.starts_with("H(") => ("Jenkins", "choose a number"),
         _ => return None,
     };
-    Some(format!("; `{term}` is known to {owner}, not to crontab: {remedy}"))
+    Some(format!(
+        "; `{term}` is known to {owner}, not to crontab: {remedy}"
+    ))
 }
 
 #[cfg(test)]
@@ -669,7 +750,11 @@ mod tests {
             ("0 0 */2 * 1", "0 0 1-31/2 * 1", false),
             ("0 0 */2 * *", "0 0 1-31/2 * *", true),
         ] {
-            assert_eq!(Cron::parse(left) == Cron::parse(right), equal, "{left} and {right}");
+            assert_eq!(
+                Cron::parse(left) == Cron::parse(right),
+                equal,
+                "{left} and {right}"
+            );
         }
     }
 
@@ -686,7 +771,11 @@ mod tests {
             ("@daily", false, false, false),
         ] {
             let cron = Cron::parse(text).unwrap();
-            let found = (cron.has_wildcard_hour(), cron.has_wildcard_minute(), cron.either_day_matches());
+            let found = (
+                cron.has_wildcard_hour(),
+                cron.has_wildcard_minute(),
+                cron.either_day_matches(),
+            );
             assert_eq!(found, (hour, minute, either), "{text}");
             assert_eq!(cron.is_fixed(), !hour && !minute, "{text}");
         }
@@ -700,48 +789,136 @@ mod tests {
             ("60 0 * * *", "minute: expected 0 to 59, got `60`", "60"),
             ("99 0 0 * * *", "second: expected 0 to 59, got `99`", "99"),
             ("0 0 0 * *", "day-of-month: expected 1 to 31, got `0`", "0"),
-            ("0 0 * 13 *", "month: expected 1 to 12 or JAN to DEC, got `13`", "13"),
-            ("0 0 * * 8", "day-of-week: expected 0 to 7 or SUN to SAT, got `8`", "8"),
-            ("0 0 * * 1-8", "day-of-week: expected 0 to 7 or SUN to SAT, got `8`", "8"),
+            (
+                "0 0 * 13 *",
+                "month: expected 1 to 12 or JAN to DEC, got `13`",
+                "13",
+            ),
+            (
+                "0 0 * * 8",
+                "day-of-week: expected 0 to 7 or SUN to SAT, got `8`",
+                "8",
+            ),
+            (
+                "0 0 * * 1-8",
+                "day-of-week: expected 0 to 7 or SUN to SAT, got `8`",
+                "8",
+            ),
             ("0 0 * * MUN", "got `MUN`; did you mean `MON`?", "MUN"),
-            ("0 0 * * tuesday", "got `tuesday`; did you mean `TUE`?", "tuesday"),
+            (
+                "0 0 * * tuesday",
+                "got `tuesday`; did you mean `TUE`?",
+                "tuesday",
+            ),
             ("0 0 * Sept *", "got `Sept`; did you mean `SEP`?", "Sept"),
-            ("0 0 * MON *", "got `MON`: the day of the week is the last field", "MON"),
-            ("0 0 * * JAN", "got `JAN`: the month is the last field but one", "JAN"),
+            (
+                "0 0 * MON *",
+                "got `MON`: the day of the week is the last field",
+                "MON",
+            ),
+            (
+                "0 0 * * JAN",
+                "got `JAN`: the month is the last field but one",
+                "JAN",
+            ),
             ("0 noon * * *", "hour: expected 0 to 23, got `noon`", "noon"),
-            ("99999999999999999999 * * * *", "minute: expected 0 to 59, got", "99999999999999999999"),
-            ("0 22-2 * * *", "expected a range from low to high, got `22-2`: write `22,23,0-2`", "22-2"),
+            (
+                "99999999999999999999 * * * *",
+                "minute: expected 0 to 59, got",
+                "99999999999999999999",
+            ),
+            (
+                "0 22-2 * * *",
+                "expected a range from low to high, got `22-2`: write `22,23,0-2`",
+                "22-2",
+            ),
             ("0 0 * * SAT-MON", "got `SAT-MON`: write `6,0,1`", "SAT-MON"),
-            ("-5 * * * *", "minute: expected 0 to 59, got `-5`; a range is written `low-high`", "-5"),
+            (
+                "-5 * * * *",
+                "minute: expected 0 to 59, got `-5`; a range is written `low-high`",
+                "-5",
+            ),
             ("5- * * * *", "got `5-`; a range is written", "5-"),
             ("*-5 * * * *", "got `*-5`; a range is written", "*-5"),
             ("1-2-3 * * * *", "got `2-3`", "2-3"),
-            ("*/0 * * * *", "minute: expected a step of 1 or more, got `*/0`", "*/0"),
+            (
+                "*/0 * * * *",
+                "minute: expected a step of 1 or more, got `*/0`",
+                "*/0",
+            ),
             ("*/ * * * *", "expected a step of 1 or more, got `*/`", "*/"),
-            ("*/5/2 * * * *", "expected a step of 1 or more, got `*/5/2`", "*/5/2"),
-            ("1,,2 * * * *", "minute: expected a value on both sides of a comma, got `1,,2`", "1,,2"),
+            (
+                "*/5/2 * * * *",
+                "expected a step of 1 or more, got `*/5/2`",
+                "*/5/2",
+            ),
+            (
+                "1,,2 * * * *",
+                "minute: expected a value on both sides of a comma, got `1,,2`",
+                "1,,2",
+            ),
             (
                 "0 0 ? * *",
                 "day-of-month: expected 1 to 31, got `?`; `?` is known to Quartz, not to crontab: write `*`",
                 "?",
             ),
-            ("0 0 L * *", "run on day `1`, whose interval ends with the last day", "L"),
-            ("0 0 15W * *", "run on `MON-FRI`, and let the task `skip(…)`", "15W"),
+            (
+                "0 0 L * *",
+                "run on day `1`, whose interval ends with the last day",
+                "L",
+            ),
+            (
+                "0 0 15W * *",
+                "run on `MON-FRI`, and let the task `skip(…)`",
+                "15W",
+            ),
             ("0 0 LW * *", "run on `MON-FRI`", "LW"),
-            ("0 0 * * 5L", "run on that weekday, and let the task `skip(…)`", "5L"),
-            ("0 0 * * MON#2", "; `MON#2` is known to Quartz, not to crontab: run on that weekday", "MON#2"),
-            ("H * * * *", "; `H` is known to Jenkins, not to crontab: choose a number", "H"),
-            ("0 0 30 2 *", "day-of-month: expected 1 to 29 with month `2`, got `30`: it would never fire", "30"),
-            ("0 0 31 4,6,SEP *", "expected 1 to 30 with month `4,6,SEP`, got `31`", "31"),
+            (
+                "0 0 * * 5L",
+                "run on that weekday, and let the task `skip(…)`",
+                "5L",
+            ),
+            (
+                "0 0 * * MON#2",
+                "; `MON#2` is known to Quartz, not to crontab: run on that weekday",
+                "MON#2",
+            ),
+            (
+                "H * * * *",
+                "; `H` is known to Jenkins, not to crontab: choose a number",
+                "H",
+            ),
+            (
+                "0 0 30 2 *",
+                "day-of-month: expected 1 to 29 with month `2`, got `30`: it would never fire",
+                "30",
+            ),
+            (
+                "0 0 31 4,6,SEP *",
+                "expected 1 to 30 with month `4,6,SEP`, got `31`",
+                "31",
+            ),
             ("0 0 30-31 2 */2", "it would never fire", "30-31"),
             ("0 6 * *", "or 6 with seconds first, got 4", "0 6 * *"),
-            ("", "expected 5 fields (minute hour day-of-month month day-of-week), or 6 with seconds first, got 0", ""),
-            ("0 0 0 1 1 * 2026", "got 7; crontab has no year", "0 0 0 1 1 * 2026"),
+            (
+                "",
+                "expected 5 fields (minute hour day-of-month month day-of-week), or 6 with seconds first, got 0",
+                "",
+            ),
+            (
+                "0 0 0 1 1 * 2026",
+                "got 7; crontab has no year",
+                "0 0 0 1 1 * 2026",
+            ),
             ("@reboot", "a schedule is a matter of the clock", "@reboot"),
             ("@dayly", "got `@dayly`; did you mean `@daily`?", "@dayly"),
             ("daily", "did you mean `@daily`?", "daily"),
             (" @every 5m", "write `Schedule::every(…)`", "@every 5m"),
-            ("@daily UTC", "got `@daily UTC`; did you mean `@daily`?", "@daily UTC"),
+            (
+                "@daily UTC",
+                "got `@daily UTC`; did you mean `@daily`?",
+                "@daily UTC",
+            ),
             ("0 0 * * ünï", "got `ünï`", "ünï"),
         ] {
             let error = Cron::parse(text).expect_err(text);
@@ -753,7 +930,10 @@ mod tests {
     #[test]
     fn an_error_shows_the_expression_once() {
         for (text, message) in [
-            ("0 25 * * *", "hour: expected 0 to 23, got `25` in `0 25 * * *`"),
+            (
+                "0 25 * * *",
+                "hour: expected 0 to 23, got `25` in `0 25 * * *`",
+            ),
             (
                 "0 0 * * MUN",
                 "day-of-week: expected 0 to 7 or SUN to SAT, got `MUN` in `0 0 * * MUN`; did you mean `MON`?",
@@ -772,6 +952,9 @@ mod tests {
             let error = Cron::parse(text).expect_err(text);
             assert_eq!(error.to_string(), message);
         }
-        assert_eq!(Cron::parse("0 25 * * *").expect_err("").field(), Some(CronField::Hour));
+        assert_eq!(
+            Cron::parse("0 25 * * *").expect_err("").field(),
+            Some(CronField::Hour)
+        );
     }
 }

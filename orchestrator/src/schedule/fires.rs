@@ -11,7 +11,10 @@ use super::cron::Cron;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Rule {
     Cron(Cron),
-    Every { period: Duration, anchor: DateTime<Utc> },
+    Every {
+        period: Duration,
+        anchor: DateTime<Utc>,
+    },
     Once(DateTime<Utc>),
 }
 
@@ -26,18 +29,26 @@ pub(crate) struct Walk {
 
 impl Walk {
     pub(crate) fn next(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let before_start = self.start.and_then(|start| start.checked_sub_signed(TimeDelta::nanoseconds(1)));
+        let before_start = self
+            .start
+            .and_then(|start| start.checked_sub_signed(TimeDelta::nanoseconds(1)));
         let after = before_start.map_or(after, |start| after.max(start));
         let fire = match self.rule {
             Rule::Cron(cron) => calendar::next_after(&cron, self.zone, after)?,
-            Rule::Every { period, anchor } => tick(period, anchor, ticks(period, anchor, after)?.checked_add(1)?)?,
+            Rule::Every { period, anchor } => tick(
+                period,
+                anchor,
+                ticks(period, anchor, after)?.checked_add(1)?,
+            )?,
             Rule::Once(at) => Some(at).filter(|at| *at > after)?,
         };
         Some(fire).filter(|fire| self.end.is_none_or(|end| *fire <= end))
     }
 
     pub(crate) fn previous(&self, before: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let after_end = self.end.and_then(|end| end.checked_add_signed(TimeDelta::nanoseconds(1)));
+        let after_end = self
+            .end
+            .and_then(|end| end.checked_add_signed(TimeDelta::nanoseconds(1)));
         let before = after_end.map_or(before, |end| before.min(end));
         let last = before.checked_sub_signed(TimeDelta::nanoseconds(1))?;
         let fire = match self.rule {
@@ -51,7 +62,8 @@ impl Walk {
 
 /// How many whole periods lie between the anchor and an instant; below zero before the anchor.
 fn ticks(period: Duration, anchor: DateTime<Utc>, at: DateTime<Utc>) -> Option<i128> {
-    (nanoseconds(at) - nanoseconds(anchor)).checked_div_euclid(i128::try_from(period.as_nanos()).ok()?)
+    (nanoseconds(at) - nanoseconds(anchor))
+        .checked_div_euclid(i128::try_from(period.as_nanos()).ok()?)
 }
 
 fn tick(period: Duration, anchor: DateTime<Utc>, number: i128) -> Option<DateTime<Utc>> {

@@ -105,7 +105,10 @@ impl Schedule {
     pub fn every(period: Duration) -> Result<Self, ScheduleError> {
         match period.is_zero() {
             true => Err(ScheduleError::NoPeriod),
-            false => Ok(Self::new(Rule::Every { period, anchor: DateTime::UNIX_EPOCH })),
+            false => Ok(Self::new(Rule::Every {
+                period,
+                anchor: DateTime::UNIX_EPOCH,
+            })),
         }
     }
 
@@ -121,14 +124,26 @@ impl Schedule {
     /// None, since the compiler has read it; a zone may be missing from a build against another version of the list.
     pub(crate) fn of_flow(definition: &FlowDef) -> Option<Result<Self, ScheduleError>> {
         let ScheduleDef { cron, timezone } = definition.schedule?;
-        Some(Self::cron(cron).map_err(ScheduleError::from).and_then(|schedule| {
-            let zone = timezone.parse().map_err(|_| ScheduleError::Zone { name: timezone.to_owned() })?;
-            Ok(schedule.timezone(zone))
-        }))
+        Some(
+            Self::cron(cron)
+                .map_err(ScheduleError::from)
+                .and_then(|schedule| {
+                    let zone = timezone.parse().map_err(|_| ScheduleError::Zone {
+                        name: timezone.to_owned(),
+                    })?;
+                    Ok(schedule.timezone(zone))
+                }),
+        )
     }
 
     const fn new(rule: Rule) -> Self {
-        Self { rule, zone: Tz::UTC, start: None, end: None, parameters: None }
+        Self {
+            rule,
+            zone: Tz::UTC,
+            start: None,
+            end: None,
+            parameters: None,
+        }
     }
 
     /// What [`cron!`](crate::cron) makes: also where nothing but constants may stand.
@@ -216,12 +231,18 @@ impl Schedule {
 
     /// The firings after an instant, the earliest first. The instant itself is none of them.
     pub fn after(&self, instant: DateTime<Utc>) -> Fires {
-        Fires { walk: self.walk(), last: Some(instant) }
+        Fires {
+            walk: self.walk(),
+            last: Some(instant),
+        }
     }
 
     /// The firings before an instant, the latest first. The instant itself is none of them.
     pub fn before(&self, instant: DateTime<Utc>) -> PastFires {
-        PastFires { walk: self.walk(), last: Some(instant) }
+        PastFires {
+            walk: self.walk(),
+            last: Some(instant),
+        }
     }
 
     /// The firings until an instant, the latest first. The instant itself may be the first of them.
@@ -246,12 +267,19 @@ impl Schedule {
     /// backfill of these days makes runs for.
     ///
     /// A firing belongs to the day that the wall clock shows, also where a clock change moved it there.
-    pub fn fires_between(&self, dates: RangeInclusive<NaiveDate>) -> impl Iterator<Item = DateTime<Utc>> + use<> {
+    pub fn fires_between(
+        &self,
+        dates: RangeInclusive<NaiveDate>,
+    ) -> impl Iterator<Item = DateTime<Utc>> + use<> {
         let zone = self.zone;
         let (first, last) = dates.clone().into_inner();
-        let from = calendar::span_of(zone, first).map_or(DateTime::<Utc>::MIN_UTC, |(from, _)| from);
-        let until = calendar::span_of(zone, last).map_or(DateTime::<Utc>::MAX_UTC, |(_, until)| until);
-        let before = from.checked_sub_signed(TimeDelta::nanoseconds(1)).unwrap_or(from);
+        let from =
+            calendar::span_of(zone, first).map_or(DateTime::<Utc>::MIN_UTC, |(from, _)| from);
+        let until =
+            calendar::span_of(zone, last).map_or(DateTime::<Utc>::MAX_UTC, |(_, until)| until);
+        let before = from
+            .checked_sub_signed(TimeDelta::nanoseconds(1))
+            .unwrap_or(from);
         let fires = self.after(before).take_while(move |fire| *fire < until);
         fires.filter(move |fire| dates.contains(&calendar::date_of(zone, *fire)))
     }
@@ -271,7 +299,10 @@ impl Schedule {
             Rule::Once(_) => None,
             Rule::Cron(_) | Rule::Every { .. } => self.unbounded().previous(fire),
         };
-        Interval { start: previous.unwrap_or(fire), end: fire }
+        Interval {
+            start: previous.unwrap_or(fire),
+            end: fire,
+        }
     }
 
     /// The last interval that has ended by now: what a run by hand is for. None for [`once`](Self::once) before its
@@ -279,16 +310,29 @@ impl Schedule {
     ///
     /// Like all intervals, it does not depend on [`start`](Self::start) and [`end`](Self::end).
     pub fn last_complete_interval(&self, now: DateTime<Utc>) -> Option<Interval> {
-        let now = now.checked_add_signed(TimeDelta::nanoseconds(1)).unwrap_or(now);
-        self.unbounded().previous(now).map(|fire| self.interval_of(fire))
+        let now = now
+            .checked_add_signed(TimeDelta::nanoseconds(1))
+            .unwrap_or(now);
+        self.unbounded()
+            .previous(now)
+            .map(|fire| self.interval_of(fire))
     }
 
     fn walk(&self) -> Walk {
-        Walk { rule: self.rule, zone: self.zone, start: self.start, end: self.end }
+        Walk {
+            rule: self.rule,
+            zone: self.zone,
+            start: self.start,
+            end: self.end,
+        }
     }
 
     fn unbounded(&self) -> Walk {
-        Walk { start: None, end: None, ..self.walk() }
+        Walk {
+            start: None,
+            end: None,
+            ..self.walk()
+        }
     }
 }
 
@@ -330,7 +374,13 @@ fn in_units(period: Duration) -> String {
     }
     let mut rest = period.as_millis();
     let mut written = String::new();
-    for (unit, length) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
+    for (unit, length) in [
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1_000),
+        ("ms", 1),
+    ] {
         if rest >= length {
             written.push_str(&format!("{}{unit}", rest / length));
             rest %= length;
@@ -421,30 +471,81 @@ mod tests {
 
     #[test]
     fn a_bound_is_part_of_the_schedule() {
-        let schedule = six().start(utc("2026-01-02T06:00:00Z")).end(utc("2026-01-04T06:00:00Z"));
-        let expected = ["2026-01-02T06:00:00Z", "2026-01-03T06:00:00Z", "2026-01-04T06:00:00Z"].map(utc);
-        assert_eq!(schedule.after(utc("2020-01-01T00:00:00Z")).collect::<Vec<_>>(), expected);
-        assert_eq!(schedule.after(expected[0]).collect::<Vec<_>>(), expected[1..]);
+        let schedule = six()
+            .start(utc("2026-01-02T06:00:00Z"))
+            .end(utc("2026-01-04T06:00:00Z"));
+        let expected = [
+            "2026-01-02T06:00:00Z",
+            "2026-01-03T06:00:00Z",
+            "2026-01-04T06:00:00Z",
+        ]
+        .map(utc);
+        assert_eq!(
+            schedule
+                .after(utc("2020-01-01T00:00:00Z"))
+                .collect::<Vec<_>>(),
+            expected
+        );
+        assert_eq!(
+            schedule.after(expected[0]).collect::<Vec<_>>(),
+            expected[1..]
+        );
         let back: Vec<_> = schedule.before(utc("2030-01-01T00:00:00Z")).collect();
         assert_eq!(back, expected.iter().rev().copied().collect::<Vec<_>>());
         assert_eq!(schedule.before(expected[2]).count(), 2);
         assert_eq!(schedule.up_to(expected[2]).count(), 3);
-        assert_eq!(schedule.clone().end(utc("2026-01-01T00:00:00Z")).after(utc("2020-01-01T00:00:00Z")).next(), None);
-        assert_eq!(schedule.fires_between(date("2025-12-01")..=date("2026-12-01")).count(), 3);
+        assert_eq!(
+            schedule
+                .clone()
+                .end(utc("2026-01-01T00:00:00Z"))
+                .after(utc("2020-01-01T00:00:00Z"))
+                .next(),
+            None
+        );
+        assert_eq!(
+            schedule
+                .fires_between(date("2025-12-01")..=date("2026-12-01"))
+                .count(),
+            3
+        );
     }
 
     #[test]
     fn an_interval_is_whole_whatever_the_bounds() {
         let start = utc("2026-01-02T06:00:00Z");
         for (schedule, fire, since) in [
-            (six().start(start), "2026-01-02T06:00:00Z", "2026-01-01T06:00:00Z"),
-            (six().end(start), "2026-01-03T06:00:00Z", "2026-01-02T06:00:00Z"),
-            (six().timezone(New_York), "2026-03-08T10:00:00Z", "2026-03-07T11:00:00Z"),
+            (
+                six().start(start),
+                "2026-01-02T06:00:00Z",
+                "2026-01-01T06:00:00Z",
+            ),
+            (
+                six().end(start),
+                "2026-01-03T06:00:00Z",
+                "2026-01-02T06:00:00Z",
+            ),
+            (
+                six().timezone(New_York),
+                "2026-03-08T10:00:00Z",
+                "2026-03-07T11:00:00Z",
+            ),
             (six(), "2026-01-02T07:30:00Z", "2026-01-02T06:00:00Z"),
-            (quarter().start(start), "2026-01-02T06:00:00Z", "2026-01-02T05:45:00Z"),
-            (Schedule::once(start), "2026-01-02T06:00:00Z", "2026-01-02T06:00:00Z"),
+            (
+                quarter().start(start),
+                "2026-01-02T06:00:00Z",
+                "2026-01-02T05:45:00Z",
+            ),
+            (
+                Schedule::once(start),
+                "2026-01-02T06:00:00Z",
+                "2026-01-02T06:00:00Z",
+            ),
         ] {
-            assert_eq!(schedule.interval_of(utc(fire)), interval(utc(since), utc(fire)), "{schedule}");
+            assert_eq!(
+                schedule.interval_of(utc(fire)),
+                interval(utc(since), utc(fire)),
+                "{schedule}"
+            );
         }
     }
 
@@ -453,34 +554,78 @@ mod tests {
         let now = utc("2026-01-02T06:00:00Z");
         let just_before = now - TimeDelta::nanoseconds(1);
         let yesterday = utc("2026-01-01T06:00:00Z");
-        assert_eq!(six().last_complete_interval(now), Some(interval(yesterday, now)));
-        assert_eq!(six().last_complete_interval(just_before).map(|interval| interval.end), Some(yesterday));
-        assert_eq!(six().start(now + TimeDelta::days(9)).last_complete_interval(now), Some(interval(yesterday, now)));
-        assert_eq!(Schedule::once(now).last_complete_interval(just_before), None);
-        assert_eq!(Schedule::once(now).last_complete_interval(now), Some(interval(now, now)));
+        assert_eq!(
+            six().last_complete_interval(now),
+            Some(interval(yesterday, now))
+        );
+        assert_eq!(
+            six()
+                .last_complete_interval(just_before)
+                .map(|interval| interval.end),
+            Some(yesterday)
+        );
+        assert_eq!(
+            six()
+                .start(now + TimeDelta::days(9))
+                .last_complete_interval(now),
+            Some(interval(yesterday, now))
+        );
+        assert_eq!(
+            Schedule::once(now).last_complete_interval(just_before),
+            None
+        );
+        assert_eq!(
+            Schedule::once(now).last_complete_interval(now),
+            Some(interval(now, now))
+        );
     }
 
     #[test]
     fn the_firings_of_dates_are_those_of_the_zone() {
         let nightly = Schedule::cron("30 23 * * *").unwrap().timezone(New_York);
-        let fires: Vec<_> = nightly.fires_between(date("2026-03-07")..=date("2026-03-08")).collect();
-        assert_eq!(fires, ["2026-03-08T04:30:00Z", "2026-03-09T03:30:00Z"].map(utc));
+        let fires: Vec<_> = nightly
+            .fires_between(date("2026-03-07")..=date("2026-03-08"))
+            .collect();
+        assert_eq!(
+            fires,
+            ["2026-03-08T04:30:00Z", "2026-03-09T03:30:00Z"].map(utc)
+        );
         let hourly = Schedule::cron("@hourly").unwrap().timezone(New_York);
         assert_eq!(hourly.date_fires(date("2026-03-08")).count(), 23);
         assert_eq!(hourly.date_fires(date("2026-11-01")).count(), 25);
-        assert_eq!(six().fires_between(date("2025-12-25")..=date("2026-01-03")).count(), 10);
-        assert_eq!(six().fires_between(date("2026-01-03")..=date("2025-12-25")).count(), 0);
-        assert_eq!(six().fires_between(NaiveDate::MIN..=NaiveDate::MAX).take(9).count(), 9);
+        assert_eq!(
+            six()
+                .fires_between(date("2025-12-25")..=date("2026-01-03"))
+                .count(),
+            10
+        );
+        assert_eq!(
+            six()
+                .fires_between(date("2026-01-03")..=date("2025-12-25"))
+                .count(),
+            0
+        );
+        assert_eq!(
+            six()
+                .fires_between(NaiveDate::MIN..=NaiveDate::MAX)
+                .take(9)
+                .count(),
+            9
+        );
     }
 
     #[test]
     fn a_date_that_is_left_or_comes_twice_has_its_own_firings() {
         let apia = six().timezone(chrono_tz::Pacific::Apia);
-        let counts = ["2011-12-29", "2011-12-30", "2011-12-31"].map(|day| apia.date_fires(date(day)).count());
+        let counts = ["2011-12-29", "2011-12-30", "2011-12-31"]
+            .map(|day| apia.date_fires(date(day)).count());
         assert_eq!(counts, [1, 0, 2]);
         // At 00:01 the clocks went back to 23:01 of the day before.
-        let half = Schedule::cron("*/30 * * * *").unwrap().timezone(chrono_tz::America::St_Johns);
-        let counts = ["2010-11-06", "2010-11-07", "2010-11-08"].map(|day| half.date_fires(date(day)).count());
+        let half = Schedule::cron("*/30 * * * *")
+            .unwrap()
+            .timezone(chrono_tz::America::St_Johns);
+        let counts = ["2010-11-06", "2010-11-07", "2010-11-08"]
+            .map(|day| half.date_fires(date(day)).count());
         assert_eq!(counts, [49, 49, 48]);
     }
 
@@ -488,18 +633,31 @@ mod tests {
     fn periods_do_not_depend_on_the_start() {
         let after = utc("2026-01-01T00:07:11.5Z");
         assert_eq!(quarter().next(after), Some(utc("2026-01-01T00:15:00Z")));
-        assert_eq!(quarter().anchor(utc("2030-01-01T00:01:00Z")).next(after), Some(utc("2026-01-01T00:16:00Z")));
+        assert_eq!(
+            quarter().anchor(utc("2030-01-01T00:01:00Z")).next(after),
+            Some(utc("2026-01-01T00:16:00Z"))
+        );
         assert_eq!(quarter().next(DateTime::<Utc>::MAX_UTC), None);
         let age = Schedule::every(Duration::MAX).unwrap();
-        assert_eq!((age.next(after), age.previous(after)), (None, Some(DateTime::UNIX_EPOCH)));
-        assert_eq!(Schedule::every(Duration::ZERO), Err(ScheduleError::NoPeriod));
+        assert_eq!(
+            (age.next(after), age.previous(after)),
+            (None, Some(DateTime::UNIX_EPOCH))
+        );
+        assert_eq!(
+            Schedule::every(Duration::ZERO),
+            Err(ScheduleError::NoPeriod)
+        );
     }
 
     #[test]
     fn once_is_once() {
         let at = utc("2026-01-01T00:00:00Z");
         let once = Schedule::once(at);
-        assert_eq!(once.after(at - TimeDelta::nanoseconds(1)).collect::<Vec<_>>(), [at]);
+        assert_eq!(
+            once.after(at - TimeDelta::nanoseconds(1))
+                .collect::<Vec<_>>(),
+            [at]
+        );
         assert_eq!(once.after(at).next(), None);
         assert_eq!(once.before(at).next(), None);
         assert_eq!(once.up_to(at).collect::<Vec<_>>(), [at]);
@@ -512,10 +670,22 @@ mod tests {
         for (schedule, text) in [
             (six(), "0 6 * * *"),
             (six().timezone(New_York), "0 6 * * * in America/New_York"),
-            (quarter().start(at).end(at), "every 15m from 2026-01-01T00:00:00Z until 2026-01-01T00:00:00Z"),
-            (Schedule::every(Duration::from_millis(90_061_001)).unwrap(), "every 1d1h1m1s1ms"),
-            (Schedule::every(Duration::from_nanos(1_500)).unwrap(), "every 1.5µs"),
-            (quarter().anchor(at), "every 15m anchored at 2026-01-01T00:00:00Z"),
+            (
+                quarter().start(at).end(at),
+                "every 15m from 2026-01-01T00:00:00Z until 2026-01-01T00:00:00Z",
+            ),
+            (
+                Schedule::every(Duration::from_millis(90_061_001)).unwrap(),
+                "every 1d1h1m1s1ms",
+            ),
+            (
+                Schedule::every(Duration::from_nanos(1_500)).unwrap(),
+                "every 1.5µs",
+            ),
+            (
+                quarter().anchor(at),
+                "every 15m anchored at 2026-01-01T00:00:00Z",
+            ),
             (Schedule::once(at), "once at 2026-01-01T00:00:00Z"),
         ] {
             assert_eq!(schedule.to_string(), text);
@@ -541,10 +711,19 @@ mod tests {
         assert_eq!(six().into_schedule(), expected());
         assert_eq!((&six()).into_schedule(), expected());
         assert_eq!(Schedule::cron("0 6 * * *").into_schedule(), expected());
-        assert_eq!(Cron::parse("0 6 * * *").map(Schedule::from).into_schedule(), expected());
-        assert_eq!(Schedule::every(Duration::ZERO).into_schedule(), Err(ScheduleError::NoPeriod));
+        assert_eq!(
+            Cron::parse("0 6 * * *").map(Schedule::from).into_schedule(),
+            expected()
+        );
+        assert_eq!(
+            Schedule::every(Duration::ZERO).into_schedule(),
+            Err(ScheduleError::NoPeriod)
+        );
         let error = "0 25 * * *".into_schedule().unwrap_err();
-        assert_eq!(error.to_string(), "hour: expected 0 to 23, got `25` in `0 25 * * *`");
+        assert_eq!(
+            error.to_string(),
+            "hour: expected 0 to 23, got `25` in `0 25 * * *`"
+        );
     }
 
     #[test]

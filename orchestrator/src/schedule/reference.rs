@@ -12,7 +12,9 @@ use crate::task::Interval;
 /// A field as crontab's manual describes it, read anew for each value.
 fn field_matches(field: &str, value: u32, low: u32, high: u32) -> bool {
     field.split(',').any(|term| {
-        let (base, step) = term.split_once('/').map_or((term, None), |(base, step)| (base, Some(step)));
+        let (base, step) = term
+            .split_once('/')
+            .map_or((term, None), |(base, step)| (base, Some(step)));
         let (from, to) = match base.split_once('-') {
             _ if base == "*" => (low, high),
             Some((from, to)) => (from.parse().unwrap(), to.parse().unwrap()),
@@ -36,10 +38,15 @@ struct Reference {
 
 impl Reference {
     fn new(expression: &str) -> Self {
-        let [minute, hour, day, month, weekday] = expression.split(' ').collect::<Vec<_>>()[..] else {
+        let [minute, hour, day, month, weekday] = expression.split(' ').collect::<Vec<_>>()[..]
+        else {
             panic!("{expression}")
         };
-        let table = |field, low, high| (0..=high).map(|value| field_matches(field, value, low, high)).collect();
+        let table = |field, low, high| {
+            (0..=high)
+                .map(|value| field_matches(field, value, low, high))
+                .collect()
+        };
         Self {
             minute: table(minute, 0, 59),
             hour: table(hour, 0, 23),
@@ -56,8 +63,15 @@ impl Reference {
         let day = of(&self.day, wall.day());
         let weekday = wall.weekday().num_days_from_sunday();
         let weekday = of(&self.weekday, weekday) || (weekday == 0 && of(&self.weekday, 7));
-        let date = if self.both_days { day && weekday } else { day || weekday };
-        of(&self.minute, wall.minute()) && of(&self.hour, wall.hour()) && of(&self.month, wall.month()) && date
+        let date = if self.both_days {
+            day && weekday
+        } else {
+            day || weekday
+        };
+        of(&self.minute, wall.minute())
+            && of(&self.hour, wall.hour())
+            && of(&self.month, wall.month())
+            && date
     }
 
     /// The firings after `from` until `to`, which are whole minutes.
@@ -85,16 +99,28 @@ impl Reference {
 
 /// When a zone's clocks change, to within a day.
 fn changes(zone: Tz, from: i32, to: i32) -> Vec<DateTime<Utc>> {
-    let start = |year| NaiveDate::from_ymd_opt(year, 1, 1).unwrap().and_hms_opt(0, 0, 0).unwrap().and_utc();
+    let start = |year| {
+        NaiveDate::from_ymd_opt(year, 1, 1)
+            .unwrap()
+            .and_hms_opt(0, 0, 0)
+            .unwrap()
+            .and_utc()
+    };
     let offset = |at: &DateTime<Utc>| at.with_timezone(&zone).naive_local() - at.naive_utc();
     let days = (start(to) - start(from)).num_days();
-    let days: Vec<_> = (0..days).map(|day| start(from) + TimeDelta::days(day)).collect();
-    days.windows(2).filter(|days| offset(&days[0]) != offset(&days[1])).map(|days| days[0]).collect()
+    let days: Vec<_> = (0..days)
+        .map(|day| start(from) + TimeDelta::days(day))
+        .collect();
+    days.windows(2)
+        .filter(|days| offset(&days[0]) != offset(&days[1]))
+        .map(|days| days[0])
+        .collect()
 }
 
 fn field(low: u32, high: u32) -> impl Strategy<Value = String> {
     let value = move || (low..=high).prop_map(|value| value.to_string());
-    let range = move || (low..=high, low..=high).prop_map(|(a, b)| format!("{}-{}", a.min(b), a.max(b)));
+    let range =
+        move || (low..=high, low..=high).prop_map(|(a, b)| format!("{}-{}", a.min(b), a.max(b)));
     prop_oneof![
         4 => Just("*".to_owned()),
         4 => value(),
@@ -109,18 +135,32 @@ fn field(low: u32, high: u32) -> impl Strategy<Value = String> {
 }
 
 fn fields() -> impl Strategy<Value = [String; 5]> {
-    (field(0, 59), field(0, 23), field(1, 31), field(1, 12), field(0, 7)).prop_map(|fields| fields.into())
+    (
+        field(0, 59),
+        field(0, 23),
+        field(1, 31),
+        field(1, 12),
+        field(0, 7),
+    )
+        .prop_map(|fields| fields.into())
 }
 
 /// Expressions that fire, mostly by night, when clocks change, and on most days.
 fn expression() -> impl Strategy<Value = String> {
-    let hour = prop_oneof![field(0, 23), field(0, 3), Just("0-4".to_owned()), Just("23,0".to_owned())];
+    let hour = prop_oneof![
+        field(0, 23),
+        field(0, 3),
+        Just("0-4".to_owned()),
+        Just("23,0".to_owned())
+    ];
     let rare = prop::bool::weighted(0.3);
     (fields(), hour, rare)
-        .prop_map(|([minute, _, day, month, weekday], hour, rare)| match rare {
-            true => format!("{minute} {hour} {day} {month} {weekday}"),
-            false => format!("{minute} {hour} * * *"),
-        })
+        .prop_map(
+            |([minute, _, day, month, weekday], hour, rare)| match rare {
+                true => format!("{minute} {hour} {day} {month} {weekday}"),
+                false => format!("{minute} {hour} * * *"),
+            },
+        )
         .prop_filter("never fires", |text| text.parse::<Cron>().is_ok())
 }
 
@@ -129,7 +169,14 @@ fn zone() -> impl Strategy<Value = Tz> {
 }
 
 fn instant() -> impl Strategy<Value = DateTime<Utc>> {
-    let year = |year| NaiveDate::from_ymd_opt(year, 1, 1).unwrap().and_hms_opt(0, 0, 0).unwrap().and_utc().timestamp();
+    let year = |year| {
+        NaiveDate::from_ymd_opt(year, 1, 1)
+            .unwrap()
+            .and_hms_opt(0, 0, 0)
+            .unwrap()
+            .and_utc()
+            .timestamp()
+    };
     (year(2015)..year(2035), 0..3_u32)
         .prop_map(|(second, nanosecond)| DateTime::from_timestamp(second, nanosecond).unwrap())
 }

@@ -11,6 +11,9 @@ fn the_macros_know_all_zones_and_no_others() {
     let lines: Vec<&str> = ZONES.lines().collect();
     let missing: Vec<_> = names.iter().filter(|name| !lines.contains(name)).collect();
     let unknown: Vec<_> = lines.iter().filter(|line| !names.contains(line)).collect();
-    assert!(missing.is_empty() && unknown.is_empty(), "zones.txt lacks {missing:?}, and should not have {unknown:?}");
+    assert!(
+        missing.is_empty() && unknown.is_empty(),
+        "zones.txt lacks {missing:?}, and should not have {unknown:?}"
+    );
     assert_eq!(lines, names, "zones.txt is in order, each name once");
 }

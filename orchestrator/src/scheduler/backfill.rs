@@ -51,7 +51,11 @@ impl<T: Data> Flow<T> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn backfill(self, schedule: impl IntoSchedule, dates: RangeInclusive<NaiveDate>) -> Backfill {
+    pub fn backfill(
+        self,
+        schedule: impl IntoSchedule,
+        dates: RangeInclusive<NaiveDate>,
+    ) -> Backfill {
         let call = Arc::clone(&self.call);
         Backfill {
             host: self.given_host(),
@@ -166,10 +170,17 @@ impl Backfill {
         schedule: Schedule,
         dates: RangeInclusive<NaiveDate>,
     ) -> Self {
-        Self { host: Some(Arc::clone(&runtime.0)), ..Self::new(call, Ok(schedule), dates) }
+        Self {
+            host: Some(Arc::clone(&runtime.0)),
+            ..Self::new(call, Ok(schedule), dates)
+        }
     }
 
-    fn new(call: Arc<FlowCall>, schedule: Result<Schedule, ScheduleError>, dates: RangeInclusive<NaiveDate>) -> Self {
+    fn new(
+        call: Arc<FlowCall>,
+        schedule: Result<Schedule, ScheduleError>,
+        dates: RangeInclusive<NaiveDate>,
+    ) -> Self {
         Self {
             host: None,
             call,
@@ -217,7 +228,11 @@ impl Backfill {
     pub async fn dry_run(&self) -> Result<BackfillPlan, Error> {
         let (host, call, schedule) = self.checked()?;
         let ticks = self.plan(&host, &call, &schedule).await?;
-        Ok(BackfillPlan { flow: call.definition.name, schedule, ticks })
+        Ok(BackfillPlan {
+            flow: call.definition.name,
+            schedule,
+            ticks,
+        })
     }
 
     /// Makes the runs, and waits for their ends. Runs that fail keep no other from being made: the result tells.
@@ -234,8 +249,14 @@ impl Backfill {
         let ticks = self.plan(&host, &call, &schedule).await?;
         let first = ticks.iter().find(|tick| tick.action != TickAction::Skip);
         host.check_call(&call, first.map(|tick| tick.logical_date))?;
-        let at_once = self.at_once.or(call.definition.max_active_runs).unwrap_or(AT_ONCE) as usize;
-        let mut done = Backfilled { total: ticks.len(), ..Backfilled::default() };
+        let at_once = self
+            .at_once
+            .or(call.definition.max_active_runs)
+            .unwrap_or(AT_ONCE) as usize;
+        let mut done = Backfilled {
+            total: ticks.len(),
+            ..Backfilled::default()
+        };
         let mut ticks = ticks.into_iter();
         let (mut under_way, mut failed) = (FuturesUnordered::new(), None);
         loop {
@@ -252,14 +273,19 @@ impl Backfill {
                         self.tell(&done);
                     }
                     // another process was faster
-                    Ok(None) | Err(Error::Rerun(RerunError::NotFinal { .. } | RerunError::NothingFailed { .. })) => {
+                    Ok(None)
+                    | Err(Error::Rerun(
+                        RerunError::NotFinal { .. } | RerunError::NothingFailed { .. },
+                    )) => {
                         done.skip("another process saw to it");
                     }
                     Err(Error::Rerun(problem)) => done.cannot_run_again(&tick, &problem),
                     Err(error) => failed = Some(error),
                 }
             }
-            let Some((tick, ended)) = under_way.next().await else { break };
+            let Some((tick, ended)) = under_way.next().await else {
+                break;
+            };
             done.running -= 1;
             match ended {
                 Ok(state) => done.ended(&tick, state),
@@ -279,20 +305,30 @@ impl Backfill {
 
     fn checked(&self) -> Result<(Arc<Inner>, Arc<FlowCall>, Schedule), Error> {
         let flow = self.call.definition.name;
-        let refused = |error: &ScheduleError| Error::Schedule { flow: flow.to_owned(), problem: error.to_string() };
+        let refused = |error: &ScheduleError| Error::Schedule {
+            flow: flow.to_owned(),
+            problem: error.to_string(),
+        };
         let schedule = self.schedule.as_ref().map_err(refused)?.clone();
         let (from, to) = (self.dates.start(), self.dates.end());
         let problem = match (self.of_one_run, self.at_once) {
-            (Some(option), _) => Some(format!("`.{option}(…)` is for one run, and each tick has its own")),
+            (Some(option), _) => Some(format!(
+                "`.{option}(…)` is for one run, and each tick has its own"
+            )),
             (_, Some(0)) => Some("expected `max_active_runs` to be at least 1, got 0".to_owned()),
-            _ if from > to => Some(format!("expected the first date not to be after the last, got {from} and {to}")),
+            _ if from > to => Some(format!(
+                "expected the first date not to be after the last, got {from} and {to}"
+            )),
             _ => None,
         };
         if let Some(problem) = problem {
             return Err(Error::Options(format!("backfill of `{flow}`: {problem}")));
         }
         let call = self.call.with(schedule.given_parameters());
-        let call = call.map_err(|problem| Error::Parameters { flow: flow.to_owned(), problem })?;
+        let call = call.map_err(|problem| Error::Parameters {
+            flow: flow.to_owned(),
+            problem,
+        })?;
         let host = match &self.host {
             Some(host) => Arc::clone(host),
             None => Inner::of_here()?,
@@ -306,25 +342,45 @@ impl Backfill {
         call: &Arc<FlowCall>,
         schedule: &Schedule,
     ) -> Result<Vec<BackfillTick>, Error> {
-        let mut ticks: Vec<DateTime<Utc>> =
-            schedule.fires_between(self.dates.clone()).map(kept).take(MOST_TICKS + 1).collect();
+        let mut ticks: Vec<DateTime<Utc>> = schedule
+            .fires_between(self.dates.clone())
+            .map(kept)
+            .take(MOST_TICKS + 1)
+            .collect();
         if ticks.len() > MOST_TICKS {
             let (flow, from, to) = (call.definition.name, self.dates.start(), self.dates.end());
-            let problem = format!("expected at most {MOST_TICKS} ticks, got more of `{schedule}` from {from} to {to}");
+            let problem = format!(
+                "expected at most {MOST_TICKS} ticks, got more of `{schedule}` from {from} to {to}"
+            );
             return Err(Error::Options(format!("backfill of `{flow}`: {problem}")));
         }
-        let (Some(first), Some(last)) = (ticks.first(), ticks.last()) else { return Ok(Vec::new()) };
-        let filter = RunFilter::new().flow(call.definition.name).kind(RunKind::Scheduled).kind(RunKind::Backfill);
-        let runs = host.store.summaries(&filter.since(*first).until(*last)).await?;
-        let others =
-            runs.iter().find(|run| self.of_run(run.state).0 == TickAction::Rerun && !call.has(&run.parameters));
+        let (Some(first), Some(last)) = (ticks.first(), ticks.last()) else {
+            return Ok(Vec::new());
+        };
+        let filter = RunFilter::new()
+            .flow(call.definition.name)
+            .kind(RunKind::Scheduled)
+            .kind(RunKind::Backfill);
+        let runs = host
+            .store
+            .summaries(&filter.since(*first).until(*last))
+            .await?;
+        let others = runs.iter().find(|run| {
+            self.of_run(run.state).0 == TickAction::Rerun && !call.has(&run.parameters)
+        });
         if let Some(other) = others {
             return Err(other_parameters(call, other));
         }
-        let runs: HashMap<DateTime<Utc>, (RunId, RunState)> =
-            runs.into_iter().map(|run| (run.logical_date, (run.id, run.state))).collect();
+        let runs: HashMap<DateTime<Utc>, (RunId, RunState)> = runs
+            .into_iter()
+            .map(|run| (run.logical_date, (run.id, run.state)))
+            .collect();
         let unfinished = runs.values().any(|(_, state)| !state.is_final());
-        let abandoned = if unfinished { host.store.abandoned().await? } else { Vec::new() };
+        let abandoned = if unfinished {
+            host.store.abandoned().await?
+        } else {
+            Vec::new()
+        };
         let abandoned: HashSet<RunId> = abandoned.into_iter().map(|run| run.id).collect();
         if self.newest_first {
             ticks.reverse();
@@ -335,12 +391,19 @@ impl Backfill {
             let (action, reason) = match run {
                 None if logical_date > now => (TickAction::Skip, "it is not due yet"),
                 None => (TickAction::Create, "it has no run"),
-                Some((id, RunState::Pending | RunState::Running)) if abandoned.contains(&id) => {
-                    (TickAction::Resume, "its run was left by a process that is gone")
-                }
+                Some((id, RunState::Pending | RunState::Running)) if abandoned.contains(&id) => (
+                    TickAction::Resume,
+                    "its run was left by a process that is gone",
+                ),
                 Some((_, state)) => self.of_run(state),
             };
-            BackfillTick { logical_date, action, reason, run: run.map(|run| run.0), state: run.map(|run| run.1) }
+            BackfillTick {
+                logical_date,
+                action,
+                reason,
+                run: run.map(|run| run.0),
+                state: run.map(|run| run.1),
+            }
         };
         Ok(ticks.into_iter().map(planned).collect())
     }
@@ -348,13 +411,19 @@ impl Backfill {
     /// What is done about a tick whose run is in a state, and why.
     fn of_run(&self, state: RunState) -> (TickAction, &'static str) {
         match (state, self.reprocess) {
-            (RunState::Pending | RunState::Running, _) => (TickAction::Skip, "its run is under way"),
+            (RunState::Pending | RunState::Running, _) => {
+                (TickAction::Skip, "its run is under way")
+            }
             (_, Reprocess::All) => (TickAction::Rerun, "all are asked for again"),
             (RunState::Success, _) => (TickAction::Skip, "its run is a success"),
             (RunState::Failed, Reprocess::Failed) => (TickAction::Rerun, "its run failed"),
-            (RunState::Cancelled, Reprocess::Failed) => (TickAction::Rerun, "its run was cancelled"),
+            (RunState::Cancelled, Reprocess::Failed) => {
+                (TickAction::Rerun, "its run was cancelled")
+            }
             (RunState::Failed, Reprocess::None) => (TickAction::Skip, "it has a run, which failed"),
-            (RunState::Cancelled, Reprocess::None) => (TickAction::Skip, "it has a run, which was cancelled"),
+            (RunState::Cancelled, Reprocess::None) => {
+                (TickAction::Skip, "it has a run, which was cancelled")
+            }
         }
     }
 
@@ -378,7 +447,11 @@ impl Backfill {
             }
             (TickAction::Resume, Some(run)) => host.go_on(call.definition, run, Purpose::Run).await,
             (TickAction::Rerun, Some(run)) => {
-                let what = if self.reprocess == Reprocess::All { Rerun::All } else { Rerun::Failed };
+                let what = if self.reprocess == Reprocess::All {
+                    Rerun::All
+                } else {
+                    Rerun::Failed
+                };
                 let cancel = CancellationToken::new();
                 // it is asked for by a task of its own, which goes on where this is dropped
                 let guard = cancel.clone().drop_guard();
@@ -393,7 +466,9 @@ impl Backfill {
 
 /// A run keeps its parameters when it runs again: where others were asked for, that is not what would come of it.
 fn other_parameters(call: &FlowCall, run: &RunSummary) -> Error {
-    let json = |parameters: &serde_json::Map<_, _>| serde_json::Value::Object(parameters.clone()).to_string();
+    let json = |parameters: &serde_json::Map<_, _>| {
+        serde_json::Value::Object(parameters.clone()).to_string()
+    };
     let (flow, id, at) = (call.definition.name, run.id, run.logical_date);
     let (recorded, asked) = (json(&run.parameters), json(&call.parameters));
     Error::Options(format!(
@@ -426,10 +501,21 @@ impl BackfillPlan {
 
 impl fmt::Display for BackfillPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let acted = self.ticks.iter().filter(|tick| tick.action != TickAction::Skip).count();
+        let acted = self
+            .ticks
+            .iter()
+            .filter(|tick| tick.action != TickAction::Skip)
+            .count();
         let (flow, schedule, ticks) = (self.flow, &self.schedule, self.ticks.len());
-        writeln!(f, "backfill of {flow} by {schedule}: something is to be done about {acted} of {ticks} ticks")?;
-        writeln!(f, "{:<25} {:<7} {:<42} run", "logical date", "action", "reason")?;
+        writeln!(
+            f,
+            "backfill of {flow} by {schedule}: something is to be done about {acted} of {ticks} ticks"
+        )?;
+        writeln!(
+            f,
+            "{:<25} {:<7} {:<42} run",
+            "logical date", "action", "reason"
+        )?;
         for tick in &self.ticks {
             let date = tick.logical_date.with_timezone(&self.schedule.zone());
             let date = date.to_rfc3339_opts(SecondsFormat::Secs, true);
@@ -489,7 +575,9 @@ impl Backfilled {
 
     /// For which reasons nothing was done, and about how many ticks each time.
     pub fn skipped_because(&self) -> impl Iterator<Item = (&'static str, usize)> {
-        self.skipped_because.iter().map(|(reason, ticks)| (*reason, *ticks))
+        self.skipped_because
+            .iter()
+            .map(|(reason, ticks)| (*reason, *ticks))
     }
 
     /// How many of the runs are under way.
@@ -528,7 +616,11 @@ impl Backfilled {
         match tick.state {
             Some(RunState::Failed | RunState::Cancelled) => {
                 let (action, reason) = (TickAction::Skip, "its run cannot run again");
-                self.unsuccessful.push(BackfillTick { action, reason, ..tick.clone() });
+                self.unsuccessful.push(BackfillTick {
+                    action,
+                    reason,
+                    ..tick.clone()
+                });
             }
             _ => self.skip("its run cannot run again"),
         }
@@ -537,7 +629,10 @@ impl Backfilled {
     fn ended(&mut self, tick: &BackfillTick, state: RunState) {
         match state {
             RunState::Success => self.succeeded += 1,
-            _ => self.unsuccessful.push(BackfillTick { state: Some(state), ..tick.clone() }),
+            _ => self.unsuccessful.push(BackfillTick {
+                state: Some(state),
+                ..tick.clone()
+            }),
         }
     }
 }

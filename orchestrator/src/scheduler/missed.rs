@@ -27,23 +27,37 @@ pub(super) const COUNTED: usize = 10_000;
 
 /// Decides which of the ticks that are due get their run.
 pub(super) fn decide(schedule: &Schedule, due: &Due, policy: Missed) -> Decision {
-    let Due { after, until, on_time, .. } = *due;
+    let Due {
+        after,
+        until,
+        on_time,
+        ..
+    } = *due;
     // the missed ticks are those in `(after, punctual]`
     let punctual = (on_time - MOMENT).clamp(after, until);
-    let ticks =
-        |after: DateTime<Utc>, until: DateTime<Utc>| schedule.after(after).take_while(move |tick| *tick <= until);
+    let ticks = |after: DateTime<Utc>, until: DateTime<Utc>| {
+        schedule.after(after).take_while(move |tick| *tick <= until)
+    };
     let kept_after = match policy {
         Missed::All => after,
         Missed::None => punctual,
         Missed::Latest if ticks(punctual, until).next().is_some() => punctual,
-        Missed::Latest => schedule.up_to(until).next().map_or(punctual, |latest| latest - MOMENT).max(after),
+        Missed::Latest => schedule
+            .up_to(until)
+            .next()
+            .map_or(punctual, |latest| latest - MOMENT)
+            .max(after),
     };
     let dropped = ticks(after, kept_after).next().map(|first| Dropped {
         first,
         last: schedule.up_to(kept_after).next().unwrap_or(first),
         ticks: ticks(after, kept_after).take(COUNTED).count(),
     });
-    Decision { after: kept_after, until, dropped }
+    Decision {
+        after: kept_after,
+        until,
+        dropped,
+    }
 }
 
 #[cfg(test)]
@@ -65,27 +79,69 @@ mod tests {
             until: utc("01T12:30:00"),
             on_time: utc("01T12:30:00") + MOMENT,
         };
-        let also_on_time = Due { until: utc("01T13:00:00"), on_time: utc("01T12:59:00"), ..missed };
-        let punctual = Due { after: utc("01T12:30:00"), ..also_on_time };
+        let also_on_time = Due {
+            until: utc("01T13:00:00"),
+            on_time: utc("01T12:59:00"),
+            ..missed
+        };
+        let punctual = Due {
+            after: utc("01T12:30:00"),
+            ..also_on_time
+        };
         for (due, policy, runs, dropped) in [
-            (missed, Missed::Latest, vec!["01T12:00:00"], vec!["01T10:00:00", "01T11:00:00"]),
-            (missed, Missed::All, vec!["01T10:00:00", "01T11:00:00", "01T12:00:00"], vec![]),
-            (missed, Missed::None, vec![], vec!["01T10:00:00", "01T11:00:00", "01T12:00:00"]),
+            (
+                missed,
+                Missed::Latest,
+                vec!["01T12:00:00"],
+                vec!["01T10:00:00", "01T11:00:00"],
+            ),
+            (
+                missed,
+                Missed::All,
+                vec!["01T10:00:00", "01T11:00:00", "01T12:00:00"],
+                vec![],
+            ),
+            (
+                missed,
+                Missed::None,
+                vec![],
+                vec!["01T10:00:00", "01T11:00:00", "01T12:00:00"],
+            ),
             // the one that is on time is the latest
-            (also_on_time, Missed::Latest, vec!["01T13:00:00"], vec!["01T10:00:00", "01T11:00:00", "01T12:00:00"]),
-            (also_on_time, Missed::None, vec!["01T13:00:00"], vec!["01T10:00:00", "01T11:00:00", "01T12:00:00"]),
+            (
+                also_on_time,
+                Missed::Latest,
+                vec!["01T13:00:00"],
+                vec!["01T10:00:00", "01T11:00:00", "01T12:00:00"],
+            ),
+            (
+                also_on_time,
+                Missed::None,
+                vec!["01T13:00:00"],
+                vec!["01T10:00:00", "01T11:00:00", "01T12:00:00"],
+            ),
             (punctual, Missed::Latest, vec!["01T13:00:00"], vec![]),
             (punctual, Missed::All, vec!["01T13:00:00"], vec![]),
             (punctual, Missed::None, vec!["01T13:00:00"], vec![]),
         ] {
             let decision = decide(&hourly, &due, policy);
-            let run: Vec<_> = hourly.after(decision.after).take_while(|tick| *tick <= decision.until).collect();
-            assert_eq!(run, runs.into_iter().map(utc).collect::<Vec<_>>(), "{policy:?} of {due:?}");
-            let expected = dropped.first().zip(dropped.last()).map(|(first, last)| Dropped {
-                first: utc(first),
-                last: utc(last),
-                ticks: dropped.len(),
-            });
+            let run: Vec<_> = hourly
+                .after(decision.after)
+                .take_while(|tick| *tick <= decision.until)
+                .collect();
+            assert_eq!(
+                run,
+                runs.into_iter().map(utc).collect::<Vec<_>>(),
+                "{policy:?} of {due:?}"
+            );
+            let expected = dropped
+                .first()
+                .zip(dropped.last())
+                .map(|(first, last)| Dropped {
+                    first: utc(first),
+                    last: utc(last),
+                    ticks: dropped.len(),
+                });
             assert_eq!(decision.dropped, expected, "{policy:?} of {due:?}");
         }
     }
@@ -100,7 +156,13 @@ mod tests {
             on_time: utc("01T00:00:00") + MOMENT,
         };
         let decision = decide(&each_second, &due, Missed::Latest);
-        assert_eq!(each_second.after(decision.after).take_while(|tick| *tick <= decision.until).count(), 1);
+        assert_eq!(
+            each_second
+                .after(decision.after)
+                .take_while(|tick| *tick <= decision.until)
+                .count(),
+            1
+        );
         assert_eq!(decision.dropped.map(|dropped| dropped.ticks), Some(COUNTED));
     }
 }

@@ -87,7 +87,9 @@ pub struct Serve {
 
 impl Serve {
     fn new<T: Data>(flow: &Flow<T>) -> Self {
-        let FlowDef { missed, overlap, .. } = *flow.call.definition;
+        let FlowDef {
+            missed, overlap, ..
+        } = *flow.call.definition;
         let mut serve = Self {
             host: flow.given_host().map(Runtime),
             call: Arc::clone(&flow.call),
@@ -108,9 +110,18 @@ impl Serve {
     /// Serves a flow that is known by its definition alone, by the schedule of its attribute.
     #[cfg(feature = "cli")]
     pub(crate) fn of(call: Arc<FlowCall>) -> Option<Self> {
-        let FlowDef { missed, overlap, .. } = *call.definition;
+        let FlowDef {
+            missed, overlap, ..
+        } = *call.definition;
         let schedule = Schedule::of_flow(call.definition)?;
-        let serve = Self { host: None, call, schedules: Vec::new(), missed, overlap, problem: None };
+        let serve = Self {
+            host: None,
+            call,
+            schedules: Vec::new(),
+            missed,
+            overlap,
+            problem: None,
+        };
         Some(serve.schedule(schedule))
     }
 
@@ -129,7 +140,13 @@ impl Serve {
     /// Puts the flow on another runtime, where it is on this one.
     #[cfg(feature = "cli")]
     pub(crate) fn move_to(&mut self, from: &Runtime, to: &Runtime) {
-        self.host = self.host.take().map(|host| if Arc::ptr_eq(&host.0, &from.0) { to.clone() } else { host });
+        self.host = self.host.take().map(|host| {
+            if Arc::ptr_eq(&host.0, &from.0) {
+                to.clone()
+            } else {
+                host
+            }
+        });
     }
 
     /// What is wrong with what was said of it.
@@ -152,7 +169,10 @@ impl Serve {
     pub fn schedule(mut self, schedule: impl IntoSchedule) -> Self {
         match schedule.into_schedule() {
             Ok(schedule) => self.schedules.push(schedule),
-            Err(error) => self.fail(Error::Schedule { flow: self.flow().to_owned(), problem: error.to_string() }),
+            Err(error) => self.fail(Error::Schedule {
+                flow: self.flow().to_owned(),
+                problem: error.to_string(),
+            }),
         }
         self
     }

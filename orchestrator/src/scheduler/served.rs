@@ -72,7 +72,15 @@ impl Served {
         let at_once = definition.max_active_runs.unwrap_or(MADE_UP_AT_ONCE);
         let making_up = Arc::new(Semaphore::new(at_once as usize));
         let (lane, held) = (Mutex::default(), AtomicBool::new(false));
-        Arc::new(Self { definition, schedules, missed, overlap, lane, held, making_up })
+        Arc::new(Self {
+            definition,
+            schedules,
+            missed,
+            overlap,
+            lane,
+            held,
+            making_up,
+        })
     }
 
     /// Whether ticks were held back by a pause.
@@ -102,7 +110,8 @@ impl Served {
                 // a later tick that was decided before them would say that those before it are decided, too
                 true => Tick::Held,
                 false => {
-                    let decision = decide(&self.schedules[due.schedule].schedule, &due, self.missed);
+                    let decision =
+                        decide(&self.schedules[due.schedule].schedule, &due, self.missed);
                     self.see_to(&host, &due, &decision).await
                 }
             };
@@ -130,7 +139,11 @@ impl Served {
         if let Some(dropped) = &decision.dropped {
             self.log_dropped(served, dropped);
         }
-        for tick in served.schedule.after(decision.after).take_while(|tick| *tick <= decision.until) {
+        for tick in served
+            .schedule
+            .after(decision.after)
+            .take_while(|tick| *tick <= decision.until)
+        {
             let made_up = match self.missed == Missed::All && tick < due.on_time {
                 true => tokio::select! {
                     permit = Arc::clone(&self.making_up).acquire_owned() => permit.ok(),
@@ -161,7 +174,9 @@ impl Served {
         };
         let instant = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
         let kept = match self.missed {
-            Missed::Latest => "only the latest missed tick gets one: `catchup(true)` gives one to each",
+            Missed::Latest => {
+                "only the latest missed tick gets one: `catchup(true)` gives one to each"
+            }
             _ => "no missed tick gets one",
         };
         tracing::warn!(
@@ -231,13 +246,28 @@ impl Served {
         served: &ServedSchedule,
         tick: DateTime<Utc>,
     ) -> Result<Option<Accepted>, Skipped> {
-        if let (Some(most), Overlap::Skip | Overlap::CancelRunning) = (self.definition.max_active_runs, self.overlap) {
-            let of_tick = RunFilter::new().flow(self.definition.name).since(kept(tick)).until(kept(tick)).limit(1);
-            let has_run =
-                !host.store.summaries(&of_tick.kind(RunKind::Scheduled).kind(RunKind::Backfill)).await?.is_empty();
+        if let (Some(most), Overlap::Skip | Overlap::CancelRunning) =
+            (self.definition.max_active_runs, self.overlap)
+        {
+            let of_tick = RunFilter::new()
+                .flow(self.definition.name)
+                .since(kept(tick))
+                .until(kept(tick))
+                .limit(1);
+            let has_run = !host
+                .store
+                .summaries(&of_tick.kind(RunKind::Scheduled).kind(RunKind::Backfill))
+                .await?
+                .is_empty();
             // neither where the tick has its run, nor where it gets none, there is anything to make room for
             if !has_run {
-                if host.store.paused().await?.iter().any(|(flow, _)| flow == self.definition.name) {
+                if host
+                    .store
+                    .paused()
+                    .await?
+                    .iter()
+                    .any(|(flow, _)| flow == self.definition.name)
+                {
                     return Ok(None);
                 }
                 self.make_room(host, kept(tick), most).await?;
@@ -248,15 +278,27 @@ impl Served {
     }
 
     /// Sees to it that one more run of the flow may be under way, by what its `overlap` says.
-    async fn make_room(&self, host: &Arc<Inner>, tick: DateTime<Utc>, most: u32) -> Result<(), Skipped> {
-        let filter = RunFilter::new().flow(self.definition.name).unfinished().oldest_first();
+    async fn make_room(
+        &self,
+        host: &Arc<Inner>,
+        tick: DateTime<Utc>,
+        most: u32,
+    ) -> Result<(), Skipped> {
+        let filter = RunFilter::new()
+            .flow(self.definition.name)
+            .unfinished()
+            .oldest_first();
         let filter = filter.kind(RunKind::Manual).kind(RunKind::Scheduled);
         let mut active = host.store.summaries(&filter).await?;
         // another process may have made the run of the tick meanwhile: it is not to make room for itself
         active.retain(|run| run.kind == RunKind::Manual || run.logical_date != tick);
         let too_many = (active.len() + 1).saturating_sub(most as usize);
         match self.overlap {
-            Overlap::Skip if too_many > 0 => return Err(Skipped::Overlap { active: active.len() }),
+            Overlap::Skip if too_many > 0 => {
+                return Err(Skipped::Overlap {
+                    active: active.len(),
+                });
+            }
             Overlap::CancelRunning => {
                 for run in &active[..too_many.min(active.len())] {
                     tracing::warn!(

@@ -32,7 +32,9 @@ pub(super) async fn serve(runtime: &Runtime, flows: Vec<Serve>) -> Result<Stoppe
     // what is served can be stopped by itself, where this future is dropped
     let host = Arc::new(runtime.0.with_own_stop());
     let mut keys = HashSet::new();
-    let prepared = flows.into_iter().map(|flow| prepare(runtime, &host, &mut keys, flow));
+    let prepared = flows
+        .into_iter()
+        .map(|flow| prepare(runtime, &host, &mut keys, flow));
     let served = prepared.collect::<Result<Vec<_>, _>>()?;
     let _stop = host.stop.soft.clone().drop_guard();
     let serving = async {
@@ -54,10 +56,20 @@ fn prepare(
     keys: &mut HashSet<ScheduleKey>,
     serve: Serve,
 ) -> Result<Arc<Served>, Error> {
-    let Serve { host: own, call, schedules, missed, overlap, problem } = serve;
+    let Serve {
+        host: own,
+        call,
+        schedules,
+        missed,
+        overlap,
+        problem,
+    } = serve;
     let definition = call.definition;
     let flow = definition.name;
-    let refused = |problem: &str| Error::Schedule { flow: flow.to_owned(), problem: problem.to_owned() };
+    let refused = |problem: &str| Error::Schedule {
+        flow: flow.to_owned(),
+        problem: problem.to_owned(),
+    };
     if let Some(problem) = problem {
         return Err(problem);
     }
@@ -69,24 +81,38 @@ fn prepare(
         return Err(refused("it has none: add one with `.schedule(…)`"));
     }
     if overlap != Overlap::Queue && definition.max_active_runs.is_none() {
-        let text = "its `overlap` says what becomes of one run too many, and it has no `max_active_runs`";
+        let text =
+            "its `overlap` says what becomes of one run too many, and it has no `max_active_runs`";
         return Err(Error::Options(format!("flow `{flow}`: {text}")));
     }
     registry::check_name(definition)?;
     let mut of_flow = Vec::new();
     for schedule in schedules {
         let with_parameters = call.with(schedule.given_parameters());
-        let call = with_parameters.map_err(|problem| Error::Parameters { flow: flow.to_owned(), problem })?;
+        let call = with_parameters.map_err(|problem| Error::Parameters {
+            flow: flow.to_owned(),
+            problem,
+        })?;
         host.check_call(&call, schedule.next(host.clock.now()))?;
         let mut name = schedule.to_string();
         if !schedule.given_parameters().is_empty() {
-            name = format!("{name} {}", serde_json::Value::Object(schedule.given_parameters().clone()));
+            name = format!(
+                "{name} {}",
+                serde_json::Value::Object(schedule.given_parameters().clone())
+            );
         }
-        let key = ScheduleKey { flow, schedule: name };
+        let key = ScheduleKey {
+            flow,
+            schedule: name,
+        };
         if !keys.insert(key.clone()) {
             return Err(refused(&format!("`{}` is there twice", key.schedule)));
         }
-        of_flow.push(ServedSchedule { schedule, key, call });
+        of_flow.push(ServedSchedule {
+            schedule,
+            key,
+            call,
+        });
     }
     Ok(Served::new(definition, of_flow, missed, overlap))
 }
@@ -106,19 +132,29 @@ impl Server {
     async fn start(host: Arc<Inner>, served: Vec<Arc<Served>>) -> Result<Self, Error> {
         let mut watch = Watch::new(Arc::clone(&host));
         watch.look().await?;
-        let of_flow = |(flow, served): (usize, &Arc<Served>)| (0..served.schedules.len()).map(move |at| (flow, at));
+        let of_flow = |(flow, served): (usize, &Arc<Served>)| {
+            (0..served.schedules.len()).map(move |at| (flow, at))
+        };
         let places: Vec<(usize, usize)> = served.iter().enumerate().flat_map(of_flow).collect();
         let schedule = |(flow, at): &(usize, usize)| &served[*flow].schedules[*at];
-        let keys: Vec<ScheduleKey> = places.iter().map(|place| schedule(place).key.clone()).collect();
+        let keys: Vec<ScheduleKey> = places
+            .iter()
+            .map(|place| schedule(place).key.clone())
+            .collect();
         let now = host.clock.now();
         let decided = host.store.decided(&keys, now.timestamp_micros()).await?;
         // the clock ran ahead in an earlier life: what comes from now on counts
-        let ran_ahead = |decided: &i64| DateTime::from_timestamp_micros(*decided).is_some_and(|at| at - now > SET_BACK);
+        let ran_ahead = |decided: &i64| {
+            DateTime::from_timestamp_micros(*decided).is_some_and(|at| at - now > SET_BACK)
+        };
         if decided.iter().any(ran_ahead) {
             host.store.set_back(&keys, now.timestamp_micros());
         }
         let from = places.iter().zip(&decided).map(|(place, decided)| {
-            (schedule(place).schedule.clone(), DateTime::from_timestamp_micros(*decided).unwrap_or(now))
+            (
+                schedule(place).schedule.clone(),
+                DateTime::from_timestamp_micros(*decided).unwrap_or(now),
+            )
         });
         let ticker = Ticker::new(from, now);
         for place in &places {
@@ -129,23 +165,43 @@ impl Server {
                     tracing::info!("serving {} by {schedule}, next {next}", key.flow);
                 }
                 None => {
-                    tracing::warn!("serving {} by {schedule}, of which no tick is to come", key.flow)
+                    tracing::warn!(
+                        "serving {} by {schedule}, of which no tick is to come",
+                        key.flow
+                    )
                 }
             }
         }
-        Ok(Self { host, served, places, ticker, watch })
+        Ok(Self {
+            host,
+            served,
+            places,
+            ticker,
+            watch,
+        })
     }
 
     /// Hands out what is due, until the runtime stops.
     async fn run(self) {
-        let Self { host, served, places, mut ticker, watch } = self;
+        let Self {
+            host,
+            served,
+            places,
+            mut ticker,
+            watch,
+        } = self;
         let key = |(flow, at): &(usize, usize)| served[*flow].schedules[*at].key.clone();
         let keys: Vec<ScheduleKey> = places.iter().map(key).collect();
         let (sender, mut unpaused) = mpsc::unbounded_channel();
         let watched = served.clone();
         let watching = watch.run(move |paused| {
-            let is_paused = |served: &Served| paused.iter().any(|flow| flow == served.definition.name);
-            for (flow, _) in watched.iter().enumerate().filter(|(_, served)| served.is_held() && !is_paused(served)) {
+            let is_paused =
+                |served: &Served| paused.iter().any(|flow| flow == served.definition.name);
+            for (flow, _) in watched
+                .iter()
+                .enumerate()
+                .filter(|(_, served)| served.is_held() && !is_paused(served))
+            {
                 // nobody hears it when the server stops
                 let _ = sender.send(flow);
             }
@@ -153,7 +209,11 @@ impl Server {
         let mut others = JoinSet::new();
         others.spawn(watching);
         others.spawn(prune(Arc::clone(&host)));
-        let longest = if host.clock.may_be_set() { SYSTEM_SLEEP } else { LONGEST_SLEEP };
+        let longest = if host.clock.may_be_set() {
+            SYSTEM_SLEEP
+        } else {
+            LONGEST_SLEEP
+        };
         loop {
             let now = host.clock.now();
             let due = ticker.due(now);
@@ -164,7 +224,9 @@ impl Server {
                 let (flow, schedule) = places[due.schedule];
                 served[flow].push(&host, Due { schedule, ..due });
             }
-            let sleep = ticker.next().map_or(longest, |next| (next - now).to_std().unwrap_or_default().min(longest));
+            let sleep = ticker.next().map_or(longest, |next| {
+                (next - now).to_std().unwrap_or_default().min(longest)
+            });
             tokio::select! {
                 biased;
                 () = host.stop.soft.cancelled() => return,
@@ -182,18 +244,29 @@ async fn rewind(host: &Inner, served: &Served, first: Option<usize>, ticker: &mu
     if !served.is_held() {
         return;
     }
-    let keys: Vec<ScheduleKey> = served.schedules.iter().map(|schedule| schedule.key.clone()).collect();
+    let keys: Vec<ScheduleKey> = served
+        .schedules
+        .iter()
+        .map(|schedule| schedule.key.clone())
+        .collect();
     let now = host.clock.now();
     match host.store.decided(&keys, now.timestamp_micros()).await {
         Ok(decided) => {
             served.release();
             for (schedule, decided) in (first.unwrap_or_default()..).zip(decided) {
-                ticker.rewind(schedule, DateTime::from_timestamp_micros(decided).unwrap_or(now), now);
+                ticker.rewind(
+                    schedule,
+                    DateTime::from_timestamp_micros(decided).unwrap_or(now),
+                    now,
+                );
             }
         }
         Err(error) => {
             // the watch looks again, as long as they are held
-            tracing::error!(flow = served.definition.name, "what a pause held back is not known yet: {error}");
+            tracing::error!(
+                flow = served.definition.name,
+                "what a pause held back is not known yet: {error}"
+            );
         }
     }
 }

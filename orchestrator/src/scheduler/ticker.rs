@@ -53,12 +53,25 @@ pub(super) const SET_BACK: TimeDelta = TimeDelta::seconds(1);
 
 impl Ticker {
     /// Schedules, each with the point up to which its ticks are decided. What lies between there and now was missed.
-    pub(super) fn new(schedules: impl IntoIterator<Item = (Schedule, DateTime<Utc>)>, now: DateTime<Utc>) -> Self {
+    pub(super) fn new(
+        schedules: impl IntoIterator<Item = (Schedule, DateTime<Utc>)>,
+        now: DateTime<Utc>,
+    ) -> Self {
         let entries = schedules.into_iter().map(|(schedule, decided)| {
             let next = schedule.next(decided.min(now));
-            Entry { schedule, handed_out: decided.min(now), missed: now, next }
+            Entry {
+                schedule,
+                handed_out: decided.min(now),
+                missed: now,
+                next,
+            }
         });
-        let mut ticker = Self { entries: entries.collect(), heap: BinaryHeap::new(), looked: now, was_set_back: false };
+        let mut ticker = Self {
+            entries: entries.collect(),
+            heap: BinaryHeap::new(),
+            looked: now,
+            was_set_back: false,
+        };
         ticker.heap = ticker.places().collect();
         ticker
     }
@@ -93,10 +106,20 @@ impl Ticker {
             if entry.next != Some(at) {
                 continue;
             }
-            let recent = now.checked_sub_signed(ON_TIME).unwrap_or(DateTime::<Utc>::MIN_UTC);
-            let not_missed = entry.missed.checked_add_signed(MOMENT).unwrap_or(DateTime::<Utc>::MAX_UTC);
+            let recent = now
+                .checked_sub_signed(ON_TIME)
+                .unwrap_or(DateTime::<Utc>::MIN_UTC);
+            let not_missed = entry
+                .missed
+                .checked_add_signed(MOMENT)
+                .unwrap_or(DateTime::<Utc>::MAX_UTC);
             let on_time = recent.max(not_missed);
-            due.push(Due { schedule, after: entry.handed_out, until: now, on_time });
+            due.push(Due {
+                schedule,
+                after: entry.handed_out,
+                until: now,
+                on_time,
+            });
             self.hand_out(schedule, now);
         }
         due
@@ -113,11 +136,16 @@ impl Ticker {
         let entry = &mut self.entries[schedule];
         entry.handed_out = up_to;
         entry.next = entry.schedule.next(up_to);
-        self.heap.extend(entry.next.map(|next| Reverse((next, schedule))));
+        self.heap
+            .extend(entry.next.map(|next| Reverse((next, schedule))));
     }
 
     fn set_back(&mut self, now: DateTime<Utc>) {
-        for entry in self.entries.iter_mut().filter(|entry| entry.handed_out > now) {
+        for entry in self
+            .entries
+            .iter_mut()
+            .filter(|entry| entry.handed_out > now)
+        {
             (entry.handed_out, entry.missed) = (now, entry.missed.min(now));
             entry.next = entry.schedule.next(now);
         }
@@ -135,12 +163,21 @@ mod tests {
     }
 
     fn ticker(cron: &str, decided: &str, now: &str) -> Ticker {
-        Ticker::new([(Schedule::cron(cron).expect(cron), utc(decided))], utc(now))
+        Ticker::new(
+            [(Schedule::cron(cron).expect(cron), utc(decided))],
+            utc(now),
+        )
     }
 
     fn ticks(due: &[Due]) -> Vec<DateTime<Utc>> {
         let hourly = Schedule::cron("@hourly").expect("it is one");
-        due.iter().flat_map(|due| hourly.after(due.after).take_while(|tick| *tick <= due.until)).collect()
+        due.iter()
+            .flat_map(|due| {
+                hourly
+                    .after(due.after)
+                    .take_while(|tick| *tick <= due.until)
+            })
+            .collect()
     }
 
     #[test]
@@ -148,8 +185,14 @@ mod tests {
         let mut ticker = ticker("@hourly", "03-01T09:00:00", "03-01T12:30:00");
         assert_eq!(ticker.next(), Some(utc("03-01T10:00:00")));
         let due = ticker.due(utc("03-01T12:30:00"));
-        assert_eq!(ticks(&due), ["03-01T10:00:00", "03-01T11:00:00", "03-01T12:00:00"].map(utc));
-        assert!(due[0].on_time > utc("03-01T12:30:00"), "all of that was missed");
+        assert_eq!(
+            ticks(&due),
+            ["03-01T10:00:00", "03-01T11:00:00", "03-01T12:00:00"].map(utc)
+        );
+        assert!(
+            due[0].on_time > utc("03-01T12:30:00"),
+            "all of that was missed"
+        );
         assert_eq!(ticker.due(utc("03-01T12:59:59")), []);
         let due = ticker.due(utc("03-01T13:00:00"));
         assert_eq!(ticks(&due), [utc("03-01T13:00:00")]);
@@ -161,7 +204,10 @@ mod tests {
         let mut ticker = ticker("@hourly", "03-01T09:30:00", "03-01T09:30:00");
         let ahead = ticker.due(utc("03-02T09:30:00"));
         assert_eq!(ticks(&ahead).len(), 24);
-        assert!(ahead[0].on_time > utc("03-02T09:00:00"), "what is more than a minute late was missed");
+        assert!(
+            ahead[0].on_time > utc("03-02T09:00:00"),
+            "what is more than a minute late was missed"
+        );
         // back again: each hour of the day comes in its time
         let mut seen = Vec::new();
         let mut now = utc("03-01T09:31:00");
@@ -169,7 +215,9 @@ mod tests {
             seen.extend(ticks(&ticker.due(now)));
             now += TimeDelta::minutes(10);
         }
-        let hours: Vec<_> = (10..36).map(|hour| utc("03-01T00:00:00") + TimeDelta::hours(hour)).collect();
+        let hours: Vec<_> = (10..36)
+            .map(|hour| utc("03-01T00:00:00") + TimeDelta::hours(hour))
+            .collect();
         assert_eq!(seen, hours);
     }
 
@@ -191,7 +239,10 @@ mod tests {
         assert_eq!(ticks(&due), [utc("03-01T10:00:00")]);
         assert!(due[0].on_time > utc("03-01T10:00:00"));
         // its former place in the heap counts no more
-        assert_eq!(ticks(&ticker.due(utc("03-01T11:00:00"))), [utc("03-01T11:00:00")]);
+        assert_eq!(
+            ticks(&ticker.due(utc("03-01T11:00:00"))),
+            [utc("03-01T11:00:00")]
+        );
     }
 
     #[test]

@@ -38,37 +38,67 @@ pub(crate) struct Change {
 impl Change {
     /// One that no other came after.
     pub(crate) fn last(frame: u32, cell: u32, row: Row) -> Self {
-        Self { frame, cell, row, failed: None }
+        Self {
+            frame,
+            cell,
+            row,
+            failed: None,
+        }
     }
 
     fn ended(&self) -> Option<i64> {
-        self.failed.or_else(|| self.row.state.is_final().then_some(self.row.finished))
+        self.failed
+            .or_else(|| self.row.state.is_final().then_some(self.row.finished))
     }
 }
 
 impl From<&TaskEnd> for Change {
     fn from(end: &TaskEnd) -> Self {
-        Self { frame: end.frame, cell: end.cell, row: end.row.clone(), failed: end.failed }
+        Self {
+            frame: end.frame,
+            cell: end.cell,
+            row: end.row.clone(),
+            failed: end.failed,
+        }
     }
 }
 
 /// The attempts that changes tell of, which are given in the order in which they were recorded; in the order of their
 /// starts.
-pub(crate) fn attempts(tables: &RunTables, changes: impl Iterator<Item = Change>) -> Vec<AttemptRecord> {
+pub(crate) fn attempts(
+    tables: &RunTables,
+    changes: impl Iterator<Item = Change>,
+) -> Vec<AttemptRecord> {
     let regions = tables.nodes_by_region();
     let mut list: Vec<AttemptRecord> = Vec::new();
     let mut last_of: HashMap<(u32, u32), usize> = HashMap::new();
     let instant = |micros: i64| DateTime::from_timestamp_micros(micros).unwrap_or_default();
     for change in changes {
         let finished_at = change.ended().map(instant);
-        let Change { frame: number, cell, row, .. } = change;
-        let Some(frame) = tables.frames.get(number as usize) else { continue };
+        let Change {
+            frame: number,
+            cell,
+            row,
+            ..
+        } = change;
+        let Some(frame) = tables.frames.get(number as usize) else {
+            continue;
+        };
         let len = frame.meta.len.max(1);
         let nodes = regions.get(&frame.meta.region);
-        let node = nodes.and_then(|nodes| tables.nodes.get(*nodes.get((cell / len) as usize)? as usize));
-        let Some(node) = node.filter(|node| !node.hidden) else { continue };
+        let node = nodes.and_then(|nodes| {
+            tables
+                .nodes
+                .get(*nodes.get((cell / len) as usize)? as usize)
+        });
+        let Some(node) = node.filter(|node| !node.hidden) else {
+            continue;
+        };
         let last = last_of.get(&(number, cell)).copied();
-        if let Some(last) = last.map(|last| &mut list[last]).filter(|last| !last.state.is_final()) {
+        if let Some(last) = last
+            .map(|last| &mut list[last])
+            .filter(|last| !last.state.is_final())
+        {
             let goes_on = last.number == u32::from(row.attempts);
             match (row.state, last.state) {
                 // the attempt itself goes over into another state
@@ -82,14 +112,20 @@ pub(crate) fn attempts(tables: &RunTables, changes: impl Iterator<Item = Change>
                     continue;
                 }
                 (_, TaskState::Running) => {
-                    last.error = Some(TaskError::new(Cause::Crashed, "its process died while it ran"));
+                    last.error = Some(TaskError::new(
+                        Cause::Crashed,
+                        "its process died while it ran",
+                    ));
                     last.state = TaskState::Failed;
                 }
                 _ => last.state = TaskState::Failed,
             }
         }
         // who did not run has no attempt, but perhaps had one before
-        if row.attempts == 0 || row.started == 0 || last.is_some_and(|last| list[last].number >= row.attempts.into()) {
+        if row.attempts == 0
+            || row.started == 0
+            || last.is_some_and(|last| list[last].number >= row.attempts.into())
+        {
             continue;
         }
         last_of.insert((number, cell), list.len());

@@ -82,7 +82,9 @@ impl fmt::Display for CacheMiss {
             Self::Empty => f.write_str("nothing was cached"),
             Self::NewInputs => f.write_str("the inputs are new"),
             Self::ChangedCode => f.write_str("the task's code was changed"),
-            Self::Expired { created } => write!(f, "the result of {} had expired", created.format("%F %T")),
+            Self::Expired { created } => {
+                write!(f, "the result of {} had expired", created.format("%F %T"))
+            }
             Self::Refreshed => f.write_str("the run refreshes the cache"),
             Self::Unreadable => f.write_str("what was cached is of another type"),
         }

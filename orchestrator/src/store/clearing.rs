@@ -18,7 +18,11 @@ use crate::state::{Rerun, RunState, TaskState};
 use crate::task::scope::NONE;
 
 /// The cells that a re-run makes pending.
-pub(crate) fn cells(tables: &RunTables, told: &[Answered], what: &Rerun) -> Result<Vec<CellRange>, RerunError> {
+pub(crate) fn cells(
+    tables: &RunTables,
+    told: &[Answered],
+    what: &Rerun,
+) -> Result<Vec<CellRange>, RerunError> {
     let alone = matches!(what, Rerun::Only(_));
     let mut clearing = Clearing::new(tables, told, alone);
     match what {
@@ -26,7 +30,9 @@ pub(crate) fn cells(tables: &RunTables, told: &[Answered], what: &Rerun) -> Resu
         Rerun::Failed => {
             clearing.mark_failed();
             if clearing.stack.is_empty() && tables.state == RunState::Success {
-                return Err(RerunError::NothingFailed { run: tables.head.id });
+                return Err(RerunError::NothingFailed {
+                    run: tables.head.id,
+                });
             }
         }
         Rerun::From(key) | Rerun::Only(key) => clearing.mark_key(key)?,
@@ -64,16 +70,26 @@ struct Clearing<'a> {
 impl<'a> Clearing<'a> {
     fn new(tables: &'a RunTables, told: &'a [Answered], alone: bool) -> Self {
         let mut regions = tables.nodes_by_region();
-        regions.values_mut().for_each(|nodes| nodes.retain(|node| !tables.is_past_node(*node)));
+        regions
+            .values_mut()
+            .for_each(|nodes| nodes.retain(|node| !tables.is_past_node(*node)));
         let mut consumers = vec![Vec::new(); tables.nodes.len()];
-        for (id, node) in (0..).zip(&tables.nodes).filter(|(id, _)| !tables.is_past_node(*id)) {
+        for (id, node) in (0..)
+            .zip(&tables.nodes)
+            .filter(|(id, _)| !tables.is_past_node(*id))
+        {
             for upstream in node.wired.iter().flat_map(|wired| &wired.upstreams) {
-                if let Some(consumers) = consumers.get_mut(tables.current_node(*upstream) as usize) {
+                if let Some(consumers) = consumers.get_mut(tables.current_node(*upstream) as usize)
+                {
                     consumers.push(id);
                 }
             }
         }
-        let prefixes: HashSet<&Arc<str>> = tables.nodes.iter().filter_map(|node| node.prefix.as_ref()).collect();
+        let prefixes: HashSet<&Arc<str>> = tables
+            .nodes
+            .iter()
+            .filter_map(|node| node.prefix.as_ref())
+            .collect();
         let mut flows = HashMap::new();
         if !prefixes.is_empty() {
             for id in regions.get(&NONE).into_iter().flatten() {
@@ -85,19 +101,28 @@ impl<'a> Clearing<'a> {
         }
         let mut told_first = HashMap::new();
         for (at, answered) in told.iter().enumerate() {
-            told_first.entry(tables.current_node(answered.node)).or_insert(at);
+            told_first
+                .entry(tables.current_node(answered.node))
+                .or_insert(at);
         }
         Self {
             tables,
             alone,
             regions,
             consumers,
-            frames: tables.openings().filter(|(_, frame)| !tables.is_past_frame(*frame)).collect(),
+            frames: tables
+                .openings()
+                .filter(|(_, frame)| !tables.is_past_frame(*frame))
+                .collect(),
             flows,
             told,
             told_first,
             cut: HashMap::new(),
-            marked: tables.frames.iter().map(|frame| vec![false; frame.rows.len()]).collect(),
+            marked: tables
+                .frames
+                .iter()
+                .map(|frame| vec![false; frame.rows.len()])
+                .collect(),
             whole: HashSet::new(),
             stack: Vec::new(),
         }
@@ -131,7 +156,9 @@ impl<'a> Clearing<'a> {
 
     /// All rows that are a part of the run.
     fn places(&self) -> impl Iterator<Item = Place> {
-        let frames = (0..).zip(&self.tables.frames).filter(|(number, _)| !self.tables.is_past_frame(*number));
+        let frames = (0..)
+            .zip(&self.tables.frames)
+            .filter(|(number, _)| !self.tables.is_past_frame(*number));
         frames.flat_map(|(number, frame)| {
             let nodes = self.regions.get(&frame.meta.region).into_iter().flatten();
             nodes.flat_map(move |node| (0..frame.meta.len).map(move |index| (number, *node, index)))
@@ -154,7 +181,9 @@ impl<'a> Clearing<'a> {
                     TaskState::Failed | TaskState::UpstreamFailed | TaskState::Cancelled => true,
                     TaskState::Success | TaskState::Skipped => false,
                     // the run came to its end before the task did
-                    TaskState::Pending | TaskState::Running | TaskState::Retrying => is_red && !hidden,
+                    TaskState::Pending | TaskState::Running | TaskState::Retrying => {
+                        is_red && !hidden
+                    }
                 })
             })
             .collect();
@@ -163,22 +192,30 @@ impl<'a> Clearing<'a> {
 
     /// Marks the tasks that a key names.
     fn mark_key(&mut self, key: &str) -> Result<(), RerunError> {
-        let (base, indexes) = key.split_once('[').map_or((key, None), |(base, rest)| (base, Some(rest)));
+        let (base, indexes) = key
+            .split_once('[')
+            .map_or((key, None), |(base, rest)| (base, Some(rest)));
         let indexes: Option<Vec<u32>> = match indexes {
             None => Some(Vec::new()),
-            Some(rest) => rest.strip_suffix(']').and_then(|rest| rest.split("][").map(|at| at.parse().ok()).collect()),
+            Some(rest) => rest
+                .strip_suffix(']')
+                .and_then(|rest| rest.split("][").map(|at| at.parse().ok()).collect()),
         };
         let tables = self.tables;
         let visible = |id: &u32| !tables.nodes[*id as usize].hidden && !tables.is_past_node(*id);
         let nodes = (0..).take(tables.nodes.len()).filter(visible);
-        let keys: Vec<(u32, String)> = nodes.map(|id| (id, tables.nodes[id as usize].key(&[]))).collect();
+        let keys: Vec<(u32, String)> = nodes
+            .map(|id| (id, tables.nodes[id as usize].key(&[])))
+            .collect();
         let named = keys.iter().find(|(_, own)| own == base).map(|(id, _)| *id);
         if let (Some(named), Some(indexes)) = (named, &indexes) {
             let path = |(frame, _, index): Place| match &tables.frames[frame as usize].meta {
                 meta if meta.unexpanded => tables.path(meta.parent.0, meta.parent.1),
                 _ => tables.path(frame, index),
             };
-            let is_named = |place: Place| place.1 == named && (indexes.is_empty() || path(place).starts_with(indexes));
+            let is_named = |place: Place| {
+                place.1 == named && (indexes.is_empty() || path(place).starts_with(indexes))
+            };
             let of_node: Vec<Place> = self.places().filter(|place| is_named(*place)).collect();
             of_node.into_iter().for_each(|place| self.mark(place));
             if !self.stack.is_empty() {
@@ -186,12 +223,25 @@ impl<'a> Clearing<'a> {
                 return Ok(());
             }
         }
-        let is_flow_of =
-            |own: &str| base.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        let others = keys.iter().map(|(_, own)| own.as_str()).filter(|own| !is_flow_of(own));
-        let similar = if named.is_some() { Some(base) } else { nearest(base, others) };
+        let is_flow_of = |own: &str| {
+            base.strip_prefix(own)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let others = keys
+            .iter()
+            .map(|(_, own)| own.as_str())
+            .filter(|own| !is_flow_of(own));
+        let similar = if named.is_some() {
+            Some(base)
+        } else {
+            nearest(base, others)
+        };
         let (run, similar) = (tables.head.id, similar.map(str::to_owned));
-        Err(RerunError::UnknownTask { run, key: key.to_owned(), similar })
+        Err(RerunError::UnknownTask {
+            run,
+            key: key.to_owned(),
+            similar,
+        })
     }
 
     /// Marks all tasks of a flow in the flow.
@@ -203,7 +253,10 @@ impl<'a> Clearing<'a> {
         if self.flows.contains_key(&*prefix) {
             let tables = self.tables;
             self.mark_where(|(_, node, _)| {
-                tables.nodes[node as usize].prefix.as_ref().is_some_and(|own| own.starts_with(&prefix))
+                tables.nodes[node as usize]
+                    .prefix
+                    .as_ref()
+                    .is_some_and(|own| own.starts_with(&prefix))
             });
         }
     }
@@ -218,10 +271,14 @@ impl<'a> Clearing<'a> {
                     self.mark_consumer(place, consumer);
                 }
             }
-            if let (Some(inner), Some(members)) =
-                (self.frames.get(&(node, frame, index)).copied(), self.regions.get(&node).cloned())
-            {
-                let members: Vec<u32> = members.into_iter().filter(|member| !self.is_spared(*member)).collect();
+            if let (Some(inner), Some(members)) = (
+                self.frames.get(&(node, frame, index)).copied(),
+                self.regions.get(&node).cloned(),
+            ) {
+                let members: Vec<u32> = members
+                    .into_iter()
+                    .filter(|member| !self.is_spared(*member))
+                    .collect();
                 for member in members {
                     (0..self.len(inner)).for_each(|index| self.mark((inner, member, index)));
                 }
@@ -244,10 +301,16 @@ impl<'a> Clearing<'a> {
         }
         *cut = at;
         let (tables, asked) = (self.tables, &self.told[at].asked);
-        let is_decided = |node: u32| tables.nodes[node as usize].prefix.as_ref() == prefix && !asked.has(node);
+        let is_decided =
+            |node: u32| tables.nodes[node as usize].prefix.as_ref() == prefix && !asked.has(node);
         // also what it added to mappings that were there before
         self.mark_where(|(_, node, _)| is_decided(node));
-        let flows: Vec<u32> = self.flows.values().copied().filter(|flow| is_decided(*flow)).collect();
+        let flows: Vec<u32> = self
+            .flows
+            .values()
+            .copied()
+            .filter(|flow| is_decided(*flow))
+            .collect();
         flows.into_iter().for_each(|flow| self.mark_whole(flow));
     }
 
@@ -260,7 +323,11 @@ impl<'a> Clearing<'a> {
                 self.mark_whole(consumer)
             };
         }
-        let mappings: Vec<u32> = self.tables.mappings(theirs).take_while(|mapping| *mapping != own).collect();
+        let mappings: Vec<u32> = self
+            .tables
+            .mappings(theirs)
+            .take_while(|mapping| *mapping != own)
+            .collect();
         if own != NONE && !self.tables.mappings(theirs).any(|mapping| mapping == own) {
             // out of the mapping, where its results are gathered
             let (frame, index) = self.tables.frames[frame as usize].meta.parent;
@@ -268,8 +335,11 @@ impl<'a> Clearing<'a> {
         }
         let mut places = vec![(frame, index..index + 1)];
         for mapping in mappings.into_iter().rev() {
-            let instances = places.into_iter().flat_map(|(frame, indexes)| indexes.map(move |index| (frame, index)));
-            let frames = instances.filter_map(|(frame, index)| self.frames.get(&(mapping, frame, index)).copied());
+            let instances = places
+                .into_iter()
+                .flat_map(|(frame, indexes)| indexes.map(move |index| (frame, index)));
+            let frames = instances
+                .filter_map(|(frame, index)| self.frames.get(&(mapping, frame, index)).copied());
             places = frames.map(|frame| (frame, 0..self.len(frame))).collect();
         }
         for (frame, indexes) in places {
@@ -281,9 +351,16 @@ impl<'a> Clearing<'a> {
         let mut ranges: Vec<CellRange> = Vec::new();
         for (frame, marked) in (0..).zip(&self.marked) {
             for (cell, _) in (0..).zip(marked).filter(|(_, marked)| **marked) {
-                match ranges.last_mut().filter(|last| last.frame == frame && last.from + last.len == cell) {
+                match ranges
+                    .last_mut()
+                    .filter(|last| last.frame == frame && last.from + last.len == cell)
+                {
                     Some(last) => last.len += 1,
-                    None => ranges.push(CellRange { frame, from: cell, len: 1 }),
+                    None => ranges.push(CellRange {
+                        frame,
+                        from: cell,
+                        len: 1,
+                    }),
                 }
             }
         }
@@ -301,16 +378,30 @@ mod tests {
 
     fn taking(upstreams: &[u32], node: NodeMeta) -> NodeMeta {
         let (hash, task, output) = ([0; 16], node.name.clone(), Arc::from(""));
-        let wired = Wired { hash, task, output, upstreams: upstreams.into() };
-        NodeMeta { wired: Some(Box::new(wired)), ..node }
+        let wired = Wired {
+            hash,
+            task,
+            output,
+            upstreams: upstreams.into(),
+        };
+        NodeMeta {
+            wired: Some(Box::new(wired)),
+            ..node
+        }
     }
 
     /// A list, a mapping of three elements in two stages and its sum; and a body that planned `decided` and the flow
     /// `sub` after it was told of `asked`.
     fn tables(failed: &[(u32, u32)], state: RunState) -> RunTables {
         let mut tables = RunTables::new(Arc::new(new_run("etl")));
-        let hidden = |node: NodeMeta| NodeMeta { hidden: true, ..node };
-        let inside = |node: NodeMeta| NodeMeta { prefix: Some("sub/".into()), ..node };
+        let hidden = |node: NodeMeta| NodeMeta {
+            hidden: true,
+            ..node
+        };
+        let inside = |node: NodeMeta| NodeMeta {
+            prefix: Some("sub/".into()),
+            ..node
+        };
         tables.apply(Transition::Planned(vec![
             node("list", NONE, 0),
             taking(&[0], node("expand(first)", NONE, 1)),
@@ -324,10 +415,21 @@ mod tests {
             inside(node("inner", NONE, 7)),
             inside(taking(&[9], node("last", NONE, 8))),
         ]));
-        tables.apply(Transition::Expanded(FrameMeta { region: 1, parent: (0, 0), len: 3, unexpanded: false }));
+        tables.apply(Transition::Expanded(FrameMeta {
+            region: 1,
+            parent: (0, 0),
+            len: 3,
+            unexpanded: false,
+        }));
         for (frame, cells) in [(0, 9), (1, 6)] {
-            for cell in (0..cells).filter(|cell| (frame, *cell) != (0, 1) && (frame, *cell) != (0, 2)) {
-                let state = if failed.contains(&(frame, cell)) { TaskState::Failed } else { TaskState::Success };
+            for cell in
+                (0..cells).filter(|cell| (frame, *cell) != (0, 1) && (frame, *cell) != (0, 2))
+            {
+                let state = if failed.contains(&(frame, cell)) {
+                    TaskState::Failed
+                } else {
+                    TaskState::Success
+                };
                 tables.apply(Transition::Task(TaskEnd::new(frame, cell, row(state, 1))));
             }
         }
@@ -337,20 +439,33 @@ mod tests {
 
     #[test]
     fn what_hangs_on_what_runs_again_does_too() {
-        let told = [Answered { node: 6, asked: Asked::First(7) }];
+        let told = [Answered {
+            node: 6,
+            asked: Asked::First(7),
+        }];
         let key = str::to_owned;
         let (red, green) = (RunState::Failed, RunState::Success);
         for (failed, state, what, expected) in [
             (&[][..], green, Rerun::All, "0: 0-8, 1: 0-5"),
             (&[], red, Rerun::Failed, ""),
             (&[(1, 0)], red, Rerun::Failed, "0: 2-3, 1: 0-0, 1: 3-3"),
-            (&[(1, 1), (1, 5)], red, Rerun::Failed, "0: 2-3, 1: 1-1, 1: 4-5"),
+            (
+                &[(1, 1), (1, 5)],
+                red,
+                Rerun::Failed,
+                "0: 2-3, 1: 1-1, 1: 4-5",
+            ),
             (&[(0, 3)], red, Rerun::Failed, "0: 3-3"),
             (&[(0, 4)], green, Rerun::Failed, "0: 4-8"),
             (&[(0, 8)], red, Rerun::Failed, "0: 6-6, 0: 8-8"),
             (&[(0, 6)], red, Rerun::Failed, "0: 6-6"),
             (&[], green, Rerun::From(key("list")), "0: 0-3, 1: 0-5"),
-            (&[], green, Rerun::From(key("first[2]")), "0: 2-3, 1: 2-2, 1: 5-5"),
+            (
+                &[],
+                green,
+                Rerun::From(key("first[2]")),
+                "0: 2-3, 1: 2-2, 1: 5-5",
+            ),
             (&[], green, Rerun::From(key("second")), "0: 2-3, 1: 3-5"),
             (&[], green, Rerun::From(key("asked")), "0: 4-8"),
             (&[], green, Rerun::From(key("sub/inner")), "0: 6-8"),
@@ -363,7 +478,14 @@ mod tests {
             (&[], green, Rerun::Only(key("sum")), "0: 3-3"),
         ] {
             let found = cells(&tables(failed, state), &told, &what).unwrap();
-            let shown = |range: &CellRange| format!("{}: {}-{}", range.frame, range.from, range.from + range.len - 1);
+            let shown = |range: &CellRange| {
+                format!(
+                    "{}: {}-{}",
+                    range.frame,
+                    range.from,
+                    range.from + range.len - 1
+                )
+            };
             let found: Vec<String> = found.iter().map(shown).collect();
             assert_eq!(found.join(", "), expected, "{what:?} of {failed:?}");
         }
@@ -373,7 +495,10 @@ mod tests {
     fn what_cannot_be_run_again_is_refused() {
         let all_well = tables(&[], RunState::Success);
         let refused = |what| cells(&all_well, &[], &what).unwrap_err();
-        assert!(matches!(refused(Rerun::Failed), RerunError::NothingFailed { .. }));
+        assert!(matches!(
+            refused(Rerun::Failed),
+            RerunError::NothingFailed { .. }
+        ));
         for (key, expected) in [
             ("frist", Some("first")),
             ("sub/innr", Some("sub/inner")),
@@ -383,7 +508,10 @@ mod tests {
             ("expand(first)", None),
             ("gather", None),
         ] {
-            let RerunError::UnknownTask { similar, .. } = refused(Rerun::Only(key.to_owned())) else { panic!("{key}") };
+            let RerunError::UnknownTask { similar, .. } = refused(Rerun::Only(key.to_owned()))
+            else {
+                panic!("{key}")
+            };
             assert_eq!(similar.as_deref(), expected, "{key}");
         }
     }

@@ -75,11 +75,20 @@ impl CacheFilter {
     /// Whether an entry is asked for, at a time in microseconds since 1970.
     pub(crate) fn matches(&self, entry: &CacheEntry, now: i64) -> bool {
         let of_task = |name: &String| {
-            entry.task.strip_suffix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with("::"))
+            entry
+                .task
+                .strip_suffix(name.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.ends_with("::"))
         };
         self.task.as_ref().is_none_or(of_task)
-            && self.key.as_ref().is_none_or(|prefix| entry.key.starts_with(prefix))
-            && (!self.expired || entry.expires_at.is_some_and(|at| at.timestamp_micros() <= now))
+            && self
+                .key
+                .as_ref()
+                .is_none_or(|prefix| entry.key.starts_with(prefix))
+            && (!self.expired
+                || entry
+                    .expires_at
+                    .is_some_and(|at| at.timestamp_micros() <= now))
     }
 }
 
@@ -91,10 +100,12 @@ impl CacheKey {
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 impl NewEntry {
@@ -102,7 +113,9 @@ impl NewEntry {
     pub(super) fn listed(&self) -> CacheEntry {
         let Self { query, hit } = self;
         let instant = |micros| DateTime::from_timestamp_micros(micros).unwrap_or_default();
-        let expires = query.expiry.and_then(|expiry| i64::try_from(expiry.as_micros()).ok());
+        let expires = query
+            .expiry
+            .and_then(|expiry| i64::try_from(expiry.as_micros()).ok());
         CacheEntry {
             key: query.key.hex(),
             task: query.task.clone(),
@@ -134,6 +147,10 @@ pub struct StoreCheck {
 impl StoreCheck {
     /// Of a file so damaged that there is nothing more to be said of it.
     pub(crate) fn damaged(path: &Path, problem: String) -> Self {
-        Self { store: path.display().to_string(), problems: vec![problem], ..Self::default() }
+        Self {
+            store: path.display().to_string(),
+            problems: vec![problem],
+            ..Self::default()
+        }
     }
 }

@@ -10,9 +10,9 @@ use super::entry::hex;
 use super::mirror::Mirror;
 use super::tables::RunTables;
 use super::{
-    Abandoned, AttemptRecord, CacheEntry, CacheFilter, CacheKey, CacheMiss, CacheQuery, Cleared, Commit, Created,
-    Encoded, History, Look, Lookup, NewEntry, NewRun, Pruned, RunFilter, RunLog, RunRecord, RunSummary, ScheduleKey,
-    Store, StoreCheck, TakenOver, Told, Transition,
+    Abandoned, AttemptRecord, CacheEntry, CacheFilter, CacheKey, CacheMiss, CacheQuery, Cleared,
+    Commit, Created, Encoded, History, Look, Lookup, NewEntry, NewRun, Pruned, RunFilter, RunLog,
+    RunRecord, RunSummary, ScheduleKey, Store, StoreCheck, TakenOver, Told, Transition,
     attempts::{self, Change},
     clearing,
 };
@@ -75,7 +75,12 @@ const LINES: usize = 10_000;
 
 impl MemoryRun {
     fn new(run: NewRun, cache: Arc<Mutex<Cache>>) -> Self {
-        Self { mirror: Mirror::new(run), cache, lines: Mutex::default(), past: Mutex::default() }
+        Self {
+            mirror: Mirror::new(run),
+            cache,
+            lines: Mutex::default(),
+            past: Mutex::default(),
+        }
     }
 
     /// The run as it is run again; nothing, where it is not final.
@@ -85,17 +90,33 @@ impl MemoryRun {
         past.extend(last_changes(&tables));
         tables.apply(Transition::Cleared(cleared));
         let (told, results) = (Told::default(), HashMap::new());
-        let history = History { tables: tables.clone(), results, told, takeovers: 0, cancelling: false };
+        let history = History {
+            tables: tables.clone(),
+            results,
+            told,
+            takeovers: 0,
+            cancelling: false,
+        };
         let (mirror, cache) = (Mirror::of(tables), Arc::clone(&self.cache));
         let lines = Mutex::new(std::mem::take(&mut *self.lines.lock()));
-        Some((Self { mirror, cache, lines, past: Mutex::new(past) }, history))
+        Some((
+            Self {
+                mirror,
+                cache,
+                lines,
+                past: Mutex::new(past),
+            },
+            history,
+        ))
     }
 }
 
 fn last_changes(tables: &RunTables) -> impl Iterator<Item = Change> {
     let frames = (0..).zip(&tables.frames);
     frames.flat_map(|(number, frame)| {
-        (0..).zip(&frame.rows).map(move |(cell, row)| Change::last(number, cell, row.clone()))
+        (0..)
+            .zip(&frame.rows)
+            .map(move |(cell, row)| Change::last(number, cell, row.clone()))
     })
 }
 
@@ -117,7 +138,10 @@ impl Store for MemoryStore {
     async fn create_run(&self, run: NewRun) -> Result<Created, StoreError> {
         let (flow, id) = (run.flow.clone().into_owned(), run.id);
         let key = run.key.clone().map(|key| (flow.clone(), key));
-        let tick = run.kind.has_tick().then(|| (flow.clone(), run.logical_date.timestamp_micros()));
+        let tick = run
+            .kind
+            .has_tick()
+            .then(|| (flow.clone(), run.logical_date.timestamp_micros()));
         let mut runs = self.runs.lock();
         let by_key = key.as_ref().and_then(|key| runs.by_key.get(key));
         if let Some(taken) = by_key.or_else(|| runs.by_tick.get(tick.as_ref()?)) {
@@ -131,7 +155,8 @@ impl Store for MemoryStore {
         runs.by_flow.entry(flow).or_default().push(Arc::clone(&log));
         runs.by_id.insert(id, Arc::clone(&log));
         runs.by_key.extend(key.map(|key| (key, Arc::clone(&log))));
-        runs.by_tick.extend(tick.map(|tick| (tick, Arc::clone(&log))));
+        runs.by_tick
+            .extend(tick.map(|tick| (tick, Arc::clone(&log))));
         Ok(Created::New(log))
     }
 
@@ -143,7 +168,13 @@ impl Store for MemoryStore {
     }
 
     async fn runs(&self, flow: &str) -> Result<Vec<RunRecord>, StoreError> {
-        let runs = self.runs.lock().by_flow.get(flow).cloned().unwrap_or_default();
+        let runs = self
+            .runs
+            .lock()
+            .by_flow
+            .get(flow)
+            .cloned()
+            .unwrap_or_default();
         Ok(runs.iter().map(|run| run.snapshot()).collect())
     }
 
@@ -154,10 +185,17 @@ impl Store for MemoryStore {
 
     async fn summaries(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError> {
         let runs = match &filter.flow {
-            Some(flow) => self.runs.lock().by_flow.get(flow).cloned().unwrap_or_default(),
+            Some(flow) => self
+                .runs
+                .lock()
+                .by_flow
+                .get(flow)
+                .cloned()
+                .unwrap_or_default(),
             None => self.runs.lock().all.clone(),
         };
-        let wanted = |run: &Arc<MemoryRun>| Some(run.mirror.summary()).filter(|run| filter.matches(run));
+        let wanted =
+            |run: &Arc<MemoryRun>| Some(run.mirror.summary()).filter(|run| filter.matches(run));
         let limit = filter.limit.unwrap_or(usize::MAX);
         Ok(match filter.oldest_first {
             true => runs.iter().filter_map(wanted).take(limit).collect(),
@@ -193,12 +231,18 @@ impl Store for MemoryStore {
     }
 
     async fn look(&self) -> Result<Look, StoreError> {
-        Ok(Look { paused: self.serving.lock().paused.keys().cloned().collect(), ..Look::default() })
+        Ok(Look {
+            paused: self.serving.lock().paused.keys().cloned().collect(),
+            ..Look::default()
+        })
     }
 
     async fn decided(&self, schedules: &[ScheduleKey], now: i64) -> Result<Vec<i64>, StoreError> {
         let decided = &mut self.serving.lock().decided;
-        Ok(schedules.iter().map(|schedule| *decided.entry(schedule.clone()).or_insert(now)).collect())
+        Ok(schedules
+            .iter()
+            .map(|schedule| *decided.entry(schedule.clone()).or_insert(now))
+            .collect())
     }
 
     fn decide(&self, schedule: &ScheduleKey, up_to: i64) {
@@ -210,7 +254,9 @@ impl Store for MemoryStore {
     fn set_back(&self, schedules: &[ScheduleKey], to: i64) {
         let decided = &mut self.serving.lock().decided;
         for schedule in schedules {
-            decided.entry(schedule.clone()).and_modify(|last| *last = to.min(*last));
+            decided
+                .entry(schedule.clone())
+                .and_modify(|last| *last = to.min(*last));
         }
     }
 
@@ -224,7 +270,13 @@ impl Store for MemoryStore {
     }
 
     async fn paused(&self) -> Result<Vec<(String, i64)>, StoreError> {
-        Ok(self.serving.lock().paused.iter().map(|(flow, since)| (flow.clone(), *since)).collect())
+        Ok(self
+            .serving
+            .lock()
+            .paused
+            .iter()
+            .map(|(flow, since)| (flow.clone(), *since))
+            .collect())
     }
 
     async fn reopen(&self, id: RunId, what: &Rerun, at: i64) -> Result<Option<TakenOver>, Error> {
@@ -233,24 +285,50 @@ impl Store for MemoryStore {
             return Err(RerunError::NoResults { run: id, problem }.into());
         }
         let mut runs = self.runs.lock();
-        let Some(old) = runs.by_id.get(&id).cloned() else { return Ok(None) };
-        let Some(record) = old.mirror.of_final() else { return Ok(None) };
+        let Some(old) = runs.by_id.get(&id).cloned() else {
+            return Ok(None);
+        };
+        let Some(record) = old.mirror.of_final() else {
+            return Ok(None);
+        };
         let ranges = clearing::cells(record.tables(), &[], what)?;
-        let Some((run, history)) = old.again(Cleared { at, what: what.clone(), ranges }) else { return Ok(None) };
+        let Some((run, history)) = old.again(Cleared {
+            at,
+            what: what.clone(),
+            ranges,
+        }) else {
+            return Ok(None);
+        };
         // what is left of its earlier life writes into the old one
         let run = Arc::new(run);
-        let Runs { all, by_flow, by_id, by_key, by_tick } = &mut *runs;
+        let Runs {
+            all,
+            by_flow,
+            by_id,
+            by_key,
+            by_tick,
+        } = &mut *runs;
         let lists = all.iter_mut().chain(by_flow.values_mut().flatten());
-        let places = lists.chain(by_id.values_mut()).chain(by_key.values_mut()).chain(by_tick.values_mut());
-        places.filter(|place| Arc::ptr_eq(place, &old)).for_each(|place| *place = Arc::clone(&run));
+        let places = lists
+            .chain(by_id.values_mut())
+            .chain(by_key.values_mut())
+            .chain(by_tick.values_mut());
+        places
+            .filter(|place| Arc::ptr_eq(place, &old))
+            .for_each(|place| *place = Arc::clone(&run));
         Ok(Some(TakenOver { log: run, history }))
     }
 
     async fn attempts(&self, id: RunId) -> Result<Option<Vec<AttemptRecord>>, StoreError> {
-        let Some(run) = self.runs.lock().by_id.get(&id).cloned() else { return Ok(None) };
+        let Some(run) = self.runs.lock().by_id.get(&id).cloned() else {
+            return Ok(None);
+        };
         let (past, record) = (run.past.lock().clone(), run.snapshot());
         let tables = record.tables();
-        Ok(Some(attempts::attempts(tables, past.into_iter().chain(last_changes(tables)))))
+        Ok(Some(attempts::attempts(
+            tables,
+            past.into_iter().chain(last_changes(tables)),
+        )))
     }
 
     async fn flush(&self) -> Result<(), StoreError> {
@@ -260,14 +338,22 @@ impl Store for MemoryStore {
     async fn look_up(&self, query: &CacheQuery, now: i64) -> Result<Lookup, StoreError> {
         let cache = self.cache.lock();
         Ok(match cache.get(&query.key) {
-            Some(entry) if has_expired(entry.hit.created, query.expiry, now) => Lookup::Miss(CacheMiss::Expired {
-                created: DateTime::from_timestamp_micros(entry.hit.created).unwrap_or_default(),
-            }),
+            Some(entry) if has_expired(entry.hit.created, query.expiry, now) => {
+                Lookup::Miss(CacheMiss::Expired {
+                    created: DateTime::from_timestamp_micros(entry.hit.created).unwrap_or_default(),
+                })
+            }
             Some(entry) => Lookup::Hit(entry.hit.clone()),
             None => {
-                let mut of_task = cache.values().filter(|entry| entry.query.task == query.task).peekable();
+                let mut of_task = cache
+                    .values()
+                    .filter(|entry| entry.query.task == query.task)
+                    .peekable();
                 Lookup::Miss(
-                    match (of_task.peek().is_some(), of_task.any(|entry| entry.query.inputs == query.inputs)) {
+                    match (
+                        of_task.peek().is_some(),
+                        of_task.any(|entry| entry.query.inputs == query.inputs),
+                    ) {
                         (false, _) => CacheMiss::Empty,
                         (true, true) => CacheMiss::ChangedCode,
                         (true, false) => CacheMiss::NewInputs,
@@ -286,7 +372,9 @@ impl Store for MemoryStore {
     fn append_logs(&self, lines: Vec<LogLine>) -> Commit {
         for mut line in lines {
             let run = self.runs.lock().by_id.get(&line.run).cloned();
-            let Some(run) = run.filter(|run| !run.mirror.is_pruned()) else { continue };
+            let Some(run) = run.filter(|run| !run.mirror.is_pruned()) else {
+                continue;
+            };
             let kept = &mut *run.lines.lock();
             kept.last += 1;
             line.number = kept.last;
@@ -298,8 +386,15 @@ impl Store for MemoryStore {
         Commit::Done(Ok(()))
     }
 
-    async fn logs(&self, run: RunId, after: u64, at_most: usize) -> Result<Vec<LogLine>, StoreError> {
-        let Some(run) = self.runs.lock().by_id.get(&run).cloned() else { return Ok(Vec::new()) };
+    async fn logs(
+        &self,
+        run: RunId,
+        after: u64,
+        at_most: usize,
+    ) -> Result<Vec<LogLine>, StoreError> {
+        let Some(run) = self.runs.lock().by_id.get(&run).cloned() else {
+            return Ok(Vec::new());
+        };
         let kept = run.lines.lock();
         let first = kept.lines.partition_point(|line| line.number <= after);
         Ok(kept.lines.range(first..).take(at_most).cloned().collect())
@@ -316,11 +411,15 @@ impl Store for MemoryStore {
         if cache_bytes == 0 {
             cache.clear();
         }
-        Ok(Pruned { runs: pruned.len() as u64, cached: (entries - cache.len()) as u64 })
+        Ok(Pruned {
+            runs: pruned.len() as u64,
+            cached: (entries - cache.len()) as u64,
+        })
     }
 
     async fn cached(&self, filter: &CacheFilter, now: i64) -> Result<Vec<CacheEntry>, StoreError> {
-        let mut entries: Vec<CacheEntry> = self.cache.lock().values().map(NewEntry::listed).collect();
+        let mut entries: Vec<CacheEntry> =
+            self.cache.lock().values().map(NewEntry::listed).collect();
         entries.retain(|entry| filter.matches(entry, now));
         entries.sort_by(|a, b| (&a.task, a.created_at).cmp(&(&b.task, b.created_at)));
         Ok(entries)
@@ -344,7 +443,10 @@ impl Store for MemoryStore {
 
     async fn check(&self) -> Result<StoreCheck, StoreError> {
         let runs = self.runs.lock().all.clone();
-        let unfinished = runs.iter().filter(|run| !run.mirror.summary().state.is_final()).count();
+        let unfinished = runs
+            .iter()
+            .filter(|run| !run.mirror.summary().state.is_final())
+            .count();
         let counts = [
             ("runs", runs.len()),
             ("unfinished_runs", unfinished),
@@ -353,7 +455,10 @@ impl Store for MemoryStore {
         ];
         Ok(StoreCheck {
             store: "memory".to_owned(),
-            counts: counts.into_iter().map(|(what, count)| (what, count as u64)).collect(),
+            counts: counts
+                .into_iter()
+                .map(|(what, count)| (what, count as u64))
+                .collect(),
             ..StoreCheck::default()
         })
     }

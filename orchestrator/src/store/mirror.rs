@@ -28,7 +28,9 @@ impl Mirror {
     /// run that goes on comes to a recorded state again.
     pub(super) fn record(&self, transition: Transition, also: impl FnOnce(&Transition)) {
         let mut tables = self.0.lock();
-        let Tables::Live(live) = &mut *tables else { return };
+        let Tables::Live(live) = &mut *tables else {
+            return;
+        };
         if live.knows(&transition) {
             return;
         }

@@ -42,7 +42,9 @@ pub use reruns::RerunRecord;
 pub use summary::{RunFilter, RunSummary};
 pub(crate) use tables::{Row, RunTables};
 pub(crate) use told::{Numbers, Told};
-pub(crate) use transition::{Cleared, Encoded, FrameMeta, Kept, NewRun, RunEnd, TaskEnd, Transition};
+pub(crate) use transition::{
+    Cleared, Encoded, FrameMeta, Kept, NewRun, RunEnd, TaskEnd, Transition,
+};
 
 use crate::error::{Error, StoreError};
 use crate::id::RunId;
@@ -80,7 +82,13 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
 
     /// Lets a run of a flow start, unless as many others are under way as may be, those of backfills not counted: also
     /// in other processes, as long as these live. What starts so is running at `now`.
-    async fn claim_turn(&self, id: RunId, flow: &str, runs: u32, now: i64) -> Result<bool, StoreError>;
+    async fn claim_turn(
+        &self,
+        id: RunId,
+        flow: &str,
+        runs: u32,
+        now: i64,
+    ) -> Result<bool, StoreError>;
 
     /// Takes from a run the turn that it had in an earlier life: it waits for its turn anew, and no other waits for it.
     async fn leave_turn(&self, id: RunId) -> Result<(), StoreError>;
@@ -133,7 +141,12 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     fn append_logs(&self, lines: Vec<LogLine>) -> Commit;
 
     /// The lines of a run after a number, in order, at most so many.
-    async fn logs(&self, run: RunId, after: u64, at_most: usize) -> Result<Vec<LogLine>, StoreError>;
+    async fn logs(
+        &self,
+        run: RunId,
+        after: u64,
+        at_most: usize,
+    ) -> Result<Vec<LogLine>, StoreError>;
 
     /// Deletes what was kept of the tasks of runs that were final before `before`, cached results that have expired at
     /// `now`, and the oldest cached results beyond `cache_bytes`.
@@ -156,7 +169,11 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
 }
 
 /// The stores that this build knows, for error messages.
-const KNOWN_STORES: &str = if cfg!(feature = "sqlite") { "`memory`, `sqlite:PATH`" } else { "`memory`" };
+const KNOWN_STORES: &str = if cfg!(feature = "sqlite") {
+    "`memory`, `sqlite:PATH`"
+} else {
+    "`memory`"
+};
 
 /// Opens the store that a URL names. Large results go to `blobs`, where the store does not know a better place. `now` is
 /// in microseconds since 1970.
@@ -175,7 +192,10 @@ pub(crate) fn exists(url: &str) -> bool {
 }
 
 fn unknown(url: &str) -> StoreError {
-    StoreError::UnknownUrl { url: url.to_owned(), known: KNOWN_STORES }
+    StoreError::UnknownUrl {
+        url: url.to_owned(),
+        known: KNOWN_STORES,
+    }
 }
 
 /// A run that was asked for.

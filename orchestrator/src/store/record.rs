@@ -94,7 +94,11 @@ impl RunRecord {
 
     /// When the run was run again, and what of it: in the order in which that was asked for.
     pub fn reruns(&self) -> &[RerunRecord] {
-        self.0.reruns.as_ref().map(|reruns| reruns.list.as_slice()).unwrap_or_default()
+        self.0
+            .reruns
+            .as_ref()
+            .map(|reruns| reruns.list.as_slice())
+            .unwrap_or_default()
     }
 
     /// Whether what is known of its tasks was pruned: only the run itself is kept for ever.
@@ -108,7 +112,13 @@ impl RunRecord {
         old.then(|| {
             let bare = RunTables::new(Arc::clone(&self.0.head));
             let (state, started, end) = (self.0.state, self.0.started, self.0.end.clone());
-            Self(Arc::new(RunTables { state, started, end, pruned: true, ..bare }))
+            Self(Arc::new(RunTables {
+                state,
+                started,
+                end,
+                pruned: true,
+                ..bare
+            }))
         })
     }
 
@@ -123,7 +133,8 @@ impl RunRecord {
         let open = self.tasks().iter().filter(|task| !task.state().is_final());
         let open = open.filter(|task| !task.row.is_open_again() || is_asked_for(task.node));
         let place = |task: TaskRun<'_>| {
-            let cell = task.meta().local * task.tables.frames[task.frame as usize].meta.len + task.index;
+            let cell =
+                task.meta().local * task.tables.frames[task.frame as usize].meta.len + task.index;
             (task.frame, cell, task.row.attempts)
         };
         open.map(place).collect()
@@ -137,9 +148,20 @@ impl RunRecord {
     /// What became of a node, or of an element of it, by its place in the record.
     pub(crate) fn at(&self, (node, frame, index): (u32, u32, u32)) -> Option<TaskRun<'_>> {
         let tables = &*self.0;
-        let (meta, table) = (tables.nodes.get(node as usize)?, tables.frames.get(frame as usize)?);
-        let row = table.rows.get((meta.local * table.meta.len + index) as usize)?;
-        (meta.region == table.meta.region).then_some(TaskRun { tables, node, frame, index, row })
+        let (meta, table) = (
+            tables.nodes.get(node as usize)?,
+            tables.frames.get(frame as usize)?,
+        );
+        let row = table
+            .rows
+            .get((meta.local * table.meta.len + index) as usize)?;
+        (meta.region == table.meta.region).then_some(TaskRun {
+            tables,
+            node,
+            frame,
+            index,
+            row,
+        })
     }
 
     pub(crate) fn output(&self) -> Option<&Kept> {
@@ -154,8 +176,13 @@ impl RunRecord {
     /// The node or element with a key, as `process`, `process#2` or `process[7]`; for a mapped task its key without an
     /// index gives the first element.
     pub fn task(&self, key: &str) -> Option<TaskRun<'_>> {
-        let is_element = |task: &TaskRun<'_>| task.key().strip_prefix(key).is_some_and(|rest| rest.starts_with('['));
-        self.exact(key).or_else(|| self.named_in(key).find(is_element))
+        let is_element = |task: &TaskRun<'_>| {
+            task.key()
+                .strip_prefix(key)
+                .is_some_and(|rest| rest.starts_with('['))
+        };
+        self.exact(key)
+            .or_else(|| self.named_in(key).find(is_element))
     }
 
     /// The node or element with exactly this key: none for a mapped task without an index.
@@ -165,7 +192,9 @@ impl RunRecord {
 
     /// The tasks whose name is in a key: a name is compared more cheaply than a key is made.
     fn named_in<'a, 'k>(&'a self, key: &'k str) -> impl Iterator<Item = TaskRun<'a>> + use<'a, 'k> {
-        self.tasks().iter().filter(move |task| key.contains(task.name()))
+        self.tasks()
+            .iter()
+            .filter(move |task| key.contains(task.name()))
     }
 }
 
@@ -204,9 +233,16 @@ impl<'a> Tasks<'a> {
         let mut frames: Vec<u32> = (0..).take(tables.frames.len()).collect();
         frames.retain(|frame| !tables.is_past_frame(*frame));
         let is_final = tables.state.is_final();
-        frames.sort_by_cached_key(|frame| (tables.frames[*frame as usize].meta.region, tables.path(*frame, 0)));
+        frames.sort_by_cached_key(|frame| {
+            (
+                tables.frames[*frame as usize].meta.region,
+                tables.path(*frame, 0),
+            )
+        });
         let frames: Arc<[u32]> = frames.into();
-        let nodes = (0..).zip(&tables.nodes).filter(|(node, _)| !tables.is_past_node(*node));
+        let nodes = (0..)
+            .zip(&tables.nodes)
+            .filter(|(node, _)| !tables.is_past_node(*node));
         nodes.flat_map(move |(node, meta)| {
             let region = |frame: &u32| tables.frames[*frame as usize].meta.region;
             let from = frames.partition_point(|frame| region(frame) < meta.region);
@@ -219,10 +255,17 @@ impl<'a> Tasks<'a> {
                 let from = meta.local as usize * len;
                 let rows = table.rows.get(from..from + len).unwrap_or_default();
                 (0..).zip(rows).filter_map(move |(index, row)| {
-                    let shown = !meta.hidden || (row.state == TaskState::Failed && meta.name.starts_with("expand("));
+                    let shown = !meta.hidden
+                        || (row.state == TaskState::Failed && meta.name.starts_with("expand("));
                     // what was to run again, and was not asked for, is no part of the run any more
                     let shown = shown && !(is_final && row.is_open_again());
-                    shown.then_some(TaskRun { tables, node, frame, index, row })
+                    shown.then_some(TaskRun {
+                        tables,
+                        node,
+                        frame,
+                        index,
+                        row,
+                    })
                 })
             })
         })
@@ -264,7 +307,9 @@ impl<'a> TaskRun<'a> {
     pub fn key(&self) -> String {
         let frame = &self.tables.frames[self.frame as usize].meta;
         match frame.unexpanded {
-            true => self.meta().key(&self.tables.path(frame.parent.0, frame.parent.1)),
+            true => self
+                .meta()
+                .key(&self.tables.path(frame.parent.0, frame.parent.1)),
             false => self.meta().key(&self.tables.path(self.frame, self.index)),
         }
     }
@@ -355,13 +400,16 @@ impl<'a> TaskRun<'a> {
     }
 
     fn note(&self) -> Option<&'a CacheNote> {
-        let cell = self.meta().local * self.tables.frames[self.frame as usize].meta.len + self.index;
+        let cell =
+            self.meta().local * self.tables.frames[self.frame as usize].meta.len + self.index;
         self.tables.notes.get(&(self.frame, cell))
     }
 
     /// When its next attempt is due, while it waits for one.
     pub fn next_attempt_at(&self) -> Option<DateTime<Utc>> {
-        (self.row.state == TaskState::Retrying).then(|| instant(self.row.finished)).flatten()
+        (self.row.state == TaskState::Retrying)
+            .then(|| instant(self.row.finished))
+            .flatten()
     }
 
     /// When its last attempt started.
@@ -371,7 +419,11 @@ impl<'a> TaskRun<'a> {
 
     /// When it reached its final state.
     pub fn finished_at(&self) -> Option<DateTime<Utc>> {
-        if self.row.state.is_final() { instant(self.row.finished) } else { None }
+        if self.row.state.is_final() {
+            instant(self.row.finished)
+        } else {
+            None
+        }
     }
 
     /// How long its last attempt took.
@@ -392,5 +444,7 @@ impl fmt::Debug for TaskRun<'_> {
 }
 
 pub(super) fn instant(micros: i64) -> Option<DateTime<Utc>> {
-    (micros != 0).then(|| DateTime::from_timestamp_micros(micros)).flatten()
+    (micros != 0)
+        .then(|| DateTime::from_timestamp_micros(micros))
+        .flatten()
 }

@@ -63,8 +63,19 @@ impl Succession {
 impl Row {
     /// The row of what stands in for this.
     fn again(&self) -> Self {
-        let Self { attempts, crashes, cleared, .. } = *self;
-        Self { attempts, crashes, uncounted: attempts, cleared, ..Self::PENDING }
+        let Self {
+            attempts,
+            crashes,
+            cleared,
+            ..
+        } = *self;
+        Self {
+            attempts,
+            crashes,
+            uncounted: attempts,
+            cleared,
+            ..Self::PENDING
+        }
     }
 }
 
@@ -79,7 +90,9 @@ impl Reruns {
         Self {
             list: Vec::new(),
             known: 0,
-            by_key: visible.map(|(id, node)| (node.key_in_parts(), id)).collect(),
+            by_key: visible
+                .map(|(id, node)| (node.key_in_parts(), id))
+                .collect(),
             opened: tables.openings().collect(),
             nodes: Succession::default(),
             frames: Succession::default(),
@@ -91,7 +104,12 @@ impl RunTables {
     /// The frames of mappings, by where they were opened; where several were, the last comes last.
     pub(crate) fn openings(&self) -> impl Iterator<Item = (Opening, u32)> {
         let frames = (0..).zip(&self.frames).skip(1);
-        frames.map(|(id, frame)| ((frame.meta.region, frame.meta.parent.0, frame.meta.parent.1), id))
+        frames.map(|(id, frame)| {
+            (
+                (frame.meta.region, frame.meta.parent.0, frame.meta.parent.1),
+                id,
+            )
+        })
     }
 
     /// The nodes of each mapping, and those of the flow itself, by their places there.
@@ -105,12 +123,20 @@ impl RunTables {
 
     /// Whether a node is not a part of the run any more: another stands in for it, or it was not asked for again.
     pub(crate) fn is_past_node(&self, node: u32) -> bool {
-        self.reruns.as_ref().is_some_and(|reruns| reruns.nodes.after.contains_key(&node))
+        self.reruns
+            .as_ref()
+            .is_some_and(|reruns| reruns.nodes.after.contains_key(&node))
     }
 
     /// Whether another frame stands in for a frame, or for one that it is in.
     pub(crate) fn is_past_frame(&self, mut frame: u32) -> bool {
-        let Some(reruns) = self.reruns.as_ref().filter(|reruns| !reruns.frames.after.is_empty()) else { return false };
+        let Some(reruns) = self
+            .reruns
+            .as_ref()
+            .filter(|reruns| !reruns.frames.after.is_empty())
+        else {
+            return false;
+        };
         while frame != 0 {
             if reruns.frames.after.contains_key(&frame) {
                 return true;
@@ -122,7 +148,9 @@ impl RunTables {
 
     /// The node that stands in for a node, if it is not itself a part of the run.
     pub(crate) fn current_node(&self, mut node: u32) -> u32 {
-        let Some(reruns) = &self.reruns else { return node };
+        let Some(reruns) = &self.reruns else {
+            return node;
+        };
         while let Some(next) = reruns.nodes.after.get(&node) {
             node = *next;
         }
@@ -136,29 +164,58 @@ impl RunTables {
         }
         let regions = self.nodes_by_region();
         let mut kept = HashSet::new();
-        for (_, frame) in (0..).zip(&self.frames).filter(|(number, _)| !self.is_past_frame(*number)) {
+        for (_, frame) in (0..)
+            .zip(&self.frames)
+            .filter(|(number, _)| !self.is_past_frame(*number))
+        {
             let len = frame.meta.len as usize;
-            for (local, node) in regions.get(&frame.meta.region).into_iter().flatten().enumerate() {
-                if frame.rows.iter().skip(local * len).take(len).any(|row| !row.cleared) {
+            for (local, node) in regions
+                .get(&frame.meta.region)
+                .into_iter()
+                .flatten()
+                .enumerate()
+            {
+                if frame
+                    .rows
+                    .iter()
+                    .skip(local * len)
+                    .take(len)
+                    .any(|row| !row.cleared)
+                {
                     kept.insert(*node);
                 }
             }
         }
-        (0..).take(self.nodes.len()).filter(|node| !kept.contains(node)).collect()
+        (0..)
+            .take(self.nodes.len())
+            .filter(|node| !kept.contains(node))
+            .collect()
     }
 
     /// The run, which was final, is run again.
     pub(super) fn clear(&mut self, cleared: &Cleared) {
-        let mut reruns = self.reruns.take().unwrap_or_else(|| Box::new(Reruns::new(self)));
+        let mut reruns = self
+            .reruns
+            .take()
+            .unwrap_or_else(|| Box::new(Reruns::new(self)));
         let what = cleared.what.clone();
-        reruns.list.push(RerunRecord { at: DateTime::from_timestamp_micros(cleared.at).unwrap_or_default(), what });
+        reruns.list.push(RerunRecord {
+            at: DateTime::from_timestamp_micros(cleared.at).unwrap_or_default(),
+            what,
+        });
         reruns.known = u32::try_from(self.nodes.len()).unwrap_or(NONE);
         self.reruns = Some(reruns);
         self.leave_behind();
         for (frame, cell) in cleared.cells() {
-            let row = self.frames.get_mut(frame as usize).and_then(|frame| frame.rows.get_mut(cell as usize));
+            let row = self
+                .frames
+                .get_mut(frame as usize)
+                .and_then(|frame| frame.rows.get_mut(cell as usize));
             if let Some(row) = row {
-                *row = Row { cleared: true, ..row.again() };
+                *row = Row {
+                    cleared: true,
+                    ..row.again()
+                };
                 self.notes.remove(&(frame, cell));
             }
         }
@@ -174,7 +231,12 @@ impl RunTables {
             let is_past = u32::try_from(number).is_ok_and(|number| self.is_past_frame(number));
             let frame = &mut self.frames[number];
             let len = frame.meta.len as usize;
-            for (local, node) in regions.get(&frame.meta.region).into_iter().flatten().enumerate() {
+            for (local, node) in regions
+                .get(&frame.meta.region)
+                .into_iter()
+                .flatten()
+                .enumerate()
+            {
                 let (any, open) = &mut rows_of[*node as usize];
                 for row in frame.rows.iter_mut().skip(local * len).take(len) {
                     *any |= !is_past;
@@ -183,7 +245,9 @@ impl RunTables {
                 }
             }
         }
-        let Some(reruns) = &mut self.reruns else { return };
+        let Some(reruns) = &mut self.reruns else {
+            return;
+        };
         for ((node, meta), (any, open)) in (0..).zip(&self.nodes).zip(rows_of) {
             if any && open && !meta.hidden {
                 reruns.nodes.after.entry(node).or_insert(NONE);
@@ -193,17 +257,24 @@ impl RunTables {
 
     /// Nodes were planned in a run that was run again.
     pub(super) fn plan_again(&mut self, nodes: Vec<NodeMeta>) {
-        let Some(mut reruns) = self.reruns.take() else { return };
+        let Some(mut reruns) = self.reruns.take() else {
+            return;
+        };
         let mut left = HashMap::new();
         for node in nodes {
             let id = u32::try_from(self.nodes.len()).unwrap_or(NONE);
             let mut row = Row::PENDING;
-            let old = (!node.hidden).then(|| reruns.by_key.insert(node.key_in_parts(), id)).flatten();
+            let old = (!node.hidden)
+                .then(|| reruns.by_key.insert(node.key_in_parts(), id))
+                .flatten();
             if let Some(old) = old {
                 reruns.nodes.succeed(old, id);
                 let theirs = &self.nodes[old as usize];
                 if (theirs.region, node.region) == (NONE, NONE) {
-                    row = self.frames[0].rows.get(theirs.local as usize).map_or(Row::PENDING, Row::again);
+                    row = self.frames[0]
+                        .rows
+                        .get(theirs.local as usize)
+                        .map_or(Row::PENDING, Row::again);
                 }
                 let both = self.mappings(theirs.region).zip(self.mappings(node.region));
                 left.extend(both.take_while(|(mapping, new)| mapping != new));
@@ -216,7 +287,9 @@ impl RunTables {
         }
         if !left.is_empty() {
             let regions = self.nodes_by_region();
-            let is_past = |node: &u32| self.nodes[*node as usize].hidden || reruns.nodes.after.contains_key(node);
+            let is_past = |node: &u32| {
+                self.nodes[*node as usize].hidden || reruns.nodes.after.contains_key(node)
+            };
             // a mapping is known by its tasks
             left.retain(|mapping, _| regions.get(mapping).into_iter().flatten().all(is_past));
             reruns.nodes.after.extend(left);
@@ -226,17 +299,31 @@ impl RunTables {
 
     /// The last frame was opened: in a run that was run again, it may stand in for another.
     pub(super) fn opened_again(&mut self) {
-        let Some(reruns) = &mut self.reruns else { return };
+        let Some(reruns) = &mut self.reruns else {
+            return;
+        };
         let new = u32::try_from(self.frames.len() - 1).unwrap_or(NONE);
         let meta = &self.frames[new as usize].meta;
-        if let Some(old) = reruns.opened.insert((meta.region, meta.parent.0, meta.parent.1), new) {
+        if let Some(old) = reruns
+            .opened
+            .insert((meta.region, meta.parent.0, meta.parent.1), new)
+        {
             reruns.frames.succeed(old, new);
         }
         let (region, len, known) = (meta.region, meta.len as usize, reruns.known as usize);
         self.carry(new, 0);
         // nodes that were there before may not be asked for any more
-        let members = self.nodes.iter().take(known).filter(|node| node.region == region).count();
-        self.frames[new as usize].rows.iter_mut().take(members * len).for_each(|row| row.cleared = true);
+        let members = self
+            .nodes
+            .iter()
+            .take(known)
+            .filter(|node| node.region == region)
+            .count();
+        self.frames[new as usize]
+            .rows
+            .iter_mut()
+            .take(members * len)
+            .for_each(|row| row.cleared = true);
     }
 
     /// A frame got rows for more nodes: in a run that was run again, they may stand in for others.
@@ -250,22 +337,33 @@ impl RunTables {
 
     /// Lets the rows of a frame's nodes go on where the rows with the same keys are, in older frames or of older nodes.
     fn carry(&mut self, frame: u32, first: usize) {
-        let Some(reruns) = self.reruns.take() else { return };
+        let Some(reruns) = self.reruns.take() else {
+            return;
+        };
         let meta = self.frames[frame as usize].meta.clone();
         let path = self.path(meta.parent.0, meta.parent.1);
-        let members = (0..).zip(&self.nodes).filter(|(_, node)| node.region == meta.region).map(|(id, _)| id);
+        let members = (0..)
+            .zip(&self.nodes)
+            .filter(|(_, node)| node.region == meta.region)
+            .map(|(id, _)| id);
         let members: Vec<u32> = members.collect();
         for (local, member) in members.into_iter().enumerate().skip(first) {
             let mut rows: Vec<Row> = Vec::new();
             for node in reruns.nodes.back(member) {
                 let known = self.frames_at(&reruns, self.nodes[node as usize].region, &path);
-                for known in known.into_iter().filter(|known| *known != frame || node != member) {
+                for known in known
+                    .into_iter()
+                    .filter(|known| *known != frame || node != member)
+                {
                     // the last one that had such an element
                     let theirs = self.rows_of(node, known, &meta).iter().skip(rows.len());
                     rows.extend(theirs.map(Row::again));
                 }
             }
-            let places = self.frames[frame as usize].rows.iter_mut().skip(local * meta.len as usize);
+            let places = self.frames[frame as usize]
+                .rows
+                .iter_mut()
+                .skip(local * meta.len as usize);
             places.zip(rows).for_each(|(place, row)| *place = row);
         }
         self.reruns = Some(reruns);
@@ -278,7 +376,8 @@ impl RunTables {
             return &[];
         }
         let from = self.nodes[node as usize].local as usize * meta.len as usize;
-        rows.get(from..from + meta.len.min(of.len) as usize).unwrap_or_default()
+        rows.get(from..from + meta.len.min(of.len) as usize)
+            .unwrap_or_default()
     }
 
     /// A mapping, the one that it is in, and so on.
@@ -300,7 +399,9 @@ impl RunTables {
         mappings.reverse();
         let mut frames = vec![0];
         for (mapping, index) in mappings.into_iter().zip(std::iter::once(&0).chain(path)) {
-            let inner = frames.iter().filter_map(|frame| reruns.opened.get(&(mapping, *frame, *index)).copied());
+            let inner = frames
+                .iter()
+                .filter_map(|frame| reruns.opened.get(&(mapping, *frame, *index)).copied());
             frames = inner.flat_map(|frame| reruns.frames.back(frame)).collect();
         }
         frames

@@ -33,7 +33,11 @@ impl Opened {
             "sqlite" => format!("sqlite:{}", folder.path().join("runs.db").display()),
             other => other.to_owned(),
         };
-        Self { store: open(&url, None, 0).unwrap(), url, folder }
+        Self {
+            store: open(&url, None, 0).unwrap(),
+            url,
+            folder,
+        }
     }
 
     /// The store as another process opens it. That process dies where this is dropped.
@@ -46,7 +50,11 @@ impl Opened {
     }
 }
 
-const DURABLE: &[&str] = if cfg!(feature = "sqlite") { &["sqlite"] } else { &[] };
+const DURABLE: &[&str] = if cfg!(feature = "sqlite") {
+    &["sqlite"]
+} else {
+    &[]
+};
 
 /// Runs a test on all stores.
 async fn on_each(mut test: impl AsyncFnMut(&Opened)) {
@@ -79,11 +87,18 @@ pub(crate) fn new_run(flow: &str) -> NewRun {
 }
 
 fn keyed(flow: &str, key: &str) -> NewRun {
-    NewRun { key: Some(key.to_owned()), ..new_run(flow) }
+    NewRun {
+        key: Some(key.to_owned()),
+        ..new_run(flow)
+    }
 }
 
 fn of_tick(flow: &str, kind: RunKind, micros: i64) -> NewRun {
-    NewRun { kind, logical_date: DateTime::from_timestamp_micros(micros).unwrap(), ..new_run(flow) }
+    NewRun {
+        kind,
+        logical_date: DateTime::from_timestamp_micros(micros).unwrap(),
+        ..new_run(flow)
+    }
 }
 
 pub(super) async fn created(store: &dyn Store, run: NewRun) -> Arc<dyn RunLog> {
@@ -105,14 +120,24 @@ async fn taken(store: &dyn Store, run: NewRun) -> RunId {
 /// A node of the flow itself, or of the mapping that `region` is.
 pub(super) fn node(name: &'static str, region: u32, local: u32) -> NodeMeta {
     let hidden = name.starts_with("expand(");
-    NodeMeta { prefix: None, name: name.into(), number: 1, region, local, hidden, wired: None }
+    NodeMeta {
+        prefix: None,
+        name: name.into(),
+        number: 1,
+        region,
+        local,
+        hidden,
+        wired: None,
+    }
 }
 
 /// A run that has started, with so many nodes.
 pub(crate) async fn started(store: &dyn Store, run: NewRun, nodes: u32) -> Arc<dyn RunLog> {
     let log = created(store, run).await;
     log.record(Transition::RunStarted { at: 10 });
-    log.record(Transition::Planned((0..nodes).map(|local| node("work", NONE, local)).collect()));
+    log.record(Transition::Planned(
+        (0..nodes).map(|local| node("work", NONE, local)).collect(),
+    ));
     log.commit().wait().await.unwrap();
     log
 }
@@ -129,7 +154,10 @@ pub(super) fn row(state: TaskState, attempts: u16) -> Row {
 }
 
 pub(super) fn success(cell: u32, result: &[u8]) -> TaskEnd {
-    TaskEnd { result: Some(Encoded(result.into())), ..TaskEnd::new(0, cell, row(TaskState::Success, 1)) }
+    TaskEnd {
+        result: Some(Encoded(result.into())),
+        ..TaskEnd::new(0, cell, row(TaskState::Success, 1))
+    }
 }
 
 fn to(cell: u32, state: TaskState) -> Transition {
@@ -138,7 +166,13 @@ fn to(cell: u32, state: TaskState) -> Transition {
 
 /// Brings a run to its end, at a time.
 pub(super) async fn finish(log: &dyn RunLog, at: i64, state: RunState) {
-    log.record(Transition::RunFinished(RunEnd { at, state, error: None, output: None, encoded: None }));
+    log.record(Transition::RunFinished(RunEnd {
+        at,
+        state,
+        error: None,
+        output: None,
+        encoded: None,
+    }));
     log.commit().wait().await.unwrap();
 }
 
@@ -177,7 +211,9 @@ pub(super) fn told(record: &RunRecord) -> Vec<String> {
         record.error(),
         record.is_pruned(),
     )];
-    let output = record.output().map(|kept| *kept.value(OutputType::of::<u32>()).unwrap().get::<u32>());
+    let output = record
+        .output()
+        .map(|kept| *kept.value(OutputType::of::<u32>()).unwrap().get::<u32>());
     told.push(format!("{output:?}"));
     told.extend(record.tasks().iter().map(|task| {
         format!(
@@ -205,7 +241,10 @@ pub(super) struct Random(pub(super) u64);
 
 impl Random {
     pub(super) fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % end
     }
 }
@@ -221,19 +260,41 @@ pub(super) fn a_long_life(seed: u64, other: RunId) -> Vec<Transition> {
             node("expand(inner)", 1, 0),
             node("each", 2, 0),
             node("of_outer", 1, 1),
-            NodeMeta { prefix: Some("sub/".into()), number: 3, ..node("in_a_flow", NONE, 2) },
+            NodeMeta {
+                prefix: Some("sub/".into()),
+                number: 3,
+                ..node("in_a_flow", NONE, 2)
+            },
             node("expand(never)", NONE, 3),
             node("never", 6, 0),
         ]),
-        Transition::Expanded(FrameMeta { region: 1, parent: (0, 0), len: 3, unexpanded: false }),
+        Transition::Expanded(FrameMeta {
+            region: 1,
+            parent: (0, 0),
+            len: 3,
+            unexpanded: false,
+        }),
     ];
     // the order of frames is that in which lists came
     for (outer, len) in [(2, 4), (0, 0), (1, 2)] {
-        transitions.push(Transition::Expanded(FrameMeta { region: 2, parent: (1, outer), len, unexpanded: false }));
+        transitions.push(Transition::Expanded(FrameMeta {
+            region: 2,
+            parent: (1, outer),
+            len,
+            unexpanded: false,
+        }));
     }
-    transitions.push(Transition::Expanded(FrameMeta { region: 6, parent: (0, 0), len: 1, unexpanded: true }));
+    transitions.push(Transition::Expanded(FrameMeta {
+        region: 6,
+        parent: (0, 0),
+        len: 1,
+        unexpanded: true,
+    }));
     // an async body plans more of the first mapping's nodes while it runs, and more of its own
-    transitions.push(Transition::Planned(vec![node("later", 1, 2), node("last", NONE, 4)]));
+    transitions.push(Transition::Planned(vec![
+        node("later", 1, 2),
+        node("last", NONE, 4),
+    ]));
     transitions.push(Transition::Extended { frame: 1 });
     let cells = [(0, 5), (1, 9), (2, 4), (4, 2), (5, 1)];
     let mut lives: Vec<Vec<Transition>> = cells
@@ -246,7 +307,10 @@ pub(super) fn a_long_life(seed: u64, other: RunId) -> Vec<Transition> {
         let at = random.below(lives.len() as u64) as usize;
         transitions.push(lives[at].remove(0));
         if random.below(8) == 0 {
-            transitions.push(Transition::Awaited { node: 0, asked: None });
+            transitions.push(Transition::Awaited {
+                node: 0,
+                asked: None,
+            });
         }
         lives.retain(|life| !life.is_empty());
     }
@@ -256,11 +320,22 @@ pub(super) fn a_long_life(seed: u64, other: RunId) -> Vec<Transition> {
 /// What becomes of one task, legally.
 fn a_life(random: &mut Random, frame: u32, cell: u32, other: RunId) -> Vec<Transition> {
     let mut life = Vec::new();
-    let mut step = |state, attempts, started: i64, finished: i64, error: Option<TaskError>, note| {
-        let row = Row { started, finished, error, attempts, state, ..Row::PENDING };
-        let note = Option::map(note, Box::new);
-        life.push(Transition::Task(TaskEnd { note, ..TaskEnd::new(frame, cell, row) }));
-    };
+    let mut step =
+        |state, attempts, started: i64, finished: i64, error: Option<TaskError>, note| {
+            let row = Row {
+                started,
+                finished,
+                error,
+                attempts,
+                state,
+                ..Row::PENDING
+            };
+            let note = Option::map(note, Box::new);
+            life.push(Transition::Task(TaskEnd {
+                note,
+                ..TaskEnd::new(frame, cell, row)
+            }));
+        };
     let error = |text: &str, cause| Some(TaskError::new(cause, format!("{text} {frame} {cell}")));
     let mut attempts = 1;
     for _ in 0..random.below(3) {
@@ -268,7 +343,14 @@ fn a_life(random: &mut Random, frame: u32, cell: u32, other: RunId) -> Vec<Trans
         step(TaskState::Running, attempts, at, 0, None, None);
         if random.below(3) > 0 {
             let due = at + random.below(5_000_000) as i64;
-            step(TaskState::Retrying, attempts, at, due, error("once more", Cause::Failed), None);
+            step(
+                TaskState::Retrying,
+                attempts,
+                at,
+                due,
+                error("once more", Cause::Failed),
+                None,
+            );
         }
         attempts += 1;
     }
@@ -276,9 +358,33 @@ fn a_life(random: &mut Random, frame: u32, cell: u32, other: RunId) -> Vec<Trans
     let created = DateTime::from_timestamp(3, 4_000).unwrap();
     match random.below(9) {
         0 => step(TaskState::Success, attempts, at, at + 7, None, None),
-        1 => step(TaskState::Success, attempts, at, at, None, Some(CacheNote::Missed(CacheMiss::Expired { created }))),
-        2 => step(TaskState::Success, attempts - 1, at, at, None, Some(CacheNote::Hit { run: other, created: 7 })),
-        3 => step(TaskState::Failed, attempts, at, at + 9, error("no", Cause::Fatal), None),
+        1 => step(
+            TaskState::Success,
+            attempts,
+            at,
+            at,
+            None,
+            Some(CacheNote::Missed(CacheMiss::Expired { created })),
+        ),
+        2 => step(
+            TaskState::Success,
+            attempts - 1,
+            at,
+            at,
+            None,
+            Some(CacheNote::Hit {
+                run: other,
+                created: 7,
+            }),
+        ),
+        3 => step(
+            TaskState::Failed,
+            attempts,
+            at,
+            at + 9,
+            error("no", Cause::Fatal),
+            None,
+        ),
         4 => {
             let timeout = Cause::TimedOut(Duration::from_millis(1_500));
             step(
@@ -290,10 +396,22 @@ fn a_life(random: &mut Random, frame: u32, cell: u32, other: RunId) -> Vec<Trans
                 Some(CacheNote::Missed(CacheMiss::Empty)),
             );
         }
-        5 => step(TaskState::Skipped, attempts, at, at + 1, error("nothing to do", Cause::Skipped), None),
-        6 if attempts == 1 => {
-            step(TaskState::UpstreamFailed, 0, 0, at, error("before it", Cause::UpstreamFailed), None)
-        }
+        5 => step(
+            TaskState::Skipped,
+            attempts,
+            at,
+            at + 1,
+            error("nothing to do", Cause::Skipped),
+            None,
+        ),
+        6 if attempts == 1 => step(
+            TaskState::UpstreamFailed,
+            0,
+            0,
+            at,
+            error("before it", Cause::UpstreamFailed),
+            None,
+        ),
         7 => step(TaskState::Cancelled, attempts, at, at + 2, None, None),
         _ => {}
     }
@@ -304,12 +422,16 @@ fn a_life(random: &mut Random, frame: u32, cell: u32, other: RunId) -> Vec<Trans
 async fn a_record_has_all_that_was_asked_for() {
     on_each(async |opened| {
         let micros = |micros| DateTime::from_timestamp_micros(micros).unwrap();
-        let parameters = serde_json::json!({ "n": 1, "x": 0.1, "list": ["a", null], "text": "ä\u{0}\"" });
+        let parameters =
+            serde_json::json!({ "n": 1, "x": 0.1, "list": ["a", null], "text": "ä\u{0}\"" });
         let run = NewRun {
             kind: RunKind::Backfill,
             key: Some("2026 / ä".to_owned()),
             logical_date: micros(-5),
-            interval: Interval { start: micros(-86_400_000_001), end: micros(1_767_225_600_123_456) },
+            interval: Interval {
+                start: micros(-86_400_000_001),
+                end: micros(1_767_225_600_123_456),
+            },
             parameters: parameters.as_object().unwrap().clone(),
             refresh_cache: true,
             created: micros(77),
@@ -323,7 +445,14 @@ async fn a_record_has_all_that_was_asked_for() {
         for store in stores {
             assert_eq!(told(&store.run(run.id).await.unwrap().unwrap()), asked);
             assert_eq!(told(&store.runs("etl").await.unwrap()[0]), asked);
-            assert_eq!(store.run(new_run("etl").id).await.unwrap().map(|run| run.id()), None);
+            assert_eq!(
+                store
+                    .run(new_run("etl").id)
+                    .await
+                    .unwrap()
+                    .map(|run| run.id()),
+                None
+            );
             assert!(store.runs("other").await.unwrap().is_empty());
         }
     })
@@ -335,11 +464,18 @@ async fn numbers_of_parameters_come_back_to_the_last_bit() {
     on_each_durable(async |opened| {
         let mut random = Random(5);
         let numbers: Vec<f64> = (0..2_000)
-            .map(|_| f64::from_bits(random.below(1 << 31) << 33 | random.below(1 << 31) << 2 | random.below(4)))
+            .map(|_| {
+                f64::from_bits(
+                    random.below(1 << 31) << 33 | random.below(1 << 31) << 2 | random.below(4),
+                )
+            })
             .filter(|number| number.is_finite())
             .collect();
         let parameters = serde_json::json!({ "numbers": numbers });
-        let run = NewRun { parameters: parameters.as_object().unwrap().clone(), ..new_run("etl") };
+        let run = NewRun {
+            parameters: parameters.as_object().unwrap().clone(),
+            ..new_run("etl")
+        };
         created(&*opened.store, run.clone()).await;
         let read = opened.store.run(run.id).await.unwrap().unwrap();
         assert!(*read.parameters() == run.parameters);
@@ -393,16 +529,26 @@ async fn transitions_add_up_alike_in_every_store() {
             log.commit().wait().await.unwrap();
             lives[1] = told(&log.snapshot());
             check(opened, &log, &lives[1]).await;
-            assert_eq!(expected.get_or_insert_with(|| lives.clone()), &lives, "seed {seed}");
+            assert_eq!(
+                expected.get_or_insert_with(|| lives.clone()),
+                &lives,
+                "seed {seed}"
+            );
         })
         .await;
     }
 
     async fn check(opened: &Opened, log: &Arc<dyn RunLog>, expected: &[String]) {
         let id = log.snapshot().id();
-        assert_eq!(told(&opened.store.run(id).await.unwrap().unwrap()), expected);
+        assert_eq!(
+            told(&opened.store.run(id).await.unwrap().unwrap()),
+            expected
+        );
         if opened.store.is_durable() {
-            assert_eq!(told(&opened.reopen().run(id).await.unwrap().unwrap()), expected);
+            assert_eq!(
+                told(&opened.reopen().run(id).await.unwrap().unwrap()),
+                expected
+            );
         }
     }
 }
@@ -442,18 +588,33 @@ async fn there_is_one_run_for_each_flow_and_tick_and_none_for_runs_by_hand() {
         let id = first.id;
         created(store, of_tick("etl", RunKind::Manual, 60)).await;
         created(store, first).await;
-        assert_eq!(taken(store, of_tick("etl", RunKind::Scheduled, 60)).await, id);
-        assert_eq!(taken(store, of_tick("etl", RunKind::Backfill, 60)).await, id);
+        assert_eq!(
+            taken(store, of_tick("etl", RunKind::Scheduled, 60)).await,
+            id
+        );
+        assert_eq!(
+            taken(store, of_tick("etl", RunKind::Backfill, 60)).await,
+            id
+        );
         created(store, of_tick("etl", RunKind::Manual, 60)).await;
         created(store, of_tick("etl", RunKind::Backfill, 61)).await;
         created(store, of_tick("other", RunKind::Scheduled, 60)).await;
         // a key is stronger than a tick
-        let by_key = NewRun { key: Some("k".to_owned()), ..of_tick("etl", RunKind::Scheduled, 62) };
+        let by_key = NewRun {
+            key: Some("k".to_owned()),
+            ..of_tick("etl", RunKind::Scheduled, 62)
+        };
         let id_of_key = by_key.id;
         created(store, by_key).await;
-        let both = NewRun { key: Some("k".to_owned()), ..of_tick("etl", RunKind::Scheduled, 60) };
+        let both = NewRun {
+            key: Some("k".to_owned()),
+            ..of_tick("etl", RunKind::Scheduled, 60)
+        };
         assert_eq!(taken(store, both).await, id_of_key);
-        let new_key = NewRun { key: Some("new".to_owned()), ..of_tick("etl", RunKind::Scheduled, 60) };
+        let new_key = NewRun {
+            key: Some("new".to_owned()),
+            ..of_tick("etl", RunKind::Scheduled, 60)
+        };
         assert_eq!(taken(store, new_key).await, id);
         assert_eq!(opened.store.runs("etl").await.unwrap().len(), 5);
     })
@@ -462,22 +623,45 @@ async fn there_is_one_run_for_each_flow_and_tick_and_none_for_runs_by_hand() {
 
 fn query(key: u8, inputs: u8, expiry: Option<u64>) -> CacheQuery {
     let expiry = expiry.map(Duration::from_micros);
-    CacheQuery { key: CacheKey([key; 32]), task: "crate::module::task".to_owned(), inputs: [inputs; 32], expiry }
+    CacheQuery {
+        key: CacheKey([key; 32]),
+        task: "crate::module::task".to_owned(),
+        inputs: [inputs; 32],
+        expiry,
+    }
 }
 
 /// Records a success whose result goes into the cache.
 fn cache(log: &dyn RunLog, cell: u32, query: &CacheQuery, created: i64, result: &[u8]) {
     let result = Encoded(result.into());
-    let hit = CacheHit { run: log.snapshot().id(), created, result: Kept::Encoded(result.clone()) };
-    let entry = Some(Box::new(NewEntry { query: query.clone(), hit }));
-    let row = Row { finished: created.max(21), ..row(TaskState::Success, 1) };
-    log.record(Transition::Task(TaskEnd { result: Some(result), cache: entry, ..TaskEnd::new(0, cell, row) }));
+    let hit = CacheHit {
+        run: log.snapshot().id(),
+        created,
+        result: Kept::Encoded(result.clone()),
+    };
+    let entry = Some(Box::new(NewEntry {
+        query: query.clone(),
+        hit,
+    }));
+    let row = Row {
+        finished: created.max(21),
+        ..row(TaskState::Success, 1)
+    };
+    log.record(Transition::Task(TaskEnd {
+        result: Some(result),
+        cache: entry,
+        ..TaskEnd::new(0, cell, row)
+    }));
 }
 
 /// What a look-up finds, in short.
 async fn found(store: &dyn Store, query: &CacheQuery, now: i64) -> String {
     match store.look_up(query, now).await.unwrap() {
-        Lookup::Hit(CacheHit { created, result: Kept::Encoded(bytes), .. }) => {
+        Lookup::Hit(CacheHit {
+            created,
+            result: Kept::Encoded(bytes),
+            ..
+        }) => {
             format!("{} {:?}", created, &bytes.0[..])
         }
         Lookup::Hit(_) => "a value".to_owned(),
@@ -494,9 +678,18 @@ async fn a_look_up_tells_what_there_is_or_why_there_is_nothing() {
         assert_eq!(found(store, &kept, 0).await, "Empty");
         cache(&*log, 0, &kept, 1_000, b"a");
         log.commit().wait().await.unwrap();
-        assert_eq!(found(store, &query(2, 2, Some(100)), 1_001).await, "NewInputs");
-        assert_eq!(found(store, &query(2, 1, Some(100)), 1_001).await, "ChangedCode");
-        let other = CacheQuery { task: "crate::other::task".to_owned(), ..query(2, 1, None) };
+        assert_eq!(
+            found(store, &query(2, 2, Some(100)), 1_001).await,
+            "NewInputs"
+        );
+        assert_eq!(
+            found(store, &query(2, 1, Some(100)), 1_001).await,
+            "ChangedCode"
+        );
+        let other = CacheQuery {
+            task: "crate::other::task".to_owned(),
+            ..query(2, 1, None)
+        };
         assert_eq!(found(store, &other, 1_001).await, "Empty");
         let hit = "1000 [97]";
         // a clock that was set back makes nothing older
@@ -504,11 +697,18 @@ async fn a_look_up_tells_what_there_is_or_why_there_is_nothing() {
             assert_eq!(found(store, &kept, now).await, expected, "{now}");
         }
         for now in [1_100, 1_101, i64::MAX] {
-            assert!(found(store, &kept, now).await.starts_with("Expired"), "{now}");
+            assert!(
+                found(store, &kept, now).await.starts_with("Expired"),
+                "{now}"
+            );
         }
         // what counts is how long the one who asks takes a result for good
         assert_eq!(found(store, &query(1, 1, None), i64::MAX).await, hit);
-        assert!(found(store, &query(1, 1, Some(5)), 1_005).await.starts_with("Expired"));
+        assert!(
+            found(store, &query(1, 1, Some(5)), 1_005)
+                .await
+                .starts_with("Expired")
+        );
         cache(&*log, 1, &kept, 1_200, b"b");
         log.commit().wait().await.unwrap();
         assert_eq!(found(store, &kept, 1_201).await, "1200 [98]");
@@ -536,7 +736,13 @@ async fn a_result_is_cached_with_the_end_that_made_it() {
 }
 
 async fn ids(store: &dyn Store) -> Vec<RunId> {
-    store.abandoned().await.unwrap().iter().map(|run| run.id).collect()
+    store
+        .abandoned()
+        .await
+        .unwrap()
+        .iter()
+        .map(|run| run.id)
+        .collect()
 }
 
 /// A run that has started in a process that died then. Its log is what is left of that process.
@@ -574,7 +780,13 @@ async fn in_memory_nothing_is_left_by_others() {
     let store = MemoryStore::default();
     let log = started(&store, new_run("etl"), 1).await;
     assert!(ids(&store).await.is_empty());
-    assert!(store.take_over(log.snapshot().id()).await.unwrap().is_none());
+    assert!(
+        store
+            .take_over(log.snapshot().id())
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -590,15 +802,39 @@ async fn only_unfinished_runs_of_the_dead_are_abandoned() {
         assert!(ids(&*opened.store).await.is_empty());
         drop(dies);
         self::left(&*opened.store, pending.snapshot().id()).await;
-        assert_eq!(ids(&*opened.store).await, [left.snapshot().id(), pending.snapshot().id()]);
+        assert_eq!(
+            ids(&*opened.store).await,
+            [left.snapshot().id(), pending.snapshot().id()]
+        );
         for log in [&living, &ended] {
-            assert!(opened.store.take_over(log.snapshot().id()).await.unwrap().is_none());
+            assert!(
+                opened
+                    .store
+                    .take_over(log.snapshot().id())
+                    .await
+                    .unwrap()
+                    .is_none()
+            );
         }
-        assert!(opened.store.take_over(new_run("etl").id).await.unwrap().is_none());
+        assert!(
+            opened
+                .store
+                .take_over(new_run("etl").id)
+                .await
+                .unwrap()
+                .is_none()
+        );
         take(&*opened.store, left.snapshot().id()).await;
         assert_eq!(ids(&*alive).await, [pending.snapshot().id()]);
         // not from itself, either
-        assert!(opened.store.take_over(left.snapshot().id()).await.unwrap().is_none());
+        assert!(
+            opened
+                .store
+                .take_over(left.snapshot().id())
+                .await
+                .unwrap()
+                .is_none()
+        );
     })
     .await;
 }
@@ -610,12 +846,14 @@ async fn one_of_many_takers_wins() {
         for round in 0..10 {
             let id = orphan(opened, new_run("etl")).await.snapshot().id();
             left(&*opened.store, id).await;
-            let taking = takers
-                .iter()
-                .cloned()
-                .map(|store| tokio::spawn(async move { store.take_over(id).await.unwrap().is_some() }));
+            let taking = takers.iter().cloned().map(|store| {
+                tokio::spawn(async move { store.take_over(id).await.unwrap().is_some() })
+            });
             let taken = futures_util::future::join_all(taking).await;
-            let won = taken.into_iter().filter(|taken| *taken.as_ref().unwrap()).count();
+            let won = taken
+                .into_iter()
+                .filter(|taken| *taken.as_ref().unwrap())
+                .count();
             assert_eq!(won, 1, "round {round}");
         }
     })
@@ -641,7 +879,10 @@ async fn who_lost_a_run_writes_nothing_to_it() {
         finish(&*taken.log, 90, RunState::Success).await;
         let record = opened.reopen().run(id).await.unwrap().unwrap();
         assert_eq!(
-            (record.state(), record.tasks().iter().next().unwrap().state()),
+            (
+                record.state(),
+                record.tasks().iter().next().unwrap().state()
+            ),
             (RunState::Success, TaskState::Success)
         );
     })
@@ -655,7 +896,10 @@ async fn who_lost_a_run_writes_nothing_to_it() {
             output: None,
             encoded: None,
         }));
-        assert_eq!(log.commit().wait().await, Err(StoreError::RunLost { run: id }));
+        assert_eq!(
+            log.commit().wait().await,
+            Err(StoreError::RunLost { run: id })
+        );
     }
 }
 
@@ -666,13 +910,22 @@ async fn a_history_has_results_the_order_of_answers_and_who_asked_for_the_end() 
         let id = log.snapshot().id();
         for cell in [2, 0, 1] {
             log.record(Transition::Task(success(cell, &[cell as u8; 3])));
-            log.record(Transition::Awaited { node: cell, asked: None });
+            log.record(Transition::Awaited {
+                node: cell,
+                asked: None,
+            });
         }
         log.record(Transition::Task(success(3, &[])));
         log.record(to(4, TaskState::Running));
         log.record(Transition::Cancelling);
         log.commit().wait().await.unwrap();
-        let History { tables, mut results, told, takeovers, cancelling } = take(&*opened.store, id).await.history;
+        let History {
+            tables,
+            mut results,
+            told,
+            takeovers,
+            cancelling,
+        } = take(&*opened.store, id).await.history;
         let told: Vec<u32> = told.answers.iter().map(|answered| answered.node).collect();
         assert_eq!((told, takeovers, cancelling), (vec![2, 0, 1], 1, true));
         for cell in 0..3 {
@@ -683,7 +936,13 @@ async fn a_history_has_results_the_order_of_answers_and_who_asked_for_the_end() 
         let states: Vec<TaskState> = tables.frames[0].rows.iter().map(|row| row.state).collect();
         assert_eq!(
             states[..5],
-            [TaskState::Success, TaskState::Success, TaskState::Success, TaskState::Success, TaskState::Running]
+            [
+                TaskState::Success,
+                TaskState::Success,
+                TaskState::Success,
+                TaskState::Success,
+                TaskState::Running
+            ]
         );
         assert_eq!((tables.state, tables.started), (RunState::Running, 10));
     })
@@ -699,8 +958,15 @@ async fn takeovers_are_counted_until_a_node_comes_to_its_end() {
             let process = opened.reopen();
             let TakenOver { log, history } = take(&*process, id).await;
             attempts += 1;
-            log.record(Transition::Task(TaskEnd::new(0, 0, row(TaskState::Running, attempts))));
-            for transition in ends.into_iter().chain(released.then_some(Transition::Released)) {
+            log.record(Transition::Task(TaskEnd::new(
+                0,
+                0,
+                row(TaskState::Running, attempts),
+            )));
+            for transition in ends
+                .into_iter()
+                .chain(released.then_some(Transition::Released))
+            {
                 log.record(transition);
             }
             log.commit().wait().await.unwrap();
@@ -714,8 +980,14 @@ async fn takeovers_are_counted_until_a_node_comes_to_its_end() {
         assert_eq!(life(Some(to(1, TaskState::Success)), false).await, 4);
         assert_eq!(life(Some(to(2, TaskState::Skipped)), true).await, 1);
         assert_eq!(life(None, true).await, 0);
-        let retrying = Row { finished: 99, ..row(TaskState::Retrying, 1) };
-        assert_eq!(life(Some(Transition::Task(TaskEnd::new(0, 3, retrying))), false).await, 0);
+        let retrying = Row {
+            finished: 99,
+            ..row(TaskState::Retrying, 1)
+        };
+        assert_eq!(
+            life(Some(Transition::Task(TaskEnd::new(0, 3, retrying))), false).await,
+            0
+        );
         assert_eq!(life(None, false).await, 1);
         let record = opened.store.run(id).await.unwrap().unwrap();
         assert_eq!(record.tasks().iter().next().unwrap().crashes(), 8);
@@ -753,46 +1025,115 @@ async fn a_run_that_is_run_again_adds_up_the_same_everywhere() {
         for seed in 0..20 {
             let log = created(&*opened.store, new_run("etl")).await;
             let id = log.snapshot().id();
-            assert!(opened.store.reopen(id, &Rerun::All, 80).await.unwrap().is_none());
-            a_long_life(seed, id).into_iter().for_each(|transition| log.record(transition));
+            assert!(
+                opened
+                    .store
+                    .reopen(id, &Rerun::All, 80)
+                    .await
+                    .unwrap()
+                    .is_none()
+            );
+            a_long_life(seed, id)
+                .into_iter()
+                .for_each(|transition| log.record(transition));
             finish(&*log, 6_500, RunState::Failed).await;
             let before = log.snapshot();
-            let TakenOver { log: again, history } =
-                opened.store.reopen(id, &Rerun::All, 7_000).await.unwrap().expect("it is final");
-            assert!(opened.store.reopen(id, &Rerun::All, 7_001).await.unwrap().is_none());
-            assert_eq!((history.takeovers, history.cancelling, history.results.len()), (0, false, 0));
+            let TakenOver {
+                log: again,
+                history,
+            } = opened
+                .store
+                .reopen(id, &Rerun::All, 7_000)
+                .await
+                .unwrap()
+                .expect("it is final");
+            assert!(
+                opened
+                    .store
+                    .reopen(id, &Rerun::All, 7_001)
+                    .await
+                    .unwrap()
+                    .is_none()
+            );
+            assert_eq!(
+                (history.takeovers, history.cancelling, history.results.len()),
+                (0, false, 0)
+            );
             // who finished it writes nothing to it any more
             log.record(Transition::RunStarted { at: 7_001 });
             let read = opened.store.run(id).await.unwrap().unwrap();
             for record in [&read, &again.snapshot(), &RunRecord::from(history.tables)] {
                 assert_eq!(
-                    (record.state(), record.started_at(), record.error().is_none()),
+                    (
+                        record.state(),
+                        record.started_at(),
+                        record.error().is_none()
+                    ),
                     (RunState::Pending, None, true)
                 );
-                assert_eq!((record.reruns().len(), &record.reruns()[0].what), (1, &Rerun::All));
+                assert_eq!(
+                    (record.reruns().len(), &record.reruns()[0].what),
+                    (1, &Rerun::All)
+                );
                 // lists are worked out in each life
-                let shown: Vec<_> = before.tasks().iter().filter(|task| !task.name().starts_with("expand(")).collect();
+                let shown: Vec<_> = before
+                    .tasks()
+                    .iter()
+                    .filter(|task| !task.name().starts_with("expand("))
+                    .collect();
                 assert_eq!(record.tasks().len(), shown.len());
                 for (task, old) in record.tasks().iter().zip(shown) {
                     assert_eq!((task.key(), task.state()), (old.key(), TaskState::Pending));
-                    assert_eq!((task.attempts(), task.crashes()), (old.attempts(), old.crashes()));
-                    assert!(task.error().is_none() && task.cached_from().is_none() && task.started_at().is_none());
+                    assert_eq!(
+                        (task.attempts(), task.crashes()),
+                        (old.attempts(), old.crashes())
+                    );
+                    assert!(
+                        task.error().is_none()
+                            && task.cached_from().is_none()
+                            && task.started_at().is_none()
+                    );
                 }
             }
             again.record(Transition::RunStarted { at: 7_100 });
             // it has the lists that it had, but one
-            let longer = FrameMeta { region: 2, parent: (1, 1), len: 3, unexpanded: false };
+            let longer = FrameMeta {
+                region: 2,
+                parent: (1, 1),
+                len: 3,
+                unexpanded: false,
+            };
             again.record(Transition::Expanded(longer));
-            again.record(Transition::Task(TaskEnd::new(6, 2, row(TaskState::Success, 1))));
+            again.record(Transition::Task(TaskEnd::new(
+                6,
+                2,
+                row(TaskState::Success, 1),
+            )));
             let attempts = u16::try_from(before.task("first").unwrap().attempts()).unwrap() + 1;
-            again.record(Transition::Task(TaskEnd::new(0, 0, row(TaskState::Success, attempts))));
+            again.record(Transition::Task(TaskEnd::new(
+                0,
+                0,
+                row(TaskState::Success, attempts),
+            )));
             finish(&*again, 7_200, RunState::Success).await;
             let read = opened.store.run(id).await.unwrap().unwrap();
             assert_eq!(told(&read), told(&again.snapshot()));
             // what did not come again is not shown
-            assert_eq!(read.tasks().iter().map(|task| task.key()).collect::<Vec<_>>(), ["first", "each[1][2]"]);
+            assert_eq!(
+                read.tasks()
+                    .iter()
+                    .map(|task| task.key())
+                    .collect::<Vec<_>>(),
+                ["first", "each[1][2]"]
+            );
             let attempts = opened.store.attempts(id).await.unwrap().unwrap();
-            assert!(attempts.iter().filter(|attempt| attempt.key == "first").count() >= 2);
+            assert!(
+                attempts
+                    .iter()
+                    .filter(|attempt| attempt.key == "first")
+                    .count()
+                    >= 2
+            );
         }
     })
     .await;
@@ -805,16 +1146,21 @@ async fn one_of_many_runs_a_run_again() {
         let log = started(&*opened.store, new_run("etl"), 3).await;
         let id = log.snapshot().id();
         finish(&*log, 30, RunState::Failed).await;
-        let reopening = stores
-            .iter()
-            .cloned()
-            .map(|store| tokio::spawn(async move { store.reopen(id, &Rerun::All, 40).await.unwrap() }));
+        let reopening = stores.iter().cloned().map(|store| {
+            tokio::spawn(async move { store.reopen(id, &Rerun::All, 40).await.unwrap() })
+        });
         let reopened = futures_util::future::join_all(reopening).await;
-        let won: Vec<_> = reopened.into_iter().filter_map(|reopened| reopened.unwrap()).collect();
+        let won: Vec<_> = reopened
+            .into_iter()
+            .filter_map(|reopened| reopened.unwrap())
+            .collect();
         assert_eq!(won.len(), 1);
         finish(&*won[0].log, 50, RunState::Success).await;
         let record = opened.store.run(id).await.unwrap().unwrap();
-        assert_eq!((record.reruns().len(), record.state()), (1, RunState::Success));
+        assert_eq!(
+            (record.reruns().len(), record.state()),
+            (1, RunState::Success)
+        );
     })
     .await;
 }
@@ -828,7 +1174,9 @@ async fn a_flight_is_one_process_s_until_it_ends_or_that_process_does() {
             return;
         }
         let (second, third) = (opened.reopen(), opened.reopen());
-        assert!(!second.claim_flight(key).await.unwrap() && !third.claim_flight(key).await.unwrap());
+        assert!(
+            !second.claim_flight(key).await.unwrap() && !third.claim_flight(key).await.unwrap()
+        );
         assert!(second.claim_flight(CacheKey([8; 32])).await.unwrap());
         // who has none ends none
         third.end_flight(key);
@@ -849,12 +1197,17 @@ async fn a_flight_is_one_process_s_until_it_ends_or_that_process_does() {
 async fn one_of_many_processes_has_a_flight() {
     on_each_durable(async |opened| {
         let stores: Vec<_> = (0..8).map(|_| opened.reopen()).collect();
-        let claims = stores
-            .iter()
-            .cloned()
-            .map(|store| tokio::spawn(async move { store.claim_flight(CacheKey([1; 32])).await.unwrap() }));
+        let claims = stores.iter().cloned().map(|store| {
+            tokio::spawn(async move { store.claim_flight(CacheKey([1; 32])).await.unwrap() })
+        });
         let claims = futures_util::future::join_all(claims).await;
-        assert_eq!(claims.into_iter().filter(|claim| *claim.as_ref().unwrap()).count(), 1);
+        assert_eq!(
+            claims
+                .into_iter()
+                .filter(|claim| *claim.as_ref().unwrap())
+                .count(),
+            1
+        );
     })
     .await;
 }
@@ -874,7 +1227,10 @@ async fn old_runs_lose_their_tasks_and_nothing_else() {
         assert_eq!(prune().await.unwrap(), Pruned { runs: 1, cached: 0 });
         assert_eq!(prune().await.unwrap(), Pruned::default());
         let runs = store.runs("etl").await.unwrap();
-        let kept: Vec<(bool, usize)> = runs.iter().map(|run| (run.is_pruned(), run.tasks().len())).collect();
+        let kept: Vec<(bool, usize)> = runs
+            .iter()
+            .map(|run| (run.is_pruned(), run.tasks().len()))
+            .collect();
         assert_eq!(kept, [(true, 0), (false, 3), (false, 3)]);
         assert_eq!(
             (runs[0].state(), runs[0].key(), runs[0].finished_at()),
@@ -932,13 +1288,22 @@ async fn lines_of_logs_come_back_in_order_and_as_they_were() {
 async fn lines_of_logs_go_with_the_tasks_of_their_run() {
     on_each(async |opened| {
         let store = &*opened.store;
-        let (old, fresh) = (started(store, new_run("etl"), 1).await, started(store, new_run("etl"), 1).await);
+        let (old, fresh) = (
+            started(store, new_run("etl"), 1).await,
+            started(store, new_run("etl"), 1).await,
+        );
         // more than one step of a prune takes
         let lines = |log: &Arc<dyn RunLog>| vec![line(log.snapshot().id(), "said"); 7_000];
         for log in [&old, &fresh] {
             store.append_logs(lines(log)).wait().await.unwrap();
         }
-        let left = async |log: &Arc<dyn RunLog>| store.logs(log.snapshot().id(), 0, 20_000).await.unwrap().len();
+        let left = async |log: &Arc<dyn RunLog>| {
+            store
+                .logs(log.snapshot().id(), 0, 20_000)
+                .await
+                .unwrap()
+                .len()
+        };
         finish(&*old, 99, RunState::Success).await;
         finish(&*fresh, 100, RunState::Success).await;
         assert_eq!((left(&old).await, left(&fresh).await), (7_000, 7_000));
@@ -971,13 +1336,25 @@ async fn cached_results_go_by_age_and_by_their_size() {
         }
         for number in 0..150 {
             // the later the older
-            cache(&*log, 10 + number, &query(number as u8, 1, None), 10_000 - i64::from(number), &[0; 10]);
+            cache(
+                &*log,
+                10 + number,
+                &query(number as u8, 1, None),
+                10_000 - i64::from(number),
+                &[0; 10],
+            );
         }
         log.commit().wait().await.unwrap();
         assert_eq!(store.prune(0, 20_000, 1_500).await.unwrap().cached, 0);
         assert_eq!(store.prune(0, 20_000, 295).await.unwrap().cached, 121);
         for (number, expected) in [(0, true), (28, true), (29, false), (149, false)] {
-            assert_eq!(!found(store, &query(number, 1, None), 0).await.contains("Changed"), expected, "{number}");
+            assert_eq!(
+                !found(store, &query(number, 1, None), 0)
+                    .await
+                    .contains("Changed"),
+                expected,
+                "{number}"
+            );
         }
     })
     .await;

@@ -74,7 +74,12 @@ pub(crate) struct RunTables {
 
 impl RunTables {
     pub(crate) fn new(head: Arc<NewRun>) -> Self {
-        let meta = FrameMeta { region: NONE, parent: (0, 0), len: 1, unexpanded: false };
+        let meta = FrameMeta {
+            region: NONE,
+            parent: (0, 0),
+            len: 1,
+            unexpanded: false,
+        };
         Self {
             head,
             state: RunState::Pending,
@@ -82,7 +87,10 @@ impl RunTables {
             end: None,
             nodes: Vec::new(),
             members: HashMap::new(),
-            frames: vec![Frame { meta, rows: Vec::new() }],
+            frames: vec![Frame {
+                meta,
+                rows: Vec::new(),
+            }],
             notes: HashMap::new(),
             pruned: false,
             reruns: None,
@@ -91,7 +99,17 @@ impl RunTables {
 
     /// The run without its tasks.
     pub(crate) fn summary(&self) -> RunSummary {
-        let NewRun { id, flow, kind, key, logical_date, interval, parameters, created, .. } = &*self.head;
+        let NewRun {
+            id,
+            flow,
+            kind,
+            key,
+            logical_date,
+            interval,
+            parameters,
+            created,
+            ..
+        } = &*self.head;
         let end = self.end.as_deref();
         RunSummary {
             id: *id,
@@ -105,7 +123,9 @@ impl RunTables {
             created_at: *created,
             started_at: instant(self.started),
             finished_at: end.and_then(|end| instant(end.at)),
-            error: end.and_then(|end| end.error.as_ref()).map(ToString::to_string),
+            error: end
+                .and_then(|end| end.error.as_ref())
+                .map(ToString::to_string),
         }
     }
 
@@ -120,7 +140,10 @@ impl RunTables {
         match transition {
             Transition::RunStarted { .. } => self.state == RunState::Running,
             Transition::Task(end) => {
-                let row = self.frames.get(end.frame as usize).and_then(|frame| frame.rows.get(end.cell as usize));
+                let row = self
+                    .frames
+                    .get(end.frame as usize)
+                    .and_then(|frame| frame.rows.get(end.cell as usize));
                 row.is_some_and(|row| row.state.is_final())
             }
             _ => false,
@@ -147,15 +170,21 @@ impl RunTables {
                 }
             }
             Transition::Expanded(meta) => {
-                let rows = self.members.get(&meta.region).copied().unwrap_or(0) as usize * meta.len as usize;
-                self.frames.push(Frame { meta, rows: vec![Row::PENDING; rows] });
+                let rows = self.members.get(&meta.region).copied().unwrap_or(0) as usize
+                    * meta.len as usize;
+                self.frames.push(Frame {
+                    meta,
+                    rows: vec![Row::PENDING; rows],
+                });
                 self.opened_again();
             }
             Transition::Extended { frame: number } => {
                 let frame = &mut self.frames[number as usize];
                 let rows = self.members.get(&frame.meta.region).copied().unwrap_or(0) as usize;
                 let before = frame.rows.len();
-                frame.rows.resize(rows * frame.meta.len as usize, Row::PENDING);
+                frame
+                    .rows
+                    .resize(rows * frame.meta.len as usize, Row::PENDING);
                 self.extended_again(number, before);
             }
             Transition::Cleared(cleared) => self.clear(&cleared),
@@ -169,7 +198,13 @@ impl RunTables {
     }
 
     fn end(&mut self, end: TaskEnd) {
-        let TaskEnd { frame, cell, mut row, note, .. } = end;
+        let TaskEnd {
+            frame,
+            cell,
+            mut row,
+            note,
+            ..
+        } = end;
         let old = &mut self.frames[frame as usize].rows[cell as usize];
         debug_assert!(
             row.state.may_be_recorded_after(old.state) || old.state == TaskState::Running,
@@ -178,7 +213,8 @@ impl RunTables {
             row.state
         );
         // an attempt that starts where another was under way: that one's process died, as did the last one's of too many
-        let died = row.attempts > old.attempts || row.error.as_ref().is_some_and(TaskError::is_crash);
+        let died =
+            row.attempts > old.attempts || row.error.as_ref().is_some_and(TaskError::is_crash);
         let died = u16::from(old.state == TaskState::Running && died);
         (row.crashes, row.uncounted) = (old.crashes + died, old.uncounted + died);
         row.cleared = old.cleared && !row.state.is_final();

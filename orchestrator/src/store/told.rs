@@ -77,11 +77,16 @@ impl Told {
     pub(crate) fn clear(&mut self, tables: &RunTables) {
         let mut loose: Vec<(Option<Arc<str>>, Asked)> = Vec::new();
         self.answers.retain(|answered| {
-            let Some(meta) = tables.nodes.get(answered.node as usize) else { return false };
+            let Some(meta) = tables.nodes.get(answered.node as usize) else {
+                return false;
+            };
             if loose.iter().any(|(prefix, _)| *prefix == meta.prefix) {
                 return false;
             }
-            let is_kept = tables.frames[0].rows.get(meta.local as usize).is_some_and(|row| !row.cleared);
+            let is_kept = tables.frames[0]
+                .rows
+                .get(meta.local as usize)
+                .is_some_and(|row| !row.cleared);
             if !is_kept {
                 loose.push((meta.prefix.clone(), answered.asked.clone()));
             }
@@ -98,7 +103,11 @@ impl Told {
             (Some(outer), Some(prefix)) => prefix.starts_with(&**outer),
             (Some(_), None) => false,
         };
-        node < self.loose_before && self.loose.iter().any(|(outer, asked)| !asked.has(node) && within(outer))
+        node < self.loose_before
+            && self
+                .loose
+                .iter()
+                .any(|(outer, asked)| !asked.has(node) && within(outer))
     }
 }
 
@@ -119,7 +128,10 @@ mod tests {
             let mut numbers = Numbers::default();
             added.iter().for_each(|number| numbers.add(*number));
             assert_eq!(numbers.0, ranges, "{added:?}");
-            assert!((0..12).all(|number| numbers.has(number) == added.contains(&number)), "{added:?}");
+            assert!(
+                (0..12).all(|number| numbers.has(number) == added.contains(&number)),
+                "{added:?}"
+            );
         }
     }
 }

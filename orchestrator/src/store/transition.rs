@@ -118,7 +118,9 @@ pub(crate) struct CellRange {
 impl Cleared {
     /// The frames and the cells.
     pub(crate) fn cells(&self) -> impl Iterator<Item = (u32, u32)> {
-        self.ranges.iter().flat_map(|range| (range.from..range.from + range.len).map(|cell| (range.frame, cell)))
+        self.ranges
+            .iter()
+            .flat_map(|range| (range.from..range.from + range.len).map(|cell| (range.frame, cell)))
     }
 }
 
@@ -141,6 +143,14 @@ pub(crate) struct TaskEnd {
 impl TaskEnd {
     /// A change of state without a result.
     pub(crate) fn new(frame: u32, cell: u32, row: Row) -> Self {
-        Self { frame, cell, row, failed: None, result: None, note: None, cache: None }
+        Self {
+            frame,
+            cell,
+            row,
+            failed: None,
+            result: None,
+            note: None,
+            cache: None,
+        }
     }
 }

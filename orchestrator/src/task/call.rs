@@ -93,10 +93,14 @@ impl Derived {
         let resolved = match self.given {
             Given::Node(resolved) => resolved,
             Given::Element(elements, index) => Resolved::Success(elements.get(index)),
-            Given::Many(args, combine) => Resolved::Success(combine(args.into_iter().map(Arg::into_value).collect())),
+            Given::Many(args, combine) => {
+                Resolved::Success(combine(args.into_iter().map(Arg::into_value).collect()))
+            }
         };
         let projected = match (resolved, &self.projection) {
-            (Resolved::Success(value), Some(projection)) => Resolved::Success(projection.apply(value)),
+            (Resolved::Success(value), Some(projection)) => {
+                Resolved::Success(projection.apply(value))
+            }
             (other, _) => other,
         };
         self.convert.apply(projected)
@@ -114,7 +118,11 @@ pub struct Call<'a> {
 
 impl<'a> Call<'a> {
     pub(crate) fn new(args: Args, resources: &'a Resources, context: Option<Arc<Context>>) -> Self {
-        Self { args, resources, context }
+        Self {
+            args,
+            resources,
+            context,
+        }
     }
 
     fn arg(&mut self, index: usize) -> Arg {
@@ -137,9 +145,10 @@ impl<'a> Call<'a> {
     /// An input by reference, from where it is.
     pub fn borrowed<T: Data>(&mut self, index: usize) -> Borrowed<T> {
         match self.arg(index) {
-            Arg::Element(elements, element) if elements.spec.plain => {
-                Borrowed(Lender::Element(elements.lists[0].clone().share(), element as usize))
-            }
+            Arg::Element(elements, element) if elements.spec.plain => Borrowed(Lender::Element(
+                elements.lists[0].clone().share(),
+                element as usize,
+            )),
             other => Borrowed(Lender::Value(other.into_value().share())),
         }
     }
@@ -149,7 +158,10 @@ impl<'a> Call<'a> {
         let found = self.resources.0.get(&TypeId::of::<T>()).cloned();
         match found.and_then(|resource| resource.downcast().ok()) {
             Some(resource) => resource,
-            None => unreachable!("the resource `{}` was checked before the run", std::any::type_name::<T>()),
+            None => unreachable!(
+                "the resource `{}` was checked before the run",
+                std::any::type_name::<T>()
+            ),
         }
     }
 
@@ -164,7 +176,9 @@ impl<'a> Call<'a> {
 
 impl fmt::Debug for Call<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call").field("args", &self.args).finish_non_exhaustive()
+        f.debug_struct("Call")
+            .field("args", &self.args)
+            .finish_non_exhaustive()
     }
 }
 

@@ -26,7 +26,12 @@ impl Interval {
 
 impl fmt::Display for Interval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} to {}", self.start.format("%F %T"), self.end.format("%F %T"))
+        write!(
+            f,
+            "{} to {}",
+            self.start.format("%F %T"),
+            self.end.format("%F %T")
+        )
     }
 }
 
@@ -73,11 +78,21 @@ pub struct Context {
 
 impl Context {
     pub(crate) fn of_flow(run: Arc<RunFacts>, cancel: CancellationToken) -> Self {
-        Self { run, place: None, cancel, asked: AtomicBool::new(false) }
+        Self {
+            run,
+            place: None,
+            cancel,
+            asked: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn of_task(run: Arc<RunFacts>, place: Place, cancel: CancellationToken) -> Self {
-        Self { run, place: Some(place), cancel, asked: AtomicBool::new(false) }
+        Self {
+            run,
+            place: Some(place),
+            cancel,
+            asked: AtomicBool::new(false),
+        }
     }
 
     /// The run's id.
@@ -92,13 +107,17 @@ impl Context {
 
     /// The task's name, as set by `.named(…)` where it was. In the body of a flow, the flow's name.
     pub fn task(&self) -> &str {
-        self.place.as_ref().map_or(self.run.flow, |place| &place.task)
+        self.place
+            .as_ref()
+            .map_or(self.run.flow, |place| &place.task)
     }
 
     /// The node's key: the task's name, with its number where it is used more than once, and the index of the element:
     /// `process#2[7]`. In the body of a flow, the flow's name.
     pub fn key(&self) -> &str {
-        self.place.as_ref().map_or(self.run.flow, |place| &place.key)
+        self.place
+            .as_ref()
+            .map_or(self.run.flow, |place| &place.key)
     }
 
     /// The index of the mapped element that this is, from 0; none where the task is not mapped.

@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use super::input::outcome;
 use super::node::{call_options, describe};
-use super::scope::{self, GatherMode, GatherSpec, Handle, Kind, MappingSpec, NONE, NodeSpec, Stage};
-use super::{Delay, Input, IntoInput, Node, Outcome, Pool, Resolved, TaskOptions, Trigger, Upstream};
+use super::scope::{
+    self, GatherMode, GatherSpec, Handle, Kind, MappingSpec, NONE, NodeSpec, Stage,
+};
+use super::{
+    Delay, Input, IntoInput, Node, Outcome, Pool, Resolved, TaskOptions, Trigger, Upstream,
+};
 use crate::error::GraphError;
 use crate::value::{Data, Value};
 
@@ -103,7 +107,10 @@ impl<T: Data> Element for Mapped<T> {
 ///     sum(expand(vec![1, 2, 3], square))
 /// }
 /// ```
-pub fn expand<T: Data, R: Element>(list: impl IntoList<T>, mapping: impl Mapping<T, R>) -> Mapped<R::Item> {
+pub fn expand<T: Data, R: Element>(
+    list: impl IntoList<T>,
+    mapping: impl Mapping<T, R>,
+) -> Mapped<R::Item> {
     list.into_list().expand(mapping)
 }
 
@@ -114,12 +121,19 @@ impl<T: Data> List<T> {
             get: Arc::new(|lists, index| Value::new(lists[0].get::<Vec<T>>()[index].clone())),
             plain: true,
         };
-        Self { inputs: vec![input], spec, element: std::marker::PhantomData }
+        Self {
+            inputs: vec![input],
+            spec,
+            element: std::marker::PhantomData,
+        }
     }
 
     /// Maps a task, or a closure over tasks, over the list: see [`expand`].
     pub fn expand<R: Element>(self, mapping: impl Mapping<T, R>) -> Mapped<R::Item> {
-        let spec = NodeSpec::new(Kind::Mapping(Box::new(self.spec)), self.inputs.into_boxed_slice());
+        let spec = NodeSpec::new(
+            Kind::Mapping(Box::new(self.spec)),
+            self.inputs.into_boxed_slice(),
+        );
         match scope::add(spec) {
             Handle::Scoped { scope, id } => {
                 let element = Node::new(Handle::Element { scope, mapping: id });
@@ -128,14 +142,23 @@ impl<T: Data> List<T> {
             // outside of a flow there is nothing to map in; awaiting says so
             loose => {
                 let node = mapping(Node::new(loose)).into_node();
-                Mapped { scope: u64::MAX, mapping: NONE, stage: Stage::NOWHERE, node }
+                Mapped {
+                    scope: u64::MAX,
+                    mapping: NONE,
+                    stage: Stage::NOWHERE,
+                    node,
+                }
             }
         }
     }
 
     /// All pairs of an element of this list and one of the other: row by row, the last list fastest.
     pub fn cross<U: Data>(self, other: impl IntoList<U>) -> List<(T, U)> {
-        self.join(other.into_list(), |left, right| Ok(left * right), |index, right| (index / right, index % right))
+        self.join(
+            other.into_list(),
+            |left, right| Ok(left * right),
+            |index, right| (index / right, index % right),
+        )
     }
 
     /// Pairs of the elements at the same index. Lists of different length are refused when they are known: the mapping
@@ -143,7 +166,9 @@ impl<T: Data> List<T> {
     pub fn zip<U: Data>(self, other: impl IntoList<U>) -> List<(T, U)> {
         let length = |left, right| match left == right {
             true => Ok(left),
-            false => Err(format!("expected `zip` to be given lists of one length, got {left} and {right} elements")),
+            false => Err(format!(
+                "expected `zip` to be given lists of one length, got {left} and {right} elements"
+            )),
         };
         self.join(other.into_list(), length, |index, _| (index, index))
     }
@@ -165,19 +190,31 @@ impl<T: Data> List<T> {
             get: Arc::new(move |lists, index| {
                 let (lefts, rights) = lists.split_at(split);
                 let (at_left, at_right) = indexes(index, right_length(rights).unwrap_or(1));
-                let pair = ((left.get)(lefts, at_left).take::<T>(), (right.get)(rights, at_right).take::<U>());
+                let pair = (
+                    (left.get)(lefts, at_left).take::<T>(),
+                    (right.get)(rights, at_right).take::<U>(),
+                );
                 Value::new(pair)
             }),
             plain: false,
         };
-        List { inputs: self.inputs, spec, element: std::marker::PhantomData }
+        List {
+            inputs: self.inputs,
+            spec,
+            element: std::marker::PhantomData,
+        }
     }
 }
 
 /// Runs the closure of an `expand` in its mapping's region.
 fn mapped<T>(scope: u64, mapping: u32, closure: impl FnOnce() -> Node<T>) -> Mapped<T> {
     let (node, stage) = scope::in_region(mapping, closure);
-    Mapped { scope, mapping, stage, node }
+    Mapped {
+        scope,
+        mapping,
+        stage,
+        node,
+    }
 }
 
 impl<T: Data> IntoList<T> for Node<Vec<T>> {
@@ -260,11 +297,18 @@ impl<T: Data> Mapped<T> {
             task: self.label(),
             problem: "expected `concurrency` to be at least 1 element, got 0".to_owned(),
         });
-        let Stage { number, first, nodes } = self.stage;
+        let Stage {
+            number,
+            first,
+            nodes,
+        } = self.stage;
         scope::with(|scope| match problem {
             Some(problem) => scope.refuse(problem),
             None if nodes > 0 && first < scope.first => {
-                scope.refuse(GraphError::Planned { task: format!("node {first}"), option: "concurrency" });
+                scope.refuse(GraphError::Planned {
+                    task: format!("node {first}"),
+                    option: "concurrency",
+                });
             }
             None => scope.limits.push((number, elements)),
         });
@@ -283,7 +327,10 @@ impl<T: Data> Mapped<T> {
 
     fn describe(self, option: &'static str, change: impl FnOnce(&mut NodeSpec)) -> Self {
         if self.stage.nodes > 1 {
-            let problem = GraphError::OptionOnGroup { option, tasks: self.stage.nodes as usize };
+            let problem = GraphError::OptionOnGroup {
+                option,
+                tasks: self.stage.nodes as usize,
+            };
             scope::with(|scope| scope.refuse(problem));
         } else {
             describe(&self.node.handle, option, change);
@@ -291,7 +338,11 @@ impl<T: Data> Mapped<T> {
         self
     }
 
-    fn gathered<U>(&self, mode: GatherMode, collect: fn(&mut dyn Iterator<Item = Resolved>) -> Value) -> Node<U> {
+    fn gathered<U>(
+        &self,
+        mode: GatherMode,
+        collect: fn(&mut dyn Iterator<Item = Resolved>) -> Value,
+    ) -> Node<U> {
         let spec = GatherSpec {
             of: self.node.handle.clone(),
             mapping: self.mapping,
@@ -299,9 +350,13 @@ impl<T: Data> Mapped<T> {
             mode,
             collect,
         };
-        let gathered = scope::with(|scope| (scope.id == self.scope).then(|| scope.gather(spec))).flatten();
+        let gathered =
+            scope::with(|scope| (scope.id == self.scope).then(|| scope.gather(spec))).flatten();
         // without its scope the mapping is foreign, and planning says so
-        Node::new(gathered.unwrap_or(Handle::Element { scope: self.scope, mapping: self.mapping }))
+        Node::new(gathered.unwrap_or(Handle::Element {
+            scope: self.scope,
+            mapping: self.mapping,
+        }))
     }
 
     pub(crate) fn values(&self) -> Node<Vec<T>> {
@@ -315,7 +370,9 @@ impl<T: Data> Mapped<T> {
     }
 
     pub(crate) fn outcomes(&self) -> Node<Vec<Outcome<T>>> {
-        self.gathered(GatherMode::Outcomes, |elements| Value::new(exactly(elements.map(outcome::<T>))))
+        self.gathered(GatherMode::Outcomes, |elements| {
+            Value::new(exactly(elements.map(outcome::<T>)))
+        })
     }
 
     pub(crate) fn done(&self) -> Node<()> {
@@ -333,7 +390,10 @@ fn exactly<T>(elements: impl Iterator<Item = T>) -> Vec<T> {
 
 impl<T> Clone for Mapped<T> {
     fn clone(&self) -> Self {
-        Self { node: self.node.clone(), ..*self }
+        Self {
+            node: self.node.clone(),
+            ..*self
+        }
     }
 }
 

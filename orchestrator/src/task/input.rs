@@ -77,7 +77,9 @@ impl Convert {
     pub(crate) fn apply(self, resolved: Resolved) -> Value {
         match (self, resolved) {
             (Self::Plain | Self::Outcomes, Resolved::Success(value)) => value,
-            (Self::Plain | Self::Outcomes, other) => unreachable!("a plain input was checked to be there: {other:?}"),
+            (Self::Plain | Self::Outcomes, other) => {
+                unreachable!("a plain input was checked to be there: {other:?}")
+            }
             (Self::Option(convert), Resolved::Success(value)) => convert(Some(value)),
             (Self::Option(convert), _) => convert(None),
             (Self::Outcome(convert), resolved) => convert(resolved),
@@ -108,15 +110,27 @@ fn list<T: Data>(values: Vec<Value>) -> Value {
 
 impl Input {
     pub(crate) fn value<T: Data>(value: T) -> Self {
-        Self { source: Source::Value(Value::new(value)), projection: None, convert: Convert::Plain }
+        Self {
+            source: Source::Value(Value::new(value)),
+            projection: None,
+            convert: Convert::Plain,
+        }
     }
 
     pub(crate) fn node<T>(node: Node<T>, convert: Convert) -> Self {
-        Self { source: Source::Node(node.handle), projection: node.projection, convert }
+        Self {
+            source: Source::Node(node.handle),
+            projection: node.projection,
+            convert,
+        }
     }
 
     pub(crate) fn many(inputs: Vec<Self>, combine: fn(Vec<Value>) -> Value) -> Self {
-        Self { source: Source::Many(inputs, combine), projection: None, convert: Convert::Plain }
+        Self {
+            source: Source::Many(inputs, combine),
+            projection: None,
+            convert: Convert::Plain,
+        }
     }
 
     /// The nodes that the input takes, and what it makes of each.
@@ -265,7 +279,13 @@ pub fn gather<T: Data>(nodes: impl IntoIterator<Item = Node<T>>) -> Gathered<T> 
 #[diagnostic::do_not_recommend]
 impl<T: Data> IntoInput<Vec<T>> for Gathered<T> {
     fn into_input(self) -> Input {
-        Input::many(self.0.into_iter().map(|node| Input::node(node, Convert::Plain)).collect(), list::<T>)
+        Input::many(
+            self.0
+                .into_iter()
+                .map(|node| Input::node(node, Convert::Plain))
+                .collect(),
+            list::<T>,
+        )
     }
 }
 
@@ -273,7 +293,13 @@ impl<T: Data> IntoInput<Vec<T>> for Gathered<T> {
 impl<T: Data> IntoInput<Vec<Outcome<T>>> for Gathered<T> {
     fn into_input(self) -> Input {
         let convert = Convert::Outcome(outcome_value::<T>);
-        Input::many(self.0.into_iter().map(|node| Input::node(node, convert)).collect(), list::<Outcome<T>>)
+        Input::many(
+            self.0
+                .into_iter()
+                .map(|node| Input::node(node, convert))
+                .collect(),
+            list::<Outcome<T>>,
+        )
     }
 }
 

@@ -51,7 +51,11 @@ pub struct Results<T>(PhantomData<fn() -> T>);
 
 impl<T: Data> Results<T> {
     /// Makes a node. `same` compares results.
-    pub fn node(definition: &'static TaskDef, inputs: Box<[Input]>, same: Option<SameFn>) -> Node<T> {
+    pub fn node(
+        definition: &'static TaskDef,
+        inputs: Box<[Input]>,
+        same: Option<SameFn>,
+    ) -> Node<T> {
         if let Some(same) = same {
             definition.same.set(same);
         }
@@ -73,12 +77,20 @@ impl<T> NotData<T> for Results<T> {}
 
 impl<T> Node<T> {
     pub(crate) fn new(handle: Handle) -> Self {
-        Self { handle, projection: None, output: PhantomData }
+        Self {
+            handle,
+            projection: None,
+            output: PhantomData,
+        }
     }
 
     pub(crate) fn projected<U>(&self, projection: Projection) -> Node<U> {
         let projection = Some(projection.after(self.projection.clone()));
-        Node { handle: self.handle.clone(), projection, output: PhantomData }
+        Node {
+            handle: self.handle.clone(),
+            projection,
+            output: PhantomData,
+        }
     }
 
     /// Changes the node's description, which must not have been planned.
@@ -101,18 +113,29 @@ pub(crate) fn describe(handle: &Handle, option: &'static str, change: impl FnOnc
                             spec.more
                                 .as_ref()
                                 .and_then(|more| more.options.problem())
-                                .map(|problem| GraphError::Option { task: spec.name().to_owned(), problem })
+                                .map(|problem| GraphError::Option {
+                                    task: spec.name().to_owned(),
+                                    problem,
+                                })
                         }
-                        None => Some(GraphError::Planned { task: format!("node {id}"), option }),
+                        None => Some(GraphError::Planned {
+                            task: format!("node {id}"),
+                            option,
+                        }),
                     },
-                    false => Some(GraphError::ForeignNode { task: format!("node {id}") }),
+                    false => Some(GraphError::ForeignNode {
+                        task: format!("node {id}"),
+                    }),
                 };
                 if let Some(problem) = problem {
                     current.refuse(problem);
                 }
             });
             if changed.is_none() {
-                tracing::warn!(option, "an option was set on a node outside of its flow's body, and has no effect");
+                tracing::warn!(
+                    option,
+                    "an option was set on a node outside of its flow's body, and has no effect"
+                );
             }
         }
         Handle::Element { .. } => {}
@@ -124,17 +147,23 @@ macro_rules! call_options {
     () => {
         /// Sets how many attempts may follow the first: at most 100.
         pub fn retries(self, retries: u32) -> Self {
-            self.describe("retries", |spec| spec.more().options.retries = Some(retries))
+            self.describe("retries", |spec| {
+                spec.more().options.retries = Some(retries)
+            })
         }
 
         /// Sets the delay before the second attempt; with `backoff` it grows.
         pub fn retry_delay(self, delay: Duration) -> Self {
-            self.describe("retry_delay", |spec| spec.more().options.retry_delay = Some(Delay::Fixed(delay)))
+            self.describe("retry_delay", |spec| {
+                spec.more().options.retry_delay = Some(Delay::Fixed(delay))
+            })
         }
 
         /// Sets the delay before each retry; the last repeats.
         pub fn retry_delays(self, delays: &'static [Duration]) -> Self {
-            self.describe("retry_delays", |spec| spec.more().options.retry_delay = Some(Delay::List(delays)))
+            self.describe("retry_delays", |spec| {
+                spec.more().options.retry_delay = Some(Delay::List(delays))
+            })
         }
 
         /// Sets the factor, at least 1, by which the delay grows from attempt to attempt.
@@ -144,12 +173,16 @@ macro_rules! call_options {
 
         /// Sets the upper bound of the delay.
         pub fn max_retry_delay(self, delay: Duration) -> Self {
-            self.describe("max_retry_delay", |spec| spec.more().options.max_retry_delay = Some(delay))
+            self.describe("max_retry_delay", |spec| {
+                spec.more().options.max_retry_delay = Some(delay)
+            })
         }
 
         /// Sets how long one attempt may take.
         pub fn timeout(self, timeout: Duration) -> Self {
-            self.describe("timeout", |spec| spec.more().options.timeout = Some(timeout))
+            self.describe("timeout", |spec| {
+                spec.more().options.timeout = Some(timeout)
+            })
         }
 
         /// Sets when the task runs, given what became of the tasks before it.
@@ -159,7 +192,9 @@ macro_rules! call_options {
 
         /// Sets the pool of which the body takes one slot while it runs.
         pub fn pool(self, name: &'static str) -> Self {
-            self.describe("pool", |spec| spec.more().options.pool = Some(Pool { name, slots: 1 }))
+            self.describe("pool", |spec| {
+                spec.more().options.pool = Some(Pool { name, slots: 1 })
+            })
         }
 
         /// Sets several options at once; they win over those of `#[task(…)]`.
@@ -173,8 +208,14 @@ macro_rules! call_options {
         /// Gives this use a name of its own. Names must be free of `/`, `#`, `[`, `]` and white space.
         pub fn named(self, name: impl Into<String>) -> Self {
             let name = name.into();
-            if let Some(character) = name.chars().find(|c| matches!(c, '/' | '#' | '[' | ']') || c.is_whitespace()) {
-                let problem = GraphError::Name { name: name.clone(), character };
+            if let Some(character) = name
+                .chars()
+                .find(|c| matches!(c, '/' | '#' | '[' | ']') || c.is_whitespace())
+            {
+                let problem = GraphError::Name {
+                    name: name.clone(),
+                    character,
+                };
                 scope::with(|scope| scope.refuse(problem));
             }
             self.describe("named", |spec| spec.more().name = Some(name))
@@ -184,7 +225,11 @@ macro_rules! call_options {
         pub fn after(self, nodes: impl Upstream) -> Self {
             let mut handles = Vec::new();
             nodes.handles(&mut handles);
-            self.describe("after", |spec| spec.more().after.extend(handles.into_iter().map(|handle| handle.0)))
+            self.describe("after", |spec| {
+                spec.more()
+                    .after
+                    .extend(handles.into_iter().map(|handle| handle.0))
+            })
         }
 
         /// Says that the run may be green though this task fails.
@@ -209,15 +254,23 @@ impl<A: Data, B: Data> Node<(A, B)> {
     /// Takes a pair apart.
     pub fn unzip(self) -> (Node<A>, Node<B>) {
         (
-            self.projected(Projection::new(|value| Value::new(value.get::<(A, B)>().0.clone()))),
-            self.projected(Projection::new(|value| Value::new(value.get::<(A, B)>().1.clone()))),
+            self.projected(Projection::new(|value| {
+                Value::new(value.get::<(A, B)>().0.clone())
+            })),
+            self.projected(Projection::new(|value| {
+                Value::new(value.get::<(A, B)>().1.clone())
+            })),
         )
     }
 }
 
 impl<T> Clone for Node<T> {
     fn clone(&self) -> Self {
-        Self { handle: self.handle.clone(), projection: self.projection.clone(), output: PhantomData }
+        Self {
+            handle: self.handle.clone(),
+            projection: self.projection.clone(),
+            output: PhantomData,
+        }
     }
 }
 
@@ -300,7 +353,10 @@ tuples! { A B; A B C; A B C D; A B C D E; A B C D E F; }
 #[cfg(test)]
 mod tests {
     use super::super::{Body, TaskDef, TaskOptions};
-    #[expect(unused_imports, reason = "as in an expansion: of data, the other is found")]
+    #[expect(
+        unused_imports,
+        reason = "as in an expansion: of data, the other is found"
+    )]
     use super::NotData as _;
     use super::{Handle, Results};
 
@@ -324,10 +380,22 @@ mod tests {
     #[test]
     fn a_node_knows_how_to_read_its_results() {
         let node = Results::<Vec<u8>>::node(&TASK, Box::new([]), None);
-        let Handle::Loose(spec) = node.handle else { panic!("there is no flow") };
+        let Handle::Loose(spec) = node.handle else {
+            panic!("there is no flow")
+        };
         let output = spec.lock().output.expect("`Vec<u8>` is data");
         assert!(output.name().ends_with("Vec<u8>"));
-        assert_eq!(output.decode(&[0x92, 1, 2]).map(|value| value.get::<Vec<u8>>().clone()).ok(), Some(vec![1, 2]));
-        assert!(output.decode(&[0x92, 1, 0xcd, 1, 0]).is_err_and(|error| error.to_string().contains("256")));
+        assert_eq!(
+            output
+                .decode(&[0x92, 1, 2])
+                .map(|value| value.get::<Vec<u8>>().clone())
+                .ok(),
+            Some(vec![1, 2])
+        );
+        assert!(
+            output
+                .decode(&[0x92, 1, 0xcd, 1, 0])
+                .is_err_and(|error| error.to_string().contains("256"))
+        );
     }
 }

@@ -75,10 +75,17 @@ impl TaskOptions {
     /// The first thing that is wrong with the options, if any: what was expected, and what came.
     pub(crate) fn problem(&self) -> Option<String> {
         if let Some(retries) = self.retries.filter(|retries| *retries > MAX_RETRIES) {
-            return Some(format!("expected `retries` to be at most {MAX_RETRIES}, got {retries}"));
+            return Some(format!(
+                "expected `retries` to be at most {MAX_RETRIES}, got {retries}"
+            ));
         }
-        if let Some(backoff) = self.backoff.filter(|backoff| !(backoff.is_finite() && *backoff >= 1.0)) {
-            return Some(format!("expected `backoff` to be a factor of at least 1, got {backoff}"));
+        if let Some(backoff) = self
+            .backoff
+            .filter(|backoff| !(backoff.is_finite() && *backoff >= 1.0))
+        {
+            return Some(format!(
+                "expected `backoff` to be a factor of at least 1, got {backoff}"
+            ));
         }
         if self.timeout == Some(Duration::ZERO) {
             return Some("expected `timeout` to be longer than nothing, got 0s".to_owned());
@@ -87,7 +94,10 @@ impl TaskOptions {
             return Some("expected `retry_delay` to list at least one delay, got none".to_owned());
         }
         if let Some(pool) = self.pool.as_ref().filter(|pool| pool.slots == 0) {
-            return Some(format!("expected a task to take at least 1 slot of the pool `{}`, got 0", pool.name));
+            return Some(format!(
+                "expected a task to take at least 1 slot of the pool `{}`, got 0",
+                pool.name
+            ));
         }
         None
     }

@@ -76,7 +76,9 @@ pub(crate) struct MappingSpec {
 
 impl std::fmt::Debug for MappingSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MappingSpec").field("plain", &self.plain).finish_non_exhaustive()
+        f.debug_struct("MappingSpec")
+            .field("plain", &self.plain)
+            .finish_non_exhaustive()
     }
 }
 
@@ -102,7 +104,14 @@ pub(crate) enum GatherMode {
 
 impl NodeSpec {
     pub(crate) fn new(kind: Kind, inputs: Box<[Input]>) -> Self {
-        Self { kind, region: NONE, stage: NONE, inputs, output: None, more: None }
+        Self {
+            kind,
+            region: NONE,
+            stage: NONE,
+            inputs,
+            output: None,
+            more: None,
+        }
     }
 
     pub(crate) fn more(&mut self) -> &mut More {
@@ -111,7 +120,10 @@ impl NodeSpec {
 
     /// The name that it is called by before it is planned.
     pub(crate) fn name(&self) -> &str {
-        match (self.more.as_ref().and_then(|more| more.name.as_deref()), &self.kind) {
+        match (
+            self.more.as_ref().and_then(|more| more.name.as_deref()),
+            &self.kind,
+        ) {
             (Some(name), _) => name,
             (_, Kind::Task(definition)) => definition.name,
             (_, Kind::Flow(call)) => call.definition.name,
@@ -246,7 +258,10 @@ impl Scope {
             _ => None,
         };
         if let Some(id) = key.and_then(|key| self.gathers.get(&key)) {
-            return Handle::Scoped { scope: self.id, id: *id };
+            return Handle::Scoped {
+                scope: self.id,
+                id: *id,
+            };
         }
         let region = self.region_of_mapping(spec.mapping);
         let handle = self.add(NodeSpec::new(Kind::Gather(Box::new(spec)), Box::new([])));
@@ -267,7 +282,8 @@ impl Scope {
     /// are made in closures, which run at once.
     fn region_of_mapping(&self, mapping: u32) -> u32 {
         let at = mapping.checked_sub(self.first).map(|at| at as usize);
-        at.and_then(|at| self.specs.get(at)).map_or(NONE, |spec| spec.region)
+        at.and_then(|at| self.specs.get(at))
+            .map_or(NONE, |spec| spec.region)
     }
 
     pub(crate) fn refuse(&mut self, problem: GraphError) {
@@ -296,21 +312,34 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    pub(crate) const NOWHERE: Self = Self { number: NONE, first: NONE, nodes: 0 };
+    pub(crate) const NOWHERE: Self = Self {
+        number: NONE,
+        first: NONE,
+        nodes: 0,
+    };
 }
 
 /// Runs the closure of an `expand` in the region of its mapping.
 pub(crate) fn in_region<R>(mapping: u32, closure: impl FnOnce() -> R) -> (R, Stage) {
     let number = NEXT_STAGE.fetch_add(1, Ordering::Relaxed);
     let before = with(|scope| {
-        let outer = (std::mem::replace(&mut scope.region, mapping), std::mem::replace(&mut scope.stage, number));
+        let outer = (
+            std::mem::replace(&mut scope.region, mapping),
+            std::mem::replace(&mut scope.stage, number),
+        );
         (outer, scope.next())
     });
     let result = catch_unwind(AssertUnwindSafe(closure));
     let stage = with(|scope| {
-        let Some((outer, first)) = before else { return Stage::NOWHERE };
+        let Some((outer, first)) = before else {
+            return Stage::NOWHERE;
+        };
         (scope.region, scope.stage) = outer;
-        Stage { number, first, nodes: scope.next() - first }
+        Stage {
+            number,
+            first,
+            nodes: scope.next() - first,
+        }
     });
     match result {
         Ok(returned) => (returned, stage.unwrap_or(Stage::NOWHERE)),

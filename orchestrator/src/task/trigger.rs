@@ -99,7 +99,9 @@ impl FromStr for Trigger {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let found = Self::ALL.into_iter().find(|rule| rule.as_str() == text);
-        found.ok_or_else(|| ParseTriggerError { text: text.to_owned() })
+        found.ok_or_else(|| ParseTriggerError {
+            text: text.to_owned(),
+        })
     }
 }
 
@@ -117,6 +119,9 @@ mod tests {
     #[test]
     fn an_unknown_name_lists_the_known() {
         let error = "all_sucess".parse::<Trigger>().unwrap_err().to_string();
-        assert!(error.contains("`all_sucess`") && error.contains("all_success, all_failed"), "{error}");
+        assert!(
+            error.contains("`all_sucess`") && error.contains("all_success, all_failed"),
+            "{error}"
+        );
     }
 }

@@ -87,7 +87,9 @@ pub(crate) struct CanonicalError {
 
 impl ser::Error for CanonicalError {
     fn custom<T: Display>(message: T) -> Self {
-        Self { message: message.to_string() }
+        Self {
+            message: message.to_string(),
+        }
     }
 }
 
@@ -105,8 +107,15 @@ pub(crate) fn feed<T: Serialize + ?Sized>(
     value: &T,
     unordered: bool,
 ) -> Result<(), CanonicalError> {
-    let mut sink = Sink { hasher, bytes: Vec::with_capacity(CAPACITY), sorting: 0 };
-    value.serialize(Encoder { sink: &mut sink, unordered })?;
+    let mut sink = Sink {
+        hasher,
+        bytes: Vec::with_capacity(CAPACITY),
+        sorting: 0,
+    };
+    value.serialize(Encoder {
+        sink: &mut sink,
+        unordered,
+    })?;
     sink.hasher.update(&sink.bytes);
     Ok(())
 }
@@ -177,7 +186,11 @@ impl<'h> Sink<'h> {
 
     #[inline]
     fn float(&mut self, value: f64) {
-        let value = if value.is_nan() { f64::from_bits(NAN) } else { value };
+        let value = if value.is_nan() {
+            f64::from_bits(NAN)
+        } else {
+            value
+        };
         self.number(tag::FLOAT, value.to_bits().to_le_bytes());
     }
 
@@ -190,19 +203,28 @@ impl<'h> Sink<'h> {
     /// Begins what has parts, which stay in their order.
     fn open<'a>(&'a mut self, tag: u8) -> Parts<'a, 'h> {
         self.put([tag]);
-        Parts { sink: self, starts: None }
+        Parts {
+            sink: self,
+            starts: None,
+        }
     }
 
     fn open_variant<'a>(&'a mut self, tag: u8, name: &str) -> Parts<'a, 'h> {
         self.text(tag, name.as_bytes());
-        Parts { sink: self, starts: None }
+        Parts {
+            sink: self,
+            starts: None,
+        }
     }
 
     /// Begins what has parts, which are to be sorted.
     fn open_sorted<'a>(&'a mut self, tag: u8) -> Parts<'a, 'h> {
         self.put([tag]);
         self.sorting += 1;
-        Parts { sink: self, starts: Some(Vec::new()) }
+        Parts {
+            sink: self,
+            starts: Some(Vec::new()),
+        }
     }
 
     /// Sorts the parts that begin at `starts`, of which the last reaches to the end.
@@ -213,8 +235,11 @@ impl<'h> Sink<'h> {
         let Some(&first) = starts.first() else { return };
         let (end, unsorted) = (self.bytes.len(), self.bytes.split_off(first));
         let ends = starts[1..].iter().chain([&end]);
-        let mut parts: Vec<&[u8]> =
-            starts.iter().zip(ends).map(|(from, to)| &unsorted[from - first..to - first]).collect();
+        let mut parts: Vec<&[u8]> = starts
+            .iter()
+            .zip(ends)
+            .map(|(from, to)| &unsorted[from - first..to - first])
+            .collect();
         parts.sort_unstable();
         for part in parts {
             self.write(part);
@@ -374,13 +399,22 @@ impl<'a, 'h> ser::Serializer for Encoder<'a, 'h> {
     }
 
     #[inline]
-    fn serialize_unit_variant(self, _name: &'static str, _index: u32, variant: &'static str) -> Done {
+    fn serialize_unit_variant(
+        self,
+        _name: &'static str,
+        _index: u32,
+        variant: &'static str,
+    ) -> Done {
         self.sink.text(tag::UNIT_VARIANT, variant.as_bytes());
         Ok(())
     }
 
     #[inline]
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _name: &'static str, value: &T) -> Done {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        value: &T,
+    ) -> Done {
         value.serialize(self)
     }
 
@@ -393,7 +427,10 @@ impl<'a, 'h> ser::Serializer for Encoder<'a, 'h> {
         value: &T,
     ) -> Done {
         self.sink.text(tag::NEWTYPE_VARIANT, variant.as_bytes());
-        value.serialize(Encoder { sink: self.sink, unordered: false })
+        value.serialize(Encoder {
+            sink: self.sink,
+            unordered: false,
+        })
     }
 
     #[inline]
@@ -464,7 +501,10 @@ impl Parts<'_, '_> {
 
     #[inline]
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Done {
-        value.serialize(Encoder { sink: self.sink, unordered: false })
+        value.serialize(Encoder {
+            sink: self.sink,
+            unordered: false,
+        })
     }
 
     /// The name is fed as a value, since it is in the place of [`tag::END`].
@@ -596,8 +636,8 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use serde::ser::{
-        SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple, SerializeTupleStruct,
-        SerializeTupleVariant,
+        SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+        SerializeTupleStruct, SerializeTupleVariant,
     };
     use serde::{Serialize, Serializer};
 
@@ -695,18 +735,38 @@ mod tests {
         Empty,
         Circle(f64),
         Rectangle(f64, f64),
-        Text { content: &'static str, size: Option<u8> },
+        Text {
+            content: &'static str,
+            size: Option<u8>,
+        },
     }
 
     fn order(note: Option<&str>) -> Order {
-        let items = vec![Item { name: "tea", price: 3.5 }, Item { name: "cup", price: 12.0 }];
-        Order { id: 7, note: note.map(str::to_owned), items }
+        let items = vec![
+            Item {
+                name: "tea",
+                price: 3.5,
+            },
+            Item {
+                name: "cup",
+                price: 12.0,
+            },
+        ];
+        Order {
+            id: 7,
+            note: note.map(str::to_owned),
+            items,
+        }
     }
 
     #[test]
     fn an_integer_is_its_value_whatever_its_type() {
-        alike!(1u8, 1u16, 1u32, 1u64, 1u128, 1usize, 1i8, 1i16, 1i32, 1i64, 1i128, 1isize);
-        alike!(300u16, 300u32, 300u64, 300u128, 300i16, 300i32, 300i64, 300i128);
+        alike!(
+            1u8, 1u16, 1u32, 1u64, 1u128, 1usize, 1i8, 1i16, 1i32, 1i64, 1i128, 1isize
+        );
+        alike!(
+            300u16, 300u32, 300u64, 300u128, 300i16, 300i32, 300i64, 300i128
+        );
         alike!(-1i8, -1i16, -1i32, -1i64, -1i128);
         alike!(u64::MAX, u128::from(u64::MAX), i128::from(u64::MAX));
         alike!(i64::MIN, i128::from(i64::MIN));
@@ -767,17 +827,60 @@ mod tests {
     fn values_of_different_kinds_differ() {
         #[derive(Serialize)]
         struct Nothing {}
-        different!(1, 1.0, "1", '1', Bytes(b"1"), true, Some(1), [1], vec![1], Shape::Circle(1.0));
-        different!((), None::<()>, Some(()), false, 0, 0.0, "", '\0', Bytes(b""), [(); 0], Vec::<u8>::new());
-        different!("abc", Bytes(b"abc"), ['a', 'b', 'c'], vec!['a', 'b', 'c'], b"abc", b"abc".to_vec());
+        different!(
+            1,
+            1.0,
+            "1",
+            '1',
+            Bytes(b"1"),
+            true,
+            Some(1),
+            [1],
+            vec![1],
+            Shape::Circle(1.0)
+        );
+        different!(
+            (),
+            None::<()>,
+            Some(()),
+            false,
+            0,
+            0.0,
+            "",
+            '\0',
+            Bytes(b""),
+            [(); 0],
+            Vec::<u8>::new()
+        );
+        different!(
+            "abc",
+            Bytes(b"abc"),
+            ['a', 'b', 'c'],
+            vec!['a', 'b', 'c'],
+            b"abc",
+            b"abc".to_vec()
+        );
         different!("a", 'a', Bytes(b"a"), b'a');
-        different!((), [(); 0], Vec::<()>::new(), BTreeMap::<(), ()>::new(), Nothing {});
+        different!(
+            (),
+            [(); 0],
+            Vec::<()>::new(),
+            BTreeMap::<(), ()>::new(),
+            Nothing {}
+        );
         different!(Shape::Empty, "Empty", ["Empty"], Bytes(b"Empty"));
     }
 
     #[test]
     fn no_content_moves_over_a_boundary() {
-        different!(("a", "bc"), ("ab", "c"), ("abc", ""), ("", "abc"), ("abc",), ("a", "b", "c"));
+        different!(
+            ("a", "bc"),
+            ("ab", "c"),
+            ("abc", ""),
+            ("", "abc"),
+            ("abc",),
+            ("a", "b", "c")
+        );
         different!(
             vec![vec![1], vec![2]],
             vec![vec![1, 2]],
@@ -797,7 +900,14 @@ mod tests {
 
     #[test]
     fn every_level_of_an_option_counts() {
-        different!(None::<u8>, Some(None::<u8>), Some(Some(None::<u8>)), Some(1), Some(Some(1)), 1);
+        different!(
+            None::<u8>,
+            Some(None::<u8>),
+            Some(Some(None::<u8>)),
+            Some(1),
+            Some(Some(1)),
+            1
+        );
         alike!(None::<u8>, None::<String>);
     }
 
@@ -823,12 +933,33 @@ mod tests {
         struct A {
             a: u8,
         }
-        alike!(Item { name: "tea", price: 3.5 }, Product { name: "tea", price: 3.5 });
+        alike!(
+            Item {
+                name: "tea",
+                price: 3.5
+            },
+            Product {
+                name: "tea",
+                price: 3.5
+            }
+        );
         different!(
-            Item { name: "tea", price: 3.5 },
-            Item { name: "tea", price: 3.0 },
-            Backwards { name: "tea", price: 3.5 },
-            Renamed { title: "tea", price: 3.5 },
+            Item {
+                name: "tea",
+                price: 3.5
+            },
+            Item {
+                name: "tea",
+                price: 3.0
+            },
+            Backwards {
+                name: "tea",
+                price: 3.5
+            },
+            Renamed {
+                title: "tea",
+                price: 3.5
+            },
             ("tea", 3.5),
         );
         different!(A { a: 1 }, map, ("a", 1), (1,));
@@ -845,7 +976,13 @@ mod tests {
             id: u32,
             items: Vec<Item>,
         }
-        alike!(order(None), Short { id: 7, items: order(None).items });
+        alike!(
+            order(None),
+            Short {
+                id: 7,
+                items: order(None).items
+            }
+        );
         different!(order(None), order(Some("")), order(Some("soon")));
     }
 
@@ -854,15 +991,27 @@ mod tests {
         #[derive(Serialize)]
         enum Reordered {
             Rectangle(f64, f64),
-            Text { content: &'static str, size: Option<u8> },
+            Text {
+                content: &'static str,
+                size: Option<u8>,
+            },
             Circle(f64),
             Empty,
         }
-        let text = || Shape::Text { content: "a", size: None };
+        let text = || Shape::Text {
+            content: "a",
+            size: None,
+        };
         alike!(Shape::Empty, Reordered::Empty);
         alike!(Shape::Circle(1.0), Reordered::Circle(1.0));
         alike!(Shape::Rectangle(1.0, 2.0), Reordered::Rectangle(1.0, 2.0));
-        alike!(text(), Reordered::Text { content: "a", size: None });
+        alike!(
+            text(),
+            Reordered::Text {
+                content: "a",
+                size: None
+            }
+        );
         different!(
             Shape::Empty,
             Shape::Circle(1.0),
@@ -870,8 +1019,14 @@ mod tests {
             Shape::Rectangle(1.0, 2.0),
             Shape::Rectangle(2.0, 1.0),
             text(),
-            Shape::Text { content: "a", size: Some(0) },
-            Shape::Text { content: "b", size: None },
+            Shape::Text {
+                content: "a",
+                size: Some(0)
+            },
+            Shape::Text {
+                content: "b",
+                size: None
+            },
             "Empty",
             ("Circle", 1.0),
         );
@@ -903,19 +1058,30 @@ mod tests {
                 A {},
             }
         }
-        different!(unit::Of::A, newtype::Of::A(()), newtype::Of::A([(); 0]), tuple::Of::A(), fields::Of::A {});
+        different!(
+            unit::Of::A,
+            newtype::Of::A(()),
+            newtype::Of::A([(); 0]),
+            tuple::Of::A(),
+            fields::Of::A {}
+        );
     }
 
     #[test]
     fn a_map_hashes_alike_whatever_its_order() {
-        let entries: Vec<(String, Vec<u32>)> = (0..100).map(|i| (format!("key {i}"), vec![i; 3])).collect();
+        let entries: Vec<(String, Vec<u32>)> =
+            (0..100).map(|i| (format!("key {i}"), vec![i; 3])).collect();
         let sorted: BTreeMap<_, _> = entries.iter().cloned().collect();
         for _ in 0..10 {
             // Each `HashMap` has a seed of its own.
             let hashed: HashMap<_, _> = entries.iter().cloned().collect();
             assert_eq!(key(&hashed), key(&sorted));
-            let nested: HashMap<_, _> = (0..9).map(|i| (i, HashMap::from([(i, &hashed), (i + 1, &hashed)]))).collect();
-            let again: BTreeMap<_, _> = (0..9).map(|i| (i, BTreeMap::from([(i, &sorted), (i + 1, &sorted)]))).collect();
+            let nested: HashMap<_, _> = (0..9)
+                .map(|i| (i, HashMap::from([(i, &hashed), (i + 1, &hashed)])))
+                .collect();
+            let again: BTreeMap<_, _> = (0..9)
+                .map(|i| (i, BTreeMap::from([(i, &sorted), (i + 1, &sorted)])))
+                .collect();
             assert_eq!(key(&nested), key(&again));
             let as_keys: HashMap<_, _> = HashMap::from([(&sorted, 1)]);
             assert_eq!(key(&as_keys), key(&Entries(&[(&hashed, 1)])));
@@ -927,7 +1093,10 @@ mod tests {
 
     #[test]
     fn a_key_that_is_there_twice_keeps_both_values() {
-        alike!(Entries(&[("a", 1), ("a", 2), ("b", 0)]), Entries(&[("b", 0), ("a", 2), ("a", 1)]));
+        alike!(
+            Entries(&[("a", 1), ("a", 2), ("b", 0)]),
+            Entries(&[("b", 0), ("a", 2), ("a", 1)])
+        );
         different!(
             Entries(&[("a", 1), ("a", 2)]),
             Entries(&[("a", 1)]),
@@ -955,7 +1124,11 @@ mod tests {
         }
         assert_ne!(key(&words), expected, "a set is no sequence");
         assert_ne!(set(&words[1..]), expected);
-        assert_ne!(set(&[1, 1, 2].as_slice()), set(&[1, 2].as_slice()), "an element that is there twice stays");
+        assert_ne!(
+            set(&[1, 1, 2].as_slice()),
+            set(&[1, 2].as_slice()),
+            "an element that is there twice stays"
+        );
     }
 
     #[test]
@@ -965,7 +1138,10 @@ mod tests {
         assert_ne!(set(&vec![&forth]), set(&vec![&back]));
         assert_ne!(set(&(&forth,)), set(&(&back,)));
         assert_ne!(set(&[1, 2]), set(&[2, 1]), "an array is a tuple");
-        assert_ne!(set(&BTreeMap::from([(1, &forth)])), set(&BTreeMap::from([(1, &back)])));
+        assert_ne!(
+            set(&BTreeMap::from([(1, &forth)])),
+            set(&BTreeMap::from([(1, &back)]))
+        );
         assert_eq!(set(&order(None)), key(&order(None)));
     }
 
@@ -973,7 +1149,9 @@ mod tests {
     fn several_values_are_fed_one_after_the_other() {
         let all = |values: &[&str]| {
             let mut hasher = blake3::Hasher::new();
-            values.iter().for_each(|value| feed(&mut hasher, value, false).unwrap());
+            values
+                .iter()
+                .for_each(|value| feed(&mut hasher, value, false).unwrap());
             hasher.finalize()
         };
         assert_ne!(all(&["a", "bc"]), all(&["ab", "c"]));
@@ -983,7 +1161,14 @@ mod tests {
     /// The buffer is given to the hasher in blocks, unless something is being sorted: the bytes have to be the same.
     #[test]
     fn what_does_not_fit_the_buffer_is_fed_in_order() {
-        for length in [BLOCK - 20, BLOCK - 9, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7] {
+        for length in [
+            BLOCK - 20,
+            BLOCK - 9,
+            BLOCK - 1,
+            BLOCK,
+            BLOCK + 1,
+            3 * BLOCK + 7,
+        ] {
             let (text, numbers) = ("x".repeat(length), vec![7u8; length]);
             let size = u64::try_from(length).unwrap().to_le_bytes();
             let bytes = [
@@ -997,10 +1182,25 @@ mod tests {
             .concat();
             let value = (&text, &numbers);
             assert_eq!(key(&value), blake3::hash(&bytes), "{length}");
-            let map = [&[tag::MAP, tag::BYTE, 1], bytes.as_slice(), &[tag::BYTE, 2], &bytes, &[tag::END]].concat();
-            assert_eq!(key(&Entries(&[(2, value), (1, value)])), blake3::hash(&map), "{length}");
+            let map = [
+                &[tag::MAP, tag::BYTE, 1],
+                bytes.as_slice(),
+                &[tag::BYTE, 2],
+                &bytes,
+                &[tag::END],
+            ]
+            .concat();
+            assert_eq!(
+                key(&Entries(&[(2, value), (1, value)])),
+                blake3::hash(&map),
+                "{length}"
+            );
             let around = [&[tag::TUPLE], bytes.as_slice(), &map, &bytes, &[tag::END]].concat();
-            assert_eq!(key(&(value, Entries(&[(2, value), (1, value)]), value)), blake3::hash(&around), "{length}");
+            assert_eq!(
+                key(&(value, Entries(&[(2, value), (1, value)]), value)),
+                blake3::hash(&around),
+                "{length}"
+            );
         }
     }
 
@@ -1008,7 +1208,10 @@ mod tests {
     fn a_failing_serialize_says_why() {
         let early = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
         let error = feed(&mut blake3::Hasher::new(), &vec![early], false).unwrap_err();
-        assert_eq!(error.to_string(), "the value's `Serialize` failed: SystemTime must be later than UNIX_EPOCH");
+        assert_eq!(
+            error.to_string(),
+            "the value's `Serialize` failed: SystemTime must be later than UNIX_EPOCH"
+        );
     }
 
     /// One row per kind of value. The keys are stored, so what they are made of cannot change with a release.
@@ -1073,16 +1276,32 @@ mod tests {
         rows.push(("set empty", set(&HashSet::<u8>::new())));
         rows.push(("set inside some", set(&Some(HashSet::from([1, 2])))));
 
-        let found: Vec<String> = rows.iter().map(|(name, key)| format!("{name},{key}")).collect();
-        let stored: Vec<&str> = include_str!("../../tests/fixtures/canonical.csv").lines().skip(1).collect();
-        let changed: Vec<&String> = found.iter().filter(|row| !stored.contains(&row.as_str())).collect();
-        let gone: Vec<&&str> = stored.iter().filter(|row| !found.iter().any(|found| found == *row)).collect();
+        let found: Vec<String> = rows
+            .iter()
+            .map(|(name, key)| format!("{name},{key}"))
+            .collect();
+        let stored: Vec<&str> = include_str!("../../tests/fixtures/canonical.csv")
+            .lines()
+            .skip(1)
+            .collect();
+        let changed: Vec<&String> = found
+            .iter()
+            .filter(|row| !stored.contains(&row.as_str()))
+            .collect();
+        let gone: Vec<&&str> = stored
+            .iter()
+            .filter(|row| !found.iter().any(|found| found == *row))
+            .collect();
         assert!(
             changed.is_empty() && gone.is_empty(),
             "a change to the encoding invalidates every stored cache entry, so take it back; a new row is added to \
              canonical.csv by hand\nfound:  {changed:#?}\nstored: {gone:#?}"
         );
-        assert_eq!(stored.len(), found.len(), "a row of canonical.csv is there twice");
+        assert_eq!(
+            stored.len(),
+            found.len(),
+            "a row of canonical.csv is there twice"
+        );
     }
 
     /// A pair's keys are the same exactly where [`Tree::equal`] says that the two are.
@@ -1095,7 +1314,11 @@ mod tests {
             // Of two small trees that have nothing to do with each other some are the same, too.
             let depth = if near == 1 { 3 } else { random.below(3) };
             let one = Tree::any(&mut random, depth);
-            let other = if near == 1 { one.clone().mutated(&mut random) } else { Tree::any(&mut random, depth) };
+            let other = if near == 1 {
+                one.clone().mutated(&mut random)
+            } else {
+                Tree::any(&mut random, depth)
+            };
             let unordered = random.below(4) == 0;
             let equal = one.equal(&other, unordered);
             assert_eq!(
@@ -1206,10 +1429,20 @@ mod tests {
                 Self::None => serializer.serialize_none(),
                 Self::Some(value) => serializer.serialize_some(value),
                 Self::Newtype(name, value) => serializer.serialize_newtype_struct(name, value),
-                Self::Seq(told, of) => all!(serializer.serialize_seq(told.then_some(of.len())), serialize_element, of),
-                Self::Tuple(of) => all!(serializer.serialize_tuple(of.len()), serialize_element, of),
+                Self::Seq(told, of) => all!(
+                    serializer.serialize_seq(told.then_some(of.len())),
+                    serialize_element,
+                    of
+                ),
+                Self::Tuple(of) => {
+                    all!(serializer.serialize_tuple(of.len()), serialize_element, of)
+                }
                 Self::TupleStruct(name, of) => {
-                    all!(serializer.serialize_tuple_struct(name, of.len()), serialize_field, of)
+                    all!(
+                        serializer.serialize_tuple_struct(name, of.len()),
+                        serialize_field,
+                        of
+                    )
                 }
                 Self::Map(told, of) => {
                     let mut entries = serializer.serialize_map(told.then_some(of.len()))?;
@@ -1219,13 +1452,24 @@ mod tests {
                     entries.end()
                 }
                 Self::Struct(name, of) => fields!(serializer.serialize_struct(name, of.len()), of),
-                Self::UnitVariant(index, name) => serializer.serialize_unit_variant("", *index, name),
-                Self::NewtypeVariant(index, name, of) => serializer.serialize_newtype_variant("", *index, name, of),
+                Self::UnitVariant(index, name) => {
+                    serializer.serialize_unit_variant("", *index, name)
+                }
+                Self::NewtypeVariant(index, name, of) => {
+                    serializer.serialize_newtype_variant("", *index, name, of)
+                }
                 Self::TupleVariant(index, name, of) => {
-                    all!(serializer.serialize_tuple_variant("", *index, name, of.len()), serialize_field, of)
+                    all!(
+                        serializer.serialize_tuple_variant("", *index, name, of.len()),
+                        serialize_field,
+                        of
+                    )
                 }
                 Self::StructVariant(index, name, of) => {
-                    fields!(serializer.serialize_struct_variant("", *index, name, of.len()), of)
+                    fields!(
+                        serializer.serialize_struct_variant("", *index, name, of.len()),
+                        of
+                    )
                 }
             }
         }
@@ -1265,12 +1509,50 @@ mod tests {
                 1 => Self::UnitStruct(name),
                 2 => Self::Bool(told),
                 3 | 4 => {
-                    let edge = random.pick(&[0, 0, 1 << 8, 1 << 63, 1 << 64, -(1 << 7), -(1 << 63), i128::MAX - 2]);
-                    Self::Integer(random.below(10), edge + i128::try_from(random.below(3)).unwrap() - 1)
+                    let edge = random.pick(&[
+                        0,
+                        0,
+                        1 << 8,
+                        1 << 63,
+                        1 << 64,
+                        -(1 << 7),
+                        -(1 << 63),
+                        i128::MAX - 2,
+                    ]);
+                    Self::Integer(
+                        random.below(10),
+                        edge + i128::try_from(random.below(3)).unwrap() - 1,
+                    )
                 }
-                5 => Self::Natural(random.pick(&[0, 1, 255, 256, 1 << 64, i128::MAX.unsigned_abs(), u128::MAX])),
-                6 => Self::F32(random.pick(&[0.0, -0.0, 1.0, 0.5, 0.1, f32::NAN, -f32::NAN, f32::INFINITY])),
-                7 => Self::F64(random.pick(&[0.0, -0.0, 1.0, 0.5, 0.1, f64::NAN, -f64::NAN, f64::INFINITY])),
+                5 => Self::Natural(random.pick(&[
+                    0,
+                    1,
+                    255,
+                    256,
+                    1 << 64,
+                    i128::MAX.unsigned_abs(),
+                    u128::MAX,
+                ])),
+                6 => Self::F32(random.pick(&[
+                    0.0,
+                    -0.0,
+                    1.0,
+                    0.5,
+                    0.1,
+                    f32::NAN,
+                    -f32::NAN,
+                    f32::INFINITY,
+                ])),
+                7 => Self::F64(random.pick(&[
+                    0.0,
+                    -0.0,
+                    1.0,
+                    0.5,
+                    0.1,
+                    f64::NAN,
+                    -f64::NAN,
+                    f64::INFINITY,
+                ])),
                 8 => Self::Char(random.pick(&['a', 'b', '\0', '1', 'é'])),
                 9 | 10 => Self::Str(name.to_owned()),
                 11 => Self::Bytes(name.into()),
@@ -1283,13 +1565,24 @@ mod tests {
                 20 => Self::TupleStruct(name, Self::several(random, inside)),
                 21 | 22 => {
                     let keys = Self::several(random, inside);
-                    Self::Map(told, keys.into_iter().map(|key| (key, Self::any(random, inside))).collect())
+                    Self::Map(
+                        told,
+                        keys.into_iter()
+                            .map(|key| (key, Self::any(random, inside)))
+                            .collect(),
+                    )
                 }
                 23 => Self::NewtypeVariant(index, name, Self::any(random, inside).into()),
                 24 => Self::TupleVariant(index, name, Self::several(random, inside)),
                 _ => {
-                    let of = (0..random.below(4)).map(|_| Self::field(random, inside)).collect();
-                    if told { Self::Struct(name, of) } else { Self::StructVariant(index, name, of) }
+                    let of = (0..random.below(4))
+                        .map(|_| Self::field(random, inside))
+                        .collect();
+                    if told {
+                        Self::Struct(name, of)
+                    } else {
+                        Self::StructVariant(index, name, of)
+                    }
                 }
             }
         }
@@ -1307,29 +1600,47 @@ mod tests {
         }
 
         fn field(random: &mut Random, depth: usize) -> (Name, Option<Self>) {
-            (random.pick(&NAMES), (random.below(4) > 0).then(|| Self::any(random, depth)))
+            (
+                random.pick(&NAMES),
+                (random.below(4) > 0).then(|| Self::any(random, depth)),
+            )
         }
 
         /// Whether the two have to have the same key.
         fn equal(&self, other: &Self, unordered: bool) -> bool {
             let all = |one: &[Self], other: &[Self]| {
-                one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.equal(other, false))
+                one.len() == other.len()
+                    && one
+                        .iter()
+                        .zip(other)
+                        .all(|(one, other)| one.equal(other, false))
             };
             let fields = |one: &Fields, other: &Fields| {
-                let present = |fields: &Fields| fields.iter().filter(|(_, value)| value.is_some()).count();
-                let mut other_fields = other.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+                let present =
+                    |fields: &Fields| fields.iter().filter(|(_, value)| value.is_some()).count();
+                let mut other_fields = other
+                    .iter()
+                    .filter_map(|(name, value)| Some((name, value.as_ref()?)));
                 present(one) == present(other)
-                    && one.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))).all(|(name, value)| {
-                        other_fields.next().is_some_and(|(its, other)| name == its && value.equal(other, false))
-                    })
+                    && one
+                        .iter()
+                        .filter_map(|(name, value)| Some((name, value.as_ref()?)))
+                        .all(|(name, value)| {
+                            other_fields.next().is_some_and(|(its, other)| {
+                                name == its && value.equal(other, false)
+                            })
+                        })
             };
             match (self, other) {
-                (Self::Newtype(_, one), other) | (other, Self::Newtype(_, one)) => one.equal(other, unordered),
+                (Self::Newtype(_, one), other) | (other, Self::Newtype(_, one)) => {
+                    one.equal(other, unordered)
+                }
                 (Self::Unit | Self::UnitStruct(_), Self::Unit | Self::UnitStruct(_)) => true,
                 (Self::Bool(one), Self::Bool(other)) => one == other,
                 (Self::Integer(_, one), Self::Integer(_, other)) => one == other,
                 (Self::Natural(one), Self::Natural(other)) => one == other,
-                (Self::Integer(_, one), Self::Natural(other)) | (Self::Natural(other), Self::Integer(_, one)) => {
+                (Self::Integer(_, one), Self::Natural(other))
+                | (Self::Natural(other), Self::Integer(_, one)) => {
                     u128::try_from(*one) == Ok(*other)
                 }
                 (Self::F32(one), Self::F32(other)) => same_float((*one).into(), (*other).into()),
@@ -1346,18 +1657,23 @@ mod tests {
                     in_some_order(one, other, |one, other| one.equal(other, false))
                 }
                 (Self::Seq(_, one), Self::Seq(_, other)) => all(one, other),
-                (Self::Tuple(one) | Self::TupleStruct(_, one), Self::Tuple(other) | Self::TupleStruct(_, other)) => {
-                    all(one, other)
-                }
+                (
+                    Self::Tuple(one) | Self::TupleStruct(_, one),
+                    Self::Tuple(other) | Self::TupleStruct(_, other),
+                ) => all(one, other),
                 (Self::Map(_, one), Self::Map(_, other)) => {
-                    in_some_order(one, other, |one, other| one.0.equal(&other.0, false) && one.1.equal(&other.1, false))
+                    in_some_order(one, other, |one, other| {
+                        one.0.equal(&other.0, false) && one.1.equal(&other.1, false)
+                    })
                 }
                 (Self::Struct(_, one), Self::Struct(_, other)) => fields(one, other),
                 (Self::UnitVariant(_, one), Self::UnitVariant(_, other)) => one == other,
                 (Self::NewtypeVariant(_, name, one), Self::NewtypeVariant(_, its, other)) => {
                     name == its && one.equal(other, false)
                 }
-                (Self::TupleVariant(_, name, one), Self::TupleVariant(_, its, other)) => name == its && all(one, other),
+                (Self::TupleVariant(_, name, one), Self::TupleVariant(_, its, other)) => {
+                    name == its && all(one, other)
+                }
                 (Self::StructVariant(_, name, one), Self::StructVariant(_, its, other)) => {
                     name == its && fields(one, other)
                 }
@@ -1389,13 +1705,18 @@ mod tests {
         fn inner(&mut self) -> Vec<&mut Self> {
             match self {
                 Self::Some(of) | Self::Newtype(_, of) | Self::NewtypeVariant(_, _, of) => vec![of],
-                Self::Seq(_, of) | Self::Tuple(of) | Self::TupleStruct(_, of) | Self::TupleVariant(_, _, of) => {
-                    of.iter_mut().collect()
-                }
-                Self::Map(_, of) => of.iter_mut().flat_map(|(key, value)| [key, value]).collect(),
-                Self::Struct(_, of) | Self::StructVariant(_, _, of) => {
-                    of.iter_mut().filter_map(|(_, value)| value.as_mut()).collect()
-                }
+                Self::Seq(_, of)
+                | Self::Tuple(of)
+                | Self::TupleStruct(_, of)
+                | Self::TupleVariant(_, _, of) => of.iter_mut().collect(),
+                Self::Map(_, of) => of
+                    .iter_mut()
+                    .flat_map(|(key, value)| [key, value])
+                    .collect(),
+                Self::Struct(_, of) | Self::StructVariant(_, _, of) => of
+                    .iter_mut()
+                    .filter_map(|(_, value)| value.as_mut())
+                    .collect(),
                 _ => Vec::new(),
             }
         }
@@ -1414,10 +1735,14 @@ mod tests {
                 (Self::Integer(_, value), 3) => {
                     i16::try_from(value).map_or(Self::Unit, |value| Self::F64(value.into()))
                 }
-                (Self::Integer(_, value), 4) => u128::try_from(value).map_or(Self::None, Self::Natural),
+                (Self::Integer(_, value), 4) => {
+                    u128::try_from(value).map_or(Self::None, Self::Natural)
+                }
                 (Self::Integer(_, value), _) => Self::Integer(random.below(10), value),
                 (Self::Natural(value), 0..3) => Self::Natural(value ^ 1),
-                (Self::Natural(value), _) => i128::try_from(value).map_or(Self::None, |value| Self::Integer(7, value)),
+                (Self::Natural(value), _) => {
+                    i128::try_from(value).map_or(Self::None, |value| Self::Integer(7, value))
+                }
                 (Self::F32(value), 0..2) => Self::F32(-value),
                 (Self::F32(value), 2) => Self::F32(f32::from_bits(value.to_bits() ^ 1)),
                 (Self::F32(value), _) => Self::F64(value.into()),
@@ -1430,9 +1755,13 @@ mod tests {
                 (Self::Str(value), 1) => value.chars().next().map_or(Self::Unit, Self::Char),
                 (Self::Str(value), 2) => Self::Seq(true, value.chars().map(Self::Char).collect()),
                 (Self::Str(value), _) => Self::Str(value + name),
-                (Self::Bytes(value), 0) => {
-                    Self::Seq(true, value.iter().map(|byte| Self::Integer(4, (*byte).into())).collect())
-                }
+                (Self::Bytes(value), 0) => Self::Seq(
+                    true,
+                    value
+                        .iter()
+                        .map(|byte| Self::Integer(4, (*byte).into()))
+                        .collect(),
+                ),
                 (Self::Bytes(value), _) => Self::Bytes([&value, name.as_bytes()].concat()),
                 (Self::None, 0) => Self::Unit,
                 (Self::None, _) => Self::Some(Self::None.into()),
@@ -1447,9 +1776,12 @@ mod tests {
                 (Self::TupleStruct(_, of), 0..2) => Self::TupleStruct(name, of),
                 (Self::TupleStruct(name, of), 2) => Self::TupleVariant(0, name, of),
                 (Self::TupleStruct(name, of), _) => Self::TupleStruct(name, rearranged(of, random)),
-                (Self::Map(_, of), 0) => {
-                    Self::Seq(true, of.into_iter().map(|(key, value)| Self::Tuple(vec![key, value])).collect())
-                }
+                (Self::Map(_, of), 0) => Self::Seq(
+                    true,
+                    of.into_iter()
+                        .map(|(key, value)| Self::Tuple(vec![key, value]))
+                        .collect(),
+                ),
                 (Self::Map(told, mut of), 1) if of.len() > 1 => {
                     let (one, other) = (random.below(of.len()), random.below(of.len()));
                     let value = of[one].1.clone();
@@ -1459,7 +1791,9 @@ mod tests {
                 (Self::Map(told, of), _) => Self::Map(told, shuffled(of, turn, random)),
                 (Self::Struct(_, of), 0) => Self::Struct(name, of),
                 (Self::Struct(_, of), 1) => {
-                    let entry = |(name, value): (Name, Option<Self>)| Some((Self::Str(name.to_owned()), value?));
+                    let entry = |(name, value): (Name, Option<Self>)| {
+                        Some((Self::Str(name.to_owned()), value?))
+                    };
                     Self::Map(true, of.into_iter().filter_map(entry).collect())
                 }
                 (Self::Struct(name, of), 2) => Self::StructVariant(0, name, of),
@@ -1471,22 +1805,33 @@ mod tests {
                 (Self::UnitVariant(index, _), _) => Self::UnitVariant(index, name),
                 (Self::NewtypeVariant(_, _, of), 0) => *of,
                 (Self::NewtypeVariant(_, its, of), 1) => Self::TupleVariant(0, its, vec![*of]),
-                (Self::NewtypeVariant(index, its, of), 2) => Self::NewtypeVariant(index + 1, its, of),
+                (Self::NewtypeVariant(index, its, of), 2) => {
+                    Self::NewtypeVariant(index + 1, its, of)
+                }
                 (Self::NewtypeVariant(index, _, of), _) => Self::NewtypeVariant(index, name, of),
-                (Self::TupleVariant(_, its, of), 0) => Self::NewtypeVariant(0, its, Self::Tuple(of).into()),
+                (Self::TupleVariant(_, its, of), 0) => {
+                    Self::NewtypeVariant(0, its, Self::Tuple(of).into())
+                }
                 (Self::TupleVariant(index, its, of), 1) => Self::TupleVariant(index + 1, its, of),
                 (Self::TupleVariant(index, _, of), 2) => Self::TupleVariant(index, name, of),
-                (Self::TupleVariant(index, its, of), _) => Self::TupleVariant(index, its, rearranged(of, random)),
-                (Self::StructVariant(_, its, of), 0) => Self::NewtypeVariant(0, its, Self::Struct(its, of).into()),
+                (Self::TupleVariant(index, its, of), _) => {
+                    Self::TupleVariant(index, its, rearranged(of, random))
+                }
+                (Self::StructVariant(_, its, of), 0) => {
+                    Self::NewtypeVariant(0, its, Self::Struct(its, of).into())
+                }
                 (Self::StructVariant(index, its, of), 1) => Self::StructVariant(index + 1, its, of),
                 (Self::StructVariant(index, _, of), 2) => Self::StructVariant(index, name, of),
-                (Self::StructVariant(index, its, of), _) => Self::StructVariant(index, its, changed(of, name, random)),
+                (Self::StructVariant(index, its, of), _) => {
+                    Self::StructVariant(index, its, changed(of, name, random))
+                }
             }
         }
     }
 
     fn same_float(one: f64, other: f64) -> bool {
-        (one == other && one.is_sign_negative() == other.is_sign_negative()) || (one.is_nan() && other.is_nan())
+        (one == other && one.is_sign_negative() == other.is_sign_negative())
+            || (one.is_nan() && other.is_nan())
     }
 
     /// Whether each of one can be given one of the other that it equals.
@@ -1517,7 +1862,9 @@ mod tests {
         match (&mut of[at..], turn) {
             ([Tree::Seq(_, one), Tree::Seq(_, other), ..], 0..=3) => match (one.pop(), turn) {
                 (Some(last), 0 | 1) => other.insert(0, last),
-                (Some(last), _) => one.extend([last].into_iter().chain(other.drain(..1.min(other.len())))),
+                (Some(last), _) => {
+                    one.extend([last].into_iter().chain(other.drain(..1.min(other.len()))))
+                }
                 (None, _) => one.append(other),
             },
             ([Tree::Str(one), Tree::Str(other), ..], 0..=3) => match one.pop() {

@@ -16,7 +16,9 @@ pub(crate) struct EncodingError {
 
 impl EncodingError {
     fn new(problem: &impl std::fmt::Display) -> Self {
-        Self { problem: problem.to_string() }
+        Self {
+            problem: problem.to_string(),
+        }
     }
 }
 
@@ -65,7 +67,10 @@ impl OutputType {
     pub(crate) fn check(&self, value: &Value) -> Result<(), EncodingError> {
         match (self.is)(value) {
             true => Ok(()),
-            false => Err(EncodingError::new(&format_args!("it is not `{}`", self.name()))),
+            false => Err(EncodingError::new(&format_args!(
+                "it is not `{}`",
+                self.name()
+            ))),
         }
     }
 
@@ -89,7 +94,9 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, EncodingErr
     let value = rmp_serde::from_read(&mut rest).map_err(|error| EncodingError::new(&error))?;
     match rest.len() {
         0 => Ok(value),
-        left => Err(EncodingError::new(&format_args!("{left} byte(s) are left over"))),
+        left => Err(EncodingError::new(&format_args!(
+            "{left} byte(s) are left over"
+        ))),
     }
 }
 
@@ -101,14 +108,20 @@ mod tests {
     fn a_types_name_is_told_without_its_modules() {
         let name = OutputType::name;
         assert_eq!(name(OutputType::of::<Vec<String>>()), "Vec<String>");
-        assert_eq!(name(OutputType::of::<(u32, Option<std::time::Duration>)>()), "(u32, Option<Duration>)");
+        assert_eq!(
+            name(OutputType::of::<(u32, Option<std::time::Duration>)>()),
+            "(u32, Option<Duration>)"
+        );
         assert_eq!(name(OutputType::of::<()>()), "()");
     }
 
     #[test]
     fn bytes_of_another_type_are_refused() {
         let bytes = encode(&("a", 1)).unwrap();
-        assert_eq!(decode::<(String, u32)>(&bytes).unwrap(), ("a".to_owned(), 1));
+        assert_eq!(
+            decode::<(String, u32)>(&bytes).unwrap(),
+            ("a".to_owned(), 1)
+        );
         assert!(decode::<u32>(&bytes).is_err());
         assert!(decode::<u32>(&[1, 0xff]).is_err());
     }

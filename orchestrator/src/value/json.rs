@@ -20,7 +20,9 @@ pub(crate) fn to_json(bytes: &[u8]) -> Result<Value, EncodingError> {
 /// Why JSON cannot keep a value, where it would lose something without a word: a number that is NaN or infinite.
 pub(crate) fn lost_in_json<T: Serialize>(value: &T) -> Option<String> {
     // what cannot be encoded is somebody else's to refuse
-    decode::<Json<true>>(&encode(value).ok()?).err().map(|error| error.to_string())
+    decode::<Json<true>>(&encode(value).ok()?)
+        .err()
+        .map(|error| error.to_string())
 }
 
 /// A value as JSON; `STRICT`, only where JSON has a word for it.
@@ -91,7 +93,10 @@ impl<'de, const STRICT: bool> Visitor<'de> for AnyValue<STRICT> {
         deserializer.deserialize_any(self)
     }
 
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+    fn visit_newtype_struct<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<Value, D::Error> {
         deserializer.deserialize_any(self)
     }
 
@@ -133,10 +138,21 @@ mod tests {
 
     #[test]
     fn what_was_encoded_is_shown() {
-        let row = Row { name: "a", share: 0.1, by_day: [(28, Some(true)), (29, None)].into(), pair: (-1, f64::NAN) };
+        let row = Row {
+            name: "a",
+            share: 0.1,
+            by_day: [(28, Some(true)), (29, None)].into(),
+            pair: (-1, f64::NAN),
+        };
         let json = to_json(&encode(&row).unwrap()).unwrap();
-        assert_eq!(json.to_string(), r#"{"by_day":{"28":true,"29":null},"name":"a","pair":[-1,null],"share":0.1}"#);
-        assert_eq!(to_json(&encode(&()).unwrap()).unwrap(), serde_json::Value::Null);
+        assert_eq!(
+            json.to_string(),
+            r#"{"by_day":{"28":true,"29":null},"name":"a","pair":[-1,null],"share":0.1}"#
+        );
+        assert_eq!(
+            to_json(&encode(&()).unwrap()).unwrap(),
+            serde_json::Value::Null
+        );
         assert!(to_json(&[0xc1]).is_err());
     }
 }

@@ -101,7 +101,11 @@ impl Value {
     }
 
     /// Feeds the value to a hasher: in the order of their encodings, where its elements are in none of their own.
-    pub(crate) fn feed(&self, hasher: &mut blake3::Hasher, unordered: bool) -> Result<(), CanonicalError> {
+    pub(crate) fn feed(
+        &self,
+        hasher: &mut blake3::Hasher,
+        unordered: bool,
+    ) -> Result<(), CanonicalError> {
         self.0.feed(hasher, unordered)
     }
 
@@ -118,7 +122,10 @@ impl Value {
 #[cold]
 #[track_caller]
 fn mistyped<T>() -> ! {
-    unreachable!("a value is not the `{}` that the compiler checked", std::any::type_name::<T>())
+    unreachable!(
+        "a value is not the `{}` that the compiler checked",
+        std::any::type_name::<T>()
+    )
 }
 
 impl fmt::Debug for Value {

@@ -16,7 +16,10 @@ pub(super) fn reasons(record: &RunRecord, task: TaskRun<'_>, around: &Around<'_>
         reasons.push(Reason::new(ReasonKind::RanAgain, text));
     }
     if let Some(RerunRecord { at, what, .. }) = rerun_of(record, task) {
-        let text = format!("it ran again, since a re-run of {what} was asked for at {}", instant(*at));
+        let text = format!(
+            "it ran again, since a re-run of {what} was asked for at {}",
+            instant(*at)
+        );
         reasons.push(Reason::new(ReasonKind::RanAgain, text));
     }
     reasons
@@ -30,16 +33,28 @@ pub(super) fn has_failed(attempt: &AttemptRecord) -> bool {
 
 /// The attempts before the last one that failed, the latest first.
 fn failures(task: TaskRun<'_>, around: &Around<'_>) -> Vec<Reason> {
-    let failed = around.failed.get(&task.key()).map(Vec::as_slice).unwrap_or_default();
+    let failed = around
+        .failed
+        .get(&task.key())
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     // what did not run this time has told of none of them
     let ran = task.started_at().is_some() && !task.cached();
-    let earlier = failed.iter().rev().filter(|attempt| !ran || attempt.number < task.attempts());
+    let earlier = failed
+        .iter()
+        .rev()
+        .filter(|attempt| !ran || attempt.number < task.attempts());
     let mut reasons: Vec<Reason> = earlier
         .clone()
         .take(TOLD)
         .map(|AttemptRecord { number, error, .. }| {
-            let error = error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
-            Reason::new(ReasonKind::Retried, format!("attempt {number} failed{error}"))
+            let error = error
+                .as_ref()
+                .map_or_else(String::new, |error| format!(": {error}"));
+            Reason::new(
+                ReasonKind::Retried,
+                format!("attempt {number} failed{error}"),
+            )
         })
         .collect();
     let (told, all) = (reasons.len(), earlier.count());
@@ -67,7 +82,10 @@ fn rerun_of<'a>(record: &'a RunRecord, task: TaskRun<'_>) -> Option<&'a RerunRec
     // what became of it since the last re-run that covers it, came after that
     let became = task.started_at().or(task.finished_at())?;
     let key = task.key();
-    reruns.iter().rev().find(|rerun| rerun.at <= became && may_cover(&rerun.what, &key))
+    reruns
+        .iter()
+        .rev()
+        .find(|rerun| rerun.at <= became && may_cover(&rerun.what, &key))
 }
 
 /// Whether a task may be one of those that a re-run is of: one alone is told by its key.

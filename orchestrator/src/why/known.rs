@@ -36,21 +36,35 @@ pub(crate) fn known(record: &RunRecord, key: &str) -> Known {
         return known;
     }
     let keys = wiring.keys();
-    Known::Keys(if keys.is_empty() { planned(record).into_iter().map(|(key, _)| key).collect() } else { keys })
+    Known::Keys(if keys.is_empty() {
+        planned(record).into_iter().map(|(key, _)| key).collect()
+    } else {
+        keys
+    })
 }
 
 /// The keys of the tasks that a run will have which has none yet, and whether they are mapped; nothing where its flow
 /// decides as it goes, or is not in this binary.
 pub(super) fn planned(record: &RunRecord) -> Vec<(String, bool)> {
     let open = record.tables().nodes.is_empty() && !record.state().is_final();
-    let Some(flow) = registry::find(record.flow()).filter(|flow| open && !flow.is_async) else { return Vec::new() };
-    let Ok(call) = FlowCall::recall(flow, record.parameters()) else { return Vec::new() };
+    let Some(flow) = registry::find(record.flow()).filter(|flow| open && !flow.is_async) else {
+        return Vec::new();
+    };
+    let Ok(call) = FlowCall::recall(flow, record.parameters()) else {
+        return Vec::new();
+    };
     let (logical_date, interval) = (record.logical_date(), record.interval());
-    let facts = RunFacts { id: record.id(), flow: flow.name, logical_date, interval };
+    let facts = RunFacts {
+        id: record.id(),
+        flow: flow.name,
+        logical_date,
+        interval,
+    };
     let context = Arc::new(Context::of_flow(Arc::new(facts), CancellationToken::new()));
     let graph = graph::of_flow(&call, &context);
     let keys = graph.iter().flat_map(|graph| graph.nodes());
-    keys.map(|node| (node.key().to_owned(), node.is_mapped())).collect()
+    keys.map(|node| (node.key().to_owned(), node.is_mapped()))
+        .collect()
 }
 
 impl Known {
@@ -67,7 +81,9 @@ impl Known {
 impl fmt::Display for Known {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Elements { key, elements } => write!(f, "`{key}` with {}", Self::range(*elements)),
+            Self::Elements { key, elements } => {
+                write!(f, "`{key}` with {}", Self::range(*elements))
+            }
             Self::NoList { key } => write!(f, "`{key}`, whose list is not there"),
             Self::Pruned => f.write_str("none: what was known of its tasks was pruned"),
             Self::Keys(keys) if keys.is_empty() => f.write_str("none"),

@@ -7,7 +7,10 @@ use crate::store::TaskRun;
 /// What is there of a mapped task, by a key that names it with some of its indexes or with none.
 enum Found {
     /// These elements; and the mappings in them whose lists are not there yet.
-    Elements { places: Vec<Place>, unlisted: Vec<Place> },
+    Elements {
+        places: Vec<Place>,
+        unlisted: Vec<Place>,
+    },
     /// There are so many of what the key would name, where as many indexes are given.
     Few { key: String, elements: u32 },
 }
@@ -27,7 +30,10 @@ const STATES: [TaskState; 8] = [
 /// The indexes at the end of a key, and what is before them. One that no mapping could have is a part of the key.
 pub(super) fn split(key: &str) -> (&str, Vec<u64>) {
     let (mut base, mut path) = (key, Vec::new());
-    while let Some((rest, index)) = base.strip_suffix(']').and_then(|inner| inner.rsplit_once('[')) {
+    while let Some((rest, index)) = base
+        .strip_suffix(']')
+        .and_then(|inner| inner.rsplit_once('['))
+    {
         let Ok(index) = index.parse() else { break };
         path.push(index);
         base = rest;
@@ -53,7 +59,9 @@ fn find(wiring: &Wiring<'_>, base: &str, path: Vec<u64>) -> Option<Found> {
                 (None, _) => unlisted.push((mapping, frame, at)),
                 // what its list never came for stands for all of its elements
                 (Some((frame, None)), _) => inner.push((frame, 0)),
-                (Some((frame, Some(len))), None) => inner.extend((0..len).map(|index| (frame, index))),
+                (Some((frame, Some(len))), None) => {
+                    inner.extend((0..len).map(|index| (frame, index)))
+                }
                 (Some((frame, Some(len))), Some(index)) => match u32::try_from(index) {
                     Ok(index) if index < len => inner.push((frame, index)),
                     _ => return Some(Found::Few { key, elements: len }),
@@ -65,7 +73,10 @@ fn find(wiring: &Wiring<'_>, base: &str, path: Vec<u64>) -> Option<Found> {
         }
         outer = inner;
     }
-    let places = outer.into_iter().map(|(frame, index)| (node, frame, index)).collect();
+    let places = outer
+        .into_iter()
+        .map(|(frame, index)| (node, frame, index))
+        .collect();
     Some(Found::Elements { places, unlisted })
 }
 
@@ -76,7 +87,9 @@ pub(super) fn known(wiring: &Wiring<'_>, key: &str) -> Option<Known> {
     let beyond = path.iter().copied().chain([u64::MAX]).collect();
     let found = match find(wiring, base, path)? {
         Found::Elements { places, unlisted } if places.is_empty() && !unlisted.is_empty() => {
-            return Some(Known::NoList { key: key.to_owned() });
+            return Some(Known::NoList {
+                key: key.to_owned(),
+            });
         }
         Found::Elements { .. } => find(wiring, base, beyond)?,
         few @ Found::Few { .. } => few,
@@ -92,16 +105,30 @@ impl<'a> Chain<'a> {
     /// where the key names no mapped task.
     pub(super) fn of_mapped(&mut self, key: &str) -> Option<Why> {
         let (base, path) = split(key);
-        let Some(Found::Elements { places, unlisted }) = find(&self.wiring, base, path) else { return None };
+        let Some(Found::Elements { places, unlisted }) = find(&self.wiring, base, path) else {
+            return None;
+        };
         let is_over = self.record.state().is_final();
         let tasks = places.iter().filter_map(|place| self.wiring.task(*place));
         // what a re-run was to run, and the flow did not ask for, is no part of the run any more
-        let elements: Vec<TaskRun<'a>> = tasks.filter(|task| !is_over || task.state().is_final()).collect();
+        let elements: Vec<TaskRun<'a>> = tasks
+            .filter(|task| !is_over || task.state().is_final())
+            .collect();
         if elements.is_empty() && !places.is_empty() {
             return None;
         }
-        let counted = STATES.map(|state| (state, elements.iter().filter(|task| task.state() == state).count()));
-        let number = |state| counted.iter().find(|(other, _)| *other == state).map_or(0, |(_, number)| *number);
+        let counted = STATES.map(|state| {
+            (
+                state,
+                elements.iter().filter(|task| task.state() == state).count(),
+            )
+        });
+        let number = |state| {
+            counted
+                .iter()
+                .find(|(other, _)| *other == state)
+                .map_or(0, |(_, number)| *number)
+        };
         let waiting = if is_over { 0 } else { unlisted.len() };
         let state = match is_over && elements.is_empty() && !unlisted.is_empty() {
             true => TaskState::Cancelled,
@@ -117,30 +144,61 @@ impl<'a> Chain<'a> {
         let mut tell = |kind, text: String| why.reasons.push(Reason::new(kind, text));
         if !elements.is_empty() {
             let states = counted.iter().filter(|(_, number)| *number > 0);
-            let states: Vec<String> = states.map(|(state, number)| format!("{number} {state}")).collect();
-            tell(kind_of(state), format!("{}: {}", count(elements.len(), "element"), states.join(", ")));
+            let states: Vec<String> = states
+                .map(|(state, number)| format!("{number} {state}"))
+                .collect();
+            tell(
+                kind_of(state),
+                format!(
+                    "{}: {}",
+                    count(elements.len(), "element"),
+                    states.join(", ")
+                ),
+            );
         } else if unlisted.is_empty() {
             tell(kind_of(state), "no elements: its list is empty".to_owned());
         }
         match (unlisted.len(), elements.is_empty()) {
             (0, _) => {}
-            (_, _) if is_over => tell(ReasonKind::Unknown, "a list that it is mapped over never came".to_owned()),
+            (_, _) if is_over => tell(
+                ReasonKind::Unknown,
+                "a list that it is mapped over never came".to_owned(),
+            ),
             (1, true) => {
-                tell(ReasonKind::Upstreams, "the list that it is mapped over is not there yet".to_owned());
+                tell(
+                    ReasonKind::Upstreams,
+                    "the list that it is mapped over is not there yet".to_owned(),
+                );
             }
             (lists, _) => {
                 let are = if lists == 1 { "is" } else { "are" };
                 let lists = count(lists, "list");
-                tell(ReasonKind::Upstreams, format!("{lists} that it is mapped over {are} not there yet"));
+                tell(
+                    ReasonKind::Upstreams,
+                    format!("{lists} that it is mapped over {are} not there yet"),
+                );
             }
         }
         let places: Vec<Place> = elements.iter().map(TaskRun::place).collect();
-        why.causes = self.causes(&places, "element", |state| state != TaskState::Success, &mut why.reasons);
+        why.causes = self.causes(
+            &places,
+            "element",
+            |state| state != TaskState::Success,
+            &mut why.reasons,
+        );
         if waiting > 0 {
-            let mut lists: Vec<Place> = unlisted.iter().flat_map(|list| self.wiring.list_of(*list)).collect();
+            let mut lists: Vec<Place> = unlisted
+                .iter()
+                .flat_map(|list| self.wiring.list_of(*list))
+                .collect();
             lists.sort_unstable();
             lists.dedup();
-            why.causes.extend(self.causes(&lists, "upstream", |state| !state.is_final(), &mut why.reasons));
+            why.causes.extend(self.causes(
+                &lists,
+                "upstream",
+                |state| !state.is_final(),
+                &mut why.reasons,
+            ));
         }
         Some(why)
     }
@@ -151,12 +209,26 @@ fn state_of_all(elements: usize, waiting: usize, number: impl Fn(TaskState) -> u
     let pending = number(TaskState::Pending);
     let open = pending + number(TaskState::Running) + number(TaskState::Retrying);
     if open + waiting > 0 {
-        return if pending == elements { TaskState::Pending } else { TaskState::Running };
+        return if pending == elements {
+            TaskState::Pending
+        } else {
+            TaskState::Running
+        };
     }
-    let ends = [TaskState::Failed, TaskState::UpstreamFailed, TaskState::Cancelled];
+    let ends = [
+        TaskState::Failed,
+        TaskState::UpstreamFailed,
+        TaskState::Cancelled,
+    ];
     let skipped = elements > 0 && number(TaskState::Skipped) == elements;
-    let otherwise = if skipped { TaskState::Skipped } else { TaskState::Success };
-    ends.into_iter().find(|state| number(*state) > 0).unwrap_or(otherwise)
+    let otherwise = if skipped {
+        TaskState::Skipped
+    } else {
+        TaskState::Success
+    };
+    ends.into_iter()
+        .find(|state| number(*state) > 0)
+        .unwrap_or(otherwise)
 }
 
 /// What a count of states is about.

@@ -161,7 +161,14 @@ impl Runtime {
         let flow = registry::find(record.flow());
         let executed = match record.state().is_final() || self.0.executes(run) {
             true => Executed::Somewhere,
-            false => match self.0.store.abandoned().await?.iter().any(|abandoned| abandoned.id == run) {
+            false => match self
+                .0
+                .store
+                .abandoned()
+                .await?
+                .iter()
+                .any(|abandoned| abandoned.id == run)
+            {
                 true => Executed::Nowhere,
                 false => Executed::Somewhere,
             },
@@ -186,10 +193,19 @@ impl Runtime {
     }
 
     /// The attempts of a run that failed, where any of its tasks had more than one.
-    async fn failed_attempts(&self, record: &RunRecord) -> Result<HashMap<String, Vec<AttemptRecord>>, Error> {
+    async fn failed_attempts(
+        &self,
+        record: &RunRecord,
+    ) -> Result<HashMap<String, Vec<AttemptRecord>>, Error> {
         let mut failed = HashMap::<_, Vec<_>>::new();
         if record.tasks().iter().any(|task| task.attempts() > 1) {
-            for attempt in self.0.store.attempts(record.id()).await?.unwrap_or_default() {
+            for attempt in self
+                .0
+                .store
+                .attempts(record.id())
+                .await?
+                .unwrap_or_default()
+            {
                 if again::has_failed(&attempt) {
                     failed.entry(attempt.key.clone()).or_default().push(attempt);
                 }
@@ -203,25 +219,37 @@ impl Runtime {
         if record.state() != RunState::Pending || record.kind() == RunKind::Backfill {
             return Ok(Vec::new());
         }
-        let filter = RunFilter::new().flow(record.flow()).state(RunState::Running).oldest_first();
-        let runs = self.find_runs(&filter.kind(RunKind::Manual).kind(RunKind::Scheduled)).await?;
+        let filter = RunFilter::new()
+            .flow(record.flow())
+            .state(RunState::Running)
+            .oldest_first();
+        let runs = self
+            .find_runs(&filter.kind(RunKind::Manual).kind(RunKind::Scheduled))
+            .await?;
         Ok(runs.iter().map(|run| run.id).collect())
     }
 }
 
 fn schedule_of(flow: &FlowDef) -> Option<String> {
-    crate::schedule::Schedule::of_flow(flow)?.ok().map(|schedule| schedule.to_string())
+    crate::schedule::Schedule::of_flow(flow)?
+        .ok()
+        .map(|schedule| schedule.to_string())
 }
 
 /// The pool that the attribute of a task names.
 fn pool_of(task: &str) -> Option<Pool> {
-    let mut tasks = inventory::iter::<TaskEntry>.into_iter().filter(|entry| entry.0.name == task);
+    let mut tasks = inventory::iter::<TaskEntry>
+        .into_iter()
+        .filter(|entry| entry.0.name == task);
     tasks.find_map(|entry| entry.0.options.pool.clone())
 }
 
 impl Reason {
     fn new(kind: ReasonKind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into() }
+        Self {
+            kind,
+            text: text.into(),
+        }
     }
 }
 
@@ -235,7 +263,9 @@ impl Why {
         for reason in &self.reasons {
             writeln!(f, "{:indent$}  {}", "", reason.text.replace('\n', " "))?;
         }
-        self.causes.iter().try_for_each(|cause| cause.write(f, depth + 1))
+        self.causes
+            .iter()
+            .try_for_each(|cause| cause.write(f, depth + 1))
     }
 }
 
@@ -278,7 +308,11 @@ impl fmt::Display for ReasonKind {
 
 /// So many things, as people say it.
 fn count(number: usize, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+    if number == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{number} {what}s")
+    }
 }
 
 /// An instant, as people read it.

@@ -17,17 +17,33 @@ pub(super) fn of(record: &RunRecord, around: &Around<'_>) -> Why {
             let count_of = |state| tasks.iter().filter(|task| task.state() == state).count();
             let done = tasks.iter().filter(|task| task.state().is_final()).count();
             let (running, retrying) = (count_of(TaskState::Running), count_of(TaskState::Retrying));
-            let (all, are) = (count(tasks.len(), "task"), if tasks.len() == 1 { "is" } else { "are" });
-            let text = format!("{done} of {all} {are} done, {running} running, {retrying} retrying");
+            let (all, are) = (
+                count(tasks.len(), "task"),
+                if tasks.len() == 1 { "is" } else { "are" },
+            );
+            let text =
+                format!("{done} of {all} {are} done, {running} running, {retrying} retrying");
             reasons.push(Reason::new(ReasonKind::Running, text));
             // what is pending waits for what is not, which is told already
-            let is_open = |task: &TaskRun<'_>| matches!(task.state(), TaskState::Running | TaskState::Retrying);
-            let (open, mut rest): (Vec<TaskRun<'_>>, Vec<TaskRun<'_>>) = tasks.into_iter().partition(is_open);
+            let is_open = |task: &TaskRun<'_>| {
+                matches!(task.state(), TaskState::Running | TaskState::Retrying)
+            };
+            let (open, mut rest): (Vec<TaskRun<'_>>, Vec<TaskRun<'_>>) =
+                tasks.into_iter().partition(is_open);
             rest.retain(|task| !task.state().is_final());
-            causes = task::of_run(record, around, if open.is_empty() { &rest } else { &open }, &mut reasons);
+            causes = task::of_run(
+                record,
+                around,
+                if open.is_empty() { &rest } else { &open },
+                &mut reasons,
+            );
         }
         RunState::Success => {
-            let failed = record.tasks().iter().filter(|task| task.state() == TaskState::Failed).count();
+            let failed = record
+                .tasks()
+                .iter()
+                .filter(|task| task.state() == TaskState::Failed)
+                .count();
             let text = match failed {
                 0 => "no task failed".to_owned(),
                 1 => "1 task failed, and its failure was handled".to_owned(),
@@ -37,37 +53,62 @@ pub(super) fn of(record: &RunRecord, around: &Around<'_>) -> Why {
         }
         RunState::Failed => causes = failed(record, around, &mut reasons),
         RunState::Cancelled => {
-            let error = record.error().map_or_else(|| "its end was asked for".to_owned(), ToString::to_string);
+            let error = record
+                .error()
+                .map_or_else(|| "its end was asked for".to_owned(), ToString::to_string);
             reasons.push(Reason::new(ReasonKind::Cancelled, error));
         }
     }
     reasons.extend(nobody(record, around));
     reasons.push(Reason::new(ReasonKind::Asked, asked(record, around)));
     reasons.extend(record.reruns().iter().map(|RerunRecord { at, what, .. }| {
-        Reason::new(ReasonKind::RanAgain, format!("a re-run of {what} was asked for at {}", instant(*at)))
+        Reason::new(
+            ReasonKind::RanAgain,
+            format!("a re-run of {what} was asked for at {}", instant(*at)),
+        )
     }));
     if record.is_pruned() {
-        reasons.push(Reason::new(ReasonKind::Unknown, "what was known of its tasks was pruned"));
+        reasons.push(Reason::new(
+            ReasonKind::Unknown,
+            "what was known of its tasks was pruned",
+        ));
     }
-    Why { run: record.id(), task: None, state: state.as_str(), reasons, causes }
+    Why {
+        run: record.id(),
+        task: None,
+        state: state.as_str(),
+        reasons,
+        causes,
+    }
 }
 
 /// Why a run failed: tells it, and gives what that goes back to.
 fn failed(record: &RunRecord, around: &Around<'_>, reasons: &mut Vec<Reason>) -> Vec<Why> {
-    let error = record.error().map_or_else(|| "nothing is recorded about why".to_owned(), ToString::to_string);
+    let error = record.error().map_or_else(
+        || "nothing is recorded about why".to_owned(),
+        ToString::to_string,
+    );
     if let Some((tasks, unnamed)) = unhandled(record, &error) {
         reasons.push(Reason::new(ReasonKind::Failed, error));
         reasons.extend(task::more(unnamed, "task", reasons.first()));
         return task::of_run(record, around, &tasks, reasons);
     }
     let tasks = record.tasks().iter();
-    if record.error().is_some_and(|error| task::is_of_flow(record, error)) {
-        reasons.push(Reason::new(ReasonKind::Failed, format!("the timeout of its flow passed: it {error}")));
-        let late = tasks.filter(|task| task.state() == TaskState::Cancelled && task.started_at().is_some());
+    if record
+        .error()
+        .is_some_and(|error| task::is_of_flow(record, error))
+    {
+        reasons.push(Reason::new(
+            ReasonKind::Failed,
+            format!("the timeout of its flow passed: it {error}"),
+        ));
+        let late = tasks
+            .filter(|task| task.state() == TaskState::Cancelled && task.started_at().is_some());
         return task::of_run(record, around, &late.collect::<Vec<_>>(), reasons);
     }
     reasons.push(Reason::new(ReasonKind::Failed, error));
-    let broken = tasks.filter(|task| matches!(task.state(), TaskState::Failed | TaskState::UpstreamFailed));
+    let broken =
+        tasks.filter(|task| matches!(task.state(), TaskState::Failed | TaskState::UpstreamFailed));
     let broken: Vec<TaskRun<'_>> = broken.collect();
     let causes = task::of_run(record, around, &broken, reasons);
     if !broken.is_empty() {
@@ -86,10 +127,16 @@ fn unhandled<'a>(record: &'a RunRecord, error: &str) -> Option<(Vec<TaskRun<'a>>
         let task = record.exact(key)?;
         let after = match (task.state(), task.error()) {
             (TaskState::Failed | TaskState::UpstreamFailed, Some(error)) => {
-                let how = if error.is_upstream_failed() { " did not run: " } else { " failed: " };
+                let how = if error.is_upstream_failed() {
+                    " did not run: "
+                } else {
+                    " failed: "
+                };
                 after.strip_prefix(how)?.strip_prefix(&*error.to_string())?
             }
-            (TaskState::Failed | TaskState::UpstreamFailed, None) => after.strip_prefix(" failed")?,
+            (TaskState::Failed | TaskState::UpstreamFailed, None) => {
+                after.strip_prefix(" failed")?
+            }
             _ => return None,
         };
         named.push(task);
@@ -98,7 +145,11 @@ fn unhandled<'a>(record: &'a RunRecord, error: &str) -> Option<(Vec<TaskRun<'a>>
         }
         rest = after.strip_prefix("; ")?;
     }
-    let unnamed = rest.strip_prefix("and ")?.strip_suffix(" more")?.parse().ok()?;
+    let unnamed = rest
+        .strip_prefix("and ")?
+        .strip_suffix(" more")?
+        .parse()
+        .ok()?;
     Some((named, unnamed))
 }
 
@@ -106,16 +157,22 @@ fn unhandled<'a>(record: &'a RunRecord, error: &str) -> Option<(Vec<TaskRun<'a>>
 fn asked(record: &RunRecord, around: &Around<'_>) -> String {
     let (date, created) = (instant(record.logical_date()), instant(record.created_at()));
     match (record.kind(), record.key()) {
-        (RunKind::Manual, Some(key)) => format!("it was asked for by hand at {created}, with the key `{key}`"),
+        (RunKind::Manual, Some(key)) => {
+            format!("it was asked for by hand at {created}, with the key `{key}`")
+        }
         (RunKind::Manual, None) => format!("it was asked for by hand at {created}"),
         // which of a flow's schedules it was is not recorded
         (RunKind::Scheduled, _) => match &around.schedule {
             Some(schedule) => {
-                format!("it was due at {date} by a schedule, perhaps the one of its attribute ({schedule})")
+                format!(
+                    "it was due at {date} by a schedule, perhaps the one of its attribute ({schedule})"
+                )
             }
             None => format!("it was due at {date} by a schedule"),
         },
-        (RunKind::Backfill, _) => format!("a backfill made it at {created}, for the tick of {date}"),
+        (RunKind::Backfill, _) => {
+            format!("a backfill made it at {created}, for the tick of {date}")
+        }
     }
 }
 
@@ -125,10 +182,15 @@ pub(super) fn turn(record: &RunRecord, around: &Around<'_>) -> Option<Reason> {
         return None;
     }
     let others: Vec<String> = around.turns.iter().map(ToString::to_string).collect();
-    let text = match around.max_active_runs.filter(|_| record.kind() != RunKind::Backfill) {
+    let text = match around
+        .max_active_runs
+        .filter(|_| record.kind() != RunKind::Backfill)
+    {
         Some(runs) if others.len() >= runs as usize => {
             let others = others.join(", ");
-            format!("it waits for its turn: `max_active_runs` of its flow is {runs}, and under way are {others}")
+            format!(
+                "it waits for its turn: `max_active_runs` of its flow is {runs}, and under way are {others}"
+            )
         }
         Some(_) | None => "it was accepted, and nothing is recorded that it waits for".to_owned(),
     };
@@ -142,6 +204,8 @@ pub(super) fn nobody(record: &RunRecord, around: &Around<'_>) -> Option<Reason> 
         RunState::Pending => "it was left to whoever serves, or its process ended",
         _ => "a stop left it, or its process died",
     };
-    let text = format!("no process executes the run ({how}): it goes on with `serve`, or with `Runtime::resume`");
+    let text = format!(
+        "no process executes the run ({how}): it goes on with `serve`, or with `Runtime::resume`"
+    );
     open.then(|| Reason::new(ReasonKind::NoProcess, text))
 }

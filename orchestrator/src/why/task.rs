@@ -20,7 +20,9 @@ pub(super) fn of_key(record: &RunRecord, key: &str, around: &Around<'_>) -> Opti
     let mut chain = Chain::new(record, around);
     match record.exact(key) {
         Some(task) => Some(chain.of(task)),
-        None => chain.of_mapped(key).or_else(|| not_there_yet(record, key, around)),
+        None => chain
+            .of_mapped(key)
+            .or_else(|| not_there_yet(record, key, around)),
     }
 }
 
@@ -38,7 +40,8 @@ pub(super) fn of_run(
 /// Why a task is not there of which its flow's graph tells.
 fn not_there_yet(record: &RunRecord, key: &str, around: &Around<'_>) -> Option<Why> {
     let (base, _) = mapped::split(key);
-    let is_meant = |(planned, is_mapped): &(String, bool)| planned == key || (*is_mapped && planned == base);
+    let is_meant =
+        |(planned, is_mapped): &(String, bool)| planned == key || (*is_mapped && planned == base);
     known::planned(record).iter().any(is_meant).then(|| {
         let begun = "its run has begun, and nothing is recorded of its tasks yet";
         let reason = match record.state() {
@@ -49,7 +52,10 @@ fn not_there_yet(record: &RunRecord, key: &str, around: &Around<'_>) -> Option<W
             run: record.id(),
             task: Some(key.to_owned()),
             state: TaskState::Pending.as_str(),
-            reasons: reason.into_iter().chain(run::nobody(record, around)).collect(),
+            reasons: reason
+                .into_iter()
+                .chain(run::nobody(record, around))
+                .collect(),
             causes: Vec::new(),
         }
     })
@@ -66,7 +72,13 @@ pub(super) struct Chain<'a> {
 
 impl<'a> Chain<'a> {
     fn new(record: &'a RunRecord, around: &'a Around<'a>) -> Self {
-        Self { record, wiring: Wiring::new(record), around, seen: HashSet::new(), depth: 0 }
+        Self {
+            record,
+            wiring: Wiring::new(record),
+            around,
+            seen: HashSet::new(),
+            depth: 0,
+        }
     }
 
     fn of(&mut self, task: TaskRun<'a>) -> Why {
@@ -81,60 +93,112 @@ impl<'a> Chain<'a> {
             return why;
         }
         if self.depth >= DEEPEST || self.seen.len() > TOLD {
-            why.reasons.push(Reason::new(ReasonKind::Unknown, "the chain goes on: ask for this task"));
+            why.reasons.push(Reason::new(
+                ReasonKind::Unknown,
+                "the chain goes on: ask for this task",
+            ));
             return why;
         }
         self.depth += 1;
         let reasons = &mut why.reasons;
         let mut tell = |kind, text: String| reasons.push(Reason::new(kind, text));
-        let error = || task.error().map_or_else(|| "nothing is recorded about why".to_owned(), ToString::to_string);
+        let error = || {
+            task.error().map_or_else(
+                || "nothing is recorded about why".to_owned(),
+                ToString::to_string,
+            )
+        };
         match task.state() {
             TaskState::Pending => self.pending(task, &mut why),
             TaskState::Running => match self.around.executed {
                 Executed::Somewhere => {
-                    let since = task.started_at().map_or_else(String::new, |at| format!(" since {}", instant(at)));
-                    tell(ReasonKind::Running, format!("attempt {} is under way{since}", task.attempts().max(1)));
+                    let since = task
+                        .started_at()
+                        .map_or_else(String::new, |at| format!(" since {}", instant(at)));
+                    tell(
+                        ReasonKind::Running,
+                        format!("attempt {} is under way{since}", task.attempts().max(1)),
+                    );
                 }
                 Executed::Nowhere => {
-                    let text = format!("attempt {} was under way when its process ended", task.attempts().max(1));
+                    let text = format!(
+                        "attempt {} was under way when its process ended",
+                        task.attempts().max(1)
+                    );
                     tell(ReasonKind::Running, text);
                 }
             },
             TaskState::Retrying => {
-                let due = task.next_attempt_at().map_or_else(|| "soon".to_owned(), |at| format!("at {}", instant(at)));
-                let text = format!("attempt {} failed: {}; the next is due {due}", task.attempts(), error());
+                let due = task
+                    .next_attempt_at()
+                    .map_or_else(|| "soon".to_owned(), |at| format!("at {}", instant(at)));
+                let text = format!(
+                    "attempt {} failed: {}; the next is due {due}",
+                    task.attempts(),
+                    error()
+                );
                 tell(ReasonKind::Retrying, text);
             }
             TaskState::Success => match (task.cached_from(), task.cache_miss()) {
                 (Some(run), _) => {
-                    let at = task.cached_at().map_or_else(String::new, |at| format!(", computed {}", instant(at)));
-                    tell(ReasonKind::Cached, format!("its result is that of run {run}{at}"));
+                    let at = task
+                        .cached_at()
+                        .map_or_else(String::new, |at| format!(", computed {}", instant(at)));
+                    tell(
+                        ReasonKind::Cached,
+                        format!("its result is that of run {run}{at}"),
+                    );
                 }
                 (None, miss) => {
-                    tell(ReasonKind::Succeeded, format!("attempt {} succeeded", task.attempts().max(1)));
+                    tell(
+                        ReasonKind::Succeeded,
+                        format!("attempt {} succeeded", task.attempts().max(1)),
+                    );
                     if let Some(miss) = miss {
-                        tell(ReasonKind::Computed, format!("it was computed, though its task is cached: {miss}"));
+                        tell(
+                            ReasonKind::Computed,
+                            format!("it was computed, though its task is cached: {miss}"),
+                        );
                     }
                 }
             },
             TaskState::Failed => {
                 let attempts = task.attempts();
-                let text = if attempts == 0 { error() } else { format!("attempt {attempts} failed: {}", error()) };
+                let text = if attempts == 0 {
+                    error()
+                } else {
+                    format!("attempt {attempts} failed: {}", error())
+                };
                 tell(ReasonKind::Failed, text);
                 if let Some(miss) = task.cache_miss() {
-                    tell(ReasonKind::Computed, format!("nothing cached could be used: {miss}"));
+                    tell(
+                        ReasonKind::Computed,
+                        format!("nothing cached could be used: {miss}"),
+                    );
                 }
             }
             TaskState::Skipped if task.attempts() > 0 && task.started_at().is_some() => {
-                tell(ReasonKind::Skipped, format!("its body asked for it: {}", error()));
+                tell(
+                    ReasonKind::Skipped,
+                    format!("its body asked for it: {}", error()),
+                );
             }
             TaskState::Skipped => {
                 tell(ReasonKind::Skipped, error());
                 let upstreams = self.wiring.upstreams(task.place());
-                why.causes = self.causes(&upstreams, "upstream", |state| state == TaskState::Skipped, &mut why.reasons);
+                why.causes = self.causes(
+                    &upstreams,
+                    "upstream",
+                    |state| state == TaskState::Skipped,
+                    &mut why.reasons,
+                );
                 if why.causes.is_empty() {
-                    why.causes =
-                        self.causes(&upstreams, "upstream", |state| state != TaskState::Success, &mut why.reasons);
+                    why.causes = self.causes(
+                        &upstreams,
+                        "upstream",
+                        |state| state != TaskState::Success,
+                        &mut why.reasons,
+                    );
                 }
             }
             TaskState::UpstreamFailed => {
@@ -143,13 +207,18 @@ impl<'a> Chain<'a> {
                 let upstreams = self.wiring.upstreams(task.place());
                 why.causes = self.causes(&upstreams, "upstream", broken, &mut why.reasons);
                 if why.causes.is_empty() {
-                    why.causes =
-                        self.causes(&upstreams, "upstream", |state| state != TaskState::Success, &mut why.reasons);
+                    why.causes = self.causes(
+                        &upstreams,
+                        "upstream",
+                        |state| state != TaskState::Success,
+                        &mut why.reasons,
+                    );
                 }
             }
             TaskState::Cancelled => tell(ReasonKind::Cancelled, cancelled(self.record, task)),
         }
-        why.reasons.extend(again::reasons(self.record, task, self.around));
+        why.reasons
+            .extend(again::reasons(self.record, task, self.around));
         if !task.state().is_final() {
             why.reasons.extend(run::nobody(self.record, self.around));
         }
@@ -161,33 +230,58 @@ impl<'a> Chain<'a> {
     fn pending(&mut self, task: TaskRun<'a>, why: &mut Why) {
         let place = task.place();
         let upstreams = self.wiring.upstreams(place);
-        let open = |place: &Place| self.wiring.task(*place).is_none_or(|task| !task.state().is_final());
+        let open = |place: &Place| {
+            self.wiring
+                .task(*place)
+                .is_none_or(|task| !task.state().is_final())
+        };
         let waiting = upstreams.iter().filter(|place| open(place)).count();
         if waiting > 0 {
-            let text = format!("it waits for {waiting} of its {}", count(upstreams.len(), "upstream"));
+            let text = format!(
+                "it waits for {waiting} of its {}",
+                count(upstreams.len(), "upstream")
+            );
             why.reasons.push(Reason::new(ReasonKind::Upstreams, text));
-            why.causes = self.causes(&upstreams, "upstream", |state| !state.is_final(), &mut why.reasons);
+            why.causes = self.causes(
+                &upstreams,
+                "upstream",
+                |state| !state.is_final(),
+                &mut why.reasons,
+            );
         } else if self.record.state() == RunState::Pending {
             why.reasons.extend(run::turn(self.record, self.around));
         } else if !self.wiring.is_known(place.0) {
-            let text =
-                "it has not started; what it waits for is not recorded: only stores that outlive their process do";
+            let text = "it has not started; what it waits for is not recorded: only stores that outlive their process do";
             why.reasons.push(Reason::new(ReasonKind::Unknown, text));
         } else if self.around.executed == Executed::Somewhere {
-            why.reasons.push(Reason::new(ReasonKind::Slot, self.slot(place, upstreams.is_empty())));
+            why.reasons.push(Reason::new(
+                ReasonKind::Slot,
+                self.slot(place, upstreams.is_empty()),
+            ));
         }
     }
 
     /// Which slot a task may wait for whose upstreams are done. What a call, or the flow, says of a pool is not recorded.
     fn slot(&self, (node, frame, _): Place, is_first: bool) -> String {
-        let ready = if is_first { "it has no upstreams" } else { "all that it waits for is done" };
-        let pool = self.wiring.task_of(node).and_then(|task| (self.around.pool_of)(task));
+        let ready = if is_first {
+            "it has no upstreams"
+        } else {
+            "all that it waits for is done"
+        };
+        let pool = self
+            .wiring
+            .task_of(node)
+            .and_then(|task| (self.around.pool_of)(task));
         let pool = match pool.map(|pool| (pool.name, (self.around.slots)(pool.name))) {
             Some((pool, Some(slots))) => format!("of the pool `{pool}`, which has {slots} here"),
             Some((pool, None)) => format!("of the pool `{pool}`"),
             None => "of a pool".to_owned(),
         };
-        let mapping = if frame == 0 { "" } else { ", of its mapping (`concurrency`)" };
+        let mapping = if frame == 0 {
+            ""
+        } else {
+            ", of its mapping (`concurrency`)"
+        };
         format!(
             "{ready}: perhaps it waits for a slot {pool}{mapping}, or of the runtime (`max_running`, `max_blocking`)"
         )
@@ -202,7 +296,10 @@ impl<'a> Chain<'a> {
         is_meant: impl Fn(TaskState) -> bool,
         reasons: &mut Vec<Reason>,
     ) -> Vec<Why> {
-        let mut meant: Vec<TaskRun<'a>> = places.iter().filter_map(|place| self.wiring.task(*place)).collect();
+        let mut meant: Vec<TaskRun<'a>> = places
+            .iter()
+            .filter_map(|place| self.wiring.task(*place))
+            .collect();
         meant.retain(|task| is_meant(task.state()));
         let rank = |task: &TaskRun<'_>| match task.state() {
             TaskState::Failed => 0,
@@ -211,8 +308,16 @@ impl<'a> Chain<'a> {
             _ => 3,
         };
         meant.sort_by_key(rank);
-        reasons.extend(more(meant.len().saturating_sub(FOLLOWED), what, reasons.first()));
-        meant.into_iter().take(FOLLOWED).map(|task| self.of(task)).collect()
+        reasons.extend(more(
+            meant.len().saturating_sub(FOLLOWED),
+            what,
+            reasons.first(),
+        ));
+        meant
+            .into_iter()
+            .take(FOLLOWED)
+            .map(|task| self.of(task))
+            .collect()
     }
 }
 
@@ -220,14 +325,19 @@ impl<'a> Chain<'a> {
 pub(super) fn more(number: usize, what: &str, first: Option<&Reason>) -> Option<Reason> {
     let kind = first.map_or(ReasonKind::Unknown, |reason| reason.kind);
     let are = if number == 1 { "is" } else { "are" };
-    let text = format!("{} {are} so; {FOLLOWED} are shown", count(number, &format!("more {what}")));
+    let text = format!(
+        "{} {are} so; {FOLLOWED} are shown",
+        count(number, &format!("more {what}"))
+    );
     (number > 0).then(|| Reason::new(kind, text))
 }
 
 /// Why a task was cancelled.
 fn cancelled(record: &RunRecord, task: TaskRun<'_>) -> String {
     let nothing = || "nothing is recorded about why".to_owned();
-    let flow = task.prefix().and_then(|prefix| record.exact(prefix.trim_end_matches('/')));
+    let flow = task
+        .prefix()
+        .and_then(|prefix| record.exact(prefix.trim_end_matches('/')));
     if let Some(flow) = flow.filter(|flow| flow.state() == TaskState::Failed) {
         let error = flow.error().map_or_else(nothing, ToString::to_string);
         return format!("it was not done when `{}` failed: {error}", flow.key());
@@ -238,7 +348,9 @@ fn cancelled(record: &RunRecord, task: TaskRun<'_>) -> String {
             "it was not done when its run ended, before the run was run again".to_owned()
         }
         RunState::Failed => match record.error().filter(|error| is_of_flow(record, error)) {
-            Some(error) => format!("it was not done when the timeout of its flow passed: the run {error}"),
+            Some(error) => {
+                format!("it was not done when the timeout of its flow passed: the run {error}")
+            }
             None => {
                 let error = record.error().map_or_else(nothing, ToString::to_string);
                 format!("it was not done when its run failed: {error}")
@@ -250,7 +362,13 @@ fn cancelled(record: &RunRecord, task: TaskRun<'_>) -> String {
 
 /// Whether an error says that the timeout of a run's flow passed, rather than that of a task whose error a body gave on.
 pub(super) fn is_of_flow(record: &RunRecord, error: &TaskError) -> bool {
-    let Cause::TimedOut(after) = error.cause() else { return false };
-    let given_on = |task: TaskRun<'_>| task.error().is_some_and(|other| other.cause() == error.cause());
-    error.to_string() == TaskError::timed_out(*after).to_string() && !record.tasks().iter().any(given_on)
+    let Cause::TimedOut(after) = error.cause() else {
+        return false;
+    };
+    let given_on = |task: TaskRun<'_>| {
+        task.error()
+            .is_some_and(|other| other.cause() == error.cause())
+    };
+    error.to_string() == TaskError::timed_out(*after).to_string()
+        && !record.tasks().iter().any(given_on)
 }

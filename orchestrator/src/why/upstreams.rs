@@ -21,16 +21,29 @@ pub(super) struct Wiring<'a> {
 impl<'a> Wiring<'a> {
     pub(super) fn new(record: &'a RunRecord) -> Self {
         let tables = record.tables();
-        let current = || tables.openings().filter(|(_, frame)| !tables.is_past_frame(*frame));
+        let current = || {
+            tables
+                .openings()
+                .filter(|(_, frame)| !tables.is_past_frame(*frame))
+        };
         let (mut frames, mut within) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
         current().for_each(|((mapping, ..), frame)| frames.entry(mapping).or_default().push(frame));
         // after a re-run, others may stand in for some
-        for (id, node) in (0..).zip(&tables.nodes).filter(|(id, _)| !tables.is_past_node(*id)) {
+        for (id, node) in (0..)
+            .zip(&tables.nodes)
+            .filter(|(id, _)| !tables.is_past_node(*id))
+        {
             if let Some(prefix) = &node.prefix {
                 within.entry(&**prefix).or_default().push(id);
             }
         }
-        Self { record, tables, opened: current().collect(), frames, within }
+        Self {
+            record,
+            tables,
+            opened: current().collect(),
+            frames,
+            within,
+        }
     }
 
     pub(super) fn task(&self, place: Place) -> Option<TaskRun<'a>> {
@@ -39,18 +52,28 @@ impl<'a> Wiring<'a> {
 
     /// The keys of all nodes that somebody wrote, those of a mapping without an index.
     pub(super) fn keys(&self) -> Vec<String> {
-        let nodes = (0..).zip(&self.tables.nodes).filter(|(id, node)| !node.hidden && !self.tables.is_past_node(*id));
+        let nodes = (0..)
+            .zip(&self.tables.nodes)
+            .filter(|(id, node)| !node.hidden && !self.tables.is_past_node(*id));
         nodes.map(|(_, node)| node.key(&[])).collect()
     }
 
     /// The name of the task that a node is a use of, where that is recorded.
     pub(super) fn task_of(&self, node: u32) -> Option<&'a str> {
-        self.tables.nodes.get(node as usize)?.wired.as_ref().map(|wired| &*wired.task)
+        self.tables
+            .nodes
+            .get(node as usize)?
+            .wired
+            .as_ref()
+            .map(|wired| &*wired.task)
     }
 
     /// Whether it is recorded what a node waits for.
     pub(super) fn is_known(&self, node: u32) -> bool {
-        self.tables.nodes.get(node as usize).is_some_and(|node| node.wired.is_some())
+        self.tables
+            .nodes
+            .get(node as usize)
+            .is_some_and(|node| node.wired.is_some())
     }
 
     /// The mapped node of a key without indexes.
@@ -91,8 +114,14 @@ impl<'a> Wiring<'a> {
     /// What a node, or an element of one, waits for.
     pub(super) fn upstreams(&self, place: Place) -> Vec<Place> {
         let mut found = Vec::new();
-        let Some(node) = self.tables.nodes.get(place.0 as usize) else { return found };
-        for upstream in node.wired.iter().flat_map(|wired| wired.upstreams.iter().copied()) {
+        let Some(node) = self.tables.nodes.get(place.0 as usize) else {
+            return found;
+        };
+        for upstream in node
+            .wired
+            .iter()
+            .flat_map(|wired| wired.upstreams.iter().copied())
+        {
             for at in self.reach(place, self.tables.current_node(upstream)) {
                 self.look_through(at, &mut found);
             }
@@ -103,9 +132,11 @@ impl<'a> Wiring<'a> {
         }
         if node.region == NONE && !self.within.is_empty() {
             let within = self.within.get(&*format!("{}/", node.key(&[])));
-            within.into_iter().flatten().for_each(|id| match self.tables.nodes[*id as usize].region {
-                NONE => self.look_through((*id, 0, 0), &mut found),
-                mapping => found.extend(self.all_of(*id, mapping)),
+            within.into_iter().flatten().for_each(|id| {
+                match self.tables.nodes[*id as usize].region {
+                    NONE => self.look_through((*id, 0, 0), &mut found),
+                    mapping => found.extend(self.all_of(*id, mapping)),
+                }
             });
         }
         found.retain(|at| *at != place);
@@ -126,7 +157,9 @@ impl<'a> Wiring<'a> {
 
     /// The instances of an upstream that a node's instance reaches.
     fn reach(&self, (_, frame, index): Place, upstream: u32) -> Vec<Place> {
-        let Some(source) = self.tables.nodes.get(upstream as usize) else { return Vec::new() };
+        let Some(source) = self.tables.nodes.get(upstream as usize) else {
+            return Vec::new();
+        };
         // within its mapping, or out of one that it is in
         let (mut at, mut of) = (frame, index);
         loop {
@@ -150,20 +183,37 @@ impl<'a> Wiring<'a> {
 
     /// The node itself, or what is behind a mapping's machinery.
     fn look_through(&self, place: Place, into: &mut Vec<Place>) {
-        let Some(node) = self.tables.nodes.get(place.0 as usize) else { return };
+        let Some(node) = self.tables.nodes.get(place.0 as usize) else {
+            return;
+        };
         if !node.hidden {
             return into.push(place);
         }
-        let failed = self.task(place).is_some_and(|task| task.error().is_some()) && node.name.starts_with("expand(");
-        if failed && self.task(place).is_some_and(|task| task.state() == crate::state::TaskState::Failed) {
+        let failed = self.task(place).is_some_and(|task| task.error().is_some())
+            && node.name.starts_with("expand(");
+        if failed
+            && self
+                .task(place)
+                .is_some_and(|task| task.state() == crate::state::TaskState::Failed)
+        {
             return into.push(place);
         }
-        for upstream in node.wired.iter().flat_map(|wired| wired.upstreams.iter().copied()) {
+        for upstream in node
+            .wired
+            .iter()
+            .flat_map(|wired| wired.upstreams.iter().copied())
+        {
             let current = self.tables.current_node(upstream);
-            let is_task = self.tables.nodes.get(current as usize).is_some_and(|node| !node.hidden);
+            let is_task = self
+                .tables
+                .nodes
+                .get(current as usize)
+                .is_some_and(|node| !node.hidden);
             // machinery was made before what takes it, and what is a task is not looked through, so that this ends
             if current < place.0 || is_task {
-                self.reach(place, current).into_iter().for_each(|at| self.look_through(at, into));
+                self.reach(place, current)
+                    .into_iter()
+                    .for_each(|at| self.look_through(at, into));
             }
         }
     }

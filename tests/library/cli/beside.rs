@@ -7,7 +7,8 @@ fn serving(program: &Program) -> Started {
     let started = program.start("serve");
     // the record of how far schedules have come is made as serving begins
     eventually("the program serves", || {
-        program.file(".orchestrator/state.db").exists() && program.json("db check --json")["counts"]["schedules"] != 0
+        program.file(".orchestrator/state.db").exists()
+            && program.json("db check --json")["counts"]["schedules"] != 0
     });
     started
 }
@@ -24,7 +25,9 @@ fn runs_are_left_to_it_and_cancelled_there() {
     let serving = serving(&program);
     let file = program.file("there");
     let first = detached(&program, &format!("slow -p file={}", path(&file)));
-    eventually("the run is under way", || program.task_state(&first, "wait_for") == "running");
+    eventually("the run is under way", || {
+        program.task_state(&first, "wait_for") == "running"
+    });
     let why = program.text(&format!("why {first} after_it"));
     assert_eq!(
         why,
@@ -33,32 +36,63 @@ fn runs_are_left_to_it_and_cancelled_there() {
     );
     let second = detached(&program, "slow -p file=never");
     let turn = "it waits for its turn: `max_active_runs` of its flow is 1, and under way are ID";
-    eventually("the second run waits for its turn", || program.text(&format!("why {second}")).contains(turn));
+    eventually("the second run waits for its turn", || {
+        program.text(&format!("why {second}")).contains(turn)
+    });
     let asked = program.text(&format!("runs cancel {second}"));
-    assert!(asked.starts_with("run ID is to be cancelled") || asked == "run ID was cancelled\n", "{asked}");
-    eventually("the second run is cancelled", || program.state(&second) == "cancelled");
+    assert!(
+        asked.starts_with("run ID is to be cancelled") || asked == "run ID was cancelled\n",
+        "{asked}"
+    );
+    eventually("the second run is cancelled", || {
+        program.state(&second) == "cancelled"
+    });
     std::fs::write(&file, "").unwrap();
-    eventually("the first run is a success", || program.state(&first) == "success");
+    eventually("the first run is a success", || {
+        program.state(&first) == "success"
+    });
     serving.signal("-TERM");
     let said = serving.end();
     assert_eq!(said.code, 0, "{said:?}");
-    assert!(said.err.contains("serving etl by 0 6 * * * in Europe/Zurich, next "), "{said:?}");
+    assert!(
+        said.err
+            .contains("serving etl by 0 6 * * * in Europe/Zurich, next "),
+        "{said:?}"
+    );
     let ended = |run: &str, state: &str| {
         let told = format!("slow {}: run finished", &run[run.len() - 8..]);
-        said.err.lines().any(|line| line.contains(&told) && line.contains(&format!("state={state}")))
+        said.err
+            .lines()
+            .any(|line| line.contains(&told) && line.contains(&format!("state={state}")))
     };
-    assert!(ended(&first, "success") && ended(&second, "cancelled"), "{said:?}");
-    assert!(said.err.ends_with("stopped: every run came to its end\n"), "{said:?}");
+    assert!(
+        ended(&first, "success") && ended(&second, "cancelled"),
+        "{said:?}"
+    );
+    assert!(
+        said.err.ends_with("stopped: every run came to its end\n"),
+        "{said:?}"
+    );
 }
 
 #[test]
 fn flows_are_paused_in_it_and_go_on() {
     let program = Program::new();
     let serving = serving(&program);
-    assert_eq!(program.text("pause etl"), "etl is paused: its schedules make no runs until `resume etl`\n");
+    assert_eq!(
+        program.text("pause etl"),
+        "etl is paused: its schedules make no runs until `resume etl`\n"
+    );
     assert_eq!(program.text("pause etl"), "etl was paused already\n");
-    assert!(program.text("flows").contains("etl 0 6 * * * in Europe/Zurich paused TIME\n"));
-    assert_eq!(program.text("resume etl"), "etl goes on: what was due meanwhile counts as missed\n");
+    assert!(
+        program
+            .text("flows")
+            .contains("etl 0 6 * * * in Europe/Zurich paused TIME\n")
+    );
+    assert_eq!(
+        program.text("resume etl"),
+        "etl goes on: what was due meanwhile counts as missed\n"
+    );
     assert_eq!(program.text("resume etl"), "etl was not paused\n");
     serving.signal("-INT");
     assert_eq!(serving.end().code, 0);
@@ -69,9 +103,12 @@ fn what_it_leaves_is_told_by_its_exit_code() {
     let program = Program::new();
     let serving = serving(&program);
     let run = detached(&program, "flaky -p file=there");
-    eventually("the run waits for its next attempt", || program.task_state(&run, "try_it") == "retrying");
+    eventually("the run waits for its next attempt", || {
+        program.task_state(&run, "try_it") == "retrying"
+    });
     let why = program.text(&format!("why {run} publish"));
-    let retrying = "try_it: retrying\n    attempt 1 failed: it is not there yet; the next is due at TIME\n";
+    let retrying =
+        "try_it: retrying\n    attempt 1 failed: it is not there yet; the next is due at TIME\n";
     assert!(why.ends_with(retrying), "{why}");
     serving.signal("-TERM");
     let said = serving.end();
@@ -98,7 +135,9 @@ fn logs_are_followed_while_the_run_goes_on_and_until_it_ends() {
     let (running, run) = waiting(&program, path(&file));
     let mut follows = program.start(&format!("runs logs {run} --follow"));
     let heard = follows.heard();
-    eventually("the first lines are there", || heard.text().contains("waiting\n"));
+    eventually("the first lines are there", || {
+        heard.text().contains("waiting\n")
+    });
     assert_eq!(program.task_state(&run, "wait_for"), "running");
     assert!(!follows.is_over());
     std::fs::write(&file, "").unwrap();
@@ -106,10 +145,18 @@ fn logs_are_followed_while_the_run_goes_on_and_until_it_ends() {
     eventually("the lines end", || follows.is_over());
     let said = follows.end();
     assert_eq!((said.code, &*said.err), (0, ""));
-    let expected = ["run started", "wait_for: waiting", "after_it: the file is there", "run finished"];
+    let expected = [
+        "run started",
+        "wait_for: waiting",
+        "after_it: the file is there",
+        "run finished",
+    ];
     let text = plain(&heard.all());
     let lines: Vec<&str> = text.lines().collect();
-    let are_those = lines.iter().zip(expected).all(|(line, begins)| line.starts_with(&format!("TIME INFO {begins}")));
+    let are_those = lines
+        .iter()
+        .zip(expected)
+        .all(|(line, begins)| line.starts_with(&format!("TIME INFO {begins}")));
     assert!(lines.len() == expected.len() && are_those, "{lines:#?}");
 }
 
@@ -118,10 +165,17 @@ fn a_run_in_the_foreground_is_cancelled_by_another_process() {
     let program = Program::new();
     let (running, run) = waiting(&program, "never");
     let asked = program.text(&format!("runs cancel {run}"));
-    assert_eq!(asked, "run ID is to be cancelled: the process that executes it hears of it within a second\n");
+    assert_eq!(
+        asked,
+        "run ID is to be cancelled: the process that executes it hears of it within a second\n"
+    );
     let said = running.end();
     assert_eq!(said.code, 1, "{said:?}");
-    assert!(said.err.contains(&format!("error: run {run} of `slow` was cancelled\n")), "{said:?}");
+    assert!(
+        said.err
+            .contains(&format!("error: run {run} of `slow` was cancelled\n")),
+        "{said:?}"
+    );
 }
 
 #[test]
@@ -130,11 +184,25 @@ fn what_is_paused_is_said_where_its_ticks_are_told() {
     assert!(!program.text("show etl").contains("paused"));
     assert!(!program.has_store());
     program.text("pause etl");
-    assert!(program.text("show etl").contains("\npaused `resume etl` lets its schedules go on\n"));
+    assert!(
+        program
+            .text("show etl")
+            .contains("\npaused `resume etl` lets its schedules go on\n")
+    );
     assert_eq!(program.json("show etl --json")["paused"], true);
     let said = program.say("next etl -n 2");
-    assert_eq!(said.err, "etl is paused: its schedules make no runs until `resume etl`\n");
-    assert_eq!(program.json("next etl -n 2 --json").as_array().unwrap().len(), 2);
+    assert_eq!(
+        said.err,
+        "etl is paused: its schedules make no runs until `resume etl`\n"
+    );
+    assert_eq!(
+        program
+            .json("next etl -n 2 --json")
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
     program.text("resume etl");
     assert_eq!(program.say("next etl").err, "");
     assert_eq!(program.json("show etl --json")["paused"], false);

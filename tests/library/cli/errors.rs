@@ -69,7 +69,11 @@ fn what_is_wrong_is_said_with_a_hint() {
         ),
     ] {
         let said = program.say(typed);
-        assert_eq!((said.code, &*said.err, &*said.out), (code, expected, ""), "{typed}");
+        assert_eq!(
+            (said.code, &*said.err, &*said.out),
+            (code, expected, ""),
+            "{typed}"
+        );
     }
 }
 
@@ -80,7 +84,10 @@ fn an_id_that_is_not_clear_lists_those_that_may_be_meant() {
     let run = program.latest("etl");
     let said = program.say(&format!("runs show {}", &run[..4]));
     assert_eq!(said.code, 2);
-    assert!(said.err.starts_with(&format!("error: the ids of 2 runs begin or end with `{}`\n  ", &run[..4])));
+    assert!(said.err.starts_with(&format!(
+        "error: the ids of 2 runs begin or end with `{}`\n  ",
+        &run[..4]
+    )));
     assert!(said.err.contains(&run), "{said:?}");
 }
 
@@ -90,19 +97,43 @@ fn tasks_that_run_again_are_tasks_of_the_run() {
     program.say("run broken");
     let run = program.latest("broken");
     let said = program.say(&format!("runs rerun {run} --from fetsh"));
-    assert_eq!((said.code, said.err.ends_with("hint: did you mean `fetch`?\n")), (2, true), "{said:?}");
-    assert_eq!(program.say(&format!("runs rerun {run} --all --failed")).code, 2);
-    assert_eq!(program.say(&format!("runs logs {run} --level warn --task fetch")).code, 0);
+    assert_eq!(
+        (
+            said.code,
+            said.err.ends_with("hint: did you mean `fetch`?\n")
+        ),
+        (2, true),
+        "{said:?}"
+    );
+    assert_eq!(
+        program
+            .say(&format!("runs rerun {run} --all --failed"))
+            .code,
+        2
+    );
+    assert_eq!(
+        program
+            .say(&format!("runs logs {run} --level warn --task fetch"))
+            .code,
+        0
+    );
 }
 
 #[test]
 fn help_tells_the_exit_codes() {
     let program = Program::new();
     let help = program.text("--help");
-    assert!(help.contains("75 stopped by a signal, with runs left"), "{help}");
+    assert!(
+        help.contains("75 stopped by a signal, with runs left"),
+        "{help}"
+    );
     let shown = program.say("");
     assert_eq!((shown.code, shown.out), (2, String::new()));
-    assert!(program.text("flows --help").contains("JSON: an array of {name,"));
+    assert!(
+        program
+            .text("flows --help")
+            .contains("JSON: an array of {name,")
+    );
 }
 
 #[cfg(unix)]
@@ -113,7 +144,13 @@ fn bytes_that_are_no_text_are_wrong_input() {
 
     let program = Program::new();
     for typed in ["run", "run etl", "show", "--store"] {
-        let said = Said::from(program.command(typed).arg(OsStr::from_bytes(b"caf\xe9")).output().unwrap());
+        let said = Said::from(
+            program
+                .command(typed)
+                .arg(OsStr::from_bytes(b"caf\xe9"))
+                .output()
+                .unwrap(),
+        );
         assert_eq!(said.code, 2, "{typed}: {said:?}");
         assert!(said.err.starts_with("error: "), "{typed}: {said:?}");
     }

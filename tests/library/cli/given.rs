@@ -11,9 +11,15 @@ fn what_a_run_in_another_store_logs_is_in_that_store() {
     let program = Program::with_pool();
     let said = program.say(&format!("{OTHER} run pooled"));
     assert_eq!((said.code, &*said.out), (0, "6\n"), "{said:?}");
-    let run = program.json(&format!("{OTHER} runs --json"))[0]["id"].as_str().unwrap().to_owned();
+    let run = program.json(&format!("{OTHER} runs --json"))[0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let logged = program.text(&format!("{OTHER} runs logs {run}"));
-    assert!(logged.contains("query: asking table=orders\n"), "{logged:?}");
+    assert!(
+        logged.contains("query: asking table=orders\n"),
+        "{logged:?}"
+    );
     assert_eq!(program.json("runs --json"), json!([]));
 }
 
@@ -23,7 +29,9 @@ fn another_store_is_served_though_a_flow_is_on_the_runtime_of_the_program() {
     let mut serving = program.start(&format!("{OTHER} serve"));
     eventually("the program serves", || {
         let is_made = program.file("other.db").exists();
-        serving.is_over() || is_made && program.json(&format!("{OTHER} db check --json"))["counts"]["schedules"] != 0
+        serving.is_over()
+            || is_made
+                && program.json(&format!("{OTHER} db check --json"))["counts"]["schedules"] != 0
     });
     if serving.is_over() {
         panic!("{:?}", serving.end());
@@ -35,6 +43,9 @@ fn another_store_is_served_though_a_flow_is_on_the_runtime_of_the_program() {
     serving.signal("-TERM");
     let said = serving.end();
     assert_eq!(said.code, 0, "{said:?}");
-    assert!(said.err.contains("serving greeting by */5 * * * *"), "{said:?}");
+    assert!(
+        said.err.contains("serving greeting by */5 * * * *"),
+        "{said:?}"
+    );
     assert_eq!(program.json("runs --json"), json!([]));
 }

@@ -41,23 +41,39 @@ struct Said {
 
 impl Program {
     fn new() -> Self {
-        Self { folder: new_folder("cli"), pool: false }
+        Self {
+            folder: new_folder("cli"),
+            pool: false,
+        }
     }
 
     /// With the pool that one of the flows needs.
     fn with_pool() -> Self {
-        Self { pool: true, ..Self::new() }
+        Self {
+            pool: true,
+            ..Self::new()
+        }
     }
 
     /// What is typed is split at white space.
     fn command(&self, typed: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pipelines"));
-        command.args(typed.split_whitespace()).current_dir(&self.folder).stdin(Stdio::null());
-        for variable in ["NO_COLOR", "CLICOLOR_FORCE", "ORCHESTRATOR_STORE", "PIPELINES_POOL"] {
+        command
+            .args(typed.split_whitespace())
+            .current_dir(&self.folder)
+            .stdin(Stdio::null());
+        for variable in [
+            "NO_COLOR",
+            "CLICOLOR_FORCE",
+            "ORCHESTRATOR_STORE",
+            "PIPELINES_POOL",
+        ] {
             command.env_remove(variable);
         }
         if self.pool {
-            command.env("PIPELINES_POOL", "1").env("ORCHESTRATOR_STORE", "sqlite:.orchestrator/state.db");
+            command
+                .env("PIPELINES_POOL", "1")
+                .env("ORCHESTRATOR_STORE", "sqlite:.orchestrator/state.db");
         }
         command
     }
@@ -82,11 +98,17 @@ impl Program {
     /// The id of the latest run of a flow.
     fn latest(&self, flow: &str) -> String {
         let runs = self.json(&format!("runs --flow {flow} --limit 1 --json"));
-        runs[0]["id"].as_str().unwrap_or_else(|| panic!("no run of {flow}")).to_owned()
+        runs[0]["id"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no run of {flow}"))
+            .to_owned()
     }
 
     fn state(&self, run: &str) -> String {
-        self.json(&format!("runs show {run} --json"))["state"].as_str().unwrap().to_owned()
+        self.json(&format!("runs show {run} --json"))["state"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// The state of a task; empty where there is none yet.
@@ -94,11 +116,18 @@ impl Program {
         let run = self.json(&format!("runs show {run} --json"));
         let tasks = run["tasks"].as_array().unwrap();
         let task = tasks.iter().find(|task| task["key"] == key);
-        task.map_or_else(String::new, |task| task["state"].as_str().unwrap().to_owned())
+        task.map_or_else(String::new, |task| {
+            task["state"].as_str().unwrap().to_owned()
+        })
     }
 
     fn start(&self, typed: &str) -> Started {
-        let child = self.command(typed).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let child = self
+            .command(typed)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         Started(Some(child))
     }
 
@@ -114,7 +143,11 @@ impl Program {
 impl From<Output> for Said {
     fn from(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Self { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: text(output.stdout),
+            err: text(output.stderr),
+        }
     }
 }
 
@@ -124,7 +157,13 @@ struct Started(Option<Child>);
 impl Started {
     fn signal(&self, signal: &str) {
         let pid = self.0.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args([signal, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     fn is_over(&mut self) -> bool {
@@ -188,8 +227,14 @@ impl Heard {
 fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !is_so() {
-        assert!(started.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
-        #[expect(clippy::disallowed_methods, reason = "nothing else is to be done meanwhile")]
+        assert!(
+            started.elapsed() < DEADLINE,
+            "{what}: not within {DEADLINE:?}"
+        );
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "nothing else is to be done meanwhile"
+        )]
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -207,15 +252,16 @@ fn plain(text: &str) -> String {
 fn plain_word(word: &str) -> String {
     let core = word.trim_matches(['`', '(', ')', ',', ';', ':', '.']);
     let is_end = core.len() == 8 && core.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let kind = if is_end || (core.len() == 36 && core.bytes().filter(|byte| *byte == b'-').count() == 4) {
-        "ID"
-    } else if core.len() >= 20 && core.as_bytes()[10] == b'T' && core.starts_with("20") {
-        "TIME"
-    } else if is_duration(core) {
-        "TOOK"
-    } else {
-        return word.to_owned();
-    };
+    let kind =
+        if is_end || (core.len() == 36 && core.bytes().filter(|byte| *byte == b'-').count() == 4) {
+            "ID"
+        } else if core.len() >= 20 && core.as_bytes()[10] == b'T' && core.starts_with("20") {
+            "TIME"
+        } else if is_duration(core) {
+            "TOOK"
+        } else {
+            return word.to_owned();
+        };
     word.replacen(core, kind, 1)
 }
 
@@ -224,7 +270,9 @@ fn is_duration(word: &str) -> bool {
     let unit = &word[number.len()..];
     matches!(unit, "ms" | "s")
         && !number.is_empty()
-        && number.chars().all(|c| c.is_ascii_digit() || c == '.' || c == 'm')
+        && number
+            .chars()
+            .all(|c| c.is_ascii_digit() || c == '.' || c == 'm')
 }
 
 fn path(path: &Path) -> &str {

@@ -11,12 +11,34 @@ fn flows_are_listed_without_a_store() {
          flaky\ngreeting */5 * * * * TIME\ninvoice\nmapped\npooled\nslow\n"
     );
     let flows = program.json("flows --json");
-    let etl = flows.as_array().unwrap().iter().find(|flow| flow["name"] == "etl").unwrap();
-    assert_eq!(etl["description"], "Loads the customers of a region.\n\nEach day at six.");
-    assert_eq!(etl["schedules"], serde_json::json!(["0 6 * * * in Europe/Zurich"]));
+    let etl = flows
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|flow| flow["name"] == "etl")
+        .unwrap();
+    assert_eq!(
+        etl["description"],
+        "Loads the customers of a region.\n\nEach day at six."
+    );
+    assert_eq!(
+        etl["schedules"],
+        serde_json::json!(["0 6 * * * in Europe/Zurich"])
+    );
     assert_eq!(etl["tags"], serde_json::json!(["customers", "daily"]));
-    assert_eq!((&etl["paused"], &etl["last_run"]), (&false.into(), &serde_json::Value::Null));
-    for typed in ["show etl", "show decide", "graph etl", "next etl", "check", "completions fish", "--help"] {
+    assert_eq!(
+        (&etl["paused"], &etl["last_run"]),
+        (&false.into(), &serde_json::Value::Null)
+    );
+    for typed in [
+        "show etl",
+        "show decide",
+        "graph etl",
+        "next etl",
+        "check",
+        "completions fish",
+        "--help",
+    ] {
         program.say(typed);
     }
     assert!(!program.has_store());
@@ -33,12 +55,26 @@ fn a_flow_is_shown_with_its_parameters_and_tasks() {
          load after extract Adds rows up.\n"
     );
     assert!(
-        program.text("show invoice").ends_with("tasks\n  known when its parameters are given: `--param NAME=VALUE`\n")
+        program
+            .text("show invoice")
+            .ends_with("tasks\n  known when its parameters are given: `--param NAME=VALUE`\n")
     );
-    assert!(program.text("show invoice -p customer=a -p amount=1").contains("multiply"));
-    assert!(program.text("show decide").contains("known when it has run"));
+    assert!(
+        program
+            .text("show invoice -p customer=a -p amount=1")
+            .contains("multiply")
+    );
+    assert!(
+        program
+            .text("show decide")
+            .contains("known when it has run")
+    );
     // what the program serves it with
-    assert!(program.text("show greeting").contains("name String default \"world\""));
+    assert!(
+        program
+            .text("show greeting")
+            .contains("name String default \"world\"")
+    );
     let json = program.json("show invoice --json");
     assert_eq!(
         json["parameters"][1],
@@ -52,9 +88,16 @@ fn a_flow_is_shown_with_its_parameters_and_tasks() {
 fn a_graph_is_drawn_in_three_languages() {
     let program = Program::new();
     assert!(program.text("graph etl").contains("n0 -->|rows| n1"));
-    assert!(program.text("graph etl --format dot").starts_with("digraph \"etl\" {"));
+    assert!(
+        program
+            .text("graph etl --format dot")
+            .starts_with("digraph \"etl\" {")
+    );
     let json = program.json("graph mapped -p numbers=[1] --format json");
-    assert_eq!(json["edges"][0], serde_json::json!({"from": "halve", "to": "total", "parameter": "halves"}));
+    assert_eq!(
+        json["edges"][0],
+        serde_json::json!({"from": "halve", "to": "total", "parameter": "halves"})
+    );
     assert_eq!(json["nodes"][0]["mapped"], true);
     let said = program.say("graph decide");
     assert_eq!(said.code, 2);
@@ -71,10 +114,24 @@ fn the_ticks_to_come_are_told_in_their_zone() {
     let ticks = program.json("next etl -n 400 --json");
     let ticks = ticks.as_array().unwrap();
     assert_eq!(ticks.len(), 400);
-    assert!(ticks.iter().all(|tick| tick["local"].as_str().unwrap().contains("T06:00:00+0")), "{ticks:?}");
-    let changes: Vec<&str> = ticks.iter().filter_map(|tick| tick["clock_change"].as_str()).collect();
-    for change in ["the clocks went forward: +01:00 → +02:00", "the clocks went back: +02:00 → +01:00"] {
-        assert!((1..=2).contains(&changes.iter().filter(|told| **told == change).count()), "{changes:?}");
+    assert!(
+        ticks
+            .iter()
+            .all(|tick| tick["local"].as_str().unwrap().contains("T06:00:00+0")),
+        "{ticks:?}"
+    );
+    let changes: Vec<&str> = ticks
+        .iter()
+        .filter_map(|tick| tick["clock_change"].as_str())
+        .collect();
+    for change in [
+        "the clocks went forward: +01:00 → +02:00",
+        "the clocks went back: +02:00 → +01:00",
+    ] {
+        assert!(
+            (1..=2).contains(&changes.iter().filter(|told| **told == change).count()),
+            "{changes:?}"
+        );
     }
     assert_eq!(program.text("next greeting -n 2").lines().count(), 2);
     assert!(program.text("next etl -n 400").contains(changes[0]));
@@ -86,10 +143,15 @@ fn flows_are_checked_without_being_run() {
     let said = program.say("check");
     assert_eq!(said.code, 1);
     assert!(
-        said.out.starts_with("error: flow `pooled`: task `query` takes 1 slot(s) of the pool `database`"),
+        said.out.starts_with(
+            "error: flow `pooled`: task `query` takes 1 slot(s) of the pool `database`"
+        ),
         "{said:?}"
     );
-    assert!(said.out.ends_with("\n12 flows: 1 error, 4 warnings\n"), "{said:?}");
+    assert!(
+        said.out.ends_with("\n12 flows: 1 error, 4 warnings\n"),
+        "{said:?}"
+    );
     let found = program.json("check --json");
     assert_eq!(found[0]["severity"], "error");
     assert_eq!(found.as_array().unwrap().len(), 5);
@@ -103,7 +165,10 @@ fn shells_are_given_what_they_complete_by() {
     let program = Program::new();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = program.text(&format!("completions {shell}"));
-        assert!(script.contains("pipelines") && script.contains("backfill"), "{shell}");
+        assert!(
+            script.contains("pipelines") && script.contains("backfill"),
+            "{shell}"
+        );
     }
     program.text("completions zsh --output _pipelines");
     assert!(program.file("_pipelines").exists());
@@ -112,11 +177,23 @@ fn shells_are_given_what_they_complete_by() {
 #[test]
 fn what_is_not_there_leaves_no_hole() {
     let program = Program::new();
-    assert!(program.text("show empty").ends_with("parameters\n  none\ntasks\n  none\n"));
+    assert!(
+        program
+            .text("show empty")
+            .ends_with("parameters\n  none\ntasks\n  none\n")
+    );
     let said = program.say("show pooled");
-    assert!(said.out.ends_with("tasks\n  query  Asks a database.\n"), "{said:?}");
+    assert!(
+        said.out.ends_with("tasks\n  query  Asks a database.\n"),
+        "{said:?}"
+    );
     let said = program.say("next etl -n 400");
-    assert!(said.out.lines().any(|line| line.contains("0  the clocks went ")), "{said:?}");
+    assert!(
+        said.out
+            .lines()
+            .any(|line| line.contains("0  the clocks went ")),
+        "{said:?}"
+    );
 }
 
 #[test]
@@ -124,19 +201,29 @@ fn an_async_flow_is_known_when_it_has_run() {
     let program = Program::new();
     for typed in ["show adaptive", "show adaptive -p times=2"] {
         let shown = program.text(typed);
-        assert!(shown.ends_with("tasks\n  known when it has run: it decides as it goes (`async fn`)\n"), "{shown}");
+        assert!(
+            shown.ends_with("tasks\n  known when it has run: it decides as it goes (`async fn`)\n"),
+            "{shown}"
+        );
     }
     for typed in ["graph adaptive", "graph adaptive -p times=2 --json"] {
         let said = program.say(typed);
         assert_eq!(said.code, 2);
-        assert!(said.err.starts_with("error: flow `adaptive` has no graph before it runs\n"), "{said:?}");
+        assert!(
+            said.err
+                .starts_with("error: flow `adaptive` has no graph before it runs\n"),
+            "{said:?}"
+        );
     }
 }
 
 #[test]
 fn a_graph_is_json_by_either_name() {
     let program = Program::new();
-    assert_eq!(program.json("graph etl --json"), program.json("graph etl --format json"));
+    assert_eq!(
+        program.json("graph etl --json"),
+        program.json("graph etl --format json")
+    );
     assert_eq!(program.say("graph etl --json --format dot").code, 2);
 }
 
@@ -184,10 +271,21 @@ fn what_is_lacking_is_a_line_a_kind_and_may_be_allowed() {
 fn names_of_flows_are_completed() {
     let program = Program::new();
     for shell in ["bash", "zsh"] {
-        assert!(program.say(&format!("completions {shell}")).out.contains("invoice"), "{shell}");
+        assert!(
+            program
+                .say(&format!("completions {shell}"))
+                .out
+                .contains("invoice"),
+            "{shell}"
+        );
     }
     // and what is typed is read as ever
-    assert!(program.say("show invoise").err.ends_with("hint: did you mean `invoice`?\n"));
+    assert!(
+        program
+            .say("show invoise")
+            .err
+            .ends_with("hint: did you mean `invoice`?\n")
+    );
 }
 
 #[test]

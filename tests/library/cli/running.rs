@@ -17,7 +17,10 @@ fn a_run_prints_what_the_flow_returned() {
     assert_eq!(program.say("run greeting").out, "\"hello, world\"\n");
     let runs = program.json("runs --json");
     assert_eq!(runs[2]["flow"], "etl");
-    assert_eq!((&runs[2]["kind"], &runs[2]["state"]), (&json!("manual"), &json!("success")));
+    assert_eq!(
+        (&runs[2]["kind"], &runs[2]["state"]),
+        (&json!("manual"), &json!("success"))
+    );
 }
 
 #[test]
@@ -25,7 +28,10 @@ fn parameters_are_checked_before_there_is_a_run() {
     let program = Program::new();
     let takes = "it takes `customer: String`, `amount: u64`, `times: Option<u32>`";
     for (typed, expected) in [
-        ("-p customer=a", "the parameters of flow `invoice` are refused\n  parameter `amount: u64`: it is missing"),
+        (
+            "-p customer=a",
+            "the parameters of flow `invoice` are refused\n  parameter `amount: u64`: it is missing",
+        ),
         (
             "-p customer=a -p amount=-1",
             "the parameters of flow `invoice` are refused\n  parameter `amount: u64`: invalid value: integer `-1`, expected u64",
@@ -37,15 +43,22 @@ fn parameters_are_checked_before_there_is_a_run() {
     ] {
         let said = program.say(&format!("run invoice {typed}"));
         assert_eq!(said.code, 2, "{said:?}");
-        assert_eq!(said.err, format!("error: {expected}\nhint: give it as `--param amount=7`\n"));
+        assert_eq!(
+            said.err,
+            format!("error: {expected}\nhint: give it as `--param amount=7`\n")
+        );
     }
     let said = program.say("run invoice -p custmer=a");
-    let expected =
-        format!("error: flow `invoice` has no parameter `custmer`\n  {takes}\nhint: did you mean `customer`?\n");
+    let expected = format!(
+        "error: flow `invoice` has no parameter `custmer`\n  {takes}\nhint: did you mean `customer`?\n"
+    );
     assert_eq!((said.code, said.err), (2, expected));
     assert!(!program.has_store());
     let said = program.say("run invoice -p customer=7 -p amount=21 -p times=2");
-    assert_eq!(said.out.split_whitespace().collect::<String>(), "[\"7\",42]");
+    assert_eq!(
+        said.out.split_whitespace().collect::<String>(),
+        "[\"7\",42]"
+    );
 }
 
 #[test]
@@ -66,14 +79,33 @@ fn a_run_that_fails_says_why_and_where_to_look() {
 fn a_date_is_that_day_s_tick() {
     let program = Program::new();
     for (typed, date, start, end) in [
-        ("etl --date 2026-01-31", "2026-01-31T05:00:00Z", "2026-01-30T05:00:00Z", "2026-01-31T05:00:00Z"),
-        ("etl --date 2026-07-01T06:00", "2026-07-01T04:00:00Z", "2026-06-30T04:00:00Z", "2026-07-01T04:00:00Z"),
-        ("broken --date 2026-01-31", "2026-01-31T00:00:00Z", "2026-01-31T00:00:00Z", "2026-02-01T00:00:00Z"),
+        (
+            "etl --date 2026-01-31",
+            "2026-01-31T05:00:00Z",
+            "2026-01-30T05:00:00Z",
+            "2026-01-31T05:00:00Z",
+        ),
+        (
+            "etl --date 2026-07-01T06:00",
+            "2026-07-01T04:00:00Z",
+            "2026-06-30T04:00:00Z",
+            "2026-07-01T04:00:00Z",
+        ),
+        (
+            "broken --date 2026-01-31",
+            "2026-01-31T00:00:00Z",
+            "2026-01-31T00:00:00Z",
+            "2026-02-01T00:00:00Z",
+        ),
     ] {
         program.say(&format!("run {typed}"));
         let run = &program.json("runs --limit 1 --json")[0];
         assert_eq!(run["logical_date"], date, "{typed}");
-        assert_eq!(run["interval"], json!({"start": start, "end": end}), "{typed}");
+        assert_eq!(
+            run["interval"],
+            json!({"start": start, "end": end}),
+            "{typed}"
+        );
         assert_eq!(run["kind"], "manual");
     }
     let said = program.say("run decide --date 2026-01-31");
@@ -91,16 +123,26 @@ fn there_is_one_run_for_a_key() {
     assert_eq!(program.say("run etl --key monday").out, "10\n");
     let again = program.say("run etl --key monday");
     assert_eq!((again.code, &*again.out), (0, "10\n"));
-    assert!(again.err.contains("has the key, and succeeded"), "{again:?}");
+    assert!(
+        again.err.contains("has the key, and succeeded"),
+        "{again:?}"
+    );
     assert_eq!(program.json("runs --json").as_array().unwrap().len(), 1);
     // what was left out the first time is null
     assert_eq!(program.say("run etl --key monday -p region=null").code, 0);
     let other = program.say("run etl --key monday -p region=south");
     assert_eq!(other.code, 2);
-    assert!(plain(&other.err).starts_with("error: flow `etl` has another run with the key `monday`\n"));
+    assert!(
+        plain(&other.err).starts_with("error: flow `etl` has another run with the key `monday`\n")
+    );
     let other = program.say("run etl --key monday --date 2026-01-31");
     assert_eq!(other.code, 2);
-    assert!(other.err.contains("asked for were the logical date 2026-01-31 05:00:00 UTC"), "{other:?}");
+    assert!(
+        other
+            .err
+            .contains("asked for were the logical date 2026-01-31 05:00:00 UTC"),
+        "{other:?}"
+    );
     let none = program.command("run etl --key").arg("").output().unwrap();
     assert_eq!(none.status.code(), Some(2), "{none:?}");
     let left = program.say("run etl --key monday --detach");
@@ -134,10 +176,17 @@ fn a_run_that_is_stopped_is_left_and_goes_on_with_its_key() {
     started.signal("-TERM");
     let said = started.end();
     assert_eq!((said.code, &*said.out), (75, ""), "{said:?}");
-    assert!(said.err.contains("stopped: 1 run is left; it goes on when the program serves again"), "{said:?}");
+    assert!(
+        said.err
+            .contains("stopped: 1 run is left; it goes on when the program serves again"),
+        "{said:?}"
+    );
     let run = program.latest("flaky");
     let why = program.text(&format!("why {run}"));
-    assert!(why.contains("no process executes the run (a stop left it, or its process died)"), "{why}");
+    assert!(
+        why.contains("no process executes the run (a stop left it, or its process died)"),
+        "{why}"
+    );
     let cancelled = program.text(&format!("runs cancel {run}"));
     assert_eq!(cancelled, "run ID was cancelled\n");
 }
@@ -149,14 +198,28 @@ fn a_store_in_memory_keeps_nothing_for_others() {
     assert!(!program.has_store());
     let said = program.say("--store memory run etl --detach");
     assert_eq!(said.code, 2);
-    assert!(said.err.ends_with("hint: leave `--detach` out, or name a store: `--store sqlite:PATH`\n"), "{said:?}");
-    assert!(program.text("db check --store memory").contains("it is in memory"));
+    assert!(
+        said.err
+            .ends_with("hint: leave `--detach` out, or name a store: `--store sqlite:PATH`\n"),
+        "{said:?}"
+    );
+    assert!(
+        program
+            .text("db check --store memory")
+            .contains("it is in memory")
+    );
 }
 
 #[test]
 fn a_program_with_a_runtime_keeps_its_runs_where_the_environment_says() {
     let program = Program::with_pool();
-    let pooled = |store: &str| program.command("run pooled").env("ORCHESTRATOR_STORE", store).output().unwrap();
+    let pooled = |store: &str| {
+        program
+            .command("run pooled")
+            .env("ORCHESTRATOR_STORE", store)
+            .output()
+            .unwrap()
+    };
     assert!(pooled("sqlite:elsewhere.db").status.success());
     assert!(program.file("elsewhere.db").exists() && !program.has_store());
     // set to nothing is not set
@@ -173,16 +236,27 @@ fn what_a_run_waits_for_is_said() {
     super::eventually("the first has its turn", || {
         program.has_store() && program.json("runs --json")[0]["state"] == "running"
     });
-    let second = program.start(&format!("run slow -p file={}", path(&program.file("there"))));
-    super::eventually("the second waits", || program.json("runs --json").as_array().unwrap().len() == 2);
+    let second = program.start(&format!(
+        "run slow -p file={}",
+        path(&program.file("there"))
+    ));
+    super::eventually("the second waits", || {
+        program.json("runs --json").as_array().unwrap().len() == 2
+    });
     // it is said after a second
     std::thread::park_timeout(std::time::Duration::from_secs(2));
     std::fs::write(program.file("there"), "").unwrap();
-    program.text(&format!("runs cancel {}", program.json("runs --json")[1]["id"].as_str().unwrap()));
+    program.text(&format!(
+        "runs cancel {}",
+        program.json("runs --json")[1]["id"].as_str().unwrap()
+    ));
     first.end();
     let said = second.end();
     assert!(
-        said.code == 0 && said.err.contains("it waits for its turn: `max_active_runs` of its flow is 1"),
+        said.code == 0
+            && said
+                .err
+                .contains("it waits for its turn: `max_active_runs` of its flow is 1"),
         "{said:?}"
     );
 }
@@ -197,22 +271,35 @@ fn all_that_is_missing_is_said_at_once() {
          missing\nhint: give them as `--param customer=… --param amount=7`\n"
     );
     let said = Program::new().say("run mapped");
-    assert!(said.err.ends_with("hint: give it as `--param 'numbers=[7]'`\n"), "{said:?}");
+    assert!(
+        said.err
+            .ends_with("hint: give it as `--param 'numbers=[7]'`\n"),
+        "{said:?}"
+    );
 }
 
 #[test]
 fn a_flow_without_parameters_says_so_once() {
     let said = Program::new().say("run broken -p a=1");
-    let expected = "error: flow `broken` has no parameter `a`\n  it takes none\nhint: leave `--param` out\n";
+    let expected =
+        "error: flow `broken` has no parameter `a`\n  it takes none\nhint: leave `--param` out\n";
     assert_eq!((said.code, &*said.err), (2, expected));
 }
 
 #[test]
 fn a_date_at_the_end_of_the_calendar_is_refused() {
     let program = Program::new();
-    for typed in ["run broken --date +262142-12-31", "run etl --date +262142-12-31", "runs --until +262142-12-31"] {
+    for typed in [
+        "run broken --date +262142-12-31",
+        "run etl --date +262142-12-31",
+        "runs --until +262142-12-31",
+    ] {
         let said = program.say(typed);
         assert_eq!(said.code, 2, "{said:?}");
-        assert!(said.err.starts_with("error: expected a year from 0 to 9999, got `+262142-12-31`\n"), "{said:?}");
+        assert!(
+            said.err
+                .starts_with("error: expected a year from 0 to 9999, got `+262142-12-31`\n"),
+            "{said:?}"
+        );
     }
 }

@@ -21,7 +21,10 @@ impl Shape {
         while let Some((before, after)) = rest.split_once('{') {
             let mut chars = after.chars();
             let shape = Self::read(&mut chars);
-            shapes.push(Self { is_list: before.contains("an array of "), ..shape });
+            shapes.push(Self {
+                is_list: before.contains("an array of "),
+                ..shape
+            });
             rest = chars.as_str();
         }
         shapes
@@ -35,10 +38,15 @@ impl Shape {
             match (c, &mut value) {
                 ('{', value) => {
                     let is_list = value.as_deref() == Some(" [");
-                    inner = Some(Self { is_list, ..Self::read(rest) });
+                    inner = Some(Self {
+                        is_list,
+                        ..Self::read(rest)
+                    });
                 }
                 (',' | '}', _) => {
-                    shape.keys.insert(std::mem::take(&mut name).trim().to_owned(), inner.take());
+                    shape
+                        .keys
+                        .insert(std::mem::take(&mut name).trim().to_owned(), inner.take());
                     value = None;
                     if c == '}' {
                         break;
@@ -60,7 +68,10 @@ impl Shape {
 
     /// Where a key has values of a shape that is told elsewhere.
     fn of(mut self, key: &str, inner: &Self) -> Self {
-        *self.keys.get_mut(key).unwrap() = Some(Self { is_list: true, ..inner.clone() });
+        *self.keys.get_mut(key).unwrap() = Some(Self {
+            is_list: true,
+            ..inner.clone()
+        });
         self
     }
 
@@ -73,8 +84,14 @@ impl Shape {
             assert_eq!(value.is_array(), self.is_list, "{typed}: {value:#}");
             let one = std::slice::from_ref(*value);
             for object in value.as_array().map_or(one, Vec::as_slice) {
-                let object = object.as_object().unwrap_or_else(|| panic!("{typed}: {value:#}"));
-                assert_eq!(object.keys().map(String::as_str).collect::<BTreeSet<_>>(), expected, "{typed}");
+                let object = object
+                    .as_object()
+                    .unwrap_or_else(|| panic!("{typed}: {value:#}"));
+                assert_eq!(
+                    object.keys().map(String::as_str).collect::<BTreeSet<_>>(),
+                    expected,
+                    "{typed}"
+                );
                 seen += 1;
                 for (key, value) in object {
                     inner.entry(key).or_default().push(value);
@@ -99,7 +116,9 @@ fn help(program: &Program, command: &str) -> String {
 
 fn told(program: &Program, command: &str) -> Vec<Shape> {
     let help = help(program, command);
-    let (_, json) = help.split_once("\nJSON").unwrap_or_else(|| panic!("{command}: {help}"));
+    let (_, json) = help
+        .split_once("\nJSON")
+        .unwrap_or_else(|| panic!("{command}: {help}"));
     Shape::all_in(&json.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
@@ -111,8 +130,10 @@ fn tell_of_json(program: &Program, command: &str) -> BTreeSet<String> {
     let commands = help.split_once("Commands:\n").map_or("", |(_, rest)| rest);
     for line in commands.lines().take_while(|line| !line.is_empty()) {
         // what a line has no room for is further to the right
-        let Some(name) =
-            line.strip_prefix("  ").and_then(|line| line.split(' ').next()).filter(|name| !name.is_empty())
+        let Some(name) = line
+            .strip_prefix("  ")
+            .and_then(|line| line.split(' ').next())
+            .filter(|name| !name.is_empty())
         else {
             continue;
         };
@@ -124,7 +145,12 @@ fn tell_of_json(program: &Program, command: &str) -> BTreeSet<String> {
 #[test]
 fn json_has_the_shape_that_the_help_tells() {
     let program = Program::new();
-    for typed in ["etl", "mapped -p numbers=[2,3]", "cached -p customer=ada", "cached -p customer=eve"] {
+    for typed in [
+        "etl",
+        "mapped -p numbers=[2,3]",
+        "cached -p customer=ada",
+        "cached -p customer=eve",
+    ] {
         program.say(&format!("run {typed}"));
     }
     let (mapped, cached) = (program.latest("mapped"), program.latest("cached"));
@@ -133,12 +159,19 @@ fn json_has_the_shape_that_the_help_tells() {
     let (runs, entries) = (shape("runs"), shape("cache ls"));
     let [filled, ticks] = told(&program, "backfill").try_into().unwrap();
     let [shown, with_attempts] = told(&program, "runs show").try_into().unwrap();
-    let shown = Shape { is_list: false, ..runs.clone() }.and(&shown);
+    let shown = Shape {
+        is_list: false,
+        ..runs.clone()
+    }
+    .and(&shown);
     let why = shape("why");
     // `others: [{differs_in, and what `cache ls` shows}]`
     let mut explained = shape("cache explain");
     let others = explained.keys["others"].clone().unwrap();
-    assert_eq!(others.keys.keys().collect::<Vec<_>>(), ["and what `cache ls` shows", "differs_in"]);
+    assert_eq!(
+        others.keys.keys().collect::<Vec<_>>(),
+        ["and what `cache ls` shows", "differs_in"]
+    );
     let mut others = others.and(&entries);
     others.keys.remove("and what `cache ls` shows");
     explained = explained.of("others", &others);
@@ -146,29 +179,63 @@ fn json_has_the_shape_that_the_help_tells() {
     let commands = [
         ("flows", "flows --json".to_owned(), shape("flows")),
         ("show", "show etl --json".to_owned(), shape("show")),
-        ("graph", "graph etl --format json".to_owned(), shape("graph")),
-        ("backfill", format!("{backfill} --json"), filled.of("unsuccessful", &ticks)),
+        (
+            "graph",
+            "graph etl --format json".to_owned(),
+            shape("graph"),
+        ),
+        (
+            "backfill",
+            format!("{backfill} --json"),
+            filled.of("unsuccessful", &ticks),
+        ),
         ("backfill", format!("{backfill} --dry-run --json"), ticks),
         ("runs", "runs --json".to_owned(), runs),
-        ("runs show", format!("runs show {mapped} --json"), shown.clone()),
-        ("runs show", format!("runs show {mapped} --attempts --json"), shown.and(&with_attempts)),
-        ("runs logs", format!("runs logs {mapped} --json"), shape("runs logs")),
-        ("why", format!("why {mapped} --json"), why.clone().of("causes", &why)),
+        (
+            "runs show",
+            format!("runs show {mapped} --json"),
+            shown.clone(),
+        ),
+        (
+            "runs show",
+            format!("runs show {mapped} --attempts --json"),
+            shown.and(&with_attempts),
+        ),
+        (
+            "runs logs",
+            format!("runs logs {mapped} --json"),
+            shape("runs logs"),
+        ),
+        (
+            "why",
+            format!("why {mapped} --json"),
+            why.clone().of("causes", &why),
+        ),
         ("next", "next etl --json".to_owned(), shape("next")),
         ("cache ls", "cache ls --json".to_owned(), entries),
-        ("cache explain", format!("cache explain {cached} score --json"), explained),
+        (
+            "cache explain",
+            format!("cache explain {cached} score --json"),
+            explained,
+        ),
         ("db check", "db check --json".to_owned(), shape("db check")),
         ("check", "check --json".to_owned(), shape("check")),
     ];
     for (command, typed, shape) in &commands {
         if *command == "runs logs" {
             let said = program.say(typed).out;
-            let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            let lines: Vec<Value> = said
+                .lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect();
             shape.check(typed, &lines.iter().collect::<Vec<_>>());
         } else {
             shape.check(typed, &[&program.json(typed)]);
         }
     }
-    let all: BTreeSet<String> = commands.iter().map(|(command, ..)| (*command).to_owned()).collect();
+    let all: BTreeSet<String> = commands
+        .iter()
+        .map(|(command, ..)| (*command).to_owned())
+        .collect();
     assert_eq!(all, tell_of_json(&program, ""));
 }

@@ -24,8 +24,12 @@ type Recorded = (Vec<(i64, Vec<u8>)>, Vec<AttemptRow>);
 
 fn recorded(place: &Place) -> Recorded {
     let connection = place.look().unwrap();
-    let mut select = connection.prepare("SELECT number, body FROM plans ORDER BY number").unwrap();
-    let plans = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let mut select = connection
+        .prepare("SELECT number, body FROM plans ORDER BY number")
+        .unwrap();
+    let plans = select
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
     (plans.collect::<Result<_, _>>().unwrap(), place.rows())
 }
 
@@ -33,28 +37,37 @@ fn recorded(place: &Place) -> Recorded {
 fn check_kept(before: &Recorded, after: &Recorded) {
     let kept: Vec<_> = after.0.iter().take(before.0.len()).collect();
     assert_eq!(kept, before.0.iter().collect::<Vec<_>>());
-    assert!(after.0[before.0.len()..].iter().all(|(_, body)| body[0] == AWAITED), "{after:?}");
+    assert!(
+        after.0[before.0.len()..]
+            .iter()
+            .all(|(_, body)| body[0] == AWAITED),
+        "{after:?}"
+    );
     assert_eq!(before.1, after.1);
 }
 
 /// What a row of `plans` begins with that says what a body was told.
 const AWAITED: u8 = 4;
 
-const CHANGED: &str =
-    "the flow changed while the run was under way; start a new run, or go back to the code that began it";
+const CHANGED: &str = "the flow changed while the run was under way; start a new run, or go back to the code that began it";
 
 #[task]
 async fn load(name: &str, value: u64, #[context] context: &Context) -> Made {
     let work = Work::start(context);
     pause(value % 3).await;
     let made = work.done(value);
-    Made { padding: name.to_owned(), ..made }
+    Made {
+        padding: name.to_owned(),
+        ..made
+    }
 }
 
 /// A map gives its entries in another order in each process. Here the keys are numbers in that order, or names.
 #[flow(name = "crash_over_a_map")]
 fn over_a_map(named: bool) {
-    let entries: HashMap<String, u64> = (1..=9).map(|value| (format!("table-{value}"), value)).collect();
+    let entries: HashMap<String, u64> = (1..=9)
+        .map(|value| (format!("table-{value}"), value))
+        .collect();
     for (name, value) in entries {
         let loaded = load(&name, value);
         if named {
@@ -75,14 +88,32 @@ fn a_static_flow_over_a_hash_map_goes_on_or_fails_by_name() {
             let error = run.error().map(ToString::to_string).unwrap_or_default();
             if run.state() == RunState::Success {
                 // each entry was loaded by the task that has its row
-                let loaded = place.effects().iter().filter(|line| line.starts_with("done")).count();
-                assert!(unsuccessful(&run).is_empty() && loaded >= 9, "{}", place.said());
-                let names: BTreeSet<String> = place.rows().iter().filter_map(|row| Some(row.made()?.padding)).collect();
-                assert_eq!(names, (1..=9).map(|value| format!("table-{value}")).collect());
+                let loaded = place
+                    .effects()
+                    .iter()
+                    .filter(|line| line.starts_with("done"))
+                    .count();
+                assert!(
+                    unsuccessful(&run).is_empty() && loaded >= 9,
+                    "{}",
+                    place.said()
+                );
+                let names: BTreeSet<String> = place
+                    .rows()
+                    .iter()
+                    .filter_map(|row| Some(row.made()?.padding))
+                    .collect();
+                assert_eq!(
+                    names,
+                    (1..=9).map(|value| format!("table-{value}")).collect()
+                );
             } else {
                 assert!(!succeeds && run.state() == RunState::Failed, "{run:?}");
                 let begins = format!("run {} recorded `load", run.id());
-                assert!(error.starts_with(&begins) && error.ends_with(CHANGED), "{error}");
+                assert!(
+                    error.starts_with(&begins) && error.ends_with(CHANGED),
+                    "{error}"
+                );
                 check_kept(&before, &recorded(&place));
             }
             place.check_integrity();
@@ -125,7 +156,11 @@ fn is_changed(what: &str) -> bool {
 fn changing() {
     let first = order(if is_changed("input") { 2 } else { 1 });
     let second = order(&first);
-    let charged = if is_changed("upstream") { second } else { first };
+    let charged = if is_changed("upstream") {
+        second
+    } else {
+        first
+    };
     if is_changed("output") {
         ship().after(charge_with_invoice(charged));
     } else {
@@ -138,7 +173,11 @@ async fn changing_as_it_goes() -> Result<u64> {
     let first = order(if is_changed("input") { 2 } else { 1 });
     let second = order(&first);
     first.clone().await?;
-    let charged = if is_changed("upstream") { second } else { first };
+    let charged = if is_changed("upstream") {
+        second
+    } else {
+        first
+    };
     if is_changed("output") {
         charge_with_invoice(charged).await?;
     } else {
@@ -149,35 +188,64 @@ async fn changing_as_it_goes() -> Result<u64> {
 
 #[test]
 fn a_flow_that_changed_fails_by_name_and_nothing_is_overwritten() {
-    for (flow, name) in [("static", "crash_changing"), ("async", "crash_changing_as_it_goes")] {
+    for (flow, name) in [
+        ("static", "crash_changing"),
+        ("async", "crash_changing_as_it_goes"),
+    ] {
         for (change, expected) in [
-            ("input", "run RUN recorded `order` as `order()`, but the flow asks for it with other inputs"),
-            ("upstream", "run RUN recorded `charge` as `charge(order)`, but the flow asks for `charge(order#2)`"),
-            ("output", "task `charge` returned an `Invoice`, but run RUN recorded a `Receipt`"),
+            (
+                "input",
+                "run RUN recorded `order` as `order()`, but the flow asks for it with other inputs",
+            ),
+            (
+                "upstream",
+                "run RUN recorded `charge` as `charge(order)`, but the flow asks for `charge(order#2)`",
+            ),
+            (
+                "output",
+                "task `charge` returned an `Invoice`, but run RUN recorded a `Receipt`",
+            ),
         ] {
             let place = Place::new(change);
             // the last of the four tasks was running
             place.dies("changed", &[(FLOW, flow)], "body-over", 4);
             let before = recorded(&place);
-            assert_eq!(before.1.iter().filter(|row| row.state == 3).count(), 3, "{before:?}");
+            assert_eq!(
+                before.1.iter().filter(|row| row.state == 3).count(),
+                3,
+                "{before:?}"
+            );
             place.acts("resume", &[(CHANGE, change)]);
             let run = place.record(name);
             assert_eq!(run.state(), RunState::Failed);
             let error = run.error().map(ToString::to_string).unwrap_or_default();
-            assert_eq!(error, format!("{}: {CHANGED}", expected.replace("RUN", &run.id().to_string())), "{flow}");
+            assert_eq!(
+                error,
+                format!(
+                    "{}: {CHANGED}",
+                    expected.replace("RUN", &run.id().to_string())
+                ),
+                "{flow}"
+            );
             check_kept(&before, &recorded(&place));
             place.check_integrity();
             // who comes later finds it as it was left
             let after = recorded(&place);
             place.acts("resume", &[]);
-            assert_eq!((place.record(name).state(), recorded(&place)), (RunState::Failed, after));
+            assert_eq!(
+                (place.record(name).state(), recorded(&place)),
+                (RunState::Failed, after)
+            );
         }
     }
 }
 
 #[test]
 fn who_goes_back_to_the_code_that_began_a_run_can_go_on_with_it() {
-    for (flow, name) in [("static", "crash_changing"), ("async", "crash_changing_as_it_goes")] {
+    for (flow, name) in [
+        ("static", "crash_changing"),
+        ("async", "crash_changing_as_it_goes"),
+    ] {
         for change in ["input", "upstream", "output"] {
             let place = Place::new(change);
             place.dies("changed", &[(FLOW, flow)], "body-over", 4);

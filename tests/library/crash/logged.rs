@@ -24,17 +24,26 @@ fn logged() -> Node<()> {
 
 /// The stored lines: level, task, attempt and message.
 fn stored(place: &Place) -> Vec<String> {
-    let Some(connection) = place.look() else { return Vec::new() };
+    let Some(connection) = place.look() else {
+        return Vec::new();
+    };
     let columns = "format('%d %s %d %s', level, task, attempt, message)";
-    let mut select = connection.prepare(&format!("SELECT {columns} FROM logs ORDER BY run, number")).unwrap();
-    select.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    let mut select = connection
+        .prepare(&format!("SELECT {columns} FROM logs ORDER BY run, number"))
+        .unwrap();
+    select
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap()
 }
 
 fn shown(place: &Place) -> Vec<String> {
     let said = std::fs::read_to_string(place.0.join("said")).unwrap();
     // what comes after the time and the level; the run's id is another each time
-    let lines =
-        said.lines().filter(|line| line.contains("Z  INFO ") || line.contains("Z  WARN ") || line.contains("Z ERROR "));
+    let lines = said.lines().filter(|line| {
+        line.contains("Z  INFO ") || line.contains("Z  WARN ") || line.contains("Z ERROR ")
+    });
     lines.map(|line| line[25..].to_owned()).collect()
 }
 
@@ -45,18 +54,30 @@ fn what_was_logged_a_second_before_a_kill_is_there() {
     place.wait_until("it says something", || place.said().contains("rows=7"));
     let said = Instant::now();
     place.wait_until("it is stored", || stored(&place).len() == 3);
-    assert!(said.elapsed() < Duration::from_secs(1), "{:?}", said.elapsed());
+    assert!(
+        said.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        said.elapsed()
+    );
     assert_eq!(process.kill().signal(), Some(SIGKILL));
-    let expected = ["2  0 run started", "2 says 1 nothing to worry about", "3 says 1 hm"];
+    let expected = [
+        "2  0 run started",
+        "2 says 1 nothing to worry about",
+        "3 says 1 hm",
+    ];
     assert_eq!(stored(&place), expected);
     let shown = shown(&place);
     assert_eq!(shown.len(), 4, "{shown:?}");
     assert_eq!(shown[0], "ERROR library::crash::logged: outside of runs");
     assert!(
-        shown[2].starts_with(" INFO crash_logged ") && shown[2].ends_with(" says: nothing to worry about"),
+        shown[2].starts_with(" INFO crash_logged ")
+            && shown[2].ends_with(" says: nothing to worry about"),
         "{shown:?}"
     );
-    assert!(shown[3].starts_with(" WARN crash_logged ") && shown[3].ends_with(" says: hm rows=7"), "{shown:?}");
+    assert!(
+        shown[3].starts_with(" WARN crash_logged ") && shown[3].ends_with(" says: hm rows=7"),
+        "{shown:?}"
+    );
 }
 
 #[test]
@@ -66,5 +87,9 @@ fn a_warning_is_known_for_its_tasks_where_nothing_less_is_heard() {
     place.wait_until("it is stored", || !stored(&place).is_empty());
     process.kill();
     assert_eq!(stored(&place), ["3 says 1 hm"]);
-    assert!(shown(&place)[1].ends_with(" says: hm rows=7"), "{}", place.said());
+    assert!(
+        shown(&place)[1].ends_with(" says: hm rows=7"),
+        "{}",
+        place.said()
+    );
 }

@@ -57,11 +57,20 @@ fn child() {
         };
         fail::cfg_callback(point, reach).unwrap();
     }
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     let status = tokio.block_on(async {
         // some bodies never end by themselves
         let grace = Duration::from_millis(if act == "taken" { 200 } else { 30_000 });
-        let runtime = Runtime::builder().store(Place::here().url()).grace(grace).build().await.unwrap();
+        let runtime = Runtime::builder()
+            .store(Place::here().url())
+            .grace(grace)
+            .build()
+            .await
+            .unwrap();
         match act.as_str() {
             "resume" => drop(runtime.resume().await.unwrap()),
             "points" => points::act(&runtime).await,
@@ -77,7 +86,10 @@ fn child() {
         0
     });
     // whoever waits is to know how it ended, not only whether it was well
-    #[expect(clippy::exit, reason = "the test harness has two exit statuses of its own")]
+    #[expect(
+        clippy::exit,
+        reason = "the test harness has two exit statuses of its own"
+    )]
     std::process::exit(status);
 }
 
@@ -120,7 +132,10 @@ impl Place {
     /// In the other process.
     fn here() -> Self {
         let path = std::env::var_os(FOLDER).unwrap().into();
-        Self(Arc::new(Folder { path, is_own: false }))
+        Self(Arc::new(Folder {
+            path,
+            is_own: false,
+        }))
     }
 
     fn database(&self) -> PathBuf {
@@ -141,9 +156,21 @@ impl Place {
             .env(ACT, act)
             .env(FOLDER, &self.0.path)
             .envs(variables.iter().copied());
-        let said = OpenOptions::new().create(true).append(true).open(self.0.join("said")).unwrap();
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said).spawn().unwrap();
-        Process { child, place: self.clone() }
+        let said = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.0.join("said"))
+            .unwrap();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(said)
+            .spawn()
+            .unwrap();
+        Process {
+            child,
+            place: self.clone(),
+        }
     }
 
     /// Lets another process act to its end.
@@ -155,10 +182,18 @@ impl Place {
     /// Lets another process die at a hit of a point.
     fn dies(&self, act: &str, variables: &[(&str, &str)], point: &str, hit: u32) {
         let death = format!("{point} {hit}");
-        let variables: Vec<_> = variables.iter().copied().chain([(DIES_AT, death.as_str())]).collect();
+        let variables: Vec<_> = variables
+            .iter()
+            .copied()
+            .chain([(DIES_AT, death.as_str())])
+            .collect();
         let status = self.start(act, &variables).wait();
         let died = status.signal() == Some(SIGABRT);
-        assert!(died, "{act} never came to `{point}` for the {hit}. time: {status}: {}", self.said());
+        assert!(
+            died,
+            "{act} never came to `{point}` for the {hit}. time: {status}: {}",
+            self.said()
+        );
     }
 
     /// What the other processes said.
@@ -175,15 +210,22 @@ impl Place {
 
     /// The database, to be looked at; none where no process lived long enough to make one.
     fn look(&self) -> Option<Connection> {
-        let connection = Connection::open_with_flags(self.database(), OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+        let connection =
+            Connection::open_with_flags(self.database(), OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
         connection.busy_timeout(PATIENCE).unwrap();
         let made = "SELECT count(*) FROM sqlite_master WHERE name = 'attempts'";
-        (connection.query_row(made, [], |row| row.get::<_, i64>(0)).unwrap() == 1).then_some(connection)
+        (connection
+            .query_row(made, [], |row| row.get::<_, i64>(0))
+            .unwrap()
+            == 1)
+            .then_some(connection)
     }
 
     /// The rows of all attempts, in order.
     fn rows(&self) -> Vec<AttemptRow> {
-        let Some(connection) = self.look() else { return Vec::new() };
+        let Some(connection) = self.look() else {
+            return Vec::new();
+        };
         let mut select = connection
             .prepare(
                 "SELECT runs.id, number, frame, cell, attempt, attempts.state, attempts.started, took, body \
@@ -208,7 +250,13 @@ impl Place {
     /// A number of the only run, as `takeovers`.
     fn of_run(&self, column: &str) -> i64 {
         let connection = self.look().unwrap();
-        connection.query_row(&format!("SELECT coalesce({column}, -1) FROM runs"), [], |row| row.get(0)).unwrap()
+        connection
+            .query_row(
+                &format!("SELECT coalesce({column}, -1) FROM runs"),
+                [],
+                |row| row.get(0),
+            )
+            .unwrap()
     }
 
     /// The tasks whose success is committed: whose row it is by its cell. One has one row of success, and none after it;
@@ -217,12 +265,19 @@ impl Place {
         let mut last: BTreeMap<_, AttemptRow> = BTreeMap::new();
         for row in self.rows() {
             if let Some(before) = last.get(&(row.run.clone(), row.cell)) {
-                assert!(before.state < 3, "a row after the end: {before:?}, then {row:?}\n{}", self.said());
+                assert!(
+                    before.state < 3,
+                    "a row after the end: {before:?}, then {row:?}\n{}",
+                    self.said()
+                );
                 assert!(before.attempt <= row.attempt, "{before:?}, then {row:?}");
             }
             last.insert((row.run.clone(), row.cell), row);
         }
-        last.into_iter().filter(|(_, row)| row.state == 3).map(|(cell, row)| (cell, self.whose(&row))).collect()
+        last.into_iter()
+            .filter(|(_, row)| row.state == 3)
+            .map(|(cell, row)| (cell, self.whose(&row)))
+            .collect()
     }
 
     /// Whose result a row has; none where it is that of a flow in a flow, whose result is its tasks', or an empty list.
@@ -242,9 +297,16 @@ impl Place {
             0 => rest.to_vec(),
             // a reference to a blob: its hash comes first
             2 => {
-                let hash: String = rest[..32].iter().map(|byte| format!("{byte:02x}")).collect();
+                let hash: String = rest[..32]
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect();
                 let number = u64::from_le_bytes(rest[40..].try_into().unwrap());
-                let file = format!("state.db-blobs/{}/{}-{number:x}.blob", &hash[..2], &hash[2..]);
+                let file = format!(
+                    "state.db-blobs/{}/{}-{number:x}.blob",
+                    &hash[..2],
+                    &hash[2..]
+                );
                 std::fs::read(self.0.join(file)).unwrap()
             }
             _ => unreachable!(),
@@ -257,13 +319,18 @@ impl Place {
 
     fn check_integrity(&self) {
         let connection = self.look().unwrap();
-        let found: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        let found: String = connection
+            .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+            .unwrap();
         assert_eq!(found, "ok", "{}", self.0.display());
     }
 
     /// The records of a flow's runs.
     fn records(&self, flow: &str) -> Vec<RunRecord> {
-        let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let tokio = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         tokio.block_on(async {
             let runtime = Runtime::builder().store(self.url()).build().await.unwrap();
             runtime.runs(flow).await.unwrap()
@@ -278,17 +345,26 @@ impl Place {
     }
 
     /// Waits until something can be seen.
-    #[expect(clippy::disallowed_methods, reason = "what other processes do is waited for on a thread of its own")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what other processes do is waited for on a thread of its own"
+    )]
     fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let started = Instant::now();
         while !holds() {
-            assert!(started.elapsed() < PATIENCE, "waited in vain until {what}: {}", self.said());
+            assert!(
+                started.elapsed() < PATIENCE,
+                "waited in vain until {what}: {}",
+                self.said()
+            );
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
     fn wait_for_effect(&self, what: &str) {
-        self.wait_until(what, || self.effects().iter().any(|line| line.contains(what)));
+        self.wait_until(what, || {
+            self.effects().iter().any(|line| line.contains(what))
+        });
     }
 }
 
@@ -308,7 +384,11 @@ struct AttemptRow {
 impl AttemptRow {
     /// The result, where there is one in the row.
     fn made(&self) -> Option<Made> {
-        let (flags, rest) = self.body.as_deref().filter(|_| self.state == 3)?.split_first()?;
+        let (flags, rest) = self
+            .body
+            .as_deref()
+            .filter(|_| self.state == 3)?
+            .split_first()?;
         (*flags == 0).then(|| rmp_serde::from_slice(rest).unwrap())
     }
 }
@@ -322,7 +402,10 @@ struct Process {
 impl Process {
     /// Sends a signal, by its name.
     fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status()
+            .unwrap();
         assert!(sent.success(), "{}", self.place.said());
     }
 
@@ -364,15 +447,26 @@ struct History {
 
 impl History {
     fn new(place: &Place) -> Self {
-        Self { place: place.clone(), deaths: Vec::new() }
+        Self {
+            place: place.clone(),
+            deaths: Vec::new(),
+        }
     }
 
     /// Looks at what there is after a death: nothing that was committed before is gone or is another's.
     fn died(&mut self) {
-        let death = Death { committed: self.place.committed(), effects: self.place.effects().len() };
+        let death = Death {
+            committed: self.place.committed(),
+            effects: self.place.effects().len(),
+        };
         if let Some(before) = self.deaths.last() {
             for (cell, whose) in &before.committed {
-                assert_eq!(death.committed.get(cell), Some(whose), "{cell:?}: {}", self.place.said());
+                assert_eq!(
+                    death.committed.get(cell),
+                    Some(whose),
+                    "{cell:?}: {}",
+                    self.place.said()
+                );
             }
         }
         self.deaths.push(death);
@@ -384,8 +478,17 @@ impl History {
         let effects = self.place.effects();
         for (number, death) in self.deaths.iter().enumerate() {
             let again = started(&effects[death.effects..]);
-            let again: Vec<_> = death.committed.values().flatten().filter(|whose| again.contains(*whose)).collect();
-            assert!(again.is_empty(), "done before death {number}, and again: {again:?}: {}", self.place.said());
+            let again: Vec<_> = death
+                .committed
+                .values()
+                .flatten()
+                .filter(|whose| again.contains(*whose))
+                .collect();
+            assert!(
+                again.is_empty(),
+                "done before death {number}, and again: {again:?}: {}",
+                self.place.said()
+            );
         }
         self.place.check_integrity();
     }
@@ -393,19 +496,32 @@ impl History {
     /// The same, where all tasks succeed: whatever was started is committed.
     fn check_all(self) {
         let committed: BTreeSet<String> = self.place.committed().into_values().flatten().collect();
-        assert_eq!(committed, started(&self.place.effects()), "{}", self.place.said());
+        assert_eq!(
+            committed,
+            started(&self.place.effects()),
+            "{}",
+            self.place.said()
+        );
         self.check();
     }
 }
 
 /// The tasks that were started.
 fn started(effects: &[String]) -> BTreeSet<String> {
-    let starts = effects.iter().filter_map(|line| line.strip_prefix("start "));
-    starts.filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+    let starts = effects
+        .iter()
+        .filter_map(|line| line.strip_prefix("start "));
+    starts
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The tasks of a run that are no success.
 fn unsuccessful(record: &RunRecord) -> Vec<String> {
-    let unsuccessful = record.tasks().iter().filter(|task| task.state() != TaskState::Success);
+    let unsuccessful = record
+        .tasks()
+        .iter()
+        .filter(|task| task.state() != TaskState::Success);
     unsuccessful.map(|task| format!("{task:?}")).collect()
 }

@@ -50,13 +50,23 @@ const HEAVY: &str = "CRASH_HEAVY";
 #[test]
 fn a_process_that_dies_at_any_named_point_loses_nothing() {
     let named: BTreeSet<&str> = POINTS.iter().map(|(name, ..)| *name).collect();
-    assert_eq!(named.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>(), points_in_sources());
+    assert_eq!(
+        named
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<BTreeSet<_>>(),
+        points_in_sources()
+    );
     assert!(named.len() >= 15);
     let mut failures = Vec::new();
     for (point, lives, hits) in POINTS {
         for (life, hit) in lives.iter().flat_map(|life| hits.map(|hit| (*life, hit))) {
             let outcome = std::panic::catch_unwind(|| dies_once_at(point, life, hit));
-            failures.extend(outcome.is_err().then(|| format!("{point}, hit {hit} of the {life:?} life")));
+            failures.extend(
+                outcome
+                    .is_err()
+                    .then(|| format!("{point}, hit {hit} of the {life:?} life")),
+            );
         }
     }
     assert!(failures.is_empty(), "{failures:#?}");
@@ -69,7 +79,11 @@ fn dies_once_at(point: &str, life: Life, hit: u32) {
         place.dies("points", &[], "retry-committed", 2);
         history.died();
     }
-    let heavy: &[_] = if point == "checkpoint" { &[(HEAVY, "1")] } else { &[] };
+    let heavy: &[_] = if point == "checkpoint" {
+        &[(HEAVY, "1")]
+    } else {
+        &[]
+    };
     place.dies("points", heavy, point, hit);
     history.died();
     place.acts("points", heavy);
@@ -79,9 +93,15 @@ fn dies_once_at(point: &str, life: Life, hit: u32) {
 /// The names of all failure points in the library's sources.
 fn points_in_sources() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    let mut folders = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../orchestrator/src"))];
+    let mut folders = vec![PathBuf::from(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../orchestrator/src"
+    ))];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        for entry in std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+        {
             if entry.is_dir() {
                 folders.push(entry);
             } else {
@@ -103,16 +123,44 @@ pub(super) async fn act(runtime: &Runtime) {
     let second = whole(2).key("2").on(runtime).start().await.unwrap();
     let third = parts(3).key("3").on(runtime).start().await.unwrap();
     if std::env::var_os(HEAVY).is_some() {
-        is_well(&heavy().key("heavy").on(runtime).run().await.unwrap(), |made| made.number, 190, 21);
+        is_well(
+            &heavy().key("heavy").on(runtime).run().await.unwrap(),
+            |made| made.number,
+            190,
+            21,
+        );
     }
-    is_well(&first.await.unwrap(), |total| *total, total_of_whole(1), TASKS_OF_WHOLE);
-    is_well(&second.await.unwrap(), |total| *total, total_of_whole(2), TASKS_OF_WHOLE);
-    is_well(&third.await.unwrap(), |made| made.number, total_of_parts(3), TASKS_OF_PARTS);
+    is_well(
+        &first.await.unwrap(),
+        |total| *total,
+        total_of_whole(1),
+        TASKS_OF_WHOLE,
+    );
+    is_well(
+        &second.await.unwrap(),
+        |total| *total,
+        total_of_whole(2),
+        TASKS_OF_WHOLE,
+    );
+    is_well(
+        &third.await.unwrap(),
+        |made| made.number,
+        total_of_parts(3),
+        TASKS_OF_PARTS,
+    );
 }
 
-fn is_well<T: orchestrator::Data>(run: &Run<T>, number: fn(&T) -> u64, expected: u64, tasks: usize) {
+fn is_well<T: orchestrator::Data>(
+    run: &Run<T>,
+    number: fn(&T) -> u64,
+    expected: u64,
+    tasks: usize,
+) {
     assert_eq!(run.output().map(number), Some(expected), "{run:?}");
-    assert_eq!((unsuccessful(run.record()), run.tasks().len()), (vec![], tasks));
+    assert_eq!(
+        (unsuccessful(run.record()), run.tasks().len()),
+        (vec![], tasks)
+    );
 }
 
 /// Writes so much that the write-ahead log becomes long several times.
@@ -125,14 +173,17 @@ fn heavy() -> Node<Made> {
 #[flow(name = "crash_parts")]
 pub(super) fn parts(number: u64) -> Node<Made> {
     let first = step(step(made(number), 0), 1);
-    let nested = list(&first, 3).expand(|outer| sum(list(outer, 2).expand(|inner| step(retried(inner), 0))));
+    let nested =
+        list(&first, 3).expand(|outer| sum(list(outer, 2).expand(|inner| step(retried(inner), 0))));
     let blocking = blocks(large(&first));
     sum([sum(nested), blocking])
 }
 
 fn total_of_parts(number: u64) -> u64 {
     let first = number + 2;
-    let nested: u64 = (0..3).map(|outer| (0..2).map(|inner| first + outer + inner + 2).sum::<u64>()).sum();
+    let nested: u64 = (0..3)
+        .map(|outer| (0..2).map(|inner| first + outer + inner + 2).sum::<u64>())
+        .sum();
     nested + first + 1
 }
 
@@ -160,9 +211,11 @@ async fn whole(number: u64) -> Result<u64> {
     };
     let (left, right) = tokio::join!(branch(number), branch(number + 10));
     let mapped = list(left?, 4).expand(retried);
-    let (mapped, inner, decided) = tokio::join!(async { sum(mapped).await }, parts(number).into_future(), async {
-        step(decides(number), 0).await
-    },);
+    let (mapped, inner, decided) = tokio::join!(
+        async { sum(mapped).await },
+        parts(number).into_future(),
+        async { step(decides(number), 0).await },
+    );
     Ok(mapped?.number + inner?.number + decided?.number + right?.number)
 }
 

@@ -16,8 +16,15 @@ pub(super) async fn act(runtime: &Runtime) {
     match std::env::var(FLOW).unwrap().as_str() {
         "varied" => {
             let run = once(varied(seed), runtime).await;
-            assert_eq!(run.output().map(|made| made.number), Some(total_of_varied(seed)), "{run:?}");
-            assert_eq!((unsuccessful(run.record()), run.tasks().len()), (vec![], TASKS_OF_VARIED));
+            assert_eq!(
+                run.output().map(|made| made.number),
+                Some(total_of_varied(seed)),
+                "{run:?}"
+            );
+            assert_eq!(
+                (unsuccessful(run.record()), run.tasks().len()),
+                (vec![], TASKS_OF_VARIED)
+            );
         }
         "alike" => assert_eq!(once(alike(), runtime).await.state(), RunState::Success),
         "gathers" => assert_eq!(once(gathers(), runtime).await.output(), Some(&1040)),
@@ -45,8 +52,16 @@ async fn once<T: orchestrator::Data>(flow: Flow<T>, runtime: &Runtime) -> Run<T>
 /// A process may be killed between its takeover and the first end that it commits. At the third time in a row, what is
 /// running would fail: that is what another test is about, so here a process that takes over from one that committed
 /// nothing is let live until it has.
-#[expect(clippy::disallowed_methods, reason = "the processes sleep and are killed, not the tasks of this one")]
-pub(super) fn kill_until_final(place: &Place, flow: &str, seed: u64, random: &mut Random) -> (u32, History) {
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the processes sleep and are killed, not the tasks of this one"
+)]
+pub(super) fn kill_until_final(
+    place: &Place,
+    flow: &str,
+    seed: u64,
+    random: &mut Random,
+) -> (u32, History) {
     let mut history = History::new(place);
     for kills in 0.. {
         let seed = seed.to_string();
@@ -55,7 +70,9 @@ pub(super) fn kill_until_final(place: &Place, flow: &str, seed: u64, random: &mu
         let endangered = takeovers(place) > 0;
         let mut process = place.start("random", &variables);
         if endangered {
-            place.wait_until("a task comes to its end", || process.is_over() || takeovers(place) == 0);
+            place.wait_until("a task comes to its end", || {
+                process.is_over() || takeovers(place) == 0
+            });
         }
         std::thread::sleep(Duration::from_micros(random.below(40_000)));
         let status = process.kill();
@@ -70,7 +87,9 @@ pub(super) fn kill_until_final(place: &Place, flow: &str, seed: u64, random: &mu
 
 /// How many processes died in a row with a run that none of them brought further.
 fn takeovers(place: &Place) -> i64 {
-    let Some(connection) = place.look() else { return 0 };
+    let Some(connection) = place.look() else {
+        return 0;
+    };
     let most = "SELECT coalesce(max(takeovers), 0) FROM runs WHERE state < 2";
     connection.query_row(most, [], |row| row.get(0)).unwrap()
 }
@@ -85,13 +104,17 @@ fn a_run_killed_at_random_moments_completes_each_task_once() {
     let mut random = Random(7);
     let (mut kills, mut runs) = (0, 0);
     while kills < wanted() {
-        let (killed, history) = kill_until_final(&Place::new("random"), "varied", runs, &mut random);
+        let (killed, history) =
+            kill_until_final(&Place::new("random"), "varied", runs, &mut random);
         history.check_all();
         kills += killed;
         runs += 1;
     }
     println!("{kills} kills in {runs} runs");
-    assert!(runs * 20 > u64::from(kills), "the runs hardly went on: {kills} kills in {runs} runs");
+    assert!(
+        runs * 20 > u64::from(kills),
+        "the runs hardly went on: {kills} kills in {runs} runs"
+    );
 }
 
 /// A chain, a fan-out, tasks that fail at first, mappings in mappings; some bodies wait and some do not.
@@ -168,7 +191,8 @@ async fn gathers() -> Result<u64> {
         }
         Ok::<_, TaskError>(number)
     };
-    let (first, second, third, fourth) = tokio::join!(branch(100), branch(200), branch(300), branch(400));
+    let (first, second, third, fourth) =
+        tokio::join!(branch(100), branch(200), branch(300), branch(400));
     Ok(first? + second? + third? + fourth?)
 }
 
@@ -194,7 +218,9 @@ fn a_limited_mapping_goes_on_wherever_its_elements_were() {
 
 #[flow(name = "crash_limited")]
 fn limited() -> Node<Made> {
-    let staged = list(made(1), 8).expand(|each| step(step(each, 1), 0)).concurrency(3);
+    let staged = list(made(1), 8)
+        .expand(|each| step(step(each, 1), 0))
+        .concurrency(3);
     sum(staged.expand(|each| step(each, 1)).concurrency(2))
 }
 
@@ -209,7 +235,11 @@ fn a_run_with_failures_and_skips_comes_to_the_end_that_it_would_have_come_to() {
             let (times, history) = kill_until_final(&killed, flow, runs, &mut random);
             let (found, expected) = (ends(&killed, flow), ends(&undisturbed, flow));
             let differ: Vec<_> = found.symmetric_difference(&expected).collect();
-            assert!(differ.is_empty(), "{flow} {runs}: {differ:#?} {}", killed.said());
+            assert!(
+                differ.is_empty(),
+                "{flow} {runs}: {differ:#?} {}",
+                killed.said()
+            );
             history.check();
             kills += times;
             runs += 1;
@@ -221,9 +251,18 @@ fn a_run_with_failures_and_skips_comes_to_the_end_that_it_would_have_come_to() {
 /// What became of a run and of each of its tasks. Of several upstreams that failed, chance says which one is named.
 fn ends(place: &Place, flow: &str) -> BTreeSet<String> {
     let run = place.record(&format!("crash_{flow}"));
-    let own = |task: &orchestrator::TaskRun<'_>| task.error().filter(|_| task.state() == TaskState::Failed).cloned();
-    let tasks = run.tasks().iter().map(|task| format!("{}: {} {:?}", task.key(), task.state(), own(&task)));
-    tasks.chain([format!("the run: {} {:?}", run.state(), run.error())]).collect()
+    let own = |task: &orchestrator::TaskRun<'_>| {
+        task.error()
+            .filter(|_| task.state() == TaskState::Failed)
+            .cloned()
+    };
+    let tasks = run
+        .tasks()
+        .iter()
+        .map(|task| format!("{}: {} {:?}", task.key(), task.state(), own(&task)));
+    tasks
+        .chain([format!("the run: {} {:?}", run.state(), run.error())])
+        .collect()
 }
 
 /// Fails at all of its attempts.
@@ -254,7 +293,12 @@ async fn tell(outcome: Outcome<Made>, #[context] context: &Context) -> Made {
 async fn count(outcomes: Vec<Outcome<Made>>, #[context] context: &Context) -> Made {
     let work = Work::start(context);
     pause(1).await;
-    work.done(outcomes.iter().filter(|outcome| outcome.is_success()).count() as u64)
+    work.done(
+        outcomes
+            .iter()
+            .filter(|outcome| outcome.is_success())
+            .count() as u64,
+    )
 }
 
 #[task]
@@ -282,10 +326,14 @@ async fn uneven(seed: u64) -> Result<u64> {
     let after_all = step(&first, 0).after([&told]).trigger("all_done".parse()?);
     let mapped = list(&first, 8).expand(|each| even(step(each, 1)));
     let counted = count(mapped);
-    let limited = list(&first, 6).expand(|each| blocks(step(each, 1))).concurrency(2);
+    let limited = list(&first, 6)
+        .expand(|each| blocks(step(each, 1)))
+        .concurrency(2);
     let inner = tell(gives_up(seed));
     let skipped = step(skips(seed), 0).allow_failure();
-    let cleaned = step(&first, 0).after([&skipped]).trigger("all_done".parse()?);
+    let cleaned = step(&first, 0)
+        .after([&skipped])
+        .trigger("all_done".parse()?);
     let awaited = match broken(&after_all).await {
         Ok(_) => 0,
         Err(error) => step(made(error.to_string().len() as u64), 0).await?.number,
@@ -303,14 +351,22 @@ async fn uneven(seed: u64) -> Result<u64> {
 async fn skips_odd(before: &Made, #[context] context: &Context) -> Result<Made> {
     let work = Work::start(context);
     pause(before.number % 4).await;
-    if before.number % 2 == 1 { Err(skip("odd").into()) } else { Ok(work.done(before.number)) }
+    if before.number % 2 == 1 {
+        Err(skip("odd").into())
+    } else {
+        Ok(work.done(before.number))
+    }
 }
 
 #[task]
 async fn fails_odd(before: &Made, #[context] context: &Context) -> Result<Made> {
     let work = Work::start(context);
     pause(before.number % 4).await;
-    if before.number % 2 == 1 { Err(fatal("odd").into()) } else { Ok(work.done(before.number)) }
+    if before.number % 2 == 1 {
+        Err(fatal("odd").into())
+    } else {
+        Ok(work.done(before.number))
+    }
 }
 
 /// The one of several upstreams that ends first decides what becomes of a task: so it stays when the run goes on.
@@ -319,11 +375,19 @@ fn what_was_decided_of_a_task_stays_decided() {
     let place = Place::new("decided");
     let variables = [(FLOW, "decided"), (SEED, "0")];
     place.dies("random", &variables, "body-over", 4);
-    assert_eq!(place.rows().iter().filter(|row| row.state == 5).count(), 2, "{}", place.said());
+    assert_eq!(
+        place.rows().iter().filter(|row| row.state == 5).count(),
+        2,
+        "{}",
+        place.said()
+    );
     place.acts("random", &variables);
     let run = place.record("crash_decided");
     assert_eq!(run.task("sum").unwrap().state(), TaskState::Skipped);
-    assert_eq!((run.state(), run.error().map(ToString::to_string)), (RunState::Success, None));
+    assert_eq!(
+        (run.state(), run.error().map(ToString::to_string)),
+        (RunState::Success, None)
+    );
 }
 
 #[flow(name = "crash_decided")]
@@ -346,18 +410,39 @@ fn shapes(seed: u64) -> Node<Made> {
         let (pause, kind) = (random.below(3), random.below(10));
         let (length, limit) = (random.below(6), u32::try_from(random.below(3)).unwrap() + 1);
         // rules that wait for all: of others it is chance whether the parameter is there in time
-        let rules = [Trigger::AllDone, Trigger::NoneFailed, Trigger::NoneSkipped, Trigger::AllDoneMinOneSuccess];
-        let odd = move |node: Node<Made>| if seed.is_multiple_of(2) { skips_odd(node) } else { fails_odd(node) };
+        let rules = [
+            Trigger::AllDone,
+            Trigger::NoneFailed,
+            Trigger::NoneSkipped,
+            Trigger::AllDoneMinOneSuccess,
+        ];
+        let odd = move |node: Node<Made>| {
+            if seed.is_multiple_of(2) {
+                skips_odd(node)
+            } else {
+                fails_odd(node)
+            }
+        };
         nodes.push(match kind {
             0 => step(from, pause),
             1 => retried(from),
             2 => odd(from).allow_failure(),
             3 => tell(from),
-            4 => step(other, pause).after(from).trigger(rules[random.below(4) as usize]),
-            5 => sum(list(from, length + 1).expand(move |each| step(step(retried(each), pause), 0)).concurrency(limit)),
-            6 => count(list(from, length).expand(move |each| odd(step(each, pause))).concurrency(limit)),
+            4 => step(other, pause)
+                .after(from)
+                .trigger(rules[random.below(4) as usize]),
+            5 => sum(list(from, length + 1)
+                .expand(move |each| step(step(retried(each), pause), 0))
+                .concurrency(limit)),
+            6 => count(
+                list(from, length)
+                    .expand(move |each| odd(step(each, pause)))
+                    .concurrency(limit),
+            ),
             7 => sum(list(from, 3).expand(move |outer| {
-                let inner = list(outer, 2).expand(move |inner| step(inner, pause)).concurrency(limit);
+                let inner = list(outer, 2)
+                    .expand(move |inner| step(inner, pause))
+                    .concurrency(limit);
                 sum(inner.expand(retried))
             })),
             8 if seed.is_multiple_of(2) => step(skips(random.below(4) * 2), 0),
@@ -392,10 +477,17 @@ fn killed_in_branches(flow: &str, seed: u64, random: &mut Random) -> u32 {
     let (kills, history) = kill_until_final(&place, flow, seed, random);
     history.check_all();
     let mut told = HashMap::new();
-    for line in place.effects().iter().filter_map(|line| line.strip_prefix("told ")) {
+    for line in place
+        .effects()
+        .iter()
+        .filter_map(|line| line.strip_prefix("told "))
+    {
         let (at, result) = line.split_once(": ").unwrap();
         let before = told.insert(at.to_owned(), result.to_owned());
-        assert!(before.as_deref().is_none_or(|before| before == result), "{at}: {before:?}, then {result}");
+        assert!(
+            before.as_deref().is_none_or(|before| before == result),
+            "{at}: {before:?}, then {result}"
+        );
     }
     kills
 }
@@ -418,7 +510,11 @@ async fn within_branch(number: u64, is_ticket: bool) -> Result<Made> {
 
 /// A result for a branch: one that has its number, or one that could be any branch's.
 fn one_of(number: u64, is_ticket: bool) -> Node<Made> {
-    if is_ticket { ticket() } else { step(made(number - 1), number % 4) }
+    if is_ticket {
+        ticket()
+    } else {
+        step(made(number - 1), number % 4)
+    }
 }
 
 /// Three branches of different lengths, which await tasks, mappings and flows.
@@ -431,12 +527,21 @@ async fn branches(seed: u64, are_tickets: bool) -> Result<Vec<Vec<Made>>> {
             let number = branch * 100 + at + 1;
             // in half of the runs with tickets, the branches do not differ but in their lengths
             let kind = random.below(4);
-            let made = match if are_tickets && seed.is_multiple_of(2) { 2 } else { kind } {
+            let made = match if are_tickets && seed.is_multiple_of(2) {
+                2
+            } else {
+                kind
+            } {
                 0 => within_branch(number, are_tickets).await?,
-                1 => expand(vec![0, 1], move |_| one_of(number, are_tickets)).await?.remove(1),
+                1 => expand(vec![0, 1], move |_| one_of(number, are_tickets))
+                    .await?
+                    .remove(1),
                 _ => one_of(number, are_tickets).await?,
             };
-            note(&format!("told {branch} {at}: {} {}", made.number, made.whose));
+            note(&format!(
+                "told {branch} {at}: {} {}",
+                made.number, made.whose
+            ));
             all.push(made);
         }
         Ok::<_, TaskError>(all)
@@ -454,8 +559,14 @@ fn check_branches(run: &Run<Vec<Vec<Made>>>) {
         for (at, made) in (0..).zip(results) {
             let told = format!("told {branch} {at}: {} {}", made.number, made.whose);
             let done = format!("done {} {}", made.whose, made.number);
-            assert!([told, done].iter().all(|line| effects.contains(line)), "{branch} {at}: {made:?}");
-            assert!(is_ticket || made.number == branch * 100 + at + 1, "{branch} {at}: {made:?}");
+            assert!(
+                [told, done].iter().all(|line| effects.contains(line)),
+                "{branch} {at}: {made:?}"
+            );
+            assert!(
+                is_ticket || made.number == branch * 100 + at + 1,
+                "{branch} {at}: {made:?}"
+            );
         }
     }
 }

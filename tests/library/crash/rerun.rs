@@ -54,7 +54,10 @@ fn record(place: &Place) -> RunRecord {
 fn starts(place: &Place) -> BTreeMap<String, usize> {
     let mut starts = BTreeMap::new();
     for line in place.effects() {
-        if let Some(key) = line.strip_prefix("start ").and_then(|rest| rest.split([' ', ':']).nth(1)) {
+        if let Some(key) = line
+            .strip_prefix("start ")
+            .and_then(|rest| rest.split([' ', ':']).nth(1))
+        {
             *starts.entry(key.to_owned()).or_default() += 1;
         }
     }
@@ -88,26 +91,56 @@ fn a_re_run_whose_process_dies_at_any_named_point_goes_on() {
             let place = Place::new(point);
             place.acts("rerun", &[]);
             let before = record(&place);
-            let states: Vec<String> =
-                before.tasks().iter().map(|task| format!("{} {}", task.key(), task.state())).collect();
+            let states: Vec<String> = before
+                .tasks()
+                .iter()
+                .map(|task| format!("{} {}", task.key(), task.state()))
+                .collect();
             assert_eq!(before.state(), RunState::Failed);
-            assert_eq!(states.iter().filter(|state| state.ends_with(" failed")).count(), 2, "{states:?}");
+            assert_eq!(
+                states
+                    .iter()
+                    .filter(|state| state.ends_with(" failed"))
+                    .count(),
+                2,
+                "{states:?}"
+            );
             std::fs::write(place.0.join("mended"), "").unwrap();
             let kept = starts(&place);
             place.dies("rerun", &[], point, *hit);
             place.acts("rerun", &[]);
             let after = record(&place);
-            assert_eq!((after.state(), unsuccessful(&after)), (RunState::Success, vec![]), "{point} {hit}");
-            assert_eq!((after.reruns().len(), after.tasks().len()), (1, 2 + 6 + 1 + 1 + 1 + 2 + 1), "{point} {hit}");
+            assert_eq!(
+                (after.state(), unsuccessful(&after)),
+                (RunState::Success, vec![]),
+                "{point} {hit}"
+            );
+            assert_eq!(
+                (after.reruns().len(), after.tasks().len()),
+                (1, 2 + 6 + 1 + 1 + 1 + 2 + 1),
+                "{point} {hit}"
+            );
             let now = starts(&place);
-            for task in before.tasks().iter().filter(|task| task.state() == TaskState::Success) {
+            for task in before
+                .tasks()
+                .iter()
+                .filter(|task| task.state() == TaskState::Success)
+            {
                 let key = task.key();
-                assert_eq!(now.get(&key), kept.get(&key), "{key} was kept, {point} {hit}");
+                assert_eq!(
+                    now.get(&key),
+                    kept.get(&key),
+                    "{key} was kept, {point} {hit}"
+                );
             }
             // what was broken had one attempt, and one more for each process that tried
             let broken = after.task("breaks[2]").unwrap();
             assert!((2..=3).contains(&broken.attempts()), "{broken:?}");
-            assert_eq!(broken.attempts() - broken.crashes(), 2, "{point} {hit}: {broken:?}");
+            assert_eq!(
+                broken.attempts() - broken.crashes(),
+                2,
+                "{point} {hit}: {broken:?}"
+            );
             place.check_integrity();
         }
     }
@@ -118,6 +151,13 @@ fn the_total_of_a_mended_run_is_that_of_one_that_was_never_broken() {
     let place = Place::new("never-broken");
     std::fs::write(place.0.join("mended"), "").unwrap();
     place.acts("rerun", &[]);
-    let done = place.effects().iter().rev().find_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
-    assert_eq!((record(&place).state(), done), (RunState::Success, Some(TOTAL)));
+    let done = place
+        .effects()
+        .iter()
+        .rev()
+        .find_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
+    assert_eq!(
+        (record(&place).state(), done),
+        (RunState::Success, Some(TOTAL))
+    );
 }

@@ -48,15 +48,24 @@ fn wanted() -> u32 {
 }
 
 fn runs(place: &Place, flow: &str) -> Vec<RunSummary> {
-    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let tokio = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     tokio.block_on(async {
         let runtime = Runtime::builder().store(place.url()).build().await.unwrap();
-        runtime.find_runs(&RunFilter::new().flow(flow)).await.unwrap()
+        runtime
+            .find_runs(&RunFilter::new().flow(flow))
+            .await
+            .unwrap()
     })
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the processes run by the system's clock, and are killed by it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the processes run by the system's clock, and are killed by it"
+)]
 fn three_processes_killed_at_random_make_each_ticks_run_once() {
     let place = Place::new("served");
     let mut random = Random(11);
@@ -74,20 +83,38 @@ fn three_processes_killed_at_random_make_each_ticks_run_once() {
     for process in processes {
         process.signal("TERM");
         let ended = process.wait();
-        assert!(matches!(ended.code(), Some(0 | 75)), "{ended}: {}", place.said());
+        assert!(
+            matches!(ended.code(), Some(0 | 75)),
+            "{ended}: {}",
+            place.said()
+        );
     }
     place.acts("resume", &[]);
     place.check_integrity();
     place.committed();
-    for (flow, every) in [("crash_served", EACH), ("crash_served_alone", ONE_AT_A_TIME)] {
+    for (flow, every) in [
+        ("crash_served", EACH),
+        ("crash_served_alone", ONE_AT_A_TIME),
+    ] {
         let mut runs = runs(&place, flow);
         runs.sort_by_key(|run| run.logical_date);
         let every = i64::try_from(every.as_micros()).unwrap();
-        let ticks: Vec<i64> = runs.iter().map(|run| run.logical_date.timestamp_micros()).collect();
+        let ticks: Vec<i64> = runs
+            .iter()
+            .map(|run| run.logical_date.timestamp_micros())
+            .collect();
         let expected = (ticks[0]..=*ticks.last().unwrap()).step_by(usize::try_from(every).unwrap());
-        assert!(expected.eq(ticks.iter().copied()), "{flow}: a tick has no run, or two: {ticks:?}");
+        assert!(
+            expected.eq(ticks.iter().copied()),
+            "{flow}: a tick has no run, or two: {ticks:?}"
+        );
         for run in &runs {
-            assert_eq!((run.kind, run.state), (RunKind::Scheduled, RunState::Success), "{run:?}: {}", place.said());
+            assert_eq!(
+                (run.kind, run.state),
+                (RunKind::Scheduled, RunState::Success),
+                "{run:?}: {}",
+                place.said()
+            );
         }
         println!("{flow}: {} runs, {} kills", runs.len(), wanted());
     }
@@ -95,9 +122,15 @@ fn three_processes_killed_at_random_make_each_ticks_run_once() {
     let mut spans: Vec<(DateTime<Utc>, DateTime<Utc>)> = place
         .records("crash_served_alone")
         .iter()
-        .filter_map(|run| run.task("takes_a_while").and_then(|task| task.started_at().zip(task.finished_at())))
+        .filter_map(|run| {
+            run.task("takes_a_while")
+                .and_then(|task| task.started_at().zip(task.finished_at()))
+        })
         .collect();
     spans.sort_unstable();
     let overlap = spans.windows(2).find(|pair| pair[1].0 < pair[0].1);
-    assert_eq!(overlap, None, "two runs of a flow with `max_active_runs = 1` at once");
+    assert_eq!(
+        overlap, None,
+        "two runs of a flow with `max_active_runs = 1` at once"
+    );
 }

@@ -15,7 +15,10 @@ pub(super) async fn act(runtime: &Runtime) -> i32 {
         Ok(run) => panic!("no signal came: {run:?}"),
         Err(stopped) => stopped.exit_code(),
     };
-    (0..=u8::MAX).find(|status| ExitCode::from(*status) == code).unwrap().into()
+    (0..=u8::MAX)
+        .find(|status| ExitCode::from(*status) == code)
+        .unwrap()
+        .into()
 }
 
 #[task]
@@ -31,7 +34,10 @@ fn drained(tasks: u64) -> Node<Made> {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the other process is to see the first signal before the second")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the other process is to see the first signal before the second"
+)]
 fn sigterm_drains_and_leaves_the_rest_resumable() {
     for (tasks, lasts, signals, status, starts) in [
         (1, "400", &["TERM"][..], 0, 1),
@@ -53,14 +59,35 @@ fn sigterm_drains_and_leaves_the_rest_resumable() {
             process.signal(signal);
         }
         let ended = process.wait();
-        assert_eq!(ended.code(), Some(status), "{signals:?}: {ended}: {}", place.said());
+        assert_eq!(
+            ended.code(),
+            Some(status),
+            "{signals:?}: {ended}: {}",
+            place.said()
+        );
         history.died();
         let left = status != 0;
-        assert_eq!(place.of_run("state"), if left { 1 } else { 2 }, "{signals:?}");
+        assert_eq!(
+            place.of_run("state"),
+            if left { 1 } else { 2 },
+            "{signals:?}"
+        );
         assert_eq!(place.of_run("owner") == -1, left);
         place.acts("resume", &[]);
-        assert_eq!((place.of_run("state"), place.of_run("takeovers")), (2, 0), "{signals:?}");
-        assert_eq!(place.effects().iter().filter(|line| line.starts_with("start")).count(), starts, "{signals:?}");
+        assert_eq!(
+            (place.of_run("state"), place.of_run("takeovers")),
+            (2, 0),
+            "{signals:?}"
+        );
+        assert_eq!(
+            place
+                .effects()
+                .iter()
+                .filter(|line| line.starts_with("start"))
+                .count(),
+            starts,
+            "{signals:?}"
+        );
         history.check_all();
     }
 }

@@ -23,7 +23,10 @@ pub(super) async fn act(runtime: &Runtime) {
                 pause(1).await;
             }
             assert_eq!(runtime.stop().await.left.len(), 1);
-            assert!(matches!(going_on.await.unwrap(), Err(Error::Stopped { .. })));
+            assert!(matches!(
+                going_on.await.unwrap(),
+                Err(Error::Stopped { .. })
+            ));
         }
         ("patient", _) => drop(patient().on(runtime).run().await.unwrap()),
         ("ending", "by time") => drop(ends_by_time().on(runtime).run().await),
@@ -35,8 +38,17 @@ pub(super) async fn act(runtime: &Runtime) {
         }
         ("ending", "by failure") => drop(ends_by_failure().on(runtime).run().await),
         ("ending", "by its body") => drop(ends_by_its_body().on(runtime).run().await),
-        ("keyed", number) => match keyed(number.parse().unwrap()).key("the key").on(runtime).run().await {
-            Ok(run) => note(&format!("run {} {:?}", run.id(), run.output().map(|made| made.number))),
+        ("keyed", number) => match keyed(number.parse().unwrap())
+            .key("the key")
+            .on(runtime)
+            .run()
+            .await
+        {
+            Ok(run) => note(&format!(
+                "run {} {:?}",
+                run.id(),
+                run.output().map(|made| made.number)
+            )),
             Err(error) => note(&format!("error {error}")),
         },
         unknown => panic!("nothing does {unknown:?}"),
@@ -75,9 +87,19 @@ fn a_process_that_lost_its_run_is_refused() {
     place.acts("resume", &[]);
     assert_eq!(place.of_run("state"), 1);
     let locks = std::fs::read_dir(place.0.join("state.db-owners")).unwrap();
-    let mine = format!("SELECT lock FROM processes WHERE pid = {}", first.child.id());
-    let lock: String = place.look().unwrap().query_row(&mine, [], |row| row.get(0)).unwrap();
-    for path in locks.map(|file| file.unwrap().path()).filter(|path| path.ends_with(&lock)) {
+    let mine = format!(
+        "SELECT lock FROM processes WHERE pid = {}",
+        first.child.id()
+    );
+    let lock: String = place
+        .look()
+        .unwrap()
+        .query_row(&mine, [], |row| row.get(0))
+        .unwrap();
+    for path in locks
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.ends_with(&lock))
+    {
         std::fs::remove_file(path).unwrap();
     }
     place.acts("resume", &[]);
@@ -93,7 +115,10 @@ fn a_process_that_lost_its_run_is_refused() {
     );
     assert_eq!(place.effects().last(), Some(&refused));
     assert_eq!((place.of_run("state"), place.rows()), (state, rows.clone()));
-    let results: Vec<u64> = rows.iter().filter_map(|row| Some(row.made()?.number)).collect();
+    let results: Vec<u64> = rows
+        .iter()
+        .filter_map(|row| Some(row.made()?.number))
+        .collect();
     assert_eq!(results, [2, 3]);
     place.check_integrity();
 }
@@ -109,7 +134,11 @@ async fn kills(#[context] context: &Context) -> Made {
     if is_how("later") {
         // until it is known that this has started, after all else
         let attempt = i64::from(context.attempt());
-        while Place::here().rows().last().is_none_or(|row| (row.state, row.attempt) != (1, attempt)) {
+        while Place::here()
+            .rows()
+            .last()
+            .is_none_or(|row| (row.state, row.attempt) != (1, attempt))
+        {
             pause(1).await;
         }
     }
@@ -126,12 +155,20 @@ fn lethal() {
 
 #[test]
 fn a_task_that_kills_its_process_fails_after_three_takeovers() {
-    for (how, stops) in [("at once", false), ("later", false), ("at once", true), ("later", true)] {
+    for (how, stops) in [
+        ("at once", false),
+        ("later", false),
+        ("at once", true),
+        ("later", true),
+    ] {
         let place = Place::new("lethal");
         let mut history = History::new(&place);
         let mut does = "lethal";
         for death in 1.. {
-            let process = place.start(if does == "lethal" { "taken" } else { "resume" }, &[(DOES, does), (HOW, how)]);
+            let process = place.start(
+                if does == "lethal" { "taken" } else { "resume" },
+                &[(DOES, does), (HOW, how)],
+            );
             let status = process.wait();
             if status.success() {
                 // as many died as may; then one saw to the end
@@ -143,12 +180,20 @@ fn a_task_that_kills_its_process_fails_after_three_takeovers() {
             does = "resume";
             if stops && death == 2 {
                 place.acts("taken", &[(DOES, "stop"), (HOW, "calm")]);
-                assert_eq!((place.of_run("owner"), place.of_run("state")), (-1, 1), "{}", place.said());
+                assert_eq!(
+                    (place.of_run("owner"), place.of_run("state")),
+                    (-1, 1),
+                    "{}",
+                    place.said()
+                );
             }
         }
         let run = place.record("crash_lethal");
         let task = run.task("kills").unwrap();
-        assert_eq!((run.state(), task.state()), (RunState::Failed, TaskState::Failed));
+        assert_eq!(
+            (run.state(), task.state()),
+            (RunState::Failed, TaskState::Failed)
+        );
         assert!(task.error().is_some_and(TaskError::is_crash), "{task:?}");
         assert_eq!(
             run.error().unwrap().to_string(),
@@ -161,8 +206,19 @@ fn a_task_that_kills_its_process_fails_after_three_takeovers() {
         assert_eq!(ends("step#5"), TaskState::UpstreamFailed);
         // at once: nobody knew of the first attempt that it had started
         let attempts = if how == "later" { 3 } else { 2 } + u32::from(stops);
-        assert_eq!((task.attempts(), task.crashes()), (attempts, attempts), "{how}, {stops}: {task:?}");
-        assert_eq!(place.effects().iter().filter(|line| *line == "dies").count(), 3);
+        assert_eq!(
+            (task.attempts(), task.crashes()),
+            (attempts, attempts),
+            "{how}, {stops}: {task:?}"
+        );
+        assert_eq!(
+            place
+                .effects()
+                .iter()
+                .filter(|line| *line == "dies")
+                .count(),
+            3
+        );
         history.check();
     }
 }
@@ -171,7 +227,11 @@ fn a_task_that_kills_its_process_fails_after_three_takeovers() {
 #[task(retries = 1, retry_delay = "1500ms")]
 async fn waits(#[context] context: &Context) -> Result<Made> {
     let work = Work::start(context);
-    if context.attempt() == 1 { Err("not yet".into()) } else { Ok(work.done(1)) }
+    if context.attempt() == 1 {
+        Err("not yet".into())
+    } else {
+        Ok(work.done(1))
+    }
 }
 
 #[flow(name = "crash_patient")]
@@ -180,14 +240,29 @@ fn patient() -> Node<Made> {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "it is time itself that passes here")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it is time itself that passes here"
+)]
 fn a_pending_retry_keeps_its_time() {
     // how long nobody is there; how often one comes and dies meanwhile
     for (milliseconds, deaths) in [(200, 2), (1800, 1)] {
         let place = Place::new("patient");
         for _ in 0..deaths {
-            let first = place.start("taken", &[(DOES, if place.rows().is_empty() { "patient" } else { "resume" })]);
-            place.wait_until("the retry is recorded", || place.rows().last().is_some_and(|row| row.state == 2));
+            let first = place.start(
+                "taken",
+                &[(
+                    DOES,
+                    if place.rows().is_empty() {
+                        "patient"
+                    } else {
+                        "resume"
+                    },
+                )],
+            );
+            place.wait_until("the retry is recorded", || {
+                place.rows().last().is_some_and(|row| row.state == 2)
+            });
             std::thread::sleep(Duration::from_millis(100));
             first.kill();
         }
@@ -197,11 +272,25 @@ fn a_pending_retry_keeps_its_time() {
         let due = rows[0].started + rows[0].took;
         let second = rows.iter().find(|row| row.attempt == 2).unwrap();
         let late = Duration::from_micros(u64::try_from(second.started - due).unwrap());
-        let most = Duration::from_millis(if milliseconds > 1500 { milliseconds } else { 500 });
+        let most = Duration::from_millis(if milliseconds > 1500 {
+            milliseconds
+        } else {
+            500
+        });
         assert!(late < most, "{late:?} after its time");
-        let starts: Vec<String> = place.effects().into_iter().filter(|line| line.starts_with("start")).collect();
-        let keys: BTreeSet<&str> = starts.iter().filter_map(|line| line.split(' ').nth(3)).collect();
-        let attempts: Vec<&str> = starts.iter().filter_map(|line| line.split(' ').nth(2)).collect();
+        let starts: Vec<String> = place
+            .effects()
+            .into_iter()
+            .filter(|line| line.starts_with("start"))
+            .collect();
+        let keys: BTreeSet<&str> = starts
+            .iter()
+            .filter_map(|line| line.split(' ').nth(3))
+            .collect();
+        let attempts: Vec<&str> = starts
+            .iter()
+            .filter_map(|line| line.split(' ').nth(2))
+            .collect();
         assert_eq!((keys.len(), attempts), (1, vec!["1", "2"]), "{starts:?}");
         assert_eq!(place.record("crash_patient").state(), RunState::Success);
     }
@@ -222,7 +311,11 @@ fn one_key_is_one_run() {
         let (mut first, mut second) = (first, second);
         if first_dies {
             let owner = "SELECT pid FROM processes JOIN runs ON owner = process";
-            let owner: u32 = place.look().unwrap().query_row(owner, [], |row| row.get(0)).unwrap();
+            let owner: u32 = place
+                .look()
+                .unwrap()
+                .query_row(owner, [], |row| row.get(0))
+                .unwrap();
             if owner != first.child.id() {
                 std::mem::swap(&mut first, &mut second);
             }
@@ -233,9 +326,20 @@ fn one_key_is_one_run() {
         assert!(second.wait().success(), "{}", place.said());
         assert!(asks().wait().success(), "{}", place.said());
         let run = place.record("crash_keyed");
-        let told: Vec<String> = place.effects().into_iter().filter(|line| line.starts_with("run")).collect();
-        assert_eq!(told, vec![format!("run {} Some(3)", run.id()); if first_dies { 2 } else { 3 }]);
-        let starts = place.effects().iter().filter(|line| line.starts_with("start")).count();
+        let told: Vec<String> = place
+            .effects()
+            .into_iter()
+            .filter(|line| line.starts_with("run"))
+            .collect();
+        assert_eq!(
+            told,
+            vec![format!("run {} Some(3)", run.id()); if first_dies { 2 } else { 3 }]
+        );
+        let starts = place
+            .effects()
+            .iter()
+            .filter(|line| line.starts_with("start"))
+            .count();
         assert_eq!(starts, if first_dies { 3 } else { 2 }, "{}", place.said());
         // with other parameters
         place.acts("taken", &[(DOES, "keyed 2")]);
@@ -286,19 +390,52 @@ async fn ends_by_its_body() -> Result<u64> {
 #[test]
 fn a_run_that_was_about_to_end_comes_to_the_same_end() {
     for (ending, flow, state, error) in [
-        ("ending by time", "crash_ending_by_time", RunState::Failed, "timed out after 100ms"),
-        ("ending asked", "crash_ending_asked", RunState::Cancelled, "the run was cancelled"),
-        ("ending by failure", "crash_ending_by_failure", RunState::Failed, "task `fails` failed: broken"),
-        ("ending by its body", "crash_ending_by_its_body", RunState::Failed, "broken"),
+        (
+            "ending by time",
+            "crash_ending_by_time",
+            RunState::Failed,
+            "timed out after 100ms",
+        ),
+        (
+            "ending asked",
+            "crash_ending_asked",
+            RunState::Cancelled,
+            "the run was cancelled",
+        ),
+        (
+            "ending by failure",
+            "crash_ending_by_failure",
+            RunState::Failed,
+            "task `fails` failed: broken",
+        ),
+        (
+            "ending by its body",
+            "crash_ending_by_its_body",
+            RunState::Failed,
+            "broken",
+        ),
     ] {
-        for (point, hit) in [("run-end-recorded", 1), ("run-end-committed", 1), ("transaction-committed", 4)] {
+        for (point, hit) in [
+            ("run-end-recorded", 1),
+            ("run-end-committed", 1),
+            ("transaction-committed", 4),
+        ] {
             let place = Place::new("ending");
             place.dies("taken", &[(DOES, ending)], point, hit);
             place.acts("resume", &[]);
             let run = place.record(flow);
             let found = (run.state(), run.error().map(ToString::to_string));
-            assert_eq!(found, (state, Some(error.to_owned())), "{ending}, {point}: {}", place.said());
-            assert!(run.tasks().iter().all(|task| task.state().is_final()), "{ending}, {point}: {:?}", run.tasks());
+            assert_eq!(
+                found,
+                (state, Some(error.to_owned())),
+                "{ending}, {point}: {}",
+                place.said()
+            );
+            assert!(
+                run.tasks().iter().all(|task| task.state().is_final()),
+                "{ending}, {point}: {:?}",
+                run.tasks()
+            );
             place.check_integrity();
         }
     }

@@ -20,7 +20,11 @@ pub(super) struct Made {
 
 /// What is there before any task.
 pub(super) fn made(number: u64) -> Made {
-    Made { whose: String::new(), number, padding: String::new() }
+    Made {
+        whose: String::new(),
+        number,
+        padding: String::new(),
+    }
 }
 
 /// The body of a task under way: notes its start, and later its end.
@@ -29,13 +33,21 @@ pub(super) struct Work(String);
 impl Work {
     pub(super) fn start(context: &Context) -> Self {
         let whose = whose(context.run_id().as_bytes(), context.key());
-        note(&format!("start {whose} {} {}", context.attempt(), context.idempotency_key()));
+        note(&format!(
+            "start {whose} {} {}",
+            context.attempt(),
+            context.idempotency_key()
+        ));
         Self(whose)
     }
 
     pub(super) fn done(self, number: u64) -> Made {
         note(&format!("done {} {number}", self.0));
-        Made { whose: self.0, number, padding: String::new() }
+        Made {
+            whose: self.0,
+            number,
+            padding: String::new(),
+        }
     }
 }
 
@@ -47,8 +59,13 @@ pub(super) fn whose(run: &[u8], key: &str) -> String {
 /// Appends a line to what was done, at once: a process that dies leaves whole lines.
 pub(super) fn note(line: &str) {
     static EFFECTS: OnceLock<File> = OnceLock::new();
-    let file = EFFECTS
-        .get_or_init(|| OpenOptions::new().create(true).append(true).open(Place::here().0.join("effects")).unwrap());
+    let file = EFFECTS.get_or_init(|| {
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(Place::here().0.join("effects"))
+            .unwrap()
+    });
     (&*file).write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
@@ -84,7 +101,12 @@ pub(super) async fn retried(before: &Made, #[context] context: &Context) -> Resu
 #[task]
 pub(super) async fn list(before: &Made, length: u64, #[context] context: &Context) -> Vec<Made> {
     let one = Work::start(context).done(before.number);
-    (0..length).map(|index| Made { number: one.number + index, ..one.clone() }).collect()
+    (0..length)
+        .map(|index| Made {
+            number: one.number + index,
+            ..one.clone()
+        })
+        .collect()
 }
 
 #[task]
@@ -96,12 +118,18 @@ pub(super) async fn sum(all: Vec<Made>, #[context] context: &Context) -> Made {
 #[task]
 pub(super) async fn large(before: &Made, #[context] context: &Context) -> Made {
     let made = Work::start(context).done(before.number);
-    Made { padding: "x".repeat((1 << 20) + 1), ..made }
+    Made {
+        padding: "x".repeat((1 << 20) + 1),
+        ..made
+    }
 }
 
 /// As large as a row may be, nearly.
 #[task]
 pub(super) async fn full(number: u64, #[context] context: &Context) -> Made {
     let made = Work::start(context).done(number);
-    Made { padding: "x".repeat(900_000), ..made }
+    Made {
+        padding: "x".repeat(900_000),
+        ..made
+    }
 }

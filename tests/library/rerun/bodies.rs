@@ -27,13 +27,22 @@ async fn decides(world: String) -> Result<u64> {
 async fn a_body_may_decide_otherwise_when_it_is_run_again() {
     let (runtime, world) = (sqlite().await, "body");
     let run = decides(world.to_owned()).on(&runtime).run().await.unwrap();
-    assert_eq!((run.output(), tasks(run.record())), (Some(&3), "before 1, first 1, small 1, end 1".into()));
+    assert_eq!(
+        (run.output(), tasks(run.record())),
+        (Some(&3), "before 1, first 1, small 1, end 1".into())
+    );
     adds(world, "first", 10);
     ran(world);
     let again = runtime.rerun(run.id(), from("first")).await.unwrap();
     assert_eq!(again.state(), RunState::Success, "{:?}", again.error());
     assert_eq!(again.tasks().len(), 4 + 11, "{}", tasks(&again));
-    assert_eq!((again.task("end").unwrap().attempts(), again.task("small").is_none()), (2, true));
+    assert_eq!(
+        (
+            again.task("end").unwrap().attempts(),
+            again.task("small").is_none()
+        ),
+        (2, true)
+    );
     let found = runtime.find_run(run.id()).await.unwrap().unwrap();
     assert_eq!(tasks(&found), tasks(&again));
     // and back: what stands in for the old ones goes on where they were
@@ -41,14 +50,31 @@ async fn a_body_may_decide_otherwise_when_it_is_run_again() {
     let again = runtime.rerun(run.id(), from("first")).await.unwrap();
     assert_eq!(tasks(&again), "before 1, first 3, small 2, end 3");
     let again = runtime.rerun(run.id(), from("end")).await.unwrap();
-    assert_eq!((again.state(), tasks(&again)), (RunState::Success, "before 1, first 3, small 2, end 4".into()));
+    assert_eq!(
+        (again.state(), tasks(&again)),
+        (
+            RunState::Success,
+            "before 1, first 3, small 2, end 4".into()
+        )
+    );
     let attempts = told(&runtime.attempts(run.id()).await.unwrap());
-    assert_eq!(attempts.iter().filter(|attempt| attempt.starts_with("part[")).count(), 11);
+    assert_eq!(
+        attempts
+            .iter()
+            .filter(|attempt| attempt.starts_with("part["))
+            .count(),
+        11
+    );
     // alone, it still decides: what is asked for otherwise runs, what is asked for as before is kept
     adds(world, "first", 4);
     ran(world);
     let again = runtime.rerun(run.id(), only("first")).await.unwrap();
-    assert_eq!((ran(world), again.state()), ("first small".into(), RunState::Success), "{:?}", again.error());
+    assert_eq!(
+        (ran(world), again.state()),
+        ("first small".into(), RunState::Success),
+        "{:?}",
+        again.error()
+    );
     assert_eq!(tasks(&again), "before 1, first 4, end 4, small 3");
 }
 
@@ -68,7 +94,10 @@ async fn a_body_that_fails_runs_again_with_what_its_tasks_did() {
     assert_eq!(run.state(), RunState::Failed);
     FAILS.store(0, SeqCst);
     let again = runtime.rerun(run.id(), Failed).await.unwrap();
-    assert_eq!((ran(world), again.state(), tasks(&again)), ("a b".into(), RunState::Success, "a 1, b 1".into()));
+    assert_eq!(
+        (ran(world), again.state(), tasks(&again)),
+        ("a b".into(), RunState::Success, "a 1, b 1".into())
+    );
 }
 
 #[flow(name = "rerun_inner")]
@@ -109,27 +138,48 @@ async fn flows_in_flows_run_again_with_what_they_are_made_of() {
     assert_eq!(again.state(), RunState::Success, "{:?}", again.error());
     assert_eq!(ran(world), "last rerun_inner/y");
     assert_eq!(
-        (again.task("rerun_inner").unwrap().attempts(), again.task("rerun_inner/x").unwrap().attempts()),
+        (
+            again.task("rerun_inner").unwrap().attempts(),
+            again.task("rerun_inner/x").unwrap().attempts()
+        ),
         (2, 1)
     );
     for (what, expected) in [
-        (from("rerun_inner_body/x"), "last rerun_inner_body/x rerun_inner_body/y"),
+        (
+            from("rerun_inner_body/x"),
+            "last rerun_inner_body/x rerun_inner_body/y",
+        ),
         (from("rerun_inner"), "last rerun_inner/x rerun_inner/y"),
         (only("rerun_inner"), "rerun_inner/x rerun_inner/y"),
         (only("rerun_inner/y"), "rerun_inner/y"),
         (from("last"), "last"),
     ] {
         let again = runtime.rerun(run.id(), what.clone()).await.unwrap();
-        assert_eq!((ran(world), again.state()), (expected.into(), RunState::Success), "{what:?}: {:?}", again.error());
+        assert_eq!(
+            (ran(world), again.state()),
+            (expected.into(), RunState::Success),
+            "{what:?}: {:?}",
+            again.error()
+        );
     }
 
     let world = "inner static";
     fails(world, &["rerun_inner_body/x"]);
-    let run = outer_static(world.to_owned()).on(&runtime).run().await.unwrap();
+    let run = outer_static(world.to_owned())
+        .on(&runtime)
+        .run()
+        .await
+        .unwrap();
     ran(world);
     fails(world, &[]);
     let again = runtime.rerun(run.id(), Failed).await.unwrap();
-    assert_eq!((ran(world), again.state()), ("last rerun_inner_body/x rerun_inner_body/y".into(), RunState::Success));
+    assert_eq!(
+        (ran(world), again.state()),
+        (
+            "last rerun_inner_body/x rerun_inner_body/y".into(),
+            RunState::Success
+        )
+    );
 }
 
 #[tokio::test]
@@ -142,7 +192,10 @@ async fn a_body_that_decided_otherwise_is_left_and_goes_on() {
     let handle = runtime.start_rerun(run.id(), from("first")).await.unwrap();
     loop {
         let found = runtime.find_run(run.id()).await.unwrap().unwrap();
-        let done = found.tasks().iter().filter(|task| task.name() == "part" && task.state() == TaskState::Success);
+        let done = found
+            .tasks()
+            .iter()
+            .filter(|task| task.name() == "part" && task.state() == TaskState::Success);
         if done.count() == 10 {
             break;
         }
@@ -157,8 +210,19 @@ async fn a_body_that_decided_otherwise_is_left_and_goes_on() {
     while resumed.is_empty() {
         resumed = runtime.resume().await.unwrap();
     }
-    assert_eq!((ran(world), resumed[0].state()), ("end part[4]".into(), RunState::Success), "{:?}", resumed[0].error());
-    assert_eq!((resumed[0].tasks().len(), resumed[0].task("end").unwrap().attempts()), (15, 2));
+    assert_eq!(
+        (ran(world), resumed[0].state()),
+        ("end part[4]".into(), RunState::Success),
+        "{:?}",
+        resumed[0].error()
+    );
+    assert_eq!(
+        (
+            resumed[0].tasks().len(),
+            resumed[0].task("end").unwrap().attempts()
+        ),
+        (15, 2)
+    );
 }
 
 #[tokio::test]
@@ -180,14 +244,30 @@ async fn what_is_kept_must_be_as_it_was_and_what_runs_again_need_not() {
     adds(world, "gone", 1);
     ran(world);
     let again = runtime.rerun(run.id(), Failed).await.unwrap();
-    assert_eq!((ran(world), again.state()), ("again other".into(), RunState::Success), "{:?}", again.error());
+    assert_eq!(
+        (ran(world), again.state()),
+        ("again other".into(), RunState::Success),
+        "{:?}",
+        again.error()
+    );
     assert_eq!(tasks(&again), "kept 1, again 2, other 1");
     adds(world, "kept wiring", 5);
     let again = runtime.rerun(run.id(), from("other")).await.unwrap();
     let text = again.error().unwrap().to_string();
-    assert!(text.contains("recorded `kept` as `step()`, but the flow asks for it with other inputs"), "{text}");
-    assert_eq!((ran(world), again.state()), (String::new(), RunState::Failed));
+    assert!(
+        text.contains("recorded `kept` as `step()`, but the flow asks for it with other inputs"),
+        "{text}"
+    );
+    assert_eq!(
+        (ran(world), again.state()),
+        (String::new(), RunState::Failed)
+    );
     let again = runtime.rerun(run.id(), All).await.unwrap();
-    assert_eq!((ran(world), again.state()), ("again kept other".into(), RunState::Success), "{:?}", again.error());
+    assert_eq!(
+        (ran(world), again.state()),
+        ("again kept other".into(), RunState::Success),
+        "{:?}",
+        again.error()
+    );
     assert_eq!(tasks(&again), "again 3, kept 2, other 2");
 }

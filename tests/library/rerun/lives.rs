@@ -22,22 +22,38 @@ async fn retries_and_their_delays_begin_anew() {
     }
     let delays = || {
         let starts = std::mem::take(&mut *STARTS.lock());
-        starts.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64().round() as u64).collect::<Vec<_>>()
+        starts
+            .windows(2)
+            .map(|pair| (pair[1] - pair[0]).as_secs_f64().round() as u64)
+            .collect::<Vec<_>>()
     };
     let runtime = paused().await;
     let run = retried().on(&runtime).run().await.unwrap();
-    assert_eq!((run.state(), run.task("flaky").unwrap().attempts()), (RunState::Failed, 4));
+    assert_eq!(
+        (run.state(), run.task("flaky").unwrap().attempts()),
+        (RunState::Failed, 4)
+    );
     // with jitter: from half of the delay to all of it
     let first = delays();
     assert!(first.len() == 3 && first[2] >= 20, "{first:?}");
     let again = runtime.rerun(run.id(), Failed).await.unwrap();
-    assert_eq!((again.state(), again.task("flaky").unwrap().attempts()), (RunState::Success, 8));
+    assert_eq!(
+        (again.state(), again.task("flaky").unwrap().attempts()),
+        (RunState::Success, 8)
+    );
     let second = delays();
-    assert!(second.len() == 3 && second[0] <= 10 && second[2] >= 20, "{second:?}");
+    assert!(
+        second.len() == 3 && second[0] <= 10 && second[2] >= 20,
+        "{second:?}"
+    );
     let attempts = runtime.attempts(run.id()).await.unwrap();
     let numbers: Vec<u32> = attempts.iter().map(|attempt| attempt.number).collect();
     assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8]);
-    assert!(attempts[..7].iter().all(|attempt| attempt.state == TaskState::Failed && attempt.error.is_some()));
+    assert!(
+        attempts[..7]
+            .iter()
+            .all(|attempt| attempt.state == TaskState::Failed && attempt.error.is_some())
+    );
 }
 
 #[tokio::test]
@@ -56,13 +72,29 @@ async fn what_runs_again_is_not_taken_from_the_cache() {
     let run = cached_twice().on(&runtime).run().await.unwrap();
     assert_eq!((run.output(), BODIES.load(SeqCst)), (Some(&104), 2));
     let other = cached_twice().on(&runtime).run().await.unwrap();
-    assert_eq!((other.output(), BODIES.load(SeqCst), other.task("first").unwrap().cached()), (Some(&104), 2, true));
+    assert_eq!(
+        (
+            other.output(),
+            BODIES.load(SeqCst),
+            other.task("first").unwrap().cached()
+        ),
+        (Some(&104), 2, true)
+    );
     // of this one, no body ran before
     let again = runtime.rerun(other.id(), only("first")).await.unwrap();
-    assert_eq!((BODIES.load(SeqCst), again.task("first").unwrap().cached()), (3, false));
-    assert_eq!((again.task("second").unwrap().cached(), tasks(&again)), (true, "first 1, second 0".into()));
+    assert_eq!(
+        (BODIES.load(SeqCst), again.task("first").unwrap().cached()),
+        (3, false)
+    );
+    assert_eq!(
+        (again.task("second").unwrap().cached(), tasks(&again)),
+        (true, "first 1, second 0".into())
+    );
     let again = runtime.rerun(run.id(), All).await.unwrap();
-    assert_eq!((BODIES.load(SeqCst), tasks(&again)), (5, "first 2, second 2".into()));
+    assert_eq!(
+        (BODIES.load(SeqCst), tasks(&again)),
+        (5, "first 2, second 2".into())
+    );
     // what it made is what others find
     let other = cached_twice().on(&runtime).run().await.unwrap();
     assert_eq!((BODIES.load(SeqCst), other.output()), (5, Some(&704)));
@@ -89,7 +121,11 @@ async fn a_re_run_that_is_left_goes_on() {
         }
         let running = runtime.find_run(run.id()).await.unwrap().unwrap();
         assert_eq!(
-            (running.state(), running.finished_at(), running.error().is_none()),
+            (
+                running.state(),
+                running.finished_at(),
+                running.error().is_none()
+            ),
             (RunState::Running, None, true)
         );
         assert_eq!(runtime.stop().await.left, [run.id()]);
@@ -103,11 +139,30 @@ async fn a_re_run_that_is_left_goes_on() {
             resumed = runtime.resume().await.unwrap();
         }
         let again = &resumed[0];
-        assert_eq!((ran(&world), again.state()), ("first[2] second[2] total".into(), RunState::Success));
-        assert_eq!((again.task("first[2]").unwrap().attempts(), again.task("first[2]").unwrap().crashes()), (3, 1));
+        assert_eq!(
+            (ran(&world), again.state()),
+            ("first[2] second[2] total".into(), RunState::Success)
+        );
+        assert_eq!(
+            (
+                again.task("first[2]").unwrap().attempts(),
+                again.task("first[2]").unwrap().crashes()
+            ),
+            (3, 1)
+        );
         let attempts = told(&runtime.attempts(run.id()).await.unwrap());
-        let of_one: Vec<&String> = attempts.iter().filter(|attempt| attempt.starts_with("first[2]")).collect();
-        assert_eq!(of_one, ["first[2] 1 failed", "first[2] 2 failed", "first[2] 3 success"]);
+        let of_one: Vec<&String> = attempts
+            .iter()
+            .filter(|attempt| attempt.starts_with("first[2]"))
+            .collect();
+        assert_eq!(
+            of_one,
+            [
+                "first[2] 1 failed",
+                "first[2] 2 failed",
+                "first[2] 3 success"
+            ]
+        );
     }
 }
 
@@ -133,13 +188,21 @@ async fn of_two_who_run_a_run_again_at_once_one_does() {
             match result {
                 Ok(record) => assert_eq!(record.state(), RunState::Success),
                 // under way, or over by now
-                Err(Error::Rerun(RerunError::NotFinal { .. } | RerunError::NothingFailed { .. })) => {}
+                Err(Error::Rerun(
+                    RerunError::NotFinal { .. } | RerunError::NothingFailed { .. },
+                )) => {}
                 Err(other) => panic!("{other:?}"),
             }
         }
-        assert_eq!(ran(world), [vec!["b"; won], vec!["c"; won]].concat().join(" "));
+        assert_eq!(
+            ran(world),
+            [vec!["b"; won], vec!["c"; won]].concat().join(" ")
+        );
         let found = one.find_run(run.id()).await.unwrap().unwrap();
-        assert_eq!(found.task("b").unwrap().attempts(), found.task("c").unwrap().attempts() + 1);
+        assert_eq!(
+            found.task("b").unwrap().attempts(),
+            found.task("c").unwrap().attempts() + 1
+        );
     }
 }
 
@@ -160,7 +223,9 @@ async fn what_cannot_be_run_again_says_why() {
     let (runtime, world) = (sqlite().await, "refused");
     let run = mapped(world.to_owned()).on(&runtime).run().await.unwrap();
     let id = run.id();
-    assert!(said(runtime.rerun(id, Failed).await).starts_with(&format!("nothing failed in run {id}: ")));
+    assert!(
+        said(runtime.rerun(id, Failed).await).starts_with(&format!("nothing failed in run {id}: "))
+    );
     for (key, expected) in [
         ("frist", "; did you mean `first`?"),
         ("first[9]", "; did you mean `first`?"),
@@ -174,17 +239,32 @@ async fn what_cannot_be_run_again_says_why() {
         assert_eq!(said(runtime.rerun(id, only(key)).await), expected);
     }
     let none: RunId = "0190f1b2-0000-7000-8000-000000000000".parse().unwrap();
-    assert_eq!(said(runtime.rerun(none, All).await), format!("there is no run {none} in this store"));
-    assert_eq!(said(runtime.attempts(none).await), format!("there is no run {none} in this store"));
+    assert_eq!(
+        said(runtime.rerun(none, All).await),
+        format!("there is no run {none} in this store")
+    );
+    assert_eq!(
+        said(runtime.attempts(none).await),
+        format!("there is no run {none} in this store")
+    );
     let handle = waiting().on(&runtime).start().await.unwrap();
-    assert!(said(runtime.rerun(handle.id(), All).await).contains("only a run that is final can be run again"));
+    assert!(
+        said(runtime.rerun(handle.id(), All).await)
+            .contains("only a run that is final can be run again")
+    );
     handle.cancel();
     let cancelled = handle.await.unwrap();
     // nothing of that left a trace
     let found = runtime.find_run(id).await.unwrap().unwrap();
-    assert_eq!((found.reruns().len(), found.state(), found.finished_at()), (0, run.state(), run.finished_at()));
+    assert_eq!(
+        (found.reruns().len(), found.state(), found.finished_at()),
+        (0, run.state(), run.finished_at())
+    );
     runtime.stop().await;
-    assert!(matches!(runtime.rerun(cancelled.id(), All).await, Err(Error::Closed)));
+    assert!(matches!(
+        runtime.rerun(cancelled.id(), All).await,
+        Err(Error::Closed)
+    ));
 }
 
 #[tokio::test]
@@ -194,7 +274,10 @@ async fn of_a_run_without_results_only_all_can_run_again() {
     fails(world, &["first[2]"]);
     let run = mapped(world.to_owned()).on(&runtime).run().await.unwrap();
     fails(world, &[]);
-    assert!(said(runtime.rerun(run.id(), Failed).await).contains("a store in memory keeps no results of tasks"));
+    assert!(
+        said(runtime.rerun(run.id(), Failed).await)
+            .contains("a store in memory keeps no results of tasks")
+    );
     adds(world, "list", 1);
     let again = runtime.rerun(run.id(), All).await.unwrap();
     assert_eq!(
@@ -202,16 +285,36 @@ async fn of_a_run_without_results_only_all_can_run_again() {
         "list 2, first[0] 2, first[1] 2, first[2] 2, first[3] 2, first[4] 1, \
          second[0] 2, second[1] 2, second[2] 1, second[3] 2, second[4] 1, total 1"
     );
-    assert_eq!((again.state(), runtime.runs("rerun_mapped").await.unwrap().len()), (RunState::Success, 1));
+    assert_eq!(
+        (
+            again.state(),
+            runtime.runs("rerun_mapped").await.unwrap().len()
+        ),
+        (RunState::Success, 1)
+    );
     let attempts = told(&runtime.attempts(run.id()).await.unwrap());
-    assert!(attempts.contains(&"first[2] 1 failed".to_owned()) && attempts.contains(&"first[2] 2 success".to_owned()));
+    assert!(
+        attempts.contains(&"first[2] 1 failed".to_owned())
+            && attempts.contains(&"first[2] 2 success".to_owned())
+    );
     assert_eq!(attempts.len(), 8 + 12);
     let again = runtime.rerun(run.id(), All).await.unwrap();
-    assert_eq!((again.task("first[4]").unwrap().attempts(), again.reruns().len()), (2, 2));
+    assert_eq!(
+        (
+            again.task("first[4]").unwrap().attempts(),
+            again.reruns().len()
+        ),
+        (2, 2)
+    );
 
     let (path, world) = (file(), "pruned");
     let store = format!("sqlite:{}", path.display());
-    let runtime = Runtime::builder().store(store).keep(Duration::ZERO).build().await.unwrap();
+    let runtime = Runtime::builder()
+        .store(store)
+        .keep(Duration::ZERO)
+        .build()
+        .await
+        .unwrap();
     fails(world, &["first[2]"]);
     let run = mapped(world.to_owned()).on(&runtime).run().await.unwrap();
     fails(world, &[]);
@@ -219,7 +322,10 @@ async fn of_a_run_without_results_only_all_can_run_again() {
     assert!(said(runtime.rerun(run.id(), Failed).await).contains("was deleted by age"));
     assert!(runtime.attempts(run.id()).await.unwrap().is_empty());
     let again = runtime.rerun(run.id(), All).await.unwrap();
-    assert_eq!((again.state(), again.tasks().len(), again.is_pruned()), (RunState::Success, 10, false));
+    assert_eq!(
+        (again.state(), again.tasks().len(), again.is_pruned()),
+        (RunState::Success, 10, false)
+    );
     let found = runtime.find_run(run.id()).await.unwrap().unwrap();
     assert_eq!((tasks(&found), found.is_pruned()), (tasks(&again), false));
 }
@@ -237,10 +343,22 @@ async fn a_re_run_can_be_cancelled_and_run_again() {
     }
     handle.cancel();
     let record = handle.await.unwrap();
-    assert_eq!((record.state(), tasks(&record)), (RunState::Cancelled, "a 1, b cancelled 2, c cancelled 1".into()));
+    assert_eq!(
+        (record.state(), tasks(&record)),
+        (
+            RunState::Cancelled,
+            "a 1, b cancelled 2, c cancelled 1".into()
+        )
+    );
     // something else of a cancelled run does not make it a success
     let record = runtime.rerun(run.id(), only("a")).await.unwrap();
-    assert_eq!((record.state(), tasks(&record)), (RunState::Cancelled, "a 2, b cancelled 2, c cancelled 1".into()));
+    assert_eq!(
+        (record.state(), tasks(&record)),
+        (
+            RunState::Cancelled,
+            "a 2, b cancelled 2, c cancelled 1".into()
+        )
+    );
     ran(world);
     // dropped
     let mut rerun = Box::pin(runtime.rerun(run.id(), Failed));
@@ -258,7 +376,10 @@ async fn a_re_run_can_be_cancelled_and_run_again() {
     in_world(world, |world| world.stuck.clear());
     ran(world);
     let record = runtime.rerun(run.id(), Failed).await.unwrap();
-    assert_eq!((ran(world), record.state(), tasks(&record)), ("b c".into(), RunState::Success, "a 2, b 4, c 2".into()));
+    assert_eq!(
+        (ran(world), record.state(), tasks(&record)),
+        ("b c".into(), RunState::Success, "a 2, b 4, c 2".into())
+    );
 }
 
 #[tokio::test]
@@ -272,9 +393,16 @@ async fn events_tell_of_a_re_run() {
     let mut seen = Vec::new();
     loop {
         match events.next().await.unwrap() {
-            Event::RunReopened { what, run: of, .. } => seen.push(format!("reopened {what} {}", of == run.id())),
+            Event::RunReopened { what, run: of, .. } => {
+                seen.push(format!("reopened {what} {}", of == run.id()))
+            }
             Event::TaskStarted { key, attempt, .. } => seen.push(format!("{key} {attempt}")),
-            Event::TaskFinished { key, attempts, state, .. } => seen.push(format!("{key} {attempts} {state}")),
+            Event::TaskFinished {
+                key,
+                attempts,
+                state,
+                ..
+            } => seen.push(format!("{key} {attempts} {state}")),
             Event::RunFinished { state, .. } => {
                 seen.push(state.to_string());
                 break;
@@ -282,7 +410,17 @@ async fn events_tell_of_a_re_run() {
             other => seen.push(format!("{other:?}")),
         }
     }
-    assert_eq!(seen, ["reopened what failed true", "b 2", "b 2 success", "c 1", "c 1 success", "success"]);
+    assert_eq!(
+        seen,
+        [
+            "reopened what failed true",
+            "b 2",
+            "b 2 success",
+            "c 1",
+            "c 1 success",
+            "success"
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -306,9 +444,16 @@ async fn a_re_run_has_the_time_and_the_turn_of_a_new_run() {
     let began = Instant::now();
     let other = timed().on(&runtime).start().await.unwrap();
     let again = runtime.rerun(run.id(), Failed).await.unwrap();
-    assert_eq!((again.state(), other.await.unwrap().state()), (RunState::Success, RunState::Success));
+    assert_eq!(
+        (again.state(), other.await.unwrap().state()),
+        (RunState::Success, RunState::Success)
+    );
     // one after the other
-    assert!(began.elapsed() >= Duration::from_secs(100), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= Duration::from_secs(100),
+        "{:?}",
+        began.elapsed()
+    );
     assert_eq!(again.duration().map(|took| took.as_secs()), Some(50));
 }
 
@@ -338,7 +483,10 @@ async fn large_results_are_those_of_the_last_attempt() {
         SIZE.store(size, SeqCst);
         runtime.rerun(run.id(), only("made")).await.unwrap();
         let again = runtime.rerun(run.id(), from("measured")).await.unwrap();
-        assert_eq!((again.state(), TAKEN.load(SeqCst)), (RunState::Success, size));
+        assert_eq!(
+            (again.state(), TAKEN.load(SeqCst)),
+            (RunState::Success, size)
+        );
     }
     runtime.prune().await.unwrap();
 }
@@ -415,8 +563,18 @@ async fn a_body_that_outlives_its_cancelled_run_does_no_harm_to_the_re_run() -> 
     GO_ON.store(true, SeqCst);
     let again = tokio::time::timeout(Duration::from_secs(20), again.into_future()).await??;
     assert_eq!(again.state(), RunState::Success);
-    assert_eq!(stubborn_run().on(&runtime).run().await?.state(), RunState::Success);
+    assert_eq!(
+        stubborn_run().on(&runtime).run().await?.state(),
+        RunState::Success
+    );
     let attempts = told(&runtime.attempts(id).await?);
-    assert_eq!(attempts, ["stubborn 1 cancelled", "stubborn 2 success", "one 1 success"]);
+    assert_eq!(
+        attempts,
+        [
+            "stubborn 1 cancelled",
+            "stubborn 2 success",
+            "one 1 success"
+        ]
+    );
     Ok(())
 }

@@ -47,11 +47,15 @@ fn in_world<T>(world: &str, act: impl FnOnce(&mut World) -> T) -> T {
 }
 
 fn fails(world: &str, keys: &[&str]) {
-    in_world(world, |world| world.failing = keys.iter().map(|key| (*key).to_owned()).collect());
+    in_world(world, |world| {
+        world.failing = keys.iter().map(|key| (*key).to_owned()).collect()
+    });
 }
 
 fn skips(world: &str, keys: &[&str]) {
-    in_world(world, |world| world.skipping = keys.iter().map(|key| (*key).to_owned()).collect());
+    in_world(world, |world| {
+        world.skipping = keys.iter().map(|key| (*key).to_owned()).collect()
+    });
 }
 
 fn adds(world: &str, key: &str, number: u64) {
@@ -74,7 +78,12 @@ async fn act(world: &str, context: &Context) -> Result<u64> {
     let (stuck, failing, skipping, added) = in_world(world, |world| {
         world.ran.push(key.to_owned());
         let added = world.added.get(key).copied().unwrap_or(0);
-        (world.stuck.contains(key), world.failing.contains(key), world.skipping.contains(key), added)
+        (
+            world.stuck.contains(key),
+            world.failing.contains(key),
+            world.skipping.contains(key),
+            added,
+        )
     });
     if stuck {
         tokio::time::sleep(Duration::from_secs(600)).await;
@@ -134,7 +143,12 @@ fn file() -> PathBuf {
 
 async fn open(path: &std::path::Path) -> Runtime {
     let store = format!("sqlite:{}", path.display());
-    Runtime::builder().store(store).grace(Duration::from_millis(50)).build().await.unwrap()
+    Runtime::builder()
+        .store(store)
+        .grace(Duration::from_millis(50))
+        .build()
+        .await
+        .unwrap()
 }
 
 async fn sqlite() -> Runtime {
@@ -144,7 +158,12 @@ async fn sqlite() -> Runtime {
 /// A runtime on a file, whose time goes on with tokio's.
 async fn paused() -> Runtime {
     let store = format!("sqlite:{}", file().display());
-    Runtime::builder().store(store).clock(Clock::tokio_from_now()).build().await.unwrap()
+    Runtime::builder()
+        .store(store)
+        .clock(Clock::tokio_from_now())
+        .build()
+        .await
+        .unwrap()
 }
 
 /// The tasks as `key state attempts`, where the state is not `success`, and `key attempts` where it is.
@@ -153,12 +172,20 @@ fn tasks(record: &RunRecord) -> String {
         TaskState::Success => format!("{} {}", task.key(), task.attempts()),
         state => format!("{} {state} {}", task.key(), task.attempts()),
     };
-    record.tasks().iter().map(task).collect::<Vec<_>>().join(", ")
+    record
+        .tasks()
+        .iter()
+        .map(task)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// The attempts as `key number state`.
 fn told(attempts: &[AttemptRecord]) -> Vec<String> {
-    attempts.iter().map(|attempt| format!("{} {} {}", attempt.key, attempt.number, attempt.state)).collect()
+    attempts
+        .iter()
+        .map(|attempt| format!("{} {} {}", attempt.key, attempt.number, attempt.state))
+        .collect()
 }
 
 #[flow(name = "rerun_chain")]

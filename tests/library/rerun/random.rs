@@ -68,7 +68,12 @@ async fn finally(runtime: &Runtime, id: RunId) -> RunRecord {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_failed_run_again_ends_as_if_it_had_never_failed() {
-    let number = |name: &str, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let number = |name: &str, default| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(default)
+    };
     let (first, cases) = (number("RERUN_SEED", 1), number("RERUN_CASES", 150));
     let (calm, path) = (Runtime::in_memory(), file());
     let mut runtime = open(&path).await;
@@ -76,16 +81,27 @@ async fn what_failed_run_again_ends_as_if_it_had_never_failed() {
     for seed in (first..first + cases).chain([1292, 7470, 10_112]) {
         let (world, is_async) = (format!("random {seed}"), seed % 2 == 0);
         let mut random = Random(seed ^ 0xabcd);
-        let expected = self::random(world.clone(), seed, is_async).on(&calm).run().await.unwrap();
+        let expected = self::random(world.clone(), seed, is_async)
+            .on(&calm)
+            .run()
+            .await
+            .unwrap();
         let keys: Vec<String> = expected.tasks().iter().map(|task| task.key()).collect();
         let mut found = None;
         for round in 0..3 {
-            let failing = keys.iter().filter(|_| round < 2 && random.below(5) == 0).map(String::as_str);
+            let failing = keys
+                .iter()
+                .filter(|_| round < 2 && random.below(5) == 0)
+                .map(String::as_str);
             let failing: Vec<&str> = failing.collect();
             fails(&world, &failing);
             in_world(&world, |world| world.ran.clear());
             let Some(before) = &found else {
-                let run = self::random(world.clone(), seed, is_async).on(&runtime).run().await.unwrap();
+                let run = self::random(world.clone(), seed, is_async)
+                    .on(&runtime)
+                    .run()
+                    .await
+                    .unwrap();
                 found = Some(run.record().clone());
                 continue;
             };
@@ -109,17 +125,28 @@ async fn what_failed_run_again_ends_as_if_it_had_never_failed() {
         }
         let found = found.unwrap();
         let kinds = |record: &RunRecord| {
-            let mut kinds: Vec<_> =
-                record.tasks().iter().map(|task| format!("{} {}", task.key(), task.state())).collect();
+            let mut kinds: Vec<_> = record
+                .tasks()
+                .iter()
+                .map(|task| format!("{} {}", task.key(), task.state()))
+                .collect();
             kinds.sort();
             kinds
         };
-        assert_eq!(found.state(), expected.state(), "seed {seed}: {:?}", found.error());
+        assert_eq!(
+            found.state(),
+            expected.state(),
+            "seed {seed}: {:?}",
+            found.error()
+        );
         assert_eq!(kinds(&found), kinds(expected.record()), "seed {seed}");
         // a success has one attempt that is one, the last
         let attempts = runtime.attempts(found.id()).await.unwrap();
         for task in found.tasks().iter().filter(|task| task.attempts() > 0) {
-            let own: Vec<_> = attempts.iter().filter(|attempt| attempt.key == task.key()).collect();
+            let own: Vec<_> = attempts
+                .iter()
+                .filter(|attempt| attempt.key == task.key())
+                .collect();
             assert_eq!(
                 own.iter().map(|attempt| attempt.number).max(),
                 Some(task.attempts()),

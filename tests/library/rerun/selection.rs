@@ -7,24 +7,64 @@ async fn a_red_run_becomes_green_by_what_failed() {
     let (runtime, world) = (sqlite().await, "green");
     fails(world, &["b"]);
     let run = chain(world.to_owned()).on(&runtime).run().await.unwrap();
-    assert_eq!((run.state(), tasks(run.record())), (RunState::Failed, "a 1, b failed 1, c upstream_failed 0".into()));
+    assert_eq!(
+        (run.state(), tasks(run.record())),
+        (
+            RunState::Failed,
+            "a 1, b failed 1, c upstream_failed 0".into()
+        )
+    );
     ran(world);
     fails(world, &[]);
     let before = runtime.now();
     let again = runtime.rerun(run.id(), Failed).await.unwrap();
-    assert_eq!((again.state(), again.id(), again.error().is_none()), (RunState::Success, run.id(), true));
-    assert_eq!((ran(world), tasks(&again)), ("b c".into(), "a 1, b 2, c 1".into()));
-    assert_eq!((again.logical_date(), again.created_at()), (run.logical_date(), run.created_at()));
+    assert_eq!(
+        (again.state(), again.id(), again.error().is_none()),
+        (RunState::Success, run.id(), true)
+    );
+    assert_eq!(
+        (ran(world), tasks(&again)),
+        ("b c".into(), "a 1, b 2, c 1".into())
+    );
+    assert_eq!(
+        (again.logical_date(), again.created_at()),
+        (run.logical_date(), run.created_at())
+    );
     assert!(again.started_at() >= run.finished_at() && again.finished_at() >= again.started_at());
-    let [rerun] = again.reruns() else { panic!("{:?}", again.reruns()) };
+    let [rerun] = again.reruns() else {
+        panic!("{:?}", again.reruns())
+    };
     assert!(rerun.what == Failed && rerun.at >= before && rerun.at <= runtime.now());
     let found = runtime.find_run(run.id()).await.unwrap().unwrap();
-    assert_eq!((tasks(&found), found.state(), found.started_at()), (tasks(&again), again.state(), again.started_at()));
-    assert_eq!((found.reruns(), runtime.runs("rerun_chain").await.unwrap().len()), (again.reruns(), 1));
+    assert_eq!(
+        (tasks(&found), found.state(), found.started_at()),
+        (tasks(&again), again.state(), again.started_at())
+    );
+    assert_eq!(
+        (
+            found.reruns(),
+            runtime.runs("rerun_chain").await.unwrap().len()
+        ),
+        (again.reruns(), 1)
+    );
     let attempts = runtime.attempts(run.id()).await.unwrap();
-    assert_eq!(told(&attempts), ["a 1 success", "b 1 failed", "b 2 success", "c 1 success"]);
-    assert!(attempts[1].error.as_ref().unwrap().to_string().contains("b fails"));
-    assert!(attempts.iter().all(|attempt| attempt.finished_at.unwrap() >= attempt.started_at));
+    assert_eq!(
+        told(&attempts),
+        ["a 1 success", "b 1 failed", "b 2 success", "c 1 success"]
+    );
+    assert!(
+        attempts[1]
+            .error
+            .as_ref()
+            .unwrap()
+            .to_string()
+            .contains("b fails")
+    );
+    assert!(
+        attempts
+            .iter()
+            .all(|attempt| attempt.finished_at.unwrap() >= attempt.started_at)
+    );
 }
 
 #[flow(name = "rerun_diamond")]
@@ -68,8 +108,20 @@ async fn each_selection_runs_what_hangs_on_it() {
         let again = runtime.rerun(run.id(), what.clone()).await.unwrap();
         assert_eq!(ran(&world), expected, "{what:?} of {failing:?}");
         let left = failing.contains(&"b") && [from("e"), only("b")].contains(&what);
-        assert_eq!(again.state(), if left { RunState::Failed } else { RunState::Success }, "{what:?}: {again:?}");
-        assert!(again.tasks().iter().all(|task| task.state().is_final()), "{}", tasks(&again));
+        assert_eq!(
+            again.state(),
+            if left {
+                RunState::Failed
+            } else {
+                RunState::Success
+            },
+            "{what:?}: {again:?}"
+        );
+        assert!(
+            again.tasks().iter().all(|task| task.state().is_final()),
+            "{}",
+            tasks(&again)
+        );
     }
 }
 
@@ -81,18 +133,33 @@ async fn a_task_alone_leaves_what_takes_its_result_as_it_is() {
     adds(world, "a", 10);
     ran(world);
     let again = runtime.rerun(run.id(), only("a")).await.unwrap();
-    assert_eq!((ran(world), again.state(), tasks(&again)), ("a".into(), RunState::Success, "a 2, b 1, c 1".into()));
+    assert_eq!(
+        (ran(world), again.state(), tasks(&again)),
+        ("a".into(), RunState::Success, "a 2, b 1, c 1".into())
+    );
     // the new result is what is kept
     let again = runtime.rerun(run.id(), from("c")).await.unwrap();
-    assert_eq!((ran(world), tasks(&again)), ("c".into(), "a 2, b 1, c 2".into()));
+    assert_eq!(
+        (ran(world), tasks(&again)),
+        ("c".into(), "a 2, b 1, c 2".into())
+    );
     let again = runtime.rerun(run.id(), from("b")).await.unwrap();
-    assert_eq!((ran(world), tasks(&again), again.reruns().len()), ("b c".into(), "a 2, b 2, c 3".into(), 3));
+    assert_eq!(
+        (ran(world), tasks(&again), again.reruns().len()),
+        ("b c".into(), "a 2, b 2, c 3".into(), 3)
+    );
     // a task that fails now is red, whatever was made of its result before
     fails(world, &["a"]);
     let again = runtime.rerun(run.id(), only("a")).await.unwrap();
-    assert_eq!((again.state(), tasks(&again)), (RunState::Failed, "a failed 3, b 2, c 3".into()));
+    assert_eq!(
+        (again.state(), tasks(&again)),
+        (RunState::Failed, "a failed 3, b 2, c 3".into())
+    );
     fails(world, &[]);
-    assert_eq!(runtime.rerun(run.id(), only("a")).await.unwrap().state(), RunState::Success);
+    assert_eq!(
+        runtime.rerun(run.id(), only("a")).await.unwrap().state(),
+        RunState::Success
+    );
 }
 
 #[tokio::test]
@@ -103,10 +170,16 @@ async fn of_a_mapping_the_elements_that_failed_run_again() {
     ran(world);
     fails(world, &["second[0]"]);
     let again = runtime.rerun(run.id(), Failed).await.unwrap();
-    assert_eq!((ran(world), again.state()), ("first[2] second[0] second[2]".into(), RunState::Failed));
+    assert_eq!(
+        (ran(world), again.state()),
+        ("first[2] second[0] second[2]".into(), RunState::Failed)
+    );
     fails(world, &[]);
     let again = runtime.rerun(run.id(), Failed).await.unwrap();
-    assert_eq!((ran(world), again.state()), ("second[0] total".into(), RunState::Success));
+    assert_eq!(
+        (ran(world), again.state()),
+        ("second[0] total".into(), RunState::Success)
+    );
     assert_eq!(
         tasks(&again),
         "list 1, first[0] 1, first[1] 1, first[2] 2, first[3] 1, \
@@ -116,13 +189,23 @@ async fn of_a_mapping_the_elements_that_failed_run_again() {
         (from("first[1]"), "first[1] second[1] total"),
         (only("first[1]"), "first[1]"),
         (only("first"), "first[0] first[1] first[2] first[3]"),
-        (from("second"), "second[0] second[1] second[2] second[3] total"),
+        (
+            from("second"),
+            "second[0] second[1] second[2] second[3] total",
+        ),
         (only("list"), "list"),
         (only("total"), "total"),
-        (from("list"), "first[0] first[1] first[2] first[3] list second[0] second[1] second[2] second[3] total"),
+        (
+            from("list"),
+            "first[0] first[1] first[2] first[3] list second[0] second[1] second[2] second[3] total",
+        ),
     ] {
         let again = runtime.rerun(run.id(), what.clone()).await.unwrap();
-        assert_eq!((ran(world), again.state()), (expected.into(), RunState::Success), "{what:?}");
+        assert_eq!(
+            (ran(world), again.state()),
+            (expected.into(), RunState::Success),
+            "{what:?}"
+        );
         assert_eq!(again.tasks().len(), 10);
     }
 }
@@ -136,7 +219,10 @@ async fn a_list_of_another_length_has_other_elements() {
     adds(world, "list", 3);
     ran(world);
     let again = runtime.rerun(run.id(), only("list")).await.unwrap();
-    assert_eq!((ran(world), again.state(), again.tasks().len()), ("list".into(), RunState::Success, 10));
+    assert_eq!(
+        (ran(world), again.state(), again.tasks().len()),
+        ("list".into(), RunState::Success, 10)
+    );
     adds(world, "list", 1);
     let again = runtime.rerun(run.id(), from("list")).await.unwrap();
     assert_eq!(
@@ -156,11 +242,23 @@ async fn a_list_of_another_length_has_other_elements() {
          total 3"
     );
     let found = runtime.find_run(run.id()).await.unwrap().unwrap();
-    assert_eq!((tasks(&found), found.state()), (tasks(&again), RunState::Success));
+    assert_eq!(
+        (tasks(&found), found.state()),
+        (tasks(&again), RunState::Success)
+    );
     // what is not shown any more was there
     let attempts = told(&runtime.attempts(run.id()).await.unwrap());
-    assert!(attempts.contains(&"first[4] 1 success".to_owned()), "{attempts:?}");
-    assert_eq!(attempts.iter().filter(|attempt| attempt.starts_with("first[1] ")).count(), 4);
+    assert!(
+        attempts.contains(&"first[4] 1 success".to_owned()),
+        "{attempts:?}"
+    );
+    assert_eq!(
+        attempts
+            .iter()
+            .filter(|attempt| attempt.starts_with("first[1] "))
+            .count(),
+        4
+    );
 }
 
 #[tokio::test]
@@ -168,10 +266,18 @@ async fn a_list_that_never_came_comes_and_the_other_way_round() {
     let (runtime, world) = (sqlite().await, "unexpanded");
     fails(world, &["list"]);
     let run = mapped(world.to_owned()).on(&runtime).run().await.unwrap();
-    assert_eq!(tasks(run.record()).matches("upstream_failed").count(), 3, "{}", tasks(run.record()));
+    assert_eq!(
+        tasks(run.record()).matches("upstream_failed").count(),
+        3,
+        "{}",
+        tasks(run.record())
+    );
     let again = runtime.rerun(run.id(), Failed).await.unwrap();
     assert_eq!(
-        (again.state(), tasks(&again).replace("list failed 2", "list failed 1")),
+        (
+            again.state(),
+            tasks(&again).replace("list failed 2", "list failed 1")
+        ),
         (run.state(), tasks(run.record()))
     );
     fails(world, &[]);
@@ -179,17 +285,35 @@ async fn a_list_that_never_came_comes_and_the_other_way_round() {
     let alone = runtime.rerun(run.id(), only("list")).await.unwrap();
     assert_eq!(
         (alone.state(), tasks(&alone)),
-        (RunState::Failed, tasks(run.record()).replace("list failed 1", "list 3"))
+        (
+            RunState::Failed,
+            tasks(run.record()).replace("list failed 1", "list 3")
+        )
     );
     let again = runtime.rerun(run.id(), Failed).await.unwrap();
-    assert_eq!((again.state(), again.tasks().len()), (RunState::Success, 10), "{}", tasks(&again));
+    assert_eq!(
+        (again.state(), again.tasks().len()),
+        (RunState::Success, 10),
+        "{}",
+        tasks(&again)
+    );
     fails(world, &["list"]);
     let again = runtime.rerun(run.id(), from("list")).await.unwrap();
     assert_eq!(again.state(), RunState::Failed);
-    assert_eq!(tasks(&again).matches("upstream_failed").count(), 3, "{}", tasks(&again));
+    assert_eq!(
+        tasks(&again).matches("upstream_failed").count(),
+        3,
+        "{}",
+        tasks(&again)
+    );
     fails(world, &[]);
     let again = runtime.rerun(run.id(), Failed).await.unwrap();
-    assert_eq!((again.state(), again.tasks().len()), (RunState::Success, 10), "{}", tasks(&again));
+    assert_eq!(
+        (again.state(), again.tasks().len()),
+        (RunState::Success, 10),
+        "{}",
+        tasks(&again)
+    );
 }
 
 #[flow(name = "rerun_nested")]
@@ -218,7 +342,10 @@ async fn mappings_in_mappings_run_again_where_they_failed() {
     ran(world);
     fails(world, &[]);
     let again = runtime.rerun(run.id(), Failed).await.unwrap();
-    assert_eq!((ran(world), again.state()), ("all deep[1][0] sum[1]".into(), RunState::Success));
+    assert_eq!(
+        (ran(world), again.state()),
+        ("all deep[1][0] sum[1]".into(), RunState::Success)
+    );
     for (what, expected) in [
         (from("deep[1]"), "all deep[1][0] deep[1][1] sum[1]"),
         (from("inner[0]"), "all deep[0][0] inner[0] sum[0]"),
@@ -226,7 +353,11 @@ async fn mappings_in_mappings_run_again_where_they_failed() {
         (only("deep"), "deep[0][0] deep[1][0] deep[1][1]"),
     ] {
         let again = runtime.rerun(run.id(), what.clone()).await.unwrap();
-        assert_eq!((ran(world), again.state()), (expected.into(), RunState::Success), "{what:?}");
+        assert_eq!(
+            (ran(world), again.state()),
+            (expected.into(), RunState::Success),
+            "{what:?}"
+        );
     }
     // another length, outside and inside: both go on with the attempts that they had
     adds(world, "outer", 1);
@@ -244,8 +375,14 @@ async fn mappings_in_mappings_run_again_where_they_failed() {
 #[flow(name = "rerun_rules")]
 fn rules(world: String) -> Node<u64> {
     let risky = start(&world).named("risky");
-    note(&world).named("alarm").after(&risky).trigger(Trigger::OneFailed);
-    note(&world).named("cleanup").after(&risky).trigger(Trigger::AllDone);
+    note(&world)
+        .named("alarm")
+        .after(&risky)
+        .trigger(Trigger::OneFailed);
+    note(&world)
+        .named("cleanup")
+        .after(&risky)
+        .trigger(Trigger::AllDone);
     let skipped = start(&world).named("skipped");
     step(&world, &skipped).named("behind");
     seen(&world, skipped).named("anyway");
@@ -259,18 +396,30 @@ async fn rules_decide_anew() {
     skips(world, &["skipped"]);
     let run = rules(world.to_owned()).on(&runtime).run().await.unwrap();
     let first = "risky failed 1, alarm 1, cleanup 1, skipped skipped 1, behind skipped 0, anyway 1, judge 1";
-    assert_eq!((run.state(), tasks(run.record()), run.output()), (RunState::Success, first.into(), Some(&1000)));
+    assert_eq!(
+        (run.state(), tasks(run.record()), run.output()),
+        (RunState::Success, first.into(), Some(&1000))
+    );
     ran(world);
     fails(world, &[]);
     // a failure that was handled is one, too
     let again = runtime.rerun(run.id(), Failed).await.unwrap();
-    assert_eq!((ran(world), again.state()), ("cleanup judge risky".into(), RunState::Success));
+    assert_eq!(
+        (ran(world), again.state()),
+        ("cleanup judge risky".into(), RunState::Success)
+    );
     let second = "risky 2, alarm skipped 1, cleanup 2, skipped skipped 1, behind skipped 0, anyway 1, judge 2";
     assert_eq!(tasks(&again), second);
     skips(world, &[]);
     let again = runtime.rerun(run.id(), from("skipped")).await.unwrap();
-    assert_eq!((ran(world), again.state()), ("anyway behind skipped".into(), RunState::Success));
+    assert_eq!(
+        (ran(world), again.state()),
+        ("anyway behind skipped".into(), RunState::Success)
+    );
     fails(world, &["risky"]);
     let again = runtime.rerun(run.id(), from("risky")).await.unwrap();
-    assert_eq!((ran(world), again.task("alarm").unwrap().attempts()), ("alarm cleanup judge risky".into(), 2));
+    assert_eq!(
+        (ran(world), again.task("alarm").unwrap().attempts()),
+        ("alarm cleanup judge risky".into(), 2)
+    );
 }

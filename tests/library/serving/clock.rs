@@ -14,15 +14,24 @@ async fn a_clock_that_is_set_by_a_day_doubles_and_loses_nothing() -> Result<()> 
         one()
     }
     let clock = Clock::settable(utc("03-10T10:30:00"));
-    let runtime = crate::support::builder().clock(clock.clone()).build().await?;
-    let serve = runtime.serve([all().serve("@hourly").catchup(true), latest().serve("@hourly")]);
+    let runtime = crate::support::builder()
+        .clock(clock.clone())
+        .build()
+        .await?;
+    let serve = runtime.serve([
+        all().serve("@hourly").catchup(true),
+        latest().serve("@hourly"),
+    ]);
     let act = async {
         pass(HOUR).await;
         clock.shift(TimeDelta::days(1));
         pass(HOUR).await;
         // what the jump passed over is made up for by policy: 11 o'clock to 12 o'clock on the next day
         assert_eq!(ticks(&runtime, "serving_set_all").await.len(), 26);
-        assert_eq!(ticks(&runtime, "serving_set_latest").await, ["10 11:00:00", "11 11:00:00", "11 12:00:00"]);
+        assert_eq!(
+            ticks(&runtime, "serving_set_latest").await,
+            ["10 11:00:00", "11 11:00:00", "11 12:00:00"]
+        );
         clock.shift(TimeDelta::days(-1));
         // the day comes again: what has its run keeps it, and what was passed over comes in its time (but for noon, which
         // came and went while the clock was ahead)
@@ -31,7 +40,13 @@ async fn a_clock_that_is_set_by_a_day_doubles_and_loses_nothing() -> Result<()> 
         assert_eq!(all.len(), 28, "{all:?}");
         let latest = ticks(&runtime, "serving_set_latest").await;
         assert_eq!(latest.len(), 3 + 22 + 2, "{latest:?}");
-        assert_eq!(latest.iter().collect::<std::collections::BTreeSet<_>>().len(), latest.len());
+        assert_eq!(
+            latest
+                .iter()
+                .collect::<std::collections::BTreeSet<_>>()
+                .len(),
+            latest.len()
+        );
         // a jump back alone doubles nothing, either
         clock.shift(TimeDelta::days(-1));
         pass(HOUR).await;
@@ -43,21 +58,34 @@ async fn a_clock_that_is_set_by_a_day_doubles_and_loses_nothing() -> Result<()> 
 
 #[tokio::test(start_paused = true)]
 async fn a_tick_that_comes_again_cancels_nothing() -> Result<()> {
-    #[flow(name = "serving_again_cancel", max_active_runs = 1, overlap = "cancel_running")]
+    #[flow(
+        name = "serving_again_cancel",
+        max_active_runs = 1,
+        overlap = "cancel_running"
+    )]
     fn cancels() -> Node<u32> {
         takes(Duration::from_secs(59 * 60))
     }
     let clock = Clock::settable(utc("03-01T09:30:00"));
-    let runtime = crate::support::builder().clock(clock.clone()).build().await?;
+    let runtime = crate::support::builder()
+        .clock(clock.clone())
+        .build()
+        .await?;
     let act = async {
         // at 12:20, the run of 12 o'clock is under way
         pass(Duration::from_secs(170 * 60)).await;
         clock.shift(TimeDelta::minutes(-90));
         // at 11:10 again: the tick of 11 o'clock has its run, which is done
         pass(Duration::from_secs(20 * 60)).await;
-        let runs = runtime.find_runs(&RunFilter::new().flow("serving_again_cancel").oldest_first()).await.unwrap();
+        let runs = runtime
+            .find_runs(&RunFilter::new().flow("serving_again_cancel").oldest_first())
+            .await
+            .unwrap();
         let states: Vec<_> = runs.iter().map(|run| run.state).collect();
-        assert_eq!(states, [RunState::Success, RunState::Success, RunState::Running]);
+        assert_eq!(
+            states,
+            [RunState::Success, RunState::Success, RunState::Running]
+        );
     };
     while_serving(cancels().on(&runtime).serve("@hourly"), act).await;
     Ok(())
@@ -71,13 +99,27 @@ async fn schedules_at_the_ends_of_time_are_served() -> Result<()> {
     }
     let (first, last) = (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
     for now in [first, utc("03-01T09:30:00"), last] {
-        let runtime = crate::support::builder().clock(Clock::tokio(now)).build().await?;
+        let runtime = crate::support::builder()
+            .clock(Clock::tokio(now))
+            .build()
+            .await?;
         let serve = || {
             let hour = Schedule::every(HOUR).unwrap();
-            let serve = ends().on(&runtime).serve(Schedule::once(first)).schedule(Schedule::once(last));
-            let serve = serve.schedule(hour.clone().anchor(last)).schedule(hour.anchor(first).start(last));
-            let serve = serve.schedule("* * * * *").schedule(Schedule::every(Duration::MAX));
-            serve.schedule(Schedule::every(Duration::from_nanos(u64::MAX)).unwrap().end(first))
+            let serve = ends()
+                .on(&runtime)
+                .serve(Schedule::once(first))
+                .schedule(Schedule::once(last));
+            let serve = serve
+                .schedule(hour.clone().anchor(last))
+                .schedule(hour.anchor(first).start(last));
+            let serve = serve
+                .schedule("* * * * *")
+                .schedule(Schedule::every(Duration::MAX));
+            serve.schedule(
+                Schedule::every(Duration::from_nanos(u64::MAX))
+                    .unwrap()
+                    .end(first),
+            )
         };
         serve_for(Duration::from_secs(100), serve()).await;
         serve_for(Duration::from_secs(100), serve().missed(Missed::None)).await;
@@ -92,7 +134,10 @@ async fn a_clock_that_ran_ahead_takes_no_tick_from_a_later_life() -> Result<()> 
         one()
     }
     let clock = Clock::settable(utc("03-10T10:30:00"));
-    let runtime = crate::support::builder().clock(clock.clone()).build().await?;
+    let runtime = crate::support::builder()
+        .clock(clock.clone())
+        .build()
+        .await?;
     let serve = || ahead().on(&runtime).serve("@hourly");
     let act = async {
         pass(Duration::from_secs(60)).await;
@@ -104,7 +149,10 @@ async fn a_clock_that_ran_ahead_takes_no_tick_from_a_later_life() -> Result<()> 
     while_serving(serve(), act).await;
     pass(3 * HOUR).await;
     serve_for(Duration::from_secs(60), serve()).await;
-    assert_eq!(ticks(&runtime, "serving_ran_ahead").await, ["11 10:00:00", "10 13:00:00"]);
+    assert_eq!(
+        ticks(&runtime, "serving_ran_ahead").await,
+        ["11 10:00:00", "10 13:00:00"]
+    );
     Ok(())
 }
 
@@ -122,8 +170,14 @@ async fn a_clock_that_ran_ahead_in_an_earlier_life_hides_no_missed_tick() -> Res
     };
     // by a day, and put right before the next start
     assert_eq!(serve("03-11T10:30:00").await, ["11 11:00:00"]);
-    assert_eq!(serve("03-10T11:30:00").await, ["11 11:00:00", "10 12:00:00"]);
+    assert_eq!(
+        serve("03-10T11:30:00").await,
+        ["11 11:00:00", "10 12:00:00"]
+    );
     // nobody serves from 12:30 to 15:30
-    assert_eq!(serve("03-10T15:30:00").await, ["11 11:00:00", "10 12:00:00", "10 15:00:00", "10 16:00:00"]);
+    assert_eq!(
+        serve("03-10T15:30:00").await,
+        ["11 11:00:00", "10 12:00:00", "10 15:00:00", "10 16:00:00"]
+    );
     Ok(())
 }

@@ -26,12 +26,21 @@ fn utc(text: &str) -> DateTime<Utc> {
 
 /// A runtime on the store of these tests, whose clock stands at this instant.
 async fn runtime_at(text: &str) -> Runtime {
-    crate::support::builder().clock(Clock::tokio(utc(text))).build().await.unwrap()
+    crate::support::builder()
+        .clock(Clock::tokio(utc(text)))
+        .build()
+        .await
+        .unwrap()
 }
 
 async fn ticks(runtime: &Runtime, flow: &str) -> Vec<String> {
-    let runs = runtime.find_runs(&RunFilter::new().flow(flow).oldest_first()).await.unwrap();
-    runs.iter().map(|run| run.logical_date.format("%d %H:%M:%S").to_string()).collect()
+    let runs = runtime
+        .find_runs(&RunFilter::new().flow(flow).oldest_first())
+        .await
+        .unwrap();
+    runs.iter()
+        .map(|run| run.logical_date.format("%d %H:%M:%S").to_string())
+        .collect()
 }
 
 async fn pass(time: Duration) {
@@ -57,12 +66,24 @@ async fn each_tick_has_a_run_with_its_date_and_interval() -> Result<()> {
     }
     let runtime = runtime_at("03-01T10:20:00").await;
     serve_for(2 * HOUR, each().on(&runtime).serve("*/30 * * * *")).await;
-    let runs = runtime.find_runs(&RunFilter::new().flow("serving_each").oldest_first()).await?;
+    let runs = runtime
+        .find_runs(&RunFilter::new().flow("serving_each").oldest_first())
+        .await?;
     let dates: Vec<_> = runs.iter().map(|run| run.logical_date).collect();
-    let expected = ["03-01T10:30:00", "03-01T11:00:00", "03-01T11:30:00", "03-01T12:00:00"].map(utc);
+    let expected = [
+        "03-01T10:30:00",
+        "03-01T11:00:00",
+        "03-01T11:30:00",
+        "03-01T12:00:00",
+    ]
+    .map(utc);
     assert_eq!(dates, expected);
     for run in &runs {
-        assert_eq!((run.kind, run.state), (RunKind::Scheduled, RunState::Success), "{run:?}");
+        assert_eq!(
+            (run.kind, run.state),
+            (RunKind::Scheduled, RunState::Success),
+            "{run:?}"
+        );
         assert_eq!(
             (run.interval.start, run.interval.end),
             (run.logical_date - TimeDelta::minutes(30), run.logical_date)
@@ -99,8 +120,14 @@ async fn missed_ticks_go_by_policy() -> Result<()> {
     }
     pass(3 * HOUR).await;
     serve_for(Duration::from_secs(600), serve()).await;
-    assert_eq!(ticks(&runtime, "serving_latest").await, ["01 10:00:00", "01 13:00:00"]);
-    assert_eq!(ticks(&runtime, "serving_all").await, ["01 10:00:00", "01 11:00:00", "01 12:00:00", "01 13:00:00"]);
+    assert_eq!(
+        ticks(&runtime, "serving_latest").await,
+        ["01 10:00:00", "01 13:00:00"]
+    );
+    assert_eq!(
+        ticks(&runtime, "serving_all").await,
+        ["01 10:00:00", "01 11:00:00", "01 12:00:00", "01 13:00:00"]
+    );
     assert_eq!(ticks(&runtime, "serving_none").await, ["01 10:00:00"]);
     // once more, and there is nothing left to make up for
     serve_for(Duration::from_secs(600), serve()).await;
@@ -134,29 +161,45 @@ async fn missed_ticks_that_get_no_run_are_warned_of() -> Result<()> {
         one()
     }
     let warnings = Warnings::default();
-    let _here = tracing::subscriber::set_default(tracing_subscriber::registry().with(warnings.clone()));
+    let _here =
+        tracing::subscriber::set_default(tracing_subscriber::registry().with(warnings.clone()));
     let latest = "2 tick(s) from 2026-03-01T11:00:00Z to 2026-03-01T12:00:00Z were missed and get no run; only the latest \
                   missed tick gets one: `catchup(true)` gives one to each";
     let none = "3 tick(s) from 2026-03-01T11:00:00Z to 2026-03-01T13:00:00Z were missed and get no run; no missed tick \
                 gets one";
-    for (missed, expected) in [(Missed::Latest, &[latest][..]), (Missed::None, &[none]), (Missed::All, &[])] {
+    for (missed, expected) in [
+        (Missed::Latest, &[latest][..]),
+        (Missed::None, &[none]),
+        (Missed::All, &[]),
+    ] {
         let runtime = runtime_at("03-01T09:30:00").await;
         let serve = || warned().on(&runtime).serve("@hourly").missed(missed);
         serve_for(HOUR, serve()).await;
         pass(3 * HOUR).await;
         serve_for(Duration::from_secs(600), serve()).await;
-        assert_eq!(std::mem::take(&mut *warnings.0.lock().unwrap()), expected, "{missed:?}");
+        assert_eq!(
+            std::mem::take(&mut *warnings.0.lock().unwrap()),
+            expected,
+            "{missed:?}"
+        );
     }
     // of a year of seconds they are not all counted
     let runtime = runtime_at("03-01T09:30:00").await;
-    let serve = || warned().on(&runtime).serve("* * * * * *").missed(Missed::None);
+    let serve = || {
+        warned()
+            .on(&runtime)
+            .serve("* * * * * *")
+            .missed(Missed::None)
+    };
     let moment = Duration::from_millis(1500);
     serve_for(moment, serve()).await;
     pass(365 * 24 * HOUR).await;
     serve_for(moment, serve()).await;
     let warned = warnings.0.lock().unwrap()[0].clone();
     assert!(
-        warned.starts_with("more than 10000 tick(s) from 2026-03-01T09:30:02Z to 2027-03-01T09:30:01Z"),
+        warned.starts_with(
+            "more than 10000 tick(s) from 2026-03-01T09:30:02Z to 2027-03-01T09:30:01Z"
+        ),
         "{warned}"
     );
     Ok(())
@@ -196,18 +239,40 @@ async fn several_schedules_of_a_flow_have_parameters_of_their_own() -> Result<()
         one()
     }
     let runtime = runtime_at("03-01T09:59:00").await;
-    let eu = Schedule::cron("15 * * * *")?
-        .parameters(serde_json::from_value(serde_json::json!({"region": "EU", "rows": 5}))?);
-    let serve = regions("US".to_owned(), None).on(&runtime).serve("0 * * * *").schedule(eu.clone());
+    let eu = Schedule::cron("15 * * * *")?.parameters(serde_json::from_value(
+        serde_json::json!({"region": "EU", "rows": 5}),
+    )?);
+    let serve = regions("US".to_owned(), None)
+        .on(&runtime)
+        .serve("0 * * * *")
+        .schedule(eu.clone());
     serve_for(HOUR, serve).await;
-    let runs = runtime.find_runs(&RunFilter::new().flow("serving_regions").oldest_first()).await?;
-    let parameters = |run: &RunSummary| serde_json::Value::Object(run.parameters.clone()).to_string();
+    let runs = runtime
+        .find_runs(&RunFilter::new().flow("serving_regions").oldest_first())
+        .await?;
+    let parameters =
+        |run: &RunSummary| serde_json::Value::Object(run.parameters.clone()).to_string();
     let parameters: Vec<_> = runs.iter().map(parameters).collect();
-    assert_eq!(parameters, [r#"{"region":"US","rows":null}"#, r#"{"region":"EU","rows":5}"#]);
+    assert_eq!(
+        parameters,
+        [
+            r#"{"region":"US","rows":null}"#,
+            r#"{"region":"EU","rows":5}"#
+        ]
+    );
     // what does not fit is said before anything is served
-    let wrong = Schedule::once(utc("04-01T00:00:00")).parameters(serde_json::from_str(r#"{"rows": "five"}"#)?);
-    let refused = regions("US".to_owned(), None).on(&runtime).serve(wrong).await.unwrap_err().to_string();
-    assert!(refused.contains("`rows: Option < u32 >`") || refused.contains("`rows: Option<u32>`"), "{refused}");
+    let wrong = Schedule::once(utc("04-01T00:00:00"))
+        .parameters(serde_json::from_str(r#"{"rows": "five"}"#)?);
+    let refused = regions("US".to_owned(), None)
+        .on(&runtime)
+        .serve(wrong)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("`rows: Option < u32 >`") || refused.contains("`rows: Option<u32>`"),
+        "{refused}"
+    );
     Ok(())
 }
 
@@ -228,18 +293,38 @@ async fn what_cannot_be_served_is_refused_by_name() -> Result<()> {
         one()
     }
     let runtime = crate::support::runtime();
-    let error = async |serve: orchestrator::Serve| runtime.serve([serve]).await.unwrap_err().to_string();
+    let error =
+        async |serve: orchestrator::Serve| runtime.serve([serve]).await.unwrap_err().to_string();
     let missing = error(refused().serve("@daily")).await;
-    assert!(missing.contains("takes the resource `database: &Database`"), "{missing}");
+    assert!(
+        missing.contains("takes the resource `database: &Database`"),
+        "{missing}"
+    );
     assert_eq!(
         error(plain().serve("0 25 * * *")).await,
         "flow `serving_plain`: its schedule: hour: expected 0 to 23, got `25` in `0 25 * * *`"
     );
-    assert!(error(plain().serve(Schedule::every(Duration::ZERO))).await.contains("expected a period above zero"));
+    assert!(
+        error(plain().serve(Schedule::every(Duration::ZERO)))
+            .await
+            .contains("expected a period above zero")
+    );
     assert!(error(plain().scheduled()).await.contains("it has none"));
-    assert!(error(plain().serve("@daily").schedule("@daily")).await.contains("is there twice"));
-    assert!(error(plain().key("k").serve("@daily")).await.contains("`.key(…)` is for one run"));
-    assert!(error(plain().on(&Runtime::in_memory()).serve("@daily")).await.contains("another runtime"));
+    assert!(
+        error(plain().serve("@daily").schedule("@daily"))
+            .await
+            .contains("is there twice")
+    );
+    assert!(
+        error(plain().key("k").serve("@daily"))
+            .await
+            .contains("`.key(…)` is for one run")
+    );
+    assert!(
+        error(plain().on(&Runtime::in_memory()).serve("@daily"))
+            .await
+            .contains("another runtime")
+    );
     Ok(())
 }
 
@@ -267,12 +352,23 @@ async fn overlapping_runs_wait_are_skipped_or_take_the_place_of_the_oldest() -> 
         // at 12:29, two ticks after the first
         pass(3 * HOUR - Duration::from_secs(60)).await;
         let states = async |flow: &str| {
-            let runs = runtime.find_runs(&RunFilter::new().flow(flow).oldest_first()).await.unwrap();
-            runs.iter().map(|run| format!("{} {}", run.logical_date.format("%H"), run.state)).collect::<Vec<_>>()
+            let runs = runtime
+                .find_runs(&RunFilter::new().flow(flow).oldest_first())
+                .await
+                .unwrap();
+            runs.iter()
+                .map(|run| format!("{} {}", run.logical_date.format("%H"), run.state))
+                .collect::<Vec<_>>()
         };
-        assert_eq!(states("serving_queue").await, ["10 success", "11 running", "12 pending"]);
+        assert_eq!(
+            states("serving_queue").await,
+            ["10 success", "11 running", "12 pending"]
+        );
         assert_eq!(states("serving_skip").await, ["10 success", "12 running"]);
-        assert_eq!(states("serving_cancel").await, ["10 cancelled", "11 cancelled", "12 running"]);
+        assert_eq!(
+            states("serving_cancel").await,
+            ["10 cancelled", "11 cancelled", "12 running"]
+        );
     };
     while_serving(serve, looked).await;
     Ok(())
@@ -289,7 +385,10 @@ async fn a_pause_holds_ticks_back_and_they_were_missed_when_it_ends() -> Result<
         one()
     }
     let runtime = runtime_at("03-01T09:30:00").await;
-    let serve = runtime.serve([paused().serve("@hourly"), paused_all().serve("@hourly").catchup(true)]);
+    let serve = runtime.serve([
+        paused().serve("@hourly"),
+        paused_all().serve("@hourly").catchup(true),
+    ]);
     let act = async {
         pass(HOUR).await;
         assert!(runtime.pause("serving_paused").await.unwrap());
@@ -303,7 +402,10 @@ async fn a_pause_holds_ticks_back_and_they_were_missed_when_it_ends() -> Result<
         assert!(runtime.unpause("serving_paused").await.unwrap());
         assert!(runtime.unpause("serving_paused_all").await.unwrap());
         pass(Duration::from_secs(5)).await;
-        assert_eq!(ticks(&runtime, "serving_paused").await, ["01 10:00:00", "01 13:30:00", "01 13:00:00"]);
+        assert_eq!(
+            ticks(&runtime, "serving_paused").await,
+            ["01 10:00:00", "01 13:30:00", "01 13:00:00"]
+        );
         let all = ["01 10:00:00", "01 11:00:00", "01 12:00:00", "01 13:00:00"];
         assert_eq!(ticks(&runtime, "serving_paused_all").await, all);
         pass(HOUR).await;
@@ -311,8 +413,15 @@ async fn a_pause_holds_ticks_back_and_they_were_missed_when_it_ends() -> Result<
         assert_eq!(ticks(&runtime, "serving_paused").await.len(), 4);
     };
     while_serving(serve, act).await;
-    let unknown = runtime.pause("serving_pausd").await.unwrap_err().to_string();
-    assert!(unknown.contains("no flow `serving_pausd`") && unknown.contains("`serving_paused`"), "{unknown}");
+    let unknown = runtime
+        .pause("serving_pausd")
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        unknown.contains("no flow `serving_pausd`") && unknown.contains("`serving_paused`"),
+        "{unknown}"
+    );
     Ok(())
 }
 
@@ -330,9 +439,16 @@ async fn a_triggered_run_is_taken_by_who_serves() -> Result<()> {
         pass(HOUR).await;
         assert_eq!(record().await.state(), RunState::Pending);
     }
-    serve_for(Duration::from_secs(5), triggered(1).on(&runtime).serve("@yearly")).await;
+    serve_for(
+        Duration::from_secs(5),
+        triggered(1).on(&runtime).serve("@yearly"),
+    )
+    .await;
     let run = record().await;
-    assert_eq!((run.state(), run.kind()), (RunState::Success, RunKind::Manual));
+    assert_eq!(
+        (run.state(), run.kind()),
+        (RunState::Success, RunKind::Manual)
+    );
     assert_eq!(run.parameters()["n"], 7);
     Ok(())
 }
@@ -346,15 +462,28 @@ async fn a_served_run_is_cancelled_by_its_id() -> Result<()> {
     let runtime = runtime_at("03-01T09:30:00").await;
     let act = async {
         pass(HOUR).await;
-        let run = &runtime.find_runs(&RunFilter::new().flow("serving_cancelled")).await.unwrap()[0];
+        let run = &runtime
+            .find_runs(&RunFilter::new().flow("serving_cancelled"))
+            .await
+            .unwrap()[0];
         assert!(runtime.cancel(run.id).await.unwrap());
         pass(Duration::from_secs(5)).await;
-        assert_eq!(runtime.find_run(run.id).await.unwrap().unwrap().state(), RunState::Cancelled);
+        assert_eq!(
+            runtime.find_run(run.id).await.unwrap().unwrap().state(),
+            RunState::Cancelled
+        );
         assert!(!runtime.cancel(run.id).await.unwrap());
     };
     while_serving(cancelled().on(&runtime).serve("@hourly"), act).await;
     let unknown = "01936f5e-8c00-7000-8000-000000000000".parse()?;
-    assert!(runtime.cancel(unknown).await.unwrap_err().to_string().contains("there is no run 01936f5e"));
+    assert!(
+        runtime
+            .cancel(unknown)
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("there is no run 01936f5e")
+    );
     Ok(())
 }
 
@@ -362,7 +491,10 @@ async fn a_served_run_is_cancelled_by_its_id() -> Result<()> {
 async fn one_flows_error_delays_no_other() -> Result<()> {
     #[flow(name = "serving_panics")]
     fn panics(#[context] context: &Context) -> Node<u32> {
-        assert!(context.logical_date() < utc("03-01T09:35:00"), "not on this day");
+        assert!(
+            context.logical_date() < utc("03-01T09:35:00"),
+            "not on this day"
+        );
         one()
     }
     #[flow(name = "serving_well")]
@@ -386,13 +518,31 @@ async fn one_flows_error_delays_no_other() -> Result<()> {
     ]);
     serve_for(Duration::from_secs(20 * 60 + 30), serve).await;
     assert_eq!(ticks(&runtime, "serving_well").await.len(), 10);
-    let runs = runtime.find_runs(&RunFilter::new().flow("serving_panics").state(RunState::Failed)).await?;
+    let runs = runtime
+        .find_runs(
+            &RunFilter::new()
+                .flow("serving_panics")
+                .state(RunState::Failed),
+        )
+        .await?;
     assert_eq!(runs.len(), 8);
-    assert!(runs[0].error.as_ref().unwrap().contains("not on this day"), "{runs:?}");
+    assert!(
+        runs[0].error.as_ref().unwrap().contains("not on this day"),
+        "{runs:?}"
+    );
     // the run of a tick that could not start says why
-    let runs = runtime.find_runs(&RunFilter::new().flow("serving_refused_later").state(RunState::Failed)).await?;
+    let runs = runtime
+        .find_runs(
+            &RunFilter::new()
+                .flow("serving_refused_later")
+                .state(RunState::Failed),
+        )
+        .await?;
     assert_eq!(runs.len(), 5);
-    assert!(runs[0].error.as_ref().unwrap().contains("waits for itself"), "{runs:?}");
+    assert!(
+        runs[0].error.as_ref().unwrap().contains("waits for itself"),
+        "{runs:?}"
+    );
     Ok(())
 }
 
@@ -408,13 +558,26 @@ async fn dropping_the_server_drains_its_runs_and_nothing_else() -> Result<()> {
     }
     let runtime = runtime_at("03-01T09:59:50").await;
     let other = outlives().on(&runtime).start().await?;
-    serve_for(Duration::from_secs(20), dropped().on(&runtime).serve("@hourly")).await;
-    assert_eq!(runtime.runs("serving_dropped").await?[0].state(), RunState::Running);
+    serve_for(
+        Duration::from_secs(20),
+        dropped().on(&runtime).serve("@hourly"),
+    )
+    .await;
+    assert_eq!(
+        runtime.runs("serving_dropped").await?[0].state(),
+        RunState::Running
+    );
     pass(Duration::from_secs(15)).await;
-    assert_eq!(runtime.runs("serving_dropped").await?[0].state(), RunState::Success);
+    assert_eq!(
+        runtime.runs("serving_dropped").await?[0].state(),
+        RunState::Success
+    );
     assert_eq!(other.await?.state(), RunState::Success);
     // and the runtime is as usable as before
-    assert_eq!(dropped().on(&runtime).run().await?.state(), RunState::Success);
+    assert_eq!(
+        dropped().on(&runtime).run().await?.state(),
+        RunState::Success
+    );
     Ok(())
 }
 
@@ -429,7 +592,10 @@ async fn a_stop_of_the_runtime_ends_what_serves() -> Result<()> {
     pass(Duration::from_secs(15)).await;
     assert_eq!(runtime.stop().await.left, []);
     assert_eq!(serving.await??.left, []);
-    assert_eq!(runtime.runs("serving_stopped").await?[0].state(), RunState::Success);
+    assert_eq!(
+        runtime.runs("serving_stopped").await?[0].state(),
+        RunState::Success
+    );
     Ok(())
 }
 
@@ -439,7 +605,11 @@ async fn a_run_by_hand_is_for_the_last_interval_of_its_flows_schedule() -> Resul
     async fn span(start: DateTime<Utc>, end: DateTime<Utc>) -> String {
         format!("{} to {}", start.format("%d %H:%M"), end.format("%d %H:%M"))
     }
-    #[flow(name = "serving_by_hand", schedule = "0 6 * * *", timezone = "Europe/Zurich")]
+    #[flow(
+        name = "serving_by_hand",
+        schedule = "0 6 * * *",
+        timezone = "Europe/Zurich"
+    )]
     fn by_hand(#[context] context: &Context) -> Node<String> {
         span(context.interval().start, context.interval().end)
     }
@@ -447,7 +617,9 @@ async fn a_run_by_hand_is_for_the_last_interval_of_its_flows_schedule() -> Resul
     assert_eq!(by_hand().on(&runtime).await?, "04 05:00 to 05 05:00");
     let dated = by_hand().logical_date(utc("03-01T04:59:00")).on(&runtime);
     assert_eq!(dated.await?, "27 05:00 to 28 05:00");
-    let given = by_hand().interval(utc("01-01T00:00:00"), utc("01-02T00:00:00")).on(&runtime);
+    let given = by_hand()
+        .interval(utc("01-01T00:00:00"), utc("01-02T00:00:00"))
+        .on(&runtime);
     assert_eq!(given.await?, "01 00:00 to 02 00:00");
     Ok(())
 }
@@ -488,7 +660,10 @@ async fn a_simulated_runtime_refuses_what_does_not_come_back_equal() -> Result<(
     let runtime = Runtime::simulated(utc("03-01T00:00:00"));
     assert_eq!(loses(0).on(&runtime).await?.kept, 1);
     let error = loses(5).on(&runtime).await.unwrap_err().to_string();
-    assert!(error.contains("`Lossy`") && error.contains("another value"), "{error}");
+    assert!(
+        error.contains("`Lossy`") && error.contains("another value"),
+        "{error}"
+    );
     let error = nests().on(&runtime).await.unwrap_err().to_string();
     assert!(error.contains("`Option<Option<u32>>`"), "{error}");
     assert!(measures().on(&runtime).await?[0].is_nan());
@@ -497,7 +672,11 @@ async fn a_simulated_runtime_refuses_what_does_not_come_back_equal() -> Result<(
 
 #[tokio::test(start_paused = true)]
 async fn a_tick_of_a_paused_flow_cancels_nothing() -> Result<()> {
-    #[flow(name = "serving_paused_cancel", max_active_runs = 1, overlap = "cancel_running")]
+    #[flow(
+        name = "serving_paused_cancel",
+        max_active_runs = 1,
+        overlap = "cancel_running"
+    )]
     fn cancels() -> Node<u32> {
         takes(Duration::from_secs(100 * 60))
     }
@@ -506,8 +685,14 @@ async fn a_tick_of_a_paused_flow_cancels_nothing() -> Result<()> {
         pass(HOUR).await;
         assert!(runtime.pause("serving_paused_cancel").await.unwrap());
         pass(HOUR).await;
-        let runs = runtime.find_runs(&RunFilter::new().flow("serving_paused_cancel")).await.unwrap();
-        assert_eq!(runs.iter().map(|run| run.state).collect::<Vec<_>>(), [RunState::Running]);
+        let runs = runtime
+            .find_runs(&RunFilter::new().flow("serving_paused_cancel"))
+            .await
+            .unwrap();
+        assert_eq!(
+            runs.iter().map(|run| run.state).collect::<Vec<_>>(),
+            [RunState::Running]
+        );
     };
     while_serving(cancels().on(&runtime).serve("@hourly"), act).await;
     Ok(())
@@ -522,10 +707,21 @@ async fn the_same_schedule_of_a_flow_twice_is_refused() -> Result<()> {
     }
     let runtime = crate::support::runtime();
     let serve = runtime.serve([twice(1).serve("@hourly"), twice(2).serve("@hourly")]);
-    let refused = timeout(HOUR, serve).await.expect("it is refused").unwrap_err().to_string();
+    let refused = timeout(HOUR, serve)
+        .await
+        .expect("it is refused")
+        .unwrap_err()
+        .to_string();
     assert!(refused.contains("is there twice"), "{refused}");
-    let serve = twice(1).on(&runtime).serve("@hourly").overlap(Overlap::Skip);
-    let refused = timeout(HOUR, serve.into_future()).await.expect("it is refused").unwrap_err().to_string();
+    let serve = twice(1)
+        .on(&runtime)
+        .serve("@hourly")
+        .overlap(Overlap::Skip);
+    let refused = timeout(HOUR, serve.into_future())
+        .await
+        .expect("it is refused")
+        .unwrap_err()
+        .to_string();
     assert!(refused.contains("max_active_runs"), "{refused}");
     Ok(())
 }
@@ -537,10 +733,16 @@ async fn what_is_triggered_is_checked_as_what_is_started() -> Result<()> {
         one()
     }
     let runtime = runtime_at("03-01T09:30:00").await;
-    let inverted = || checked().on(&runtime).interval(utc("03-02T00:00:00"), utc("03-01T00:00:00"));
+    let inverted = || {
+        checked()
+            .on(&runtime)
+            .interval(utc("03-02T00:00:00"), utc("03-01T00:00:00"))
+    };
     let started = inverted().start().await.unwrap_err().to_string();
     assert_eq!(inverted().trigger().await.unwrap_err().to_string(), started);
-    let all = runtime.find_runs(&RunFilter::new().limit(usize::MAX)).await?;
+    let all = runtime
+        .find_runs(&RunFilter::new().limit(usize::MAX))
+        .await?;
     assert!(all.is_empty(), "{all:?}");
     Ok(())
 }
@@ -589,8 +791,17 @@ async fn a_backfill_in_a_body_does_not_wait_for_the_bodys_own_slot() -> Result<(
     fn outer() -> Node<u32> {
         fills()
     }
-    let runtime = crate::support::builder().clock(Clock::tokio(utc("03-01T09:30:00"))).pool("one", 1).build().await?;
-    assert_eq!(timeout(HOUR, outer().on(&runtime).into_future()).await.expect("no deadlock")?, 1);
+    let runtime = crate::support::builder()
+        .clock(Clock::tokio(utc("03-01T09:30:00")))
+        .pool("one", 1)
+        .build()
+        .await?;
+    assert_eq!(
+        timeout(HOUR, outer().on(&runtime).into_future())
+            .await
+            .expect("no deadlock")?,
+        1
+    );
     Ok(())
 }
 
@@ -598,16 +809,27 @@ async fn a_backfill_in_a_body_does_not_wait_for_the_bodys_own_slot() -> Result<(
 async fn a_run_that_would_wait_for_its_own_turn_is_refused() -> Result<()> {
     #[task]
     async fn again(n: u32) -> Result<u32> {
-        if n == 0 { Ok(0) } else { Ok(recursive(n - 1).await? + 1) }
+        if n == 0 {
+            Ok(0)
+        } else {
+            Ok(recursive(n - 1).await? + 1)
+        }
     }
     #[flow(name = "serving_recursive", max_active_runs = 2)]
     fn recursive(n: u32) -> Node<u32> {
         again(n)
     }
     let runtime = crate::support::runtime();
-    let run = async |n: u32| timeout(HOUR, recursive(n).on(&runtime).into_future()).await.expect("it ends");
+    let run = async |n: u32| {
+        timeout(HOUR, recursive(n).on(&runtime).into_future())
+            .await
+            .expect("it ends")
+    };
     assert_eq!(run(1).await?, 1);
     let refused = run(2).await.unwrap_err().to_string();
-    assert!(refused.contains("its `max_active_runs` is 2: the two would wait for each other"), "{refused}");
+    assert!(
+        refused.contains("its `max_active_runs` is 2: the two would wait for each other"),
+        "{refused}"
+    );
     Ok(())
 }

@@ -24,13 +24,21 @@ async fn runs_that_were_left_take_turns_when_they_go_on() -> Result<()> {
     let runtime = open().await;
     let first = turns().on(&runtime).start().await?;
     pass(Duration::from_secs(60)).await;
-    let resumed = timeout(5 * HOUR, runtime.resume()).await.expect("neither waits for the other")?;
+    let resumed = timeout(5 * HOUR, runtime.resume())
+        .await
+        .expect("neither waits for the other")?;
     assert_eq!(resumed.len(), 2);
     assert!(resumed.iter().all(|run| run.state() == RunState::Success));
     assert_eq!(first.await?.state(), RunState::Success);
-    let mut spans: Vec<_> = resumed.iter().filter_map(|run| run.tasks().iter().next()?.finished_at()).collect();
+    let mut spans: Vec<_> = resumed
+        .iter()
+        .filter_map(|run| run.tasks().iter().next()?.finished_at())
+        .collect();
     spans.sort_unstable();
-    assert!(spans[1] - spans[0] >= TimeDelta::hours(1), "one after the other: {spans:?}");
+    assert!(
+        spans[1] - spans[0] >= TimeDelta::hours(1),
+        "one after the other: {spans:?}"
+    );
     Ok(())
 }
 
@@ -63,9 +71,15 @@ async fn a_pause_that_ends_right_before_a_tick_loses_nothing_that_was_held() -> 
         let all = ["01 10:00:00", "01 11:00:00", "01 12:00:00", "01 13:00:00"];
         assert_eq!(ticks(&runtime, "serving_unpaused_at_a_tick").await, all);
         // the tick came when the pause was over, though the server had not heard of it
-        assert_eq!(ticks(&runtime, "serving_unpaused_none").await, ["01 13:00:00"]);
+        assert_eq!(
+            ticks(&runtime, "serving_unpaused_none").await,
+            ["01 13:00:00"]
+        );
     };
-    let serve = runtime.serve([held().serve("@hourly").catchup(true), none().serve("@hourly").missed(Missed::None)]);
+    let serve = runtime.serve([
+        held().serve("@hourly").catchup(true),
+        none().serve("@hourly").missed(Missed::None),
+    ]);
     while_serving(serve, act).await;
     Ok(())
 }
@@ -97,7 +111,10 @@ async fn a_run_that_another_process_took_and_left_again_is_taken() -> Result<()>
         let left = other.stop().await.left.len();
         let _ = resuming.await.unwrap();
         pass(HOUR).await;
-        let runs = other.find_runs(&RunFilter::new().flow("serving_left_again").unfinished()).await.unwrap();
+        let runs = other
+            .find_runs(&RunFilter::new().flow("serving_left_again").unfinished())
+            .await
+            .unwrap();
         assert_eq!(runs.len(), 0, "{left} were left: {runs:?}");
     };
     while_serving(left_again().on(&serving).serve("@yearly"), act).await;
@@ -123,7 +140,12 @@ async fn a_run_that_goes_on_has_its_time_after_it_waited_for_its_turn() -> Resul
     let _first = limited().on(&runtime).start().await?;
     pass(Duration::from_secs(60)).await;
     let resumed = runtime.resume().await?;
-    assert_eq!(resumed[0].state(), RunState::Success, "{:?}", resumed[0].error());
+    assert_eq!(
+        resumed[0].state(),
+        RunState::Success,
+        "{:?}",
+        resumed[0].error()
+    );
     Ok(())
 }
 
@@ -143,11 +165,18 @@ async fn a_run_is_cancelled_where_it_could_not_run() -> Result<()> {
         stored()
     }
     let store = crate::support::store();
-    let full = Runtime::builder().store(store.clone()).resource(Database).build().await?;
+    let full = Runtime::builder()
+        .store(store.clone())
+        .resource(Database)
+        .build()
+        .await?;
     let bare = Runtime::builder().store(store.clone()).build().await?;
     let id = lacks().on(&full).trigger().await?;
     assert!(bare.cancel(id).await?);
-    assert_eq!(bare.find_run(id).await?.unwrap().state(), RunState::Cancelled);
+    assert_eq!(
+        bare.find_run(id).await?.unwrap().state(),
+        RunState::Cancelled
+    );
     Ok(())
 }
 
@@ -164,13 +193,25 @@ async fn two_processes_that_serve_with_cancel_running_leave_the_newest_run() -> 
     let (store, clock) = (url(&file()), Clock::tokio(utc("03-01T09:59:59")));
     let open = || open(&store, &clock, Duration::ZERO);
     let (one, two) = (open().await, open().await);
-    let serve = |runtime| endless_run().on(runtime).serve("* * * * *").overlap(Overlap::CancelRunning);
+    let serve = |runtime| {
+        endless_run()
+            .on(runtime)
+            .serve("* * * * *")
+            .overlap(Overlap::CancelRunning)
+    };
     let act = async {
         for tick in 1..=100 {
             pass(Duration::from_secs(60)).await;
-            let runs = one.find_runs(&RunFilter::new().flow("serving_both_cancel_running")).await.unwrap();
+            let runs = one
+                .find_runs(&RunFilter::new().flow("serving_both_cancel_running"))
+                .await
+                .unwrap();
             assert_eq!(runs.len(), tick);
-            assert!(!runs[0].state.is_final(), "the run of tick {tick} is {}", runs[0].state);
+            assert!(
+                !runs[0].state.is_final(),
+                "the run of tick {tick} is {}",
+                runs[0].state
+            );
         }
     };
     while_serving(serve(&one), while_serving(serve(&two), act)).await;

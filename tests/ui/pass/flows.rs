@@ -103,6 +103,14 @@ async fn result_length(list: &[u32]) -> u32 {
 fn flows_compile() {
     assert_eq!(node(1_u8.into()).name(), "node");
     assert_eq!(every_option().name(), "every.option-2");
-    drop((nothing(), nothing_awaited(), mapped(1), tuple(1), node_of_async(1), result(1, Some(2)), anyhow_result(1)));
+    drop((
+        nothing(),
+        nothing_awaited(),
+        mapped(1),
+        tuple(1),
+        node_of_async(1),
+        result(1, Some(2)),
+        anyhow_result(1),
+    ));
     drop((with_context(1), with_context_awaited(1), of_flows()));
 }

@@ -28,7 +28,13 @@ fn scheduled_alone() {}
 #[flow(max_active_runs = 2, overlap = "cancel_running")]
 fn overlapping() {}
 
-#[flow(schedule = r"@hourly", timezone = "Europe/Zurich", missed = "none", max_active_runs = 1, overlap = "skip")]
+#[flow(
+    schedule = r"@hourly",
+    timezone = "Europe/Zurich",
+    missed = "none",
+    max_active_runs = 1,
+    overlap = "skip"
+)]
 async fn every_option_of_schedules() -> Result<()> {
     Ok(())
 }
@@ -38,26 +44,58 @@ fn expressions_are_those_of_run_time() -> Result<(), CronError> {
     assert_eq!(DAILY, Schedule::cron("0 0 * * *")?);
     assert_eq!(without_prelude::NIGHTLY, Schedule::cron("30 2 * * *")?);
     let of_a_macro = schedules!("*/15 9-17 * * MON-FRI", "*/10 0 6 29 2 *");
-    assert_eq!(of_a_macro, [Schedule::cron("*/15 9-17 * * 1-5")?, Schedule::from(Cron::parse("*/10 0 6 29 2 *")?)]);
+    assert_eq!(
+        of_a_macro,
+        [
+            Schedule::cron("*/15 9-17 * * 1-5")?,
+            Schedule::from(Cron::parse("*/10 0 6 29 2 *")?)
+        ]
+    );
     assert_eq!(cron!(r"0 */2 * * 1",).name(), "0 */2 * * 1");
     Ok(())
 }
 
 fn written(name: &str) -> &'static FlowDef {
-    flows().find(|flow| flow.name == name && flow.module == module_path!()).unwrap_or_else(|| panic!("no `{name}`"))
+    flows()
+        .find(|flow| flow.name == name && flow.module == module_path!())
+        .unwrap_or_else(|| panic!("no `{name}`"))
 }
 
 #[test]
 fn schedules_are_written_down() {
     for (name, schedule, missed, overlap) in [
-        ("scheduled_alone", Some(("0 6 * * *", "UTC")), Missed::Latest, Overlap::Queue),
-        ("of_a_macro", Some(("0 0 12 * * SUN", "America/New_York")), Missed::Latest, Overlap::Queue),
+        (
+            "scheduled_alone",
+            Some(("0 6 * * *", "UTC")),
+            Missed::Latest,
+            Overlap::Queue,
+        ),
+        (
+            "of_a_macro",
+            Some(("0 0 12 * * SUN", "America/New_York")),
+            Missed::Latest,
+            Overlap::Queue,
+        ),
         ("overlapping", None, Missed::Latest, Overlap::CancelRunning),
-        ("every_option_of_schedules", Some(("@hourly", "Europe/Zurich")), Missed::None, Overlap::Skip),
+        (
+            "every_option_of_schedules",
+            Some(("@hourly", "Europe/Zurich")),
+            Missed::None,
+            Overlap::Skip,
+        ),
     ] {
         let flow = written(name);
         let schedule = schedule.map(|(cron, timezone)| ScheduleDef { cron, timezone });
-        assert_eq!((flow.schedule, flow.missed, flow.overlap), (schedule, missed, overlap), "{name}");
+        assert_eq!(
+            (flow.schedule, flow.missed, flow.overlap),
+            (schedule, missed, overlap),
+            "{name}"
+        );
     }
-    drop((scheduled_alone(), of_a_macro(), overlapping(), every_option_of_schedules()));
+    drop((
+        scheduled_alone(),
+        of_a_macro(),
+        overlapping(),
+        every_option_of_schedules(),
+    ));
 }

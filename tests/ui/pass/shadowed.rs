@@ -53,7 +53,10 @@ async fn names(
     options_: Arc,
     names: TaskDef,
 ) -> Result<Box> {
-    assert!(!matches!(call_, Option::Some), "{node} {call} {inputs:?} {value:?} {context_:?} {value0_:?}");
+    assert!(
+        !matches!(call_, Option::Some),
+        "{node} {call} {inputs:?} {value:?} {context_:?} {value0_:?}"
+    );
     let _ = (options_, names);
     Ok(index)
 }
@@ -71,9 +74,26 @@ async fn identity(identity: u32, success: u32, plain: u32) -> Vec {
 }
 
 #[flow]
-fn flow(node: u32, value0_: Box, context_: Option, parameters: Vec, #[context] context: &Context) -> Node<Box> {
+fn flow(
+    node: u32,
+    value0_: Box,
+    context_: Option,
+    parameters: Vec,
+    #[context] context: &Context,
+) -> Node<Box> {
     upper(node, context.flow().len() as u32, 1).after(identity(1, 2, 3));
-    names(node, "call", [1_u8], value0_, String, parameters, Value, context_, Arc, TaskDef)
+    names(
+        node,
+        "call",
+        [1_u8],
+        value0_,
+        String,
+        parameters,
+        Value,
+        context_,
+        Arc,
+        TaskDef,
+    )
 }
 
 #[flow(schedule = "0 6 * * *", max_active_runs = 1, overlap = "skip")]

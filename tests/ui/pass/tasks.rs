@@ -111,12 +111,20 @@ fn blocks_with_it_all(#[context] context: &Context, #[resource] database: &Datab
 
 #[task]
 async fn recurses(n: u32) -> u32 {
-    if n == 0 { 0 } else { Box::pin(recurses(n - 1)).await + 1 }
+    if n == 0 {
+        0
+    } else {
+        Box::pin(recurses(n - 1)).await + 1
+    }
 }
 
 #[task]
 fn recurses_blocking(n: u32) -> u32 {
-    if n == 0 { 0 } else { recurses_blocking(n - 1) + 1 }
+    if n == 0 {
+        0
+    } else {
+        recurses_blocking(n - 1) + 1
+    }
 }
 
 #[task]
@@ -151,7 +159,11 @@ async fn cached_for_ever() {}
 
 #[task(cache = "1h30m", retries = 1)]
 fn cached(name: &str, all: &HashSet<u32>, #[no_cache] verbose: bool) -> Result<u32> {
-    Ok(if verbose { 0 } else { (name.len() + all.len()) as u32 })
+    Ok(if verbose {
+        0
+    } else {
+        (name.len() + all.len()) as u32
+    })
 }
 
 #[task(cache, cache_key = key_of_all, version = "2")]
@@ -166,7 +178,13 @@ async fn keyed(
     #[context] _context: &Context,
     perhaps: Option<u32>,
 ) -> usize {
-    n as usize + row.id as usize + name.len() + owned_name.len() + rows.len() + list.len() + perhaps.iter().count()
+    n as usize
+        + row.id as usize
+        + name.len()
+        + owned_name.len()
+        + rows.len()
+        + list.len()
+        + perhaps.iter().count()
 }
 
 // What it takes is the inputs, by reference.
@@ -180,7 +198,12 @@ fn key_of_all(
     list: &[Row],
     perhaps: &Option<u32>,
 ) -> (u32, u32, usize, usize) {
-    (*n, row.id + perhaps.unwrap_or(1), name.len() + owned_name.len(), rows.len() + list.len())
+    (
+        *n,
+        row.id + perhaps.unwrap_or(1),
+        name.len() + owned_name.len(),
+        rows.len() + list.len(),
+    )
 }
 
 #[task(cache = "1d", cache_key = itself::<Row>)]
@@ -217,12 +240,26 @@ fn all() -> Node<(u32, bool)> {
     nothing().after([&nothing_blocking(), &fallible()]);
     let row = own_type();
     let (rows, name) = owns(vec![Row { id: 1 }], "name").unzip();
-    borrows(&rows, rebinds(&name), &row, std::collections::VecDeque::new(), HashMap::new());
+    borrows(
+        &rows,
+        rebinds(&name),
+        &row,
+        std::collections::VecDeque::new(),
+        HashMap::new(),
+    );
     takes_it_all("customers", 1).after(blocks_with_it_all());
     every_option().after([&listed_delays(), &left_to_defaults()]);
     cached("a", HashSet::new(), true).after(cached_for_ever());
-    keyed(1, &row, "a", "b", vec![], vec![], Some(1)).after((keyed_by_itself(&row), keyed_by_nothing()));
-    let numbers = [infallible(1), blocking(2), own_error(3), text_error(4), anyhow_error("5"), r#type(6)];
+    keyed(1, &row, "a", "b", vec![], vec![], Some(1))
+        .after((keyed_by_itself(&row), keyed_by_nothing()));
+    let numbers = [
+        infallible(1),
+        blocking(2),
+        own_error(3),
+        text_error(4),
+        anyhow_error("5"),
+        r#type(6),
+    ];
     takes_what_comes(recurses(1), recurses_blocking(1), numbers)
 }
 

@@ -23,10 +23,15 @@ impl Plan {
                 Reach::OutOf => return self.begin_gather(at, edge.node),
                 Reach::Same => {}
             }
-            let upstream = Instance { node: edge.node, ..at };
+            let upstream = Instance {
+                node: edge.node,
+                ..at
+            };
             tally.total += 1;
             match self.cell(upstream).phase {
-                Phase::Ended(TaskState::Cancelled) => return self.settle(at, End::Cancelled, false),
+                Phase::Ended(TaskState::Cancelled) => {
+                    return self.settle(at, End::Cancelled, false);
+                }
                 Phase::Ended(state) if rule.is_some() => tally.count(state),
                 Phase::Ended(state) if !self.satisfies(upstream, state, edge.takes) => {
                     return self.settle(at, self.unsatisfied(upstream, state), false);
@@ -56,23 +61,33 @@ impl Plan {
 
     /// Looks at a node of a mapping for the first time, in all elements.
     pub(super) fn begin_column(&mut self, frame: u32, node: u32) {
-        let (local, rule) = (self.wiring.nodes[node as usize].local, self.wiring.nodes[node as usize].policy.trigger);
+        let (local, rule) = (
+            self.wiring.nodes[node as usize].local,
+            self.wiring.nodes[node as usize].policy.trigger,
+        );
         self.frames[frame as usize].columns[local as usize].begun = true;
         if self.frames[frame as usize].len == 0 {
             return self.column_done(frame, node);
         }
-        let first = Instance { frame, node, index: 0 };
+        let first = Instance {
+            frame,
+            node,
+            index: 0,
+        };
         let (mut outer, mut pending) = (Tally::default(), 0);
         for edge in 0..self.wiring.nodes[node as usize].upstreams.len() {
             let edge = self.wiring.nodes[node as usize].upstreams[edge];
-            let Some(upstream) =
-                (edge.reach == Reach::Into).then(|| self.upstream(first, edge.node, edge.reach)).flatten()
+            let Some(upstream) = (edge.reach == Reach::Into)
+                .then(|| self.upstream(first, edge.node, edge.reach))
+                .flatten()
             else {
                 continue;
             };
             outer.total += 1;
             match self.cell(upstream).phase {
-                Phase::Ended(TaskState::Cancelled) => return self.settle_column(first, &|| End::Cancelled),
+                Phase::Ended(TaskState::Cancelled) => {
+                    return self.settle_column(first, &|| End::Cancelled);
+                }
                 Phase::Ended(state) if rule.is_some() => outer.count(state),
                 Phase::Ended(state) if !self.satisfies(upstream, state, edge.takes) => {
                     let error = self.unsatisfied(upstream, state);
@@ -95,13 +110,18 @@ impl Plan {
 
     /// Whether a node waits for nothing in its own mapping, so that all its elements are in one case.
     pub(super) fn is_root(&self, node: u32) -> bool {
-        self.wiring.nodes[node as usize].upstreams.iter().all(|edge| edge.reach == Reach::Into)
+        self.wiring.nodes[node as usize]
+            .upstreams
+            .iter()
+            .all(|edge| edge.reach == Reach::Into)
     }
 
     /// Decides what becomes of an instance, if that can be decided.
     pub(super) fn consider(&mut self, at: Instance) {
         let node = &self.wiring.nodes[at.node as usize];
-        let column = self.frames[at.frame as usize].columns.get(node.local as usize);
+        let column = self.frames[at.frame as usize]
+            .columns
+            .get(node.local as usize);
         let Some(rule) = node.policy.trigger else {
             if self.cell(at).pending == 0 && column.is_none_or(|column| column.outer_pending == 0) {
                 self.ready(at);
@@ -146,7 +166,12 @@ impl Plan {
     /// All elements of a root may run.
     pub(super) fn release(&mut self, first: Instance) {
         let node = &self.wiring.nodes[first.node as usize];
-        let (local, stage, order, gate) = (node.local as usize, node.stage, node.order, node.gate as usize);
+        let (local, stage, order, gate) = (
+            node.local as usize,
+            node.stage,
+            node.order,
+            node.gate as usize,
+        );
         let len = self.frames[first.frame as usize].len;
         self.frames[first.frame as usize].columns[local].released = true;
         if len > 0 && self.missing_parameter(first).is_some() {

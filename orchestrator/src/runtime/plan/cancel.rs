@@ -11,12 +11,16 @@ impl Plan {
             Some(scope) => self.cancelled_scopes.push(scope),
             None => {
                 self.cancelled = true;
-                self.ready.iter_mut().for_each(std::collections::BinaryHeap::clear);
+                self.ready
+                    .iter_mut()
+                    .for_each(std::collections::BinaryHeap::clear);
             }
         }
         let nodes = self.wiring.nodes.iter().enumerate();
-        let nodes: Vec<u32> =
-            nodes.filter(|(_, node)| scope.is_none_or(|scope| node.scope == scope)).map(|(id, _)| id_of(id)).collect();
+        let nodes: Vec<u32> = nodes
+            .filter(|(_, node)| scope.is_none_or(|scope| node.scope == scope))
+            .map(|(id, _)| id_of(id))
+            .collect();
         for node in nodes {
             let frames = match self.wiring.nodes[node as usize].region {
                 NONE => vec![0],
@@ -36,7 +40,10 @@ impl Plan {
 
     /// Whether nothing of a node is to start any more.
     pub(super) fn is_cancelled(&self, node: u32) -> bool {
-        self.cancelled || self.cancelled_scopes.contains(&self.wiring.nodes[node as usize].scope)
+        self.cancelled
+            || self
+                .cancelled_scopes
+                .contains(&self.wiring.nodes[node as usize].scope)
     }
 
     /// Ends what has not ended, whatever it is doing: nobody will tell of it.

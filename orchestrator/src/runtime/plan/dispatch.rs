@@ -13,7 +13,9 @@ use crate::graph::build::Reach;
 use crate::policy::retry::Policy;
 use crate::state::TaskState;
 use crate::task::scope::{Handle, Kind, MappingSpec};
-use crate::task::{Arg, Args, Convert, Derived, Elements, Given, Input, Projection, Resolved, Source, TaskDef};
+use crate::task::{
+    Arg, Args, Convert, Derived, Elements, Given, Input, Projection, Resolved, Source, TaskDef,
+};
 use crate::value::Value;
 
 /// Something to run.
@@ -31,7 +33,10 @@ pub(crate) struct Job {
 #[derive(Debug)]
 pub(crate) enum Work {
     /// A task's body.
-    Task { definition: &'static TaskDef, args: Args },
+    Task {
+        definition: &'static TaskDef,
+        args: Args,
+    },
     /// A mapping's list is worked out.
     Open { spec: MappingSpec, lists: Args },
     /// What became of a mapping's elements is collected.
@@ -96,32 +101,54 @@ impl Plan {
         let parks = matches!(&node.kind, Kind::Task(definition) if definition.cache.is_some());
         let last = u32::from(attempt - uncounted) > node.policy.retries && !parks;
         let work = match &node.kind {
-            Kind::Task(definition) => Work::Task { definition, args: self.args(at, last) },
-            Kind::Mapping(spec) => Work::Open { spec: (**spec).clone(), lists: self.args(at, last) },
+            Kind::Task(definition) => Work::Task {
+                definition,
+                args: self.args(at, last),
+            },
+            Kind::Mapping(spec) => Work::Open {
+                spec: (**spec).clone(),
+                lists: self.args(at, last),
+            },
             Kind::Gather(_) => Work::Gather(self.gathering(at)?),
             Kind::Flow(_) => return None,
         };
-        Some(Job { at, place, attempt, timeout, work })
+        Some(Job {
+            at,
+            place,
+            attempt,
+            timeout,
+            work,
+        })
     }
 
     fn args(&mut self, at: Instance, last: bool) -> Args {
         let inputs = std::mem::take(&mut self.wiring.nodes[at.node as usize].inputs);
-        let args = inputs.iter().map(|input| self.arg(at, input, last)).collect();
+        let args = inputs
+            .iter()
+            .map(|input| self.arg(at, input, last))
+            .collect();
         self.wiring.nodes[at.node as usize].inputs = inputs;
         args
     }
 
     fn arg(&mut self, at: Instance, input: &Input, last: bool) -> Arg {
-        let bare = input.projection.is_none() && matches!(input.convert, Convert::Plain | Convert::Outcomes);
+        let bare = input.projection.is_none()
+            && matches!(input.convert, Convert::Plain | Convert::Outcomes);
         let given = match &input.source {
             Source::Value(value) => return Arg::Value(value.clone()),
-            Source::Many(inputs, combine) => {
-                Given::Many(inputs.iter().map(|input| self.arg(at, input, last)).collect(), *combine)
+            Source::Many(inputs, combine) => Given::Many(
+                inputs
+                    .iter()
+                    .map(|input| self.arg(at, input, last))
+                    .collect(),
+                *combine,
+            ),
+            Source::Node(Handle::Scoped { id, .. }) => {
+                match self.give(at, *id, input.convert, last) {
+                    Resolved::Success(value) if bare => return Arg::Value(value),
+                    resolved => Given::Node(resolved),
+                }
             }
-            Source::Node(Handle::Scoped { id, .. }) => match self.give(at, *id, input.convert, last) {
-                Resolved::Success(value) if bare => return Arg::Value(value),
-                resolved => Given::Node(resolved),
-            },
             Source::Node(Handle::Element { mapping, .. }) => {
                 let (frame, index) = self.outer(at.frame, at.index, *mapping);
                 let elements = match &self.frames[frame as usize].elements {
@@ -133,17 +160,28 @@ impl Plan {
                     false => Given::Element(elements, index),
                 }
             }
-            Source::Node(Handle::Loose(_)) => unreachable!("a loose node is refused when it is planned"),
+            Source::Node(Handle::Loose(_)) => {
+                unreachable!("a loose node is refused when it is planned")
+            }
         };
-        Arg::Derived(Box::new(Derived { given, projection: input.projection.clone(), convert: input.convert }))
+        Arg::Derived(Box::new(Derived {
+            given,
+            projection: input.projection.clone(),
+            convert: input.convert,
+        }))
     }
 
     /// What became of an upstream, for one of its users: the value itself where nobody else will need it.
     fn give(&mut self, at: Instance, upstream: u32, convert: Convert, last: bool) -> Resolved {
-        let (own, other) = (&self.wiring.nodes[at.node as usize], &self.wiring.nodes[upstream as usize]);
+        let (own, other) = (
+            &self.wiring.nodes[at.node as usize],
+            &self.wiring.nodes[upstream as usize],
+        );
         let same = own.region == other.region;
         let (uses, may_move) = (other.uses, same && last && self.may_give_away(other));
-        let Some(source) = self.upstream(at, upstream, if same { Reach::Same } else { Reach::Into }) else {
+        let Some(source) =
+            self.upstream(at, upstream, if same { Reach::Same } else { Reach::Into })
+        else {
             return Resolved::Unknown;
         };
         let cell = self.cell_mut(source);
@@ -163,7 +201,9 @@ impl Plan {
     pub(super) fn release_inputs(&mut self, at: Instance) {
         let inputs = std::mem::take(&mut self.wiring.nodes[at.node as usize].inputs);
         let region = self.wiring.nodes[at.node as usize].region;
-        inputs.iter().for_each(|input| self.release_input(at, region, input));
+        inputs
+            .iter()
+            .for_each(|input| self.release_input(at, region, input));
         self.wiring.nodes[at.node as usize].inputs = inputs;
     }
 
@@ -180,7 +220,9 @@ impl Plan {
                     }
                 }
             }
-            Source::Many(inputs, _) => inputs.iter().for_each(|input| self.release_input(at, region, input)),
+            Source::Many(inputs, _) => inputs
+                .iter()
+                .for_each(|input| self.release_input(at, region, input)),
             Source::Value(_) | Source::Node(_) => {}
         }
     }
@@ -197,16 +239,30 @@ impl Plan {
 
     fn gathering(&mut self, at: Instance) -> Option<Gathering> {
         let node = &self.wiring.nodes[at.node as usize];
-        let Kind::Gather(spec) = &node.kind else { return None };
+        let Kind::Gather(spec) = &node.kind else {
+            return None;
+        };
         let (collect, projection) = (spec.collect, spec.projection.clone());
         let edge = *node.upstreams.first()?;
-        let mapping = Instance { node: spec.mapping, ..at };
+        let mapping = Instance {
+            node: spec.mapping,
+            ..at
+        };
         let frame = self.frame_of.get(&mapping).copied();
         match (edge.reach, frame) {
             (Reach::OutOf, Some(frame)) => {
                 let len = self.frames[frame as usize].len;
-                let of = Of::Node(Instance { frame, node: edge.node, index: 0 });
-                Some(Gathering { len, collect, projection, of })
+                let of = Of::Node(Instance {
+                    frame,
+                    node: edge.node,
+                    index: 0,
+                });
+                Some(Gathering {
+                    len,
+                    collect,
+                    projection,
+                    of,
+                })
             }
             // the bare elements of the list
             (_, Some(frame)) if !self.frames[frame as usize].unexpanded => {
@@ -214,7 +270,12 @@ impl Plan {
                 let Some(elements) = &frame.elements else {
                     unreachable!("a mapping keeps its list for the gathers of its bare elements")
                 };
-                Some(Gathering { len: frame.len, collect, projection, of: Of::Elements(Arc::clone(elements)) })
+                Some(Gathering {
+                    len: frame.len,
+                    collect,
+                    projection,
+                    of: Of::Elements(Arc::clone(elements)),
+                })
             }
             _ => {
                 let end = self.gathered_end(mapping, TaskState::UpstreamFailed);
@@ -225,9 +286,15 @@ impl Plan {
     }
 
     /// What became of some elements of a gather, each taken once.
-    pub(crate) fn take_elements(&mut self, gathering: &Gathering, indexes: Range<u32>) -> SmallVec<[Resolved; 64]> {
+    pub(crate) fn take_elements(
+        &mut self,
+        gathering: &Gathering,
+        indexes: Range<u32>,
+    ) -> SmallVec<[Resolved; 64]> {
         match &gathering.of {
-            Of::Elements(elements) => indexes.map(|index| Resolved::Success(elements.get(index))).collect(),
+            Of::Elements(elements) => indexes
+                .map(|index| Resolved::Success(elements.get(index)))
+                .collect(),
             Of::Node(of) => {
                 let node = &self.wiring.nodes[of.node as usize];
                 let (uses, may_move) = (node.uses, self.may_give_away(node));
@@ -240,7 +307,9 @@ impl Plan {
                         false => cell.value.clone(),
                     };
                     match value {
-                        Some(value) if cell.phase == Phase::Ended(TaskState::Success) => Resolved::Success(value),
+                        Some(value) if cell.phase == Phase::Ended(TaskState::Success) => {
+                            Resolved::Success(value)
+                        }
                         _ => self.resolved(at),
                     }
                 };
@@ -321,7 +390,11 @@ impl Plan {
     /// failed. An attempt that ended with its process was none, nor was one from before a re-run.
     pub(crate) fn policy(&self, at: Instance) -> (Arc<Policy>, String, u32) {
         let tries = self.cell(at).attempts - self.uncounted.get(&at).copied().unwrap_or(0);
-        (Arc::clone(&self.wiring.nodes[at.node as usize].policy), self.key(at), u32::from(tries))
+        (
+            Arc::clone(&self.wiring.nodes[at.node as usize].policy),
+            self.key(at),
+            u32::from(tries),
+        )
     }
 
     /// The flow's own output, or that of a flow in it: the value, or how the first node ended that it was to come from.
@@ -329,7 +402,11 @@ impl Plan {
         let mut missing = None;
         output.for_each_node(&mut |handle, _| {
             if let (Handle::Scoped { id, .. }, None) = (handle, &missing) {
-                let source = Instance { frame: 0, node: *id, index: 0 };
+                let source = Instance {
+                    frame: 0,
+                    node: *id,
+                    index: 0,
+                };
                 let end = match self.resolved(source) {
                     Resolved::Success(_) => return,
                     Resolved::Skipped(reason) => End::Skipped(reason),
@@ -350,7 +427,9 @@ impl Plan {
     /// How a flow in the flow ends whose output is to come from a node that ended so.
     pub(crate) fn without_output(&self, source: Instance, end: End) -> End {
         match end {
-            End::Failed(_) | End::UpstreamFailed(_) => End::UpstreamFailed(self.upstream_error(source)),
+            End::Failed(_) | End::UpstreamFailed(_) => {
+                End::UpstreamFailed(self.upstream_error(source))
+            }
             other => other,
         }
     }
@@ -369,9 +448,15 @@ impl Plan {
             Source::Node(handle) => {
                 let node = match handle {
                     Handle::Scoped { id, .. } => *id,
-                    Handle::Element { .. } | Handle::Loose(_) => unreachable!("an output was checked to be a node"),
+                    Handle::Element { .. } | Handle::Loose(_) => {
+                        unreachable!("an output was checked to be a node")
+                    }
                 };
-                let given = Given::Node(self.resolved(Instance { frame: 0, node, index: 0 }));
+                let given = Given::Node(self.resolved(Instance {
+                    frame: 0,
+                    node,
+                    index: 0,
+                }));
                 Arg::Derived(Box::new(Derived {
                     given,
                     projection: output.projection.clone(),
@@ -386,7 +471,9 @@ impl Gathering {
     /// An element as it is collected.
     pub(crate) fn project(&self, resolved: Resolved) -> Resolved {
         match (resolved, &self.projection) {
-            (Resolved::Success(value), Some(projection)) => Resolved::Success(projection.apply(value)),
+            (Resolved::Success(value), Some(projection)) => {
+                Resolved::Success(projection.apply(value))
+            }
             (other, _) => other,
         }
     }

@@ -77,7 +77,13 @@ pub(super) struct Column {
 }
 
 impl Cell {
-    pub(super) const NEW: Self = Self { value: None, pending: 0, used: 0, attempts: 0, phase: Phase::New };
+    pub(super) const NEW: Self = Self {
+        value: None,
+        pending: 0,
+        used: 0,
+        attempts: 0,
+        phase: Phase::New,
+    };
 
     pub(super) fn is_ended(&self) -> bool {
         matches!(self.phase, Phase::Ended(_))
@@ -138,6 +144,10 @@ impl Frame {
 
 impl Column {
     pub(super) fn ended(&self) -> u32 {
-        self.done.success + self.done.failed + self.done.upstream_failed + self.done.skipped + self.cancelled
+        self.done.success
+            + self.done.failed
+            + self.done.upstream_failed
+            + self.done.skipped
+            + self.cancelled
     }
 }

@@ -16,7 +16,10 @@ impl Plan {
     pub(super) fn forget_elements(&mut self, frame: u32) {
         let mapping = &self.wiring.nodes[self.frames[frame as usize].region as usize];
         // a gather of the bare elements waits for the mapping's node
-        if mapping.links.is_empty() && self.may_give_away(mapping) && self.frames[frame as usize].unfinished == 0 {
+        if mapping.links.is_empty()
+            && self.may_give_away(mapping)
+            && self.frames[frame as usize].unfinished == 0
+        {
             self.frames[frame as usize].elements = None;
         }
     }
@@ -27,9 +30,20 @@ impl Plan {
             let link = self.wiring.nodes[node as usize].links[link];
             if link.reach == Reach::OutOf {
                 let (outer, index) = self.frames[frame as usize].parent;
-                let at = Instance { frame: outer, node: link.to, index };
+                let at = Instance {
+                    frame: outer,
+                    node: link.to,
+                    index,
+                };
                 if matches!(self.cell(at).phase, Phase::Waiting) {
-                    self.gather(at, Instance { frame, node, index: 0 });
+                    self.gather(
+                        at,
+                        Instance {
+                            frame,
+                            node,
+                            index: 0,
+                        },
+                    );
                 }
             }
         }
@@ -62,7 +76,9 @@ impl Plan {
         let unexpanded = self.frames[of.frame as usize].unexpanded;
         match (state, mode) {
             (TaskState::Cancelled, _) => self.settle(at, End::Cancelled, false),
-            (TaskState::Success, GatherMode::Done) => self.settle(at, End::Success(Value::new(())), false),
+            (TaskState::Success, GatherMode::Done) => {
+                self.settle(at, End::Success(Value::new(())), false)
+            }
             (TaskState::Success, _) => self.ready(at),
             (_, GatherMode::Outcomes) if !unexpanded => self.ready(at),
             _ => {
@@ -83,21 +99,35 @@ impl Plan {
         }
         let mut places = vec![(from.frame, from.index..from.index + 1)];
         for mapping in mappings.into_iter().rev() {
-            let instances = places
-                .into_iter()
-                .flat_map(|(frame, indexes)| indexes.map(move |index| Instance { frame, node: mapping, index }));
+            let instances = places.into_iter().flat_map(|(frame, indexes)| {
+                indexes.map(move |index| Instance {
+                    frame,
+                    node: mapping,
+                    index,
+                })
+            });
             let frames = instances.filter_map(|instance| self.frame_of.get(&instance).copied());
-            places = frames.map(|frame| (frame, 0..self.frames[frame as usize].len)).collect();
+            places = frames
+                .map(|frame| (frame, 0..self.frames[frame as usize].len))
+                .collect();
         }
         let expanded = places.into_iter().map(|(frame, _)| frame);
-        expanded.filter(|frame| !self.frames[*frame as usize].unexpanded).collect()
+        expanded
+            .filter(|frame| !self.frames[*frame as usize].unexpanded)
+            .collect()
     }
 
     /// A mapping's list is there.
     pub(super) fn expand(&mut self, at: Instance, elements: std::sync::Arc<Elements>, len: u32) {
         let frame = self.add_frame(at, len, false);
         self.frames[frame as usize].elements = Some(elements);
-        for node in self.wiring.members.get(&at.node).cloned().unwrap_or_default() {
+        for node in self
+            .wiring
+            .members
+            .get(&at.node)
+            .cloned()
+            .unwrap_or_default()
+        {
             self.begin_column(frame, node);
             self.replay_column(frame, node);
         }
@@ -106,24 +136,44 @@ impl Plan {
     /// A mapping's list will never be there: its nodes end as one.
     pub(super) fn leave_unexpanded(&mut self, at: Instance) {
         let frame = self.add_frame(at, 1, true);
-        for node in self.wiring.members.get(&at.node).cloned().unwrap_or_default() {
+        for node in self
+            .wiring
+            .members
+            .get(&at.node)
+            .cloned()
+            .unwrap_or_default()
+        {
             self.end_unexpanded(frame, node);
         }
     }
 
     pub(super) fn end_unexpanded(&mut self, frame: u32, node: u32) {
         let (outer, index) = self.frames[frame as usize].parent;
-        let mapping = Instance { frame: outer, node: self.frames[frame as usize].region, index };
+        let mapping = Instance {
+            frame: outer,
+            node: self.frames[frame as usize].region,
+            index,
+        };
         let end = match self.cell(mapping).phase {
             Phase::Ended(TaskState::Cancelled) => End::Cancelled,
             Phase::Ended(TaskState::Skipped) => {
-                let reason =
-                    self.errors.get(&mapping).map_or_else(|| "its list was skipped".to_owned(), ToString::to_string);
+                let reason = self
+                    .errors
+                    .get(&mapping)
+                    .map_or_else(|| "its list was skipped".to_owned(), ToString::to_string);
                 End::Skipped(TaskError::new(Cause::Skipped, reason))
             }
             _ => End::UpstreamFailed(self.upstream_error(mapping)),
         };
-        self.settle(Instance { frame, node, index: 0 }, end, false);
+        self.settle(
+            Instance {
+                frame,
+                node,
+                index: 0,
+            },
+            end,
+            false,
+        );
     }
 
     pub(super) fn add_frame(&mut self, at: Instance, len: u32, unexpanded: bool) -> u32 {
@@ -132,14 +182,23 @@ impl Plan {
         let mut frame = Frame::of_mapping(at.node, (at.frame, at.index), len, nodes);
         frame.unexpanded = unexpanded;
         let parent = (self.frames[at.frame as usize].logged, at.index);
-        let meta = FrameMeta { region: self.wiring.nodes[at.node as usize].logged, parent, len, unexpanded };
+        let meta = FrameMeta {
+            region: self.wiring.nodes[at.node as usize].logged,
+            parent,
+            len,
+            unexpanded,
+        };
         let meta = self.log_frame(&mut frame, id, meta);
         self.unfinished += frame.unfinished;
         self.frames.push(frame);
         self.frame_of.insert(at, id);
         self.regions.entry(at.node).or_default().push(id);
         let elements = (!unexpanded).then_some(len);
-        self.outbox.opened.push(Opened { mapping: at.node, elements, meta });
+        self.outbox.opened.push(Opened {
+            mapping: at.node,
+            elements,
+            meta,
+        });
         id
     }
 
@@ -150,16 +209,26 @@ impl Plan {
         let len = self.frames[frame as usize].len;
         let members = self.wiring.members.get(&region);
         let nodes = &self.wiring.nodes;
-        self.frames[frame as usize].stages.entry(stage).or_insert_with(|| {
-            let of_stage = |id: &&u32| nodes[**id as usize].stage == stage;
-            Stage::new(limit, len, id_of(members.map_or(0, |members| members.iter().filter(of_stage).count())))
-        })
+        self.frames[frame as usize]
+            .stages
+            .entry(stage)
+            .or_insert_with(|| {
+                let of_stage = |id: &&u32| nodes[**id as usize].stage == stage;
+                Stage::new(
+                    limit,
+                    len,
+                    id_of(members.map_or(0, |members| members.iter().filter(of_stage).count())),
+                )
+            })
     }
 
     /// Lets elements of a stage go on, as many as may.
     pub(super) fn admit(&mut self, frame: u32, stage: u32) {
         for instance in self.stage(frame, stage).admit(frame) {
-            if matches!(self.cell(instance).phase, Phase::New | Phase::Waiting | Phase::Ready) {
+            if matches!(
+                self.cell(instance).phase,
+                Phase::New | Phase::Waiting | Phase::Ready
+            ) {
                 self.cell_mut(instance).phase = Phase::Ready;
                 self.push(instance);
             }

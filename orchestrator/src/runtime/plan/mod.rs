@@ -138,12 +138,20 @@ impl Ready {
     /// A mapping stands where it was made; in it later nodes go first, then elements by index.
     fn new(order: u32, instance: Instance, end: u32) -> Self {
         use std::cmp::Reverse;
-        Self { key: Reverse((order, Reverse(instance.node), instance.index)), frame: instance.frame, end }
+        Self {
+            key: Reverse((order, Reverse(instance.node), instance.index)),
+            frame: instance.frame,
+            end,
+        }
     }
 
     fn instance(&self) -> Instance {
         let (_, std::cmp::Reverse(node), index) = self.key.0;
-        Instance { frame: self.frame, node, index }
+        Instance {
+            frame: self.frame,
+            node,
+            index,
+        }
     }
 }
 
@@ -211,7 +219,12 @@ enum Waiter {
 impl Plan {
     pub(crate) fn new(durable: bool, replay: Option<Replay>) -> Self {
         let replay = replay.map(Box::new);
-        Self { frames: vec![Frame::of_flow()], durable: durable || replay.is_some(), replay, ..Self::default() }
+        Self {
+            frames: vec![Frame::of_flow()],
+            durable: durable || replay.is_some(),
+            replay,
+            ..Self::default()
+        }
     }
 
     /// Plans what a body has written down. `gate` says which limits a task's body needs.
@@ -225,7 +238,10 @@ impl Plan {
         let first = self.wiring.nodes.len();
         self.wiring.absorb(scope, number, defaults)?;
         if self.durable {
-            let matched = self.wiring.remember(first).and_then(|()| self.match_nodes(first));
+            let matched = self
+                .wiring
+                .remember(first)
+                .and_then(|()| self.match_nodes(first));
             if let Err(problem) = matched {
                 self.is_changed = self.replay.is_some();
                 self.wiring.forget(first);
@@ -270,7 +286,11 @@ impl Plan {
     fn begin(&mut self, node: u32) {
         let region = self.wiring.nodes[node as usize].region;
         if region == NONE {
-            self.begin_instance(Instance { frame: 0, node, index: 0 });
+            self.begin_instance(Instance {
+                frame: 0,
+                node,
+                index: 0,
+            });
             return self.replay_column(0, node);
         }
         for frame in self.frames_of(region) {
@@ -291,23 +311,45 @@ impl Plan {
     pub(crate) fn wait(&mut self, waits: impl IntoIterator<Item = Wait>) {
         for Wait { node, promise } in waits {
             self.wiring.nodes[node as usize].pinned = true;
-            self.awaited.entry(node).or_default().push(Arc::clone(&promise));
-            let instance = Instance { frame: 0, node, index: 0 };
+            self.awaited
+                .entry(node)
+                .or_default()
+                .push(Arc::clone(&promise));
+            let instance = Instance {
+                frame: 0,
+                node,
+                index: 0,
+            };
             match self.cell(instance).phase {
                 Phase::Ended(_) => {
                     let resolved = self.resolved(instance);
                     self.outbox.answers.push((node, promise, resolved));
                 }
-                _ => self.waits.entry(node).or_default().push(Waiter::Body(promise)),
+                _ => self
+                    .waits
+                    .entry(node)
+                    .or_default()
+                    .push(Waiter::Body(promise)),
             }
         }
     }
 
     /// Tells when a node is final, without taking its failure for handled.
     pub(crate) fn watch(&mut self, node: u32, promise: Arc<Promise>) {
-        match self.cell(Instance { frame: 0, node, index: 0 }).phase {
+        match self
+            .cell(Instance {
+                frame: 0,
+                node,
+                index: 0,
+            })
+            .phase
+        {
             Phase::Ended(_) => self.outbox.promises.push((promise, Resolved::Unknown)),
-            _ => self.waits.entry(node).or_default().push(Waiter::Watch(promise)),
+            _ => self
+                .waits
+                .entry(node)
+                .or_default()
+                .push(Waiter::Watch(promise)),
         }
     }
 
@@ -340,18 +382,31 @@ impl Plan {
 
     /// Whether a node's value may be given away, to the last of those that are known to take it.
     fn may_give_away(&self, node: &Planned) -> bool {
-        !node.pinned && self.closed.get(node.scope as usize).is_some_and(|closed| *closed)
+        !node.pinned
+            && self
+                .closed
+                .get(node.scope as usize)
+                .is_some_and(|closed| *closed)
     }
 
     /// Whether a node of the flow itself has started, and not ended.
     pub(crate) fn is_running(&self, node: u32) -> bool {
-        self.cell(Instance { frame: 0, node, index: 0 }).phase == Phase::Running
+        self.cell(Instance {
+            frame: 0,
+            node,
+            index: 0,
+        })
+        .phase
+            == Phase::Running
     }
 
     /// Nodes that are flows, and whose bodies have started.
     pub(crate) fn running_flows(&self) -> Vec<u32> {
-        let flows = (0..).zip(&self.wiring.nodes).filter(|(_, node)| matches!(node.kind, Kind::Flow(_)));
-        let running = flows.filter(|(_, node)| self.frames[0].cell(node.local, 0).phase == Phase::Running);
+        let flows = (0..)
+            .zip(&self.wiring.nodes)
+            .filter(|(_, node)| matches!(node.kind, Kind::Flow(_)));
+        let running =
+            flows.filter(|(_, node)| self.frames[0].cell(node.local, 0).phase == Phase::Running);
         running.map(|(id, _)| id).collect()
     }
 
@@ -371,7 +426,9 @@ impl Plan {
     }
 
     pub(crate) fn has_ready(&self, gate: u32) -> bool {
-        self.ready.get(gate as usize).is_some_and(|ready| !ready.is_empty())
+        self.ready
+            .get(gate as usize)
+            .is_some_and(|ready| !ready.is_empty())
     }
 
     pub(crate) fn gates(&self) -> u32 {
@@ -392,7 +449,10 @@ impl Plan {
     pub(crate) fn row_of(&self, at: Instance) -> Place {
         let frame = &self.frames[at.frame as usize];
         let cell = self.wiring.nodes[at.node as usize].logged_local * frame.len + at.index;
-        Place { frame: frame.logged, cell }
+        Place {
+            frame: frame.logged,
+            cell,
+        }
     }
 
     /// The element of an outer region that an element is in.
@@ -408,13 +468,21 @@ impl Plan {
         match reach {
             Reach::Same => Some(Instance { node, ..at }),
             Reach::Into => {
-                let (frame, index) = self.outer(at.frame, at.index, self.wiring.nodes[node as usize].region);
+                let (frame, index) =
+                    self.outer(at.frame, at.index, self.wiring.nodes[node as usize].region);
                 Some(Instance { frame, node, index })
             }
             Reach::OutOf => {
                 let mapping = self.wiring.nodes[node as usize].region;
-                let frame = self.frame_of.get(&Instance { node: mapping, ..at })?;
-                Some(Instance { frame: *frame, node, index: 0 })
+                let frame = self.frame_of.get(&Instance {
+                    node: mapping,
+                    ..at
+                })?;
+                Some(Instance {
+                    frame: *frame,
+                    node,
+                    index: 0,
+                })
             }
         }
     }

@@ -61,7 +61,10 @@ impl Plan {
     pub(super) fn unsatisfied(&self, upstream: Instance, state: TaskState) -> End {
         let key = self.key_of_visible(upstream);
         match state {
-            TaskState::Skipped => End::Skipped(TaskError::new(Cause::Skipped, format!("task `{key}` was skipped"))),
+            TaskState::Skipped => End::Skipped(TaskError::new(
+                Cause::Skipped,
+                format!("task `{key}` was skipped"),
+            )),
             TaskState::Cancelled => End::Cancelled,
             _ => End::UpstreamFailed(self.upstream_error(upstream)),
         }
@@ -74,7 +77,9 @@ impl Plan {
             let states = upstreams.filter_map(|edge| {
                 let upstream = self.upstream(at, edge.node, edge.reach)?;
                 match self.cell(upstream).phase {
-                    Phase::Ended(state) => Some(format!("`{}` is {state}", self.key_of_visible(upstream))),
+                    Phase::Ended(state) => {
+                        Some(format!("`{}` is {state}", self.key_of_visible(upstream)))
+                    }
                     _ => None,
                 }
             });
@@ -90,7 +95,10 @@ impl Plan {
     /// The failure behind a node that has no value.
     pub(super) fn upstream_error(&self, at: Instance) -> TaskError {
         let text = match self.errors.get(&at) {
-            Some(error) if error.is_upstream_failed() || self.wiring.nodes[at.node as usize].is_hidden() => {
+            Some(error)
+                if error.is_upstream_failed()
+                    || self.wiring.nodes[at.node as usize].is_hidden() =>
+            {
                 error.to_string()
             }
             Some(error) => format!("task `{}` failed: {error}", self.key(at)),
@@ -113,23 +121,38 @@ impl Plan {
     pub(super) fn gathered_end(&self, of: Instance, state: TaskState) -> End {
         let name = self.wiring.nodes[of.node as usize].key();
         match state {
-            TaskState::Skipped => {
-                End::Skipped(TaskError::new(Cause::Skipped, format!("all elements of `{name}` were skipped")))
-            }
+            TaskState::Skipped => End::Skipped(TaskError::new(
+                Cause::Skipped,
+                format!("all elements of `{name}` were skipped"),
+            )),
             TaskState::UpstreamFailed => End::UpstreamFailed(self.upstream_error(of)),
             _ => {
                 let frame = &self.frames[of.frame as usize];
                 let tally = frame.columns[self.wiring.nodes[of.node as usize].local as usize].done;
                 let failed = |index: &u32| {
-                    let phase = self.cell(Instance { index: *index, ..of }).phase;
-                    matches!(phase, Phase::Ended(TaskState::Failed | TaskState::UpstreamFailed))
+                    let phase = self
+                        .cell(Instance {
+                            index: *index,
+                            ..of
+                        })
+                        .phase;
+                    matches!(
+                        phase,
+                        Phase::Ended(TaskState::Failed | TaskState::UpstreamFailed)
+                    )
                 };
-                let first = (0..frame.len).find(failed).map(|index| Instance { index, ..of });
+                let first = (0..frame.len)
+                    .find(failed)
+                    .map(|index| Instance { index, ..of });
                 let why = first.map(|first| format!(", first: {}", self.upstream_error(first)));
                 let broken = tally.failed + tally.upstream_failed;
                 End::Failed(TaskError::new(
                     Cause::Failed,
-                    format!("{broken} of {} elements of `{name}` failed{}", frame.len, why.unwrap_or_default()),
+                    format!(
+                        "{broken} of {} elements of `{name}` failed{}",
+                        frame.len,
+                        why.unwrap_or_default()
+                    ),
                 ))
             }
         }

@@ -13,7 +13,10 @@ impl Plan {
     pub(super) fn satisfies(&self, upstream: Instance, state: TaskState, takes: Takes) -> bool {
         // a mapping whose list never came has no outcomes to give
         let outcome = |plan: &Self| {
-            let gather = matches!(plan.wiring.nodes[upstream.node as usize].kind, Kind::Gather(_));
+            let gather = matches!(
+                plan.wiring.nodes[upstream.node as usize].kind,
+                Kind::Gather(_)
+            );
             !gather || plan.cell(upstream).value.is_some()
         };
         state == TaskState::Success || (takes == Takes::Outcome && outcome(self))
@@ -52,9 +55,16 @@ impl Plan {
         let is_flow = matches!(self.wiring.nodes[at.node as usize].kind, Kind::Flow(_));
         self.running -= usize::from(self.cell(at).phase == Phase::Running && !is_flow);
         self.release_inputs(at);
-        if !ran && (state == TaskState::Failed || !self.wiring.nodes[at.node as usize].is_hidden()) {
+        if !ran && (state == TaskState::Failed || !self.wiring.nodes[at.node as usize].is_hidden())
+        {
             let (place, attempts) = (self.row_of(at), self.cell(at).attempts);
-            self.outbox.ended.push(Ended { at, place, state, attempts, error: end.error().cloned() });
+            self.outbox.ended.push(Ended {
+                at,
+                place,
+                state,
+                attempts,
+                error: end.error().cloned(),
+            });
         }
         if let Some(error) = end.error() {
             self.errors.insert(at, error.clone());
@@ -76,15 +86,29 @@ impl Plan {
             let resolved = self.resolved(at);
             for waiter in waiters {
                 match waiter {
-                    Waiter::Body(promise) => self.outbox.answers.push((at.node, promise, resolved.clone())),
-                    Waiter::Watch(promise) => self.outbox.promises.push((promise, resolved.clone())),
+                    Waiter::Body(promise) => {
+                        self.outbox
+                            .answers
+                            .push((at.node, promise, resolved.clone()))
+                    }
+                    Waiter::Watch(promise) => {
+                        self.outbox.promises.push((promise, resolved.clone()))
+                    }
                 }
             }
         }
         for link in 0..self.wiring.nodes[at.node as usize].links.len() {
             let link = self.wiring.nodes[at.node as usize].links[link];
             match link.reach {
-                Reach::Same => self.arrive(Instance { node: link.to, ..at }, at, state, link),
+                Reach::Same => self.arrive(
+                    Instance {
+                        node: link.to,
+                        ..at
+                    },
+                    at,
+                    state,
+                    link,
+                ),
                 Reach::Into => self.arrive_into(at, state, link),
                 Reach::OutOf => {}
             }
@@ -92,7 +116,9 @@ impl Plan {
         if at.frame != 0 {
             self.element_ended(at, state, was_busy);
         }
-        if state != TaskState::Success && matches!(self.wiring.nodes[at.node as usize].kind, Kind::Mapping(_)) {
+        if state != TaskState::Success
+            && matches!(self.wiring.nodes[at.node as usize].kind, Kind::Mapping(_))
+        {
             self.leave_unexpanded(at);
         }
     }
@@ -146,7 +172,11 @@ impl Plan {
             (node.region, node.local as usize)
         };
         for frame in self.frames_under(from, region) {
-            let first = Instance { frame, node: link.to, index: 0 };
+            let first = Instance {
+                frame,
+                node: link.to,
+                index: 0,
+            };
             let table = &self.frames[frame as usize];
             if table.len == 0 || !table.columns[local].begun {
                 continue;
@@ -190,9 +220,9 @@ impl Plan {
             Phase::Ended(TaskState::Failed) => {
                 Resolved::Failed(error().unwrap_or_else(|| TaskError::new(Cause::Failed, "failed")))
             }
-            Phase::Ended(TaskState::Skipped) => {
-                Resolved::Skipped(error().unwrap_or_else(|| TaskError::new(Cause::Skipped, "skipped")))
-            }
+            Phase::Ended(TaskState::Skipped) => Resolved::Skipped(
+                error().unwrap_or_else(|| TaskError::new(Cause::Skipped, "skipped")),
+            ),
             Phase::Ended(TaskState::UpstreamFailed) => {
                 Resolved::UpstreamFailed(error().unwrap_or_else(|| self.upstream_error(at)))
             }

@@ -51,7 +51,11 @@ impl Stage {
 
     fn element(&mut self, index: u32) -> &mut Element {
         let remaining = self.nodes;
-        self.elements.entry(index).or_insert(Element { remaining, busy: 0, under_way: false })
+        self.elements.entry(index).or_insert(Element {
+            remaining,
+            busy: 0,
+            under_way: false,
+        })
     }
 
     /// All elements of a node may run, as far as others are concerned. Gives those that had their turn already.
@@ -104,7 +108,8 @@ impl Stage {
                     self.next += 1;
                     let index = self.next - 1;
                     let roots = self.roots.iter().map(|node| (index, *node));
-                    self.waiting.extend(roots.filter(|root| !self.early.remove(root)));
+                    self.waiting
+                        .extend(roots.filter(|root| !self.early.remove(root)));
                     if self.waiting.is_empty() {
                         continue;
                     }
@@ -112,7 +117,11 @@ impl Stage {
                 }
                 None => break,
             };
-            let nodes: Vec<(u32, u32)> = self.waiting.range((index, 0)..=(index, u32::MAX)).copied().collect();
+            let nodes: Vec<(u32, u32)> = self
+                .waiting
+                .range((index, 0)..=(index, u32::MAX))
+                .copied()
+                .collect();
             for waiting in &nodes {
                 self.waiting.remove(waiting);
             }
@@ -120,7 +129,11 @@ impl Stage {
             element.under_way = true;
             element.busy += u32::try_from(nodes.len()).unwrap_or(0);
             self.under_way += 1;
-            admitted.extend(nodes.into_iter().map(|(index, node)| Instance { frame, node, index }));
+            admitted.extend(
+                nodes
+                    .into_iter()
+                    .map(|(index, node)| Instance { frame, node, index }),
+            );
         }
         admitted
     }

@@ -30,7 +30,11 @@ impl Plan {
         let mut known = HashMap::new();
         let mut unhandled = Vec::new();
         for (frame, table) in (0..).zip(&self.frames) {
-            let locals = table.cells.len().checked_div(table.len as usize).unwrap_or(0);
+            let locals = table
+                .cells
+                .len()
+                .checked_div(table.len as usize)
+                .unwrap_or(0);
             let members = self.members_of(table.region);
             for (node, local) in members.into_iter().take(locals).zip(0..) {
                 if matches!(self.wiring.nodes[node as usize].kind, Kind::Gather(_)) {
@@ -48,16 +52,28 @@ impl Plan {
                 }
             }
         }
-        if unhandled.is_empty() { Verdict::Green } else { Verdict::Red(self.summary(&unhandled)) }
+        if unhandled.is_empty() {
+            Verdict::Green
+        } else {
+            Verdict::Red(self.summary(&unhandled))
+        }
     }
 
     fn members_of(&self, region: u32) -> Vec<u32> {
         match region {
             NONE => {
                 let nodes = (0..).zip(&self.wiring.nodes);
-                nodes.filter(|(_, node)| node.region == NONE).map(|(id, _)| id).collect()
+                nodes
+                    .filter(|(_, node)| node.region == NONE)
+                    .map(|(id, _)| id)
+                    .collect()
             }
-            region => self.wiring.members.get(&region).cloned().unwrap_or_default(),
+            region => self
+                .wiring
+                .members
+                .get(&region)
+                .cloned()
+                .unwrap_or_default(),
         }
     }
 
@@ -84,10 +100,17 @@ impl Plan {
     }
 
     /// Judges by the consumers that were judged; the others that matter are put on `open`.
-    fn judge(&self, at: Instance, known: &HashMap<Instance, bool>, open: &mut Vec<Instance>) -> bool {
+    fn judge(
+        &self,
+        at: Instance,
+        known: &HashMap<Instance, bool>,
+        open: &mut Vec<Instance>,
+    ) -> bool {
         let node = &self.wiring.nodes[at.node as usize];
-        let awaited =
-            self.awaited.get(&at.node).is_some_and(|promises| promises.iter().any(|promise| promise.was_kept()));
+        let awaited = self
+            .awaited
+            .get(&at.node)
+            .is_some_and(|promises| promises.iter().any(|promise| promise.was_kept()));
         if node.allow_failure || awaited {
             return true;
         }
@@ -95,26 +118,52 @@ impl Plan {
         match node.returned_to {
             // the caller takes it plainly
             Some(NONE) => return false,
-            Some(flow) => consumers.push((Instance { frame: 0, node: flow, index: 0 }, Takes::Plain)),
+            Some(flow) => consumers.push((
+                Instance {
+                    frame: 0,
+                    node: flow,
+                    index: 0,
+                },
+                Takes::Plain,
+            )),
             None => {}
         }
         if let (Kind::Mapping(_), Some(frame)) = (&node.kind, self.frame_of.get(&at)) {
             // a list that never came is taken by all nodes of its mapping
             let members = self.wiring.members.get(&at.node).into_iter().flatten();
-            consumers.extend(members.map(|node| (Instance { frame: *frame, node: *node, index: 0 }, Takes::Plain)));
+            consumers.extend(members.map(|node| {
+                (
+                    Instance {
+                        frame: *frame,
+                        node: *node,
+                        index: 0,
+                    },
+                    Takes::Plain,
+                )
+            }));
         }
         for link in node.links.iter().filter(|link| self.consumes(link)) {
-            consumers.extend(self.consumers(at, *link).into_iter().map(|consumer| (consumer, link.takes)));
+            consumers.extend(
+                self.consumers(at, *link)
+                    .into_iter()
+                    .map(|consumer| (consumer, link.takes)),
+            );
         }
         if consumers.is_empty() {
             return false;
         }
         let mut handled = true;
         for (consumer, takes) in consumers {
-            let gather = matches!(self.wiring.nodes[consumer.node as usize].kind, Kind::Gather(_));
+            let gather = matches!(
+                self.wiring.nodes[consumer.node as usize].kind,
+                Kind::Gather(_)
+            );
             let ok = match self.cell(consumer).phase {
                 Phase::Ended(TaskState::Success) => takes == Takes::Outcome,
-                Phase::Ended(state) if state == TaskState::UpstreamFailed || (gather && state == TaskState::Failed) => {
+                Phase::Ended(state)
+                    if state == TaskState::UpstreamFailed
+                        || (gather && state == TaskState::Failed) =>
+                {
                     match known.get(&consumer) {
                         Some(handled) => *handled,
                         None => {
@@ -137,10 +186,17 @@ impl Plan {
 
     fn consumers(&self, at: Instance, link: Link) -> Vec<Instance> {
         match link.reach {
-            Reach::Same => vec![Instance { node: link.to, ..at }],
+            Reach::Same => vec![Instance {
+                node: link.to,
+                ..at
+            }],
             Reach::OutOf => {
                 let (frame, index) = self.frames[at.frame as usize].parent;
-                vec![Instance { frame, node: link.to, index }]
+                vec![Instance {
+                    frame,
+                    node: link.to,
+                    index,
+                }]
             }
             Reach::Into => {
                 let region = self.wiring.nodes[link.to as usize].region;
@@ -148,7 +204,11 @@ impl Plan {
                 frames
                     .flat_map(|frame| {
                         let len = self.frames[frame as usize].len;
-                        (0..len).map(move |index| Instance { frame, node: link.to, index })
+                        (0..len).map(move |index| Instance {
+                            frame,
+                            node: link.to,
+                            index,
+                        })
                     })
                     .collect()
             }
@@ -159,12 +219,21 @@ impl Plan {
     fn summary(&self, unhandled: &[Instance]) -> TaskError {
         let failed = |at: &&Instance| self.cell(**at).phase == Phase::Ended(TaskState::Failed);
         let causes: Vec<&Instance> = unhandled.iter().filter(failed).collect();
-        let shown = if causes.is_empty() { unhandled.iter().collect() } else { causes };
-        let lines = shown.iter().take(NAMED).map(|at| match self.errors.get(at) {
-            Some(error) if error.is_upstream_failed() => format!("task `{}` did not run: {error}", self.key(**at)),
-            Some(error) => format!("task `{}` failed: {error}", self.key(**at)),
-            None => format!("task `{}` failed", self.key(**at)),
-        });
+        let shown = if causes.is_empty() {
+            unhandled.iter().collect()
+        } else {
+            causes
+        };
+        let lines = shown
+            .iter()
+            .take(NAMED)
+            .map(|at| match self.errors.get(at) {
+                Some(error) if error.is_upstream_failed() => {
+                    format!("task `{}` did not run: {error}", self.key(**at))
+                }
+                Some(error) => format!("task `{}` failed: {error}", self.key(**at)),
+                None => format!("task `{}` failed", self.key(**at)),
+            });
         let mut text = lines.collect::<Vec<_>>().join("; ");
         if shown.len() > NAMED {
             text.push_str(&format!("; and {} more", shown.len() - NAMED));

@@ -8,7 +8,9 @@ const FOLDER: &str = "ORCHESTRATOR_TEST_CHILD";
 /// A command that runs one test of this binary, by its full name, in another process.
 pub(super) fn again(test: &str, folder: &std::path::Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([test, "--exact", "--nocapture"]).env(FOLDER, folder);
+    command
+        .args([test, "--exact", "--nocapture"])
+        .env(FOLDER, folder);
     command
 }
 

@@ -25,7 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const TRIES: usize = 32;
 
 /// Of each connection: 16 MiB of cached pages, and a notice of damage when a page is read rather than when it is used.
-const SETTINGS: &str = "PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY; PRAGMA cell_size_check = ON;";
+const SETTINGS: &str =
+    "PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY; PRAGMA cell_size_check = ON;";
 
 /// Opens the file for writing, and makes it or brings it to the last schema. `now` is in microseconds since 1970.
 /// Checkpoints are the caller's: none is automatic.
@@ -46,12 +47,19 @@ fn open_with(location: &Location, now: i64, known: &[Migration]) -> Result<Conne
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let logged = fs::metadata(beside(&real, "-wal")).is_ok_and(|log| log.len() > 0);
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_CREATE)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, logged).map_err(failed)?;
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, logged)
+        .map_err(failed)?;
     let state = schema::inspect(&connection, path, known)?;
     if connection.is_readonly("main").map_err(failed)? {
-        return Err(StoreError::ReadOnly { path: path.to_owned(), problem: "it is read-only".to_owned() });
+        return Err(StoreError::ReadOnly {
+            path: path.to_owned(),
+            problem: "it is read-only".to_owned(),
+        });
     }
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(failed)?;
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
+        .map_err(failed)?;
     connection.execute_batch(SETTINGS).map_err(failed)?;
     write_ahead(&connection, location, state)?;
     schema::migrate(&mut connection, path, known, now)?;
@@ -62,8 +70,11 @@ fn open_with(location: &Location, now: i64, known: &[Migration]) -> Result<Conne
 pub(super) fn reader(location: &Location) -> Result<Connection, StoreError> {
     let path = location.path.as_path();
     let connection = connect(path, OpenFlags::empty())?;
-    let set = connection.execute_batch(SETTINGS).and_then(|()| connection.execute_batch("PRAGMA query_only = ON;"));
-    set.map_err(|error| failure::classify(path, &error)).map(|()| connection)
+    let set = connection
+        .execute_batch(SETTINGS)
+        .and_then(|()| connection.execute_batch("PRAGMA query_only = ON;"));
+    set.map_err(|error| failure::classify(path, &error))
+        .map(|()| connection)
 }
 
 /// Opens the file without reading it.
@@ -78,7 +89,11 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
 }
 
 /// Changes to the write-ahead log, where the file is not there yet.
-fn write_ahead(connection: &Connection, location: &Location, state: State) -> Result<(), StoreError> {
+fn write_ahead(
+    connection: &Connection,
+    location: &Location,
+    state: State,
+) -> Result<(), StoreError> {
     let failed = |error: rusqlite::Error| failure::classify(&location.path, &error);
     // before the change: the default is `full`, and the change itself is a commit
     let synchronous = match location.synchronous {
@@ -96,11 +111,15 @@ fn write_ahead(connection: &Connection, location: &Location, state: State) -> Re
     }
     let mut tries = 1;
     let mode = loop {
-        match connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0)) {
+        match connection
+            .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))
+        {
             // SQLite does not wait here, as it reads before it writes: wait for the same lock by a transaction
             Err(error) if failure::is_busy(&error) && tries < TRIES => {
                 tries += 1;
-                connection.execute_batch("BEGIN EXCLUSIVE; ROLLBACK;").map_err(failed)?;
+                connection
+                    .execute_batch("BEGIN EXCLUSIVE; ROLLBACK;")
+                    .map_err(failed)?;
             }
             mode => break mode.map_err(failed)?,
         }
@@ -108,16 +127,25 @@ fn write_ahead(connection: &Connection, location: &Location, state: State) -> Re
     if mode != "wal" {
         let problem = "expected a file system with shared memory, as SQLite's write-ahead log needs it: \
                        put the store on a local disk";
-        return Err(StoreError::Failed { path: location.path.clone(), problem: problem.to_owned() });
+        return Err(StoreError::Failed {
+            path: location.path.clone(),
+            problem: problem.to_owned(),
+        });
     }
-    connection.execute_batch("PRAGMA wal_autocheckpoint = 0;").map_err(failed)
+    connection
+        .execute_batch("PRAGMA wal_autocheckpoint = 0;")
+        .map_err(failed)
 }
 
 /// Makes the folder that the file is to be in.
 fn make_folder(path: &Path) -> Result<(), StoreError> {
-    let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) else { return Ok(()) };
-    fs::create_dir_all(folder)
-        .map_err(|error| StoreError::Folder { path: folder.to_owned(), problem: error.to_string() })
+    let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) else {
+        return Ok(());
+    };
+    fs::create_dir_all(folder).map_err(|error| StoreError::Folder {
+        path: folder.to_owned(),
+        problem: error.to_string(),
+    })
 }
 
 /// The file beside a file, whose name has this ending.
@@ -138,7 +166,10 @@ mod tests {
     use crate::store::sqlite::child;
 
     fn location(folder: &TempDir) -> Location {
-        Location { path: folder.path().join("runs.db"), synchronous: Synchronous::Normal }
+        Location {
+            path: folder.path().join("runs.db"),
+            synchronous: Synchronous::Normal,
+        }
     }
 
     fn ask<T: rusqlite::types::FromSql>(connection: &Connection, sql: &str) -> T {
@@ -147,18 +178,34 @@ mod tests {
 
     /// Each file of a folder with its bytes.
     fn files(folder: &TempDir) -> BTreeMap<PathBuf, Vec<u8>> {
-        let entries = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
-        entries.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+        let entries = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        entries
+            .map(|path| (path.clone(), fs::read(path).unwrap()))
+            .collect()
     }
 
     /// MIGRATIONS, and a later version's.
     fn with(later: &[Migration]) -> Vec<Migration> {
         let numbered = (MIGRATIONS.len() as u32 + 1..).zip(later);
-        MIGRATIONS.iter().copied().chain(numbered.map(|(number, later)| Migration { number, ..*later })).collect()
+        MIGRATIONS
+            .iter()
+            .copied()
+            .chain(numbered.map(|(number, later)| Migration { number, ..*later }))
+            .collect()
     }
 
-    const LATER: Migration = Migration { number: 0, name: "later", sql: "CREATE TABLE later (a);" };
-    const LATEST: Migration = Migration { number: 0, name: "latest", sql: "CREATE TABLE latest (a);" };
+    const LATER: Migration = Migration {
+        number: 0,
+        name: "later",
+        sql: "CREATE TABLE later (a);",
+    };
+    const LATEST: Migration = Migration {
+        number: 0,
+        name: "latest",
+        sql: "CREATE TABLE latest (a);",
+    };
 
     /// When each migration was applied.
     fn applied(times: &[&str]) -> String {
@@ -169,11 +216,26 @@ mod tests {
     #[test]
     fn a_new_file_gets_the_schema() {
         let folder = TempDir::new().unwrap();
-        let location = Location { path: folder.path().join("a/b/runs.db"), ..location(&folder) };
+        let location = Location {
+            path: folder.path().join("a/b/runs.db"),
+            ..location(&folder)
+        };
         let connection = open(&location, 77).unwrap();
-        assert_eq!(ask::<i32>(&connection, "PRAGMA application_id"), i32::from_be_bytes(*b"orch"));
-        assert_eq!(ask::<usize>(&connection, "PRAGMA user_version"), MIGRATIONS.len());
-        assert_eq!(ask::<usize>(&connection, "SELECT count(*) FROM migrations WHERE applied = 77"), MIGRATIONS.len());
+        assert_eq!(
+            ask::<i32>(&connection, "PRAGMA application_id"),
+            i32::from_be_bytes(*b"orch")
+        );
+        assert_eq!(
+            ask::<usize>(&connection, "PRAGMA user_version"),
+            MIGRATIONS.len()
+        );
+        assert_eq!(
+            ask::<usize>(
+                &connection,
+                "SELECT count(*) FROM migrations WHERE applied = 77"
+            ),
+            MIGRATIONS.len()
+        );
         assert_eq!(
             ask::<String>(
                 &connection,
@@ -189,7 +251,10 @@ mod tests {
     fn each_connection_has_its_settings() {
         let folder = TempDir::new().unwrap();
         for (synchronous, number) in [(Synchronous::Normal, 1), (Synchronous::Full, 2)] {
-            let location = Location { synchronous, ..location(&folder) };
+            let location = Location {
+                synchronous,
+                ..location(&folder)
+            };
             let writer = open(&location, 0).unwrap();
             assert_eq!(ask::<String>(&writer, "PRAGMA journal_mode"), "wal");
             assert_eq!(ask::<i64>(&writer, "PRAGMA synchronous"), number);
@@ -207,7 +272,10 @@ mod tests {
         let folder = TempDir::new().unwrap();
         fs::write(location(&folder).path, "").unwrap();
         let connection = open(&location(&folder), 0).unwrap();
-        assert_eq!(ask::<usize>(&connection, "PRAGMA user_version"), MIGRATIONS.len());
+        assert_eq!(
+            ask::<usize>(&connection, "PRAGMA user_version"),
+            MIGRATIONS.len()
+        );
     }
 
     #[test]
@@ -216,7 +284,10 @@ mod tests {
         foreign(&folder, "PRAGMA journal_mode = WAL;");
         assert!(fs::metadata(location(&folder).path).unwrap().len() > 0);
         let connection = open(&location(&folder), 0).unwrap();
-        assert_eq!(ask::<usize>(&connection, "PRAGMA user_version"), MIGRATIONS.len());
+        assert_eq!(
+            ask::<usize>(&connection, "PRAGMA user_version"),
+            MIGRATIONS.len()
+        );
         assert_eq!(ask::<String>(&connection, "PRAGMA journal_mode"), "wal");
     }
 
@@ -233,7 +304,9 @@ mod tests {
     fn a_store_that_died_with_a_full_log_is_opened() {
         let folder = TempDir::new().unwrap();
         let alive = open(&location(&folder), 1).unwrap();
-        alive.execute("INSERT INTO flights VALUES (x'01', 1)", []).unwrap();
+        alive
+            .execute("INSERT INTO flights VALUES (x'01', 1)", [])
+            .unwrap();
         let copies = TempDir::new().unwrap();
         for ending in ["", "-wal"] {
             let from = beside(&location(&folder).path, ending);
@@ -248,24 +321,42 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let writer = open(&location(&folder), 0).unwrap();
         let reader = reader(&location(&folder)).unwrap();
-        writer.execute("INSERT INTO flights VALUES (x'01', 1)", []).unwrap();
+        writer
+            .execute("INSERT INTO flights VALUES (x'01', 1)", [])
+            .unwrap();
         assert_eq!(ask::<i64>(&reader, "SELECT count(*) FROM flights"), 1);
         let refused = reader.execute("DELETE FROM flights", []).unwrap_err();
-        assert_eq!(refused.sqlite_error_code(), Some(rusqlite::ErrorCode::ReadOnly));
+        assert_eq!(
+            refused.sqlite_error_code(),
+            Some(rusqlite::ErrorCode::ReadOnly)
+        );
     }
 
     #[test]
     fn pending_migrations_are_applied_together() {
         let folder = TempDir::new().unwrap();
         drop(open(&location(&folder), 1).unwrap());
-        let broken = Migration { number: 0, name: "broken", sql: "CREATE TABLE runs (a);" };
+        let broken = Migration {
+            number: 0,
+            name: "broken",
+            sql: "CREATE TABLE runs (a);",
+        };
         let failed = open_with(&location(&folder), 2, &with(&[LATER, broken])).unwrap_err();
-        assert!(failed.to_string().contains("table runs already exists"), "{failed}");
+        assert!(
+            failed.to_string().contains("table runs already exists"),
+            "{failed}"
+        );
         let connection = open(&location(&folder), 3).unwrap();
-        assert_eq!(ask::<usize>(&connection, "PRAGMA user_version"), MIGRATIONS.len());
+        assert_eq!(
+            ask::<usize>(&connection, "PRAGMA user_version"),
+            MIGRATIONS.len()
+        );
         drop(connection);
         let connection = open_with(&location(&folder), 4, &with(&[LATER, LATEST])).unwrap();
-        assert_eq!(ask::<usize>(&connection, "PRAGMA user_version"), MIGRATIONS.len() + 2);
+        assert_eq!(
+            ask::<usize>(&connection, "PRAGMA user_version"),
+            MIGRATIONS.len() + 2
+        );
         assert_eq!(
             ask::<String>(&connection, "SELECT group_concat(applied) FROM migrations"),
             applied(&["1", "4", "4"])
@@ -304,7 +395,10 @@ mod tests {
         connection.execute_batch(sql).unwrap();
         for ending in ["", "-wal"] {
             // an empty log is none
-            if let Some(bytes) = fs::read(beside(&path, ending)).ok().filter(|bytes| !bytes.is_empty()) {
+            if let Some(bytes) = fs::read(beside(&path, ending))
+                .ok()
+                .filter(|bytes| !bytes.is_empty())
+            {
                 fs::write(beside(&location(folder).path, ending), bytes).unwrap();
             }
         }
@@ -319,27 +413,57 @@ mod tests {
     fn what_is_no_store_of_ours_is_refused_and_left_as_it_is() {
         type Make = fn(&TempDir);
         let cases: [(&str, Make); 17] = [
-            ("it is no SQLite database", |folder| fs::write(location(folder).path, "x").unwrap()),
-            ("it is no SQLite database", |folder| fs::write(location(folder).path, "id,name\n".repeat(9)).unwrap()),
-            ("it is no SQLite database", |folder| fs::write(location(folder).path, "id,name\n".repeat(9999)).unwrap()),
-            ("it is no SQLite database", |folder| fs::write(location(folder).path, [0; 8192]).unwrap()),
-            ("the SQLite database of another", |folder| foreign(folder, "CREATE TABLE a (b);")),
-            ("the SQLite database of another", |folder| foreign(folder, "PRAGMA application_id = 7;")),
-            ("the SQLite database of another", |folder| foreign(folder, "PRAGMA user_version = 1;")),
-            ("the SQLite database of another", |folder| {
-                foreign(folder, "PRAGMA journal_mode = WAL; CREATE TABLE a (b); PRAGMA wal_checkpoint(TRUNCATE);");
+            ("it is no SQLite database", |folder| {
+                fs::write(location(folder).path, "x").unwrap()
+            }),
+            ("it is no SQLite database", |folder| {
+                fs::write(location(folder).path, "id,name\n".repeat(9)).unwrap()
+            }),
+            ("it is no SQLite database", |folder| {
+                fs::write(location(folder).path, "id,name\n".repeat(9999)).unwrap()
+            }),
+            ("it is no SQLite database", |folder| {
+                fs::write(location(folder).path, [0; 8192]).unwrap()
             }),
             ("the SQLite database of another", |folder| {
-                foreign(folder, "PRAGMA journal_mode = WAL; CREATE TABLE a (b); INSERT INTO a VALUES (1);");
+                foreign(folder, "CREATE TABLE a (b);")
+            }),
+            ("the SQLite database of another", |folder| {
+                foreign(folder, "PRAGMA application_id = 7;")
+            }),
+            ("the SQLite database of another", |folder| {
+                foreign(folder, "PRAGMA user_version = 1;")
+            }),
+            ("the SQLite database of another", |folder| {
+                foreign(
+                    folder,
+                    "PRAGMA journal_mode = WAL; CREATE TABLE a (b); PRAGMA wal_checkpoint(TRUNCATE);",
+                );
+            }),
+            ("the SQLite database of another", |folder| {
+                foreign(
+                    folder,
+                    "PRAGMA journal_mode = WAL; CREATE TABLE a (b); INSERT INTO a VALUES (1);",
+                );
             }),
             ("was written by a newer version of the program", |folder| {
                 drop(open_with(&location(folder), 0, &with(&[LATER])).unwrap());
             }),
-            ("was written by a newer version of the program", |folder| ours(folder, "PRAGMA user_version = 9999;")),
-            ("has another schema 1 (`runs`)", |folder| ours(folder, "UPDATE migrations SET checksum = x'00';")),
-            ("is damaged", |folder| ours(folder, "DROP TABLE migrations;")),
-            ("is damaged", |folder| ours(folder, "DELETE FROM migrations;")),
-            ("is damaged", |folder| ours(folder, "UPDATE migrations SET number = number + 6;")),
+            ("was written by a newer version of the program", |folder| {
+                ours(folder, "PRAGMA user_version = 9999;")
+            }),
+            ("has another schema 1 (`runs`)", |folder| {
+                ours(folder, "UPDATE migrations SET checksum = x'00';")
+            }),
+            ("is damaged", |folder| {
+                ours(folder, "DROP TABLE migrations;")
+            }),
+            ("is damaged", |folder| {
+                ours(folder, "DELETE FROM migrations;")
+            }),
+            ("is damaged", |folder| {
+                ours(folder, "UPDATE migrations SET number = number + 6;")
+            }),
             ("is damaged", |folder| {
                 // cut off
                 ours(folder, "");
@@ -359,16 +483,29 @@ mod tests {
             make(&folder);
             let before = files(&folder);
             let opened = open(&location(&folder), 1);
-            let refused = opened.err().unwrap_or_else(|| panic!("case {number} was opened")).to_string();
-            assert!(refused.contains(expected) && refused.contains("runs.db`"), "case {number}: {refused}");
+            let refused = opened
+                .err()
+                .unwrap_or_else(|| panic!("case {number} was opened"))
+                .to_string();
+            assert!(
+                refused.contains(expected) && refused.contains("runs.db`"),
+                "case {number}: {refused}"
+            );
             assert!(!refused.contains('\n'), "case {number}: {refused}");
             let mut after = files(&folder);
             // the index of a log is rebuilt by whoever reads it
             let index = beside(&location(&folder).path, "-shm");
-            if !before.contains_key(&index) && before.contains_key(&beside(&location(&folder).path, "-wal")) {
+            if !before.contains_key(&index)
+                && before.contains_key(&beside(&location(&folder).path, "-wal"))
+            {
                 after.remove(&index);
             }
-            assert!(after == before, "case {number} was changed: {:?} {:?}", before.keys(), after.keys());
+            assert!(
+                after == before,
+                "case {number} was changed: {:?} {:?}",
+                before.keys(),
+                after.keys()
+            );
         }
     }
 
@@ -386,8 +523,13 @@ mod tests {
         bytes[middle..middle + 4096].fill(0xa5);
         fs::write(&path, bytes).unwrap();
         let connection = open(&location(&folder), 0).unwrap();
-        let error = connection.query_row("SELECT sum(length(body)) FROM plans", [], |_| Ok(())).unwrap_err();
-        assert!(matches!(failure::classify(&path, &error), StoreError::Damaged { .. }), "{error}");
+        let error = connection
+            .query_row("SELECT sum(length(body)) FROM plans", [], |_| Ok(()))
+            .unwrap_err();
+        assert!(
+            matches!(failure::classify(&path, &error), StoreError::Damaged { .. }),
+            "{error}"
+        );
     }
 
     #[test]
@@ -395,8 +537,17 @@ mod tests {
         let folder = TempDir::new().unwrap();
         fs::write(folder.path().join("file"), "").unwrap();
         let path = folder.path().join("file/sub/runs.db");
-        let refused = open(&Location { path, ..location(&folder) }, 0).unwrap_err();
-        let StoreError::Folder { path, .. } = refused else { panic!("{refused}") };
+        let refused = open(
+            &Location {
+                path,
+                ..location(&folder)
+            },
+            0,
+        )
+        .unwrap_err();
+        let StoreError::Folder { path, .. } = refused else {
+            panic!("{refused}")
+        };
         assert_eq!(path, folder.path().join("file/sub"));
     }
 
@@ -414,17 +565,33 @@ mod tests {
                 ("new", "unable to open"),
                 ("hidden", "unable to open"),
             ] {
-                let location = Location { path: folder.join(name).join("runs.db"), synchronous: Synchronous::Normal };
+                let location = Location {
+                    path: folder.join(name).join("runs.db"),
+                    synchronous: Synchronous::Normal,
+                };
                 let refused = open(&location, 0).unwrap_err();
-                let StoreError::ReadOnly { problem: found, .. } = &refused else { panic!("{name}: {refused}") };
+                let StoreError::ReadOnly { problem: found, .. } = &refused else {
+                    panic!("{name}: {refused}")
+                };
                 assert!(found.contains(problem), "{name}: {refused}");
             }
-            let refused = open(&Location { path: folder.join("new/sub/runs.db"), synchronous: Synchronous::Normal }, 0);
-            assert!(matches!(refused, Err(StoreError::Folder { .. })), "{refused:?}");
+            let refused = open(
+                &Location {
+                    path: folder.join("new/sub/runs.db"),
+                    synchronous: Synchronous::Normal,
+                },
+                0,
+            );
+            assert!(
+                matches!(refused, Err(StoreError::Folder { .. })),
+                "{refused:?}"
+            );
             return;
         }
         let folder = TempDir::new().unwrap();
-        let allow = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let allow = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap()
+        };
         for (name, exists, of_folder, of_file) in [
             ("file", true, 0o777, 0o444),
             ("folder", true, 0o555, 0o666),
@@ -434,7 +601,16 @@ mod tests {
             let path = folder.path().join(name);
             fs::create_dir(&path).unwrap();
             if exists {
-                drop(open(&Location { path: path.join("runs.db"), synchronous: Synchronous::Normal }, 0).unwrap());
+                drop(
+                    open(
+                        &Location {
+                            path: path.join("runs.db"),
+                            synchronous: Synchronous::Normal,
+                        },
+                        0,
+                    )
+                    .unwrap(),
+                );
                 allow(&path.join("runs.db"), of_file);
             }
             allow(&path, of_folder);
@@ -447,7 +623,9 @@ mod tests {
         }
         match child.status() {
             Ok(status) => assert!(status.success()),
-            Err(error) => eprintln!("not tried: this binary cannot be run as another user: {error}"),
+            Err(error) => {
+                eprintln!("not tried: this binary cannot be run as another user: {error}")
+            }
         }
         allow(&folder.path().join("new"), 0o755);
         allow(&folder.path().join("folder"), 0o755);
@@ -458,7 +636,9 @@ mod tests {
     fn opening_a_new_file_costs_what_its_schema_costs() {
         let raw = |path: &Path| {
             let connection = Connection::open(path).unwrap();
-            connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; BEGIN;").unwrap();
+            connection
+                .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; BEGIN;")
+                .unwrap();
             connection.execute_batch(MIGRATIONS[0].sql).unwrap();
             connection.execute_batch("COMMIT;").unwrap();
             connection
@@ -481,7 +661,11 @@ mod tests {
         }
         for (name, times) in ["raw", "ours", "ours, opened again"].iter().zip(&mut times) {
             times.sort();
-            eprintln!("{name}: median {:?}, least {:?}", times[times.len() / 2], times[0]);
+            eprintln!(
+                "{name}: median {:?}, least {:?}",
+                times[times.len() / 2],
+                times[0]
+            );
         }
     }
 }

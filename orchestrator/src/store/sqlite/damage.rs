@@ -16,15 +16,20 @@ use crate::store::suite::{
     Opened, Random, a_long_life, created, finish, left, line, new_run, node, started, success, told,
 };
 use crate::store::{
-    CacheHit, CacheKey, CacheMiss, CacheQuery, Encoded, Kept, Lookup, NewEntry, RunEnd, RunRecord, Store, TaskEnd,
-    Transition,
+    CacheHit, CacheKey, CacheMiss, CacheQuery, Encoded, Kept, Lookup, NewEntry, RunEnd, RunRecord,
+    Store, TaskEnd, Transition,
 };
 use crate::task::scope::NONE;
 
 const MIB: usize = 1 << 20;
 
 fn open(folder: &Path) -> SqliteStore {
-    SqliteStore::open(&format!("sqlite:{}", folder.join("runs.db").display()), None, 0).unwrap()
+    SqliteStore::open(
+        &format!("sqlite:{}", folder.join("runs.db").display()),
+        None,
+        0,
+    )
+    .unwrap()
 }
 
 fn query(key: u8) -> CacheQuery {
@@ -39,21 +44,42 @@ fn query(key: u8) -> CacheQuery {
 /// An end whose result goes into the cache, too.
 fn cached(run: RunId, cell: u32, key: u8, result: Vec<u8>) -> Transition {
     let result = Encoded(result.into());
-    let hit = CacheHit { run, created: 1_000, result: Kept::Encoded(result.clone()) };
-    let cache = Some(Box::new(NewEntry { query: query(key), hit }));
-    Transition::Task(TaskEnd { result: Some(result), cache, ..success(cell, b"") })
+    let hit = CacheHit {
+        run,
+        created: 1_000,
+        result: Kept::Encoded(result.clone()),
+    };
+    let cache = Some(Box::new(NewEntry {
+        query: query(key),
+        hit,
+    }));
+    Transition::Task(TaskEnd {
+        result: Some(result),
+        cache,
+        ..success(cell, b"")
+    })
 }
 
 fn with_result(cell: u32, result: Vec<u8>) -> Transition {
-    Transition::Task(TaskEnd { result: Some(Encoded(result.into())), ..success(cell, b"") })
+    Transition::Task(TaskEnd {
+        result: Some(Encoded(result.into())),
+        ..success(cell, b"")
+    })
 }
 
 /// The files of blobs.
 fn blobs(folder: &Path) -> Vec<PathBuf> {
     let list = |folder: &Path| {
-        fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
+        fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.unwrap().path())
+            .collect::<Vec<_>>()
     };
-    list(&folder.join("runs.db-blobs")).iter().flat_map(|folder| list(folder)).collect()
+    list(&folder.join("runs.db-blobs"))
+        .iter()
+        .flat_map(|folder| list(folder))
+        .collect()
 }
 
 /// Bytes with a few mistakes.
@@ -62,7 +88,9 @@ fn mutated(random: &mut Random, bytes: &[u8]) -> Vec<u8> {
     for _ in 0..=random.below(4) {
         let at = random.below(bytes.len() as u64 + 1) as usize;
         let byte = match random.below(3) {
-            0 => [0, 1, 2, 3, 4, 0x7f, 0x90, 0xc0, 0xc4, 0xcd, 0xce, 0xcf, 0xdb, 0xdd, 0xff][random.below(15) as usize],
+            0 => [
+                0, 1, 2, 3, 4, 0x7f, 0x90, 0xc0, 0xc4, 0xcd, 0xce, 0xcf, 0xdb, 0xdd, 0xff,
+            ][random.below(15) as usize],
             _ => random.below(256) as u8,
         };
         match random.below(5) {
@@ -86,7 +114,12 @@ fn read_all(connection: &Connection, id: RunId) -> bool {
             }
             let record = RunRecord::from(read.tables);
             for task in record.tasks().iter() {
-                let _ = format!("{task:?} {:?} {:?} {:?}", task.duration(), task.cache_miss(), task.next_attempt_at());
+                let _ = format!(
+                    "{task:?} {:?} {:?} {:?}",
+                    task.duration(),
+                    task.cache_miss(),
+                    task.next_attempt_at()
+                );
             }
             let _ = (record.task("each[1]").is_some(), record.duration());
             true
@@ -98,7 +131,9 @@ fn read_all(connection: &Connection, id: RunId) -> bool {
             false
         }
     };
-    is_well & read::history(connection, id).is_ok() & read::cached(connection, &query(1), 1_500).is_ok()
+    is_well
+        & read::history(connection, id).is_ok()
+        & read::cached(connection, &query(1), 1_500).is_ok()
 }
 
 #[tokio::test]
@@ -115,20 +150,49 @@ async fn no_change_of_any_row_ends_in_a_panic() {
     assert!(told(&opened.store.run(id).await.unwrap().unwrap()).len() > 15);
 
     let connection = Connection::open(opened.folder().join("runs.db")).unwrap();
-    connection.execute_batch("PRAGMA synchronous = OFF").unwrap();
+    connection
+        .execute_batch("PRAGMA synchronous = OFF")
+        .unwrap();
     // each row that has something in a column, by how it is found
     let pick = |table: &'static str, column: &'static str| {
         let key = if table == "cache" { "0" } else { "number" };
         let sql = format!("SELECT {key}, {column} FROM {table} WHERE {column} IS NOT NULL");
         let mut select = connection.prepare(&sql).unwrap();
-        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        let rows = select
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap();
         let rows: Vec<(i64, Value)> = rows.map(Result::unwrap).collect();
-        (format!("UPDATE {table} SET {column} = ?2 WHERE {key} = ?1"), rows)
+        (
+            format!("UPDATE {table} SET {column} = ?2 WHERE {key} = ?1"),
+            rows,
+        )
     };
-    let bodies = [("plans", "body"), ("attempts", "body"), ("attempts", "body"), ("cache", "body")];
-    let numbers = ["frame", "cell", "attempt", "state", "started", "took"].map(|column| ("attempts", column));
-    let places: Vec<_> = bodies.iter().chain(&numbers).map(|(table, column)| pick(table, column)).collect();
-    let strange = [-1, 0, 1, 2, 3, 7, 8, 99, i64::from(u32::MAX), i64::MAX, i64::MIN];
+    let bodies = [
+        ("plans", "body"),
+        ("attempts", "body"),
+        ("attempts", "body"),
+        ("cache", "body"),
+    ];
+    let numbers =
+        ["frame", "cell", "attempt", "state", "started", "took"].map(|column| ("attempts", column));
+    let places: Vec<_> = bodies
+        .iter()
+        .chain(&numbers)
+        .map(|(table, column)| pick(table, column))
+        .collect();
+    let strange = [
+        -1,
+        0,
+        1,
+        2,
+        3,
+        7,
+        8,
+        99,
+        i64::from(u32::MAX),
+        i64::MAX,
+        i64::MIN,
+    ];
     let mut random = Random(11);
     let mut well = 0;
     for _ in 0..2_000 {
@@ -138,12 +202,17 @@ async fn no_change_of_any_row_ends_in_a_panic() {
             Value::Blob(body) => Value::Blob(mutated(&mut random, body)),
             _ => Value::Integer(strange[random.below(11) as usize]),
         };
-        connection.execute(update, params![number, changed]).unwrap();
+        connection
+            .execute(update, params![number, changed])
+            .unwrap();
         well += usize::from(read_all(&connection, id));
         connection.execute(update, params![number, value]).unwrap();
     }
     assert!(read_all(&connection, id));
-    assert!((100..1_900).contains(&well), "{well} of 2000 changes were not noticed");
+    assert!(
+        (100..1_900).contains(&well),
+        "{well} of 2000 changes were not noticed"
+    );
 }
 
 #[tokio::test]
@@ -156,15 +225,24 @@ async fn what_a_later_version_wrote_is_refused_by_name() {
         ("UPDATE attempts SET attempt = 70000", "out of range"),
         ("UPDATE attempts SET body = x''", "a row is empty"),
         ("UPDATE attempts SET body = x'01ff'", "a note is cut off"),
-        ("UPDATE attempts SET body = x'0201'", "a reference is cut off"),
+        (
+            "UPDATE attempts SET body = x'0201'",
+            "a reference is cut off",
+        ),
         ("UPDATE attempts SET frame = 7", "not there"),
         ("UPDATE attempts SET cell = 7", "not there"),
-        ("UPDATE attempts SET state = 4, body = x'00ff'", "a row cannot be read"),
+        (
+            "UPDATE attempts SET state = 4, body = x'00ff'",
+            "a row cannot be read",
+        ),
         ("UPDATE runs SET state = 9", "unknown state"),
         ("UPDATE runs SET kind = 9", "unknown kind"),
         ("UPDATE runs SET parameters = '{'", "parameters"),
         ("UPDATE runs SET id = x'00'", ""),
-        ("UPDATE runs SET created = 9223372036854775807", "is no time"),
+        (
+            "UPDATE runs SET created = 9223372036854775807",
+            "is no time",
+        ),
     ] {
         let opened = Opened::new("sqlite");
         let log = started(&*opened.store, new_run("etl"), 1).await;
@@ -190,24 +268,39 @@ async fn a_line_of_a_log_that_cannot_be_read_is_named() {
         ("UPDATE logs SET fields = '{'", "fields"),
         ("UPDATE logs SET map_index = -1", "out of range"),
         ("UPDATE logs SET attempt = -1", "out of range"),
-        ("UPDATE logs SET number = -number; DELETE FROM logs WHERE number > 0", ""),
+        (
+            "UPDATE logs SET number = -number; DELETE FROM logs WHERE number > 0",
+            "",
+        ),
         ("UPDATE logs SET message = CAST(x'ff' AS TEXT)", "utf-8"),
     ] {
         let opened = Opened::new("sqlite");
-        let id = started(&*opened.store, new_run("etl"), 1).await.snapshot().id();
-        opened.store.append_logs(vec![line(id, "said")]).wait().await.unwrap();
+        let id = started(&*opened.store, new_run("etl"), 1)
+            .await
+            .snapshot()
+            .id();
+        opened
+            .store
+            .append_logs(vec![line(id, "said")])
+            .wait()
+            .await
+            .unwrap();
         let connection = Connection::open(opened.folder().join("runs.db")).unwrap();
         connection.execute_batch(change).unwrap();
         match opened.store.logs(id, 0, 10).await {
             Ok(lines) => assert!(problem.is_empty() && lines.is_empty(), "{change}"),
             Err(refused) => {
-                let is_damaged =
-                    matches!(&refused, StoreError::Damaged { problem: named, .. } if named.contains(problem));
+                let is_damaged = matches!(&refused, StoreError::Damaged { problem: named, .. } if named.contains(problem));
                 assert!(is_damaged, "{change}: {refused}");
             }
         }
         // and it can be written to
-        opened.store.append_logs(vec![line(id, "more")]).wait().await.unwrap();
+        opened
+            .store
+            .append_logs(vec![line(id, "more")])
+            .wait()
+            .await
+            .unwrap();
     }
 }
 
@@ -227,7 +320,10 @@ async fn results_above_one_mebibyte_are_blobs() {
     // the run's own, and that of the cache
     assert_eq!(blobs(folder.path()).len(), 2);
     match store.look_up(&query(1), 1_500).await.unwrap() {
-        Lookup::Hit(CacheHit { result: Kept::Encoded(found), .. }) => assert!(found.0[..] == blob[..]),
+        Lookup::Hit(CacheHit {
+            result: Kept::Encoded(found),
+            ..
+        }) => assert!(found.0[..] == blob[..]),
         other => panic!("{other:?}"),
     }
     drop(store);
@@ -237,10 +333,16 @@ async fn results_above_one_mebibyte_are_blobs() {
     assert!(results[&(0, 0)].0[..] == inline[..] && results[&(0, 1)].0[..] == blob[..]);
     let connection = Connection::open(folder.path().join("runs.db")).unwrap();
     let lengths: String = connection
-        .query_row("SELECT group_concat(length(body) ORDER BY number) FROM attempts", [], |row| row.get(0))
+        .query_row(
+            "SELECT group_concat(length(body) ORDER BY number) FROM attempts",
+            [],
+            |row| row.get(0),
+        )
         .unwrap();
     assert_eq!(lengths, format!("{},49", MIB + 1));
-    let size: usize = connection.query_row("SELECT size FROM cache", [], |row| row.get(0)).unwrap();
+    let size: usize = connection
+        .query_row("SELECT size FROM cache", [], |row| row.get(0))
+        .unwrap();
     assert_eq!(size, MIB + 1);
 }
 
@@ -276,22 +378,46 @@ async fn a_blob_that_is_gone_or_altered_is_named_and_its_run_goes_on_when_it_is_
         left(&store, id).await;
         for refused in [
             store.take_over(id).await.map(drop).unwrap_err(),
-            store.run(ended.snapshot().id()).await.map(drop).unwrap_err(),
+            store
+                .run(ended.snapshot().id())
+                .await
+                .map(drop)
+                .unwrap_err(),
         ] {
             let text = refused.to_string();
-            let named = blobs.iter().filter(|blob| text.contains(&blob.display().to_string()));
+            let named = blobs
+                .iter()
+                .filter(|blob| text.contains(&blob.display().to_string()));
             assert!(named.count() == 1 && text.contains(damage), "{text}");
         }
         // what is cached can be made again
-        assert!(matches!(store.look_up(&query(1), 1_500).await, Ok(Lookup::Miss(CacheMiss::Unreadable))));
-        assert_eq!(store.abandoned().await.unwrap().len(), 1, "nobody executes the run, nor can anybody else");
+        assert!(matches!(
+            store.look_up(&query(1), 1_500).await,
+            Ok(Lookup::Miss(CacheMiss::Unreadable))
+        ));
+        assert_eq!(
+            store.abandoned().await.unwrap().len(),
+            1,
+            "nobody executes the run, nor can anybody else"
+        );
         for blob in &blobs {
             fs::write(blob, &bytes).unwrap();
         }
         let taken = store.take_over(id).await.unwrap().unwrap();
         assert_eq!(taken.history.takeovers, 1);
-        assert_eq!(taken.history.tables.frames[0].rows[0].state, TaskState::Success);
-        assert!(store.run(ended.snapshot().id()).await.unwrap().unwrap().output().is_some());
+        assert_eq!(
+            taken.history.tables.frames[0].rows[0].state,
+            TaskState::Success
+        );
+        assert!(
+            store
+                .run(ended.snapshot().id())
+                .await
+                .unwrap()
+                .unwrap()
+                .output()
+                .is_some()
+        );
     }
 }
 
@@ -321,7 +447,10 @@ async fn a_blob_goes_with_the_row_that_refers_to_it() {
     assert_eq!(blobs(folder.path()).len(), 6);
     store.prune(100, 1_500, u64::MAX).await.unwrap();
     assert_eq!(blobs(folder.path()).len(), 3);
-    assert!(matches!(store.look_up(&query(1), 1_500).await, Ok(Lookup::Hit(_))));
+    assert!(matches!(
+        store.look_up(&query(1), 1_500).await,
+        Ok(Lookup::Hit(_))
+    ));
     store.prune(100, 1_500, 0).await.unwrap();
     assert_eq!(blobs(folder.path()).len(), 2);
     store.prune(201, 1_500, 0).await.unwrap();

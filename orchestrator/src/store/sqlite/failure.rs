@@ -25,14 +25,16 @@ pub(super) fn classify(path: &Path, error: &Error) -> StoreError {
         // the index of the log grows only in memory-mapped files, and fails only where there is no room
         (ErrorCode::DiskFull, _) | (_, ffi::SQLITE_IOERR_SHMSIZE) => StoreError::Full { path },
         (ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _)
-        | (_, ffi::SQLITE_IOERR_CORRUPTFS | ffi::SQLITE_IOERR_DATA | ffi::SQLITE_IOERR_SHORT_READ) => {
-            StoreError::Damaged { path, problem }
-        }
+        | (
+            _,
+            ffi::SQLITE_IOERR_CORRUPTFS | ffi::SQLITE_IOERR_DATA | ffi::SQLITE_IOERR_SHORT_READ,
+        ) => StoreError::Damaged { path, problem },
         (ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied, _) => {
             StoreError::ReadOnly { path, problem }
         }
         (ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _) => {
-            let problem = "another program has kept it locked for too long: find it and close it".to_owned();
+            let problem =
+                "another program has kept it locked for too long: find it and close it".to_owned();
             StoreError::Failed { path, problem }
         }
         _ => StoreError::Failed { path, problem },
@@ -41,12 +43,20 @@ pub(super) fn classify(path: &Path, error: &Error) -> StoreError {
 
 /// Whether the file is in use, so that the same call may succeed later.
 pub(super) fn is_busy(error: &Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+    )
 }
 
 /// The first line of the error: texts of SQLite may quote whole statements.
 pub(super) fn text(error: &Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
+    error
+        .to_string()
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -56,19 +66,34 @@ mod tests {
     use super::*;
 
     fn failure(code: i32) -> Error {
-        Error::SqliteFailure(ffi::Error::new(code), Some("what SQLite says\nin two lines".to_owned()))
+        Error::SqliteFailure(
+            ffi::Error::new(code),
+            Some("what SQLite says\nin two lines".to_owned()),
+        )
     }
 
     #[test]
     fn each_error_of_sqlite_says_what_it_means() {
         let path = PathBuf::from("runs.db");
         let problem = || "what SQLite says".to_owned();
-        let damaged = StoreError::Damaged { path: path.clone(), problem: problem() };
-        let read_only = StoreError::ReadOnly { path: path.clone(), problem: problem() };
-        let failed = StoreError::Failed { path: path.clone(), problem: problem() };
+        let damaged = StoreError::Damaged {
+            path: path.clone(),
+            problem: problem(),
+        };
+        let read_only = StoreError::ReadOnly {
+            path: path.clone(),
+            problem: problem(),
+        };
+        let failed = StoreError::Failed {
+            path: path.clone(),
+            problem: problem(),
+        };
         for (code, expected) in [
             (ffi::SQLITE_FULL, StoreError::Full { path: path.clone() }),
-            (ffi::SQLITE_IOERR_SHMSIZE, StoreError::Full { path: path.clone() }),
+            (
+                ffi::SQLITE_IOERR_SHMSIZE,
+                StoreError::Full { path: path.clone() },
+            ),
             (ffi::SQLITE_CORRUPT, damaged.clone()),
             (ffi::SQLITE_CORRUPT_INDEX, damaged.clone()),
             (ffi::SQLITE_NOTADB, damaged.clone()),
@@ -88,7 +113,12 @@ mod tests {
 
     #[test]
     fn a_file_in_use_is_busy_and_nothing_else_is() {
-        for code in [ffi::SQLITE_BUSY, ffi::SQLITE_BUSY_SNAPSHOT, ffi::SQLITE_BUSY_RECOVERY, ffi::SQLITE_LOCKED] {
+        for code in [
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_BUSY_SNAPSHOT,
+            ffi::SQLITE_BUSY_RECOVERY,
+            ffi::SQLITE_LOCKED,
+        ] {
             assert!(is_busy(&failure(code)), "{code}");
         }
         assert!(!is_busy(&failure(ffi::SQLITE_FULL)));
@@ -100,13 +130,26 @@ mod tests {
         let connection = rusqlite::Connection::open_in_memory().unwrap();
         let grow = "CREATE TABLE a (b); PRAGMA max_page_count = 2; INSERT INTO a VALUES (zeroblob(10000));";
         let error = connection.execute_batch(grow).unwrap_err();
-        assert_eq!(classify(Path::new("runs.db"), &error), StoreError::Full { path: "runs.db".into() });
+        assert_eq!(
+            classify(Path::new("runs.db"), &error),
+            StoreError::Full {
+                path: "runs.db".into()
+            }
+        );
     }
 
     #[test]
     fn a_value_of_another_type_is_damage() {
         let connection = rusqlite::Connection::open_in_memory().unwrap();
-        let error = connection.query_row("SELECT 'text'", [], |row| row.get::<_, i64>(0)).unwrap_err();
-        assert!(matches!(classify(Path::new("runs.db"), &error), StoreError::Damaged { .. }), "{error}");
+        let error = connection
+            .query_row("SELECT 'text'", [], |row| row.get::<_, i64>(0))
+            .unwrap_err();
+        assert!(
+            matches!(
+                classify(Path::new("runs.db"), &error),
+                StoreError::Damaged { .. }
+            ),
+            "{error}"
+        );
     }
 }

@@ -17,12 +17,18 @@ pub(super) fn append(connection: &Connection, lines: &[LogLine]) -> rusqlite::Re
         "SELECT run, (SELECT coalesce(max(number), 0) FROM logs WHERE logs.run = runs.run) FROM runs \
          WHERE id = ?1 AND pruned = 0",
     )?;
-    let mut insert = connection.prepare_cached("INSERT INTO logs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?;
+    let mut insert = connection
+        .prepare_cached("INSERT INTO logs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?;
     for of_run in lines.chunk_by(|line, next| line.run == next.run) {
-        let found = find.query_row([of_run[0].run.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)));
-        let Some((run, last)): Option<(i64, i64)> = found.optional()? else { continue };
+        let found = find.query_row([of_run[0].run.as_bytes()], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        });
+        let Some((run, last)): Option<(i64, i64)> = found.optional()? else {
+            continue;
+        };
         for (number, line) in (last + 1..).zip(of_run) {
-            let fields = (!line.fields.is_empty()).then(|| serde_json::to_string(&line.fields).unwrap_or_default());
+            let fields = (!line.fields.is_empty())
+                .then(|| serde_json::to_string(&line.fields).unwrap_or_default());
             insert.execute(params![
                 run,
                 number,
@@ -41,7 +47,12 @@ pub(super) fn append(connection: &Connection, lines: &[LogLine]) -> rusqlite::Re
 }
 
 /// The lines of a run after a number, at most so many.
-pub(super) fn after(connection: &Connection, id: RunId, after: u64, at_most: usize) -> Result<Vec<LogLine>, Failure> {
+pub(super) fn after(
+    connection: &Connection,
+    id: RunId,
+    after: u64,
+    at_most: usize,
+) -> Result<Vec<LogLine>, Failure> {
     let mut select = connection.prepare_cached(
         "SELECT number, at, level, task, attempt, map_index, target, message, fields FROM logs \
          WHERE run = (SELECT run FROM runs WHERE id = ?1 AND pruned = 0) AND number > ?2 ORDER BY number LIMIT ?3",
@@ -58,20 +69,30 @@ pub(super) fn after(connection: &Connection, id: RunId, after: u64, at_most: usi
 fn line(row: &SqlRow<'_>, run: RunId) -> Result<LogLine, Failure> {
     let micros: i64 = row.get(1)?;
     let fields: Option<String> = row.get(8)?;
-    let fields = fields.map(|fields| serde_json::from_str(&fields)).transpose();
+    let fields = fields
+        .map(|fields| serde_json::from_str(&fields))
+        .transpose();
     let index: Option<i64> = row.get(5)?;
-    let unreadable = |problem: String| Failure::Row(format!("a line of a log cannot be read: {problem}"));
+    let unreadable =
+        |problem: String| Failure::Row(format!("a line of a log cannot be read: {problem}"));
     Ok(LogLine {
         number: row.get(0)?,
-        at: DateTime::from_timestamp_micros(micros).ok_or_else(|| unreadable(format!("{micros} is no time")))?,
-        level: LogLevel::of(row.get(2)?).ok_or_else(|| unreadable("it has an unknown level".to_owned()))?,
+        at: DateTime::from_timestamp_micros(micros)
+            .ok_or_else(|| unreadable(format!("{micros} is no time")))?,
+        level: LogLevel::of(row.get(2)?)
+            .ok_or_else(|| unreadable("it has an unknown level".to_owned()))?,
         target: row.get(6)?,
         message: row.get(7)?,
-        fields: fields.map_err(|error| unreadable(format!("fields: {error}")))?.unwrap_or_default(),
+        fields: fields
+            .map_err(|error| unreadable(format!("fields: {error}")))?
+            .unwrap_or_default(),
         run,
         task: row.get(3)?,
         attempt: row.get(4)?,
-        map_index: index.map(usize::try_from).transpose().map_err(|error| unreadable(error.to_string()))?,
+        map_index: index
+            .map(usize::try_from)
+            .transpose()
+            .map_err(|error| unreadable(error.to_string()))?,
     })
 }
 

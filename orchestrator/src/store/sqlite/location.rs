@@ -34,20 +34,32 @@ impl Location {
     /// Reads a URL: `sqlite:PATH`, then `?` and options. Between `sqlite:` and the path two slashes may stand, as other
     /// libraries ask for: `sqlite://runs.db` is relative and `sqlite:///srv/runs.db` is not.
     pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
-        let refused = |problem: String| StoreError::Location { url: url.to_owned(), problem };
-        let rest = url.strip_prefix("sqlite:").ok_or_else(|| refused("expected `sqlite:PATH`".to_owned()))?;
+        let refused = |problem: String| StoreError::Location {
+            url: url.to_owned(),
+            problem,
+        };
+        let rest = url
+            .strip_prefix("sqlite:")
+            .ok_or_else(|| refused("expected `sqlite:PATH`".to_owned()))?;
         let (path, options) = rest.split_once('?').unwrap_or((rest, ""));
         let path = path.strip_prefix("//").unwrap_or(path);
         match path {
-            "" => return Err(refused("expected a path, as in `sqlite:runs.db`, got none".to_owned())),
+            "" => {
+                return Err(refused(
+                    "expected a path, as in `sqlite:runs.db`, got none".to_owned(),
+                ));
+            }
             ":memory:" => return Err(refused("for a store in memory write `memory`".to_owned())),
             _ if path.starts_with("file:") => {
                 return Err(refused(
-                    "expected a path, got a `file:` URI; for a store in memory write `memory`".to_owned(),
+                    "expected a path, got a `file:` URI; for a store in memory write `memory`"
+                        .to_owned(),
                 ));
             }
             _ if path.ends_with(std::path::is_separator) || Path::new(path).is_dir() => {
-                return Err(refused(format!("expected the path of a file, got the folder `{path}`")));
+                return Err(refused(format!(
+                    "expected the path of a file, got the folder `{path}`"
+                )));
             }
             _ => {}
         }
@@ -65,8 +77,12 @@ fn synchronous(options: &str) -> Result<Synchronous, String> {
         if name != "synchronous" {
             return Err(format!("unknown option `{name}`; there is `synchronous`"));
         }
-        let meant = [Synchronous::Normal, Synchronous::Full].into_iter().find(|choice| choice.word() == value);
-        let meant = meant.ok_or_else(|| format!("expected `synchronous` to be `normal` or `full`, got `{value}`"))?;
+        let meant = [Synchronous::Normal, Synchronous::Full]
+            .into_iter()
+            .find(|choice| choice.word() == value);
+        let meant = meant.ok_or_else(|| {
+            format!("expected `synchronous` to be `normal` or `full`, got `{value}`")
+        })?;
         if synchronous.replace(meant).is_some() {
             return Err("`synchronous` is given twice".to_owned());
         }
@@ -83,35 +99,96 @@ mod tests {
         let here = std::env::current_dir().unwrap();
         for (url, path, synchronous) in [
             ("sqlite:runs.db", here.join("runs.db"), Synchronous::Normal),
-            ("sqlite:a/b c/runs.db", here.join("a/b c/runs.db"), Synchronous::Normal),
-            ("sqlite:/srv/runs.db", PathBuf::from("/srv/runs.db"), Synchronous::Normal),
-            ("sqlite:///srv/runs.db", PathBuf::from("/srv/runs.db"), Synchronous::Normal),
-            ("sqlite://runs.db", here.join("runs.db"), Synchronous::Normal),
+            (
+                "sqlite:a/b c/runs.db",
+                here.join("a/b c/runs.db"),
+                Synchronous::Normal,
+            ),
+            (
+                "sqlite:/srv/runs.db",
+                PathBuf::from("/srv/runs.db"),
+                Synchronous::Normal,
+            ),
+            (
+                "sqlite:///srv/runs.db",
+                PathBuf::from("/srv/runs.db"),
+                Synchronous::Normal,
+            ),
+            (
+                "sqlite://runs.db",
+                here.join("runs.db"),
+                Synchronous::Normal,
+            ),
             ("sqlite:runs.db?", here.join("runs.db"), Synchronous::Normal),
-            ("sqlite:runs.db?synchronous=normal", here.join("runs.db"), Synchronous::Normal),
-            ("sqlite:runs.db?synchronous=full", here.join("runs.db"), Synchronous::Full),
+            (
+                "sqlite:runs.db?synchronous=normal",
+                here.join("runs.db"),
+                Synchronous::Normal,
+            ),
+            (
+                "sqlite:runs.db?synchronous=full",
+                here.join("runs.db"),
+                Synchronous::Full,
+            ),
         ] {
-            assert_eq!(Location::parse(url), Ok(Location { path, synchronous }), "{url}");
+            assert_eq!(
+                Location::parse(url),
+                Ok(Location { path, synchronous }),
+                "{url}"
+            );
         }
     }
 
     #[test]
     fn what_is_wrong_in_a_url_is_named() {
         for (url, problem) in [
-            ("sqlite:", "expected a path, as in `sqlite:runs.db`, got none"),
-            ("sqlite:?synchronous=full", "expected a path, as in `sqlite:runs.db`, got none"),
+            (
+                "sqlite:",
+                "expected a path, as in `sqlite:runs.db`, got none",
+            ),
+            (
+                "sqlite:?synchronous=full",
+                "expected a path, as in `sqlite:runs.db`, got none",
+            ),
             ("sqlite::memory:", "for a store in memory write `memory`"),
             ("sqlite://:memory:", "for a store in memory write `memory`"),
-            ("sqlite:file:runs.db", "expected a path, got a `file:` URI; for a store in memory write `memory`"),
-            ("sqlite:/", "expected the path of a file, got the folder `/`"),
-            ("sqlite:src", "expected the path of a file, got the folder `src`"),
-            ("sqlite:new/", "expected the path of a file, got the folder `new/`"),
-            ("sqlite:runs.db?mode=ro", "unknown option `mode`; there is `synchronous`"),
-            ("sqlite:runs.db?synchronous=off", "expected `synchronous` to be `normal` or `full`, got `off`"),
-            ("sqlite:runs.db?synchronous", "expected `synchronous` to be `normal` or `full`, got ``"),
-            ("sqlite:runs.db?synchronous=full&synchronous=full", "`synchronous` is given twice"),
+            (
+                "sqlite:file:runs.db",
+                "expected a path, got a `file:` URI; for a store in memory write `memory`",
+            ),
+            (
+                "sqlite:/",
+                "expected the path of a file, got the folder `/`",
+            ),
+            (
+                "sqlite:src",
+                "expected the path of a file, got the folder `src`",
+            ),
+            (
+                "sqlite:new/",
+                "expected the path of a file, got the folder `new/`",
+            ),
+            (
+                "sqlite:runs.db?mode=ro",
+                "unknown option `mode`; there is `synchronous`",
+            ),
+            (
+                "sqlite:runs.db?synchronous=off",
+                "expected `synchronous` to be `normal` or `full`, got `off`",
+            ),
+            (
+                "sqlite:runs.db?synchronous",
+                "expected `synchronous` to be `normal` or `full`, got ``",
+            ),
+            (
+                "sqlite:runs.db?synchronous=full&synchronous=full",
+                "`synchronous` is given twice",
+            ),
         ] {
-            let expected = StoreError::Location { url: url.to_owned(), problem: problem.to_owned() };
+            let expected = StoreError::Location {
+                url: url.to_owned(),
+                problem: problem.to_owned(),
+            };
             assert_eq!(Location::parse(url), Err(expected), "{url}");
         }
     }

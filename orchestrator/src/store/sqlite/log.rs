@@ -16,7 +16,11 @@ pub(super) struct SqliteLog {
 
 impl SqliteLog {
     pub(super) fn new(mirror: Mirror, run: Owned, writer: Arc<Writer>) -> Self {
-        Self { mirror, run: Arc::new(run), writer }
+        Self {
+            mirror,
+            run: Arc::new(run),
+            writer,
+        }
     }
 }
 
@@ -26,15 +30,19 @@ fn write_of(transition: &Transition) -> Option<Write> {
     }
     match transition {
         Transition::RunStarted { at } => Some(Write::Started(*at)),
-        Transition::Task(end) => {
-            Some(Write::Attempt(AttemptRow::new(end), end.cache.as_deref().and_then(cache_row).map(Box::new)))
-        }
+        Transition::Task(end) => Some(Write::Attempt(
+            AttemptRow::new(end),
+            end.cache.as_deref().and_then(cache_row).map(Box::new),
+        )),
         Transition::Cancelling => Some(Write::Cancelling),
         Transition::RunFinished(end) => Some(Write::Finished {
             state: end.state.code(),
             at: end.at,
             error: end.error.as_ref().map(rows::error_body),
-            output: end.encoded.as_ref().map_or(rows::Body::None, |output| rows::result_body(output, None)),
+            output: end
+                .encoded
+                .as_ref()
+                .map_or(rows::Body::None, |output| rows::result_body(output, None)),
         }),
         Transition::Released => Some(Write::Released),
         // rows of `plans`
@@ -47,8 +55,13 @@ fn write_of(transition: &Transition) -> Option<Write> {
 }
 
 fn cache_row(entry: &NewEntry) -> Option<CacheRow> {
-    let Kept::Encoded(result) = &entry.hit.result else { return None };
-    let expiry = entry.query.expiry.map(|expiry| i64::try_from(expiry.as_micros()).unwrap_or(i64::MAX));
+    let Kept::Encoded(result) = &entry.hit.result else {
+        return None;
+    };
+    let expiry = entry
+        .query
+        .expiry
+        .map(|expiry| i64::try_from(expiry.as_micros()).unwrap_or(i64::MAX));
     Some(CacheRow {
         key: entry.query.key.0,
         task: entry.query.task.clone(),

@@ -43,9 +43,9 @@ use writer::{Owned, Writer};
 
 use super::mirror::Mirror;
 use super::{
-    Abandoned, AttemptRecord, CacheEntry, CacheFilter, CacheHit, CacheKey, CacheMiss, CacheQuery, Cleared, Commit,
-    Created, Kept, Look, Lookup, NewRun, Pruned, RunFilter, RunLog, RunRecord, RunSummary, ScheduleKey, Store,
-    StoreCheck, TakenOver, Transition, clearing,
+    Abandoned, AttemptRecord, CacheEntry, CacheFilter, CacheHit, CacheKey, CacheMiss, CacheQuery,
+    Cleared, Commit, Created, Kept, Look, Lookup, NewRun, Pruned, RunFilter, RunLog, RunRecord,
+    RunSummary, ScheduleKey, Store, StoreCheck, TakenOver, Transition, clearing,
 };
 use crate::blob::{self, Blobs};
 use crate::error::{Error, RerunError, StoreError};
@@ -144,7 +144,8 @@ impl SqliteStore {
             file.readers.lock().push(connection);
             read
         });
-        done.await.unwrap_or_else(|_| Err(self.failed("the process stops".to_owned())))
+        done.await
+            .unwrap_or_else(|_| Err(self.failed("the process stops".to_owned())))
     }
 
     async fn call<T: Send + 'static>(
@@ -157,14 +158,23 @@ impl SqliteStore {
     /// The processes that are dead.
     async fn dead(&self) -> Result<Vec<i64>, StoreError> {
         let file = Arc::clone(&self.file);
-        self.read(move |connection| Ok(owner::dead_owners(connection, &file.location, file.owner.number())?)).await
+        self.read(move |connection| {
+            Ok(owner::dead_owners(
+                connection,
+                &file.location,
+                file.owner.number(),
+            )?)
+        })
+        .await
     }
 
     /// Strikes off the record the dead whose runs have all been taken over.
     async fn forget(&self, dead: &[i64]) {
         for number in dead.iter().copied() {
             let location = self.file.location.clone();
-            let forgotten = self.call(move |connection| Ok(owner::forget(connection, &location, number))).await;
+            let forgotten = self
+                .call(move |connection| Ok(owner::forget(connection, &location, number)))
+                .await;
             if let Ok(Err(error)) | Err(error) = forgotten {
                 tracing::debug!("a dead process could not be struck off the record: {error}");
             }
@@ -179,11 +189,17 @@ impl SqliteStore {
     }
 
     fn failed(&self, problem: String) -> StoreError {
-        StoreError::Failed { path: self.file.location.path.clone(), problem }
+        StoreError::Failed {
+            path: self.file.location.path.clone(),
+            problem,
+        }
     }
 
     fn damaged(&self, problem: String) -> StoreError {
-        StoreError::Damaged { path: self.file.location.path.clone(), problem }
+        StoreError::Damaged {
+            path: self.file.location.path.clone(),
+            problem,
+        }
     }
 }
 
@@ -201,7 +217,14 @@ struct Unheard<'a> {
 
 impl<'a> Unheard<'a> {
     fn new(writer: &'a Arc<Writer>, undo: &'static str, id: RunId, owner: i64) -> Self {
-        Self { writer, undo, id, owner, done: Arc::default(), heard: false }
+        Self {
+            writer,
+            undo,
+            id,
+            owner,
+            done: Arc::default(),
+            heard: false,
+        }
     }
 
     fn was_heard(mut self) {
@@ -214,10 +237,13 @@ impl Drop for Unheard<'_> {
         let (undo, id, owner, done) = (self.undo, self.id, self.owner, Arc::clone(&self.done));
         if !self.heard {
             // what was asked for stands before this in the queue, or is done
-            self.writer.note(move |connection| match done.load(Ordering::Acquire) {
-                true => connection.execute(undo, params![id.as_bytes(), owner]).map(drop),
-                false => Ok(()),
-            });
+            self.writer
+                .note(move |connection| match done.load(Ordering::Acquire) {
+                    true => connection
+                        .execute(undo, params![id.as_bytes(), owner])
+                        .map(drop),
+                    false => Ok(()),
+                });
         }
     }
 }
@@ -231,7 +257,12 @@ impl Store for SqliteStore {
     async fn create_run(&self, run: NewRun) -> Result<Created, StoreError> {
         let head = Arc::new(run);
         let (new, owner) = (Arc::clone(&head), self.file.owner.number());
-        let unheard = Unheard::new(&self.file.writer, "DELETE FROM runs WHERE id = ?1 AND owner = ?2", head.id, owner);
+        let unheard = Unheard::new(
+            &self.file.writer,
+            "DELETE FROM runs WHERE id = ?1 AND owner = ?2",
+            head.id,
+            owner,
+        );
         let done = Arc::clone(&unheard.done);
         let created = self.call(move |connection| {
             let created = read::insert(connection, &new, Some(owner))?;
@@ -255,7 +286,10 @@ impl Store for SqliteStore {
     async fn submit_run(&self, run: NewRun) -> Result<Option<RunRecord>, StoreError> {
         let new = Arc::new(run);
         let head = Arc::clone(&new);
-        match self.call(move |connection| read::insert(connection, &new, None)).await? {
+        match self
+            .call(move |connection| read::insert(connection, &new, None))
+            .await?
+        {
             Some(_) => Ok(None),
             None => self.in_the_way_of(&head).await,
         }
@@ -263,7 +297,9 @@ impl Store for SqliteStore {
 
     async fn runs(&self, flow: &str) -> Result<Vec<RunRecord>, StoreError> {
         let flow = flow.to_owned();
-        let runs = self.read(move |connection| read::runs_of(connection, &flow)).await?;
+        let runs = self
+            .read(move |connection| read::runs_of(connection, &flow))
+            .await?;
         let mut records = Vec::with_capacity(runs.len());
         for run in runs {
             records.push(self.with_output(run).await?);
@@ -272,7 +308,10 @@ impl Store for SqliteStore {
     }
 
     async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
-        match self.read(move |connection| read::run(connection, id)).await? {
+        match self
+            .read(move |connection| read::run(connection, id))
+            .await?
+        {
             Some(run) => self.with_output(run).await.map(Some),
             None => Ok(None),
         }
@@ -280,12 +319,14 @@ impl Store for SqliteStore {
 
     async fn summaries(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError> {
         let filter = filter.clone();
-        self.read(move |connection| list::summaries(connection, &filter)).await
+        self.read(move |connection| list::summaries(connection, &filter))
+            .await
     }
 
     async fn abandoned(&self) -> Result<Vec<Abandoned>, StoreError> {
         let dead = self.dead().await?;
-        self.read(move |connection| read::abandoned(connection, &dead)).await
+        self.read(move |connection| read::abandoned(connection, &dead))
+            .await
     }
 
     async fn take_over(&self, id: RunId) -> Result<Option<TakenOver>, StoreError> {
@@ -308,16 +349,25 @@ impl Store for SqliteStore {
         let taken = self.recorded(id).await;
         if taken.is_err() {
             // what cannot be read is not gone on with
-            self.call(move |connection| connection.execute(RELEASE, params![id.as_bytes(), owner])).await?;
+            self.call(move |connection| connection.execute(RELEASE, params![id.as_bytes(), owner]))
+                .await?;
         }
         unheard.was_heard();
         taken.map(Some)
     }
 
-    async fn claim_turn(&self, id: RunId, flow: &str, runs: u32, now: i64) -> Result<bool, StoreError> {
+    async fn claim_turn(
+        &self,
+        id: RunId,
+        flow: &str,
+        runs: u32,
+        now: i64,
+    ) -> Result<bool, StoreError> {
         let claim = |dead: Vec<i64>| {
             let flow = flow.to_owned();
-            move |connection: &Connection| serving::claim_turn(connection, id, &flow, runs, &dead, now)
+            move |connection: &Connection| {
+                serving::claim_turn(connection, id, &flow, runs, &dead, now)
+            }
         };
         match self.call(claim(Vec::new())).await? {
             true => Ok(true),
@@ -331,16 +381,19 @@ impl Store for SqliteStore {
 
     async fn leave_turn(&self, id: RunId) -> Result<(), StoreError> {
         let own = self.file.owner.number();
-        self.call(move |connection| serving::leave_turn(connection, id, own)).await
+        self.call(move |connection| serving::leave_turn(connection, id, own))
+            .await
     }
 
     async fn request_cancel(&self, id: RunId) -> Result<bool, StoreError> {
-        self.call(move |connection| serving::request_cancel(connection, id)).await
+        self.call(move |connection| serving::request_cancel(connection, id))
+            .await
     }
 
     async fn cancelling(&self) -> Result<Vec<RunId>, StoreError> {
         let own = self.file.owner.number();
-        self.read(move |connection| serving::cancelling(connection, own)).await
+        self.read(move |connection| serving::cancelling(connection, own))
+            .await
     }
 
     async fn look(&self) -> Result<Look, StoreError> {
@@ -355,22 +408,28 @@ impl Store for SqliteStore {
 
     async fn decided(&self, schedules: &[ScheduleKey], now: i64) -> Result<Vec<i64>, StoreError> {
         let schedules = schedules.to_vec();
-        self.call(move |connection| serving::decided(connection, &schedules, now)).await
+        self.call(move |connection| serving::decided(connection, &schedules, now))
+            .await
     }
 
     fn decide(&self, schedule: &ScheduleKey, up_to: i64) {
         let schedule = schedule.clone();
-        self.file.writer.note(move |connection| serving::decide(connection, &schedule, up_to));
+        self.file
+            .writer
+            .note(move |connection| serving::decide(connection, &schedule, up_to));
     }
 
     fn set_back(&self, schedules: &[ScheduleKey], to: i64) {
         let schedules = schedules.to_vec();
-        self.file.writer.note(move |connection| serving::set_back(connection, &schedules, to));
+        self.file
+            .writer
+            .note(move |connection| serving::set_back(connection, &schedules, to));
     }
 
     async fn set_paused(&self, flow: &str, paused: bool, now: i64) -> Result<bool, StoreError> {
         let flow = flow.to_owned();
-        self.call(move |connection| serving::set_paused(connection, &flow, paused, now)).await
+        self.call(move |connection| serving::set_paused(connection, &flow, paused, now))
+            .await
     }
 
     async fn paused(&self) -> Result<Vec<(String, i64)>, StoreError> {
@@ -378,7 +437,10 @@ impl Store for SqliteStore {
     }
 
     async fn reopen(&self, id: RunId, what: &Rerun, at: i64) -> Result<Option<TakenOver>, Error> {
-        let Some(mut recorded) = self.read(move |connection| read::history_of_final(connection, id)).await? else {
+        let Some(mut recorded) = self
+            .read(move |connection| read::history_of_final(connection, id))
+            .await?
+        else {
             return Ok(None);
         };
         let tables = &recorded.history.tables;
@@ -387,9 +449,18 @@ impl Store for SqliteStore {
             return Err(RerunError::NoResults { run: id, problem }.into());
         }
         let ranges = clearing::cells(tables, &recorded.history.told.answers, what)?;
-        let cleared = Cleared { at, what: what.clone(), ranges };
+        let cleared = Cleared {
+            at,
+            what: what.clone(),
+            ranges,
+        };
         let plan = rows::plan(&Transition::Cleared(cleared.clone())).unwrap_or_default();
-        let run = Reopening { row: recorded.row, number: recorded.next, plan, pruned: tables.pruned };
+        let run = Reopening {
+            row: recorded.row,
+            number: recorded.next,
+            plan,
+            pruned: tables.pruned,
+        };
         recorded.clear(cleared);
         (recorded.history.takeovers, recorded.history.cancelling) = (0, false);
         // a run whose results cannot be read stays what it is
@@ -413,7 +484,8 @@ impl Store for SqliteStore {
     }
 
     async fn attempts(&self, id: RunId) -> Result<Option<Vec<AttemptRecord>>, StoreError> {
-        self.read(move |connection| read::attempts_of(connection, id)).await
+        self.read(move |connection| read::attempts_of(connection, id))
+            .await
     }
 
     async fn flush(&self) -> Result<(), StoreError> {
@@ -423,13 +495,19 @@ impl Store for SqliteStore {
 
     async fn look_up(&self, query: &CacheQuery, now: i64) -> Result<Lookup, StoreError> {
         let asked = query.clone();
-        let found = self.read(move |connection| read::cached(connection, &asked, now)).await?;
+        let found = self
+            .read(move |connection| read::cached(connection, &asked, now))
+            .await?;
         let (run, created, body) = match found {
             Ok(found) => found,
             Err(miss) => return Ok(Lookup::Miss(miss)),
         };
         match self.fetch(&body).await {
-            Ok(encoded) => Ok(Lookup::Hit(CacheHit { run, created, result: Kept::Encoded(encoded) })),
+            Ok(encoded) => Ok(Lookup::Hit(CacheHit {
+                run,
+                created,
+                result: Kept::Encoded(encoded),
+            })),
             // what is cached can be computed again
             Err(error) => {
                 tracing::warn!("a cached result cannot be read, and is computed again: {error}");
@@ -442,11 +520,13 @@ impl Store for SqliteStore {
         let own = self.file.owner.number();
         let claim = |dead: Vec<i64>| {
             move |connection: &Connection| {
-                let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO flights VALUES (?1, ?2)")?;
+                let mut insert =
+                    connection.prepare_cached("INSERT OR IGNORE INTO flights VALUES (?1, ?2)")?;
                 if insert.execute(params![key.0, own])? > 0 {
                     return Ok(None);
                 }
-                let mut select = connection.prepare_cached("SELECT owner FROM flights WHERE key = ?1")?;
+                let mut select =
+                    connection.prepare_cached("SELECT owner FROM flights WHERE key = ?1")?;
                 let owner: Option<i64> = select.query_row([key.0], |row| row.get(0)).optional()?;
                 if owner.is_some_and(|owner| owner == own || dead.contains(&owner)) {
                     connection
@@ -467,81 +547,109 @@ impl Store for SqliteStore {
     fn end_flight(&self, key: CacheKey) {
         let own = self.file.owner.number();
         self.file.writer.note(move |connection| {
-            let mut delete = connection.prepare_cached("DELETE FROM flights WHERE key = ?1 AND owner = ?2")?;
+            let mut delete =
+                connection.prepare_cached("DELETE FROM flights WHERE key = ?1 AND owner = ?2")?;
             delete.execute(params![key.0, own]).map(drop)
         });
     }
 
     fn append_logs(&self, lines: Vec<LogLine>) -> Commit {
-        self.file.writer.push_call(move |connection| lines::append(connection, &lines));
+        self.file
+            .writer
+            .push_call(move |connection| lines::append(connection, &lines));
         self.file.writer.commit(None)
     }
 
-    async fn logs(&self, run: RunId, after: u64, at_most: usize) -> Result<Vec<LogLine>, StoreError> {
-        self.read(move |connection| lines::after(connection, run, after, at_most)).await
+    async fn logs(
+        &self,
+        run: RunId,
+        after: u64,
+        at_most: usize,
+    ) -> Result<Vec<LogLine>, StoreError> {
+        self.read(move |connection| lines::after(connection, run, after, at_most))
+            .await
     }
 
     async fn prune(&self, before: i64, now: i64, cache_bytes: u64) -> Result<Pruned, StoreError> {
         let mut pruned = Pruned::default();
         let bytes = i64::try_from(cache_bytes).unwrap_or(i64::MAX);
         loop {
-            let (runs, more) = self.call(move |connection| prune::runs(connection, before)).await?;
+            let (runs, more) = self
+                .call(move |connection| prune::runs(connection, before))
+                .await?;
             pruned.runs += runs;
             if !more {
                 break;
             }
         }
         loop {
-            let (entries, more) = self.call(move |connection| prune::cached(connection, now, bytes)).await?;
+            let (entries, more) = self
+                .call(move |connection| prune::cached(connection, now, bytes))
+                .await?;
             pruned.cached += entries;
             if !more {
                 break;
             }
         }
         loop {
-            let garbage = self.read(|connection| Ok(prune::garbage(connection)?)).await?;
+            let garbage = self
+                .read(|connection| Ok(prune::garbage(connection)?))
+                .await?;
             if garbage.is_empty() {
                 break;
             }
             for blob in &garbage {
                 self.file.blobs.remove(blob).await?;
             }
-            self.call(move |connection| prune::removed(connection, &garbage)).await?;
+            self.call(move |connection| prune::removed(connection, &garbage))
+                .await?;
         }
         let dead = self.dead().await?;
         let gone = dead.clone();
-        self.call(move |connection| prune::flights(connection, &gone)).await?;
+        self.call(move |connection| prune::flights(connection, &gone))
+            .await?;
         self.forget(&dead).await;
         Ok(pruned)
     }
 
     async fn cached(&self, filter: &CacheFilter, now: i64) -> Result<Vec<CacheEntry>, StoreError> {
         let filter = filter.clone();
-        self.read(move |connection| upkeep::cached(connection, &filter, now)).await
+        self.read(move |connection| upkeep::cached(connection, &filter, now))
+            .await
     }
 
     async fn forget_cached(&self, filter: &CacheFilter, now: i64) -> Result<u64, StoreError> {
-        let keys: Vec<String> = self.cached(filter, now).await?.into_iter().map(|entry| entry.key).collect();
+        let keys: Vec<String> = self
+            .cached(filter, now)
+            .await?
+            .into_iter()
+            .map(|entry| entry.key)
+            .collect();
         let mut forgotten = 0;
         for keys in keys.chunks(prune::AT_ONCE) {
             let keys = keys.to_vec();
-            forgotten += self.call(move |connection| upkeep::forget(connection, &keys)).await?;
+            forgotten += self
+                .call(move |connection| upkeep::forget(connection, &keys))
+                .await?;
         }
         Ok(forgotten)
     }
 
     async fn ids(&self, first: RunId, last: RunId) -> Result<Vec<RunId>, StoreError> {
-        self.read(move |connection| upkeep::ids(connection, first, last)).await
+        self.read(move |connection| upkeep::ids(connection, first, last))
+            .await
     }
 
     async fn ids_ending(&self, digits: &str) -> Result<Vec<RunId>, StoreError> {
         let digits = digits.to_owned();
-        self.read(move |connection| upkeep::ids_ending(connection, &digits)).await
+        self.read(move |connection| upkeep::ids_ending(connection, &digits))
+            .await
     }
 
     async fn check(&self) -> Result<StoreCheck, StoreError> {
         let path = self.file.location.path.clone();
-        self.read(move |connection| Ok(upkeep::check(connection, &path))).await
+        self.read(move |connection| Ok(upkeep::check(connection, &path)))
+            .await
     }
 }
 
@@ -569,7 +677,9 @@ impl SqliteStore {
 
     /// A run that this process owns, with all that is recorded of it.
     async fn recorded(&self, id: RunId) -> Result<TakenOver, StoreError> {
-        let mut recorded = self.read(move |connection| read::history(connection, id)).await?;
+        let mut recorded = self
+            .read(move |connection| read::history(connection, id))
+            .await?;
         self.fetch_results(&mut recorded).await?;
         Ok(self.owned(id, recorded))
     }
@@ -584,10 +694,19 @@ impl SqliteStore {
     }
 
     fn owned(&self, id: RunId, recorded: read::Recorded) -> TakenOver {
-        let read::Recorded { row, next, history, .. } = recorded;
+        let read::Recorded {
+            row, next, history, ..
+        } = recorded;
         let owned = Owned::new(id, row, next, history.takeovers > 0);
-        let log = SqliteLog::new(Mirror::of(history.tables.clone()), owned, Arc::clone(&self.file.writer));
-        TakenOver { log: Arc::new(log) as Arc<dyn RunLog>, history }
+        let log = SqliteLog::new(
+            Mirror::of(history.tables.clone()),
+            owned,
+            Arc::clone(&self.file.writer),
+        );
+        TakenOver {
+            log: Arc::new(log) as Arc<dyn RunLog>,
+            history,
+        }
     }
 
     /// A run's record, with its output out of its blob.

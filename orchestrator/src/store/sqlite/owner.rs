@@ -50,14 +50,26 @@ impl Owner {
         let folder = folder(location)?;
         fs::create_dir_all(&folder).map_err(|error| refused(&folder, &error))?;
         let path = folder.join(&name);
-        let lock = File::options().write(true).create_new(true).open(&path).map_err(|error| refused(&path, &error))?;
+        let lock = File::options()
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(|error| refused(&path, &error))?;
         // from here on the file goes where anything fails
-        let mut owner = Self { number: 0, _lock: lock, path };
+        let mut owner = Self {
+            number: 0,
+            _lock: lock,
+            path,
+        };
         owner._lock.try_lock().map_err(|error| match error {
             TryLockError::Error(error) => refused(&owner.path, &error),
-            TryLockError::WouldBlock => refused(&owner.path, &io::Error::other("another process has locked it")),
+            TryLockError::WouldBlock => refused(
+                &owner.path,
+                &io::Error::other("another process has locked it"),
+            ),
         })?;
-        let insert = "INSERT INTO processes (lock, pid, started) VALUES (?1, ?2, ?3) RETURNING process";
+        let insert =
+            "INSERT INTO processes (lock, pid, started) VALUES (?1, ?2, ?3) RETURNING process";
         owner.number = connection
             .query_row(insert, (&name, std::process::id(), now), |row| row.get(0))
             .map_err(|error| failure::classify(&location.path, &error))?;
@@ -86,21 +98,36 @@ fn is_locked(path: &Path) -> bool {
 }
 
 /// The numbers of all dead processes that are on record, but never `own`.
-pub(super) fn dead_owners(connection: &Connection, location: &Location, own: i64) -> Result<Vec<i64>, StoreError> {
+pub(super) fn dead_owners(
+    connection: &Connection,
+    location: &Location,
+    own: i64,
+) -> Result<Vec<i64>, StoreError> {
     let others = || {
-        let mut select = connection.prepare_cached("SELECT process, lock FROM processes WHERE process <> ?1")?;
-        select.query_map([own], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<Vec<(i64, String)>, _>>()
+        let mut select =
+            connection.prepare_cached("SELECT process, lock FROM processes WHERE process <> ?1")?;
+        select
+            .query_map([own], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<Vec<(i64, String)>, _>>()
     };
     let others = others().map_err(|error| failure::classify(&location.path, &error))?;
     if others.is_empty() {
         return Ok(Vec::new());
     }
     let folder = folder(location)?;
-    Ok(others.into_iter().filter(|(_, lock)| !is_locked(&folder.join(lock))).map(|(number, _)| number).collect())
+    Ok(others
+        .into_iter()
+        .filter(|(_, lock)| !is_locked(&folder.join(lock)))
+        .map(|(number, _)| number)
+        .collect())
 }
 
 /// Strikes a dead process off the record, unless an unfinished run or a flight names it. Says whether it did.
-pub(super) fn forget(connection: &Connection, location: &Location, number: i64) -> Result<bool, StoreError> {
+pub(super) fn forget(
+    connection: &Connection,
+    location: &Location,
+    number: i64,
+) -> Result<bool, StoreError> {
     // one statement, so one transaction
     let delete = "DELETE FROM processes WHERE process = ?1 \
                   AND NOT EXISTS (SELECT 1 FROM runs WHERE owner = ?1 AND state < 2) \
@@ -126,9 +153,12 @@ fn refused(path: &Path, error: &io::Error) -> StoreError {
     let (path, problem) = (path.to_owned(), error.to_string());
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { path },
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => StoreError::ReadOnly { path, problem },
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            StoreError::ReadOnly { path, problem }
+        }
         io::ErrorKind::Unsupported => {
-            let problem = "expected a file system with locks: put the store on a local disk".to_owned();
+            let problem =
+                "expected a file system with locks: put the store on a local disk".to_owned();
             StoreError::Failed { path, problem }
         }
         _ => StoreError::Failed { path, problem },
@@ -147,7 +177,10 @@ mod tests {
     use crate::store::sqlite::{child, connection};
 
     fn location(folder: &Path) -> Location {
-        Location { path: folder.join("runs.db"), synchronous: Synchronous::Normal }
+        Location {
+            path: folder.join("runs.db"),
+            synchronous: Synchronous::Normal,
+        }
     }
 
     fn register(connection: &Connection, location: &Location, random: u8) -> Owner {
@@ -168,10 +201,16 @@ mod tests {
         let lock = "02".repeat(16);
         assert_eq!((own.number(), other.number()), (1, 2));
         assert!(is_locked(&super::folder(&location).unwrap().join(&lock)));
-        assert_eq!(dead_owners(&connection, &location, own.number()), Ok(vec![]));
+        assert_eq!(
+            dead_owners(&connection, &location, own.number()),
+            Ok(vec![])
+        );
         drop(other);
         assert!(!is_locked(&super::folder(&location).unwrap().join(&lock)));
-        assert_eq!(dead_owners(&connection, &location, own.number()), Ok(vec![2]));
+        assert_eq!(
+            dead_owners(&connection, &location, own.number()),
+            Ok(vec![2])
+        );
         assert_eq!(lock_files(&location), 1);
     }
 
@@ -191,7 +230,10 @@ mod tests {
         let connection = connection::open(&location, 0).unwrap();
         let number = register(&connection, &location, 1).number();
         assert_eq!(forget(&connection, &location, number), Ok(true));
-        assert_eq!(connection.query_row("SELECT count(*) FROM processes", [], |row| row.get(0)), Ok(0));
+        assert_eq!(
+            connection.query_row("SELECT count(*) FROM processes", [], |row| row.get(0)),
+            Ok(0)
+        );
         assert_eq!(lock_files(&location), 0);
         assert_eq!(register(&connection, &location, 2).number(), 2);
     }
@@ -210,13 +252,20 @@ mod tests {
         };
         let (pending, running, done) = (run(0), run(1), run(2));
         let flying = register(&connection, &location, 3).number();
-        connection.execute("INSERT INTO flights VALUES (x'01', ?1)", [flying]).unwrap();
-        assert_eq!(dead_owners(&connection, &location, 0), Ok(vec![pending, running, done, flying]));
-        let forgotten = [pending, running, done, flying].map(|number| forget(&connection, &location, number).unwrap());
+        connection
+            .execute("INSERT INTO flights VALUES (x'01', ?1)", [flying])
+            .unwrap();
+        assert_eq!(
+            dead_owners(&connection, &location, 0),
+            Ok(vec![pending, running, done, flying])
+        );
+        let forgotten = [pending, running, done, flying]
+            .map(|number| forget(&connection, &location, number).unwrap());
         assert_eq!(forgotten, [false, false, true, false]);
         connection.execute("UPDATE runs SET state = 4", []).unwrap();
         connection.execute("DELETE FROM flights", []).unwrap();
-        let forgotten = [pending, running, done, flying].map(|number| forget(&connection, &location, number).unwrap());
+        let forgotten = [pending, running, done, flying]
+            .map(|number| forget(&connection, &location, number).unwrap());
         assert_eq!(forgotten, [true, true, false, true]);
     }
 
@@ -227,7 +276,10 @@ mod tests {
         let real = location(folder.path());
         let connection = connection::open(&real, 0).unwrap();
         let _owner = register(&connection, &real, 1);
-        let link = Location { path: folder.path().join("link.db"), ..real };
+        let link = Location {
+            path: folder.path().join("link.db"),
+            ..real
+        };
         std::os::unix::fs::symlink("runs.db", &link.path).unwrap();
         let connection = connection::open(&link, 0).unwrap();
         assert_eq!(dead_owners(&connection, &link, 0), Ok(vec![]));
@@ -236,9 +288,16 @@ mod tests {
     /// Another process that registers as an owner, and lives until it is killed.
     fn other(test: &str, folder: &Path) -> Child {
         let test = format!("store::sqlite::owner::tests::{test}");
-        let mut child = child::again(&test, folder).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = child::again(&test, folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
-        assert!(lines.any(|line| line.unwrap().contains("registered")), "the other process ended");
+        assert!(
+            lines.any(|line| line.unwrap().contains("registered")),
+            "the other process ended"
+        );
         child
     }
 
@@ -276,7 +335,10 @@ mod tests {
             let connection = connection::open(&location, 0).unwrap();
             let _owner = register(&connection, &location, 9);
             // reads what this process was given to read, and outlives it
-            let mut child = std::process::Command::new("cat").stdout(Stdio::null()).spawn().unwrap();
+            let mut child = std::process::Command::new("cat")
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
             println!("registered");
             child.wait().unwrap();
             return;
@@ -284,14 +346,18 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let location = location(folder.path());
         let connection = connection::open(&location, 0).unwrap();
-        let mut other = other("a_child_of_a_dead_process_does_not_keep_it_alive", folder.path());
+        let mut other = other(
+            "a_child_of_a_dead_process_does_not_keep_it_alive",
+            folder.path(),
+        );
         let input = other.stdin.take();
         assert_eq!(dead_owners(&connection, &location, 0), Ok(vec![]));
         other.kill().unwrap();
         other.wait().unwrap();
         // a child lets go of the lock a moment after its parent was told that it has started
         let began = std::time::Instant::now();
-        while dead_owners(&connection, &location, 0) == Ok(vec![]) && began.elapsed().as_secs() < 10 {
+        while dead_owners(&connection, &location, 0) == Ok(vec![]) && began.elapsed().as_secs() < 10
+        {
             std::thread::yield_now();
         }
         assert_eq!(dead_owners(&connection, &location, 0), Ok(vec![1]));

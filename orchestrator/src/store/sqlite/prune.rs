@@ -21,16 +21,26 @@ pub(super) fn runs(connection: &Connection, before: i64) -> rusqlite::Result<(u6
     )?;
     let (mut done, mut left) = (0, AT_ONCE);
     while left > 0 {
-        let next = select.query_row([before], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-        let Some((run, begun)): Option<(i64, i64)> = next else { return Ok((done, false)) };
+        let next = select
+            .query_row([before], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let Some((run, begun)): Option<(i64, i64)> = next else {
+            return Ok((done, false));
+        };
         if begun == 0 {
-            connection.prepare_cached("UPDATE runs SET pruned = 2 WHERE run = ?1")?.execute([run])?;
+            connection
+                .prepare_cached("UPDATE runs SET pruned = 2 WHERE run = ?1")?
+                .execute([run])?;
         }
         let mut deleted = attempts(connection, run, left)?;
         deleted += lines::delete(connection, run, left - deleted)?;
         if deleted < left {
-            connection.prepare_cached("DELETE FROM plans WHERE run = ?1")?.execute([run])?;
-            connection.prepare_cached("UPDATE runs SET pruned = 1 WHERE run = ?1")?.execute([run])?;
+            connection
+                .prepare_cached("DELETE FROM plans WHERE run = ?1")?
+                .execute([run])?;
+            connection
+                .prepare_cached("UPDATE runs SET pruned = 1 WHERE run = ?1")?
+                .execute([run])?;
             done += 1;
         }
         // a run without tasks is work, too
@@ -48,25 +58,39 @@ fn attempts(connection: &Connection, run: i64, at_most: usize) -> rusqlite::Resu
     let mut bodies = connection.prepare_cached(
         "SELECT body FROM attempts WHERE run = ?1 AND number <= ?2 AND state = 3 AND length(body) BETWEEN ?3 AND ?4",
     )?;
-    let bodies = bodies.query_map(params![run, last, 1 + BlobRef::LENGTH, LONGEST], |row| row.get::<_, Vec<u8>>(0))?;
+    let bodies = bodies.query_map(params![run, last, 1 + BlobRef::LENGTH, LONGEST], |row| {
+        row.get::<_, Vec<u8>>(0)
+    })?;
     for body in bodies {
         if let Ok(Err(blob)) = rows::stored_result(&body?) {
             throw_away(connection, &blob)?;
         }
     }
-    connection.prepare_cached("DELETE FROM attempts WHERE run = ?1 AND number <= ?2")?.execute(params![run, last])
+    connection
+        .prepare_cached("DELETE FROM attempts WHERE run = ?1 AND number <= ?2")?
+        .execute(params![run, last])
 }
 
 /// Deletes what is left of a run of whose tasks some was deleted already.
 pub(super) fn rest(connection: &Connection, run: i64) -> rusqlite::Result<()> {
     while attempts(connection, run, AT_ONCE)? == AT_ONCE {}
-    connection.prepare_cached("DELETE FROM plans WHERE run = ?1")?.execute([run]).map(drop)
+    connection
+        .prepare_cached("DELETE FROM plans WHERE run = ?1")?
+        .execute([run])
+        .map(drop)
 }
 
 /// Deletes some cached results that have expired at `now`, and the oldest beyond a bound on their size. Says how many,
 /// and whether there may be more.
-pub(super) fn cached(connection: &Connection, now: i64, bytes: i64) -> rusqlite::Result<(u64, bool)> {
-    let size: i64 = connection.query_row("SELECT coalesce(sum(size), 0) FROM cache", [], |row| row.get(0))?;
+pub(super) fn cached(
+    connection: &Connection,
+    now: i64,
+    bytes: i64,
+) -> rusqlite::Result<(u64, bool)> {
+    let size: i64 =
+        connection.query_row("SELECT coalesce(sum(size), 0) FROM cache", [], |row| {
+            row.get(0)
+        })?;
     let mut over = size - bytes;
     // without the bodies: all of this is sorted
     let mut select = connection.prepare_cached(
@@ -86,7 +110,8 @@ pub(super) fn cached(connection: &Connection, now: i64, bytes: i64) -> rusqlite:
     }
     drop(rows);
     for key in &doomed {
-        let mut delete = connection.prepare_cached("DELETE FROM cache WHERE key = ?1 RETURNING body")?;
+        let mut delete =
+            connection.prepare_cached("DELETE FROM cache WHERE key = ?1 RETURNING body")?;
         let body: Vec<u8> = delete.query_row([key], |row| row.get(0))?;
         throw_away_body(connection, &body)?;
     }
@@ -109,18 +134,26 @@ pub(super) fn throw_away(connection: &Connection, blob: &BlobRef) -> rusqlite::R
 /// Some blobs whose row is gone.
 pub(super) fn garbage(connection: &Connection) -> rusqlite::Result<Vec<BlobRef>> {
     let mut select = connection.prepare_cached("SELECT blob FROM garbage LIMIT ?1")?;
-    let blobs = select.query_map([AT_ONCE], |row| row.get::<_, Vec<u8>>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
-    Ok(blobs.iter().filter_map(|blob| BlobRef::from_bytes(blob)).collect())
+    let blobs = select
+        .query_map([AT_ONCE], |row| row.get::<_, Vec<u8>>(0))?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(blobs
+        .iter()
+        .filter_map(|blob| BlobRef::from_bytes(blob))
+        .collect())
 }
 
 /// Blobs have been removed.
 pub(super) fn removed(connection: &Connection, blobs: &[BlobRef]) -> rusqlite::Result<()> {
     let mut delete = connection.prepare_cached("DELETE FROM garbage WHERE blob = ?1")?;
-    blobs.iter().try_for_each(|blob| delete.execute([blob.to_bytes().as_slice()]).map(drop))
+    blobs
+        .iter()
+        .try_for_each(|blob| delete.execute([blob.to_bytes().as_slice()]).map(drop))
 }
 
 /// Deletes what says that the dead are computing something.
 pub(super) fn flights(connection: &Connection, dead: &[i64]) -> rusqlite::Result<()> {
     let mut delete = connection.prepare_cached("DELETE FROM flights WHERE owner = ?1")?;
-    dead.iter().try_for_each(|owner| delete.execute([owner]).map(drop))
+    dead.iter()
+        .try_for_each(|owner| delete.execute([owner]).map(drop))
 }

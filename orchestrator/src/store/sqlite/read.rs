@@ -17,8 +17,8 @@ use crate::state::{RunKind, RunState, TaskState};
 use crate::store::cached::has_expired;
 use crate::store::transition::CellRange;
 use crate::store::{
-    Abandoned, AttemptRecord, CacheMiss, CacheQuery, Cleared, Encoded, FrameMeta, History, NewRun, RunEnd, RunSummary,
-    RunTables, Told, Transition,
+    Abandoned, AttemptRecord, CacheMiss, CacheQuery, Cleared, Encoded, FrameMeta, History, NewRun,
+    RunEnd, RunSummary, RunTables, Told, Transition,
     attempts::{self, Change},
 };
 use crate::task::Interval;
@@ -52,7 +52,10 @@ impl Failure {
     pub(super) fn at(self, path: &Path) -> StoreError {
         match self {
             Self::Sql(error) => failure::classify(path, &error),
-            Self::Row(problem) => StoreError::Damaged { path: path.to_owned(), problem },
+            Self::Row(problem) => StoreError::Damaged {
+                path: path.to_owned(),
+                problem,
+            },
             Self::Store(error) => error,
         }
     }
@@ -75,7 +78,12 @@ pub(super) struct Recorded {
 impl Recorded {
     /// Takes in that the run, which was final, is run again: what is cleared has no result any more.
     pub(super) fn clear(&mut self, cleared: Cleared) {
-        let History { tables, results, told, .. } = &mut self.history;
+        let History {
+            tables,
+            results,
+            told,
+            ..
+        } = &mut self.history;
         for place in cleared.cells() {
             results.remove(&place);
             self.blobs.remove(&place);
@@ -87,7 +95,11 @@ impl Recorded {
 
 /// Accepts a run; `None` where there is one with its key, its tick or its id, and where it is a scheduled one of a flow
 /// that is paused. Without an owner, whoever serves takes it.
-pub(super) fn insert(connection: &Connection, new: &NewRun, owner: Option<i64>) -> rusqlite::Result<Option<i64>> {
+pub(super) fn insert(
+    connection: &Connection,
+    new: &NewRun,
+    owner: Option<i64>,
+) -> rusqlite::Result<Option<i64>> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO runs (id, flow, kind, key, logical_date, interval_start, interval_end, parameters, refresh, \
          created, state, started, finished, owner, takeovers, cancelling, pruned) \
@@ -113,10 +125,14 @@ pub(super) fn insert(connection: &Connection, new: &NewRun, owner: Option<i64>) 
 
 /// The run that has the key of a new one, or else its tick.
 pub(super) fn taken(connection: &Connection, new: &NewRun) -> Result<Option<RunId>, Failure> {
-    let mut by_key = connection.prepare_cached("SELECT id FROM runs WHERE flow = ?1 AND key = ?2")?;
-    let mut by_tick =
-        connection.prepare_cached("SELECT id FROM runs WHERE flow = ?1 AND logical_date = ?2 AND kind <> 0")?;
-    let mut id = by_key.query_row(params![new.flow, new.key], |row| row.get::<_, [u8; 16]>(0)).optional()?;
+    let mut by_key =
+        connection.prepare_cached("SELECT id FROM runs WHERE flow = ?1 AND key = ?2")?;
+    let mut by_tick = connection.prepare_cached(
+        "SELECT id FROM runs WHERE flow = ?1 AND logical_date = ?2 AND kind <> 0",
+    )?;
+    let mut id = by_key
+        .query_row(params![new.flow, new.key], |row| row.get::<_, [u8; 16]>(0))
+        .optional()?;
     if id.is_none() && new.kind.has_tick() {
         let tick = params![new.flow, new.logical_date.timestamp_micros()];
         id = by_tick.query_row(tick, |row| row.get(0)).optional()?;
@@ -125,7 +141,9 @@ pub(super) fn taken(connection: &Connection, new: &NewRun) -> Result<Option<RunI
 }
 
 pub(super) fn exists(connection: &Connection, id: RunId) -> rusqlite::Result<bool> {
-    connection.prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?.exists([id.as_bytes()])
+    connection
+        .prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?
+        .exists([id.as_bytes()])
 }
 
 macro_rules! head {
@@ -153,7 +171,8 @@ struct Head {
 fn head(row: &SqlRow<'_>) -> Result<Head, Failure> {
     let instant = |at: usize| -> Result<_, Failure> {
         let micros: i64 = row.get(at)?;
-        DateTime::from_timestamp_micros(micros).ok_or_else(|| Failure::Row(format!("{micros} is no time")))
+        DateTime::from_timestamp_micros(micros)
+            .ok_or_else(|| Failure::Row(format!("{micros} is no time")))
     };
     let parameters: String = row.get(8)?;
     let new = NewRun {
@@ -162,22 +181,37 @@ fn head(row: &SqlRow<'_>) -> Result<Head, Failure> {
         kind: RunKind::of(row.get(3)?).ok_or_else(|| "a run is of an unknown kind".to_owned())?,
         key: row.get(4)?,
         logical_date: instant(5)?,
-        interval: Interval { start: instant(6)?, end: instant(7)? },
-        parameters: serde_json::from_str(&parameters).map_err(|error| format!("parameters: {error}"))?,
+        interval: Interval {
+            start: instant(6)?,
+            end: instant(7)?,
+        },
+        parameters: serde_json::from_str(&parameters)
+            .map_err(|error| format!("parameters: {error}"))?,
         refresh_cache: row.get(9)?,
         created: instant(10)?,
     };
-    let state = RunState::of(row.get(11)?).ok_or_else(|| "a run has an unknown state".to_owned())?;
+    let state =
+        RunState::of(row.get(11)?).ok_or_else(|| "a run has an unknown state".to_owned())?;
     let mut tables = RunTables::new(Arc::new(new));
-    (tables.state, tables.started, tables.pruned) = (state, row.get(12)?, row.get::<_, i64>(16)? != 0);
+    (tables.state, tables.started, tables.pruned) =
+        (state, row.get(12)?, row.get::<_, i64>(16)? != 0);
     let error: Option<Vec<u8>> = row.get(14)?;
     if state.is_final() {
         let error = error.map(|error| rows::error_of(&error)).transpose()?;
-        tables.end = Some(Arc::new(RunEnd { at: row.get(13)?, state, error, output: None, encoded: None }));
+        tables.end = Some(Arc::new(RunEnd {
+            at: row.get(13)?,
+            state,
+            error,
+            output: None,
+            encoded: None,
+        }));
     }
     Ok(Head {
         row: row.get(0)?,
-        read: Read { tables, output: row.get(15)? },
+        read: Read {
+            tables,
+            output: row.get(15)?,
+        },
         takeovers: row.get(17)?,
         cancelling: row.get(18)?,
     })
@@ -185,7 +219,13 @@ fn head(row: &SqlRow<'_>) -> Result<Head, Failure> {
 
 /// A run's end without its output.
 pub(super) fn copy_end(end: &RunEnd) -> RunEnd {
-    RunEnd { at: end.at, state: end.state, error: end.error.clone(), output: None, encoded: None }
+    RunEnd {
+        at: end.at,
+        state: end.state,
+        error: end.error.clone(),
+        output: None,
+        encoded: None,
+    }
 }
 
 /// Goes through what was recorded of a run, in order. Gives the number that comes next.
@@ -194,7 +234,8 @@ fn each_transition(
     row: i64,
     mut each: impl FnMut(Transition, Option<BlobRef>) -> Result<(), Failure>,
 ) -> Result<u32, Failure> {
-    let mut plans = connection.prepare_cached("SELECT number, body FROM plans WHERE run = ?1 ORDER BY number")?;
+    let mut plans = connection
+        .prepare_cached("SELECT number, body FROM plans WHERE run = ?1 ORDER BY number")?;
     let mut plans = plans.query([row])?;
     let mut attempts = connection.prepare_cached(
         "SELECT number, frame, cell, attempt, state, started, took, body FROM attempts WHERE run = ?1 ORDER BY number",
@@ -202,14 +243,25 @@ fn each_transition(
     let mut attempts = attempts.query([row])?;
     let (mut plan, mut attempt) = (plans.next()?, attempts.next()?);
     let mut next = 0;
-    let after = |number: u32| number.checked_add(1).ok_or_else(|| Failure::Row(format!("{number} is no row's number")));
+    let after = |number: u32| {
+        number
+            .checked_add(1)
+            .ok_or_else(|| Failure::Row(format!("{number} is no row's number")))
+    };
     loop {
         let number = |row: Option<&SqlRow<'_>>| row.map(|row| row.get::<_, u32>(0)).transpose();
         match (number(plan)?, number(attempt)?) {
             (None, None) => return Ok(next),
             (Some(planned), attempted) if attempted.is_none_or(|attempted| planned < attempted) => {
                 if let Some(row) = plan {
-                    each(rows::planned_of(row.get_ref(1)?.as_blob().map_err(|error| error.to_string())?)?, None)?;
+                    each(
+                        rows::planned_of(
+                            row.get_ref(1)?
+                                .as_blob()
+                                .map_err(|error| error.to_string())?,
+                        )?,
+                        None,
+                    )?;
                 }
                 next = after(planned)?;
                 plan = plans.next()?;
@@ -232,11 +284,19 @@ const MOST_ROWS: u64 = 1 << 28;
 /// Refuses a row that refers to what is not there: a damaged file must not end in a panic.
 fn check(tables: &RunTables, transition: &Transition) -> Result<(), Failure> {
     let members = |region: u32| u64::from(tables.members.get(&region).copied().unwrap_or(0));
-    let missing = || Err(Failure::Row("a row refers to one that is not there".to_owned()));
+    let missing = || {
+        Err(Failure::Row(
+            "a row refers to one that is not there".to_owned(),
+        ))
+    };
     match transition {
         Transition::Task(end) => {
-            let Some(frame) = tables.frames.get(end.frame as usize) else { return missing() };
-            let Some(old) = frame.rows.get(end.cell as usize) else { return missing() };
+            let Some(frame) = tables.frames.get(end.frame as usize) else {
+                return missing();
+            };
+            let Some(old) = frame.rows.get(end.cell as usize) else {
+                return missing();
+            };
             if !end.row.state.may_be_recorded_after(old.state) && old.state != TaskState::Running {
                 let problem = format!("a task went from {} to {}", old.state, end.row.state);
                 return Err(Failure::Row(problem));
@@ -244,20 +304,42 @@ fn check(tables: &RunTables, transition: &Transition) -> Result<(), Failure> {
         }
         Transition::Extended { frame: 0 } => return missing(),
         Transition::Extended { frame } => {
-            let Some(frame) = tables.frames.get(*frame as usize) else { return missing() };
+            let Some(frame) = tables.frames.get(*frame as usize) else {
+                return missing();
+            };
             let rows = members(frame.meta.region) * u64::from(frame.meta.len);
             if rows < frame.rows.len() as u64 || rows > MOST_ROWS {
                 return missing();
             }
         }
-        Transition::Expanded(FrameMeta { region, parent, len, .. }) => {
+        Transition::Expanded(FrameMeta {
+            region,
+            parent,
+            len,
+            ..
+        }) => {
             let rows = members(*region) * u64::from(*len);
-            return if (parent.0 as usize) < tables.frames.len() && rows <= MOST_ROWS { Ok(()) } else { missing() };
+            return if (parent.0 as usize) < tables.frames.len() && rows <= MOST_ROWS {
+                Ok(())
+            } else {
+                missing()
+            };
         }
         Transition::Cleared(cleared) => {
-            let rows = |frame: u32| tables.frames.get(frame as usize).map_or(0, |frame| frame.rows.len() as u64);
-            let is_there = |range: &CellRange| u64::from(range.from) + u64::from(range.len) <= rows(range.frame);
-            return if cleared.ranges.iter().all(is_there) { Ok(()) } else { missing() };
+            let rows = |frame: u32| {
+                tables
+                    .frames
+                    .get(frame as usize)
+                    .map_or(0, |frame| frame.rows.len() as u64)
+            };
+            let is_there = |range: &CellRange| {
+                u64::from(range.from) + u64::from(range.len) <= rows(range.frame)
+            };
+            return if cleared.ranges.iter().all(is_there) {
+                Ok(())
+            } else {
+                missing()
+            };
         }
         _ => {}
     }
@@ -269,7 +351,11 @@ fn with_tasks(connection: &Connection, head: Head) -> Result<Read, Failure> {
     if read.tables.pruned {
         return Ok(read);
     }
-    let (end, state, started) = (read.tables.end.take(), read.tables.state, read.tables.started);
+    let (end, state, started) = (
+        read.tables.end.take(),
+        read.tables.state,
+        read.tables.started,
+    );
     each_transition(connection, row, |transition, _| {
         check(&read.tables, &transition)?;
         read.tables.apply(transition);
@@ -279,8 +365,13 @@ fn with_tasks(connection: &Connection, head: Head) -> Result<Read, Failure> {
     Ok(read)
 }
 
-fn heads(connection: &Connection, condition: &str, parameters: impl rusqlite::Params) -> Result<Vec<Head>, Failure> {
-    let mut select = connection.prepare_cached(&format!("{HEAD} WHERE {condition} ORDER BY run"))?;
+fn heads(
+    connection: &Connection,
+    condition: &str,
+    parameters: impl rusqlite::Params,
+) -> Result<Vec<Head>, Failure> {
+    let mut select =
+        connection.prepare_cached(&format!("{HEAD} WHERE {condition} ORDER BY run"))?;
     let mut rows = select.query(parameters)?;
     let mut heads = Vec::new();
     while let Some(row) = rows.next()? {
@@ -305,7 +396,10 @@ pub(super) fn summaries(
 }
 
 /// Reads in one transaction, so that what is read is of one moment.
-fn at_once<T>(connection: &Connection, read: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+fn at_once<T>(
+    connection: &Connection,
+    read: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let transaction = connection.unchecked_transaction()?;
     let read = read();
     transaction.finish()?;
@@ -315,7 +409,10 @@ fn at_once<T>(connection: &Connection, read: impl FnOnce() -> Result<T, Failure>
 pub(super) fn runs_of(connection: &Connection, flow: &str) -> Result<Vec<Read>, Failure> {
     at_once(connection, || {
         let heads = heads(connection, "flow = ?1", [flow])?;
-        heads.into_iter().map(|head| with_tasks(connection, head)).collect()
+        heads
+            .into_iter()
+            .map(|head| with_tasks(connection, head))
+            .collect()
     })
 }
 
@@ -328,12 +425,16 @@ pub(super) fn run(connection: &Connection, id: RunId) -> Result<Option<Read>, Fa
 
 /// Runs that are not final and that nobody executes.
 pub(super) fn abandoned(connection: &Connection, dead: &[i64]) -> Result<Vec<Abandoned>, Failure> {
-    let mut select = connection.prepare_cached("SELECT run, id, flow FROM runs WHERE owner IS ?1 AND state < 2")?;
+    let mut select = connection
+        .prepare_cached("SELECT run, id, flow FROM runs WHERE owner IS ?1 AND state < 2")?;
     let mut abandoned = Vec::new();
     for owner in std::iter::once(None).chain(dead.iter().copied().map(Some)) {
         let mut rows = select.query([owner])?;
         while let Some(row) = rows.next()? {
-            let run = Abandoned { id: RunId::from_bytes(row.get(1)?), flow: row.get(2)? };
+            let run = Abandoned {
+                id: RunId::from_bytes(row.get(1)?),
+                flow: row.get(2)?,
+            };
             abandoned.push((row.get::<_, i64>(0)?, run));
         }
     }
@@ -342,9 +443,18 @@ pub(super) fn abandoned(connection: &Connection, dead: &[i64]) -> Result<Vec<Aba
 }
 
 /// Makes a process the owner of an abandoned run. A run that was left by a clean stop has crashed nobody.
-pub(super) fn take_over(connection: &Connection, id: RunId, dead: &[i64], owner: i64) -> rusqlite::Result<bool> {
-    let mut select = connection.prepare_cached("SELECT owner FROM runs WHERE id = ?1 AND state < 2")?;
-    let Some(old) = select.query_row([id.as_bytes()], |row| row.get::<_, Option<i64>>(0)).optional()? else {
+pub(super) fn take_over(
+    connection: &Connection,
+    id: RunId,
+    dead: &[i64],
+    owner: i64,
+) -> rusqlite::Result<bool> {
+    let mut select =
+        connection.prepare_cached("SELECT owner FROM runs WHERE id = ?1 AND state < 2")?;
+    let Some(old) = select
+        .query_row([id.as_bytes()], |row| row.get::<_, Option<i64>>(0))
+        .optional()?
+    else {
         return Ok(false);
     };
     if old.is_some_and(|old| !dead.contains(&old)) {
@@ -359,16 +469,37 @@ pub(super) fn take_over(connection: &Connection, id: RunId, dead: &[i64], owner:
 /// Everything that is recorded of a run that goes on.
 pub(super) fn history(connection: &Connection, id: RunId) -> Result<Recorded, Failure> {
     let head = heads(connection, "id = ?1", [id.as_bytes()])?.pop();
-    let Head { row, read, takeovers, cancelling } = head.ok_or_else(|| format!("run {id} is not there"))?;
+    let Head {
+        row,
+        read,
+        takeovers,
+        cancelling,
+    } = head.ok_or_else(|| format!("run {id} is not there"))?;
     let (tables, results, told) = (read.tables, HashMap::new(), Told::default());
     let (end, state, started) = (tables.end.clone(), tables.state, tables.started);
-    let history = History { tables, results, told, takeovers, cancelling };
-    let mut recorded = Recorded { row, next: 0, history, blobs: HashMap::new() };
+    let history = History {
+        tables,
+        results,
+        told,
+        takeovers,
+        cancelling,
+    };
+    let mut recorded = Recorded {
+        row,
+        next: 0,
+        history,
+        blobs: HashMap::new(),
+    };
     if recorded.history.tables.pruned {
         return Ok(recorded);
     }
     recorded.next = each_transition(connection, row, |transition, blob| {
-        let History { tables, results, told, .. } = &mut recorded.history;
+        let History {
+            tables,
+            results,
+            told,
+            ..
+        } = &mut recorded.history;
         check(tables, &transition)?;
         match &transition {
             Transition::Task(end) if end.row.state == TaskState::Success => {
@@ -391,27 +522,41 @@ pub(super) fn history(connection: &Connection, id: RunId) -> Result<Recorded, Fa
 }
 
 /// Everything that is recorded of a run, in one transaction; `None` where there is no such run.
-pub(super) fn history_of_final(connection: &Connection, id: RunId) -> Result<Option<Recorded>, Failure> {
+pub(super) fn history_of_final(
+    connection: &Connection,
+    id: RunId,
+) -> Result<Option<Recorded>, Failure> {
     at_once(connection, || {
-        let is_final =
-            connection.prepare_cached("SELECT 1 FROM runs WHERE id = ?1 AND state >= 2")?.exists([id.as_bytes()])?;
+        let is_final = connection
+            .prepare_cached("SELECT 1 FROM runs WHERE id = ?1 AND state >= 2")?
+            .exists([id.as_bytes()])?;
         is_final.then(|| history(connection, id)).transpose()
     })
 }
 
 /// Makes a process the owner of a run that was final and is run again; not where anything of it changed since it was
 /// read.
-pub(super) fn reopen(connection: &Connection, run: &Reopening, owner: i64) -> rusqlite::Result<bool> {
-    let mut select = connection.prepare_cached("SELECT pruned, output FROM runs WHERE run = ?1 AND state >= 2")?;
-    let found = select.query_row([run.row], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<Vec<u8>>>(1)?)));
-    let Some((pruned, output)) = found.optional()? else { return Ok(false) };
+pub(super) fn reopen(
+    connection: &Connection,
+    run: &Reopening,
+    owner: i64,
+) -> rusqlite::Result<bool> {
+    let mut select = connection
+        .prepare_cached("SELECT pruned, output FROM runs WHERE run = ?1 AND state >= 2")?;
+    let found = select.query_row([run.row], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, Option<Vec<u8>>>(1)?))
+    });
+    let Some((pruned, output)) = found.optional()? else {
+        return Ok(false);
+    };
     if (pruned != 0) != run.pruned {
         return Ok(false);
     }
     if run.pruned {
         prune::rest(connection, run.row)?;
     }
-    let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO plans VALUES (?1, ?2, ?3)")?;
+    let mut insert =
+        connection.prepare_cached("INSERT OR IGNORE INTO plans VALUES (?1, ?2, ?3)")?;
     if insert.execute(params![run.row, run.number, run.plan])? == 0 {
         return Ok(false);
     }
@@ -422,7 +567,9 @@ pub(super) fn reopen(connection: &Connection, run: &Reopening, owner: i64) -> ru
         "UPDATE runs SET state = 0, started = 0, finished = 0, error = NULL, output = NULL, owner = ?2, takeovers = 0, \
          cancelling = 0, pruned = 0 WHERE run = ?1",
     )?;
-    update.execute(params![run.row, owner]).map(|updated| updated > 0)
+    update
+        .execute(params![run.row, owner])
+        .map(|updated| updated > 0)
 }
 
 /// A run that is to be run again.
@@ -436,9 +583,13 @@ pub(super) struct Reopening {
 }
 
 /// Every attempt of a run's tasks.
-pub(super) fn attempts_of(connection: &Connection, id: RunId) -> Result<Option<Vec<AttemptRecord>>, Failure> {
+pub(super) fn attempts_of(
+    connection: &Connection,
+    id: RunId,
+) -> Result<Option<Vec<AttemptRecord>>, Failure> {
     at_once(connection, || {
-        let Some(Head { row, mut read, .. }) = heads(connection, "id = ?1", [id.as_bytes()])?.pop() else {
+        let Some(Head { row, mut read, .. }) = heads(connection, "id = ?1", [id.as_bytes()])?.pop()
+        else {
             return Ok(None);
         };
         if read.tables.pruned {
@@ -465,20 +616,33 @@ pub(super) fn cached(
     query: &CacheQuery,
     now: i64,
 ) -> Result<Result<Found, CacheMiss>, Failure> {
-    let mut select = connection.prepare_cached("SELECT run, created, body FROM cache WHERE key = ?1")?;
+    let mut select =
+        connection.prepare_cached("SELECT run, created, body FROM cache WHERE key = ?1")?;
     let found = select
-        .query_row([query.key.0], |row| Ok((RunId::from_bytes(row.get(0)?), row.get::<_, i64>(1)?, row.get(2)?)))
+        .query_row([query.key.0], |row| {
+            Ok((
+                RunId::from_bytes(row.get(0)?),
+                row.get::<_, i64>(1)?,
+                row.get(2)?,
+            ))
+        })
         .optional()?;
     Ok(match found {
         Some((_, created, _)) if has_expired(created, query.expiry, now) => {
-            Err(CacheMiss::Expired { created: DateTime::from_timestamp_micros(created).unwrap_or_default() })
+            Err(CacheMiss::Expired {
+                created: DateTime::from_timestamp_micros(created).unwrap_or_default(),
+            })
         }
         Some(found) => Ok(found),
         None => {
-            let mut of_inputs = connection.prepare_cached("SELECT 1 FROM cache WHERE task = ?1 AND inputs = ?2")?;
-            let mut of_task = connection.prepare_cached("SELECT 1 FROM cache WHERE task = ?1 LIMIT 1")?;
+            let mut of_inputs =
+                connection.prepare_cached("SELECT 1 FROM cache WHERE task = ?1 AND inputs = ?2")?;
+            let mut of_task =
+                connection.prepare_cached("SELECT 1 FROM cache WHERE task = ?1 LIMIT 1")?;
             Err(match () {
-                () if of_inputs.exists(params![query.task, query.inputs])? => CacheMiss::ChangedCode,
+                () if of_inputs.exists(params![query.task, query.inputs])? => {
+                    CacheMiss::ChangedCode
+                }
                 () if of_task.exists([&query.task])? => CacheMiss::NewInputs,
                 () => CacheMiss::Empty,
             })

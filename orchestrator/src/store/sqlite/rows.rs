@@ -111,11 +111,16 @@ mod serde_bytes_16 {
     use serde::de::{Error, Visitor};
     use serde::{Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8; 16], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        bytes: &[u8; 16],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(bytes)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 16], D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<[u8; 16], D::Error> {
         struct Sixteen;
         impl Visitor<'_> for Sixteen {
             type Value = [u8; 16];
@@ -125,7 +130,9 @@ mod serde_bytes_16 {
             }
 
             fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<[u8; 16], E> {
-                bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))
+                bytes
+                    .try_into()
+                    .map_err(|_| E::invalid_length(bytes.len(), &self))
             }
         }
         deserializer.deserialize_bytes(Sixteen)
@@ -165,25 +172,40 @@ fn planned(nodes: &[NodeMeta]) -> Vec<u8> {
             wiring: wired.map(|wired| wired.hash).unwrap_or_default(),
             task: (task != node.name).then(|| words.number(task)),
             output: words.number(wired.map_or("", |wired| &wired.output)),
-            upstreams: wired.map(|wired| wired.upstreams.to_vec()).unwrap_or_default(),
+            upstreams: wired
+                .map(|wired| wired.upstreams.to_vec())
+                .unwrap_or_default(),
         }
     });
     let nodes = nodes.collect();
-    pack(&PlannedRow { words: words.words, nodes })
+    pack(&PlannedRow {
+        words: words.words,
+        nodes,
+    })
 }
 
 fn nodes(bytes: &[u8]) -> Result<Vec<NodeMeta>, Unreadable> {
     let row: PlannedRow<'_> =
         rmp_serde::from_slice(bytes).map_err(|error| format!("a plan cannot be read: {error}"))?;
     let words: Vec<Arc<str>> = row.words.iter().map(|word| Arc::from(&**word)).collect();
-    let word = |number: u32| words.get(number as usize).cloned().ok_or("a plan refers to a word that it lacks");
+    let word = |number: u32| {
+        words
+            .get(number as usize)
+            .cloned()
+            .ok_or("a plan refers to a word that it lacks")
+    };
     let node = |node: NodeRow| {
         let name: Cow<'static, str> = word(node.name)?.to_string().into();
         let task = match node.task {
             Some(task) => word(task)?.to_string().into(),
             None => name.clone(),
         };
-        let wired = Wired { hash: node.wiring, task, output: word(node.output)?, upstreams: node.upstreams.into() };
+        let wired = Wired {
+            hash: node.wiring,
+            task,
+            output: word(node.output)?,
+            upstreams: node.upstreams.into(),
+        };
         Ok(NodeMeta {
             prefix: node.prefix.map(word).transpose()?,
             name,
@@ -194,7 +216,11 @@ fn nodes(bytes: &[u8]) -> Result<Vec<NodeMeta>, Unreadable> {
             wired: Some(Box::new(wired)),
         })
     };
-    row.nodes.into_iter().map(node).collect::<Result<_, &str>>().map_err(str::to_owned)
+    row.nodes
+        .into_iter()
+        .map(node)
+        .collect::<Result<_, &str>>()
+        .map_err(str::to_owned)
 }
 
 /// What a row of `plans` says, by its first byte.
@@ -211,13 +237,22 @@ pub(super) fn plan(transition: &Transition) -> Option<Vec<u8>> {
         Transition::Planned(nodes) => (PLANNED, planned(nodes)),
         Transition::Expanded(meta) => {
             let region = (meta.region != u32::MAX).then_some(meta.region);
-            (EXPANDED, pack(&(region, meta.parent, meta.len, meta.unexpanded)))
+            (
+                EXPANDED,
+                pack(&(region, meta.parent, meta.len, meta.unexpanded)),
+            )
         }
         Transition::Extended { frame } => (EXTENDED, pack(frame)),
         Transition::Awaited { node, asked: None } => (AWAITED, pack(node)),
-        Transition::Awaited { node, asked: Some(asked) } => (AWAITED_AGAIN, pack(&(node, asked))),
+        Transition::Awaited {
+            node,
+            asked: Some(asked),
+        } => (AWAITED_AGAIN, pack(&(node, asked))),
         Transition::Cleared(Cleared { at, what, ranges }) => {
-            let ranges: Vec<_> = ranges.iter().map(|range| (range.frame, range.from, range.len)).collect();
+            let ranges: Vec<_> = ranges
+                .iter()
+                .map(|range| (range.frame, range.from, range.len))
+                .collect();
             (CLEARED, pack(&(at, what, ranges)))
         }
         _ => return None,
@@ -234,18 +269,35 @@ pub(super) fn planned_of(body: &[u8]) -> Result<Transition, Unreadable> {
     match *tag {
         PLANNED => nodes(rest).map(Transition::Planned),
         EXPANDED => {
-            let (region, parent, len, unexpanded) = unpack::<(Option<u32>, (u32, u32), u32, bool)>(rest)?;
-            Ok(Transition::Expanded(FrameMeta { region: region.unwrap_or(u32::MAX), parent, len, unexpanded }))
+            let (region, parent, len, unexpanded) =
+                unpack::<(Option<u32>, (u32, u32), u32, bool)>(rest)?;
+            Ok(Transition::Expanded(FrameMeta {
+                region: region.unwrap_or(u32::MAX),
+                parent,
+                len,
+                unexpanded,
+            }))
         }
-        EXTENDED => Ok(Transition::Extended { frame: unpack(rest)? }),
-        AWAITED => Ok(Transition::Awaited { node: unpack(rest)?, asked: None }),
+        EXTENDED => Ok(Transition::Extended {
+            frame: unpack(rest)?,
+        }),
+        AWAITED => Ok(Transition::Awaited {
+            node: unpack(rest)?,
+            asked: None,
+        }),
         AWAITED_AGAIN => {
             let (node, asked) = unpack(rest)?;
-            Ok(Transition::Awaited { node, asked: Some(asked) })
+            Ok(Transition::Awaited {
+                node,
+                asked: Some(asked),
+            })
         }
         CLEARED => {
             let (at, what, ranges) = unpack::<(i64, Rerun, Vec<(u32, u32, u32)>)>(rest)?;
-            let ranges = ranges.into_iter().map(|(frame, from, len)| CellRange { frame, from, len }).collect();
+            let ranges = ranges
+                .into_iter()
+                .map(|(frame, from, len)| CellRange { frame, from, len })
+                .collect();
             Ok(Transition::Cleared(Cleared { at, what, ranges }))
         }
         other => Err(format!("a plan is of the unknown kind {other}")),
@@ -266,44 +318,102 @@ pub(super) struct AttemptRow {
 
 impl AttemptRow {
     pub(super) fn new(end: &TaskEnd) -> Self {
-        let Row { started, finished, ref error, attempts, state, .. } = end.row;
+        let Row {
+            started,
+            finished,
+            ref error,
+            attempts,
+            state,
+            ..
+        } = end.row;
         let note = end.note.as_ref().map(|note| pack(&**note));
-        let error = error.as_ref().filter(|_| state != TaskState::Success).map(pack);
+        let error = error
+            .as_ref()
+            .filter(|_| state != TaskState::Success)
+            .map(pack);
         let took = end.failed.map(|failed| (failed - started).to_le_bytes());
         let body = match (&end.result, error, took) {
             (Some(result), ..) => result_body(result, note),
-            (None, Some(error), Some(took)) => Body::Bytes(prefixed(note, TOOK, &[&took, &*error].concat())),
+            (None, Some(error), Some(took)) => {
+                Body::Bytes(prefixed(note, TOOK, &[&took, &*error].concat()))
+            }
             (None, Some(error), None) => Body::Bytes(prefixed(note, 0, &error)),
             (None, None, _) if note.is_some() => Body::Bytes(prefixed(note, 0, &[])),
             (None, None, _) => Body::None,
         };
         let took = if finished == 0 { 0 } else { finished - started };
-        Self { frame: end.frame, cell: end.cell, attempt: attempts, state: state.code(), started, took, body }
+        Self {
+            frame: end.frame,
+            cell: end.cell,
+            attempt: attempts,
+            state: state.code(),
+            started,
+            took,
+            body,
+        }
     }
 
     /// The change of state that a row is; its result is in a blob where one is given.
-    pub(super) fn read(row: &SqlRow<'_>, first: usize) -> Result<(TaskEnd, Option<BlobRef>), Unreadable> {
-        let get = |at: usize| row.get::<_, i64>(first + at).map_err(|error| error.to_string());
+    pub(super) fn read(
+        row: &SqlRow<'_>,
+        first: usize,
+    ) -> Result<(TaskEnd, Option<BlobRef>), Unreadable> {
+        let get = |at: usize| {
+            row.get::<_, i64>(first + at)
+                .map_err(|error| error.to_string())
+        };
         let small = |at: usize| u32::try_from(get(at)?).map_err(|error| error.to_string());
         let state = TaskState::of(get(3)?).ok_or("a row has an unknown state")?;
         let attempts = u16::try_from(get(2)?).map_err(|error| error.to_string())?;
         let (started, span) = (get(4)?, get(5)?);
-        let finished = if state == TaskState::Running { 0 } else { started.saturating_add(span) };
+        let finished = if state == TaskState::Running {
+            0
+        } else {
+            started.saturating_add(span)
+        };
         let body = row.get_ref(first + 6).map_err(|error| error.to_string())?;
-        let body = body.as_blob_or_null().map_err(|error| error.to_string())?.unwrap_or(&[0]);
-        let Parts { note, took, is_blob, rest } = split(body)?;
+        let body = body
+            .as_blob_or_null()
+            .map_err(|error| error.to_string())?
+            .unwrap_or(&[0]);
+        let Parts {
+            note,
+            took,
+            is_blob,
+            rest,
+        } = split(body)?;
         let (mut error, mut result, mut blob) = (None, None, None);
         match state {
-            TaskState::Success if is_blob => blob = Some(BlobRef::from_bytes(rest).ok_or("a reference is cut off")?),
+            TaskState::Success if is_blob => {
+                blob = Some(BlobRef::from_bytes(rest).ok_or("a reference is cut off")?)
+            }
             TaskState::Success if !rest.is_empty() => result = Some(Encoded(rest.into())),
             TaskState::Success => {}
             _ if !rest.is_empty() => error = Some(unpack::<TaskError>(rest)?),
             _ => {}
         }
-        let row = Row { started, finished, error, attempts, state, ..Row::PENDING };
+        let row = Row {
+            started,
+            finished,
+            error,
+            attempts,
+            state,
+            ..Row::PENDING
+        };
         let note = note.map(Box::new);
         let failed = took.map(|took| started.saturating_add(took));
-        Ok((TaskEnd { frame: small(0)?, cell: small(1)?, row, failed, result, note, cache: None }, blob))
+        Ok((
+            TaskEnd {
+                frame: small(0)?,
+                cell: small(1)?,
+                row,
+                failed,
+                result,
+                note,
+                cache: None,
+            },
+            blob,
+        ))
     }
 }
 
@@ -348,18 +458,29 @@ fn split(body: &[u8]) -> Result<Parts<'_>, Unreadable> {
         (note, rest) = (Some(unpack(bytes)?), more);
     }
     if flags & TOOK != 0 {
-        let (bytes, more) = rest.split_first_chunk::<8>().ok_or("a duration is cut off")?;
+        let (bytes, more) = rest
+            .split_first_chunk::<8>()
+            .ok_or("a duration is cut off")?;
         (took, rest) = (Some(i64::from_le_bytes(*bytes)), more);
     }
-    Ok(Parts { note, took, is_blob: flags & BLOB != 0, rest })
+    Ok(Parts {
+        note,
+        took,
+        is_blob: flags & BLOB != 0,
+        rest,
+    })
 }
 
 /// A stored result: its bytes, or where they are.
 pub(super) fn stored_result(body: &[u8]) -> Result<Result<Encoded, BlobRef>, Unreadable> {
     match split(body)? {
-        Parts { is_blob: true, rest, .. } => {
-            BlobRef::from_bytes(rest).map(Err).ok_or_else(|| "a reference is cut off".into())
-        }
+        Parts {
+            is_blob: true,
+            rest,
+            ..
+        } => BlobRef::from_bytes(rest)
+            .map(Err)
+            .ok_or_else(|| "a reference is cut off".into()),
         Parts { rest, .. } => Ok(Ok(Encoded(rest.into()))),
     }
 }

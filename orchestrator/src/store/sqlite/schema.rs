@@ -24,10 +24,26 @@ pub(super) struct Migration {
 
 /// All steps, by number, from 1 without a gap.
 pub(super) const MIGRATIONS: &[Migration] = &[
-    Migration { number: 1, name: "runs", sql: include_str!("migrations/001_runs.sql") },
-    Migration { number: 2, name: "serving", sql: include_str!("migrations/002_serving.sql") },
-    Migration { number: 3, name: "logs", sql: include_str!("migrations/003_logs.sql") },
-    Migration { number: 4, name: "upkeep", sql: include_str!("migrations/004_upkeep.sql") },
+    Migration {
+        number: 1,
+        name: "runs",
+        sql: include_str!("migrations/001_runs.sql"),
+    },
+    Migration {
+        number: 2,
+        name: "serving",
+        sql: include_str!("migrations/002_serving.sql"),
+    },
+    Migration {
+        number: 3,
+        name: "logs",
+        sql: include_str!("migrations/003_logs.sql"),
+    },
+    Migration {
+        number: 4,
+        name: "upkeep",
+        sql: include_str!("migrations/004_upkeep.sql"),
+    },
 ];
 
 impl Migration {
@@ -56,11 +72,19 @@ impl State {
 }
 
 /// Looks at a file without writing to it, and refuses what is no store of this version.
-pub(super) fn inspect(connection: &Connection, path: &Path, known: &[Migration]) -> Result<State, StoreError> {
+pub(super) fn inspect(
+    connection: &Connection,
+    path: &Path,
+    known: &[Migration],
+) -> Result<State, StoreError> {
     // one read transaction: another process may be making the schema
-    let transaction = connection.unchecked_transaction().map_err(|error| unreadable(path, &error))?;
+    let transaction = connection
+        .unchecked_transaction()
+        .map_err(|error| unreadable(path, &error))?;
     let state = look(&transaction, path, known)?;
-    transaction.finish().map_err(|error| failure::classify(path, &error))?;
+    transaction
+        .finish()
+        .map_err(|error| failure::classify(path, &error))?;
     Ok(state)
 }
 
@@ -72,7 +96,9 @@ pub(super) fn migrate(
     now: i64,
 ) -> Result<(), StoreError> {
     let failed = |error: rusqlite::Error| failure::classify(path, &error);
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(failed)?;
     let state = look(&transaction, path, known)?;
     let pending = &known[state.last() as usize..];
     if let Some(last) = pending.last() {
@@ -103,39 +129,64 @@ fn apply(
     let insert = "INSERT INTO migrations (number, name, checksum, applied) VALUES (?1, ?2, ?3, ?4)";
     for migration in pending {
         transaction.execute_batch(migration.sql)?;
-        transaction.execute(insert, (migration.number, migration.name, migration.checksum(), now))?;
+        transaction.execute(
+            insert,
+            (migration.number, migration.name, migration.checksum(), now),
+        )?;
     }
     transaction.pragma_update(None, "user_version", last)
 }
 
 fn look(connection: &Connection, path: &Path, known: &[Migration]) -> Result<State, StoreError> {
-    let (application, version, tables) = header(connection).map_err(|error| unreadable(path, &error))?;
+    let (application, version, tables) =
+        header(connection).map_err(|error| unreadable(path, &error))?;
     match application {
         APPLICATION_ID => {}
         0 if tables == 0 && version == 0 => return Ok(State::New),
         _ => {
             let found = "it is the SQLite database of another program".to_owned();
-            return Err(StoreError::Foreign { path: path.to_owned(), found });
+            return Err(StoreError::Foreign {
+                path: path.to_owned(),
+                found,
+            });
         }
     }
     let last = known.last().map_or(0, |migration| migration.number);
     if version > i64::from(last) {
-        return Err(StoreError::Newer { path: path.to_owned(), known: last, found: version });
+        return Err(StoreError::Newer {
+            path: path.to_owned(),
+            known: last,
+            found: version,
+        });
     }
-    let damaged = |problem: String| StoreError::Damaged { path: path.to_owned(), problem };
+    let damaged = |problem: String| StoreError::Damaged {
+        path: path.to_owned(),
+        problem,
+    };
     let applied = applied(connection).map_err(|error| match error.sqlite_error_code() {
         Some(ErrorCode::Unknown) => damaged(failure::text(&error)),
         _ => failure::classify(path, &error),
     })?;
-    let expected = known.iter().map(|migration| i64::from(migration.number)).take_while(|number| *number <= version);
+    let expected = known
+        .iter()
+        .map(|migration| i64::from(migration.number))
+        .take_while(|number| *number <= version);
     if version == 0 || !expected.eq(applied.iter().map(|(number, _)| *number)) {
-        return Err(damaged(format!("its header says schema {version}, its table `migrations` another")));
+        return Err(damaged(format!(
+            "its header says schema {version}, its table `migrations` another"
+        )));
     }
-    match known.iter().zip(&applied).find(|(migration, (_, checksum))| migration.checksum() != checksum[..]) {
+    match known
+        .iter()
+        .zip(&applied)
+        .find(|(migration, (_, checksum))| migration.checksum() != checksum[..])
+    {
         None => Ok(State::At(applied.len() as u32)),
-        Some((Migration { number, name, .. }, _)) => {
-            Err(StoreError::Altered { path: path.to_owned(), number: *number, name })
-        }
+        Some((Migration { number, name, .. }, _)) => Err(StoreError::Altered {
+            path: path.to_owned(),
+            number: *number,
+            name,
+        }),
     }
 }
 
@@ -151,8 +202,11 @@ fn header(connection: &Connection) -> rusqlite::Result<(i32, i64, i64)> {
 
 /// The numbers and checksums of the migrations that a file has.
 fn applied(connection: &Connection) -> rusqlite::Result<Vec<(i64, Vec<u8>)>> {
-    let mut select = connection.prepare("SELECT number, checksum FROM migrations ORDER BY number")?;
-    select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    let mut select =
+        connection.prepare("SELECT number, checksum FROM migrations ORDER BY number")?;
+    select
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
 }
 
 /// What it means that the file's first page cannot be read.
@@ -165,5 +219,8 @@ fn unreadable(path: &Path, error: &rusqlite::Error) -> StoreError {
 
 /// Refuses a file that is of another kind.
 pub(super) fn no_database(path: &Path) -> StoreError {
-    StoreError::Foreign { path: path.to_owned(), found: "it is no SQLite database".to_owned() }
+    StoreError::Foreign {
+        path: path.to_owned(),
+        found: "it is no SQLite database".to_owned(),
+    }
 }

@@ -15,7 +15,10 @@ use crate::store::{CacheEntry, CacheFilter, StoreCheck};
 /// The tables that a check counts, by the words that people know.
 const COUNTED: [(&str, &str); 7] = [
     ("runs", "SELECT count(*) FROM runs"),
-    ("unfinished_runs", "SELECT count(*) FROM runs WHERE state < 2"),
+    (
+        "unfinished_runs",
+        "SELECT count(*) FROM runs WHERE state < 2",
+    ),
     ("attempts", "SELECT count(*) FROM attempts"),
     ("cached_results", "SELECT count(*) FROM cache"),
     ("schedules", "SELECT count(*) FROM schedules"),
@@ -27,9 +30,14 @@ const COUNTED: [(&str, &str); 7] = [
 const TOLD: u32 = 20;
 
 /// Cached results, without the results, by task and age.
-pub(super) fn cached(connection: &Connection, filter: &CacheFilter, now: i64) -> Result<Vec<CacheEntry>, Failure> {
-    let mut select = connection
-        .prepare_cached("SELECT key, task, inputs, run, created, expires, size FROM cache ORDER BY task, created")?;
+pub(super) fn cached(
+    connection: &Connection,
+    filter: &CacheFilter,
+    now: i64,
+) -> Result<Vec<CacheEntry>, Failure> {
+    let mut select = connection.prepare_cached(
+        "SELECT key, task, inputs, run, created, expires, size FROM cache ORDER BY task, created",
+    )?;
     let mut rows = select.query([])?;
     let mut entries = Vec::new();
     while let Some(row) = rows.next()? {
@@ -37,7 +45,10 @@ pub(super) fn cached(connection: &Connection, filter: &CacheFilter, now: i64) ->
         let entry = CacheEntry {
             key: hex(&row.get::<_, [u8; 32]>(0)?),
             task: row.get(1)?,
-            inputs: hex(row.get_ref(2)?.as_blob().map_err(|error| error.to_string())?),
+            inputs: hex(row
+                .get_ref(2)?
+                .as_blob()
+                .map_err(|error| error.to_string())?),
             run: RunId::from_bytes(row.get(3)?),
             created_at: instant(row.get(4)?).unwrap_or_default(),
             expires_at: row.get::<_, Option<i64>>(5)?.and_then(instant),
@@ -54,11 +65,16 @@ pub(super) fn cached(connection: &Connection, filter: &CacheFilter, now: i64) ->
 pub(super) fn forget(connection: &Connection, keys: &[String]) -> rusqlite::Result<u64> {
     let mut forgotten = 0;
     for key in keys {
-        let mut select = connection.prepare_cached("SELECT body FROM cache WHERE key = unhex(?1)")?;
-        let bodies = select.query_map([key], |row| row.get::<_, Vec<u8>>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+        let mut select =
+            connection.prepare_cached("SELECT body FROM cache WHERE key = unhex(?1)")?;
+        let bodies = select
+            .query_map([key], |row| row.get::<_, Vec<u8>>(0))?
+            .collect::<rusqlite::Result<Vec<_>>>()?;
         for body in bodies {
             prune::throw_away_body(connection, &body)?;
-            connection.prepare_cached("DELETE FROM cache WHERE key = unhex(?1)")?.execute([key])?;
+            connection
+                .prepare_cached("DELETE FROM cache WHERE key = unhex(?1)")?
+                .execute([key])?;
             forgotten += 1;
         }
     }
@@ -66,17 +82,25 @@ pub(super) fn forget(connection: &Connection, keys: &[String]) -> rusqlite::Resu
 }
 
 /// The ids of runs within bounds, both included, in their own order.
-pub(super) fn ids(connection: &Connection, first: RunId, last: RunId) -> Result<Vec<RunId>, Failure> {
-    let mut select = connection.prepare_cached("SELECT id FROM runs WHERE id BETWEEN ?1 AND ?2 ORDER BY id")?;
-    let ids = select.query_map(params![first.as_bytes(), last.as_bytes()], |row| Ok(RunId::from_bytes(row.get(0)?)))?;
+pub(super) fn ids(
+    connection: &Connection,
+    first: RunId,
+    last: RunId,
+) -> Result<Vec<RunId>, Failure> {
+    let mut select =
+        connection.prepare_cached("SELECT id FROM runs WHERE id BETWEEN ?1 AND ?2 ORDER BY id")?;
+    let ids = select.query_map(params![first.as_bytes(), last.as_bytes()], |row| {
+        Ok(RunId::from_bytes(row.get(0)?))
+    })?;
     Ok(ids.collect::<rusqlite::Result<_>>()?)
 }
 
 /// The ids of runs that end so, in hexadecimal digits, in their own order. No index has ends: all ids are looked at,
 /// some three million a second.
 pub(super) fn ids_ending(connection: &Connection, digits: &str) -> Result<Vec<RunId>, Failure> {
-    let mut select =
-        connection.prepare_cached("SELECT id FROM runs WHERE substr(hex(id), -length(?1)) = upper(?1) ORDER BY id")?;
+    let mut select = connection.prepare_cached(
+        "SELECT id FROM runs WHERE substr(hex(id), -length(?1)) = upper(?1) ORDER BY id",
+    )?;
     let ids = select.query_map([digits], |row| Ok(RunId::from_bytes(row.get(0)?)))?;
     Ok(ids.collect::<rusqlite::Result<_>>()?)
 }
@@ -97,7 +121,11 @@ pub(super) fn check(connection: &Connection, path: &Path) -> StoreCheck {
     for (what, count) in COUNTED {
         match connection.query_row(count, [], |row| row.get(0)) {
             Ok(counted) => drop(check.counts.insert(what, counted)),
-            Err(error) => problems.push(format!("{}: {}", what.replace('_', " "), failure::text(&error))),
+            Err(error) => problems.push(format!(
+                "{}: {}",
+                what.replace('_', " "),
+                failure::text(&error)
+            )),
         }
     }
     if let Err(failure) = runs(connection, problems) {
@@ -109,7 +137,9 @@ pub(super) fn check(connection: &Connection, path: &Path) -> StoreCheck {
 /// What SQLite finds wrong with the file.
 fn pages(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut pragma = connection.prepare(&format!("PRAGMA integrity_check({TOLD})"))?;
-    let mut found = pragma.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    let mut found = pragma
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<String>>>()?;
     found.retain(|problem| problem != "ok");
     Ok(found)
 }
@@ -125,19 +155,26 @@ fn text(failure: &Failure) -> String {
 
 /// Reads each run with its tasks, one at a time, until too much is wrong.
 fn runs(connection: &Connection, problems: &mut Vec<String>) -> Result<(), Failure> {
-    let mut select = connection.prepare("SELECT run, id FROM runs WHERE run > ?1 ORDER BY run LIMIT 1")?;
+    let mut select =
+        connection.prepare("SELECT run, id FROM runs WHERE run > ?1 ORDER BY run LIMIT 1")?;
     let (mut last, mut told) = (i64::MIN, 0);
     loop {
         // no transaction is open from run to run: the log may be emptied meanwhile
-        let next = select.query_row([last], |row| Ok((row.get(0)?, row.get::<_, [u8; 16]>(1)))).optional()?;
+        let next = select
+            .query_row([last], |row| Ok((row.get(0)?, row.get::<_, [u8; 16]>(1))))
+            .optional()?;
         let Some((run, id)) = next else { return Ok(()) };
         let problem = match id {
             Ok(id) => {
                 let id = RunId::from_bytes(id);
                 let read = read::run(connection, id).map(drop);
-                read.err().map(|failure| format!("run {id}: {}", text(&failure)))
+                read.err()
+                    .map(|failure| format!("run {id}: {}", text(&failure)))
             }
-            Err(error) => Some(format!("the run in row {run} has no id: {}", failure::text(&error))),
+            Err(error) => Some(format!(
+                "the run in row {run} has no id: {}",
+                failure::text(&error)
+            )),
         };
         if let Some(problem) = problem {
             if told == TOLD {

@@ -126,7 +126,11 @@ struct Entry {
 
 impl Entry {
     fn call(call: impl Call + 'static) -> Self {
-        Self { run: None, number: 0, write: Write::Call(Box::new(call)) }
+        Self {
+            run: None,
+            number: 0,
+            write: Write::Call(Box::new(call)),
+        }
     }
 }
 
@@ -213,10 +217,12 @@ impl Writer {
     ) -> Self {
         let logged = Arc::new(AtomicU32::new(0));
         let pages = Arc::clone(&logged);
-        let hooked = connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, length: std::ffi::c_int| {
-            pages.store(u32::try_from(length).unwrap_or(0), Ordering::Relaxed);
-            Ok(())
-        }));
+        let hooked = connection.wal_hook(Some(
+            move |_: &mut rusqlite::hooks::Wal, length: std::ffi::c_int| {
+                pages.store(u32::try_from(length).unwrap_or(0), Ordering::Relaxed);
+                Ok(())
+            },
+        ));
         if let Err(error) = hooked {
             tracing::warn!("the length of the write-ahead log is not known: {error}");
         }
@@ -240,8 +246,16 @@ impl Writer {
         // where the file cannot be written any more, who waits for the commit is told
         let _ = self.queue.lock().push(|| {
             let numbered = matches!(write, Write::Plan(_) | Write::Attempt(..));
-            let number = if numbered { run.next.fetch_add(1, Ordering::Relaxed) } else { 0 };
-            Entry { run: Some(Arc::clone(run)), number, write }
+            let number = if numbered {
+                run.next.fetch_add(1, Ordering::Relaxed)
+            } else {
+                0
+            };
+            Entry {
+                run: Some(Arc::clone(run)),
+                number,
+                write,
+            }
         });
     }
 
@@ -251,7 +265,13 @@ impl Writer {
         statements: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (sender, mut receiver) = oneshot::channel();
-        self.queue.lock().push(|| Entry::call(Asked { statements, result: None, answer: Some(sender) }))?;
+        self.queue.lock().push(|| {
+            Entry::call(Asked {
+                statements,
+                result: None,
+                answer: Some(sender),
+            })
+        })?;
         let commit = self.commit(None).wait();
         let answer = tokio::select! {
             biased;
@@ -263,19 +283,34 @@ impl Writer {
             }
         };
         let problem = || "a statement was not run".to_owned();
-        let unanswered = || StoreError::Failed { path: self.location.path.clone(), problem: problem() };
+        let unanswered = || StoreError::Failed {
+            path: self.location.path.clone(),
+            problem: problem(),
+        };
         answer.unwrap_or(Ok(None))?.ok_or_else(unanswered)
     }
 
     /// Runs statements in a transaction with what else waits, some time soon; nobody waits for them.
-    pub(super) fn note(self: &Arc<Self>, statements: impl FnMut(&Connection) -> rusqlite::Result<()> + Send + 'static) {
+    pub(super) fn note(
+        self: &Arc<Self>,
+        statements: impl FnMut(&Connection) -> rusqlite::Result<()> + Send + 'static,
+    ) {
         self.push_call(statements);
         self.commit_soon();
     }
 
     /// Pushes statements that nobody waits for: a failure of theirs is told to nobody.
-    pub(super) fn push_call(&self, statements: impl FnMut(&Connection) -> rusqlite::Result<()> + Send + 'static) {
-        let _ = self.queue.lock().push(|| Entry::call(Asked { statements, result: None, answer: None }));
+    pub(super) fn push_call(
+        &self,
+        statements: impl FnMut(&Connection) -> rusqlite::Result<()> + Send + 'static,
+    ) {
+        let _ = self.queue.lock().push(|| {
+            Entry::call(Asked {
+                statements,
+                result: None,
+                answer: None,
+            })
+        });
     }
 
     /// Commits what was pushed until now. `run` says whose: a run that was lost is an error.
@@ -307,7 +342,9 @@ impl Writer {
 
     /// Sees to it that what was pushed is committed soon.
     pub(super) fn commit_soon(self: &Arc<Self>) {
-        let Ok(tokio) = Tokio::try_current() else { return };
+        let Ok(tokio) = Tokio::try_current() else {
+            return;
+        };
         if !std::mem::replace(&mut self.queue.lock().soon, true) {
             let (writer, soon) = (Arc::clone(self), Soon(Arc::clone(self)));
             // at the back of the thread's queue: what is about to be pushed goes with it
@@ -325,7 +362,11 @@ impl Writer {
             if queue.failed.is_some() || queue.committed >= ticket {
                 return Poll::Ready(outcome(&queue, run.as_ref()));
             }
-            match queue.waiters.iter_mut().find(|(of, waker)| *of == ticket && waker.will_wake(cx.waker())) {
+            match queue
+                .waiters
+                .iter_mut()
+                .find(|(of, waker)| *of == ticket && waker.will_wake(cx.waker()))
+            {
                 Some(_) => {}
                 None => queue.waiters.push((ticket, cx.waker().clone())),
             }
@@ -343,7 +384,9 @@ impl Writer {
     fn lead(self: &Arc<Self>, ticket: u64) {
         let mut rounds = 0;
         loop {
-            let Some(mut batch) = self.next_batch() else { return };
+            let Some(mut batch) = self.next_batch() else {
+                return;
+            };
             if batch.iter().any(Entry::is_large) {
                 self.put_back(batch);
                 return self.lead_elsewhere();
@@ -368,7 +411,11 @@ impl Writer {
     /// Hands the lead to a task that may block.
     fn lead_elsewhere(self: &Arc<Self>) {
         // made here: where tokio goes down, a task may be dropped before it is polled
-        let leader = Leader { writer: Arc::clone(self), batch: Vec::new(), leads: true };
+        let leader = Leader {
+            writer: Arc::clone(self),
+            batch: Vec::new(),
+            leads: true,
+        };
         if let Ok(tokio) = Tokio::try_current() {
             drop(tokio.spawn(lead_slowly(leader)));
         }
@@ -387,7 +434,10 @@ impl Writer {
 
     fn put_back(&self, batch: Vec<Entry>) {
         let mut queue = self.queue.lock();
-        batch.into_iter().rev().for_each(|entry| queue.entries.push_front(entry));
+        batch
+            .into_iter()
+            .rev()
+            .for_each(|entry| queue.entries.push_front(entry));
     }
 
     /// Wakes those who waited for a batch. Gives the ticket up to which all is committed.
@@ -398,9 +448,11 @@ impl Writer {
             let committed = queue.committed;
             let woken: Vec<Waker> = match queue.waiters.is_empty() {
                 true => Vec::new(),
-                false => {
-                    queue.waiters.extract_if(.., |(ticket, _)| *ticket <= committed).map(|(_, waker)| waker).collect()
-                }
+                false => queue
+                    .waiters
+                    .extract_if(.., |(ticket, _)| *ticket <= committed)
+                    .map(|(_, waker)| waker)
+                    .collect(),
             };
             (committed, woken)
         };
@@ -419,7 +471,10 @@ impl Writer {
             let mut queue = self.queue.lock();
             queue.failed = Some(error.clone());
             queue.leading = false;
-            (std::mem::take(&mut queue.waiters), std::mem::take(&mut queue.entries))
+            (
+                std::mem::take(&mut queue.waiters),
+                std::mem::take(&mut queue.entries),
+            )
         };
         waiters.into_iter().for_each(|(_, waker)| waker.wake());
         for entry in batch.into_iter().chain(entries) {
@@ -470,7 +525,10 @@ impl Writer {
                 written => break written,
             };
             match at.and_then(|at: usize| batch.get_mut(at)) {
-                Some(Entry { write: write @ Write::Call(_), .. }) => {
+                Some(Entry {
+                    write: write @ Write::Call(_),
+                    ..
+                }) => {
                     if let Write::Call(mut call) = std::mem::replace(write, Write::Nothing) {
                         call.done(Err(failed));
                     }
@@ -485,7 +543,12 @@ impl Writer {
     }
 
     /// `at` is told which entry is in hand.
-    fn write_with(&self, connection: &Connection, batch: &mut [Entry], at: &mut Option<usize>) -> rusqlite::Result<()> {
+    fn write_with(
+        &self,
+        connection: &Connection,
+        batch: &mut [Entry],
+        at: &mut Option<usize>,
+    ) -> rusqlite::Result<()> {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         failpoint::hit("transaction-begun");
         let mut last: Option<(*const Owned, bool)> = None;
@@ -514,13 +577,16 @@ impl Writer {
         failpoint::hit("transaction-written");
         connection.prepare_cached("COMMIT")?.execute([])?;
         failpoint::hit("transaction-committed");
-        revived.iter().for_each(|run| run.died.store(false, Ordering::Release));
+        revived
+            .iter()
+            .for_each(|run| run.died.store(false, Ordering::Release));
         Ok(())
     }
 
     /// Whether the run is still this process's: no other may have taken it over.
     fn is_owned(&self, connection: &Connection, run: &Owned) -> rusqlite::Result<bool> {
-        let mut select = connection.prepare_cached("SELECT 1 FROM runs WHERE run = ?1 AND owner = ?2")?;
+        let mut select =
+            connection.prepare_cached("SELECT 1 FROM runs WHERE run = ?1 AND owner = ?2")?;
         let owned = select.exists(params![run.row.load(Ordering::Relaxed), self.owner])?;
         if !owned {
             run.lost.store(true, Ordering::Release);
@@ -528,19 +594,50 @@ impl Writer {
         Ok(owned)
     }
 
-    fn write_entry(&self, connection: &Connection, run: &Owned, number: u32, write: &Write) -> rusqlite::Result<()> {
+    fn write_entry(
+        &self,
+        connection: &Connection,
+        run: &Owned,
+        number: u32,
+        write: &Write,
+    ) -> rusqlite::Result<()> {
         let row = run.row.load(Ordering::Relaxed);
         match write {
             Write::Plan(body) => {
-                let mut insert = connection.prepare_cached("INSERT INTO plans VALUES (?1, ?2, ?3)")?;
+                let mut insert =
+                    connection.prepare_cached("INSERT INTO plans VALUES (?1, ?2, ?3)")?;
                 insert.execute(params![row, number, body])?;
             }
-            Write::Attempt(AttemptRow { frame, cell, attempt, state, started, took, body }, cache) => {
-                let mut insert =
-                    connection.prepare_cached("INSERT INTO attempts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
-                insert.execute(params![row, number, frame, cell, attempt, state, started, took, body.bytes()])?;
+            Write::Attempt(
+                AttemptRow {
+                    frame,
+                    cell,
+                    attempt,
+                    state,
+                    started,
+                    took,
+                    body,
+                },
+                cache,
+            ) => {
+                let mut insert = connection.prepare_cached(
+                    "INSERT INTO attempts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                )?;
+                insert.execute(params![
+                    row,
+                    number,
+                    frame,
+                    cell,
+                    attempt,
+                    state,
+                    started,
+                    took,
+                    body.bytes()
+                ])?;
                 if write.is_end() && run.died.load(Ordering::Acquire) {
-                    connection.prepare_cached("UPDATE runs SET takeovers = 0 WHERE run = ?1")?.execute([row])?;
+                    connection
+                        .prepare_cached("UPDATE runs SET takeovers = 0 WHERE run = ?1")?
+                        .execute([row])?;
                 }
                 if let Some(cache) = cache {
                     // a result that stands in its row may be as long as a reference
@@ -549,30 +646,58 @@ impl Writer {
                          WHERE key = ?1 AND length(body) = ?2 AND substr(body, 1, 1) = ?3",
                     )?;
                     replaced.execute(params![cache.key, 1 + BlobRef::LENGTH, [BLOB]])?;
-                    let CacheRow { key, task, inputs, run, created, expires, size, body } = &**cache;
+                    let CacheRow {
+                        key,
+                        task,
+                        inputs,
+                        run,
+                        created,
+                        expires,
+                        size,
+                        body,
+                    } = &**cache;
                     let mut insert = connection.prepare_cached(
                         "INSERT OR REPLACE INTO cache (key, task, inputs, run, created, expires, size, body) \
                          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                     )?;
                     let run = run.as_bytes();
-                    insert.execute(params![key, task, inputs, run, created, expires, size, body.bytes()])?;
+                    insert.execute(params![
+                        key,
+                        task,
+                        inputs,
+                        run,
+                        created,
+                        expires,
+                        size,
+                        body.bytes()
+                    ])?;
                 }
             }
             Write::Started(at) => {
-                let mut update = connection.prepare_cached("UPDATE runs SET state = 1, started = ?2 WHERE run = ?1")?;
+                let mut update = connection
+                    .prepare_cached("UPDATE runs SET state = 1, started = ?2 WHERE run = ?1")?;
                 update.execute(params![row, at])?;
             }
             Write::Cancelling => {
-                connection.prepare_cached("UPDATE runs SET cancelling = 1 WHERE run = ?1")?.execute([row])?;
+                connection
+                    .prepare_cached("UPDATE runs SET cancelling = 1 WHERE run = ?1")?
+                    .execute([row])?;
             }
-            Write::Finished { state, at, error, output } => {
+            Write::Finished {
+                state,
+                at,
+                error,
+                output,
+            } => {
                 let mut update = connection.prepare_cached(
                     "UPDATE runs SET state = ?2, finished = ?3, error = ?4, output = ?5 WHERE run = ?1",
                 )?;
                 update.execute(params![row, state, at, error, output.bytes()])?;
             }
             Write::Released => {
-                connection.prepare_cached("UPDATE runs SET owner = NULL WHERE run = ?1")?.execute([row])?;
+                connection
+                    .prepare_cached("UPDATE runs SET owner = NULL WHERE run = ?1")?
+                    .execute([row])?;
             }
             Write::Call(_) | Write::Nothing => {}
         }
@@ -582,14 +707,21 @@ impl Writer {
     /// Whether the write-ahead log has become so long that writers are to wait until it is copied. Where a reader keeps it
     /// from beginning anew, it is tried again after it has grown some more.
     fn is_overdue(&self) -> bool {
-        let (logged, tried) = (self.logged.load(Ordering::Relaxed), self.tried.load(Ordering::Relaxed));
+        let (logged, tried) = (
+            self.logged.load(Ordering::Relaxed),
+            self.tried.load(Ordering::Relaxed),
+        );
         logged > OVERDUE && (logged < tried || logged - tried > CHECKPOINT)
     }
 
     /// Copies the write-ahead log into the file, so that the next commit begins it anew. It blocks.
     fn restart_log(&self) {
-        self.tried.store(self.logged.load(Ordering::Relaxed), Ordering::Relaxed);
-        let copied = self.connection.lock().query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
+        self.tried
+            .store(self.logged.load(Ordering::Relaxed), Ordering::Relaxed);
+        let copied = self
+            .connection
+            .lock()
+            .query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
         match copied {
             Ok(()) => self.copied.store(0, Ordering::Relaxed),
             Err(error) => tracing::debug!("the write-ahead log could not be copied yet: {error}"),
@@ -599,18 +731,28 @@ impl Writer {
     /// Copies the write-ahead log into the file when it has grown by as much as is worth it, on a connection of its own.
     /// The log begins anew when all of it is copied; where writers leave no gap for that, they are made to.
     fn checkpoint(self: &Arc<Self>) {
-        let (logged, copied) = (self.logged.load(Ordering::Relaxed), self.copied.load(Ordering::Relaxed));
-        let grown = if logged < copied { logged } else { logged - copied };
+        let (logged, copied) = (
+            self.logged.load(Ordering::Relaxed),
+            self.copied.load(Ordering::Relaxed),
+        );
+        let grown = if logged < copied {
+            logged
+        } else {
+            logged - copied
+        };
         if grown < CHECKPOINT || self.checkpointing.swap(true, Ordering::AcqRel) {
             return;
         }
-        let Ok(tokio) = Tokio::try_current() else { return };
+        let Ok(tokio) = Tokio::try_current() else {
+            return;
+        };
         self.copied.store(logged, Ordering::Relaxed);
         let writer = Arc::clone(self);
         drop(tokio.spawn_blocking(move || {
             failpoint::hit("checkpoint");
-            let copied = connection::reader(&writer.location)
-                .map(|connection| connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())));
+            let copied = connection::reader(&writer.location).map(|connection| {
+                connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+            });
             if let Ok(Err(error)) = copied {
                 tracing::debug!("the write-ahead log could not be copied yet: {error}");
             }
@@ -685,7 +827,9 @@ async fn lead_slowly(mut leader: Leader) {
         }
         if let Err(error) = writer.put_large(&mut leader.batch).await {
             if !full {
-                tracing::error!("a large result cannot be kept; runs wait, and go on when it can: {error}");
+                tracing::error!(
+                    "a large result cannot be kept; runs wait, and go on when it can: {error}"
+                );
             }
             full = true;
             leader.put_back();
@@ -697,7 +841,9 @@ async fn lead_slowly(mut leader: Leader) {
             let written = leader.write();
             (leader, written)
         });
-        let Ok((back, written)) = written.await else { return };
+        let Ok((back, written)) = written.await else {
+            return;
+        };
         leader = back;
         match written {
             Ok(()) => {
@@ -711,7 +857,9 @@ async fn lead_slowly(mut leader: Leader) {
                 leader.put_back();
             }
             Err(Trouble::Full) => {
-                let error = StoreError::Full { path: writer.location.path.clone() };
+                let error = StoreError::Full {
+                    path: writer.location.path.clone(),
+                };
                 if !std::mem::replace(&mut full, true) {
                     tracing::error!("{error}; runs wait, and go on when there is room");
                 }
@@ -739,7 +887,9 @@ impl Drop for Soon {
 fn outcome(queue: &Queue, run: Option<&Arc<Owned>>) -> Result<(), StoreError> {
     match (&queue.failed, run) {
         (Some(error), _) => Err(error.clone()),
-        (None, Some(run)) if run.lost.load(Ordering::Acquire) => Err(StoreError::RunLost { run: run.id }),
+        (None, Some(run)) if run.lost.load(Ordering::Acquire) => {
+            Err(StoreError::RunLost { run: run.id })
+        }
         (None, _) => Ok(()),
     }
 }
@@ -758,7 +908,9 @@ impl Entry {
     fn is_large(&self) -> bool {
         let large = |body: &Body| matches!(body, Body::Large(..));
         match &self.write {
-            Write::Attempt(row, cache) => large(&row.body) || cache.as_ref().is_some_and(|cache| large(&cache.body)),
+            Write::Attempt(row, cache) => {
+                large(&row.body) || cache.as_ref().is_some_and(|cache| large(&cache.body))
+            }
             Write::Finished { output, .. } => large(output),
             _ => false,
         }
@@ -774,7 +926,10 @@ impl Write {
 
     fn bodies(&mut self) -> impl Iterator<Item = &mut Body> {
         let (first, second) = match self {
-            Self::Attempt(row, cache) => (Some(&mut row.body), cache.as_mut().map(|cache| &mut cache.body)),
+            Self::Attempt(row, cache) => (
+                Some(&mut row.body),
+                cache.as_mut().map(|cache| &mut cache.body),
+            ),
             Self::Finished { output, .. } => (Some(output), None),
             _ => (None, None),
         };

@@ -5,22 +5,38 @@ use super::*;
 async fn listed(store: &dyn Store, filter: CacheFilter, now: i64) -> Vec<String> {
     let entries = store.cached(&filter, now).await.unwrap();
     let told = |entry: CacheEntry| {
-        let expires = entry.expires_at.map_or("never".to_owned(), |at| at.timestamp_micros().to_string());
-        format!("{} {} at {} until {expires}", entry.task, &entry.key[..4], entry.created_at.timestamp_micros())
+        let expires = entry
+            .expires_at
+            .map_or("never".to_owned(), |at| at.timestamp_micros().to_string());
+        format!(
+            "{} {} at {} until {expires}",
+            entry.task,
+            &entry.key[..4],
+            entry.created_at.timestamp_micros()
+        )
     };
     entries.into_iter().map(told).collect()
 }
 
 /// A result of a task, under a key that begins with a byte.
 fn of_task(task: &str, key: u8, expiry: Option<u64>) -> CacheQuery {
-    CacheQuery { task: task.to_owned(), ..query(key, key, expiry) }
+    CacheQuery {
+        task: task.to_owned(),
+        ..query(key, key, expiry)
+    }
 }
 
 async fn with_entries(store: &dyn Store) -> RunId {
     let log = started(store, new_run("flow"), 3).await;
     cache(&*log, 0, &of_task("a::b::score", 0x1a, None), 20, b"\x01");
     cache(&*log, 1, &of_task("a::score", 0x2b, Some(5)), 10, b"\x02");
-    cache(&*log, 2, &of_task("a::other_score", 0x2c, Some(7_000_000)), 30, b"\x03");
+    cache(
+        &*log,
+        2,
+        &of_task("a::other_score", 0x2c, Some(7_000_000)),
+        30,
+        b"\x03",
+    );
     finish(&*log, 40, RunState::Success).await;
     log.snapshot().id()
 }
@@ -35,14 +51,33 @@ async fn cached_results_are_listed_by_task_and_age() {
         assert!(all.is_sorted(), "{all:?}");
         assert_eq!(all[0], "a::b::score 1a1a at 20 until never");
         let of_score = listed(store, CacheFilter::new().task("score"), 0).await;
-        assert_eq!(of_score.len(), 2, "`_` is no wildcard, and the name is whole: {of_score:?}");
-        assert_eq!(listed(store, CacheFilter::new().task("b::score"), 0).await.len(), 1);
+        assert_eq!(
+            of_score.len(),
+            2,
+            "`_` is no wildcard, and the name is whole: {of_score:?}"
+        );
+        assert_eq!(
+            listed(store, CacheFilter::new().task("b::score"), 0)
+                .await
+                .len(),
+            1
+        );
         assert_eq!(listed(store, CacheFilter::new().key("2"), 0).await.len(), 2);
-        assert_eq!(listed(store, CacheFilter::new().key("2B2b"), 0).await.len(), 1);
+        assert_eq!(
+            listed(store, CacheFilter::new().key("2B2b"), 0).await.len(),
+            1
+        );
         let expired = listed(store, CacheFilter::new().expired(), 20).await;
-        assert!(expired.iter().all(|entry| entry.starts_with("a::score")), "{expired:?}");
+        assert!(
+            expired.iter().all(|entry| entry.starts_with("a::score")),
+            "{expired:?}"
+        );
         let entries = store.cached(&CacheFilter::new(), 0).await.unwrap();
-        assert!(entries.iter().all(|entry| entry.run == run && entry.key.len() == 64 && entry.inputs.len() == 64));
+        assert!(
+            entries
+                .iter()
+                .all(|entry| entry.run == run && entry.key.len() == 64 && entry.inputs.len() == 64)
+        );
     })
     .await;
 }
@@ -52,11 +87,29 @@ async fn what_was_forgotten_is_computed_again() {
     on_each(async |opened| {
         let store = &*opened.store;
         with_entries(store).await;
-        assert_eq!(store.forget_cached(&CacheFilter::new().key("1a"), 0).await.unwrap(), 1);
-        let found = store.look_up(&of_task("a::b::score", 0x1a, None), 50).await.unwrap();
+        assert_eq!(
+            store
+                .forget_cached(&CacheFilter::new().key("1a"), 0)
+                .await
+                .unwrap(),
+            1
+        );
+        let found = store
+            .look_up(&of_task("a::b::score", 0x1a, None), 50)
+            .await
+            .unwrap();
         assert!(matches!(found, Lookup::Miss(CacheMiss::Empty)), "{found:?}");
-        assert_eq!(store.forget_cached(&CacheFilter::new().task("nothing"), 0).await.unwrap(), 0);
-        assert_eq!(store.forget_cached(&CacheFilter::new(), 0).await.unwrap(), 2);
+        assert_eq!(
+            store
+                .forget_cached(&CacheFilter::new().task("nothing"), 0)
+                .await
+                .unwrap(),
+            0
+        );
+        assert_eq!(
+            store.forget_cached(&CacheFilter::new(), 0).await.unwrap(),
+            2
+        );
         assert_eq!(listed(store, CacheFilter::new(), 0).await, [""; 0]);
     })
     .await;
@@ -77,7 +130,11 @@ async fn runs_are_found_by_the_bounds_and_by_the_ends_of_their_ids() {
         for id in &ids {
             let digits = id.to_string().replace('-', "").to_uppercase();
             assert_eq!(store.ids_ending(&digits[12..]).await.unwrap(), [*id]);
-            assert_eq!(store.ids_ending(&digits[21..]).await.unwrap(), [*id], "an odd number of digits");
+            assert_eq!(
+                store.ids_ending(&digits[21..]).await.unwrap(),
+                [*id],
+                "an odd number of digits"
+            );
         }
         assert_eq!(store.ids_ending("%").await.unwrap(), []);
     })
@@ -92,7 +149,14 @@ async fn a_sound_store_is_counted() {
         let _open = created(store, new_run("flow")).await;
         let check = store.check().await.unwrap();
         assert_eq!(check.problems, [""; 0]);
-        assert_eq!([check.counts["runs"], check.counts["unfinished_runs"], check.counts["cached_results"]], [2, 1, 3]);
+        assert_eq!(
+            [
+                check.counts["runs"],
+                check.counts["unfinished_runs"],
+                check.counts["cached_results"]
+            ],
+            [2, 1, 3]
+        );
         assert_eq!(check.schema.is_some(), store.is_durable());
     })
     .await;

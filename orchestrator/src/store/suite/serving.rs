@@ -11,17 +11,32 @@ async fn lists_hold_what_is_asked_for_in_order() {
     on_each(async |opened| {
         let store = &*opened.store;
         for second in 1..=4 {
-            let kind = if second % 2 == 0 { RunKind::Backfill } else { RunKind::Scheduled };
+            let kind = if second % 2 == 0 {
+                RunKind::Backfill
+            } else {
+                RunKind::Scheduled
+            };
             let log = started(store, dated("a", kind, second), 1).await;
             if second < 3 {
-                finish(&*log, 50, if second == 1 { RunState::Success } else { RunState::Failed }).await;
+                finish(
+                    &*log,
+                    50,
+                    if second == 1 {
+                        RunState::Success
+                    } else {
+                        RunState::Failed
+                    },
+                )
+                .await;
             }
         }
         created(store, dated("b", RunKind::Manual, 9)).await;
         let at = |second: i64| DateTime::from_timestamp(second, 0).unwrap();
         let listed = async |filter: RunFilter| {
             let runs = store.summaries(&filter).await.unwrap();
-            runs.iter().map(|run| run.logical_date.timestamp()).collect::<Vec<_>>()
+            runs.iter()
+                .map(|run| run.logical_date.timestamp())
+                .collect::<Vec<_>>()
         };
         let of_a = || RunFilter::new().flow("a");
         assert_eq!(listed(RunFilter::new()).await, [9, 4, 3, 2, 1]);
@@ -29,13 +44,30 @@ async fn lists_hold_what_is_asked_for_in_order() {
         assert_eq!(listed(of_a().limit(2)).await, [4, 3]);
         assert_eq!(listed(of_a().oldest_first().limit(1)).await, [1]);
         assert_eq!(listed(of_a().kind(RunKind::Backfill)).await, [4, 2]);
-        assert_eq!(listed(RunFilter::new().kind(RunKind::Manual).kind(RunKind::Backfill)).await, [9, 4, 2]);
+        assert_eq!(
+            listed(
+                RunFilter::new()
+                    .kind(RunKind::Manual)
+                    .kind(RunKind::Backfill)
+            )
+            .await,
+            [9, 4, 2]
+        );
         assert_eq!(listed(of_a().unfinished()).await, [4, 3]);
-        assert_eq!(listed(of_a().state(RunState::Success).state(RunState::Failed)).await, [2, 1]);
+        assert_eq!(
+            listed(of_a().state(RunState::Success).state(RunState::Failed)).await,
+            [2, 1]
+        );
         assert_eq!(listed(of_a().since(at(2)).until(at(3))).await, [3, 2]);
-        assert_eq!(listed(of_a().kind(RunKind::Scheduled).since(at(2))).await, [3]);
+        assert_eq!(
+            listed(of_a().kind(RunKind::Scheduled).since(at(2))).await,
+            [3]
+        );
         assert!(listed(RunFilter::new().flow("c")).await.is_empty());
-        let first = &store.summaries(&of_a().oldest_first().limit(1)).await.unwrap()[0];
+        let first = &store
+            .summaries(&of_a().oldest_first().limit(1))
+            .await
+            .unwrap()[0];
         let record = store.run(first.id).await.unwrap().unwrap();
         assert_eq!(format!("{first:?}"), format!("{:?}", record.summary()));
     })
@@ -50,13 +82,19 @@ async fn a_paused_flow_gets_no_scheduled_run_and_others_as_ever() {
         assert!(!store.set_paused("a", true, 8).await.unwrap());
         assert_eq!(store.paused().await.unwrap(), [("a".to_owned(), 7)]);
         assert_eq!(store.look().await.unwrap().paused, ["a"]);
-        let paused = store.create_run(dated("a", RunKind::Scheduled, 1)).await.unwrap();
+        let paused = store
+            .create_run(dated("a", RunKind::Scheduled, 1))
+            .await
+            .unwrap();
         assert!(matches!(paused, Created::Paused));
         created(store, dated("a", RunKind::Backfill, 2)).await;
         created(store, dated("a", RunKind::Manual, 1)).await;
         created(store, dated("b", RunKind::Scheduled, 1)).await;
         // a tick that has its run is told as such
-        let taken = store.create_run(dated("a", RunKind::Scheduled, 2)).await.unwrap();
+        let taken = store
+            .create_run(dated("a", RunKind::Scheduled, 2))
+            .await
+            .unwrap();
         assert!(matches!(taken, Created::Taken(_)));
         assert!(store.set_paused("a", false, 9).await.unwrap());
         assert!(!store.set_paused("a", false, 9).await.unwrap());
@@ -70,7 +108,10 @@ async fn a_paused_flow_gets_no_scheduled_run_and_others_as_ever() {
 async fn how_far_a_schedule_has_come_only_grows() {
     on_each(async |opened| {
         let store = &*opened.store;
-        let key = |flow, schedule: &str| ScheduleKey { flow, schedule: schedule.to_owned() };
+        let key = |flow, schedule: &str| ScheduleKey {
+            flow,
+            schedule: schedule.to_owned(),
+        };
         let keys = [key("a", "@daily"), key("a", "@hourly"), key("b", "@daily")];
         assert_eq!(store.decided(&keys, 10).await.unwrap(), [10, 10, 10]);
         store.decide(&keys[0], 30);
@@ -81,8 +122,15 @@ async fn how_far_a_schedule_has_come_only_grows() {
     })
     .await;
     on_each_durable(async |opened| {
-        let key = ScheduleKey { flow: "a", schedule: "@daily".to_owned() };
-        opened.store.decided(std::slice::from_ref(&key), 10).await.unwrap();
+        let key = ScheduleKey {
+            flow: "a",
+            schedule: "@daily".to_owned(),
+        };
+        opened
+            .store
+            .decided(std::slice::from_ref(&key), 10)
+            .await
+            .unwrap();
         assert_eq!(opened.reopen().decided(&[key], 99).await.unwrap(), [10]);
     })
     .await;
@@ -93,16 +141,29 @@ async fn turns_are_those_of_all_living_processes() {
     on_each_durable(async |opened| {
         let store = &*opened.store;
         let other = opened.reopen();
-        let of = |kind| move |flow: &str| NewRun { kind, ..dated(flow, kind, kind as i64 + 1) };
+        let of = |kind| {
+            move |flow: &str| NewRun {
+                kind,
+                ..dated(flow, kind, kind as i64 + 1)
+            }
+        };
         let (first, second) = (new_run("a"), new_run("a"));
         let (one, two) = (first.id, second.id);
         let log = created(store, first).await;
         let others = created(&*other, second).await;
         let backfill = created(&*other, of(RunKind::Backfill)("a")).await;
-        assert!(other.claim_turn(backfill.snapshot().id(), "a", 1, 5).await.unwrap());
+        assert!(
+            other
+                .claim_turn(backfill.snapshot().id(), "a", 1, 5)
+                .await
+                .unwrap()
+        );
         // a backfill's runs are not counted, nor those of other flows
         assert!(store.claim_turn(one, "a", 1, 5).await.unwrap());
-        assert!(store.claim_turn(one, "a", 1, 6).await.unwrap(), "it has its turn already");
+        assert!(
+            store.claim_turn(one, "a", 1, 6).await.unwrap(),
+            "it has its turn already"
+        );
         assert!(!other.claim_turn(two, "a", 1, 5).await.unwrap());
         assert!(other.claim_turn(two, "a", 2, 5).await.unwrap());
         drop(others);
@@ -144,10 +205,19 @@ async fn who_executes_a_run_hears_that_it_is_to_be_cancelled() {
 async fn a_submitted_run_is_there_for_whoever_serves() {
     on_each_durable(async |opened| {
         let store = &*opened.store;
-        let run = NewRun { key: Some("k".to_owned()), ..new_run("a") };
+        let run = NewRun {
+            key: Some("k".to_owned()),
+            ..new_run("a")
+        };
         let id = run.id;
         assert!(store.submit_run(run).await.unwrap().is_none());
-        let taken = store.submit_run(NewRun { key: Some("k".to_owned()), ..new_run("a") }).await.unwrap();
+        let taken = store
+            .submit_run(NewRun {
+                key: Some("k".to_owned()),
+                ..new_run("a")
+            })
+            .await
+            .unwrap();
         assert_eq!(taken.map(|run| run.id()), Some(id));
         let other = opened.reopen();
         let abandoned = other.look().await.unwrap().abandoned;

@@ -26,7 +26,12 @@ fn open(folder: &Path) -> SqliteStore {
 }
 
 fn open_with(folder: &Path, options: &str) -> SqliteStore {
-    SqliteStore::open(&format!("sqlite:{}{options}", path(folder).display()), None, 0).unwrap()
+    SqliteStore::open(
+        &format!("sqlite:{}{options}", path(folder).display()),
+        None,
+        0,
+    )
+    .unwrap()
 }
 
 /// The file as another program opens it.
@@ -41,7 +46,9 @@ fn ask(connection: &Connection, sql: &str) -> i64 {
 }
 
 fn assert_intact(folder: &Path) {
-    let check: String = other(folder).query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    let check: String = other(folder)
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .unwrap();
     assert_eq!(check, "ok");
 }
 
@@ -53,15 +60,31 @@ fn count_commits(store: &SqliteStore) -> Arc<AtomicUsize> {
         counted.fetch_add(1, Ordering::Relaxed);
         false
     };
-    store.file.writer.connection.lock().commit_hook(Some(hook)).unwrap();
+    store
+        .file
+        .writer
+        .connection
+        .lock()
+        .commit_hook(Some(hook))
+        .unwrap();
     count
 }
 
 /// Lets the file grow no further; gives what lets it grow again.
 fn fill(store: &SqliteStore) -> impl FnOnce() {
     let writer = Arc::clone(&store.file.writer);
-    writer.connection.lock().execute_batch("PRAGMA max_page_count = 1;").unwrap();
-    move || writer.connection.lock().execute_batch("PRAGMA max_page_count = 1000000;").unwrap()
+    writer
+        .connection
+        .lock()
+        .execute_batch("PRAGMA max_page_count = 1;")
+        .unwrap();
+    move || {
+        writer
+            .connection
+            .lock()
+            .execute_batch("PRAGMA max_page_count = 1000000;")
+            .unwrap()
+    }
 }
 
 /// Holds the write lock for a time, as another process does that writes for long.
@@ -89,14 +112,19 @@ fn large(cell: u32) -> Transition {
 }
 
 fn ended(record: &RunRecord) -> usize {
-    record.tasks().iter().filter(|task| task.state() == TaskState::Success).count()
+    record
+        .tasks()
+        .iter()
+        .filter(|task| task.state() == TaskState::Success)
+        .count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn what_threads_commit_at_once_is_there_in_order_and_shares_transactions() {
     let folder = TempDir::new().unwrap();
     let store = Arc::new(open(folder.path()));
-    let logs: Vec<Arc<dyn RunLog>> = join_all((0..8).map(|_| started(&*store, new_run("etl"), 500))).await;
+    let logs: Vec<Arc<dyn RunLog>> =
+        join_all((0..8).map(|_| started(&*store, new_run("etl"), 500))).await;
     let commits = count_commits(&store);
     let threads = logs.iter().cloned().map(|log| {
         tokio::spawn(async move {
@@ -116,9 +144,18 @@ async fn what_threads_commit_at_once_is_there_in_order_and_shares_transactions()
     let other = other(folder.path());
     assert_eq!(ask(&other, "SELECT count(*) FROM attempts"), 4_000);
     // the plan is number 0
-    assert_eq!(ask(&other, "SELECT count(*) FROM attempts WHERE number = cell + 1"), 4_000);
+    assert_eq!(
+        ask(
+            &other,
+            "SELECT count(*) FROM attempts WHERE number = cell + 1"
+        ),
+        4_000
+    );
     for log in logs {
-        assert_eq!(ended(&store.run(log.snapshot().id()).await.unwrap().unwrap()), 500);
+        assert_eq!(
+            ended(&store.run(log.snapshot().id()).await.unwrap().unwrap()),
+            500
+        );
     }
     assert_intact(folder.path());
 }
@@ -134,7 +171,8 @@ async fn another_process_that_writes_for_long_is_waited_for_and_the_thread_is_fr
     let mut ticks = tokio::time::interval(Duration::from_millis(10));
     let mut ticked = 0;
     let writing = async {
-        let (committed, created) = tokio::join!(log.commit().wait(), store.create_run(new_run("etl")));
+        let (committed, created) =
+            tokio::join!(log.commit().wait(), store.create_run(new_run("etl")));
         committed.unwrap();
         created.unwrap();
     };
@@ -145,7 +183,11 @@ async fn another_process_that_writes_for_long_is_waited_for_and_the_thread_is_fr
             _ = ticks.tick() => ticked += 1,
         }
     }
-    assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= Duration::from_millis(250),
+        "{:?}",
+        began.elapsed()
+    );
     assert!(ticked >= 10, "the thread was blocked: {ticked}");
     holding.join().unwrap();
     assert_eq!(store.runs("etl").await.unwrap().len(), 2);
@@ -156,16 +198,25 @@ async fn commits_that_are_safe_from_a_loss_of_power_leave_the_thread() {
     let folder = TempDir::new().unwrap();
     let store = open_with(folder.path(), "?synchronous=full");
     let log = started(&store, new_run("etl"), 600).await;
-    assert_eq!(ask(&store.file.writer.connection.lock(), "PRAGMA synchronous"), 2);
+    assert_eq!(
+        ask(&store.file.writer.connection.lock(), "PRAGMA synchronous"),
+        2
+    );
     for cell in 0..600 {
         log.record(done(cell));
     }
     let commit = log.commit();
     assert!(matches!(commit, Commit::Waiting(_)));
-    assert!(store.file.writer.connection.try_lock().is_some(), "it is committed on this thread");
+    assert!(
+        store.file.writer.connection.try_lock().is_some(),
+        "it is committed on this thread"
+    );
     commit.wait().await.unwrap();
     finish(&*log, 90, RunState::Success).await;
-    assert_eq!(ended(&open(folder.path()).runs("etl").await.unwrap()[0]), 600);
+    assert_eq!(
+        ended(&open(folder.path()).runs("etl").await.unwrap()[0]),
+        600
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -179,7 +230,12 @@ async fn runs_wait_for_room_on_the_disk_and_who_asks_is_told() {
     assert!(timeout(LONG, &mut waiting).await.is_err());
     for _ in 0..3 {
         let refused = store.create_run(new_run("etl")).await.unwrap_err();
-        assert_eq!(refused, StoreError::Full { path: path(folder.path()) });
+        assert_eq!(
+            refused,
+            StoreError::Full {
+                path: path(folder.path())
+            }
+        );
     }
     // reading goes on, and what comes later is in its place
     assert_eq!(ended(&store.runs("etl").await.unwrap()[0]), 0);
@@ -189,7 +245,10 @@ async fn runs_wait_for_room_on_the_disk_and_who_asks_is_told() {
     finish(&*log, 90, RunState::Success).await;
     created(&store, new_run("etl")).await;
     let runs = open(folder.path()).runs("etl").await.unwrap();
-    assert_eq!((runs.len(), ended(&runs[0]), runs[0].state()), (2, 2, RunState::Success));
+    assert_eq!(
+        (runs.len(), ended(&runs[0]), runs[0].state()),
+        (2, 2, RunState::Success)
+    );
     assert_intact(folder.path());
 }
 
@@ -219,7 +278,11 @@ async fn a_count_of_takeovers_is_cleared_by_the_end_that_is_committed_and_not_by
 async fn a_full_file_system_is_waited_for() {
     let folder = TempDir::new().unwrap();
     let run = |command: &str, arguments: &[&str]| {
-        let status = std::process::Command::new(command).args(arguments).arg(folder.path()).status().unwrap();
+        let status = std::process::Command::new(command)
+            .args(arguments)
+            .arg(folder.path())
+            .status()
+            .unwrap();
         assert!(status.success(), "{command}");
     };
     run("mount", &["-t", "tmpfs", "-o", "size=3m", "tmpfs"]);
@@ -304,7 +367,10 @@ async fn a_takeover_that_nobody_waits_for_any_more_leaves_the_run_to_others() {
 }
 
 fn tokio_of_one() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 #[test]
@@ -325,7 +391,10 @@ fn tokio_may_go_down_before_the_leader_was_polled() {
     holding.join().unwrap();
     tokio_of_one().block_on(async {
         log.record(done(1));
-        timeout(LONG, log.commit().wait()).await.expect("nobody leads").unwrap();
+        timeout(LONG, log.commit().wait())
+            .await
+            .expect("nobody leads")
+            .unwrap();
         assert_eq!(ended(&store.runs("etl").await.unwrap()[0]), 2);
     });
 }
@@ -349,7 +418,10 @@ fn tokio_may_go_down_in_the_middle_of_a_commit() {
         holding.join().unwrap();
         tokio_of_one().block_on(async {
             (1_000..2_000).for_each(|cell| log.record(done(cell)));
-            timeout(LONG, log.commit().wait()).await.expect("nobody leads").unwrap();
+            timeout(LONG, log.commit().wait())
+                .await
+                .expect("nobody leads")
+                .unwrap();
             assert_eq!(ended(&store.runs("etl").await.unwrap()[0]), 2_000, "{held}");
             created(&store, new_run("etl")).await;
         });
@@ -359,8 +431,14 @@ fn tokio_may_go_down_in_the_middle_of_a_commit() {
 #[test]
 fn who_waits_on_another_tokio_runtime_leads_when_the_leader_s_goes_down() {
     let folder = TempDir::new().unwrap();
-    let (first, second) =
-        (tokio_of_one(), tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+    let (first, second) = (
+        tokio_of_one(),
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap(),
+    );
     let (store, log) = first.block_on(async {
         let store = open(folder.path());
         let log = started(&store, new_run("etl"), 3).await;
@@ -377,7 +455,13 @@ fn who_waits_on_another_tokio_runtime_leads_when_the_leader_s_goes_down() {
     };
     drop(first);
     free();
-    second.block_on(async { timeout(LONG, waiting).await.expect("nobody leads").unwrap().unwrap() });
+    second.block_on(async {
+        timeout(LONG, waiting)
+            .await
+            .expect("nobody leads")
+            .unwrap()
+            .unwrap()
+    });
     assert_eq!(ended(&second.block_on(store.runs("etl")).unwrap()[0]), 1);
 }
 
@@ -406,7 +490,11 @@ async fn execute(store: &SqliteStore, flow: &str, runs: usize) {
     for _ in 0..runs / 10 {
         let side_by_side = (0..10).map(|_| async {
             let log = started(store, new_run(flow), 2).await;
-            log.record(Transition::Task(TaskEnd::new(0, 0, row(TaskState::Running, 1))));
+            log.record(Transition::Task(TaskEnd::new(
+                0,
+                0,
+                row(TaskState::Running, 1),
+            )));
             log.commit_soon();
             tokio::task::yield_now().await;
             log.record(done(0));
@@ -421,7 +509,11 @@ async fn execute(store: &SqliteStore, flow: &str, runs: usize) {
 async fn assert_executed(store: &SqliteStore, flow: &str, runs: usize) {
     let records = store.runs(flow).await.unwrap();
     assert_eq!(records.len(), runs);
-    assert!(records.iter().all(|run| run.state() == RunState::Success && ended(run) == 2));
+    assert!(
+        records
+            .iter()
+            .all(|run| run.state() == RunState::Success && ended(run) == 2)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -448,8 +540,12 @@ async fn two_processes_may_write_one_file_at_once() {
     }
     let folder = TempDir::new().unwrap();
     let test = "store::sqlite::writer::tests::two_processes_may_write_one_file_at_once";
-    let others =
-        [(); 2].map(|()| child::again(test, folder.path()).stdout(std::process::Stdio::null()).spawn().unwrap());
+    let others = [(); 2].map(|()| {
+        child::again(test, folder.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap()
+    });
     let flows = others.map(|mut other| {
         let flow = format!("of {}", other.id());
         assert!(other.wait().unwrap().success(), "{flow}");
@@ -473,9 +569,15 @@ async fn statements_that_fail_are_refused_alone() {
         connection.execute("INSERT INTO flights VALUES (x'01', 1)", [])
     });
     let (failed, committed) = tokio::join!(failing, log.commit().wait());
-    assert!(matches!(failed, Err(StoreError::Failed { .. })), "{failed:?}");
+    assert!(
+        matches!(failed, Err(StoreError::Failed { .. })),
+        "{failed:?}"
+    );
     committed.unwrap();
-    assert_eq!(ask(&other(folder.path()), "SELECT count(*) FROM flights"), 0);
+    assert_eq!(
+        ask(&other(folder.path()), "SELECT count(*) FROM flights"),
+        0
+    );
     finish(&*log, 90, RunState::Success).await;
     assert_eq!(ended(&store.runs("etl").await.unwrap()[0]), 1);
 }
@@ -485,15 +587,22 @@ async fn a_file_that_cannot_be_written_any_more_fails_for_everyone_and_is_not_wr
     let folder = TempDir::new().unwrap();
     let store = open(folder.path());
     let log = started(&store, new_run("etl"), 4).await;
-    other(folder.path()).execute_batch("ALTER TABLE attempts RENAME TO gone").unwrap();
+    other(folder.path())
+        .execute_batch("ALTER TABLE attempts RENAME TO gone")
+        .unwrap();
     log.record(done(0));
     let failed = log.commit().wait().await.unwrap_err();
     assert!(matches!(failed, StoreError::Failed { .. }), "{failed}");
-    other(folder.path()).execute_batch("ALTER TABLE gone RENAME TO attempts").unwrap();
+    other(folder.path())
+        .execute_batch("ALTER TABLE gone RENAME TO attempts")
+        .unwrap();
     log.record(done(1));
     assert_eq!(log.commit().wait().await, Err(failed.clone()));
     assert_eq!(store.create_run(new_run("etl")).await.unwrap_err(), failed);
-    assert_eq!(ask(&other(folder.path()), "SELECT count(*) FROM attempts"), 0);
+    assert_eq!(
+        ask(&other(folder.path()), "SELECT count(*) FROM attempts"),
+        0
+    );
 }
 
 #[tokio::test]
@@ -508,13 +617,20 @@ async fn pruning_goes_in_steps() {
     let commits = count_commits(&store);
     assert_eq!(store.prune(100, 0, u64::MAX).await.unwrap().runs, 250);
     assert!(commits.load(Ordering::Relaxed) >= 3);
-    assert_eq!(ask(&other(folder.path()), "SELECT count(*) FROM attempts"), 0);
+    assert_eq!(
+        ask(&other(folder.path()), "SELECT count(*) FROM attempts"),
+        0
+    );
     assert_eq!(ask(&other(folder.path()), "SELECT count(*) FROM plans"), 0);
 }
 
 /// Keeps blobs, and tells when it has one.
 #[derive(Debug)]
-struct Telling(Arc<dyn Blobs>, tokio::sync::mpsc::UnboundedSender<()>, Arc<tokio::sync::Semaphore>);
+struct Telling(
+    Arc<dyn Blobs>,
+    tokio::sync::mpsc::UnboundedSender<()>,
+    Arc<tokio::sync::Semaphore>,
+);
 
 #[async_trait::async_trait]
 impl Blobs for Telling {
@@ -538,7 +654,12 @@ impl Blobs for Telling {
 async fn a_blob_that_is_about_to_be_referred_to_is_not_pruned() {
     let folder = TempDir::new().unwrap();
     let value = vec![7; (1 << 20) + 1];
-    let end = |cell| Transition::Task(TaskEnd { result: Some(Encoded(value.clone().into())), ..success(cell, b"") });
+    let end = |cell| {
+        Transition::Task(TaskEnd {
+            result: Some(Encoded(value.clone().into())),
+            ..success(cell, b"")
+        })
+    };
     let pruning = open(folder.path());
     let old = started(&pruning, new_run("etl"), 1).await;
     old.record(end(0));
