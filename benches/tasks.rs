@@ -1,7 +1,7 @@
-//! `cargo bench -p benches`: the library beside hand-written tokio; with the word `durable`, on a file; with the word
-//! `ticks`, by the clock.
+//! `cargo bench -p benches`: the library beside hand-written tokio; with the word `durable`, on a
+//! file; with the word `ticks`, by the clock; with the word `cached`, with results that are cached.
 
-use benches::{durable, ticks};
+use benches::{cached, durable, ticks};
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -18,11 +18,13 @@ fn main() {
             Some((first, words)) if first == "durable" => {
                 durable::compare(&durable::contenders(), words)
             }
+            Some((first, words)) if first == "cached" => cached::compare(words),
             Some((first, _)) if first == "ticks" => ticks::compare(),
             _ => benches::compare(&benches::contenders(), &words),
         }
     } else {
         benches::check(&benches::contenders());
         durable::check(&durable::contenders());
+        cached::check();
     }
 }

@@ -4,8 +4,8 @@ use crate::{Contender, Shape, measure, table, targets};
 
 /// Measures the contenders on every shape and prints the table, then the targets.
 ///
-/// `wanted` are words of the command line: a shape whose name has one of them is measured, and a contender likewise;
-/// without a word for the one or the other, all are.
+/// `wanted` are words of the command line: a shape whose name has one of them is measured, and a
+/// contender likewise; without a word for the one or the other, all are.
 ///
 /// # Panics
 ///
@@ -38,8 +38,9 @@ pub fn check(contenders: &[Contender]) {
     });
 }
 
-/// From the thread that blocks on the runtime a spawn wakes a worker each time, and costs fifty times as much as from
-/// a worker: it would hide what everything else costs. So the comparison itself is a spawned task.
+/// From the thread that blocks on the runtime a spawn wakes a worker each time, and costs fifty
+/// times as much as from a worker: it would hide what everything else costs. So the comparison
+/// itself is a spawned task.
 pub(crate) fn on_a_worker<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -1,5 +1,5 @@
-//! An executor as one would write it by hand for any graph: each task counts the inputs that it still waits for, and
-//! who brings the last of them spawns it.
+//! An executor as one would write it by hand for any graph: each task counts the inputs that it
+//! still waits for, and who brings the last of them spawns it.
 
 use std::sync::{
     Arc, OnceLock,

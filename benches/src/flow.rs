@@ -9,11 +9,12 @@ use crate::{Contender, Run, Shape, work};
 pub(crate) const NAME: &str = "orchestrator";
 pub(crate) const CONTENDER: Contender = Contender { name: NAME, run };
 
-/// The runtime of the last pass: a process has one runtime, which outlives its runs, so no pass pays for making or
-/// dropping it. Each has a new one, as the record of a run stays in memory.
+/// The runtime of the last pass: a process has one runtime, which outlives its runs, so no pass
+/// pays for making or dropping it. Each has a new one, as the record of a run stays in memory.
 static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
 
-/// From the call of the flow function, so that writing down and planning the graph count, to its output.
+/// From the call of the flow function, so that writing down and planning the graph count, to its
+/// output.
 fn run(shape: Shape) -> Run {
     let runtime = Runtime::in_memory();
     *RUNTIME.lock().expect("nobody panics with it") = Some(runtime.clone());

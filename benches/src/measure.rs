@@ -58,8 +58,8 @@ impl Times {
             .unwrap_or(f64::NAN)
     }
 
-    /// The median of the ratios to another contender, each taken of passes that followed on each other: the machine's
-    /// weather was the same for both.
+    /// The median of the ratios to another contender, each taken of passes that followed on each
+    /// other: the machine's weather was the same for both.
     pub(crate) fn ratio(&self, other: &Self) -> f64 {
         median(
             self.0
@@ -71,8 +71,8 @@ impl Times {
     }
 }
 
-/// Measures all contenders on all shapes, in rounds in which each pair has its turn. The order of the contenders turns,
-/// too, so that nobody is always the one who comes after the greediest.
+/// Measures all contenders on all shapes, in rounds in which each pair has its turn. The order of
+/// the contenders turns, too, so that nobody is always the one who comes after the greediest.
 pub(crate) async fn measure(shapes: &[Shape], contenders: &[Contender]) -> Vec<Measured> {
     let mut measured = Vec::new();
     for &shape in shapes {
@@ -121,8 +121,8 @@ pub(crate) async fn pass(shape: Shape, contender: &Contender) -> Duration {
     time
 }
 
-/// A pass is over when none of its tasks is left: what one that is still ending has to free is its own cost, not that
-/// of whoever comes next.
+/// A pass is over when none of its tasks is left: what one that is still ending has to free is its
+/// own cost, not that of whoever comes next.
 async fn whole(run: Run) -> u64 {
     let tokio = Handle::current().metrics();
     let before = tokio.num_alive_tasks();

@@ -16,11 +16,13 @@ static PEAK: AtomicI64 = AtomicI64::new(0);
 
 struct Counting;
 
-/// The most bytes that were live at one moment of `pass`, beyond those that were live when it began.
+/// The most bytes that were live at one moment of `pass`, beyond those that were live when it
+/// began.
 ///
-/// What is counted is what was asked for, by all threads: graph, futures, values and results, tokio's own queues and
-/// task headers; not the allocator's rounding, and not stacks. What was allocated before and is freed meanwhile counts
-/// downwards, so it must be little: run the pass once before.
+/// What is counted is what was asked for, by all threads: graph, futures, values and results,
+/// tokio's own queues and task headers; not the allocator's rounding, and not stacks. What was
+/// allocated before and is freed meanwhile counts downwards, so it must be little: run the pass
+/// once before.
 pub(crate) async fn peak<T>(pass: impl Future<Output = T>) -> usize {
     LIVE.store(0, Relaxed);
     PEAK.store(0, Relaxed);

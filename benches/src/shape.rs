@@ -4,8 +4,8 @@ use std::fmt;
 
 /// A graph of tasks over `u64`.
 ///
-/// Every task gives [`work`] of what it takes, and one last task takes what nothing else does, so a run is over when
-/// that one is.
+/// Every task gives [`work`] of what it takes, and one last task takes what nothing else does, so a
+/// run is over when that one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// Each task takes the one before.
@@ -14,8 +14,8 @@ pub enum Shape {
     FanOut(usize),
     /// Square layers, each task taking three of the layer before; one task takes the last layer.
     Layers(usize),
-    /// A list of so many elements, a task for each that takes the element, and one that takes them all. What does not
-    /// map runs it as a fan-out that hands each task its place in the list.
+    /// A list of so many elements, a task for each that takes the element, and one that takes them
+    /// all. What does not map runs it as a fan-out that hands each task its place in the list.
     Mapped(usize),
 }
 
@@ -105,7 +105,8 @@ impl Shape {
         takes
     }
 
-    /// Bytes that the list of a mapping's results takes: they are the user's, whoever runs the tasks.
+    /// Bytes that the list of a mapping's results takes: they are the user's, whoever runs the
+    /// tasks.
     pub(crate) fn results(self) -> usize {
         match self {
             Self::Mapped(width) => width * size_of::<u64>(),

@@ -31,7 +31,8 @@ async fn fan_out(width: usize) -> u64 {
     last(tasks).await
 }
 
-/// One layer after the other, as anybody writes it by hand: a barrier is cheaper than a handle for each edge.
+/// One layer after the other, as anybody writes it by hand: a barrier is cheaper than a handle for
+/// each edge.
 async fn layers(width: usize) -> u64 {
     let mut tasks: Vec<_> = (0..width)
         .map(|_| tokio::spawn(async { work([]) }))

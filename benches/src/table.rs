@@ -3,7 +3,8 @@
 use crate::measure::{Figures, Measured};
 use crate::{counter, spawn};
 
-/// Medians, and beside them the fastest pass: where the two are far apart, the machine was busy with something else.
+/// Medians, and beside them the fastest pass: where the two are far apart, the machine was busy
+/// with something else.
 pub(crate) fn print(measured: &[Measured]) {
     println!(
         "| shape | contender | µs a task | fastest | × counter | × spawn | bytes a task | passes |"

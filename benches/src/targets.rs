@@ -6,9 +6,10 @@ use crate::{Shape, counter, flow, spawn};
 /// What the crate of the peers calls it.
 const DAGX: &str = "dagx";
 
-/// One line: what is asked for, the most that is allowed, and what came: by the medians, and by the fastest passes. A
-/// busy machine slows some contenders more than others, mostly those that go from thread to thread; the fastest passes
-/// know nothing of that, so a target is reached where both say so.
+/// One line: what is asked for, the most that is allowed, and what came: by the medians, and by the
+/// fastest passes. A busy machine slows some contenders more than others, mostly those that go from
+/// thread to thread; the fastest passes know nothing of that, so a target is reached where both say
+/// so.
 pub(crate) struct Target {
     pub(crate) text: String,
     pub(crate) most: f64,
@@ -86,8 +87,8 @@ fn of(measured: &Measured) -> Vec<Target> {
     targets.into_iter().flatten().collect()
 }
 
-/// Linear: an element of a million takes as long as one of ten thousand. A fifth more is let pass, as what outgrows the
-/// processor's caches is slower for anybody.
+/// Linear: an element of a million takes as long as one of ten thousand. A fifth more is let pass,
+/// as what outgrows the processor's caches is slower for anybody.
 fn linear(measured: &[Measured]) -> Option<Target> {
     let of_width = |width| {
         let of_width = measured

@@ -1,6 +1,8 @@
-//! How late ticks are, with ten thousand schedules served, and what these cost while nothing is due.
+//! How late ticks are, with ten thousand schedules served, and what these cost while nothing is
+//! due.
 //!
-//! A tick is an instant of the system's clock; it is late by what that clock shows at the first poll of its run's task.
+//! A tick is an instant of the system's clock; it is late by what that clock shows at the first
+//! poll of its run's task.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

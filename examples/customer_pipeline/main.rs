@@ -1,4 +1,5 @@
-//! The daily churn pipeline: who bought today, how likely are they to be lost, and into the warehouse with it.
+//! The daily churn pipeline: who bought today, how likely are they to be lost, and into the
+//! warehouse with it.
 //!
 //! ```text
 //! shop.db ──extract──► customers/DAY.parquet ──score──► scores/DAY.parquet ──load──► warehouse.db ──► notify
@@ -6,9 +7,10 @@
 //!                                           scoring service
 //! ```
 //!
-//! `cargo run --example customer_pipeline` runs 28 February 1997. With words behind it, it is a command line:
-//! `… -- run customer_pipeline --date 1998-06-30` runs another day, `… -- serve` each day at 06:00, about the 24 hours before,
-//! and `… -- backfill customer_pipeline --from 1997-01-01 --to 1998-06-30` all days of the data.
+//! `cargo run --example customer_pipeline` runs 28 February 1997. With words behind it, it is a
+//! command line: `… -- run customer_pipeline --date 1998-06-30` runs another day, `… -- serve` each
+//! day at 06:00, about the 24 hours before, and
+//! `… -- backfill customer_pipeline --from 1997-01-01 --to 1998-06-30` all days of the data.
 
 mod objects;
 mod report;
@@ -32,7 +34,8 @@ use crate::scoring::{LARGEST_BATCH, ScoringClient, ScoringError, ScoringService}
 use crate::slack::Slack;
 use crate::warehouse::{ScoredCustomer, Warehouse};
 
-/// The customers who bought in the interval, as they were known at the logical date, as a file. Returns its key.
+/// The customers who bought in the interval, as they were known at the logical date, as a file.
+/// Returns its key.
 #[task(timeout = "10m", tags = ["shop"], description = "Customers who bought in the interval, with their history")]
 async fn extract_customers(
     interval: Interval,
@@ -49,7 +52,8 @@ async fn extract_customers(
     Ok(key)
 }
 
-/// Asks the scoring service, batch by batch, and puts each customer into a segment. Returns the key of the file.
+/// Asks the scoring service, batch by batch, and puts each customer into a segment. Returns the key
+/// of the file.
 #[task(timeout = "30m", tags = ["scoring"], description = "Churn probability and segment of each customer")]
 async fn score_customers(
     customers: &str,
@@ -82,7 +86,8 @@ fn give_up_if_lasting(error: ScoringError) -> BoxError {
     }
 }
 
-/// Loads the scores into the warehouse; a day that is loaded again replaces itself. Returns the number of rows.
+/// Loads the scores into the warehouse; a day that is loaded again replaces itself. Returns the
+/// number of rows.
 #[task(timeout = "10m", tags = ["warehouse"], description = "Upsert of the scored customers")]
 async fn load_to_warehouse(
     scores: &str,
@@ -94,7 +99,8 @@ async fn load_to_warehouse(
     Ok(spawn_blocking(move || warehouse.upsert(&scored)).await??)
 }
 
-/// Tells the team. SQLite is all that this task waits for, so it is a plain `fn`, which runs off the async threads.
+/// Tells the team. SQLite is all that this task waits for, so it is a plain `fn`, which runs off
+/// the async threads.
 #[task(trigger = one_success, timeout = "1m", tags = ["slack"], description = "Tells the team what was loaded")]
 fn notify(
     loaded: Option<u64>,
@@ -179,8 +185,8 @@ async fn run_day(day: NaiveDate, runtime: &Runtime) -> Result<Run<u64>> {
     Ok(flow.on(runtime).run().await?)
 }
 
-/// The key is a secret of the service; in production it comes from the environment or a vault. Here both ends are this
-/// process, and the service listens to this machine only.
+/// The key is a secret of the service; in production it comes from the environment or a vault. Here
+/// both ends are this process, and the service listens to this machine only.
 const API_KEY: &str = "for-this-example-only";
 
 /// The day that runs without an argument.

@@ -1,7 +1,7 @@
 //! The object store: Parquet files by key, in a folder.
 //!
-//! Tasks hand each other keys, not rows. `object_store` has the same calls for S3, GCS and Azure; the folder is what a
-//! fresh machine has.
+//! Tasks hand each other keys, not rows. `object_store` has the same calls for S3, GCS and Azure;
+//! the folder is what a fresh machine has.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,8 +66,8 @@ impl Objects {
         &self.root
     }
 
-    /// Writes rows as one object. It appears whole or not at all, and replaces what was there: doing it twice is doing
-    /// it once.
+    /// Writes rows as one object. It appears whole or not at all, and replaces what was there:
+    /// doing it twice is doing it once.
     ///
     /// # Errors
     /// If the folder cannot be written.

@@ -1,4 +1,5 @@
-//! What a person reads: before the run what is about to happen, after it what came of it and where it lies.
+//! What a person reads: before the run what is about to happen, after it what came of it and where
+//! it lies.
 
 use std::path::Path;
 

@@ -97,7 +97,7 @@ async fn the_whole_sample_goes_in_batches_and_fills_every_segment() {
         "{segments:?}"
     );
     assert_eq!(
-        segments.iter().map(|size| size.customers).sum::<u64>(),
+        segments.iter().map(|size| size.customers).sum::<u32>(),
         2_357
     );
 }

@@ -10,8 +10,9 @@ use rusqlite::params;
 
 use crate::segment::Segment;
 
-/// The key is customer and day, not the customer alone: so a day that is loaded again, or after a later one, leaves the
-/// same table behind, in whatever order days are loaded. `customers` shows the newest row of each.
+/// The key is customer and day, not the customer alone: so a day that is loaded again, or after a
+/// later one, leaves the same table behind, in whatever order days are loaded. `customers` shows
+/// the newest row of each.
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS customer_churn (
         customer_id          INTEGER NOT NULL,
@@ -75,7 +76,7 @@ impl ScoredCustomer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentSize {
     pub(crate) segment: Segment,
-    pub(crate) customers: u64,
+    pub(crate) customers: u32,
     pub(crate) lifetime_value_cents: i64,
 }
 
@@ -97,7 +98,8 @@ impl Warehouse {
         self.0.path()
     }
 
-    /// Loads rows, all or none; what is there under the same customer and day is replaced. Returns how many.
+    /// Loads rows, all or none; what is there under the same customer and day is replaced. Returns
+    /// how many.
     ///
     /// # Errors
     /// SQLite's.
@@ -127,7 +129,7 @@ impl Warehouse {
     ///
     /// # Errors
     /// SQLite's.
-    pub(crate) fn customers(&self) -> rusqlite::Result<u64> {
+    pub(crate) fn customers(&self) -> rusqlite::Result<u32> {
         self.0.connection().query_row(
             "SELECT count(DISTINCT customer_id) FROM customer_churn",
             [],

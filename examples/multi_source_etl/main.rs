@@ -1,8 +1,10 @@
-//! One task per source, and the sources are rows of a table: a row more is a task more, with no change of code.
+//! One task per source, and the sources are rows of a table: a row more is a task more, with no
+//! change of code.
 //!
-//! `cargo run --example multi_source_etl` runs all of them; at first these are the 78 weeks of the shop's data.
-//! `… -- add christmas_1997 1997-12-01 1997-12-24` adds a source, which the next run processes with the others. Other words
-//! are a command line: `… -- runs`, `… -- why ID`, `… -- serve`.
+//! `cargo run --example multi_source_etl` runs all of them; at first these are the 78 weeks of the
+//! shop's data. `… -- add christmas_1997 1997-12-01 1997-12-24` adds a source, which the next run
+//! processes with the others. Other words are a command line: `… -- runs`, `… -- why ID`,
+//! `… -- serve`.
 
 mod report;
 mod warehouse;
@@ -39,8 +41,8 @@ fn process_source(
 /// What all sources come to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Summary {
-    purchases: u64,
-    cds: u64,
+    purchases: u32,
+    cds: u32,
     cents: i64,
     /// In the order of the table.
     sources: Vec<SourceSales>,

@@ -87,7 +87,7 @@ fn bars(sources: &[SourceSales]) -> String {
         .max()
         .unwrap_or(0)
         .max(1);
-    let top = BARS.len() as u64 - 1;
+    let top = BARS.len() as u32 - 1;
     sources
         .iter()
         .map(|sales| BARS[(sales.purchases * top).div_ceil(most) as usize])

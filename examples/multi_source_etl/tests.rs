@@ -57,7 +57,7 @@ async fn each_row_of_the_table_is_a_task() {
             .collect::<Vec<_>>(),
         etl.shop.sources().unwrap().iter().collect::<Vec<_>>()
     );
-    assert_eq!(etl.warehouse.sources().unwrap(), rows as u64);
+    assert_eq!(etl.warehouse.sources().unwrap(), rows as u32);
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn a_row_more_is_a_task_more_in_the_next_run() {
         (newest.source.name.as_str(), newest.purchases),
         ("christmas_1997", 219)
     );
-    assert_eq!(etl.warehouse.sources().unwrap(), before as u64 + 1);
+    assert_eq!(etl.warehouse.sources().unwrap(), before as u32 + 1);
 }
 
 #[tokio::test]

@@ -77,7 +77,7 @@ impl Warehouse {
     ///
     /// # Errors
     /// SQLite's.
-    pub(crate) fn sources(&self) -> rusqlite::Result<u64> {
+    pub(crate) fn sources(&self) -> rusqlite::Result<u32> {
         self.0
             .connection()
             .query_row("SELECT count(*) FROM source_sales", [], |row| row.get(0))
@@ -85,7 +85,7 @@ impl Warehouse {
 
     /// Everything in the table: name, purchases, customers, CDs, cents.
     #[cfg(test)]
-    pub(crate) fn rows(&self) -> Vec<(String, u64, u64, u64, i64)> {
+    pub(crate) fn rows(&self) -> Vec<(String, u32, u32, u32, i64)> {
         let connection = self.0.connection();
         let mut query = connection
             .prepare(

@@ -1,4 +1,5 @@
-//! The CDNOW sample: 6,919 real purchases, compiled into the examples so that they need no download and no path.
+//! The CDNOW sample: 6,919 real purchases, compiled into the examples so that they need no download
+//! and no path.
 //!
 //! Where it is from, its licence and its columns: `data/cdnow/README.md`.
 
@@ -6,8 +7,8 @@ use chrono::NaiveDate;
 
 const SAMPLE: &str = include_str!("../data/cdnow/CDNOW_sample.txt");
 
-/// One line of the sample: what a customer bought on a day. A customer may have several lines for one day, even equal
-/// ones: they are separate orders.
+/// One line of the sample: what a customer bought on a day. A customer may have several lines for
+/// one day, even equal ones: they are separate orders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Purchase {
     /// The customer's number in the sample, from 1.

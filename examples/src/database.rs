@@ -27,9 +27,9 @@ pub struct DatabaseError {
 }
 
 impl Database {
-    /// Opens the file, or makes it. `prepare` creates and fills the tables that are missing; it is one transaction, so
-    /// that of two processes which start at once one does it and the other finds it done, and a process killed in the
-    /// middle leaves nothing behind.
+    /// Opens the file, or makes it. `prepare` creates and fills the tables that are missing; it is
+    /// one transaction, so that of two processes which start at once one does it and the other
+    /// finds it done, and a process killed in the middle leaves nothing behind.
     ///
     /// # Errors
     /// If the file cannot be opened, is no SQLite file, or `prepare` fails.
@@ -48,8 +48,8 @@ impl Database {
 
     /// The connection, once it is this caller's turn.
     ///
-    /// A body that panicked with the connection in hand has left no open transaction (dropping one rolls it back), so
-    /// the next caller may go on.
+    /// A body that panicked with the connection in hand has left no open transaction (dropping one
+    /// rolls it back), so the next caller may go on.
     pub fn connection(&self) -> MutexGuard<'_, Connection> {
         self.connection
             .lock()

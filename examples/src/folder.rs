@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 /// The environment variable that moves the folder.
 pub const VARIABLE: &str = "EXAMPLES_DATA";
 
-/// The folder with everything that the examples write. Removing it is safe: the next start makes it again.
+/// The folder with everything that the examples write. Removing it is safe: the next start makes it
+/// again.
 #[derive(Clone, Debug)]
 pub struct DataFolder(PathBuf);
 
 impl DataFolder {
-    /// The folder named by `EXAMPLES_DATA`; without it `target/examples-data` of the workspace, which git ignores and
-    /// `cargo clean` removes.
+    /// The folder named by `EXAMPLES_DATA`; without it `target/examples-data` of the workspace,
+    /// which git ignores and `cargo clean` removes.
     pub fn from_env() -> Self {
         match env::var_os(VARIABLE) {
             Some(path) if !path.is_empty() => Self(path.into()),

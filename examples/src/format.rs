@@ -5,8 +5,8 @@ use std::iter;
 use std::time::Duration;
 
 /// `6919` → `6,919`.
-pub fn count(n: u64) -> String {
-    let digits = n.to_string();
+pub fn count(n: impl Into<u64>) -> String {
+    let digits = n.into().to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {
@@ -36,7 +36,8 @@ pub fn duration(time: Duration) -> String {
 }
 
 /// `1 row`, `2 rows`, `1,000 rows`.
-pub fn plural(n: u64, one: &str, many: &str) -> String {
+pub fn plural(n: impl Into<u64>, one: &str, many: &str) -> String {
+    let n = n.into();
     format!("{} {}", count(n), if n == 1 { one } else { many })
 }
 
@@ -59,7 +60,7 @@ mod tests {
     #[test]
     fn numbers_are_grouped() {
         assert_eq!(
-            [0, 999, 1_000, 6_919, 1_234_567].map(count),
+            [0_u32, 999, 1_000, 6_919, 1_234_567].map(count),
             ["0", "999", "1,000", "6,919", "1,234,567"]
         );
         assert_eq!(
@@ -67,7 +68,7 @@ mod tests {
             ["$0.00", "$0.05", "$1,234.50", "-$2.50"]
         );
         assert_eq!(
-            [(1, "1 row"), (0, "0 rows")].map(|(n, text)| plural(n, "row", "rows") == text),
+            [(1_u32, "1 row"), (0, "0 rows")].map(|(n, text)| plural(n, "row", "rows") == text),
             [true, true]
         );
     }

@@ -1,6 +1,8 @@
-//! What both examples stand on: the shop's data, where files go, and how a run is shown on a terminal.
+//! What both examples stand on: the shop's data, where files go, and how a run is shown on a
+//! terminal.
 //!
-//! The examples themselves are `customer_pipeline/main.rs` and `multi_source_etl/main.rs`; start there.
+//! The examples themselves are `customer_pipeline/main.rs` and `multi_source_etl/main.rs`; start
+//! there.
 
 #![allow(
     missing_docs,

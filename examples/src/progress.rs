@@ -1,4 +1,5 @@
-//! A run as it goes on: a line for each task that is done, and one for each mapping, however many elements it has.
+//! A run as it goes on: a line for each task that is done, and one for each mapping, however many
+//! elements it has.
 
 use std::io::{self, IsTerminal, Write};
 use std::mem;
@@ -55,7 +56,8 @@ struct Mapping {
 impl Screen {
     fn show(&mut self, event: &Event) {
         match event {
-            // what follows a mapping starts when all elements are done: the mapping has its line first
+            // what follows a mapping starts when all elements are done: the mapping has its line
+            // first
             Event::TaskStarted { key, .. } if element_of(key).is_none() => self.mapping_lines(),
             Event::RunFinished { .. } => self.mapping_lines(),
             Event::TaskRetrying {

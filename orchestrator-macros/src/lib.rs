@@ -1,38 +1,25 @@
-//! The macros of [`orchestrator`](https://docs.rs/orchestrator), which re-exports them: use that crate.
+//! The macros of [`orchestrator`](https://docs.rs/orchestrator), which re-exports them: use that
+//! crate.
 //!
-//! Each attribute is read in the order of its files: `parse` (tokens to options), `model` (what was written, as plain data),
-//! `check` (all rules) and `expand` (tokens, which cannot fail). What is wrong is reported where it stands, all of it
-//! together, beside an item that stands in for the one that was asked for (`fallback`).
+//! Each attribute is processed in the order of its files: `parse` (tokens to options), `model` (the
+//! source as plain data), `check` (all rules) and `expand` (back to tokens, which cannot fail). All
+//! mistakes are reported together, each at its tokens, along with a stand-in for the requested item
+//! (`fallback`). Code that both attributes share is in `attribute`.
 //!
-//! The code that they write is short and calls `orchestrator::__private`, where ordinary code does the work.
+//! The expansions are short and call `orchestrator::__private`, where ordinary code does the work.
 
-mod code;
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "the library's own file, by a symlink"
-)]
-mod cron;
-mod data;
-mod duration;
-mod fallback;
+mod attribute;
 mod flow;
-mod names;
-mod options;
-mod place;
 mod schedule;
-mod signature;
-mod similar;
 mod task;
-mod zone;
 
 use proc_macro::TokenStream;
 
-/// Makes a function a task.
+/// Turns a function into a task.
 ///
-/// An `async fn` runs on the runtime's threads, a plain `fn` is blocking work and runs beside them. Called, the function
-/// does not run: it gives a `Node` of its output, for which a flow wires others. Awaited outside of a flow, the node
-/// runs at once.
+/// An `async fn` runs on the runtime's threads; a plain `fn` is blocking work and runs on threads
+/// of its own. Calling the function does not run it, but returns a `Node` of its output, which a
+/// flow passes to other tasks. Outside a flow, awaiting the node runs the task at once.
 ///
 /// ```
 /// use orchestrator::prelude::*;
@@ -42,7 +29,7 @@ use proc_macro::TokenStream;
 ///     Ok(vec![u64::from(day); 3])
 /// }
 ///
-/// /// Borrows its input, and two things that are none.
+/// /// Borrows its input, a resource and the context.
 /// #[task(timeout = "5m", tags = ["warehouse"])]
 /// async fn load(rows: &[u64], #[resource] warehouse: &Warehouse, #[context] context: &Context) -> Result<u64> {
 ///     warehouse.insert(rows, context.attempt())
@@ -61,63 +48,124 @@ use proc_macro::TokenStream;
 ///
 /// # Parameters
 ///
-/// At most 12 inputs, each a name and a type that is data (`Clone + Serialize + DeserializeOwned + Send + Sync +
-/// 'static`). `&T`, `&[T]` and `&str` borrow what is kept as a `T`, a `Vec<T>` and a `String`; an owned value is moved
-/// where the task is its last user, and cloned otherwise. `Option<T>` takes the value where there is one, `Outcome<T>`
-/// whatever became of the node before.
+/// A task has at most 12 inputs, each with a name and a type that is data
+/// (`Clone + Serialize + DeserializeOwned + Send + Sync + 'static`). `&T`, `&[T]` and `&str` borrow
+/// a stored `T`, `Vec<T>` or `String`. An owned value is moved if the task is its last user, and
+/// cloned otherwise. An `Option<T>` takes the value if there is one, an `Outcome<T>` the outcome of
+/// the upstream node, whatever it is.
 ///
-/// `#[resource] name: &T` takes the resource of that type from the runtime, `#[context] name: &Context` what is known of
-/// the run and the attempt. Neither is an input: no one passes them. `#[no_cache]` marks an input that is no part of the
-/// [key of a cached result](#caching).
+/// `#[resource] name: &T` takes the resource of that type from the runtime, and
+/// `#[context] name: &Context` the properties of the run and the attempt. Neither is an input: the
+/// caller does not pass them. `#[no_cache]` excludes an input from the [key of a cached
+/// result](#caching).
 ///
 /// # Output
 ///
-/// Data, or a `Result` of data with any error, or nothing. Whether the task can fail is read off the word `Result`: an
-/// alias of another name is refused.
+/// Data, a `Result` of data with any error, or nothing. The task can fail if its return type is
+/// named `Result`: an alias with another name is refused.
 ///
 /// # Options
 ///
-/// What the call sets (`extract(1).retries(5)`) wins over these, and these over the `defaults(…)` of a flow.
+/// Options that the call sets (`extract(1).retries(5)`) override these, and these override the
+/// `defaults(…)` of a flow.
 ///
 /// | option | meaning | default |
 /// | --- | --- | --- |
-/// | `name = "…"` | what the task is called in keys and on pages; no `/`, `#`, `[`, `]` or white space | the function's name |
+/// | `name = "…"` | name of the task in keys and on pages; no `/`, `#`, `[`, `]` or white space | the function's name |
 /// | `description = "…"` | what it does | the doc comment |
 /// | `tags = ["…", …]` | words to find it by | none |
 /// | `retries = n` | attempts after the first, at most 100 | 0 |
-/// | `retry_delay = "60s"` | wait before the second attempt | none |
-/// | `retry_delay = ["1s", "10s"]` | wait before each further attempt; the last repeats. Not with `backoff` or `max_retry_delay` | |
+/// | `retry_delay = "60s"` | delay before the second attempt | none |
+/// | `retry_delay = ["1s", "10s"]` | delay before each further attempt; the last repeats. Not with `backoff` or `max_retry_delay` | |
 /// | `backoff = 2` | factor by which the delay grows with each attempt, 1 or more; above 1 delays vary at random between half and whole | 1 |
-/// | `max_retry_delay = "10m"` | what the delay grows to at most; at least `retry_delay` | 24 hours |
-/// | `retry_if = path` | a `fn(&TaskError) -> bool`: which errors are worth another attempt | all |
-/// | `timeout = "5m"` | how long one attempt may take; the next follows if there are retries left | no limit |
-/// | `trigger = rule` | when the task runs, given what became of those before it: one of `all_success`, `all_failed`, `all_done`, `all_done_min_one_success`, `one_success`, `one_failed`, `one_done`, `none_failed`, `none_failed_min_one_success`, `none_skipped`, `all_skipped`, `always` | `all_success` |
-/// | `pool = "…"` | the pool whose slots the task's bodies share with others | none |
-/// | `pool_slots = n` | how many of the pool's slots one body takes; with `pool` only | 1 |
-/// | `cache` | results are kept, and used again for ever; see [Caching](#caching). Not among the `defaults(…)` of a flow, as the two below | not kept |
-/// | `cache = "1h"` | results are kept, and used again until they are that old | |
-/// | `cache_key = path` | a function of the inputs, borrowed, whose result stands for them in the key; with `cache` only | the inputs |
-/// | `version = "…"` | stands for the code in the key; with `cache` only | the code |
+/// | `max_retry_delay = "10m"` | upper bound of the delay; at least `retry_delay` | 24 hours |
+/// | `retry_if = path` | a `fn(&TaskError) -> bool`: which errors are worth another attempt; if it panics, the task fails | all |
+/// | `timeout = "5m"` | maximum duration of one attempt; the next follows if there are retries left | no limit |
+/// | `trigger = rule` | when the task runs, given the states of its upstreams: one of `all_success`, `all_failed`, `all_done`, `all_done_min_one_success`, `one_success`, `one_failed`, `one_done`, `none_failed`, `none_failed_min_one_success`, `none_skipped`, `all_skipped`, `always` | `all_success` |
+/// | `run_on_cancel` | the task cleans up: it runs, or continues, when its run is cancelled or times out, or the flow's body fails; see [Cleaning up](#cleaning-up). Needs a `trigger` that can be met then; not among the `defaults(…)` of a flow | it is cancelled |
+/// | `pool = "…"` | pool of which the task's bodies take slots | none |
+/// | `pool_slots = n` | number of the pool's slots that one body takes; with `pool` only | 1 |
+/// | `cache` | results are cached without a time limit; see [Caching](#caching). Not among the `defaults(…)` of a flow, like the two below | not cached |
+/// | `cache = "1h"` | results are cached until they are that old | |
+/// | `cache_key = path` | function of the borrowed inputs, whose result replaces them in the key; with `cache` only | the inputs |
+/// | `version = "…"` | replaces the code in the key; with `cache` only | the code |
 ///
-/// Durations are whole numbers with a unit, `ms`, `s`, `m`, `h` or `d`, each at most once and the larger first, such as
-/// `"90s"` or `"1h30m"`; at most `"36500d"`.
+/// Durations are whole numbers with a unit, `ms`, `s`, `m`, `h` or `d`, each at most once and the
+/// larger first, such as `"90s"` or `"1h30m"`; at most `"36500d"`.
+///
+/// # Cleaning up
+///
+/// `trigger = all_done, run_on_cancel` makes a task clean up after others, however they end: also
+/// when the run is cancelled, times out, or is ended by an error of the flow's body. It does not
+/// change the state of the run.
+///
+/// - A cancelled task is done, and has neither succeeded, failed nor been skipped. The rules
+///   `all_success`, `all_failed` and `all_skipped`, which require the same state of all upstreams,
+///   are therefore refused. Take an input that may be missing as an `Option<T>` or an `Outcome<T>`,
+///   or wait for it with `.after(…)`.
+/// - It runs if any of its direct or indirect upstreams had started or finished before the
+///   cancellation. Otherwise there is nothing to clean up, and it is cancelled.
+/// - Once all other bodies of the run have ended, the clean-up tasks share [the grace
+///   period](../orchestrator/struct.RuntimeBuilder.html#method.grace), retries included. Those that
+///   are unfinished at its end are cancelled. A clean-up task that is already running when the run
+///   is cancelled continues, and its context reports the cancellation only at the end of the grace
+///   period.
+/// - If the process dies in the meantime, the next process that resumes the run runs them again. A
+///   process that *stops* cancels nothing: its runs are resumed later.
+///
+/// ```
+/// use orchestrator::prelude::*;
+///
+/// #[task]
+/// async fn create_cluster() -> String { "c-7".into() }
+///
+/// #[task(timeout = "2h")]
+/// async fn train(cluster: &str) -> f64 { 0.93 }
+///
+/// #[task(trigger = all_done, run_on_cancel, retries = 2)]
+/// async fn delete_cluster(cluster: Option<String>) {
+///     if let Some(cluster) = cluster {
+///         println!("deleting {cluster}");
+///     }
+/// }
+///
+/// #[flow]
+/// fn training() -> Node<f64> {
+///     let cluster = create_cluster();
+///     let accuracy = train(&cluster);
+///     delete_cluster(&cluster).after(&accuracy);
+///     accuracy
+/// }
+/// # let _ = training();
+/// ```
 ///
 /// # Caching
 ///
-/// Functions and constants that the body calls are *not* part of the key: where only they change, the old results are
-/// used on. `version = "…"` says that the task means something else now.
+/// The key does *not* cover functions and constants that the body uses: if only they change, the
+/// old results stay in use. Change `version = "…"` to invalidate them.
 ///
-/// The result of a cached task is kept under a key: the task, its code, and its inputs. A call with an equal key, in any
-/// run, gets that result, and the body does not run. Failures are not kept.
+/// The result of a cached task is stored under a key: the task, its code, and its inputs. A call
+/// with an equal key, in any run, gets that result, and the body does not run. Failures are not
+/// cached.
 ///
-/// - The code is that of the function: parameters, return type and body, without layout, comments and attributes.
-///   `version` takes its place: with it, the results stay in use whatever happens to the code, until it has another value.
-/// - Options are never part of the key, nor are resources and the context. Neither is an input that is marked
-///   `#[no_cache]`: a switch for logging, say, on which the result does not depend.
-/// - Maps are put in order for the key, and so are the elements of a parameter that is written as a `HashSet<…>`. A
-///   `HashSet` *inside* of a type is taken as it comes, in any order: write a `BTreeSet` there, or use `cache_key`.
-/// - `cache_key` names a function that takes every input, without resources and the context, by reference (`&T`, or `&str`
-///   and `&[T]`) and returns anything that is `Serialize`. Equal results are equal keys.
+/// - The task is its path: the crate, the modules and functions that enclose it, and its name. Two
+///   tasks with the same path, which a macro can create in two blocks of a function, are refused if
+///   their code is also the same: each would get the results of the other, whatever constants it
+///   uses.
+/// - The code is that of the function: parameters, return type and body, without layout, comments
+///   and attributes. `version` replaces it: the results then stay in use, however the code changes,
+///   until `version` changes.
+/// - Options are never part of the key, nor are resources and the context. Neither is an input
+///   marked `#[no_cache]`, such as a switch for logging, on which the result does not depend.
+/// - Maps are sorted for the key, and so are the elements of a parameter that is written as a
+///   `HashSet<…>`. A `HashSet` *inside* another type is hashed in its arbitrary order of iteration:
+///   use a `BTreeSet` there, or `cache_key`.
+/// - `cache_key` names a function that takes every input, without resources and the context, by
+///   reference (`&T`, or `&str` and `&[T]`) and returns anything that is `Serialize`. Equal results
+///   give equal keys.
+/// - A task with an input that cannot be hashed, because its `Serialize` fails or panics, runs
+///   uncached, with a warning that names the parameter. The same holds for a `cache_key` that
+///   panics.
 ///
 /// ```
 /// use orchestrator::prelude::*;
@@ -130,7 +178,7 @@ use proc_macro::TokenStream;
 ///     width * height
 /// }
 ///
-/// /// Orders are only ever added: those of a customer are known by their number.
+/// /// Orders are only ever added, so their number identifies those of a customer.
 /// #[task(cache, cache_key = number_of_orders, version = "2")]
 /// async fn score(customer: &str, orders: &[u64]) -> Result<u64> {
 ///     model(customer, orders)
@@ -145,22 +193,24 @@ use proc_macro::TokenStream;
 ///
 /// # Limits
 ///
-/// A task stands wherever a function can: in a module, a function, an `impl` block. It takes no `self` and names no
-/// `Self`, has no generics and no `where`, and is not `const`, `unsafe` or `extern`. Its body sees its own name as the
-/// plain function that it is: a recursive one calls itself, not a node. Attributes other than docs, `cfg` and lints (an
-/// `#[instrument]`, say) hold for that function.
+/// A task can be defined wherever a function can: in a module, a function, an `impl` block. It must
+/// not use `self`, `Self`, generics or `where`, and must not be `const`, `unsafe` or `extern`.
+/// Inside its body, its name refers to the plain function: a recursive task calls itself, and does
+/// not create a node. Attributes other than docs, `cfg` and lints (such as `#[instrument]`) apply
+/// to that function.
 #[proc_macro_attribute]
 pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
     task::task(options.into(), item.into()).into()
 }
 
-/// Makes a function a flow.
+/// Turns a function into a flow.
 ///
-/// The function wires tasks: it calls them, passes the nodes that they give to others, and returns the node whose value
-/// is the flow's. Called, it does not run: it gives a `Flow`, to be run, served, awaited or drawn.
+/// The function wires tasks: it calls them, passes their nodes to other tasks, and returns the node
+/// whose value is the result of the flow. Calling it does not run it, but returns a `Flow`, to be
+/// run, served, awaited or drawn.
 ///
-/// A plain `fn` is a static graph, known and checked before anything runs. An `async fn` may await nodes, and decide by
-/// what it gets.
+/// A plain `fn` is a static graph, known and checked before anything runs. An `async fn` may await
+/// nodes, and create others depending on their results.
 ///
 /// ```
 /// use orchestrator::prelude::*;
@@ -193,7 +243,8 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// # Schedule
 ///
-/// `schedule` says when runs of the flow are due, wherever it is served. Expression and zone are checked by the compiler.
+/// `schedule` sets when runs of the flow are due, wherever it is served. The expression and the
+/// time zone are checked at compile time.
 ///
 /// ```
 /// use orchestrator::prelude::*;
@@ -203,13 +254,13 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 ///     table.len() as u64
 /// }
 ///
-/// /// Each morning but those of the weekend; after a stop, a run for each of the days that were missed.
+/// /// Runs each weekday morning; after a stop, once for each of the missed days.
 /// #[flow(schedule = "0 6 * * MON-FRI", timezone = "Europe/Zurich", missed = "all")]
 /// fn report() -> Node<u64> {
 ///     refresh("orders")
 /// }
 ///
-/// /// Every minute, unless the run before is still under way.
+/// /// Runs every minute, unless the previous run is still active.
 /// #[flow(schedule = "* * * * *", max_active_runs = 1, overlap = "skip")]
 /// fn sync() -> Node<u64> {
 ///     refresh("customers")
@@ -219,48 +270,49 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// # Parameters
 ///
-/// At most 12, owned data, which the call gives. `#[context] name: &Context` takes what is known of the run. To pass a
-/// node, await it first, or write an ordinary function over nodes in place of a flow.
+/// A flow has at most 12 parameters, owned data, which the call passes. `#[context] name: &Context`
+/// takes the properties of the run. To pass a node, await it first, or write an ordinary function
+/// over nodes instead of a flow.
 ///
 /// # Output
 ///
-/// A `Node`, a `Mapped`, a tuple of them, or nothing; an `async fn` may return a `Result` of data instead. Aliases of
-/// these types are refused.
+/// A `Node`, a `Mapped`, a tuple of them, or nothing; an `async fn` may return a `Result` of data
+/// instead. Aliases of these types are refused.
 ///
 /// # Options
 ///
 /// | option | meaning | default |
 /// | --- | --- | --- |
-/// | `name = "…"` | what the flow is called, in the whole binary; no `/`, `#`, `[`, `]` or white space | the function's name |
+/// | `name = "…"` | name of the flow, unique in the binary; no `/`, `#`, `[`, `]` or white space | the function's name |
 /// | `description = "…"` | what it does | the doc comment |
 /// | `tags = ["…", …]` | words to find it by | none |
-/// | `schedule = "0 6 * * *"` | when its runs are due: a crontab expression as for [`cron!`](macro@cron), five fields, or six with seconds first, or `@daily` and its like | never by itself |
-/// | `timezone = "Europe/Zurich"` | the zone in which `schedule` is read: an IANA name; with `schedule` only | `"UTC"` |
-/// | `missed = "…"` | which of the ticks of `schedule` that came while nobody served get a run: `"latest"`, `"all"`, the oldest first, or `"none"`; with `schedule` only | `"latest"` |
-/// | `max_active_runs = n` | how many of its runs may be under way at once, 1 or more; the others wait, unless `overlap` says something else | no limit |
-/// | `overlap = "…"` | what becomes of a scheduled run when `max_active_runs` are under way: `"queue"`, it waits for its turn, `"skip"`, there is none, which the log says, or `"cancel_running"`, the oldest of those under way is cancelled for it; with `max_active_runs` only | `"queue"` |
-/// | `timeout = "2h"` | how long a run may take; what is not done then is cancelled, and the run has failed | no limit |
-/// | `defaults(…)` | options of [`task`](macro@task) for the tasks of the flow, where neither the call nor the task sets them; all but `name`, `description` and `tags` | none |
-/// | `resources = [Type, …]` | resources that its tasks need, to be looked for before a run starts; the tasks of a plain `fn` are known, so this is for an `async fn` | none |
+/// | `schedule = "0 6 * * *"` | when its runs are due: a crontab expression as for [`cron!`](macro@cron), with five fields, or six with seconds first, or `@daily` and the like | no schedule |
+/// | `timezone = "Europe/Zurich"` | time zone of `schedule`: an IANA name; with `schedule` only | `"UTC"` |
+/// | `missed = "…"` | which of the ticks that were due while no process served the flow get a run: `"latest"`, `"all"` (the oldest first), or `"none"`; with `schedule` only | `"latest"` |
+/// | `max_active_runs = n` | maximum number of active runs, 1 or more; others wait, unless `overlap` is set | no limit |
+/// | `overlap = "…"` | handling of a tick when `max_active_runs` runs are active: `"queue"` (its run waits for a slot), `"skip"` (it is skipped, and logged), or `"cancel_running"` (the oldest active run is cancelled); with `max_active_runs` only | `"queue"` |
+/// | `timeout = "2h"` | maximum duration of a run; unfinished tasks are then cancelled, and the run fails | no limit |
+/// | `defaults(…)` | options of [`task`](macro@task) for the tasks of the flow that neither the call nor the task sets; all except `name`, `description` and `tags` | none |
+/// | `resources = [Type, …]` | resources that its tasks need, checked before a run starts; meant for an `async fn`, since the tasks of a plain `fn` are known | none |
 ///
 /// Durations are written as for [`task`](macro@task).
 ///
 /// # Limits
 ///
-/// As for [`task`](macro@task). A flow takes no resources: its tasks do.
+/// The same as for [`task`](macro@task). A flow does not take resources: its tasks do.
 #[proc_macro_attribute]
 pub fn flow(options: TokenStream, item: TokenStream) -> TokenStream {
     flow::flow(options.into(), item.into()).into()
 }
 
-/// A `Schedule` by a crontab expression that the compiler checks.
+/// Creates a `Schedule` from a crontab expression, checked at compile time.
 ///
-/// The argument is a string literal: five fields (minute, hour, day-of-month, month, day-of-week), or six with seconds
-/// first, or `@yearly`, `@monthly`, `@weekly`, `@daily` or `@hourly`. What is no such expression, or would never fire, is
-/// an error of the compiler, in the words of `Schedule::cron`, which reads the same expressions at run time. The whole
-/// grammar stands at `Cron`.
+/// The argument is a string literal: five fields (minute, hour, day-of-month, month, day-of-week),
+/// or six with seconds first, or `@yearly`, `@monthly`, `@weekly`, `@daily` or `@hourly`. An
+/// invalid expression, or one that would never fire, is a compile error with the same text as that
+/// of `Schedule::cron`, which reads the same expressions at run time. `Cron` documents the grammar.
 ///
-/// The zone is UTC, until `Schedule::timezone` sets another one.
+/// The time zone is UTC, unless `Schedule::timezone` sets another one.
 ///
 /// ```
 /// use orchestrator::prelude::*;
@@ -269,7 +321,7 @@ pub fn flow(options: TokenStream, item: TokenStream) -> TokenStream {
 /// assert_eq!(schedule.name(), "*/15 9-17 * * 1-5");
 /// ```
 ///
-/// It may stand where only constants may:
+/// It can be used in constants:
 ///
 /// ```
 /// use orchestrator::prelude::*;
@@ -280,7 +332,7 @@ pub fn flow(options: TokenStream, item: TokenStream) -> TokenStream {
 /// assert_ne!(NIGHTLY, HOURLY);
 /// ```
 ///
-/// The 30th of February never comes, so this is no schedule:
+/// The 30th of February never comes, so this does not compile:
 ///
 /// ```compile_fail
 /// # use orchestrator::prelude::*;

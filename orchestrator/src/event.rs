@@ -1,4 +1,4 @@
-//! What happens, as it happens.
+//! Events of a runtime.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::error::TaskError;
 use crate::id::RunId;
 use crate::state::{Rerun, RunState, TaskState};
 
-/// Something that happened in a runtime. Logs, notifications, the dashboard and tests all read these.
+/// An event in a runtime. Logs, notifications, the dashboard and tests all read events.
 ///
 /// # Examples
 ///
@@ -35,7 +35,7 @@ use crate::state::{Rerun, RunState, TaskState};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// A run went from pending to running.
+    /// A run started.
     #[non_exhaustive]
     RunStarted {
         /// The run.
@@ -45,7 +45,7 @@ pub enum Event {
         /// The instant that the run is for.
         logical_date: DateTime<Utc>,
     },
-    /// A run goes on that another process, or this one before, had left before its end.
+    /// An unfinished run that its process had left was resumed.
     #[non_exhaustive]
     RunResumed {
         /// The run.
@@ -55,7 +55,7 @@ pub enum Event {
         /// The instant that the run is for.
         logical_date: DateTime<Utc>,
     },
-    /// A finished run is run again, in part or whole.
+    /// A finished run is re-run, in part or as a whole.
     #[non_exhaustive]
     RunReopened {
         /// The run.
@@ -64,10 +64,11 @@ pub enum Event {
         flow: &'static str,
         /// The instant that the run is for.
         logical_date: DateTime<Utc>,
-        /// What of it runs again.
+        /// The tasks that are re-run.
         what: Rerun,
     },
-    /// A run reached its final state. One that was cancelled while it waited for its turn never started.
+    /// A run reached its final state. A run that was cancelled while it waited for a slot never
+    /// started.
     #[non_exhaustive]
     RunFinished {
         /// The run.
@@ -76,7 +77,7 @@ pub enum Event {
         flow: &'static str,
         /// Its final state.
         state: RunState,
-        /// How long it ran.
+        /// The duration of the run, measured by a steady clock.
         duration: Duration,
         /// Why, if it is not a success.
         error: Option<TaskError>,
@@ -86,12 +87,12 @@ pub enum Event {
     TaskStarted {
         /// The run.
         run: RunId,
-        /// The node's key, as `process[3]`.
+        /// The node's key, such as `process[3]`.
         key: String,
         /// The number of the attempt, from 1.
         attempt: u32,
     },
-    /// An attempt failed, and there will be another.
+    /// An attempt failed, and another one will follow.
     #[non_exhaustive]
     TaskRetrying {
         /// The run.
@@ -100,9 +101,9 @@ pub enum Event {
         key: String,
         /// The number of the attempt that failed.
         attempt: u32,
-        /// How long until the next attempt.
+        /// The delay before the next attempt.
         delay: Duration,
-        /// What the attempt failed with.
+        /// The error of the attempt.
         error: TaskError,
     },
     /// A task reached its final state.
@@ -114,27 +115,27 @@ pub enum Event {
         key: String,
         /// Its final state.
         state: TaskState,
-        /// How many attempts were made; 0 where it never ran.
+        /// The number of attempts; 0 if it never ran.
         attempts: u32,
-        /// How long the last attempt took; zero where there was none.
+        /// The duration of the last attempt, measured by a steady clock; zero if it never ran.
         duration: Duration,
         /// Why, if it is not a success.
         error: Option<TaskError>,
     },
-    /// A mapping learned how many elements it has.
+    /// The list of a mapping was computed.
     #[non_exhaustive]
     Expanded {
         /// The run.
         run: RunId,
         /// The key of the mapping's first task.
         key: String,
-        /// How many elements there are.
+        /// The number of elements.
         elements: usize,
     },
 }
 
 impl Event {
-    /// The run that it is about.
+    /// Returns the run of the event.
     pub fn run(&self) -> RunId {
         match self {
             Self::RunStarted { run, .. }
@@ -149,11 +150,13 @@ impl Event {
     }
 }
 
-/// How many events a slow reader may lag behind before it loses the oldest.
+/// The number of events that a slow reader may lag behind before it loses the oldest.
 const CAPACITY: usize = 4096;
 
-/// A reader of a runtime's events. A reader that is more than 4,096 events behind loses the oldest of them; runs never
-/// wait for readers.
+/// A reader of a runtime's events.
+///
+/// Runs never wait for readers: a reader that is more than 4,096 events behind loses the oldest of
+/// them.
 #[derive(Debug)]
 pub struct Events {
     receiver: broadcast::Receiver<Event>,
@@ -161,7 +164,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// The next event; `None` when the runtime is gone.
+    /// Waits for the next event. Returns `None` once the runtime is gone.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             match self.receiver.recv().await {
@@ -172,14 +175,14 @@ impl Events {
         }
     }
 
-    /// How many events this reader was too slow for.
+    /// Returns the number of events that this reader has lost.
     pub fn lost(&self) -> u64 {
         self.lost
     }
 }
 
-/// Where events go in. Nothing is built for nobody: the channel is made for its first reader, and an event where there
-/// is one.
+/// The sending side of events. The channel is created for its first reader, and events are built
+/// only while someone is subscribed.
 #[derive(Debug, Default)]
 pub(crate) struct EventSink(OnceLock<broadcast::Sender<Event>>);
 
@@ -196,10 +199,10 @@ impl EventSink {
         self.0.get().is_some()
     }
 
-    /// Builds and sends an event, if somebody listens.
+    /// Builds and sends an event, if there is a reader.
     pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
         if let Some(sender) = self.0.get() {
-            // an error says that all readers are gone, which is theirs to decide
+            // fails if all readers are gone, which is not an error
             let _ = sender.send(event());
         }
     }

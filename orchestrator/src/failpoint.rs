@@ -1,8 +1,8 @@
-//! Named places where tests make the process die: between an effect, its commit and what follows. They are there with the
-//! feature `failpoints` alone.
+//! Failure points: named places where tests kill the process, between an effect, its commit and the
+//! next step. They exist only with the `failpoints` feature.
 
-/// The process has come to a place.
+/// Triggers the failure point with this name.
 pub(crate) fn hit(name: &'static str) {
-    // tests give the places their callbacks: nothing is returned through them
+    // tests set callbacks for the points, which do not return values
     let _ = fail::eval(name, |_| ());
 }

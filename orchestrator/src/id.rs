@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::{Builder, Uuid};
 
-/// Identifies one run. A UUID of version 7: ids sort by the time at which their runs were made.
+/// The id of a run: a UUID of version 7. Ids sort by the time at which their runs were created.
 ///
 /// # Examples
 ///
@@ -28,7 +28,7 @@ impl RunId {
         Self(Uuid::from_bytes(bytes))
     }
 
-    /// The sixteen bytes of the id.
+    /// Returns the sixteen bytes of the id.
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
@@ -46,7 +46,7 @@ impl fmt::Debug for RunId {
     }
 }
 
-/// A text is not the id of a run.
+/// The error of a text that is not the id of a run.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("expected the id of a run, as `01936f5e-8c00-7000-8000-000000000000`, got `{text}`")]
 pub struct ParseRunIdError {
@@ -65,7 +65,7 @@ impl FromStr for RunId {
     }
 }
 
-/// Makes the ids of a runtime's runs: all their randomness comes from one seed.
+/// The generator of the ids of a runtime's runs. All randomness comes from one seed.
 #[derive(Debug)]
 pub(crate) struct IdSource {
     seed: [u8; 32],
@@ -73,8 +73,9 @@ pub(crate) struct IdSource {
 }
 
 impl IdSource {
-    /// Ids that no other process makes: the seed is taken from the random state that the standard library asks of the
-    /// operating system for its hash maps, and from this process's id.
+    /// Creates a generator with a seed that is unique to this process: from the random state of the
+    /// standard library's hash maps, which comes from the operating system, and from the process
+    /// id.
     pub(crate) fn from_entropy() -> Self {
         Self {
             seed: entropy(),
@@ -99,7 +100,7 @@ impl IdSource {
     }
 }
 
-/// Bytes that no other process has, nor this one another time.
+/// Returns bytes that are unique to this process and to this call.
 pub(crate) fn entropy() -> [u8; 32] {
     use std::hash::{BuildHasher, RandomState};
     let mut hasher = blake3::Hasher::new();

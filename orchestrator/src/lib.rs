@@ -35,13 +35,13 @@
 //! | key | a node's name in its flow: `extract`, `extract#2` for the second use, `process[7]` for an element, `report/load` in a flow in the flow |
 //! | run | one execution of a flow: [`Run`], [`RunRecord`] |
 //! | attempt | one try of one node in one run, numbered from 1 |
-//! | re-run | a finished run, or a part of it, run again as new attempts: [`Runtime::rerun`] |
-//! | log | what tasks and runs say by `tracing`, line by line: [`Runtime::logs`], [`init_logs`] |
+//! | re-run | a new execution of a finished run, or of a part of it, as new attempts: [`Runtime::rerun`] |
+//! | log | the `tracing` events of tasks and runs, line by line: [`Runtime::logs`], [`init_logs`] |
 //! | logical date | the instant that a run is for: [`Context::logical_date`] |
 //! | interval | the span of time that a run is for: [`Context::interval`] |
-//! | outcome | what became of a task: [`Outcome`] |
+//! | outcome | the final result of a task: [`Outcome`] |
 //! | pool | a named number of slots that tasks share: [`RuntimeBuilder::pool`] |
-//! | resource | a thing that tasks use and that is no data: [`RuntimeBuilder::resource`] |
+//! | resource | a shared object that tasks use but do not pass on, such as a connection pool: [`RuntimeBuilder::resource`] |
 //! | runtime | store, clock, limits and resources together: [`Runtime`] |
 //!
 //! # States
@@ -54,56 +54,66 @@
 //!     └──► Skipped | UpstreamFailed | Cancelled
 //! ```
 //!
-//! A final state is the last one, unless the run is run again ([`Runtime::rerun`]): then what is to run again is pending
-//! once more, and so is the run.
+//! A final state does not change, unless the run is re-run ([`Runtime::rerun`]): the run and the
+//! selected tasks are then pending again.
 //!
-//! A run is red ([`RunState::Failed`]) when a failure in it was not handled. A failed task is handled where each task
-//! that takes its result takes it as an [`Outcome`] and succeeded, where a flow's body awaited it, or where it was
-//! marked [`allow_failure`](Node::allow_failure).
+//! A run fails ([`RunState::Failed`]) if a failure in it was not handled. A failed task is handled
+//! if each task that takes its result takes it as an [`Outcome`] and succeeded, if a flow's body
+//! awaited it, or if it was marked [`allow_failure`](Node::allow_failure).
 //!
 //! # Features
 //!
-//! | feature | what it adds |
+//! | feature | description |
 //! | --- | --- |
-//! | `sqlite` (default) | runs that outlive their process, in a file |
+//! | `sqlite` (default) | durable runs, in a file |
 //! | `object-store` | large results in a bucket |
-//! | `cli` | the command line of a program with flows: `cli()` |
+//! | `cli` | a command line for a program with flows: `cli()` |
+//!
+#![doc = include_str!("docs/bounds.md")]
 #![cfg_attr(
     not(feature = "sqlite"),
-    allow(dead_code, reason = "what stores use that outlive the process")
+    allow(dead_code, reason = "used only by durable stores")
 )]
 #![doc(test(attr(deny(warnings), allow(dead_code))))]
 
 // words
+mod bounds;
 mod clock;
 mod error;
 mod event;
+mod excerpt;
 #[cfg(feature = "failpoints")]
 mod failpoint;
 #[cfg(not(feature = "failpoints"))]
 #[path = "no_failpoint.rs"]
 mod failpoint;
 mod id;
+mod index;
 mod log;
-mod similar;
+mod panic;
 mod state;
 mod value;
 // definitions
+mod definition;
+mod scope;
+// handles
 mod flow;
 mod task;
 // pure
 mod graph;
+mod journal;
+mod plan;
 mod policy;
 mod schedule;
-// keeping
+// storage
 #[cfg(feature = "sqlite")]
 mod blob;
 mod capture;
 mod store;
-// running
+// execution
 mod runtime;
 mod scheduler;
-// showing
+// presentation
 #[cfg(feature = "cli")]
 mod cli;
 mod why;
@@ -121,6 +131,9 @@ pub use flow::registry::flows;
 pub use flow::{Flow, FlowDef, FlowReturn, Missed, Overlap, ScheduleDef};
 pub use graph::{Graph, GraphEdge, GraphNode};
 pub use id::{ParseRunIdError, RunId};
+pub use journal::{
+    AttemptRecord, CacheMiss, RerunRecord, RunFilter, RunRecord, RunSummary, TaskRun, Tasks,
+};
 pub use log::{LogLevel, LogLine};
 pub use orchestrator_macros::{cron, flow, task};
 pub use runtime::{
@@ -133,10 +146,7 @@ pub use scheduler::{
     Backfill, BackfillPlan, BackfillTick, Backfilled, Reprocess, Serve, TickAction, serve,
 };
 pub use state::{Rerun, RunKind, RunState, TaskState};
-pub use store::{
-    AttemptRecord, CacheEntry, CacheFilter, CacheMiss, Pruned, RerunRecord, RunFilter, RunRecord,
-    RunSummary, StoreCheck, TaskRun, Tasks,
-};
+pub use store::{CacheEntry, CacheFilter, Pruned, StoreCheck};
 pub use task::{
     Context, Delay, Element, Gathered, Input, Interval, IntoInput, IntoList, List, Mapped, Mapping,
     Node, Outcome, Parameter, ParseTriggerError, Pool, Resource, TaskOptions, Trigger, Upstream,
@@ -145,7 +155,7 @@ pub use task::{
 pub use value::Data;
 pub use why::{Reason, ReasonKind, Why};
 
-/// What a file of tasks and flows needs: `use orchestrator::prelude::*;`.
+/// The imports that a file of tasks and flows needs: `use orchestrator::prelude::*;`.
 pub mod prelude {
     pub use crate::{
         BoxError, Context, Error, Event, Flow, Interval, Mapped, Node, Outcome, Result, Run,
@@ -154,7 +164,7 @@ pub mod prelude {
     };
 }
 
-/// What the macros' expansions call. Not covered by semantic versioning.
+/// Items that the expansions of the macros use. Not covered by semantic versioning.
 #[doc(hidden)]
 pub mod __private {
     pub use inventory;
@@ -169,54 +179,63 @@ pub mod __private {
         IntoInput, KeyFn, Mapped, Node, NotData, Parameter, Pool, Resource, Results, TaskDef,
         TaskEntry, TaskOptions, Trigger,
     };
-    pub use crate::value::{Comparable, Data, NotComparable, Same, SameFn, Value};
+    pub use crate::value::{
+        Comparable, Data, JsonFn, NotComparable, NotShown, Same, SameFn, Shown, Value,
+    };
     pub use crate::{Flow, IntoTaskError, TaskError};
 
-    /// The schedule of an expression that the compiler has read.
+    /// Creates the schedule of an expression that was parsed at compile time.
     pub const fn cron(sets: [u64; 6], stars: u8) -> crate::Schedule {
         crate::Schedule::of(crate::Cron::from_parts(sets, stars))
     }
 
-    /// The result of an infallible body.
+    /// Wraps the result of an infallible body.
     pub fn success<T: Data>(value: T) -> Result<Value, TaskError> {
         Ok(Value::new(value))
     }
 
-    /// The result of a fallible body.
+    /// Wraps the result of a fallible body.
     pub fn fallible<T: Data, E: IntoTaskError>(result: Result<T, E>) -> Result<Value, TaskError> {
         result
             .map(Value::new)
             .map_err(IntoTaskError::into_task_error)
     }
 
-    /// What the compiler takes for a value: in closures that nobody calls.
+    /// Stands in for a value of type `T`, in closures that are only type-checked and never called.
     pub fn any<T>() -> T {
         unreachable!("it is there for its type")
     }
 
-    /// What the compiler takes for the input itself.
+    /// Stands in for the input itself.
     pub fn any_of<T>(_: &Borrowed<T>) -> T {
         any()
     }
 
-    /// The hash of what stands for the inputs of a task: what its `cache_key` function returned.
+    /// Returns the compiler's name for the type of a closure: its path, including the enclosing
+    /// functions.
+    pub const fn path_of<F>(_: &F) -> fn() -> &'static str {
+        std::any::type_name::<F>
+    }
+
+    /// Hashes the return value of a task's `cache_key` function, which replaces the inputs in the
+    /// key.
     ///
     /// # Errors
     ///
-    /// What the value's `Serialize` says.
+    /// Returns the error of the value's `Serialize` implementation.
     pub fn cache_key<T: serde::Serialize + ?Sized>(value: &T) -> Result<[u8; 32], String> {
         let mut hasher = blake3::Hasher::new();
         crate::value::feed(&mut hasher, value, false).map_err(|error| error.to_string())?;
         Ok(hasher.finalize().into())
     }
 
-    /// What a body returned that seemed to be infallible: its own method `plain` is the one that is found where it is a
-    /// `Result` after all, behind an alias.
+    /// The return value of a body that looks infallible. If it is a `Result` after all, behind an
+    /// alias, the inherent method `plain` is the one that is resolved.
     #[derive(Debug)]
     pub struct Returned<T>(pub T);
 
     impl<T, E> Returned<Result<T, E>> {
-        /// Refused, by a bound that nothing meets.
+        /// Fails to compile, by a bound that no type meets.
         pub fn plain(self)
         where
             Self: SeenToBeFallible,
@@ -224,7 +243,7 @@ pub mod __private {
         }
     }
 
-    /// Nothing implements this: it is there for its message.
+    /// Implemented by no type: it exists for its error message.
     #[diagnostic::on_unimplemented(
         message = "this type is an alias of a `Result`",
         label = "expected `Result` itself",
@@ -232,9 +251,9 @@ pub mod __private {
     )]
     pub trait SeenToBeFallible {}
 
-    /// Found where `Returned` has no method of its own.
+    /// Provides `plain` if `Returned` has no inherent method of that name.
     pub trait NotResult<T> {
-        /// The value.
+        /// Returns the value.
         fn plain(self) -> T;
     }
 

@@ -1,4 +1,4 @@
-//! Lines of logs.
+//! Log lines.
 
 use std::fmt;
 
@@ -7,28 +7,34 @@ use serde::Serialize;
 
 use crate::id::RunId;
 
-/// A line of a run's log: a `tracing` event inside of it.
+/// The target of the library's own spans and log lines.
+pub(crate) const TARGET: &str = "orchestrator";
+
+/// A line of a run's log: a `tracing` event inside the run.
 ///
-/// What belongs to a task says which, with its attempt; what the run itself says, or the body of the flow, says none.
-/// Read them with [`Runtime::logs`](crate::Runtime::logs).
+/// A line of a task has the task's key and attempt; lines of the run itself and of the flow's body
+/// do not. Read lines with [`Runtime::logs`](crate::Runtime::logs).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct LogLine {
-    /// The line's place in the log of its run: greater than that of every line stored before, in whatever process.
+    /// The number of the line in the log of its run: greater than that of every line stored before
+    /// it, by any process.
     pub number: u64,
-    /// When it was said, by the runtime's clock.
+    /// The time of the event, by the runtime's clock.
     pub at: DateTime<Utc>,
-    /// How grave it is.
+    /// The level of the event.
     pub level: LogLevel,
-    /// Where in the program it was said: by default the path of the module.
+    /// The target of the event: by default the path of the module.
     pub target: String,
-    /// The text. What is longer than 16 KiB is cut, and says so at its end.
+    /// The message. A message of more than 16 KiB is truncated, which its end tells.
     pub message: String,
-    /// What was said beside the text, by name. Numbers and booleans are such; all else is text, cut as the message is.
+    /// The fields of the event, by name. Numbers and booleans keep their types; all other values
+    /// are text, truncated like the message.
     pub fields: serde_json::Map<String, serde_json::Value>,
     /// The run.
     pub run: RunId,
-    /// The node's key, as [`TaskRun::key`](crate::TaskRun::key): `process[3]`. None for what the run itself says.
+    /// The node's key, like [`TaskRun::key`](crate::TaskRun::key), such as `process[3]`. `None` for
+    /// lines of the run itself.
     pub task: Option<String>,
     /// The number of the attempt, from 1.
     pub attempt: Option<u32>,
@@ -36,8 +42,8 @@ pub struct LogLine {
     pub map_index: Option<usize>,
 }
 
-/// How grave a [`LogLine`] is: the graver, the greater. (`tracing::Level` is ordered the other way round, and has no form
-/// in JSON.)
+/// The level of a [`LogLine`]. More severe levels are greater. (`tracing::Level` has the opposite
+/// order, and cannot be serialized.)
 ///
 /// # Examples
 ///
@@ -50,20 +56,20 @@ pub struct LogLine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
-    /// Every step.
+    /// Very detailed information.
     Trace,
-    /// What helps to find a mistake.
+    /// Information for debugging.
     Debug,
-    /// What people like to know.
+    /// General information.
     Info,
-    /// What people should look at.
+    /// A problem that needs attention.
     Warn,
-    /// What failed.
+    /// A failure.
     Error,
 }
 
 impl LogLevel {
-    /// The level in lower case: `info`.
+    /// Returns the name of the level in lower case, such as `info`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Trace => "trace",

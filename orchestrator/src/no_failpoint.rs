@@ -1,4 +1,4 @@
-//! Stands in for failure points where the feature `failpoints` is off.
+//! Replaces failure points if the `failpoints` feature is off.
 
 #[inline]
 pub(crate) const fn hit(_: &'static str) {}

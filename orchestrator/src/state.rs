@@ -1,4 +1,4 @@
-//! The states of runs and tasks, and which may follow which.
+//! The states of runs and tasks, and their transitions.
 
 use std::fmt;
 
@@ -7,26 +7,26 @@ use std::fmt;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TaskState {
-    /// It has not started: it waits for its upstreams, or for a slot.
+    /// The task has not started: it waits for its upstreams, or for a slot.
     Pending,
-    /// An attempt is under way.
+    /// An attempt is running.
     Running,
-    /// An attempt failed, and the next one has a time.
+    /// An attempt failed, and the next one is scheduled.
     Retrying,
-    /// It has a result (perhaps a cached one).
+    /// The task succeeded: it has a result, possibly a cached one.
     Success,
     /// Its last attempt failed.
     Failed,
-    /// It was not meant to run this time: its body said so, or its trigger rule.
+    /// The task was skipped, by its body or by its trigger rule.
     Skipped,
-    /// It did not run, because what it takes is not there.
+    /// The task did not run because one of its inputs is missing.
     UpstreamFailed,
-    /// The run was cancelled before it was done.
+    /// The run was cancelled before the task was done.
     Cancelled,
 }
 
 impl TaskState {
-    /// Whether the state is a last one.
+    /// Returns `true` if the state is final.
     pub fn is_final(self) -> bool {
         matches!(
             self,
@@ -34,7 +34,7 @@ impl TaskState {
         )
     }
 
-    /// Whether a task in this state may go over into `next`. All of the rules are here.
+    /// Returns `true` if a task in this state may change to `next`. All rules are in this function.
     ///
     /// ```text
     ///  Pending ──► Running ──► Success | Failed | Skipped | Cancelled
@@ -63,14 +63,15 @@ impl TaskState {
         }
     }
 
-    /// Whether this state may be recorded where `old` was: an attempt that never waited is recorded once, when it is
-    /// over, so that `Running` may be passed over. What a re-run makes pending is recorded for all of the run at once.
+    /// Returns `true` if this state may be recorded after `old`. An attempt that never waited is
+    /// recorded only once, when it is over, so `Running` may be skipped. Tasks that a re-run resets
+    /// to pending are recorded for the whole run at once.
     pub(crate) fn may_be_recorded_after(self, old: Self) -> bool {
         let ran = matches!(old, Self::Pending | Self::Retrying) && Self::Running.may_become(self);
         self != Self::Pending && (old.may_become(self) || ran)
     }
 
-    /// The name, as `upstream_failed`.
+    /// Returns the name, such as `upstream_failed`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -91,26 +92,26 @@ impl fmt::Display for TaskState {
     }
 }
 
-/// Why there is a run.
+/// The origin of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RunKind {
-    /// Somebody asked for it.
+    /// Requested by a user or a program.
     Manual,
-    /// Its schedule did.
+    /// Created by a schedule.
     Scheduled,
-    /// It makes up for a date of the past.
+    /// Created by a backfill, for a past date.
     Backfill,
 }
 
 impl RunKind {
-    /// Whether its logical date is a tick of the flow's schedule, of which there is one run.
+    /// Returns `true` if its logical date is a tick of the flow's schedule, which has only one run.
     pub(crate) fn has_tick(self) -> bool {
         self != Self::Manual
     }
 
-    /// The name, as `scheduled`.
+    /// Returns the name, such as `scheduled`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Manual => "manual",
@@ -131,25 +132,27 @@ impl fmt::Display for RunKind {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RunState {
-    /// It was accepted and has not started, or was left and waits to go on: other runs of its flow come first.
+    /// The run was accepted and has not started, or was left and waits to be resumed: other runs of
+    /// its flow come first.
     Pending,
-    /// It is under way.
+    /// The run is active.
     Running,
-    /// It is done, and every failure in it was handled.
+    /// The run is done, and every failure in it was handled.
     Success,
-    /// A failure in it was not handled.
+    /// The run is done, and a failure in it was not handled.
     Failed,
-    /// Someone asked for its end.
+    /// The run was cancelled.
     Cancelled,
 }
 
 impl RunState {
-    /// Whether the state is a last one.
+    /// Returns `true` if the state is final.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Success | Self::Failed | Self::Cancelled)
     }
 
-    /// Whether a run in this state may go over into `next`. A final state is left by a re-run alone.
+    /// Returns `true` if a run in this state may change to `next`. Only a re-run leaves a final
+    /// state.
     pub fn may_become(self, next: Self) -> bool {
         match self {
             Self::Pending => matches!(next, Self::Running | Self::Failed | Self::Cancelled),
@@ -158,7 +161,7 @@ impl RunState {
         }
     }
 
-    /// The name, as `success`.
+    /// Returns the name, such as `success`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -176,23 +179,24 @@ impl fmt::Display for RunState {
     }
 }
 
-/// What of a finished run is to run again.
+/// The tasks of a finished run to re-run.
 ///
-/// A task is named by its key: `process`, `process#2` for the second use, `process[7]` for an element, `report/load` in
-/// a flow in the flow. The key of a mapped task without an index stands for all of its elements, that of a flow in the
-/// flow for all of its tasks.
+/// A task is named by its key: `process`, `process#2` for the second use, `process[7]` for an
+/// element, `report/load` in a flow in the flow. The key of a mapped task without an index selects
+/// all of its elements, and that of a nested flow all of its tasks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Rerun {
-    /// Everything.
+    /// All tasks.
     All,
-    /// What failed or was cancelled, what did not run because of that, and everything that hangs on these: of a mapping
-    /// the elements that failed, and of what comes after it in the mapping the same elements.
+    /// The tasks that failed or were cancelled, those that did not run because of that, and
+    /// everything downstream of them. For a mapping, this selects the elements that failed, and the
+    /// same elements of its downstream tasks in the mapping.
     Failed,
-    /// A task, and everything that hangs on it.
+    /// A task, and everything downstream of it.
     From(String),
-    /// A task alone: what takes its result keeps the result that it had.
+    /// A task alone. Its downstream tasks keep their results.
     Only(String),
 }
 

@@ -1,5 +1,7 @@
-//! A program as users write it, with flows of each sort and a command line: what the tests of the command line run.
+//! A program as users write it, with flows of each sort and a command line: what the tests of the
+//! command line run.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -83,6 +85,20 @@ async fn after_it(file: &str) -> String {
 #[flow(tags = ["slow"], max_active_runs = 1)]
 fn slow(file: String) -> Node<String> {
     after_it(wait_for(file))
+}
+
+/// Keeps its thread for as long as anybody may wait.
+#[task]
+#[expect(clippy::disallowed_methods, reason = "it is meant to keep its thread")]
+fn keep_thread(file: String) -> String {
+    std::thread::sleep(Duration::from_secs(600));
+    file
+}
+
+/// Does not come to its end by itself.
+#[flow(tags = ["slow"])]
+fn stuck(file: String) -> Node<String> {
+    after_it(keep_thread(file))
 }
 
 /// Fails until a file is there.
@@ -179,6 +195,65 @@ async fn measure(times: u64) -> u64 {
 #[flow(tags = ["numbers"])]
 async fn adaptive(times: u64) -> Result<u64> {
     Ok(measure(times).await?)
+}
+
+/// Counts the addresses of a network.
+#[task]
+async fn count(network: std::net::IpAddr, addresses: u128) -> Network {
+    Network {
+        network,
+        addresses,
+        half: 0.1,
+    }
+}
+
+/// A network: JSON has its address as a text, and all digits of its size.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+struct Network {
+    network: std::net::IpAddr,
+    addresses: u128,
+    half: f32,
+}
+
+/// Has numbers beyond 64 bits.
+#[flow(tags = ["numbers"])]
+fn wide(network: std::net::IpAddr, addresses: u128) -> Node<Network> {
+    count(network, addresses)
+}
+
+/// Prints in all the ways that there are, until a file is there; a thread of it goes on.
+#[task]
+async fn print_all(file: String) -> usize {
+    let child = std::process::Command::new("sh")
+        .args(["-c", "echo of a child; echo a child complains >&2"])
+        .status();
+    assert!(child.is_ok_and(|status| status.success()));
+    for number in 0..20 {
+        println!("printed {number}");
+        eprintln!("complained {number}");
+        tracing::info!("logged {number}");
+        print!("half and ");
+        let _ = std::io::stdout().flush();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        println!("half {number}");
+    }
+    while !Path::new(&file).exists() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    std::thread::spawn(|| {
+        loop {
+            println!("still here");
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    });
+    20
+}
+
+/// Has tasks that print.
+#[flow(tags = ["noisy"])]
+fn noisy(file: String) -> Node<usize> {
+    println!("wired");
+    print_all(file)
 }
 
 /// Does nothing.

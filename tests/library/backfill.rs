@@ -143,7 +143,8 @@ async fn a_tick_has_one_run_whether_its_schedule_or_a_backfill_made_it() -> Resu
         (done.created(), done.skipped(), done.succeeded()),
         (1, 1, 1)
     );
-    // two ticks are missed, and one of them has its run from a backfill when the flow is served again
+    // two ticks are missed, and one of them has its run from a backfill when the flow is served
+    // again
     tokio::time::sleep(48 * HOUR).await;
     assert_eq!(
         backfill("2026-03-02", "2026-03-02").run().await?.created(),
@@ -216,7 +217,7 @@ async fn dates_are_those_of_the_schedules_zone_and_newest_come_first_if_asked() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_due_yet_is_left_to_its_schedule() -> Result<()> {
+async fn backfill_leaves_future_ticks_to_their_schedule() -> Result<()> {
     #[flow(name = "backfill_future")]
     fn future() -> Node<u32> {
         one()
@@ -295,7 +296,7 @@ async fn a_run_that_fails_keeps_no_other_from_being_made() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_runs_run_again_if_asked() -> Result<()> {
+async fn backfill_reruns_all_runs_if_asked() -> Result<()> {
     static RAN: AtomicU32 = AtomicU32::new(0);
     #[task]
     async fn counts() -> u32 {
@@ -326,7 +327,7 @@ async fn all_runs_run_again_if_asked() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_a_backfill_cancels_what_is_under_way_and_makes_no_more() -> Result<()> {
+async fn dropped_backfill_cancels_its_runs_and_creates_no_more() -> Result<()> {
     #[task]
     async fn long() -> u32 {
         tokio::time::sleep(Duration::from_secs(3600)).await;
@@ -356,7 +357,7 @@ async fn dropping_a_backfill_cancels_what_is_under_way_and_makes_no_more() -> Re
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_stop_left_goes_on_when_it_is_asked_for_again() -> Result<()> {
+async fn stopped_backfill_goes_on_when_it_is_asked_for_again() -> Result<()> {
     if !crate::support::is_durable() {
         return Ok(());
     }
@@ -410,7 +411,7 @@ async fn what_a_stop_left_goes_on_when_it_is_asked_for_again() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_wrong_with_a_backfill_is_said() -> Result<()> {
+async fn invalid_backfills_are_refused_with_the_reason() -> Result<()> {
     #[flow(name = "backfill_wrong")]
     fn wrong() -> Node<u32> {
         one()
@@ -436,6 +437,7 @@ async fn what_is_wrong_with_a_backfill_is_said() -> Result<()> {
             "`.key(…)` is for one run",
         ),
     ] {
+        let _case = crate::support::case(expected);
         let error = backfill.run().await.unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
@@ -498,13 +500,14 @@ async fn a_backfill_that_is_dropped_between_two_starts_cancels_what_has_started(
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_ticks_than_anybody_wants_are_refused() -> Result<()> {
+async fn backfill_of_more_than_a_million_ticks_is_refused() -> Result<()> {
     #[flow(name = "backfill_ages")]
     fn ages() -> Node<u32> {
         one()
     }
     let runtime = runtime().await;
     for schedule in ["@daily", "* * * * * *"] {
+        let _case = crate::support::case(schedule);
         let backfill = ages()
             .on(&runtime)
             .backfill(schedule, NaiveDate::MIN..=NaiveDate::MAX);
@@ -534,6 +537,7 @@ async fn a_tick_between_two_microseconds_has_its_run() -> Result<()> {
     let at: DateTime<Utc> = "2026-02-10T06:00:00.123456789Z".parse()?;
     let daily = Schedule::every(Duration::from_secs(24 * 3600))?.anchor(at);
     for (schedule, day) in [(Schedule::once(at), "2026-02-10"), (daily, "2026-02-11")] {
+        let _case = crate::support::case(day);
         let backfill = nanoseconds()
             .on(&runtime)
             .backfill(schedule, date(day)..=date(day));
@@ -631,7 +635,7 @@ async fn a_run_that_cannot_run_again_keeps_no_other_tick_of_a_backfill_from_it()
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_backfills_that_run_the_same_again_neither_fails() -> Result<()> {
+async fn two_backfills_may_rerun_the_same_ticks() -> Result<()> {
     static DOWN: AtomicBool = AtomicBool::new(true);
     #[task]
     async fn sometimes() -> Result<u32> {
@@ -664,7 +668,7 @@ async fn of_two_backfills_that_run_the_same_again_neither_fails() -> Result<()> 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backfill_that_is_dropped_while_it_asks_for_a_re_run_cancels_that_too() -> Result<()> {
+async fn backfill_dropped_during_a_rerun_request_cancels_the_rerun() -> Result<()> {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     #[task]
     async fn long_at_last() -> u32 {

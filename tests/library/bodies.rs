@@ -28,7 +28,7 @@ async fn nothing_to_do() -> Result<u64> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_created_runs_and_the_run_waits_for_it() -> Result<()> {
+async fn run_waits_for_nodes_that_its_body_did_not_await() -> Result<()> {
     static RAN: AtomicU32 = AtomicU32::new(0);
     #[task]
     async fn slow() {
@@ -175,7 +175,7 @@ async fn an_option_after_planning_is_refused_by_name() -> Result<()> {
 }
 
 #[tokio::test]
-async fn nodes_of_another_tokio_task_are_outside() -> Result<()> {
+async fn nodes_made_in_another_tokio_task_are_outside_the_flow() -> Result<()> {
     #[flow]
     async fn spawns() -> Result<u64> {
         // there it is an ordinary async function

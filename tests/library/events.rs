@@ -32,7 +32,7 @@ fn expanded() -> Mapped<u32> {
 }
 
 #[tokio::test]
-async fn a_run_is_told_step_by_step() -> Result<()> {
+async fn events_tell_each_step_of_a_run() -> Result<()> {
     let runtime = crate::support::runtime();
     let mut events = runtime.events();
     let run = observed().on(&runtime).run().await?;
@@ -95,7 +95,7 @@ async fn a_run_is_told_step_by_step() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_record_knows_when_and_how_often() -> Result<()> {
+async fn record_has_times_and_attempts() -> Result<()> {
     let run = observed().on(&crate::support::runtime()).run().await?;
     let flaky = run.task("flaky").unwrap();
     assert_eq!(flaky.attempts(), 2);

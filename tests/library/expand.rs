@@ -198,7 +198,7 @@ async fn a_mapping_may_use_its_own_whole() -> Result<()> {
 }
 
 #[tokio::test]
-async fn failed_elements_fail_who_takes_the_list_and_nobody_else() -> Result<()> {
+async fn failed_elements_fail_only_tasks_that_take_the_list() -> Result<()> {
     #[flow]
     fn partly() -> Node<String> {
         outcomes(range(4).expand(odd_fails).expand(double))
@@ -370,7 +370,7 @@ async fn concurrency_counts_elements_from_their_first_task_to_their_last() -> Re
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_element_that_waits_for_its_retry_gives_its_place_away() -> Result<()> {
+async fn element_that_waits_for_its_retry_gives_up_its_slot() -> Result<()> {
     #[task(retries = 1, retry_delay = "1h")]
     async fn first_fails(n: u32, #[context] context: &Context) -> Result<u32> {
         tokio::time::sleep(Duration::from_secs(1)).await;

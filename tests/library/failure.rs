@@ -286,7 +286,7 @@ fn is_transient(error: &TaskError) -> bool {
 }
 
 #[tokio::test]
-async fn retry_if_decides_which_errors_are_worth_it() -> Result<()> {
+async fn retry_if_decides_which_errors_are_retried() -> Result<()> {
     #[task(retries = 2, retry_if = is_transient)]
     async fn picky(text: &str) -> Result<u32> {
         Err(text.into())
@@ -363,6 +363,7 @@ async fn a_panic_is_a_failure_with_its_message_and_place() -> Result<()> {
         ("panics_blocking", "in a thread"),
         ("panics_later", "after a wait"),
     ] {
+        let _case = crate::support::case(key);
         let error = run.task(key).unwrap().error().unwrap();
         let text = error.to_string();
         assert!(
@@ -428,7 +429,7 @@ async fn explosive() -> Explosive {
 }
 
 #[tokio::test]
-async fn values_that_panic_when_they_are_dropped_harm_nobody_else() -> Result<()> {
+async fn values_that_panic_on_drop_harm_no_other_task() -> Result<()> {
     #[flow]
     fn exploding() -> Node<u32> {
         explosive();
@@ -449,7 +450,7 @@ async fn values_that_panic_when_they_are_dropped_harm_nobody_else() -> Result<()
 }
 
 #[tokio::test(start_paused = true)]
-async fn bodies_whose_values_panic_when_they_are_dropped_leave_a_true_record() -> Result<()> {
+async fn bodies_whose_values_panic_on_drop_leave_a_correct_record() -> Result<()> {
     #[task(timeout = "1s")]
     async fn holds_one() -> u32 {
         let _explosive = Explosive;
@@ -484,7 +485,7 @@ async fn bodies_whose_values_panic_when_they_are_dropped_leave_a_true_record() -
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_that_nobody_waited_for_any_more_is_not_handled() -> Result<()> {
+async fn failure_of_an_abandoned_await_is_unhandled() -> Result<()> {
     #[task]
     async fn fails_late() -> Result<u32> {
         tokio::time::sleep(Duration::from_secs(10)).await;

@@ -255,7 +255,7 @@ fn child_without_pool() -> Node<u32> {
 }
 
 #[tokio::test]
-async fn what_a_flow_in_a_flow_lacks_is_found_before_anything_runs() -> Result<()> {
+async fn missing_resources_of_inner_flows_are_found_before_the_run() -> Result<()> {
     #[flow]
     fn static_parent() -> Node<u32> {
         add(child_without_pool(), 1)
@@ -423,6 +423,7 @@ async fn parameters_come_back_from_json() -> Result<()> {
             "no parameter `weight` (parameters: `weights: HashMap<u32, Vec<u32>>`, `only: Option<u32>`)",
         ),
     ] {
+        let _case = crate::support::case(format_args!("{json:?}"));
         let error = parse(&json).unwrap_err();
         assert!(error.starts_with(expected), "{error}");
     }
@@ -478,7 +479,7 @@ async fn parameters_that_json_cannot_keep_are_refused() {
 }
 
 #[tokio::test]
-async fn a_flow_may_stand_wherever_a_function_can() -> Result<()> {
+async fn flow_may_be_defined_wherever_a_function_can() -> Result<()> {
     struct Shop;
     impl Shop {
         #[flow(name = "flows_of_a_type")]

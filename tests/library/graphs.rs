@@ -152,7 +152,7 @@ async fn a_cycle_is_refused_with_its_path() {
 }
 
 #[test]
-fn nodes_of_elsewhere_are_refused_by_name() {
+fn nodes_of_another_flow_are_refused_by_name() {
     use std::cell::RefCell;
     thread_local! {
         static KEPT: RefCell<Option<Node<u32>>> = const { RefCell::new(None) };
@@ -198,7 +198,7 @@ fn nodes_of_elsewhere_are_refused_by_name() {
 }
 
 #[test]
-fn options_that_cannot_be_are_refused_by_name() {
+fn invalid_options_are_refused_by_name() {
     #[flow(name = "graphs_too_many")]
     fn too_many() -> Node<u32> {
         weight().retries(500)

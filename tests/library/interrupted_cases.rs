@@ -17,7 +17,7 @@ fn threads() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-fn file() -> PathBuf {
+pub(crate) fn file() -> PathBuf {
     crate::support::new_folder("interrupted").join("runs.db")
 }
 
@@ -41,7 +41,7 @@ fn wait_for_owners(path: &Path) {
 }
 
 /// One life of the runs in a file, for so long; then the tokio runtime goes.
-fn life<T>(path: &Path, work: impl AsyncFnOnce(Runtime) -> T) -> T {
+pub(crate) fn life<T>(path: &Path, work: impl AsyncFnOnce(Runtime) -> T) -> T {
     let tokio = threads();
     let done = tokio.block_on(async { work(open(path).await).await });
     tokio.shutdown_background();
@@ -49,7 +49,7 @@ fn life<T>(path: &Path, work: impl AsyncFnOnce(Runtime) -> T) -> T {
     done
 }
 
-async fn wait_until(condition: impl Fn() -> bool) {
+pub(crate) async fn wait_until(condition: impl Fn() -> bool) {
     let began = Instant::now();
     while !condition() {
         assert!(began.elapsed() < LIMIT, "it does not come");
@@ -91,7 +91,7 @@ async fn total(all: Vec<u64>) -> u64 {
 }
 
 #[test]
-fn an_element_that_was_done_before_its_turn_takes_no_place() {
+fn element_done_before_a_crash_takes_no_concurrency_slot() {
     static DONE: AtomicU32 = AtomicU32::new(0);
     #[task(retries = 1, retry_delay = "300ms")]
     async fn first_fails_once(n: u64, #[context] context: &Context) -> Result<u64> {
@@ -284,7 +284,14 @@ fn one_run_that_cannot_be_read_holds_up_no_other() {
         LIFE.store(1, SeqCst);
         let _one = has_huge().on(&runtime).start().await.unwrap();
         let _two = waiting().on(&runtime).start().await.unwrap();
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        let is_kept = async || {
+            let run = runtime.runs("hand_huge").await.unwrap().remove(0);
+            run.task("huge")
+                .is_some_and(|task| task.state() == TaskState::Success)
+        };
+        while !is_kept().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         LIFE.store(2, SeqCst);
     });
     std::fs::remove_dir_all(format!("{}-blobs", path.display())).unwrap();
@@ -343,7 +350,7 @@ fn a_joined_handle_cancels_the_run_that_it_took_over() {
 }
 
 #[test]
-fn a_stage_that_comes_while_its_mapping_opens() {
+fn stage_may_be_added_while_its_mapping_opens() {
     #[flow(name = "hand_stage")]
     async fn stages(n: u64) -> Result<u64> {
         let list = listing(n).expand(|x| plus(x, 1_u64));
@@ -461,7 +468,7 @@ fn two_hundred_runs_go_on_at_once_and_each_once() {
 }
 
 #[test]
-fn a_race_for_a_name_is_told_as_before() {
+fn race_for_a_name_resumes_in_the_recorded_order() {
     static LIFE: AtomicU32 = AtomicU32::new(0);
     #[task]
     async fn late() -> u64 {
@@ -487,6 +494,7 @@ fn a_race_for_a_name_is_told_as_before() {
         Ok(vec![a, b, c, d, again.0, again.1])
     }
     for n in 10..30 {
+        let _case = crate::support::case(format_args!("{n} ms"));
         let path = file();
         LIFE.store(1, SeqCst);
         life(&path, async |runtime| {
@@ -514,7 +522,7 @@ enum Odd {
 }
 
 #[test]
-fn odd_inputs_and_results_come_back() {
+fn unusual_inputs_and_results_survive_a_crash() {
     use std::collections::{HashMap, HashSet};
     static LIFE: AtomicU32 = AtomicU32::new(0);
     static BODIES: AtomicU32 = AtomicU32::new(0);
@@ -595,7 +603,7 @@ fn odd_inputs_and_results_come_back() {
 }
 
 #[test]
-fn a_projection_that_panics_on_the_way_back_fails_its_task() {
+fn projection_that_panics_after_a_crash_fails_its_task() {
     static LIFE: AtomicU32 = AtomicU32::new(0);
     #[task]
     async fn gate(n: u64, all: Vec<u64>) -> u64 {

@@ -47,7 +47,7 @@ async fn counted() -> (Runtime, Bodies) {
 const FACTOR: f64 = 0.1 + 0.2;
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_is_asked_for_twice_at_once_is_one_run() -> Result<()> {
+async fn concurrent_requests_with_one_key_share_a_run() -> Result<()> {
     let (runtime, bodies) = counted().await;
     let started = Instant::now();
     let ask = || keyed(1, FACTOR).key("monday").on(&runtime).run();
@@ -84,7 +84,7 @@ async fn a_key_that_is_asked_for_twice_at_once_is_one_run() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_whose_run_is_done_gives_it_with_its_output() -> Result<()> {
+async fn key_of_a_finished_run_returns_it_with_its_output() -> Result<()> {
     let (runtime, bodies) = counted().await;
     let first = keyed(4, FACTOR).key("k").on(&runtime).run().await?;
     let started = Instant::now();
@@ -127,7 +127,7 @@ async fn a_key_with_other_parameters_is_refused_with_both() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_whose_run_failed_gives_the_failed_run() -> Result<()> {
+async fn key_of_a_failed_run_returns_the_failed_run() -> Result<()> {
     let (runtime, bodies) = counted().await;
     let first = keyed(0, 1.0).key("k").on(&runtime).run().await?;
     let again = keyed(0, 1.0).key("k").on(&runtime).run().await?;
@@ -146,7 +146,7 @@ async fn a_key_whose_run_failed_gives_the_failed_run() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_asked_can_cancel() -> Result<()> {
+async fn every_handle_of_a_keyed_run_can_cancel_it() -> Result<()> {
     let (runtime, _) = counted().await;
     for (key, wait) in [("at once", 0), ("later", 5)] {
         let first = keyed(1, 1.0).key(key).on(&runtime).start().await?;
@@ -166,7 +166,7 @@ async fn whoever_asked_can_cancel() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asked_later_and_goes_away_cancels_nothing() -> Result<()> {
+async fn dropping_a_second_handle_does_not_cancel_a_keyed_run() -> Result<()> {
     let (runtime, _) = counted().await;
     let first = keyed(1, 1.0).key("k").on(&runtime).start().await?;
     let limit = Duration::from_secs(5);
@@ -217,7 +217,7 @@ async fn a_key_is_one_run_for_all_processes_and_outlives_them() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_whose_run_was_left_goes_on_and_can_be_cancelled() -> Result<()> {
+async fn key_of_an_abandoned_run_resumes_it_and_can_cancel_it() -> Result<()> {
     let url = format!(
         "sqlite:{}",
         support::new_folder("keys").join("state.db").display()
@@ -231,6 +231,7 @@ async fn a_key_whose_run_was_left_goes_on_and_can_be_cancelled() -> Result<()> {
         builder.grace(Duration::ZERO).build()
     };
     for (key, cancels) in [("a", false), ("b", true)] {
+        let _case = support::case(format_args!("key {key}, cancels: {cancels}"));
         let one = process().await?;
         let left = keyed(3, FACTOR).key(key).on(&one).start().await?;
         tokio::time::sleep(Duration::from_secs(1)).await;

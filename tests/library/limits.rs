@@ -53,7 +53,7 @@ fn wide(width: u32) -> Node<u32> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_runtime_runs_so_many_bodies_at_once() -> Result<()> {
+async fn runtime_limits_concurrent_bodies() -> Result<()> {
     assert_eq!(
         wide(600)
             .on(&paused(crate::support::builder()).await)
@@ -180,20 +180,21 @@ async fn a_pool_that_is_not_there_is_named_before_anything_runs() -> Result<()> 
 }
 
 #[tokio::test]
-async fn limits_of_nothing_are_refused() {
+async fn limits_of_zero_are_refused() {
     for (builder, name) in [
         (crate::support::builder().max_running(0), "max_running"),
         (crate::support::builder().max_blocking(0), "max_blocking"),
         (crate::support::builder().pool("p", 0), "`p`"),
         (crate::support::builder().store("mysql://x"), "mysql://x"),
     ] {
+        let _case = crate::support::case(name);
         let error = builder.build().await.unwrap_err().to_string();
         assert!(error.contains(name), "{error}");
     }
 }
 
 #[tokio::test]
-async fn blocking_bodies_leave_the_async_ones_alone() -> Result<()> {
+async fn blocking_bodies_do_not_hold_up_async_ones() -> Result<()> {
     #[task]
     fn block(n: u32, #[resource] gauge: &Gauge) -> u32 {
         gauge.enter();
@@ -226,7 +227,7 @@ async fn blocking_bodies_leave_the_async_ones_alone() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flow_says_how_many_of_its_runs_may_be_under_way() -> Result<()> {
+async fn max_active_runs_limits_the_runs_of_a_flow() -> Result<()> {
     #[flow(max_active_runs = 1)]
     fn one_at_a_time() -> Node<u32> {
         most(gather([work(1)]))
@@ -368,7 +369,7 @@ async fn a_body_that_awaits_a_flow_does_not_wait_for_its_own_slot() -> Result<()
 }
 
 #[tokio::test]
-async fn pools_are_not_waited_for_with_a_slot_in_hand() -> Result<()> {
+async fn task_that_waits_for_a_pool_holds_no_slot() -> Result<()> {
     #[task(pool = "b")]
     async fn in_b(n: u32) -> u32 {
         n

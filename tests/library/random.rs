@@ -1,4 +1,5 @@
-//! Random graphs against plain evaluation, and against a small model of failures, skips, retries and rules.
+//! Random graphs against plain evaluation, and against a small model of failures, skips, retries
+//! and rules.
 
 use std::time::Duration;
 
@@ -6,15 +7,26 @@ use orchestrator::prelude::*;
 use proptest::prelude::{Strategy, any, proptest};
 use proptest::test_runner::Config;
 
-/// What a task of a random graph does.
+/// What the body of a task does.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+enum Act {
+    Skip,
+    /// Fails without retries.
+    Fatal,
+    /// Fails at as many attempts; the task fails if it has fewer retries.
+    Fail(u32),
+}
+
+impl Act {
+    const SUCCEED: Self = Self::Fail(0);
+}
+
+/// A task of a random graph.
 #[derive(Clone, Debug)]
 struct Plan {
     /// What it takes, among the tasks before it.
     takes: Vec<usize>,
-    /// How many attempts fail before one does not; more than there are retries is a failure.
-    failing: u32,
-    skips: bool,
-    fatal: bool,
+    act: Act,
     retries: u32,
     rule: Option<Trigger>,
     seconds: u64,
@@ -48,9 +60,13 @@ fn plans(length: std::ops::Range<usize>, calm: bool) -> impl Strategy<Value = Ve
             takes.dedup();
             Plan {
                 takes,
-                failing: if calm || odd < 6 { 0 } else { failing },
-                skips: !calm && odd == 5,
-                fatal: !calm && odd == 6,
+                act: match odd {
+                    _ if calm => Act::SUCCEED,
+                    0..5 => Act::SUCCEED,
+                    5 => Act::Skip,
+                    6 if failing > 0 => Act::Fatal,
+                    _ => Act::Fail(failing),
+                },
                 retries,
                 rule: if calm {
                     None
@@ -67,24 +83,18 @@ fn plans(length: std::ops::Range<usize>, calm: bool) -> impl Strategy<Value = Ve
 #[task(retry_delay = "7s")]
 async fn step(
     inputs: Vec<Option<u64>>,
-    failing: u32,
-    signals: (bool, bool),
+    act: Act,
     seconds: u64,
     #[context] context: &Context,
 ) -> Result<u64> {
     if !seconds.is_multiple_of(3) {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
-    let (skips, is_fatal) = signals;
-    if skips {
-        return Err(skip("as planned").into());
-    }
-    if context.attempt() <= failing {
-        return Err(if is_fatal {
-            fatal("as planned").into()
-        } else {
-            "as planned".into()
-        });
+    match act {
+        Act::Skip => return Err(skip("as planned").into()),
+        Act::Fatal => return Err(fatal("as planned").into()),
+        Act::Fail(attempts) if context.attempt() <= attempts => return Err("as planned".into()),
+        Act::Fail(_) => {}
     }
     Ok(inputs
         .iter()
@@ -117,8 +127,7 @@ fn random(plans: Vec<PlanData>) {
             .iter()
             .map(|upstream| &nodes[*upstream])
             .collect();
-        let node = step(inputs, plan.failing, (plan.skips, plan.fatal), plan.seconds)
-            .named(format!("step-{at}"));
+        let node = step(inputs, plan.act, plan.seconds).named(format!("step-{at}"));
         let node = node.retries(plan.retries).after(waits).allow_failure();
         nodes.push(match plan.rule {
             Some(rule) => node.trigger(rule.parse().unwrap()),
@@ -131,9 +140,7 @@ fn random(plans: Vec<PlanData>) {
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 struct PlanData {
     takes: Vec<usize>,
-    failing: u32,
-    skips: bool,
-    fatal: bool,
+    act: Act,
     retries: u32,
     rule: Option<String>,
     seconds: u64,
@@ -143,18 +150,14 @@ impl From<&Plan> for PlanData {
     fn from(plan: &Plan) -> Self {
         let Plan {
             takes,
-            failing,
-            skips,
-            fatal,
+            act,
             retries,
             rule,
             seconds,
         } = plan.clone();
         Self {
             takes,
-            failing,
-            skips,
-            fatal,
+            act,
             retries,
             rule: rule.map(|rule| rule.to_string()),
             seconds,
@@ -162,9 +165,11 @@ impl From<&Plan> for PlanData {
     }
 }
 
-/// The model: what becomes of each task, and how many attempts it makes, by plain evaluation in order.
+/// The model: what becomes of each task, and how many attempts it makes, by plain evaluation in
+/// order.
 ///
-/// A task's own rule sees its upstreams and the node that collects its inputs, which always succeeds.
+/// A task's own rule sees its upstreams and the node that collects its inputs, which always
+/// succeeds.
 fn evaluate(plans: &[Plan]) -> Vec<(End, u32)> {
     let mut ends: Vec<(End, u32)> = Vec::new();
     for plan in plans {
@@ -193,19 +198,21 @@ fn evaluate(plans: &[Plan]) -> Vec<(End, u32)> {
             _ => Ok(()),
         };
         debug_assert!(success > 0);
-        let end = match decision {
-            Err(end) => (end, 0),
-            Ok(()) if plan.skips => (End::Skipped, 1),
-            Ok(()) if plan.failing > 0 && plan.fatal => (End::Failed, 1),
-            Ok(()) if plan.failing > plan.retries => (End::Failed, plan.retries + 1),
-            Ok(()) => {
+        let end = match (decision, plan.act) {
+            (Err(end), _) => (end, 0),
+            (Ok(()), Act::Skip) => (End::Skipped, 1),
+            (Ok(()), Act::Fatal) => (End::Failed, 1),
+            (Ok(()), Act::Fail(attempts)) if attempts > plan.retries => {
+                (End::Failed, plan.retries + 1)
+            }
+            (Ok(()), Act::Fail(attempts)) => {
                 let inputs = upstreams.iter().filter_map(|end| match end {
                     End::Success(value) => Some(*value),
                     _ => None,
                 });
                 let value =
                     inputs.fold(1_u64, |sum, input| sum.wrapping_mul(31).wrapping_add(input));
-                (End::Success(value), plan.failing + 1)
+                (End::Success(value), attempts + 1)
             }
         };
         ends.push(end);
@@ -234,21 +241,26 @@ fn is_settled(plans: &[Plan], ends: &[(End, u32)]) -> Vec<bool> {
     settled
 }
 
-fn compare(plans: &[Plan], threads: bool) {
+/// A tokio runtime in which time passes at once.
+fn one_thread() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+}
+
+fn three_threads() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(3)
+        .enable_time()
+        .build()
+        .unwrap()
+}
+
+fn compare(plans: &[Plan], tokio: &tokio::runtime::Runtime) {
     let ends = evaluate(plans);
     let settled = is_settled(plans, &ends);
-    let tokio = match threads {
-        true => tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(3)
-            .enable_time()
-            .build()
-            .unwrap(),
-        false => tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap(),
-    };
     tokio.block_on(async {
         let data: Vec<PlanData> = plans.iter().map(PlanData::from).collect();
         let run = random(data)
@@ -274,7 +286,8 @@ fn compare(plans: &[Plan], threads: bool) {
                 "step-{at} of {plans:#?}"
             );
         }
-        assert!(run.tasks().iter().all(|task| task.state().is_final()));
+        let is_over = run.tasks().iter().all(|task| task.state().is_final());
+        assert!(is_over, "{plans:#?}");
     });
 }
 
@@ -308,14 +321,13 @@ proptest! {
         });
         let expected = values.fold(1_u64, |sum, value| sum.wrapping_mul(31).wrapping_add(value));
         let takes = plans.into_iter().map(|plan| plan.takes).collect::<Vec<_>>();
-        let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(3).build().unwrap();
-        let found = tokio.block_on(async { calm(takes).on(&crate::support::runtime()).await });
-        assert_eq!(found.unwrap(), expected);
+        let run = async { calm(takes).on(&crate::support::runtime()).await };
+        assert_eq!(three_threads().block_on(run).unwrap(), expected);
     }
 
     #[test]
     fn failures_skips_retries_and_rules_are_as_the_model_says(plans in plans(1..40, false)) {
-        compare(&plans, false);
+        compare(&plans, &one_thread());
     }
 }
 
@@ -325,18 +337,13 @@ fn a_graph_on_several_threads_is_as_the_model_says() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     for _ in 0..50 {
         let mut plans = plans(1..60, false).new_tree(&mut runner).unwrap().current();
-        // time is real here: nobody waits for it
+        // time is real here, so no task waits
         for plan in &mut plans {
-            (plan.seconds, plan.failing) = (
-                0,
-                if plan.failing > plan.retries {
-                    plan.failing
-                } else {
-                    0
-                },
-            );
-            plan.retries = 0;
+            if matches!(plan.act, Act::Fail(attempts) if attempts <= plan.retries) {
+                plan.act = Act::SUCCEED;
+            }
+            (plan.seconds, plan.retries) = (0, 0);
         }
-        compare(&plans, true);
+        compare(&plans, &three_threads());
     }
 }

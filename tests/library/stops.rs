@@ -1,6 +1,7 @@
 //! `Runtime::stop`: what runs may end, nothing more starts, and the rest goes on later.
 
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use orchestrator::prelude::*;
@@ -88,7 +89,7 @@ fn assert_stopped<T>(ended: Result<Run<T>, Error>, of: &str, id: RunId) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_runs_may_end_and_the_rest_goes_on_in_the_next_process() -> Result<()> {
+async fn running_bodies_may_end_and_the_rest_resumes_in_the_next_process() -> Result<()> {
     let (url, ended) = (file(), Ended::default());
     let one = process(&url, &ended).await;
     let first = steps(1).on(&one).start().await?;
@@ -150,7 +151,7 @@ async fn what_runs_may_end_and_the_rest_goes_on_in_the_next_process() -> Result<
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_does_not_end_in_time_is_left_and_runs_again() -> Result<()> {
+async fn body_that_outlasts_the_grace_period_runs_again() -> Result<()> {
     let (url, ended) = (file(), Ended::default());
     let one = Runtime::builder()
         .store(&url)
@@ -249,8 +250,128 @@ async fn a_run_that_cannot_be_read_keeps_no_other_from_going_on() -> Result<()> 
     Ok(())
 }
 
+/// Awaits a chain of tasks, which are a part of it.
+#[task]
+async fn awaits_steps(first: u32) -> Result<u32> {
+    let first = step(first).await?;
+    Ok(step(step(first)).await?)
+}
+
+#[flow(name = "stops_parts")]
+fn parts() -> Node<u32> {
+    awaits_steps(1)
+}
+
+#[task]
+async fn awaits_runs() -> Result<u32> {
+    let first = steps(1).run().await?;
+    let second = steps(*first.output().unwrap()).start().await?.await?;
+    Ok(*second.output().unwrap())
+}
+
+#[flow(name = "stops_runs")]
+fn runs() -> Node<u32> {
+    awaits_runs()
+}
+
 #[tokio::test(start_paused = true)]
-async fn in_memory_what_is_left_is_cancelled() -> Result<()> {
+async fn tasks_awaited_by_a_running_body_may_end_during_a_stop() -> Result<()> {
+    let (url, ended) = (file(), Ended::default());
+    let one = process(&url, &ended).await;
+    let run = parts().on(&one).start().await?;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let started = Instant::now();
+    assert_eq!(
+        (one.stop().await.left, started.elapsed().as_secs()),
+        (vec![], 25)
+    );
+    assert_eq!(
+        (run.await?.output(), ended.all()),
+        (Some(&4), vec![1, 2, 3])
+    );
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn stop_does_not_fail_bodies_that_await_unfinished_tasks() -> Result<()> {
+    for (flow, seconds) in [(parts(), 5), (runs(), 5), (runs(), 25), (runs(), 35)] {
+        let _case = support::case(format_args!("stopped after {seconds} s"));
+        let (url, ended) = (file(), Ended::default());
+        let one = Runtime::builder()
+            .store(&url)
+            .clock(Clock::tokio_from_now())
+            .resource(ended.clone());
+        let one = one.grace(Duration::from_secs(12)).build().await?;
+        let run = flow.on(&one).start().await?;
+        let id = run.id();
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        assert!(one.stop().await.left.contains(&id));
+        assert!(matches!(run.await.unwrap_err(), Error::Stopped { run, .. } if run == id));
+        let two = process(&url, &ended).await;
+        for resumed in two.resume().await? {
+            assert_eq!(resumed.state(), RunState::Success, "{resumed:?}");
+        }
+        let record = two.find_run(id).await?.unwrap();
+        assert_eq!(record.state(), RunState::Success, "{record:?}");
+        assert_eq!(
+            (
+                record.tasks().iter().next().unwrap().attempts(),
+                two.stop().await.left
+            ),
+            (2, vec![])
+        );
+    }
+    Ok(())
+}
+
+/// A blocking body that waits for a run, or for a task.
+#[task]
+fn blocks_on(run: bool) -> Result<u32> {
+    let tokio = tokio::runtime::Handle::current();
+    Ok(match run {
+        true => *tokio.block_on(steps(1).run())?.output().unwrap(),
+        false => tokio.block_on(step(1).into_future())?,
+    })
+}
+
+#[flow(name = "stops_blocked_on")]
+fn blocked_on(run: bool) -> Node<u32> {
+    blocks_on(run)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blocking_body_that_waits_for_a_run_returns_when_both_are_left() -> Result<()> {
+    for (run, store) in [
+        (true, file()),
+        (false, file()),
+        (true, "memory".to_owned()),
+        (false, "memory".to_owned()),
+    ] {
+        let one = Runtime::builder()
+            .store(&store)
+            .resource(Ended::default())
+            .grace(Duration::from_millis(50));
+        let one = one.build().await?;
+        let mut events = one.events();
+        let run = blocked_on(run).on(&one).start().await?;
+        while !matches!(events.next().await, Some(Event::TaskStarted { key, .. }) if key == "step")
+        {
+        }
+        let stopped = one.stop().await;
+        assert!(stopped.unreturned.is_empty(), "{stopped:?}");
+        let left = if store == "memory" {
+            RunState::Cancelled
+        } else {
+            RunState::Running
+        };
+        assert_eq!(one.find_run(run.id()).await?.unwrap().state(), left);
+        run.await.unwrap_err();
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn unfinished_runs_in_memory_are_cancelled_by_a_stop() -> Result<()> {
     let ended = Ended::default();
     let builder = Runtime::builder()
         .store("memory")
@@ -298,7 +419,7 @@ async fn a_runtime_without_runs_stops_at_once_and_finished_runs_are_not_left() -
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_moves_paused_time_but_what_waits_for_it() -> Result<()> {
+async fn only_timers_advance_paused_time() -> Result<()> {
     #[flow(name = "stops_paused")]
     fn never() -> Node<u32> {
         forever()
@@ -320,5 +441,118 @@ async fn nothing_moves_paused_time_but_what_waits_for_it() -> Result<()> {
     handle.cancel();
     handle.await?;
     assert_eq!(began.elapsed(), Duration::ZERO);
+    Ok(())
+}
+
+/// Lets bodies return, and counts how many run at once.
+#[derive(Clone)]
+struct Gate(Arc<(Mutex<mpsc::Receiver<()>>, AtomicU32, AtomicU32)>);
+
+impl Gate {
+    fn new() -> (mpsc::Sender<()>, Self) {
+        let (open, closed) = mpsc::channel();
+        (
+            open,
+            Self(Arc::new((
+                Mutex::new(closed),
+                AtomicU32::new(0),
+                AtomicU32::new(0),
+            ))),
+        )
+    }
+
+    fn pass(&self) -> u32 {
+        let (gate, running, peak) = &*self.0;
+        peak.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        // once it was opened and let go, it is open
+        let _ = gate.lock().unwrap().recv();
+        running.fetch_sub(1, Ordering::SeqCst);
+        1
+    }
+}
+
+#[task]
+fn blocks(#[resource] gate: &Gate) -> u32 {
+    gate.pass()
+}
+
+#[task]
+async fn keeps_its_thread(#[resource] gate: &Gate) -> u32 {
+    gate.pass()
+}
+
+#[flow(name = "stops_blocking")]
+fn blocking() -> Node<u32> {
+    blocks()
+}
+
+#[flow(name = "stops_keeping")]
+fn keeping() -> Node<u32> {
+    keeps_its_thread()
+}
+
+/// What it awaits is a part of it.
+#[task]
+async fn awaits() -> Result<u32> {
+    Ok(blocks().await?)
+}
+
+#[flow(name = "stops_awaiting")]
+fn awaiting() -> Node<u32> {
+    awaits()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_run_stays_with_its_process_until_its_bodies_have_returned() -> Result<()> {
+    for (flow, unreturned) in [
+        (blocking(), "blocks"),
+        (keeping(), "(async)"),
+        (awaiting(), "blocks"),
+    ] {
+        let _case = support::case(unreturned);
+        let (url, (open, gate)) = (file(), Gate::new());
+        let process = || {
+            let grace = Duration::from_millis(50);
+            Runtime::builder()
+                .store(&url)
+                .resource(gate.clone())
+                .resource(Ended::default())
+                .grace(grace)
+                .build()
+        };
+        let (one, two) = (process().await?, process().await?);
+        let run = flow.on(&one).start().await?;
+        while gate.0.1.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let stopped = one.stop().await;
+        assert_eq!(
+            (stopped.left, stopped.unreturned),
+            (vec![run.id()], vec![unreturned.to_owned()])
+        );
+        for _ in 0..3 {
+            assert!(two.resume().await?.is_empty());
+        }
+        assert_eq!(
+            two.find_run(run.id()).await?.unwrap().state(),
+            RunState::Running
+        );
+        drop(open);
+        let resumed = loop {
+            let resumed = two.resume().await?;
+            if !resumed.is_empty() {
+                break resumed;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert_eq!(
+            (resumed[0].id(), resumed[0].state()),
+            (run.id(), RunState::Success),
+            "{resumed:?}"
+        );
+        let task = resumed[0].tasks().iter().next().unwrap();
+        assert_eq!((task.attempts(), gate.0.2.load(Ordering::SeqCst)), (2, 1));
+        assert!(one.stop().await.unreturned.is_empty());
+    }
     Ok(())
 }

@@ -1,6 +1,7 @@
-//! What the tests have in common: the store that they run on, how they serve, and who hears what they log.
+//! What the tests have in common: the store that they run on, how they serve, where their logs go,
+//! and the names of their cases.
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, Once, mpsc};
@@ -52,7 +53,8 @@ pub(crate) fn new_folder(name: &str) -> PathBuf {
     folder
 }
 
-/// Removes the folders of processes that are gone: the second last part of a folder's name is the process.
+/// Removes the folders of processes that are gone: the second last part of a folder's name is the
+/// process.
 fn forget_old(root: &PathBuf) {
     for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -78,7 +80,8 @@ pub(crate) fn builder() -> RuntimeBuilder {
     Runtime::builder().store(store())
 }
 
-/// A store that was opened before, as another process opens it; a stop cuts off after the grace period.
+/// A store that was opened before, as another process opens it; a stop cuts off after the grace
+/// period.
 pub(crate) async fn open(store: &str, clock: &Clock, grace: Duration) -> Runtime {
     Runtime::builder()
         .store(store)
@@ -118,10 +121,11 @@ fn build(builder: RuntimeBuilder) -> Runtime {
     building.join().unwrap()
 }
 
-/// Stores what runs log, and shows nothing of it: who serves on a file would show it, where nobody listens yet.
+/// Stores what runs log, and shows nothing of it: who serves on a file would show it, where nobody
+/// listens yet.
 ///
-/// One subscriber for all tests of this binary, since blocking bodies log on threads of their own. What is on a store of
-/// these tests, or on a file, has it.
+/// One subscriber for all tests of this binary, since blocking bodies log on threads of their own.
+/// What is on a store of these tests, or on a file, has it.
 fn capture_logs() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -161,7 +165,8 @@ impl<S: Subscriber> Layer<S> for Hold {
     }
 }
 
-/// A tokio runtime of which a thread is held when the first run has ended, and what tells of that and lets it go on.
+/// A tokio runtime of which a thread is held when the first run has ended, and what tells of that
+/// and lets it go on.
 pub(crate) fn held() -> (
     tokio::runtime::Runtime,
     mpsc::Receiver<()>,
@@ -189,6 +194,22 @@ pub(crate) fn held() -> (
     (tokio, is_reached, let_go)
 }
 
+/// Names the case of a table that is being tested: a test that fails in it prints the name.
+pub(crate) fn case(name: impl Display) -> Case {
+    Case(name.to_string())
+}
+
+/// See [`case`].
+pub(crate) struct Case(String);
+
+impl Drop for Case {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the case that failed: {}", self.0);
+        }
+    }
+}
+
 /// A source of numbers that is the same each time.
 pub(crate) struct Random(pub(crate) u64);
 
@@ -203,7 +224,8 @@ impl Random {
     }
 }
 
-/// The tests of this binary again, on files of SQLite; those of crashes and of the command line are on files already.
+/// The tests of this binary again, on files of SQLite; those of crashes and of the command line are
+/// on files already, and those of layers need no store.
 #[test]
 fn all_of_it_holds_on_sqlite() {
     if is_durable() {
@@ -211,7 +233,7 @@ fn all_of_it_holds_on_sqlite() {
     }
     let mut again = std::process::Command::new(std::env::current_exe().unwrap());
     let again = again
-        .args(["--skip", "crash::", "--skip", "cli::"])
+        .args(["--skip", "crash::", "--skip", "cli::", "--skip", "layers::"])
         .env(STORE, "sqlite")
         .output()
         .unwrap();

@@ -8,7 +8,8 @@ use orchestrator::{Clock, Error, Rerun, RunId, RunState, Runtime};
 
 use crate::support::new_folder;
 
-/// A runtime on a file: what waits for what is not recorded in memory. Its time goes on with tokio's.
+/// A runtime on a file: what waits for what is not recorded in memory. Its time goes on with
+/// tokio's.
 async fn sqlite() -> Runtime {
     let store = format!("sqlite:{}", new_folder("why").join("runs.db").display());
     Runtime::builder()
@@ -43,7 +44,7 @@ fn parsed(length: u64) -> Node<u64> {
 }
 
 #[tokio::test]
-async fn a_mapped_task_is_asked_for_as_a_whole() -> Result<()> {
+async fn why_sums_up_a_mapped_task() -> Result<()> {
     let runtime = sqlite().await;
     let run = parsed(4).on(&runtime).run().await?;
     let red = "parse[2]: failed\n    attempt 1 failed: 2 is no number\n";
@@ -130,7 +131,7 @@ fn all_odd() {
 }
 
 #[tokio::test]
-async fn a_red_run_says_how_many_more_failed() -> Result<()> {
+async fn why_of_a_failed_run_counts_the_other_failures() -> Result<()> {
     let runtime = sqlite().await;
     let run = all_odd().on(&runtime).run().await?;
     let why = runtime.why(run.id(), None).await?;
@@ -199,6 +200,7 @@ async fn a_task_of_a_run_that_waits_waits_with_it() -> Result<()> {
     let second = one_at_a_time(3).on(&runtime).start().await?;
     let turn = "it waits for its turn: `max_active_runs` of its flow is 1, and under way are";
     for task in ["long", "parse", "parse[2]"] {
+        let _case = crate::support::case(task);
         let expected = format!("{task}: pending\n  {turn} {}\n", first.id());
         assert_eq!(why(&runtime, second.id(), task).await, expected);
     }
@@ -230,7 +232,7 @@ fn late() -> Node<u64> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_timeout_cancelled_says_so() -> Result<()> {
+async fn why_names_the_timeout_that_cancelled_a_task() -> Result<()> {
     let runtime = sqlite().await;
     let run = late().on(&runtime).run().await?;
     let passed =
@@ -303,6 +305,7 @@ async fn why_of_nested_mappings_is_linear() -> Result<()> {
         let run = nested(length).on(&runtime).run().await.unwrap();
         let began = Instant::now();
         for task in ["last", "sum"] {
+            let _case = crate::support::case(task);
             let why = why(&runtime, run.id(), task).await;
             assert!(why.contains("lists"), "{why}");
         }
@@ -318,7 +321,7 @@ async fn why_of_nested_mappings_is_linear() -> Result<()> {
 }
 
 #[tokio::test]
-async fn why_follows_what_is_a_part_of_the_run_after_a_re_run() -> Result<()> {
+async fn why_follows_current_tasks_after_a_rerun() -> Result<()> {
     static LENGTH: AtomicU32 = AtomicU32::new(4);
     static BAD: AtomicU32 = AtomicU32::new(3);
     #[task]
@@ -366,7 +369,7 @@ async fn why_follows_what_is_a_part_of_the_run_after_a_re_run() -> Result<()> {
 }
 
 #[tokio::test]
-async fn why_follows_what_stands_in_for_an_upstream() -> Result<()> {
+async fn why_follows_the_replacement_of_an_upstream() -> Result<()> {
     static NUMBER: AtomicU32 = AtomicU32::new(1);
     #[task]
     async fn number() -> u32 {

@@ -1,11 +1,13 @@
-//! durare 0.5 on SQLite, for the durable comparison of `benches/peers`, which starts this program, asks it for a pass by
-//! a line (`chain 1000`) and gets a line back: how many nanoseconds the pass took.
+//! durare 0.5 on SQLite, for the durable comparison of `benches/peers`, which starts this program,
+//! asks it for a pass by a line (`chain 1000`) and gets a line back: how many nanoseconds the pass
+//! took.
 //!
-//! As its guides have it: a workflow whose steps are closures given to `DurableContext::step`; steps that need nothing of
-//! each other are built first and joined (guide `design`, "Concurrent work"), in one workflow, as a queue or a child
-//! workflow a step writes several times as much. The pool is made by hand (guide `operations`) with the options that
-//! `SqliteProvider::connect` sets (WAL, `synchronous = NORMAL`, foreign keys, 5 seconds' patience) but one connection for
-//! its five, which wait for each other's locks: a fan-out is faster with one, and a chain no slower.
+//! As its guides have it: a workflow whose steps are closures given to `DurableContext::step`;
+//! steps that need nothing of each other are built first and joined (guide `design`, "Concurrent
+//! work"), in one workflow, as a queue or a child workflow a step writes several times as much. The
+//! pool is made by hand (guide `operations`) with the options that `SqliteProvider::connect` sets
+//! (WAL, `synchronous = NORMAL`, foreign keys, 5 seconds' patience) but one connection for its
+//! five, which wait for each other's locks: a fan-out is faster with one, and a chain no slower.
 
 use std::{
     env, error,

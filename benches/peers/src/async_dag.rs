@@ -1,8 +1,8 @@
 //! async_dag 0.1, as its examples use it: closures in a `Graph`, run to the end by one thread.
 //!
-//! Its graph is not `Send`, so the pass blocks the worker it is on, as its own examples block on it. A task takes at
-//! most twelve inputs, so where everything is taken at the end the values are read from the graph: one task less than
-//! the others run.
+//! Its graph is not `Send`, so the pass blocks the worker it is on, as its own examples block on
+//! it. A task takes at most twelve inputs, so where everything is taken at the end the values are
+//! read from the graph: one task less than the others run.
 
 use ::async_dag::{Graph, NodeIndex};
 use benches::{Contender, Run, Shape, work};

@@ -1,7 +1,7 @@
 //! dagx 0.3, as its examples use it: a struct a task with `#[task]`, `tokio::spawn` as the spawner.
 //!
-//! A task takes at most eight inputs, so where everything is taken at the end the outputs are read from the runner, as
-//! its own `large_dag` example does: one task less than the others run.
+//! A task takes at most eight inputs, so where everything is taken at the end the outputs are read
+//! from the runner, as its own `large_dag` example does: one task less than the others run.
 
 use ::dagx::{DagRunner, Task, TaskHandle, task};
 use benches::{Contender, Run, Shape, work};

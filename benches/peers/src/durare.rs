@@ -1,9 +1,9 @@
-//! durare 0.5 on SQLite, a program of its own (`benches/peers-durable`): it is built, started for each file, and asked
-//! for a pass by a line. It measures each pass by itself, so that asking costs nothing; while the others have their
-//! turns it waits for a line.
+//! durare 0.5 on SQLite, a program of its own (`benches/peers-durable`): it is built, started for
+//! each file, and asked for a pass by a line. It measures each pass by itself, so that asking costs
+//! nothing; while the others have their turns it waits for a line.
 //!
-//! Its connections are as many as are faster for the shape: one for a chain, its default of five for a fan-out. It has
-//! no mapping.
+//! Its connections are as many as are faster for the shape: one for a chain, its default of five
+//! for a fan-out. It has no mapping.
 
 use std::{
     env,

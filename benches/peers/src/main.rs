@@ -1,5 +1,5 @@
-//! The comparison of `benches`, with other libraries for graphs of async tasks; with the word `durable`, the one of runs
-//! that are kept.
+//! The comparison of `benches`, with other libraries for graphs of async tasks; with the word
+//! `durable`, the one of runs that are kept.
 
 mod async_dag;
 mod dagx;

@@ -16,7 +16,8 @@ const SHAPES: [Shape; 3] = [
     Shape::Mapped(100_000),
 ];
 
-/// What a run adds to a store, results, plan and the list of a mapping included, after a checkpoint that empties the log.
+/// What a run adds to a store, results, plan and the list of a mapping included, after a checkpoint
+/// that empties the log.
 pub(super) fn measure() -> Vec<Target> {
     let empty = bytes(None);
     println!("\n| durable | bytes a task | of a new store | bytes in all |");

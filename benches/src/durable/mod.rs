@@ -1,12 +1,14 @@
-//! Runs that are kept in a file of SQLite: what a task costs then, beside plain rusqlite and, from the crate
-//! `benches-peers`, another library; and what else a store costs.
+//! Runs that are kept in a file of SQLite: what a task costs then, beside plain rusqlite and, from
+//! the crate `benches-peers`, another library; and what else a store costs.
 //!
-//! Everything is in new folders of the system's folder for temporary files, so `TMPDIR` says which disk is measured.
+//! Everything is in new folders of the system's folder for temporary files, so `TMPDIR` says which
+//! disk is measured.
 
 mod contender;
 mod disk;
 mod own;
 mod process;
+mod prune;
 mod raw;
 mod rounds;
 mod targets;
@@ -19,11 +21,13 @@ use crate::compare::{chosen, on_a_worker};
 use crate::targets::print_all;
 pub(crate) use process::idle_millis;
 
-/// Measures and prints what the words of the command line choose, by parts of its names; without a word, all.
+/// Measures and prints what the words of the command line choose, by parts of its names; without a
+/// word, all.
 ///
 /// # Panics
 ///
-/// When a result is wrong, or a file or process cannot be made. Whatever the figures are, they are printed and no more.
+/// When a result is wrong, or a file or process cannot be made. Whatever the figures are, they are
+/// printed and no more.
 pub fn compare(contenders: &[Contender], wanted: &[String]) {
     let contenders = chosen(contenders.to_vec(), wanted, |contender| {
         contender.name.to_owned()
@@ -41,6 +45,7 @@ pub fn compare(contenders: &[Contender], wanted: &[String]) {
         Measure::Disk,
         Measure::Start,
         Measure::Idle,
+        Measure::Prune,
     ]);
     let measures = chosen(measures, &words, Measure::name);
     let shapes: Vec<_> = measures
@@ -72,10 +77,14 @@ pub fn compare(contenders: &[Contender], wanted: &[String]) {
     if has(Measure::Process) {
         reached.extend(process::measure_million());
     }
+    if has(Measure::Prune) {
+        reached.extend(prune::measure());
+    }
     print_all(reached);
 }
 
-/// Where this program was started as a process to be measured, does what that one is to do. Says whether it was.
+/// Where this program was started as a process to be measured, does what that one is to do. Says
+/// whether it was.
 pub fn child(arguments: &[String]) -> bool {
     match arguments {
         [word, what, path] if word == process::CHILD => {
@@ -104,6 +113,8 @@ enum Measure {
     Disk,
     Start,
     Idle,
+    /// Beside another process that prunes.
+    Prune,
 }
 
 impl Measure {
@@ -114,6 +125,7 @@ impl Measure {
             Self::Disk => "disk".to_owned(),
             Self::Start => "start".to_owned(),
             Self::Idle => "idle".to_owned(),
+            Self::Prune => "prune".to_owned(),
         }
     }
 }

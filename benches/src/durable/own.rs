@@ -44,7 +44,8 @@ pub(super) fn file(folder: &Path) -> PathBuf {
 }
 
 impl Passes for Own {
-    /// As in memory: from the call of the flow function to the output, which comes after the commit of the run's end.
+    /// As in memory: from the call of the flow function to the output, which comes after the commit
+    /// of the run's end.
     fn pass(&mut self) -> Pass<'_> {
         Box::pin(async {
             let begin = Instant::now();

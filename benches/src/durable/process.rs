@@ -1,4 +1,5 @@
-//! What is measured of whole processes: this program is started again, with a word that says what it is to do.
+//! What is measured of whole processes: this program is started again, with a word that says what
+//! it is to do.
 
 use std::env;
 use std::fs;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{own, raw};
+use super::{own, prune, raw};
 use crate::compare::on_a_worker;
 use crate::measure::Times;
 use crate::targets::Target;
@@ -51,6 +52,7 @@ pub(super) fn child(what: &str, folder: &Path) {
                 peak_mib()
             ));
         }),
+        "prune" => on_a_worker(async move { prune::child(&folder).await }),
         "idle-tokio" => on_a_worker(async { say(&idle_millis().await.to_string()) }),
         "idle-orchestrator" => on_a_worker(async move {
             let runtime = own::runtime(&folder).await;
@@ -96,8 +98,8 @@ pub(super) fn measure_million() -> Vec<Target> {
     ]
 }
 
-/// From the start of a process to the end of a run of one task, on a new store; or to the end of making the same
-/// database by rusqlite; or to `main`.
+/// From the start of a process to the end of a run of one task, on a new store; or to the end of
+/// making the same database by rusqlite; or to `main`.
 pub(super) fn measure_start() -> Vec<Target> {
     const NAMES: [&str; 3] = ["nothing", raw::NAME, flow::NAME];
     let template = tempfile::tempdir().expect("a folder can be made");
@@ -175,7 +177,8 @@ fn schema(folder: &Path) -> rusqlite::Result<String> {
     statements.collect()
 }
 
-/// The same database by rusqlite, as sparing of fsyncs as the library: a new one needs no rollback journal on the disk.
+/// The same database by rusqlite, as sparing of fsyncs as the library: a new one needs no rollback
+/// journal on the disk.
 fn make(folder: &Path) -> rusqlite::Result<Connection> {
     let schema = fs::read_to_string(folder.join(SCHEMA)).expect("the schema is there");
     let connection = Connection::open(own::file(folder))?;
@@ -188,7 +191,7 @@ fn make(folder: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn start(what: &str, folder: &Path) -> Child {
+pub(super) fn start(what: &str, folder: &Path) -> Child {
     let program = env::current_exe().expect("this program has a file");
     let mut command = Command::new(program);
     command
@@ -221,7 +224,7 @@ fn wait(mut child: Child, mut line: impl FnMut(String)) {
     assert!(status.success(), "the process ended with {status}");
 }
 
-fn say(line: &str) {
+pub(super) fn say(line: &str) {
     println!("{line}");
     io::stdout().flush().expect("somebody listens");
 }
@@ -250,7 +253,8 @@ pub(crate) async fn idle_millis() -> f64 {
     processor_millis() - before
 }
 
-/// The time that the threads of this process have been on a processor: `stat` would tell it in hundredths of a second.
+/// The time that the threads of this process have been on a processor: `stat` would tell it in
+/// hundredths of a second.
 fn processor_millis() -> f64 {
     let threads = fs::read_dir("/proc/self/task").expect("the system is Linux");
     let of_thread = |thread: fs::DirEntry| {

@@ -1,8 +1,10 @@
-//! rusqlite alone: the rows that the library writes when tasks end, written again by one prepared statement, in
-//! transactions of one row (a chain: each task starts after the commit of the one before) or a hundred (all else).
+//! rusqlite alone: the rows that the library writes when tasks end, written again by one prepared
+//! statement, in transactions of one row (a chain: each task starts after the commit of the one
+//! before) or a hundred (all else).
 //!
-//! The file is one that the library made, so that tables, page size and the rows themselves are the same; so are the
-//! pragmas. Nothing else is done: no plan, no ends of runs, no checkpoint while a pass lasts.
+//! The file is one that the library made, so that tables, page size and the rows themselves are the
+//! same; so are the pragmas. Nothing else is done: no plan, no ends of runs, no checkpoint while a
+//! pass lasts.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,7 +21,8 @@ pub(crate) const CONTENDER: Contender = Contender {
     open,
 };
 
-/// Of each connection of the library. A new log is overwritten, rather than the file made longer, after a checkpoint.
+/// Of each connection of the library. A new log is overwritten, rather than the file made longer,
+/// after a checkpoint.
 pub(super) const PRAGMAS: &str = "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; \
                                   PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY; PRAGMA cell_size_check = ON;";
 

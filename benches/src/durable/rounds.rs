@@ -23,7 +23,8 @@ const MOST: usize = 12;
 /// So many tasks, about, make up a contender's turn in a round.
 const TURN: usize = 10_000;
 
-/// Between passes: what one has left to be done, as a checkpoint, is not to be the cost of the next.
+/// Between passes: what one has left to be done, as a checkpoint, is not to be the cost of the
+/// next.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// What the contenders needed for one shape.
@@ -43,8 +44,9 @@ impl Measured {
     }
 }
 
-/// Measures all contenders on all shapes, in rounds in which each pair has its turn, on a new file. As elsewhere, passes
-/// that are compared follow on each other, and the order of the contenders turns.
+/// Measures all contenders on all shapes, in rounds in which each pair has its turn, on a new file.
+/// As elsewhere, passes that are compared follow on each other, and the order of the contenders
+/// turns.
 pub(super) async fn measure(shapes: &[Shape], contenders: &[Contender]) -> Vec<Measured> {
     let runs = |shape: Shape| {
         contenders

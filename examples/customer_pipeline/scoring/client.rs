@@ -8,7 +8,8 @@ use reqwest::{Client, StatusCode};
 
 use super::{API_KEY_HEADER, Batch, CHURN_PATH, History, Scores};
 
-/// A batch of 500 takes milliseconds: a service that is silent for so long is in trouble, and a retry is due.
+/// A batch of 500 takes milliseconds: a service that is silent for so long is in trouble, and a
+/// retry is due.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Asks one scoring service. A resource of the pipeline: its connections are kept and used again.
@@ -79,7 +80,8 @@ impl ScoringClient {
     /// The churn probabilities of a batch, in its order.
     ///
     /// # Errors
-    /// If the service does not answer in time, refuses, or answers something else than it was asked.
+    /// If the service does not answer in time, refuses, or answers something else than it was
+    /// asked.
     pub(crate) async fn churn_probabilities(
         &self,
         customers: &[Customer],

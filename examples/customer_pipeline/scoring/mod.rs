@@ -1,7 +1,8 @@
-//! The scoring service: a model, an HTTP server that answers with it, and the client the pipeline uses.
+//! The scoring service: a model, an HTTP server that answers with it, and the client the pipeline
+//! uses.
 //!
-//! The pipeline knows the client and the wire format below, not the model: the service may as well be on another
-//! machine and in another language.
+//! The pipeline knows the client and the wire format below, not the model: the service may as well
+//! be on another machine and in another language.
 
 mod client;
 mod model;

@@ -1,8 +1,9 @@
 //! The BG/NBD model: how likely it is that a customer will never buy again.
 //!
-//! Fader, Hardie and Lee, "Counting Your Customers" the Easy Way, Marketing Science 24 (2005). While alive, a customer
-//! buys at random times at a rate of their own (gamma over the customers: `r`, `alpha`); after each repeat purchase
-//! they leave for good with a probability of their own (beta: `a`, `b`). Time is in weeks.
+//! Fader, Hardie and Lee, "Counting Your Customers" the Easy Way, Marketing Science 24 (2005).
+//! While alive, a customer buys at random times at a rate of their own (gamma over the customers:
+//! `r`, `alpha`); after each repeat purchase they leave for good with a probability of their own
+//! (beta: `a`, `b`). Time is in weeks.
 
 use super::History;
 

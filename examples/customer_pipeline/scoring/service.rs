@@ -15,7 +15,8 @@ use tokio::task::JoinHandle;
 use super::model::CDNOW;
 use super::{API_KEY_HEADER, Batch, CHURN_PATH, LARGEST_BATCH, Score, Scores};
 
-/// A scoring service that runs in this process, on a free port of this machine only. Dropping it stops it.
+/// A scoring service that runs in this process, on a free port of this machine only. Dropping it
+/// stops it.
 #[derive(Debug)]
 pub(crate) struct ScoringService {
     address: SocketAddr,

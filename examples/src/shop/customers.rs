@@ -20,8 +20,8 @@ pub struct Customer {
     pub lifetime_value_cents: i64,
 }
 
-/// Both indexes cover what they are asked for, so a day costs its own purchases and its customers' histories, not a
-/// walk over the table.
+/// Both indexes cover what they are asked for, so a day costs its own purchases and its customers'
+/// histories, not a walk over the table.
 const CUSTOMERS_WHO_BOUGHT: &str = "
     SELECT customer_id, date(min(purchased_at)), date(max(purchased_at)), count(DISTINCT date(purchased_at)), sum(cents)
     FROM purchases
@@ -32,7 +32,8 @@ const CUSTOMERS_WHO_BOUGHT: &str = "
 ";
 
 impl Shop {
-    /// The customers who bought in `[start, end)`, by id, with their history up to `as_of` (which is not in it).
+    /// The customers who bought in `[start, end)`, by id, with their history up to `as_of` (which
+    /// is not in it).
     ///
     /// # Errors
     /// SQLite's.

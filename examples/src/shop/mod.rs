@@ -17,7 +17,8 @@ use rusqlite::{Transaction, params};
 use crate::cdnow;
 use crate::database::{Database, DatabaseError};
 
-/// `purchased_at` is SQLite's own text form in UTC: it sorts as time does, and the `sqlite3` shell shows it readably.
+/// `purchased_at` is SQLite's own text form in UTC: it sorts as time does, and the `sqlite3` shell
+/// shows it readably.
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS customers (
         id          INTEGER PRIMARY KEY,
@@ -47,8 +48,8 @@ pub struct Shop(Database);
 /// How much there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShopSize {
-    pub purchases: u64,
-    pub customers: u64,
+    pub purchases: u32,
+    pub customers: u32,
     /// The day of the first purchase, and of the last.
     pub days: (NaiveDate, NaiveDate),
 }
@@ -111,7 +112,8 @@ fn midnight(day: NaiveDate) -> DateTime<Utc> {
     day.and_time(NaiveTime::MIN).and_utc()
 }
 
-/// The form in which `purchased_at` is kept. Fractions of a second, where a bound has them, sort after the whole one.
+/// The form in which `purchased_at` is kept. Fractions of a second, where a bound has them, sort
+/// after the whole one.
 fn sql_time(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%S%.f").to_string()
 }

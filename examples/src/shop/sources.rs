@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Shop, midnight, sql_time};
 
-/// A part of the shop's purchases under a name: those of the days from `first_day` to `last_day`, both included.
+/// A part of the shop's purchases under a name: those of the days from `first_day` to `last_day`,
+/// both included.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     pub id: u32,
@@ -27,9 +28,9 @@ pub struct NewSource {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceSales {
     pub source: Source,
-    pub purchases: u64,
-    pub customers: u64,
-    pub cds: u64,
+    pub purchases: u32,
+    pub customers: u32,
+    pub cds: u32,
     pub cents: i64,
 }
 
@@ -164,7 +165,7 @@ mod tests {
         let shop = Shop::open(folder.path().join("shop.db")).unwrap();
         let sources = shop.sources().unwrap();
         assert_eq!(sources.len(), 78);
-        let purchases: u64 = sources
+        let purchases: u32 = sources
             .iter()
             .map(|source| shop.sales(source).unwrap().purchases)
             .sum();

@@ -1,16 +1,15 @@
-//! All rules for flows.
+//! The rules for flows.
 
 use super::model::{Flow, Returned, Serving};
-use crate::data::{Data, Fault, Wiring, arguments_of, is_plain, ungrouped};
-use crate::fallback::Errors;
-use crate::names::written;
-use crate::signature::{Parameter, Role};
-use crate::task::{MOST_INPUTS, check_context, check_label, check_settings};
+use crate::attribute::data::{Data, Fault, Wiring, arguments_of, is_plain, ungrouped};
+use crate::attribute::fallback::Errors;
+use crate::attribute::names::written;
+use crate::attribute::signature::{MOST_INPUTS, Parameter, Role, check_context};
 use syn::Type;
 
 pub(super) fn options(flow: &Flow, errors: &mut Errors) {
-    check_label(&flow.label, errors);
-    check_settings(&flow.defaults, errors);
+    flow.label.check(errors);
+    flow.defaults.check(errors);
     if let Some(runs) = &flow.max_active_runs
         && (runs.value == 0 || runs.value > u64::from(u32::MAX))
     {
@@ -78,7 +77,7 @@ pub(super) fn function(flow: &Flow, errors: &mut Errors) {
         errors.at(&one_too_many.pattern, message);
     }
     if flow.function.is_generic() {
-        // What is wrong with the types is that they are generic.
+        // Errors in the types would only follow from the generics.
         return;
     }
     for parameter in &flow.function.parameters {
@@ -159,7 +158,7 @@ fn fallible(ty: &Type, ok: Option<&Type>, errors: &mut Errors) {
     }
 }
 
-/// Nodes, mappings, tuples of them.
+/// Checks that a return type consists of nodes, mappings and tuples of them.
 fn wired(is_async: bool, ty: &Type, errors: &mut Errors) {
     let ty = ungrouped(ty);
     if let Some(flow @ Wiring::Flow(_)) = Wiring::of(ty) {
@@ -211,7 +210,7 @@ fn wired(is_async: bool, ty: &Type, errors: &mut Errors) {
     }
 }
 
-/// `Vec<Node<T>>` and arrays of nodes: what they would give.
+/// Returns the value type of a `Vec<Node<T>>` or an array of nodes.
 fn list_of_nodes(ty: &Type) -> Option<String> {
     let element = match ty {
         Type::Array(array) => &array.elem,
@@ -223,7 +222,7 @@ fn list_of_nodes(ty: &Type) -> Option<String> {
     Wiring::of(element).map(|wiring| format!("Vec<{}>", wiring.value_name()))
 }
 
-/// The data that a type of a flow stands for.
+/// Returns the data that a type in a flow stands for.
 fn value_name(ty: &Type) -> String {
     Wiring::of(ty).map_or_else(|| written(ty), Wiring::value_name)
 }

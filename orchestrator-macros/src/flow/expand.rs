@@ -1,11 +1,12 @@
-//! A checked flow to code.
+//! Expands a checked flow to code.
 
 use super::model::{Flow, Returned, Serving};
-use crate::names::written;
-use crate::options::Given;
-use crate::place::Place;
-use crate::signature::{Parameter, Role};
-use crate::task::{count, described, duration, label, option, private, settings};
+use crate::attribute::expand::{described, option, private};
+use crate::attribute::names::written;
+use crate::attribute::options::Given;
+use crate::attribute::place::Place;
+use crate::attribute::signature::{Parameter, Role};
+use crate::attribute::value::Kind;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
 
@@ -16,12 +17,12 @@ pub(super) fn flow(flow: &Flow) -> TokenStream {
     let (visibility, name) = (&function.visibility, function.name());
     let parameters = flow.parameters().map(parameter);
     let values = flow.parameters().filter_map(Parameter::name);
-    // Checked to be clear; what is not has been reported.
+    // An unclear type was reported by the check.
     let output = Returned::of(function).spelled();
     let definition = definition(flow);
     quote! {
         #(#attributes)*
-        // There is a limit of our own.
+        // The macro has its own limit on the number of parameters.
         #[allow(clippy::too_many_arguments)]
         #visibility fn #name(#(#parameters),*) -> #private::Flow<#output> {
             static __FLOW: #private::FlowDef = #definition;
@@ -31,7 +32,8 @@ pub(super) fn flow(flow: &Flow) -> TokenStream {
     }
 }
 
-/// A parameter of the function that callers see: the plain type, so that `"x".into()` is of that type.
+/// A parameter of the function that callers see: the plain type, so that `"x".into()` is of that
+/// type.
 pub(crate) fn parameter(parameter: &Parameter) -> TokenStream {
     let (name, ty) = (parameter.name(), &parameter.ty);
     quote!(#name: #ty)
@@ -39,7 +41,7 @@ pub(crate) fn parameter(parameter: &Parameter) -> TokenStream {
 
 fn definition(flow: &Flow) -> TokenStream {
     let private = private();
-    let label = label(&flow.label, &flow.function);
+    let label = flow.label.expand(&flow.function);
     let parameters = flow.parameters().map(described);
     let resources = flow.resources.iter().map(|ty| {
         let name = written(ty);
@@ -47,10 +49,18 @@ fn definition(flow: &Flow) -> TokenStream {
     });
     let is_async = flow.function.is_async();
     let serving = serving(&flow.serving);
-    let max_active_runs = option(flow.max_active_runs.as_ref().map(count));
-    let timeout = option(flow.timeout.as_ref().map(|timeout| duration(timeout.value)));
-    let defaults = settings(&flow.defaults);
-    // A parameter that is no data is shown among the parameters.
+    let max_active_runs = option(
+        flow.max_active_runs
+            .as_ref()
+            .map(|runs| runs.value.expand()),
+    );
+    let timeout = option(flow.timeout.as_ref().map(|timeout| timeout.value.expand()));
+    let defaults = flow.defaults.expand();
+    let shown = |output| quote!({ use #private::NotShown as _; #private::Shown::<#output>::JSON });
+    let output = Returned::of(&flow.function)
+        .spelled()
+        .map_or_else(|| option(None), shown);
+    // An error for a parameter that is not data points at the parameters.
     let place = Place::between(flow.function.signature.paren_token);
     let function = place.call(quote!(&#private::Function), body(flow));
     quote! {
@@ -63,6 +73,7 @@ fn definition(flow: &Flow) -> TokenStream {
             max_active_runs: #max_active_runs,
             timeout: #timeout,
             defaults: #defaults,
+            output: #output,
             function: #function,
         }
     }
@@ -90,7 +101,7 @@ fn serving(serving: &Serving) -> TokenStream {
     }
 }
 
-/// A closure that runs the user's function with the parameters of a run.
+/// Returns a closure that calls the user's function with the parameters of a run.
 fn body(flow: &Flow) -> TokenStream {
     let function = &flow.function;
     let (user, name) = (function.inner(), function.name());
@@ -123,7 +134,7 @@ fn body(flow: &Flow) -> TokenStream {
     }
 }
 
-/// What becomes of a call of the user's function.
+/// Returns the code that handles the return value of the user's function.
 fn ended(flow: &Flow, returned: &Returned<'_>, called: &TokenStream) -> TokenStream {
     let private = private();
     let function = &flow.function;
@@ -132,7 +143,7 @@ fn ended(flow: &Flow, returned: &Returned<'_>, called: &TokenStream) -> TokenStr
     match returned {
         Returned::Fallible { ok, error, .. } => {
             let fallible = name.all(quote!(#private::FlowBody::fallible));
-            // Apart, so that an error that is none is shown where it stands.
+            // A statement of its own, so that a mistake in the error type is reported at that type.
             let place = error.map_or(place, Place::of);
             let into_error = place.all(quote!(#private::IntoTaskError::into_task_error));
             let (value, error) = (
@@ -160,7 +171,8 @@ fn ended(flow: &Flow, returned: &Returned<'_>, called: &TokenStream) -> TokenStr
     }
 }
 
-/// Checks that the output is what was read off the words: `Node` may mean something else here than in the prelude.
+/// Checks that the output has the type that its name suggests: `Node` may refer to something other
+/// than that of the prelude.
 fn check_output(returned: &Returned<'_>) -> Option<TokenStream> {
     let Returned::Wiring(ty) = returned else {
         return None;

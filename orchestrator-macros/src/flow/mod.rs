@@ -2,17 +2,15 @@
 
 mod check;
 mod expand;
+mod fallback;
 mod model;
 mod parse;
 
-pub(crate) use model::Returned;
-pub(crate) use parse::OWN;
-
-use crate::fallback::{self, Errors};
-use crate::signature::{Function, Noun};
+use crate::attribute::fallback::Errors;
+use crate::attribute::signature::{Function, Noun};
 use proc_macro2::TokenStream;
 
-/// The function that describes the flow, with the flow in it.
+/// Returns the function that describes the flow, which contains the user's function.
 pub(crate) fn flow(options: TokenStream, item: TokenStream) -> TokenStream {
     let function = match Function::read(Noun::Flow, item) {
         Ok(function) => function,
@@ -32,7 +30,7 @@ pub(crate) fn flow(options: TokenStream, item: TokenStream) -> TokenStream {
 #[cfg(test)]
 mod tests {
     use super::flow;
-    use crate::fallback::tests::{check_items, check_options};
+    use crate::attribute::fallback::tests::{check_items, check_options};
 
     const RIGHT: &str = "fn pipeline(day: u32) -> Node<u64> { load(day) }";
 
@@ -72,7 +70,7 @@ mod tests {
             backoff = 2                        => unknown option `backoff`: it is one of tasks, write `defaults(backoff = 2.0)`
             cache                              => unknown option `cache`: it is one of `#[task]`, a flow is not cached
             defaults(version = "2")            => unknown option `version`: it is one of `#[task]`, each task says for itself
-            defaults(name = "a")               => unknown option `name`: each task has its own (options: `retries`,
+            defaults(name = "a")               => unknown option `name`: each task has its own
             defaults(retries = 1, retries = 2) => option `retries` is given twice
             defaults(pool_slots = 1)           => `pool_slots` needs a pool
             defaults(timeout = 60)             => write `"60s"`
@@ -118,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_that_are_no_flows_are_refused() {
+    fn functions_that_cannot_be_flows_are_refused() {
         check_items(
             flow,
             r#"
@@ -138,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn outputs_that_are_no_nodes_are_refused() {
+    fn outputs_that_are_not_nodes_are_refused() {
         check_items(
             flow,
             r#"

@@ -1,9 +1,10 @@
 //! A flow as its author wrote it.
 
-use crate::data::{Wiring, arguments_of, ungrouped};
-use crate::options::Given;
-use crate::signature::{Function, Parameter, Role};
-use crate::task::{Label, Settings};
+use crate::attribute::data::{Wiring, arguments_of, ungrouped};
+use crate::attribute::label::Label;
+use crate::attribute::options::Given;
+use crate::attribute::settings::Settings;
+use crate::attribute::signature::{Function, Parameter, Role};
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use std::time::Duration;
@@ -19,7 +20,7 @@ pub(crate) struct Flow {
     pub(crate) resources: Vec<Type>,
 }
 
-/// When runs of a flow are made by themselves, and what becomes of those that cannot be.
+/// When runs of a flow are due, and the handling of those that are missed or overlap.
 #[derive(Default)]
 pub(crate) struct Serving {
     /// A crontab expression.
@@ -69,7 +70,7 @@ impl<'a> Returned<'a> {
         }
     }
 
-    /// The type of the flow's output, where it can be seen.
+    /// Returns the type of the flow's output, if the return type shows it.
     pub(crate) fn spelled(&self) -> Option<TokenStream> {
         match self {
             Self::Nothing => Some(quote!(())),
@@ -79,7 +80,7 @@ impl<'a> Returned<'a> {
     }
 }
 
-/// What nodes of this type give.
+/// Returns the value type of nodes of this type.
 fn spelled(ty: &Type) -> Option<TokenStream> {
     if let Type::Tuple(tuple) = ungrouped(ty) {
         let elements = tuple

@@ -1,57 +1,24 @@
-//! Tokens to options of a flow.
+//! Parses the options of a flow.
 
 use super::model::{Flow, Serving};
-use crate::fallback::Errors;
-use crate::names::{MISSED, OVERLAPS};
-use crate::options::{Argument, Form, Given, Known, arguments};
-use crate::signature::Function;
-use crate::task::{CACHE, LABEL, Label, SETTINGS, Settings};
-use crate::{schedule, zone};
+use crate::attribute::fallback::Errors;
+use crate::attribute::known::{CACHE, Known, KnownOptions, LABEL, OF_FLOWS};
+use crate::attribute::label::Label;
+use crate::attribute::options::{Argument, Given, arguments};
+use crate::attribute::settings::{CLEAN_UP, SETTINGS, Settings};
+use crate::attribute::signature::Function;
+use crate::schedule::{self, zone};
 use proc_macro2::TokenStream;
 use syn::{Error, Result};
 
-/// The options that only a flow has.
-pub(crate) const OWN: [Known; 8] = [
-    Known {
-        name: "schedule",
-        form: Form::Value,
-        example: "schedule = \"0 6 * * *\"",
-    },
-    Known {
-        name: "timezone",
-        form: Form::Value,
-        example: "timezone = \"Europe/Zurich\"",
-    },
-    Known {
-        name: "missed",
-        form: Form::Value,
-        example: "missed = \"all\"",
-    },
-    Known {
-        name: "max_active_runs",
-        form: Form::Value,
-        example: "max_active_runs = 1",
-    },
-    Known {
-        name: "overlap",
-        form: Form::Value,
-        example: "overlap = \"skip\"",
-    },
-    Known {
-        name: "timeout",
-        form: Form::Value,
-        example: "timeout = \"2h\"",
-    },
-    Known {
-        name: "defaults",
-        form: Form::Options,
-        example: "defaults(retries = 2)",
-    },
-    Known {
-        name: "resources",
-        form: Form::Types,
-        example: "resources = [Database]",
-    },
+/// The values of `missed`, with the variants of `Missed`.
+const MISSED: [(&str, &str); 3] = [("latest", "Latest"), ("all", "All"), ("none", "None")];
+
+/// The values of `overlap`, with the variants of `Overlap`.
+const OVERLAPS: [(&str, &str); 3] = [
+    ("queue", "Queue"),
+    ("skip", "Skip"),
+    ("cancel_running", "CancelRunning"),
 ];
 
 pub(super) fn flow(options: TokenStream, function: Function, errors: &mut Errors) -> Flow {
@@ -64,8 +31,12 @@ pub(super) fn flow(options: TokenStream, function: Function, errors: &mut Errors
         defaults: Settings::default(),
         resources: Vec::new(),
     };
-    let known: Vec<&Known> = LABEL.iter().chain(&OWN).collect();
-    for argument in arguments(options, &known, of_tasks, errors) {
+    let known = KnownOptions {
+        attribute: "#[flow]",
+        known: LABEL.iter().chain(&OF_FLOWS).collect(),
+        elsewhere: of_tasks,
+    };
+    for argument in arguments(options, &known, errors) {
         let read = match flow.label.read(argument) {
             Ok(Some(other)) => flow.read(other, errors),
             read => read.map(drop),
@@ -81,6 +52,9 @@ fn of_tasks(name: &str) -> Option<String> {
     if is_of_cache(name) {
         return Some(": it is one of `#[task]`, a flow is not cached, its tasks are".to_owned());
     }
+    if name == CLEAN_UP {
+        return Some(": it is one of `#[task]`, give it to the task that cleans up".to_owned());
+    }
     let known = SETTINGS.iter().find(|known| known.name == name)?;
     Some(format!(
         ": it is one of tasks, write `defaults({})` to set it for those of the flow",
@@ -94,6 +68,9 @@ fn of_each_task(name: &str) -> Option<String> {
             ": it is one of `#[task]`, each task says for itself whether it is cached".to_owned(),
         );
     }
+    if name == CLEAN_UP {
+        return Some(": it is one of `#[task]`, give it to the task that cleans up".to_owned());
+    }
     let is_one = LABEL.iter().any(|known| known.name == name);
     is_one.then(|| ": each task has its own".to_owned())
 }
@@ -106,15 +83,20 @@ impl Flow {
     fn read(&mut self, argument: Argument, errors: &mut Errors) -> Result<()> {
         match argument.name().as_str() {
             "max_active_runs" => {
-                // With a wrong number there is one nevertheless, for what needs it.
+                // An invalid number still counts as given, for the options that need it.
                 self.max_active_runs = Some(argument.bare(1));
                 self.max_active_runs = Some(argument.whole()?);
             }
             "timeout" => self.timeout = Some(argument.duration()?),
             "resources" => self.resources = argument.types(),
             "defaults" => {
-                let known: Vec<&Known> = SETTINGS.iter().collect();
-                for default in arguments(argument.options(), &known, of_each_task, errors) {
+                let is_default = |known: &&Known| known.name != CLEAN_UP;
+                let known = KnownOptions {
+                    attribute: "#[task]",
+                    known: SETTINGS.iter().filter(is_default).collect(),
+                    elsewhere: of_each_task,
+                };
+                for default in arguments(argument.options(), &known, errors) {
                     if let Err(error) = self.defaults.read(default) {
                         errors.push(error);
                     }
@@ -130,7 +112,8 @@ impl Serving {
     fn read(&mut self, argument: Argument) -> Result<()> {
         match argument.name().as_str() {
             "schedule" => {
-                // With a wrong expression there is one nevertheless, for what needs a schedule.
+                // An invalid expression still counts as given, for the options that need a
+                // schedule.
                 self.schedule = Some(argument.bare(String::new()));
                 self.schedule = Some(sound(argument.string()?, schedule::fault)?);
             }
@@ -143,7 +126,7 @@ impl Serving {
     }
 }
 
-/// The text, if there is no fault in it.
+/// Returns the text if it has no fault.
 fn sound(text: Given<String>, fault: fn(&str) -> Option<String>) -> Result<Given<String>> {
     match fault(&text.value) {
         Some(fault) => Err(Error::new_spanned(text.tokens, fault)),

@@ -1,22 +1,16 @@
-//! All rules for tasks.
+//! The rules for tasks.
 
-use super::model::{Cache, Delay, Label, Output, Settings, Task};
-use crate::data::{Data, Fault, Wiring, arguments_of, ungrouped};
-use crate::fallback::Errors;
-use crate::names::{fault_in_key, written};
-use crate::options::Given;
-use crate::signature::{Parameter, Role};
-use syn::{ExprPath, Type};
-
-/// More than this no one waits for; a task that needs more has a `retry_if`, or a schedule.
-const MOST_RETRIES: u64 = 100;
-
-/// Above this a struct reads better, and the library's impls end.
-pub(crate) const MOST_INPUTS: usize = 12;
+use super::model::{Cache, Output, Task};
+use crate::attribute::data::{Data, Fault, Wiring, arguments_of, ungrouped};
+use crate::attribute::fallback::Errors;
+use crate::attribute::names::written;
+use crate::attribute::settings::check_path;
+use crate::attribute::signature::{MOST_INPUTS, Parameter, Role, check_context};
+use syn::Type;
 
 pub(super) fn options(task: &Task, errors: &mut Errors) {
-    check_label(&task.label, errors);
-    check_settings(&task.settings, errors);
+    task.label.check(errors);
+    task.settings.check(errors);
     check_cache(task, errors);
 }
 
@@ -73,142 +67,6 @@ fn check_cache(task: &Task, errors: &mut Errors) {
     }
 }
 
-/// The path of a function, in an option.
-fn check_path(path: Option<&Given<ExprPath>>, errors: &mut Errors) {
-    if let Some(path) = path
-        && path
-            .value
-            .path
-            .segments
-            .first()
-            .is_some_and(|first| first.ident == "Self")
-    {
-        errors.at(
-            &path.tokens,
-            "expected the type's name, got `Self`: options stand outside of the `impl`",
-        );
-    }
-}
-
-pub(crate) fn check_label(label: &Label, errors: &mut Errors) {
-    if let Some(name) = &label.name
-        && let Some(fault) = fault_in_key(&name.value)
-    {
-        errors.at(&name.tokens, format!("`name` {fault}"));
-    }
-    let mut seen = Vec::new();
-    for tag in label.tags.iter().flat_map(|tags| &tags.value) {
-        if tag.value().trim().is_empty() {
-            errors.at(tag, "expected a tag, got an empty string: leave it out");
-        } else if seen.contains(&tag.value()) {
-            errors.at(
-                tag,
-                format!(
-                    "tag `{}` is given twice: leave one of them out",
-                    tag.value()
-                ),
-            );
-        }
-        seen.push(tag.value());
-    }
-}
-
-pub(crate) fn check_settings(settings: &Settings, errors: &mut Errors) {
-    check_retries(settings, errors);
-    if let Some(timeout) = &settings.timeout
-        && timeout.value.is_zero()
-    {
-        errors.at(
-            &timeout.tokens,
-            "expected `timeout` to be more than nothing: leave it out for no limit",
-        );
-    }
-    if let Some(pool) = &settings.pool
-        && pool.value.trim().is_empty()
-    {
-        errors.at(
-            &pool.tokens,
-            "expected `pool` to name a pool, got an empty string",
-        );
-    }
-    if let Some(slots) = &settings.pool_slots {
-        if settings.pool.is_none() {
-            errors.at(
-                &slots.key,
-                "`pool_slots` needs a pool: add `pool = \"…\"`, or leave it out",
-            );
-        }
-        if slots.value == 0 || slots.value > u64::from(u32::MAX) {
-            errors.at(
-                &slots.tokens,
-                format!(
-                    "expected `pool_slots` to be from 1 to {}, got {}",
-                    u32::MAX,
-                    slots.value
-                ),
-            );
-        }
-    }
-}
-
-fn check_retries(settings: &Settings, errors: &mut Errors) {
-    check_path(settings.retry_if.as_ref(), errors);
-    if let Some(retries) = &settings.retries
-        && retries.value > MOST_RETRIES
-    {
-        errors.at(
-            &retries.tokens,
-            format!(
-                "expected `retries` to be at most {MOST_RETRIES}, got {}",
-                retries.value
-            ),
-        );
-    }
-    if let Some(backoff) = &settings.backoff
-        && !(backoff.value >= 1.0 && backoff.value.is_finite())
-    {
-        let message = "expected `backoff` to be a factor from 1 on: 2 doubles the delay with each attempt, 1 keeps it";
-        errors.at(&backoff.tokens, message);
-    }
-    match settings
-        .retry_delay
-        .as_ref()
-        .map(|delay| (&delay.value, delay))
-    {
-        Some((Delay::List(delays), given)) => {
-            if delays.is_empty() {
-                errors.at(
-                    &given.tokens,
-                    "expected at least one delay in `retry_delay`: the last one repeats",
-                );
-            }
-            let excluded = [
-                settings.backoff.as_ref().map(|backoff| &backoff.key),
-                settings.max_retry_delay.as_ref().map(|delay| &delay.key),
-            ];
-            for key in excluded.into_iter().flatten() {
-                let message = format!(
-                    "`{key}` cannot be combined with a list of delays in `retry_delay`: the list says each of them; leave \
-                     `{key}` out, or give one delay"
-                );
-                errors.at(key, message);
-            }
-        }
-        Some((Delay::Fixed(delay), given)) => {
-            if let Some(most) = &settings.max_retry_delay
-                && most.value < *delay
-            {
-                let (delay, got) = (written(&given.tokens), written(&most.tokens));
-                let message = format!(
-                    "expected `max_retry_delay` to be at least the `retry_delay` of {delay}, got {got}"
-                );
-                errors.at(&most.tokens, message);
-            }
-        }
-        None => {}
-    }
-}
-
 pub(super) fn function(task: &Task, errors: &mut Errors) {
     task.function.check(errors);
     if let Some(one_too_many) = task.inputs().nth(MOST_INPUTS) {
@@ -219,7 +77,7 @@ pub(super) fn function(task: &Task, errors: &mut Errors) {
         errors.at(&one_too_many.pattern, message);
     }
     if task.function.is_generic() {
-        // What is wrong with the types is that they are generic.
+        // Errors in the types would only follow from the generics.
         return;
     }
     for parameter in &task.function.parameters {
@@ -323,26 +181,6 @@ fn resource(parameter: &Parameter, errors: &mut Errors) {
                 }
             },
         }
-    }
-}
-
-pub(crate) fn check_context(parameter: &Parameter, errors: &mut Errors) {
-    let ty = ungrouped(&parameter.ty);
-    let name = parameter
-        .name()
-        .map_or_else(|| "context".to_owned(), ToString::to_string);
-    let is_right = matches!(ty, Type::Reference(reference)
-        if reference.lifetime.is_none()
-            && reference.mutability.is_none()
-            && matches!(ungrouped(&reference.elem), Type::Path(_)));
-    if !is_right {
-        errors.at(
-            ty,
-            format!(
-                "expected `#[context] {name}: &Context`, got `{}`",
-                written(ty)
-            ),
-        );
     }
 }
 

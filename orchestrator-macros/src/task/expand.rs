@@ -1,22 +1,15 @@
-//! A checked task to code.
+//! Expands a checked task to code.
 
-use super::model::{Cache, Delay, Label, Output, Settings, Task};
-use crate::code;
-use crate::data::{Data, arguments_of, is_plain};
-use crate::names::written;
-use crate::options::Given;
-use crate::place::Place;
-use crate::signature::{Function, Parameter, Role};
+use super::code;
+use super::model::{Cache, Output, Task};
+use crate::attribute::data::{Data, is_plain};
+use crate::attribute::expand::{described, names, option, private};
+use crate::attribute::place::Place;
+use crate::attribute::signature::{Parameter, Role};
+use crate::attribute::value::Kind;
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{ToTokens, format_ident, quote};
-use std::time::Duration;
-use syn::ext::IdentExt;
+use quote::quote;
 use syn::{ExprPath, Type};
-
-/// What generated code calls.
-pub(crate) fn private() -> TokenStream {
-    quote!(::orchestrator::__private)
-}
 
 pub(super) fn task(task: &Task) -> TokenStream {
     let private = private();
@@ -29,7 +22,7 @@ pub(super) fn task(task: &Task) -> TokenStream {
     let definition = definition(task);
     quote! {
         #(#attributes)*
-        // There is a limit of our own.
+        // The macro has its own limit on the number of parameters.
         #[allow(clippy::too_many_arguments)]
         #visibility fn #name(#(#parameters),*) -> #private::Node<#output> {
             static __TASK: #private::TaskDef = #definition;
@@ -45,7 +38,7 @@ pub(super) fn task(task: &Task) -> TokenStream {
     }
 }
 
-/// A parameter of the function that callers see.
+/// Returns a parameter of the function that callers see.
 fn parameter(parameter: &Parameter) -> TokenStream {
     let (private, name, place) = (private(), parameter.name(), Place::of(&parameter.ty));
     let stored = Data::of(&parameter.ty).stored(place);
@@ -54,21 +47,21 @@ fn parameter(parameter: &Parameter) -> TokenStream {
     quote!(#name: #open<#stored #close)
 }
 
-/// The type of the values of a task's nodes.
+/// Returns the type of the values of a task's nodes.
 fn output_type(output: &Output<'_>) -> TokenStream {
     output.value().map_or_else(|| quote!(()), |ty| quote!(#ty))
 }
 
 fn definition(task: &Task) -> TokenStream {
     let private = private();
-    let label = label(&task.label, &task.function);
+    let label = task.label.expand(&task.function);
     let parameters = task.inputs().map(described);
     let resources = task.resources().map(|parameter| {
         let described = names(parameter);
         let ty = resource_type(&parameter.ty);
         quote!(#private::Resource { #described, id: ::std::any::TypeId::of::<#ty> })
     });
-    let (options, body, cooperative) = (settings(&task.settings), body(task), task.has_context());
+    let (options, body, cooperative) = (task.settings.expand(), body(task), task.has_context());
     let (user, cache) = (task.function.inner(), cache(task));
     quote! {{
         #user
@@ -85,120 +78,12 @@ fn definition(task: &Task) -> TokenStream {
     }}
 }
 
-/// The fields that tasks and flows have in common.
-pub(crate) fn label(label: &Label, function: &Function) -> TokenStream {
-    let name = label.name.as_ref().map_or_else(
-        || function.name().unraw().to_string(),
-        |name| name.value.clone(),
-    );
-    let description = label
-        .description
-        .as_ref()
-        .map_or_else(|| function.documentation(), |text| text.value.clone());
-    let tags = label.tags.iter().flat_map(|tags| &tags.value);
-    quote! {
-        name: #name,
-        crate_name: ::core::env!("CARGO_PKG_NAME"),
-        module: ::core::module_path!(),
-        file: ::core::file!(),
-        line: ::core::line!(),
-        description: #description,
-        tags: &[#(#tags),*]
-    }
-}
-
-pub(crate) fn described(parameter: &Parameter) -> TokenStream {
-    let (private, names) = (private(), names(parameter));
-    let unordered = match Data::of(&parameter.ty) {
-        Data::Owned(ty) | Data::Borrowed(ty) => arguments_of(ty, "HashSet").is_some(),
-        Data::Slice(_) | Data::Str => false,
-    };
-    let in_key = parameter.no_cache.is_empty();
-    quote!(#private::Parameter { #names, unordered: #unordered, in_key: #in_key })
-}
-
-fn names(parameter: &Parameter) -> TokenStream {
-    let name = parameter
-        .name()
-        .map(|name| name.unraw().to_string())
-        .unwrap_or_default();
-    let type_name = written(&parameter.ty);
-    quote!(name: #name, type_name: #type_name)
-}
-
-/// What stands behind the reference.
+/// Returns the type behind the reference.
 fn resource_type(ty: &Type) -> &Type {
     match Data::of(ty) {
         Data::Borrowed(resource) => resource,
         Data::Owned(_) | Data::Slice(_) | Data::Str => ty,
     }
-}
-
-/// The options of a task, or the defaults of a flow.
-pub(crate) fn settings(settings: &Settings) -> TokenStream {
-    let private = private();
-    let options = Ident::new("options_", Span::mixed_site());
-    let mut set = Vec::new();
-    let mut option = |name: &str, value: Option<TokenStream>| {
-        let name = format_ident!("{name}");
-        set.extend(
-            value.map(|value| quote!(#options.#name = ::core::option::Option::Some(#value);)),
-        );
-    };
-    let Settings {
-        retries,
-        retry_delay,
-        backoff,
-        max_retry_delay,
-        retry_if,
-        timeout,
-        trigger,
-        pool,
-        pool_slots,
-    } = settings;
-    option("retries", retries.as_ref().map(count));
-    option(
-        "retry_delay",
-        retry_delay.as_ref().map(|delay| delay_value(&delay.value)),
-    );
-    let backoff = backoff
-        .as_ref()
-        .map(|backoff| backoff.value)
-        .filter(|backoff| backoff.is_finite());
-    option("backoff", backoff.map(|backoff| quote!(#backoff)));
-    option(
-        "max_retry_delay",
-        max_retry_delay.as_ref().map(|delay| duration(delay.value)),
-    );
-    option(
-        "retry_if",
-        retry_if.as_ref().map(|path| predicate(&path.value)),
-    );
-    option(
-        "timeout",
-        timeout.as_ref().map(|timeout| duration(timeout.value)),
-    );
-    let trigger = trigger
-        .as_ref()
-        .map(|trigger| format_ident!("{}", trigger.value));
-    option(
-        "trigger",
-        trigger.map(|rule| quote!(#private::Trigger::#rule)),
-    );
-    let slots = pool_slots.as_ref().map_or_else(|| quote!(1), count);
-    let pool = pool.as_ref().map(|pool| &pool.value);
-    option(
-        "pool",
-        pool.map(|name| quote!(#private::Pool { name: #name, slots: #slots })),
-    );
-    if set.is_empty() {
-        return quote!(#private::TaskOptions::NONE);
-    }
-    quote! {{
-        let mut #options = #private::TaskOptions::NONE;
-        #(#set)*
-        #options
-    }}
 }
 
 fn cache(task: &Task) -> TokenStream {
@@ -211,7 +96,7 @@ fn cache(task: &Task) -> TokenStream {
     else {
         return quote!(::core::option::Option::None);
     };
-    let expiry = option(expiry.value.map(duration));
+    let expiry = option(expiry.value.map(|expiry| expiry.expand()));
     let code = match version {
         Some(version) => {
             let version = &version.value;
@@ -225,6 +110,7 @@ fn cache(task: &Task) -> TokenStream {
     let key = option(key.as_ref().map(|path| key_function(task, &path.value)));
     quote! {
         ::core::option::Option::Some(#private::CacheDef {
+            path: #private::path_of(&|| ()),
             expiry: #expiry,
             code: #private::Code::#code,
             key: #key,
@@ -232,16 +118,10 @@ fn cache(task: &Task) -> TokenStream {
     }
 }
 
-pub(crate) fn option(value: Option<TokenStream>) -> TokenStream {
-    match value {
-        Some(value) => quote!(::core::option::Option::Some(#value)),
-        None => quote!(::core::option::Option::None),
-    }
-}
-
-/// A closure that hashes what the function makes of the inputs.
+/// Returns a closure that hashes the result of the `cache_key` function for the inputs.
 ///
-/// What the inputs are is for the task to say, whatever the function takes: a closure that nobody calls passes them on.
+/// The task determines the types of the inputs, whatever the function takes: a closure that is
+/// never called passes them on, for the type checker.
 fn key_function(task: &Task, path: &ExprPath) -> TokenStream {
     let (private, shown, name) = (private(), Place::of(path), task.function.name());
     let [call, key] = ["call_", "key_"].map(|name| Ident::new(name, Span::mixed_site()));
@@ -284,45 +164,10 @@ fn key_function(task: &Task, path: &ExprPath) -> TokenStream {
     }
 }
 
-/// A number that was checked to be in range; what is not has been reported.
-pub(crate) fn count(number: &Given<u64>) -> TokenStream {
-    u32::try_from(number.value)
-        .unwrap_or(u32::MAX)
-        .to_token_stream()
-}
-
-/// Given its type first, so that a function of another type is what the error is about.
-fn predicate(path: &ExprPath) -> TokenStream {
-    let private = private();
-    let predicate = Ident::new("predicate_", Span::mixed_site());
-    quote! {{
-        let #predicate: fn(&#private::TaskError) -> bool = #path;
-        #predicate
-    }}
-}
-
-fn delay_value(delay: &Delay) -> TokenStream {
-    let private = private();
-    match delay {
-        Delay::Fixed(delay) => {
-            let delay = duration(*delay);
-            quote!(#private::Delay::Fixed(#delay))
-        }
-        Delay::List(delays) => {
-            let delays = delays.iter().copied().map(duration);
-            quote!(#private::Delay::List(const { &[#(#delays),*] }))
-        }
-    }
-}
-
-pub(crate) fn duration(duration: Duration) -> TokenStream {
-    let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    quote!(::core::time::Duration::from_millis(#milliseconds))
-}
-
-/// A closure that takes the arguments of the user's function from the call and runs it.
+/// Returns a closure that takes the arguments of the user's function from the call and runs it.
 ///
-/// The types follow from the user's function: written out again, an unknown one would be reported again.
+/// The types follow from the user's function: if they were repeated, an unknown one would be
+/// reported twice.
 fn body(task: &Task) -> TokenStream {
     let private = private();
     let function = &task.function;
@@ -334,7 +179,8 @@ fn body(task: &Task) -> TokenStream {
     let output = Output::of(function);
     let ended = match &output {
         Output::Fallible { ok, error } => {
-            // Apart, so that a value that is no data and an error that is none are each shown where they stand.
+            // Separate statements, so that a value that is not data and a type that is not an error
+            // are each reported at their own place.
             let value = Ident::new("value_", Span::mixed_site());
             let error_value = Ident::new("error_", Span::mixed_site());
             let success = success(ok, quote!(#value));
@@ -382,7 +228,7 @@ fn body(task: &Task) -> TokenStream {
     }
 }
 
-/// How the arguments come from the call, and how they are passed on.
+/// Returns the code that takes the arguments from the call, and the code that passes them on.
 fn arguments(task: &Task, call: &Ident) -> (Vec<TokenStream>, Vec<TokenStream>) {
     let private = private();
     let (mut takes, mut passes) = (Vec::new(), Vec::new());
@@ -420,7 +266,8 @@ fn arguments(task: &Task, call: &Ident) -> (Vec<TokenStream>, Vec<TokenStream>) 
     (takes, passes)
 }
 
-/// An input, taken from the call; its type follows from what it is passed to.
+/// Returns the code that takes an input from the call. Its type follows from the parameter that it
+/// is passed to.
 fn take(method: &TokenStream, parameter: &Parameter, call: &Ident, index: usize) -> TokenStream {
     let (private, place) = (private(), Place::of(&parameter.ty));
     let stored = match Data::of(&parameter.ty) {
@@ -435,7 +282,7 @@ fn take(method: &TokenStream, parameter: &Parameter, call: &Ident, index: usize)
     quote!(#take #stored(#call, #index))
 }
 
-/// The value of a body, shown at its type.
+/// Returns the code for the value of a body, with errors reported at its type.
 fn success(ty: &Type, value: TokenStream) -> TokenStream {
     let (private, place) = (private(), Place::of(ty));
     let (success, value) = (place.all(quote!(#private::success)), place.shown(value));

@@ -1,20 +1,17 @@
 //! `#[task]`: parse, check, expand.
 
 mod check;
+mod code;
 mod expand;
+mod fallback;
 mod model;
 mod parse;
 
-pub(crate) use check::{MOST_INPUTS, check_context, check_label, check_settings};
-pub(crate) use expand::{count, described, duration, label, option, private, settings};
-pub(crate) use model::{Label, Output, Settings};
-pub(crate) use parse::{CACHE, LABEL, SETTINGS};
-
-use crate::fallback::{self, Errors};
-use crate::signature::{Function, Noun};
+use crate::attribute::fallback::Errors;
+use crate::attribute::signature::{Function, Noun};
 use proc_macro2::TokenStream;
 
-/// The function that makes nodes of the task, with the task in it.
+/// Returns the function that creates nodes of the task, which contains the user's function.
 pub(crate) fn task(options: TokenStream, item: TokenStream) -> TokenStream {
     let function = match Function::read(Noun::Task, item) {
         Ok(function) => function,
@@ -34,7 +31,7 @@ pub(crate) fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 #[cfg(test)]
 mod tests {
     use super::task;
-    use crate::fallback::tests::{check_items, check_options};
+    use crate::attribute::fallback::tests::{check_items, check_options};
     use proc_macro2::TokenStream;
 
     const RIGHT: &str = "async fn load(rows: &[Row]) -> Result<u64> { Ok(1) }";
@@ -47,6 +44,8 @@ mod tests {
             r#"
             retries = 0, retry_delay = "0s", max_retry_delay = "0s", backoff = 1
             trigger = "all_done", retry_if = my::own::<A, B>, tags = [], description = r"text",
+            trigger = all_done, run_on_cancel
+            run_on_cancel, trigger = always, retries = 1
             cache
             version = "2", cache = "1h", cache_key = my::own::<A, B>
             "#,
@@ -84,8 +83,9 @@ mod tests {
             task,
             RIGHT,
             r#"
-            colour = 3                                                => unknown option `colour` (options: `name`,
-            timout = 3                                                => unknown option `timout`; did you mean `timeout`? (options:
+            colour = 3                                                => unknown option `colour`: the documentation of `#[task]` lists its options
+            timout = 3                                                => unknown option `timout`; did you mean `timeout`?
+            retry = 3                                                 => unknown option `retry`; did you mean `retry_if` or `retry_delay`?
             max_active_runs = 3                                       => unknown option `max_active_runs`: it is one of `#[flow]`
             schedule = "@daily"                                       => unknown option `schedule`: it is one of `#[flow]`
             retries = 3, pool = "a", retries = 3                      => option `retries` is given twice
@@ -109,6 +109,10 @@ mod tests {
             retry_if = Self::transient                                => expected the type's name, got `Self`
             trigger = OneFailed                                       => unknown trigger rule `OneFailed`; did you mean `one_failed`?
             trigger = 3                                               => expected `trigger` to be a name
+            trigger = all_done, run_on_cancel = true                  => `run_on_cancel` takes no value
+            trigger = all_done, run_on_cancel, run_on_cancel          => option `run_on_cancel` is given twice
+            run_on_cancel                                             => `run_on_cancel` needs a trigger rule
+            trigger = all_failed, run_on_cancel                       => which `all_failed` cannot: write `trigger = all_done, run_on_cancel`
             pool = " "                                                => expected `pool` to name a pool
             pool_slots = 1                                            => `pool_slots` needs a pool
             pool = "a", pool_slots = 0                                => expected `pool_slots` to be from 1
@@ -132,7 +136,38 @@ mod tests {
     }
 
     #[test]
-    fn functions_that_are_no_tasks_are_refused() {
+    fn long_names_are_refused_by_name() {
+        let long = "x".repeat(251);
+        let tags: Vec<String> = (0..51).map(|number| format!("\"{number}\"")).collect();
+        for (options, expected) in [
+            (
+                format!("name = \"{long}\""),
+                "`name` is too long: expected at most 250 bytes, got 251: `xxx",
+            ),
+            (
+                format!("pool = \"{long}\""),
+                "the name of the pool is too long: expected at most 250 bytes, got 251",
+            ),
+            (
+                format!("tags = [\"{}\"]", &long[..101]),
+                "the tag is too long: expected at most 100 bytes, got 101",
+            ),
+            (
+                format!("tags = [{}]", tags.join(", ")),
+                "expected at most 50 tags",
+            ),
+        ] {
+            check_options(task, RIGHT, &format!("{options} => {expected}"));
+        }
+        check_options(
+            task,
+            RIGHT,
+            &format!("name = \"{}\", tags = [\"{}\"]", &long[..250], &long[..100]),
+        );
+    }
+
+    #[test]
+    fn functions_that_cannot_be_tasks_are_refused() {
         check_items(
             task,
             r#"
@@ -155,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_that_are_no_inputs_are_refused() {
+    fn parameters_that_cannot_be_inputs_are_refused() {
         check_items(
             task,
             r#"
@@ -182,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn no_cache_is_for_the_inputs_of_tasks_that_are_cached() {
+    fn no_cache_needs_an_input_of_a_cached_task() {
         check_items(
             task,
             "fn a(#[no_cache] b: u8) {} => `#[no_cache]` needs a cache",
@@ -224,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn outputs_that_are_no_data_are_refused() {
+    fn outputs_that_are_not_data_are_refused() {
         check_items(
             task,
             r#"
@@ -258,10 +293,12 @@ mod tests {
             let expansion = task(parse(options), parse(item))
                 .to_string()
                 .replace(' ', "");
-            assert!(expansion.contains(
-                "fnload(rows:impl::orchestrator::__private::IntoInput<::std::vec::Vec<Row>>"
-            ));
-            assert!(expansion.contains("->::orchestrator::__private::Node<u64>"));
+            for part in [
+                "fnload(rows:impl::orchestrator::__private::IntoInput<::std::vec::Vec<Row>>",
+                "->::orchestrator::__private::Node<u64>",
+            ] {
+                assert!(expansion.contains(part), "{part} in {expansion}");
+            }
         }
     }
 }

@@ -1,10 +1,12 @@
 //! A task as its author wrote it.
 
-use crate::data::{arguments_of, ungrouped};
-use crate::options::Given;
-use crate::signature::{Function, Parameter, Role};
+use crate::attribute::data::{arguments_of, ungrouped};
+use crate::attribute::label::Label;
+use crate::attribute::options::Given;
+use crate::attribute::settings::Settings;
+use crate::attribute::signature::{Function, Parameter, Role};
 use std::time::Duration;
-use syn::{ExprPath, LitStr, Type};
+use syn::{ExprPath, Type};
 
 pub(crate) struct Task {
     pub(crate) function: Function,
@@ -13,44 +15,16 @@ pub(crate) struct Task {
     pub(crate) cache: Cache,
 }
 
-/// What people see of a task or a flow.
-#[derive(Default)]
-pub(crate) struct Label {
-    pub(crate) name: Option<Given<String>>,
-    pub(crate) description: Option<Given<String>>,
-    pub(crate) tags: Option<Given<Vec<LitStr>>>,
-}
-
-/// What says how a task runs: the options of a task, and the `defaults(…)` of a flow.
-#[derive(Default)]
-pub(crate) struct Settings {
-    pub(crate) retries: Option<Given<u64>>,
-    pub(crate) retry_delay: Option<Given<Delay>>,
-    pub(crate) backoff: Option<Given<f64>>,
-    pub(crate) max_retry_delay: Option<Given<Duration>>,
-    pub(crate) retry_if: Option<Given<ExprPath>>,
-    pub(crate) timeout: Option<Given<Duration>>,
-    /// A variant of `Trigger`.
-    pub(crate) trigger: Option<Given<&'static str>>,
-    pub(crate) pool: Option<Given<String>>,
-    pub(crate) pool_slots: Option<Given<u64>>,
-}
-
-/// How the results of a task are cached.
+/// The caching of a task's results.
 #[derive(Default)]
 pub(crate) struct Cache {
-    /// Whether they are, and for how long; for ever where no duration is given.
+    /// Whether they are cached, and for how long; without a limit if no duration is given.
     pub(crate) expiry: Option<Given<Option<Duration>>>,
     pub(crate) key: Option<Given<ExprPath>>,
     pub(crate) version: Option<Given<String>>,
 }
 
-pub(crate) enum Delay {
-    Fixed(Duration),
-    List(Vec<Duration>),
-}
-
-/// What a task returns.
+/// The return type of a task.
 pub(crate) enum Output<'a> {
     Nothing,
     Plain(&'a Type),
@@ -58,7 +32,7 @@ pub(crate) enum Output<'a> {
         ok: &'a Type,
         error: Option<&'a Type>,
     },
-    /// A `Result` that does not say of what.
+    /// A `Result` without type arguments.
     Unclear(&'a Type),
 }
 
@@ -86,7 +60,7 @@ impl Task {
 }
 
 impl<'a> Output<'a> {
-    /// Whether a body can fail is read off the last word of its type.
+    /// A body can fail if the last segment of its return type is `Result`.
     pub(crate) fn of(function: &'a Function) -> Self {
         let Some(ty) = function.output() else {
             return Self::Nothing;
@@ -104,7 +78,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// The type of the value.
+    /// Returns the type of the value.
     pub(crate) fn value(&self) -> Option<&'a Type> {
         match self {
             Self::Plain(ty) | Self::Fallible { ok: ty, .. } => Some(ty),

@@ -7,23 +7,36 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use tokio::task::spawn_blocking;
 
-use super::{BlobRef, Blobs};
+use super::{BlobRef, Blobs, private};
 use crate::error::BlobError;
 
-/// Blobs as files of a folder, which is made with the first one.
+/// Blobs as files of a folder, which is created with the first one.
 #[derive(Debug)]
 pub(super) struct FolderBlobs {
     folder: Arc<Path>,
+    /// The file from whose permissions those of the folder are derived.
+    beside: Option<Arc<Path>>,
 }
 
 impl FolderBlobs {
     pub(super) fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into().into(),
+            beside: None,
         }
     }
 
-    /// Does work on a thread that may block.
+    /// Creates the storage in a folder beside a file. The folder's permissions are derived from the
+    /// file's.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn beside(folder: PathBuf, file: &Path) -> Self {
+        Self {
+            beside: Some(file.into()),
+            ..Self::new(folder)
+        }
+    }
+
+    /// Runs a function on a thread that may block.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Path) -> Result<T, BlobError> + Send + 'static,
@@ -39,10 +52,15 @@ impl FolderBlobs {
 
 #[async_trait]
 impl Blobs for FolderBlobs {
-    async fn put(&self, bytes: Vec<u8>, number: u64) -> Result<BlobRef, BlobError> {
+    async fn put(&self, bytes: Arc<Vec<u8>>, number: u64) -> Result<BlobRef, BlobError> {
+        let beside = self.beside.clone();
         self.blocking(move |folder| {
             let blob = BlobRef::of(&bytes, number);
             let path = folder.join(blob.name());
+            if !folder.is_dir() {
+                let made = private::make_folder(folder, private::folder_mode(beside.as_deref()));
+                made.map_err(|error| failed(&path, &error))?;
+            }
             write(folder, &path, &bytes)
                 .map(|()| blob)
                 .map_err(|error| failed(&path, &error))
@@ -58,7 +76,7 @@ impl Blobs for FolderBlobs {
                 io::ErrorKind::NotFound => blob.missing(path.display()),
                 _ => failed(&path, &error),
             };
-            // before it is read: it may have become of any size
+            // before it is read: an altered file may be of any size
             blob.check_length(path.display(), fs::metadata(&path).map_err(unread)?.len())?;
             let bytes = fs::read(&path).map_err(unread)?;
             blob.check(path.display(), &bytes).map(|()| bytes)
@@ -79,14 +97,16 @@ impl Blobs for FolderBlobs {
     }
 }
 
-/// Writes a file so that it is there whole or not at all, whenever the process or the power goes.
+/// Writes a file so that it exists completely or not at all, even if the process dies or the power
+/// fails: written under a temporary name, synced, renamed, and the folder synced last.
 fn write(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
     let beside = path.parent().unwrap_or(folder);
     let made = !beside.exists();
     fs::create_dir_all(beside)?;
-    // unique among processes and within this one; what a crash leaves under such a name is never read
+    // unique among processes and within this one; a file that a crash leaves under such a name is
+    // never read
     let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
     let temporary = path.with_extension(format!("{}-{number}.tmp", std::process::id()));
     let written = File::create(&temporary)
@@ -100,9 +120,10 @@ fn write(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     if made { sync(folder) } else { Ok(()) }
 }
 
-/// Makes the names in a folder safe from a loss of power.
+/// Makes the entries of a folder durable.
 fn sync(folder: &Path) -> io::Result<()> {
-    // elsewhere a folder cannot be opened as a file, and the file system sees to it
+    // other systems cannot open a folder as a file; their file systems make entries durable
+    // themselves
     if cfg!(unix) {
         File::open(folder)?.sync_all()
     } else {
@@ -141,13 +162,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_put_is_got() {
+    async fn blob_is_read_back() {
         let folder = TempDir::new().unwrap();
         let blobs = FolderBlobs::new(folder.path().join("a/b"));
         for bytes in [vec![], vec![7], vec![7; 3 << 20]] {
-            let blob = blobs.put(bytes.clone(), 0).await.unwrap();
+            let blob = blobs.put(bytes.clone().into(), 0).await.unwrap();
             assert_eq!(blob, BlobRef::of(&bytes, 0));
-            assert!(blobs.get(&blob).await.unwrap() == bytes);
+            let got = blobs.get(&blob).await.unwrap();
+            assert!(got == bytes, "{} bytes", bytes.len());
         }
     }
 
@@ -156,13 +178,13 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let blobs = FolderBlobs::new(folder.path());
         let put = futures_util::future::join_all(
-            (0..16).map(|number| blobs.put(vec![1; 100_000], number)),
+            (0..16).map(|number| blobs.put(vec![1; 100_000].into(), number)),
         );
         let put: Vec<BlobRef> = put.await.into_iter().map(Result::unwrap).collect();
         assert_eq!(all_files(folder.path()).len(), 16);
         blobs.remove(&put[3]).await.unwrap();
         for (number, blob) in put.iter().enumerate() {
-            assert_eq!(blobs.get(blob).await.is_ok(), number != 3);
+            assert_eq!(blobs.get(blob).await.is_ok(), number != 3, "blob {number}");
         }
     }
 
@@ -170,7 +192,7 @@ mod tests {
     async fn a_removed_blob_is_missing_and_may_be_removed_again() {
         let folder = TempDir::new().unwrap();
         let blobs = FolderBlobs::new(folder.path());
-        let blob = blobs.put(b"value".to_vec(), 0).await.unwrap();
+        let blob = blobs.put(b"value".to_vec().into(), 0).await.unwrap();
         blobs.remove(&blob).await.unwrap();
         blobs.remove(&blob).await.unwrap();
         let place = folder.path().join(blob.name()).display().to_string();
@@ -184,7 +206,7 @@ mod tests {
     async fn an_altered_blob_is_named_with_what_was_expected_and_found() {
         let folder = TempDir::new().unwrap();
         let blobs = FolderBlobs::new(folder.path());
-        let blob = blobs.put(b"value".to_vec(), 0).await.unwrap();
+        let blob = blobs.put(b"value".to_vec().into(), 0).await.unwrap();
         let path = folder.path().join(blob.name());
         for (bytes, expected, found) in [
             ("val", "5 bytes".to_owned(), "3".to_owned()),
@@ -210,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_crash_left_half_written_is_ignored() {
+    async fn half_written_blob_is_ignored() {
         let folder = TempDir::new().unwrap();
         let blobs = FolderBlobs::new(folder.path());
         let blob = BlobRef::of(b"value", 0);
@@ -224,7 +246,7 @@ mod tests {
             blobs.get(&blob).await,
             Err(BlobError::Missing { .. })
         ));
-        assert_eq!(blobs.put(b"value".to_vec(), 0).await, Ok(blob));
+        assert_eq!(blobs.put(b"value".to_vec().into(), 0).await, Ok(blob));
         assert_eq!(blobs.get(&blob).await.unwrap(), b"value");
     }
 
@@ -234,7 +256,7 @@ mod tests {
         fs::write(folder.path().join("file"), "").unwrap();
         let blobs = FolderBlobs::new(folder.path().join("file"));
         let failed = blobs
-            .put(b"value".to_vec(), 0)
+            .put(b"value".to_vec().into(), 0)
             .await
             .unwrap_err()
             .to_string();

@@ -1,7 +1,9 @@
-//! Large values, kept beside the store: a row keeps a [`BlobRef`], and the bytes are in a folder or an object store.
+//! Storage of large values beside the store: a row has a [`BlobRef`], and the bytes are in a folder
+//! or in an object store.
 //!
-//! A blob's name is the hash of its bytes and a number that no other blob has: a blob is never changed, and exactly one
-//! row refers to it. It is there before its row, and removed after it.
+//! The name of a blob is the hash of its bytes and a unique number: a blob never changes, and
+//! exactly one row refers to it. A blob is written before its row and removed after it, so that a
+//! row never refers to a missing blob.
 
 mod folder;
 #[cfg(feature = "object-store")]
@@ -9,30 +11,33 @@ mod object;
 #[cfg(not(feature = "object-store"))]
 #[path = "no_object.rs"]
 mod object;
+pub(crate) mod private;
 
 use std::fmt;
+#[cfg(feature = "sqlite")]
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::error::BlobError;
 
-/// Names a blob by what is in it.
+/// A reference to a blob, by its contents.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct BlobRef {
     /// BLAKE3 of the bytes.
     pub(crate) hash: [u8; 32],
-    /// How many they are.
+    /// The number of bytes.
     pub(crate) length: u64,
-    /// Tells it from other blobs with the same bytes.
+    /// Distinguishes the blob from others with the same bytes.
     pub(crate) number: u64,
 }
 
 impl BlobRef {
-    /// How long a reference is in a row.
+    /// The length of an encoded reference in bytes.
     pub(crate) const LENGTH: usize = 48;
 
-    /// The name of these bytes, as the blob of a number.
+    /// Creates the reference to these bytes, with a number.
     pub(crate) fn of(bytes: &[u8], number: u64) -> Self {
         Self {
             hash: *blake3::hash(bytes).as_bytes(),
@@ -41,7 +46,8 @@ impl BlobRef {
         }
     }
 
-    /// As it stands in a row: the hash, then the length and the number with their lowest bytes first.
+    /// Encodes the reference for a row: the hash, then the length and the number in little-endian
+    /// order.
     pub(crate) fn to_bytes(self) -> [u8; Self::LENGTH] {
         let mut bytes = [0; Self::LENGTH];
         bytes[..32].copy_from_slice(&self.hash);
@@ -50,7 +56,8 @@ impl BlobRef {
         bytes
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) wrote; nothing where it is not as long.
+    /// Decodes a reference that [`to_bytes`](Self::to_bytes) encoded. Returns `None` if the length
+    /// is wrong.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (hash, rest) = bytes.split_first_chunk()?;
         let (length, number) = rest.split_first_chunk()?;
@@ -62,7 +69,8 @@ impl BlobRef {
         })
     }
 
-    /// Where it is, below the folder or the prefix: `ab/cdef…-12.blob`. In one folder, a million files would be slow.
+    /// Returns the path of the blob below the folder or the prefix: `ab/cdef…-12.blob`. The
+    /// subfolders are needed since a folder with a million files would be slow.
     fn name(&self) -> String {
         let hash = self.hex();
         format!("{}/{}-{:x}.blob", &hash[..2], &hash[2..], self.number)
@@ -72,7 +80,7 @@ impl BlobRef {
         blake3::Hash::from_bytes(self.hash).to_string()
     }
 
-    /// Says whether these bytes are what was put. `place` is for the error.
+    /// Checks that these bytes are the blob's. `place` is for the error.
     fn check(&self, place: impl fmt::Display, bytes: &[u8]) -> Result<(), BlobError> {
         self.check_length(&place, bytes.len() as u64)?;
         let found = Self::of(bytes, self.number);
@@ -111,22 +119,28 @@ impl fmt::Debug for BlobRef {
     }
 }
 
-/// Keeps blobs.
+/// A storage of blobs.
 #[async_trait]
 pub(crate) trait Blobs: fmt::Debug + Send + Sync {
-    /// Keeps the bytes, as a blob of a number that no other has. When this returns they are safe from a loss of power.
-    async fn put(&self, bytes: Vec<u8>, number: u64) -> Result<BlobRef, BlobError>;
+    /// Stores the bytes, without copying them, as a blob with a unique number. The blob is durable
+    /// when this returns.
+    async fn put(&self, bytes: Arc<Vec<u8>>, number: u64) -> Result<BlobRef, BlobError>;
 
-    /// The bytes, which are known to be those that were put.
+    /// Returns the bytes of a blob.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`BlobError`] if the blob is missing, cannot be read, or was altered.
     async fn get(&self, blob: &BlobRef) -> Result<Vec<u8>, BlobError>;
 
-    /// Deletes a blob. One that is gone already is no error.
+    /// Deletes a blob. Succeeds if it does not exist.
     async fn remove(&self, blob: &BlobRef) -> Result<(), BlobError>;
 }
 
-/// The place that a URL names: a folder by its path, or an object store (`s3://…`, `file:///…`, `memory:///`).
+/// Opens the storage at a URL: the path of a folder, or an object store (`s3://…`, `file:///…`,
+/// `memory:///`).
 pub(crate) fn blobs_by_url(url: &str) -> Result<Arc<dyn Blobs>, BlobError> {
-    // one letter is a drive
+    // a single letter is a drive
     let scheme = url
         .split_once(':')
         .map(|(scheme, _)| scheme)
@@ -144,6 +158,12 @@ pub(crate) fn blobs_by_url(url: &str) -> Result<Arc<dyn Blobs>, BlobError> {
         (_, Some(_)) => object::open(url),
         (_, None) => Ok(Arc::new(folder::FolderBlobs::new(url))),
     }
+}
+
+/// Opens a folder beside the file of a store. Users that may read the file may read the blobs.
+#[cfg(feature = "sqlite")]
+pub(crate) fn blobs_beside(folder: PathBuf, file: &Path) -> Arc<dyn Blobs> {
+    Arc::new(folder::FolderBlobs::beside(folder, file))
 }
 
 #[cfg(test)]

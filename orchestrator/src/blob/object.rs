@@ -1,31 +1,33 @@
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutPayload};
 use url::{Position, Url};
 
 use super::{BlobRef, Blobs};
-use crate::error::BlobError;
+use crate::error::{BlobError, without_secrets};
 
-/// Blobs as objects of a bucket, or of whatever else `object_store` can talk to.
-#[derive(Debug)]
+/// Blobs as objects of a bucket, or of another storage that `object_store` supports.
 struct ObjectBlobs {
     store: Box<dyn ObjectStore>,
-    /// What the URL says behind the bucket.
+    /// The path in the URL, after the bucket.
     prefix: Path,
-    /// The URL as errors show it: without a password, and without a query, which may hold a signature.
+    /// The URL as errors show it: without a password, and without a query, which may hold a
+    /// signature.
     url: String,
 }
 
-/// Opens the object store of a URL. What else it needs (keys, regions, endpoints) is read from the environment, by the
-/// names that `object_store` documents: `AWS_ACCESS_KEY_ID`.
+/// Opens the object store at a URL. Keys, regions and endpoints are read from the environment
+/// variables that `object_store` documents, such as `AWS_ACCESS_KEY_ID`.
 pub(super) fn open(url: &str) -> Result<Arc<dyn Blobs>, BlobError> {
     let mut parsed = Url::parse(url).map_err(|error| BlobError::Url {
-        url: url.to_owned(),
+        url: without_secrets(url),
         problem: error.to_string(),
     })?;
-    // a variable that is no text is none of object_store's; `env::vars` would panic on it
+    // variables of `object_store` are valid Unicode; `env::vars` would panic on others
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let opened = object_store::parse_url_opts(&parsed, variables);
@@ -51,6 +53,15 @@ pub(super) fn open(url: &str) -> Result<Arc<dyn Blobs>, BlobError> {
     }
 }
 
+impl fmt::Debug for ObjectBlobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // without the client, which contains keys
+        f.debug_struct("ObjectBlobs")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
 impl ObjectBlobs {
     fn path(&self, blob: &BlobRef) -> Path {
         blob.name()
@@ -72,11 +83,11 @@ impl ObjectBlobs {
 
 #[async_trait]
 impl Blobs for ObjectBlobs {
-    async fn put(&self, bytes: Vec<u8>, number: u64) -> Result<BlobRef, BlobError> {
+    async fn put(&self, bytes: Arc<Vec<u8>>, number: u64) -> Result<BlobRef, BlobError> {
         let blob = BlobRef::of(&bytes, number);
         let path = self.path(&blob);
         self.store
-            .put(&path, PutPayload::from(bytes))
+            .put(&path, PutPayload::from(Bytes::from_owner(Shared(bytes))))
             .await
             .map_err(|error| self.failed(&blob, &error))?;
         Ok(blob)
@@ -101,7 +112,16 @@ impl Blobs for ObjectBlobs {
     }
 }
 
-/// The first line: answers of object stores may be whole pages.
+/// Shared bytes, to be sent without a copy.
+struct Shared(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Returns the first line of an error: answers of object stores may be whole pages.
 fn text(error: &Error) -> String {
     error
         .to_string()
@@ -125,14 +145,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_put_is_got_until_it_is_removed() {
+    async fn blob_is_read_back_until_it_is_removed() {
         let folder = TempDir::new().unwrap();
         for url in ["memory:///", "memory:///some/prefix", &url(&folder)] {
             let blobs = blobs_by_url(url).unwrap();
             for bytes in [vec![], vec![7], vec![7; 3 << 20]] {
-                let blob = blobs.put(bytes.clone(), 0).await.unwrap();
-                assert_eq!(blobs.put(bytes.clone(), 0).await, Ok(blob));
-                assert!(blobs.get(&blob).await.unwrap() == bytes);
+                let blob = blobs.put(bytes.clone().into(), 0).await.unwrap();
+                assert_eq!(blobs.put(bytes.clone().into(), 0).await, Ok(blob), "{url}");
+                assert!(
+                    blobs.get(&blob).await.unwrap() == bytes,
+                    "{url}: {} bytes",
+                    bytes.len()
+                );
                 blobs.remove(&blob).await.unwrap();
                 blobs.remove(&blob).await.unwrap();
                 let place = format!("{}/{}", url.trim_end_matches('/'), blob.name());
@@ -152,7 +176,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let blob = blobs_by_url(&url(&folder))
             .unwrap()
-            .put(b"value".to_vec(), 0)
+            .put(b"value".to_vec().into(), 0)
             .await
             .unwrap();
         let path = folder.path().join("blobs");
@@ -170,7 +194,7 @@ mod tests {
     async fn an_altered_blob_is_named_with_what_was_expected_and_found() {
         let folder = TempDir::new().unwrap();
         let blobs = blobs_by_url(&url(&folder)).unwrap();
-        let blob = blobs.put(b"value".to_vec(), 0).await.unwrap();
+        let blob = blobs.put(b"value".to_vec().into(), 0).await.unwrap();
         for (bytes, expected, found) in [
             ("val", "5 bytes".to_owned(), "3".to_owned()),
             (
@@ -194,15 +218,15 @@ mod tests {
     }
 
     #[test]
-    fn a_url_of_no_object_store_is_refused_without_its_secrets() {
+    fn unsupported_url_is_refused_without_showing_secrets() {
         for url in [
             "ftp://user:secret@example.org/blobs?sig=secret",
             "file://host/blobs",
             "s3:",
         ] {
             let refused = blobs_by_url(url).unwrap_err().to_string();
-            assert!(!refused.contains('\n'), "{refused}");
-            assert!(!refused.contains("secret"), "{refused}");
+            assert!(!refused.contains('\n'), "{url}: {refused}");
+            assert!(!refused.contains("secret"), "{url}: {refused}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A line for people.
+//! Readable log lines on stderr.
 
 use std::fmt::{Display, Write as _};
 use std::io::{IsTerminal as _, Write as _};
@@ -10,16 +10,17 @@ use super::Origin;
 use super::event::Said;
 use crate::log::LogLevel;
 
-/// Shows lines, on stderr.
+/// Writes readable log lines to stderr.
 #[derive(Debug)]
 pub(super) struct Console {
     coloured: bool,
     write: fn(&str),
-    /// Somebody else tells what becomes of runs: of what is said in them, only bodies are heard, from a level on.
+    /// Set if the command line reports the progress of runs itself. Within runs, only the events of
+    /// bodies are shown then, from this level on.
     beside: Option<LogLevel>,
 }
 
-/// What a line is about.
+/// An event to be shown.
 pub(super) struct Shown<'a> {
     pub(super) at: DateTime<Utc>,
     pub(super) level: LogLevel,
@@ -36,7 +37,7 @@ impl Console {
     pub(super) fn stderr() -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let coloured = !refused && std::io::stderr().is_terminal();
-        // there is nobody to be told that nobody can be told
+        // a failure to write cannot be reported anywhere
         let write = |line: &str| drop(std::io::stderr().write_all(line.as_bytes()));
         Self {
             coloured,
@@ -45,7 +46,7 @@ impl Console {
         }
     }
 
-    /// What is shown by somebody who tells himself what becomes of runs.
+    /// Creates a console for a caller that reports the progress of runs itself.
     #[cfg(feature = "cli")]
     pub(super) fn beside(least: LogLevel, write: fn(&str)) -> Self {
         Self {
@@ -65,7 +66,8 @@ impl Console {
         (self.write)(&self.line(shown));
     }
 
-    /// `TIME LEVEL FLOW RUN TASK: message name=value`; of the run's id its end, since it begins with the time.
+    /// Formats a line: `TIME LEVEL FLOW RUN TASK: message name=value`. The run is shown by the end
+    /// of its id, since an id begins with the time.
     fn line(&self, shown: &Shown<'_>) -> String {
         let Shown {
             at,
@@ -77,7 +79,7 @@ impl Console {
         let coloured = self.coloured;
         let [dim, bold, plain] = styles(coloured);
         let mut line = begin(coloured, *at, *level);
-        // writing to a `String` does not fail
+        // writing to a `String` cannot fail
         match origin {
             Some(Origin { run, task }) => {
                 let id = run.run.to_string();
@@ -110,7 +112,7 @@ fn styles(coloured: bool) -> [&'static str; 3] {
     }
 }
 
-/// `TIME LEVEL `: how a line begins.
+/// Returns the beginning of a line: `TIME LEVEL `.
 pub(crate) fn begin(coloured: bool, at: DateTime<Utc>, level: LogLevel) -> String {
     let [dim, _, plain] = styles(coloured);
     let colour = match level {
@@ -126,7 +128,7 @@ pub(crate) fn begin(coloured: bool, at: DateTime<Utc>, level: LogLevel) -> Strin
     format!("{dim}{time}{plain} {colour}{shout:>5}{plain} ")
 }
 
-/// `TASK: `, of attempts after the first `TASK attempt 2: `.
+/// Appends `TASK: `, or `TASK attempt 2: ` after the first attempt.
 pub(crate) fn push_task(line: &mut String, coloured: bool, key: &dyn Display, attempt: u32) {
     let [dim, bold, plain] = styles(coloured);
     let _ = match attempt {
@@ -135,7 +137,7 @@ pub(crate) fn push_task(line: &mut String, coloured: bool, key: &dyn Display, at
     };
 }
 
-/// `message name=value`, and the line's end.
+/// Appends `message name=value` and the end of the line.
 pub(crate) fn push_said(
     line: &mut String,
     coloured: bool,
@@ -154,14 +156,15 @@ pub(crate) fn push_said(
     line.push('\n');
 }
 
-/// Whether a text needs no quotes.
+/// Returns `true` if a text needs no quotes.
 fn is_simple(text: &str) -> bool {
     let ordinary =
         |character: char| !character.is_whitespace() && !character.is_control() && character != '"';
     !text.is_empty() && text.chars().all(ordinary)
 }
 
-/// What is logged is not to move a terminal's cursor, or to colour it.
+/// Appends a text with its control characters escaped: a logged value must not move a terminal's
+/// cursor or change its colours.
 fn push_harmless(line: &mut String, text: &str) {
     for character in text.trim_end_matches('\n').chars() {
         match character {
@@ -186,7 +189,7 @@ mod tests {
     use crate::graph::InstanceKey;
     use crate::id::RunId;
 
-    /// Keeps what was said last.
+    /// A layer that keeps the last event.
     struct Last(Arc<parking_lot::Mutex<Option<Said>>>);
 
     impl<S: tracing::Subscriber> Layer<S> for Last {
@@ -211,7 +214,7 @@ mod tests {
             flow: "etl",
             clock: Clock::system(),
             sink: None,
-            tokio: tokio::runtime::Handle::current(),
+            early: parking_lot::Mutex::default(),
         });
         let task = task.map(|(name, attempt)| {
             let path = SmallVec::from_slice(if attempt == 1 { &[3] } else { &[] });
@@ -242,8 +245,8 @@ mod tests {
         })
     }
 
-    #[tokio::test]
-    async fn a_line_is_readable() {
+    #[test]
+    fn a_line_is_readable() {
         let rows = said(|| {
             tracing::info!(
                 rows = 42,

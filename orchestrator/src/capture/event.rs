@@ -1,19 +1,19 @@
-//! What an event says, as values.
+//! Events as values: the message and the fields.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use serde_json::{Map, Number, Value};
 use tracing::field::{Field, Visit};
 
-/// How long a message is at most, and the texts of a line's fields together: so many bytes.
-const LONGEST: usize = 16 << 10;
+use crate::bounds::LOG_TEXT;
+use crate::excerpt::Excerpt;
 
-/// What an event says.
+/// The message and the fields of an event.
 #[derive(Debug)]
 pub(super) struct Said {
     pub(super) message: String,
     pub(super) fields: Map<String, Value>,
-    /// How many bytes of texts the fields may still take.
+    /// The number of bytes that the texts of further fields may take.
     left: usize,
 }
 
@@ -22,7 +22,7 @@ impl Said {
         let mut said = Self {
             message: String::new(),
             fields: Map::new(),
-            left: LONGEST,
+            left: LOG_TEXT,
         };
         event.record(&mut said);
         said
@@ -30,16 +30,16 @@ impl Said {
 
     fn text(&mut self, field: &Field, text: fmt::Arguments<'_>) {
         if field.name() == "message" {
-            self.message = cut(text, LONGEST);
+            self.message = Excerpt::of(text, LOG_TEXT, 0);
             return;
         }
-        let text = cut(text, self.left);
+        let text = Excerpt::of(text, self.left, 0);
         self.left = self.left.saturating_sub(text.len());
         self.set(field, Value::String(text));
     }
 
     fn set(&mut self, field: &Field, value: Value) {
-        // those are what the `log` crate's events are wrapped in
+        // these fields belong to the wrapper around events of the `log` crate
         if !field.name().starts_with("log.") {
             self.fields
                 .insert(field.name().trim_start_matches("r#").to_owned(), value);
@@ -78,55 +78,5 @@ impl Visit for Said {
             // JSON has no infinity
             None => self.text(field, format_args!("{value}")),
         }
-    }
-}
-
-/// A text, of which no more is kept in memory than so many bytes.
-fn cut(text: fmt::Arguments<'_>, at_most: usize) -> String {
-    let mut bounded = Bounded {
-        text: String::new(),
-        at_most,
-        cut: 0,
-    };
-    // a `Debug` of a user's may refuse: what it said until then is said
-    let _ = bounded.write_fmt(text);
-    let Bounded { mut text, cut, .. } = bounded;
-    if cut > 0 {
-        let _ = write!(text, "… ({cut} more bytes are cut off)");
-    }
-    text
-}
-
-struct Bounded {
-    text: String,
-    at_most: usize,
-    cut: usize,
-}
-
-impl fmt::Write for Bounded {
-    fn write_str(&mut self, more: &str) -> fmt::Result {
-        let kept = match self.cut {
-            0 => more.floor_char_boundary(self.at_most - self.text.len()),
-            _ => 0,
-        };
-        self.text.push_str(&more[..kept]);
-        self.cut += more.len() - kept;
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_too_long_is_cut_between_characters_and_says_so() {
-        assert_eq!(cut(format_args!("{}{}", "ab", "cd"), 4), "abcd");
-        assert_eq!(
-            cut(format_args!("{}{}", "abä", "cd"), 3),
-            "ab… (4 more bytes are cut off)"
-        );
-        assert_eq!(cut(format_args!("a"), 0), "… (1 more bytes are cut off)");
-        assert!(cut(format_args!("{}", "x".repeat(1 << 20)), LONGEST).len() < LONGEST + 50);
     }
 }

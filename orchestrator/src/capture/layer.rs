@@ -1,7 +1,6 @@
-//! The layer of `tracing` that captures.
+//! The `tracing` layer that captures events.
 
 use std::cell::Cell;
-use std::sync::Weak;
 use std::sync::atomic::Ordering;
 
 use tracing::span::{Attributes, Id};
@@ -14,23 +13,25 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::console::{Console, Shown};
 use super::event::Said;
-use super::{CAPTURED, MAKING, Origin, TARGET};
+use super::{CAPTURED, MAKING, Origin};
 use crate::clock::Clock;
 #[cfg(feature = "cli")]
 use crate::log::LogLevel;
-use crate::log::LogLine;
+use crate::log::{LogLine, TARGET};
 
-/// The environment variable that says what is listened to.
+/// The environment variable that sets what is logged.
 const VARIABLE: &str = "ORCHESTRATOR_LOG";
 
-/// Shows what the process logs on stderr, a readable line each, and stores what runs log: makes that the process's
-/// subscriber of `tracing`, unless it has one. Says whether it did.
+/// Installs a `tracing` subscriber for the process, unless it has one. Returns `true` if it did.
 ///
-/// Call it at the start of `main`. A program that has a subscriber of its own adds [`log_layer`] to it instead.
+/// The subscriber writes each event to stderr as a readable line, and stores what runs log.
 ///
-/// The environment variable `ORCHESTRATOR_LOG` says what is logged: a level (`error`, `warn`, `info`, `debug`, `trace`,
-/// `off`), or levels by target, as `warn,my_crate=debug`. `info` where it says nothing. Lines are coloured where stderr is a
-/// terminal, unless `NO_COLOR` is set.
+/// Call it at the start of `main`. A program that has a subscriber of its own adds [`log_layer`] to
+/// it instead.
+///
+/// The environment variable `ORCHESTRATOR_LOG` sets what is logged: a level (`error`, `warn`,
+/// `info`, `debug`, `trace`, `off`), or levels by target, such as `warn,my_crate=debug`. The
+/// default is `info`. Lines are coloured if stderr is a terminal, unless `NO_COLOR` is set.
 ///
 /// # Examples
 ///
@@ -42,8 +43,8 @@ pub fn init_logs() -> bool {
     init(Console::stderr())
 }
 
-/// As [`init_logs`], for who tells what becomes of runs himself: of what runs log, only what their bodies say is shown,
-/// from a level on, by `show`.
+/// Like [`init_logs`], for a caller that reports the progress of runs itself: of the events in
+/// runs, only those of bodies are shown, from a level on, through `show`.
 #[cfg(feature = "cli")]
 pub(crate) fn init_logs_beside(least: LogLevel, show: fn(&str)) -> bool {
     init(Console::beside(least, show))
@@ -62,16 +63,17 @@ fn init(console: Console) -> bool {
     is_set
 }
 
-/// The part of a `tracing` subscriber that stores what runs log: for programs that have a subscriber of their own. It
-/// serves all runtimes of the process.
+/// Returns a layer that stores what runs log, for programs with a `tracing` subscriber of their
+/// own. One layer serves all runtimes of the process.
 ///
-/// It listens to what the environment variable `ORCHESTRATOR_LOG` says (as for [`init_logs`]; `info` by default),
-/// whatever other layers listen to. A filter that stands before all layers holds for this one, too: it has to let the
-/// target `orchestrator` pass, at least `orchestrator=error`, or events are not known for their tasks'. Better give
-/// such filters to the single layers.
+/// The layer filters events by the environment variable `ORCHESTRATOR_LOG` (as for [`init_logs`];
+/// `info` by default), independently of other layers. A filter in front of all layers applies to
+/// this one, too: it must pass the target `orchestrator`, at least `orchestrator=error`, since
+/// otherwise events cannot be assigned to tasks. Prefer filters on the individual layers.
 ///
-/// An event belongs to a task where it is said inside of it: by its body, by what that calls and awaits, and by what it
-/// spawns in its span (`tracing::Instrument::in_current_span`).
+/// An event belongs to a task if it is logged inside of it: by its body, by everything that the
+/// body calls or awaits, and by futures that are spawned in its span
+/// (`tracing::Instrument::in_current_span`).
 ///
 /// # Examples
 ///
@@ -99,14 +101,14 @@ where
     capture.with_filter(Heard(targets))
 }
 
-/// What the variable says; and what is wrong with it.
+/// Parses the variable. Returns its filter, and what is wrong with it.
 fn targets(variable: Option<String>) -> (Targets, Option<String>) {
     let default = Targets::new().with_default(LevelFilter::INFO);
     let text: String = variable.unwrap_or_default().split_whitespace().collect();
     if text.is_empty() {
         return (default, None);
     }
-    // a word alone would be a target: a level that is misspelt is not to silence the rest
+    // a single word would be taken for a target: a misspelt level must not silence everything else
     let is_known = text
         .split(',')
         .all(|part| part.contains('=') || part.parse::<LevelFilter>().is_ok());
@@ -122,7 +124,7 @@ fn targets(variable: Option<String>) -> (Targets, Option<String>) {
     }
 }
 
-/// What is listened to: events by their targets, and of all spans those that say whose an event is.
+/// The filter: events by target and level, and of all spans those with an origin.
 struct Heard(Targets);
 
 impl Heard {
@@ -158,17 +160,18 @@ impl<S> Filter<S> for Heard {
     }
 }
 
-/// Captures what it is told.
+/// The layer: passes events to the console and to the sinks of their runs.
 struct Capture {
     console: Option<Console>,
 }
 
 thread_local! {
-    /// An event is being captured: what is said by that is not.
+    /// Whether an event is being captured on this thread: events that this causes are dropped. They
+    /// would recurse without end.
     static CAPTURING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The end of a capture, also where the `Debug` of a field panics.
+/// Ends a capture when it is dropped, even if the `Debug` of a field panics.
 struct Captured;
 
 impl Drop for Captured {
@@ -200,7 +203,7 @@ where
         if span.is_none() && self.console.is_none() {
             return;
         }
-        // users' code, which may do with its span what it likes: so before that is held
+        // before the span's extensions are locked: this runs users' code, which may use the span
         let said = Said::of(event);
         match &span {
             Some(span) => self.capture(event.metadata(), said, span.extensions().get()),
@@ -225,9 +228,6 @@ impl Capture {
         let Some(Origin { run, task }) = origin else {
             return;
         };
-        let Some(sink) = run.sink.as_ref().and_then(Weak::upgrade) else {
-            return;
-        };
         let line = LogLine {
             number: 0,
             at,
@@ -240,7 +240,7 @@ impl Capture {
             attempt: task.as_ref().map(|task| task.attempt),
             map_index: task.as_ref().and_then(|task| task.map_index),
         };
-        sink.push(line, &run.tokio);
+        run.push(line);
     }
 }
 

@@ -1,12 +1,14 @@
-//! What tasks say by `tracing`, captured: on its way to the store, and to the console.
+//! Captures what tasks log through `tracing`, for the store and the console.
 //!
-//! The runtime makes a span for each run, attempt and flow in a flow, and hands over with it whose it is ([`Origin`]): the
-//! layer keeps that with the span, and an event belongs to the innermost span that has one. So nothing is looked up by
-//! name, and what a body spawns `in_current_span()` belongs to its task, too.
+//! The runtime creates a span for each run, attempt and flow in a flow, and passes its [`Origin`]
+//! along. The layer keeps the origin with the span, and an event belongs to the innermost span that
+//! has one. So nothing is looked up by name, and a future that a body spawns `in_current_span()`
+//! belongs to its task, too.
 //!
-//! Who says something never waits for the store: a line goes into the buffer of its runtime ([`LogSink`]), which is
-//! emptied within [`sink::DELAY`], and at the end of a run before that is told. Nothing here is done while nobody
-//! captures, and a capture never captures itself.
+//! Logging never waits for the store. A line goes into the buffer of its runtime ([`LogSink`]). A
+//! thread of its own stores the buffer after [`sink::DELAY`]; the end of a run stores it before
+//! that end is reported. Without a capturing layer all of this is skipped. A capture never captures
+//! its own events.
 
 pub(crate) mod console;
 mod event;
@@ -17,6 +19,7 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use tracing::Span;
 
 #[cfg(feature = "cli")]
@@ -27,15 +30,14 @@ pub(crate) use sink::LogSink;
 use crate::clock::Clock;
 use crate::graph::InstanceKey;
 use crate::id::RunId;
+use crate::log::LogLine;
+use crate::store::Backlog;
 
-/// The target of the runtime's spans; an event belongs to the innermost of them.
-pub(crate) const TARGET: &str = "orchestrator";
-
-/// Whose span it is.
+/// The run or the task that a span belongs to.
 #[derive(Debug)]
 pub(crate) struct Origin {
     run: Arc<RunOrigin>,
-    /// None for the run itself.
+    /// `None` for the run itself.
     task: Option<TaskOrigin>,
 }
 
@@ -46,16 +48,48 @@ struct TaskOrigin {
     map_index: Option<usize>,
 }
 
-/// What all spans of a run have in common.
+/// The part of an origin that all spans of a run share.
 #[derive(Debug)]
 pub(crate) struct RunOrigin {
     pub(crate) run: RunId,
     pub(crate) flow: &'static str,
     pub(crate) clock: Clock,
-    /// Gone with its runtime, however long spans live: it holds the store. None where lines are not stored.
+    /// Weak, since the sink holds the store and spans may outlive the runtime. `None` if lines are
+    /// not stored.
     pub(crate) sink: Option<Weak<LogSink>>,
-    /// Where the buffer is emptied, whatever thread says something.
-    pub(crate) tokio: tokio::runtime::Handle,
+    /// The lines logged before the run was in the store, which drops lines of unknown runs.
+    pub(crate) early: Mutex<Option<Backlog>>,
+}
+
+impl RunOrigin {
+    /// The limit on early lines, in bytes.
+    pub(crate) const EARLY: usize = 8 << 20;
+
+    fn push(&self, line: LogLine) {
+        let Some(sink) = self.sink.as_ref().and_then(Weak::upgrade) else {
+            return;
+        };
+        if let Some(early) = &mut *self.early.lock() {
+            early.push(line);
+            return;
+        }
+        sink.push(line);
+    }
+
+    /// Passes the early lines to the sink, now that the run is in the store.
+    pub(crate) fn release_early_lines(&self) {
+        // locked until all early lines are passed on: a line logged meanwhile must come after them
+        let mut early = self.early.lock();
+        if let Some(sink) = self.sink.as_ref().and_then(Weak::upgrade)
+            && let Some(lines) = &mut *early
+        {
+            lines
+                .take(usize::MAX, usize::MAX)
+                .into_iter()
+                .for_each(|line| sink.push(line));
+        }
+        *early = None;
+    }
 }
 
 impl Origin {
@@ -83,7 +117,7 @@ impl Origin {
     }
 }
 
-/// Somebody in this process captures.
+/// Whether a layer in this process captures.
 static CAPTURED: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn is_captured() -> bool {
@@ -91,16 +125,17 @@ pub(crate) fn is_captured() -> bool {
 }
 
 thread_local! {
-    /// Whose the span is that is being made.
+    /// The origin of the span that is being created. `tracing` has no other way to pass a value to
+    /// [`Layer::on_new_span`](tracing_subscriber::Layer::on_new_span).
     static MAKING: RefCell<Option<Origin>> = const { RefCell::new(None) };
 }
 
-/// Calls a flow's function to see what it writes down: what it says meanwhile is said in no run, and not told.
+/// Calls a flow's function to collect its nodes. Its events belong to no run and are dropped.
 pub(crate) fn quietly<T>(call: impl FnOnce() -> T) -> T {
     tracing::dispatcher::with_default(&tracing::Dispatch::none(), call)
 }
 
-/// Makes a span with its origin.
+/// Creates a span with its origin.
 pub(crate) fn span_of(origin: Option<Origin>, make: impl FnOnce() -> Span) -> Span {
     if origin.is_none() {
         return make();

@@ -1,4 +1,4 @@
-//! What can be typed.
+//! The arguments of the command line.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::exit;
 use crate::log::LogLevel;
 
-/// The flows of this program: run them, serve them, and see what became of them.
+/// Run, serve and inspect the flows of this program.
 #[derive(Debug, Parser)]
 #[command(
     name = "flows",
@@ -21,8 +21,8 @@ use crate::log::LogLevel;
     arg_required_else_help = true
 )]
 pub(super) struct Arguments {
-    /// Where runs are kept: `sqlite:PATH` or `memory`; otherwise the program's own choice, ORCHESTRATOR_STORE, or
-    /// `sqlite:.orchestrator/state.db`
+    /// Store of the runs: `sqlite:PATH` or `memory`; by default the program's own choice,
+    /// ORCHESTRATOR_STORE, or `sqlite:.orchestrator/state.db`
     #[arg(long, global = true, value_name = "URL", display_order = 900)]
     pub(super) store: Option<String>,
     #[command(subcommand)]
@@ -31,60 +31,63 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Lists the flows: schedule, next tick, last run
+    /// List the flows: schedule, next tick, last run
     Flows(Flows),
-    /// Shows a flow: what it says of itself, its parameters, schedules and tasks
+    /// Show a flow: description, parameters, schedules and tasks
     Show(Show),
-    /// Draws the graph of a flow
+    /// Draw the graph of a flow
     Graph(Graph),
-    /// Runs a flow now, and prints what it returned as JSON
+    /// Run a flow now, and print its result as JSON
     Run(Run),
-    /// Serves flows by their schedules, until SIGTERM or SIGINT
+    /// Serve flows on their schedules, until SIGTERM or Ctrl-C
     Serve(Serve),
-    /// Makes the runs of a past range of dates, each at most once
+    /// Create the runs of a past range of dates, each at most once
     Backfill(Backfill),
-    /// Lists runs, the latest first; or shows one, cancels it, runs it again
+    /// List runs, newest first; or show, cancel or re-run one
     Runs(Runs),
-    /// Says why a run, or a task of it, waits, failed, was skipped, ran again, or was cached
+    /// Explain why a run or a task waits, failed, was skipped, re-run or cached
     Why(Why),
-    /// Lists the next ticks of a flow's schedules
+    /// List the next ticks of a flow's schedules
     Next(Next),
-    /// Pauses the schedules of a flow, in all processes that serve it
+    /// Pause the schedules of a flow, in all serving processes
     Pause(OneFlow),
-    /// Lets the schedules of a flow go on; in a program that is `Runtime::unpause`
+    /// Resume the schedules of a flow, in all serving processes
+    ///
+    /// In a program, this is `Runtime::unpause`.
     #[command(visible_alias = "unpause")]
     Resume(OneFlow),
-    /// Lists, explains and removes cached results
+    /// List, explain or remove cached results
     #[command(subcommand)]
     Cache(Cache),
-    /// Looks at the store as a whole, and tidies it up
+    /// Check or prune the store
     #[command(subcommand)]
     Db(Db),
-    /// Checks all flows without running them
+    /// Check all flows without running them
     Check(Check),
-    /// Prints what a shell needs to complete what is typed
+    /// Print completions for a shell
     Completions(Completions),
 }
 
-/// How it is printed.
+/// The format of the output.
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct Format {
-    /// Prints one JSON document instead of text
+    /// Print one JSON document instead of text
     #[arg(long)]
     pub(super) json: bool,
 }
 
-/// What a flow is given.
+/// The parameters of a flow.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Parameters {
-    /// Sets a parameter of the flow. The value is JSON; what is none, or none of the parameter's type, is text
+    /// Set a parameter of the flow; a value that is not JSON of the parameter's type is taken as
+    /// text
     #[arg(long = "param", short = 'p', value_name = "NAME=VALUE")]
     pub(super) parameters: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct OneFlow {
-    /// The flow's name
+    /// Name of the flow
     pub(super) flow: String,
 }
 
@@ -102,11 +105,11 @@ pub(super) struct Flows {
 #[command(
     after_help = "JSON: {name, description, tags, crate_name, module, file, line, is_async, parameters: [{name, type, \
     required, default}], resources, schedules: [{text, cron, timezone, parameters}], paused, \
-    max_active_runs, timeout_seconds, tasks: [{key, mapped, flow, trigger, description, tags}]}; `cron` is null where a schedule has no \
-    expression, `tasks` where they are not known before a run."
+    max_active_runs, timeout_seconds, tasks: [{key, mapped, flow, trigger, description, tags}]}; `cron` is null if a schedule has no \
+    expression, `tasks` if they are not known before a run."
 )]
 pub(super) struct Show {
-    /// The flow's name
+    /// Name of the flow
     pub(super) flow: String,
     #[command(flatten)]
     pub(super) parameters: Parameters,
@@ -117,15 +120,15 @@ pub(super) struct Show {
 #[derive(Debug, Args)]
 #[command(
     after_help = "JSON: {flow, nodes: [{key, mapped, flow, trigger, description, tags}], edges: [{from, to, \
-    parameter}]}; `from` and `to` are keys, `parameter` is null where a task only waits."
+    parameter}]}; `from` and `to` are keys, `parameter` is null if a task only waits."
 )]
 pub(super) struct Graph {
-    /// The flow's name
+    /// Name of the flow
     pub(super) flow: String,
-    /// The language of the drawing
+    /// Language of the drawing
     #[arg(long, value_enum, default_value_t = GraphFormat::Mermaid)]
     pub(super) format: GraphFormat,
-    /// The same as `--format json`
+    /// Same as `--format json`
     #[arg(long, conflicts_with = "format")]
     pub(super) json: bool,
     #[command(flatten)]
@@ -134,38 +137,39 @@ pub(super) struct Graph {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum GraphFormat {
-    /// For Mermaid
+    /// Mermaid
     Mermaid,
-    /// For Graphviz
+    /// Graphviz
     Dot,
-    /// For programs: nodes and edges
+    /// Nodes and edges, for programs
     Json,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// The flow's name
+    /// Name of the flow
     pub(super) flow: String,
     #[command(flatten)]
     pub(super) parameters: Parameters,
-    /// What the run is for: a day (`2026-01-31`: that day's tick of the flow's schedule, or the day itself where there is
-    /// none), or an instant (`2026-01-31T05:00`, in the schedule's zone, or with an offset)
+    /// Logical date of the run: a day (`2026-01-31`: that day's tick of the flow's schedule, or the
+    /// day itself if the flow has no schedule), or an instant (`2026-01-31T05:00`, in the
+    /// schedule's zone, or with an offset)
     #[arg(long, value_name = "DATE")]
     pub(super) date: Option<String>,
-    /// There is one run for each flow and key: asked for again, it is the same one
+    /// Key of the run; if the flow already has a run with this key, that run is used
     #[arg(long)]
     pub(super) key: Option<String>,
-    /// Leaves the run to a process that serves, and prints its id
+    /// Leave the run to a serving process, and print its id
     #[arg(long)]
     pub(super) detach: bool,
-    /// Computes anew what is cached
+    /// Recompute cached results
     #[arg(long)]
     pub(super) refresh_cache: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// The flows; all that have a schedule, where none is named
+    /// Flows to serve; by default all that have a schedule
     #[arg(value_name = "FLOW")]
     pub(super) flows: Vec<String>,
 }
@@ -173,33 +177,33 @@ pub(super) struct Serve {
 #[derive(Debug, Args)]
 #[command(
     after_help = "JSON: {total, created, resumed, reran, skipped, skipped_because, running, succeeded, failed, \
-    unsuccessful: [tick]}, where `skipped_because` has how many for each reason; with `--dry-run` an array of ticks: {logical_date, action, reason, run, state}."
+    unsuccessful: [tick]}, where `skipped_because` counts the skipped ticks by reason; with `--dry-run` an array of ticks: {logical_date, action, reason, run, state}."
 )]
 pub(super) struct Backfill {
-    /// The flow's name
+    /// Name of the flow
     pub(super) flow: String,
-    /// The first day
+    /// First day
     #[arg(long, value_name = "DATE")]
     pub(super) from: NaiveDate,
-    /// The last day, which is included
+    /// Last day, inclusive
     #[arg(long, value_name = "DATE")]
     pub(super) to: NaiveDate,
-    /// By which ticks, instead of those of the flow's schedule
+    /// Schedule to backfill, instead of the flow's own
     #[arg(long, value_name = "CRON")]
     pub(super) schedule: Option<String>,
-    /// The zone of `--schedule`
+    /// Time zone of `--schedule`
     #[arg(long, value_name = "ZONE", requires = "schedule")]
     pub(super) timezone: Option<String>,
-    /// Which ticks run again that have a run
+    /// Which existing runs to re-run
     #[arg(long, value_enum, default_value_t = Reprocess::None)]
     pub(super) reprocess: Reprocess,
-    /// How many runs are under way at once; otherwise the flow's own `max_active_runs`, or 10
+    /// Maximum number of active runs; by default the flow's own `max_active_runs`, or 10
     #[arg(long, value_name = "N")]
     pub(super) max_active_runs: Option<u32>,
-    /// Begins with the latest tick
+    /// Run the newest ticks first
     #[arg(long)]
     pub(super) newest_first: bool,
-    /// Says what would be done, and does nothing
+    /// Print what would be done, without doing it
     #[arg(long)]
     pub(super) dry_run: bool,
     #[command(flatten)]
@@ -210,18 +214,18 @@ pub(super) struct Backfill {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Reprocess {
-    /// None
+    /// No run
     None,
-    /// Those whose run failed or was cancelled
+    /// Runs that failed or were cancelled
     Failed,
-    /// All
+    /// All existing runs
     All,
 }
 
 #[derive(Debug, Args)]
 #[command(
     after_help = "JSON: an array of {id, flow, kind, key, state, logical_date, interval: {start, end}, parameters, created_at, \
-    started_at, finished_at, error}. Without it, RUN is the end of an id, which all commands take for it, and AGE the time \
+    started_at, finished_at, error, unreadable}. Without `--json`, RUN is the end of the id, which all commands accept in its place, and AGE the time \
     since the run was accepted, by which the list is sorted."
 )]
 #[command(args_conflicts_with_subcommands = true)]
@@ -234,23 +238,23 @@ pub(super) struct Runs {
 
 #[derive(Debug, Args)]
 pub(super) struct RunsList {
-    /// Only those of a flow
+    /// Only runs of this flow
     #[arg(long)]
     pub(super) flow: Option<String>,
-    /// Only those in a state, or in one of several: `failed,cancelled`
+    /// Only runs in this state, or in one of several: `failed,cancelled`
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(super) state: Vec<State>,
-    /// Only those of a kind, or of one of several
+    /// Only runs of this kind, or of one of several
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(super) kind: Vec<Kind>,
-    /// Only those for this day or instant, or a later one; without an offset in the zone of `--flow`'s schedule, or else
-    /// in UTC
+    /// Only runs for this day or instant, or a later one; without an offset, in the time zone of
+    /// `--flow`'s schedule, or else in UTC
     #[arg(long, value_name = "DATE")]
     pub(super) since: Option<String>,
-    /// Only those for this day or instant, or an earlier one
+    /// Only runs for this day or instant, or an earlier one
     #[arg(long, value_name = "DATE")]
     pub(super) until: Option<String>,
-    /// At most so many
+    /// Maximum number of runs
     #[arg(long, short = 'n', value_name = "N", default_value = "20")]
     pub(super) limit: NonZeroUsize,
     #[command(flatten)]
@@ -275,19 +279,19 @@ pub(super) enum Kind {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RunsCommand {
-    /// Shows a run and its tasks
+    /// Show a run and its tasks
     Show(RunsShow),
-    /// Prints what the tasks of a run logged
+    /// Print the logs of a run
     Logs(RunsLogs),
-    /// Asks for the ends of runs, whichever process executes them
+    /// Cancel runs, whichever process executes them
     Cancel(RunsCancel),
-    /// Runs tasks of a run again that is final
+    /// Re-run tasks of a finished run
     Rerun(RunsRerun),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct OneRun {
-    /// The run's id, or at least 4 characters of its beginning, or of its end as `runs` shows it
+    /// Id of the run, or at least 4 characters of its beginning, or of its end as `runs` shows it
     #[arg(value_name = "ID")]
     pub(super) run: String,
 }
@@ -295,13 +299,14 @@ pub(super) struct OneRun {
 #[derive(Debug, Args)]
 #[group(required = true)]
 pub(super) struct RunsCancel {
-    /// The runs' ids, or of each at least 4 characters of its beginning, or of its end as `runs` shows it
+    /// Ids of the runs, or at least 4 characters of their beginnings, or of their ends as `runs`
+    /// shows them
     #[arg(value_name = "ID", conflicts_with_all = ["flow", "kind"])]
     pub(super) runs: Vec<String>,
-    /// All of a flow that are not final
+    /// Cancel all unfinished runs of this flow
     #[arg(long)]
     pub(super) flow: Option<String>,
-    /// All of a kind that are not final; with `--flow`, those of that flow
+    /// Cancel all unfinished runs of this kind; with `--flow`, only those of that flow
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(super) kind: Vec<Kind>,
 }
@@ -310,18 +315,19 @@ pub(super) struct RunsCancel {
 #[command(
     after_help = "JSON: that of `runs` for one run, and {output, pruned, reruns: [{at, what}], tasks: [{key, state, attempts, \
     crashes, started_at, finished_at, next_attempt_at, cached_from, error}]}; with `--attempts` also {attempts: [{key, \
-    number, state, started_at, finished_at, error}]}. There, no elements are left out."
+    number, state, started_at, finished_at, error}]}. With `--json`, no elements are left out."
 )]
 pub(super) struct RunsShow {
     #[command(flatten)]
     pub(super) run: OneRun,
-    /// Shows each attempt, too: TOOK of a task is its last one's
+    /// Show each attempt, too; TOOK of a task is that of its last attempt
     #[arg(long)]
     pub(super) attempts: bool,
-    /// Shows each element of mappings, of which only the first that are no success are listed otherwise
+    /// Show each element of mappings; by default only the first ones that did not succeed are
+    /// listed
     #[arg(long)]
     pub(super) all: bool,
-    /// Only a task, with each of its elements
+    /// Only this task, with each of its elements
     #[arg(long, value_name = "KEY")]
     pub(super) task: Option<String>,
     #[command(flatten)]
@@ -330,21 +336,21 @@ pub(super) struct RunsShow {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "JSON: a document a line: {number, at, level, target, message, fields, run, task, attempt, map_index}."
+    after_help = "JSON: a document per line: {number, at, level, target, message, fields, run, task, attempt, map_index}."
 )]
 pub(super) struct RunsLogs {
     #[command(flatten)]
     pub(super) run: OneRun,
-    /// Only those of a task, and of its elements
+    /// Only lines of this task and of its elements
     #[arg(long, value_name = "KEY")]
     pub(super) task: Option<String>,
-    /// Only those of this level, or a graver one
+    /// Only lines of this level or a more severe one
     #[arg(long, value_enum, default_value_t = Level::Trace)]
     pub(super) level: Level,
-    /// Goes on until the run is final
+    /// Follow the logs until the run has finished
     #[arg(long, short)]
     pub(super) follow: bool,
-    /// Prints each line as a JSON document of its own
+    /// Print each line as a JSON document of its own
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -381,16 +387,16 @@ pub(super) struct RunsRerun {
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(super) struct RerunWhat {
-    /// What failed, and what hangs on it: the default
+    /// Re-run the failed tasks and everything downstream of them (default)
     #[arg(long)]
     pub(super) failed: bool,
-    /// All of it
+    /// Re-run all tasks
     #[arg(long)]
     pub(super) all: bool,
-    /// A task, and what hangs on it
+    /// Re-run this task and everything downstream of it
     #[arg(long, value_name = "TASK")]
     pub(super) from: Option<String>,
-    /// A task alone
+    /// Re-run this task alone
     #[arg(long, value_name = "TASK")]
     pub(super) only: Option<String>,
 }
@@ -403,7 +409,7 @@ pub(super) struct RerunWhat {
 pub(super) struct Why {
     #[command(flatten)]
     pub(super) run: OneRun,
-    /// The task's key, as `score` or `score[7]`; the run as a whole, where none is given
+    /// Key of the task, such as `score` or `score[7]`; by default the run as a whole is explained
     pub(super) task: Option<String>,
     #[command(flatten)]
     pub(super) format: Format,
@@ -411,13 +417,13 @@ pub(super) struct Why {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "JSON: an array of {at, local, timezone, schedule, clock_change}; `clock_change` is null where the clocks do \
-    nothing."
+    after_help = "JSON: an array of {at, local, timezone, schedule, clock_change}; `clock_change` is null if the clocks do \
+    not change."
 )]
 pub(super) struct Next {
-    /// The flow's name
+    /// Name of the flow
     pub(super) flow: String,
-    /// How many ticks: at most 10,000
+    /// Number of ticks, at most 10,000
     #[arg(short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub(super) ticks: u16,
     #[command(flatten)]
@@ -426,18 +432,18 @@ pub(super) struct Next {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Cache {
-    /// Lists cached results
+    /// List cached results
     Ls(CacheLs),
-    /// Says why the result of a task in a run was cached, or not
+    /// Explain why the result of a task in a run was cached, or not
     Explain(CacheExplain),
-    /// Removes cached results
+    /// Remove cached results
     Rm(CacheRm),
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "JSON: an array of {key, task, inputs, run, created_at, expires_at, size}.")]
 pub(super) struct CacheLs {
-    /// Only those of a task
+    /// Only results of this task
     #[arg(long)]
     pub(super) task: Option<String>,
     #[command(flatten)]
@@ -452,7 +458,7 @@ pub(super) struct CacheLs {
 pub(super) struct CacheExplain {
     #[command(flatten)]
     pub(super) run: OneRun,
-    /// The task's key, as `score` or `score[7]`
+    /// Key of the task, such as `score` or `score[7]`
     pub(super) task: String,
     #[command(flatten)]
     pub(super) format: Format,
@@ -461,37 +467,38 @@ pub(super) struct CacheExplain {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct CacheRm {
-    /// That of a key, or of the beginning of one
+    /// Remove the result with this key, or with a key that begins with it
     pub(super) key: Option<String>,
-    /// Those of a task
+    /// Remove the results of this task
     #[arg(long)]
     pub(super) task: Option<String>,
-    /// Those that have expired
+    /// Remove expired results
     #[arg(long)]
     pub(super) expired: bool,
-    /// All
+    /// Remove all cached results
     #[arg(long)]
     pub(super) all: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Db {
-    /// Reads the whole store, and says whether it is sound
+    /// Read the whole store, and check that it is intact
     Check(DbCheck),
-    /// Deletes what is too old to be kept
+    /// Delete old records
     Prune(DbPrune),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct DbPrune {
-    /// Of runs that ended longer ago than this (`7d`, `12h`), what is known of their tasks; by default what the program's
-    /// runtime is told to keep, or 30 days. What is cached goes by its own age and size
+    /// Delete the task records of runs that finished longer ago than this (`7d`, `12h`); the
+    /// default is the retention of the program's runtime, or 30 days. Cached results are pruned by
+    /// their own age and size
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(super) older_than: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "JSON: {store, schema, size, counts, problems}.")]
+#[command(after_help = "JSON: {store, schema, size, counts, problems, unreadable_runs}.")]
 pub(super) struct DbCheck {
     #[command(flatten)]
     pub(super) format: Format,
@@ -502,24 +509,24 @@ pub(super) struct DbCheck {
     after_help = "JSON: an array of {severity: error|warning, kind: flow|pool|docs|tags, flow, task, problem, place}."
 )]
 pub(super) struct Check {
-    /// Fails where there are warnings, too: of the kinds that are not allowed
+    /// Fail on warnings, too, unless their kind is allowed
     #[arg(long)]
     pub(super) strict: bool,
-    /// Says nothing of warnings of these kinds
+    /// Ignore warnings of these kinds
     #[arg(long, value_enum, value_name = "KIND", value_delimiter = ',')]
     pub(super) allow: Vec<Finding>,
     #[command(flatten)]
     pub(super) format: Format,
 }
 
-/// What `check` finds something about.
+/// The kinds of findings of `check`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Finding {
-    /// What keeps a flow from running: this is an error, and never allowed
+    /// Problems that keep a flow from running: these are errors, and never allowed
     #[value(skip)]
     Flow,
-    /// Pools of tasks that the runtime lacks
+    /// Pools that tasks need and the runtime lacks
     Pool,
     /// Flows and tasks without docs
     Docs,
@@ -529,10 +536,10 @@ pub(super) enum Finding {
 
 #[derive(Debug, Args)]
 pub(super) struct Completions {
-    /// The shell
+    /// Shell to complete for
     #[arg(value_enum)]
     pub(super) shell: clap_complete::Shell,
-    /// The file that it is written to, instead of being printed
+    /// File to write to, instead of standard output
     #[arg(long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
 }
@@ -544,7 +551,7 @@ mod tests {
     use super::Arguments;
 
     #[test]
-    fn what_can_be_typed_is_without_contradictions() {
+    fn command_line_definition_is_consistent() {
         Arguments::command().debug_assert();
     }
 }

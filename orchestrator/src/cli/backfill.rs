@@ -1,24 +1,24 @@
-//! `backfill`: the runs of a past range of dates.
+//! `backfill`: creates the runs of a past range of dates.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use orchestrator_grammar::similar::nearest;
 use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::args;
 use super::context::{Context, Known};
 use super::exit::{Done, FAILED, Failure};
-use super::output::{self, instant, plural, print, tell};
+use super::output::{self, halt, instant, plural, print, tell};
 use super::parameters::Typed;
-use super::progress::{self, Tenths};
+use super::progress::{self, Bar, Tenths};
 use crate::log::LogLevel;
 use crate::schedule::Schedule;
 use crate::scheduler::{Backfill, Backfilled, Reprocess};
-use crate::similar::nearest;
 
-/// How many unsuccessful ticks are named.
+/// The maximum number of unsuccessful ticks listed.
 const NAMED: usize = 10;
 
 pub(super) async fn backfill(context: &Context, args: &args::Backfill) -> Done {
@@ -33,7 +33,7 @@ pub(super) async fn backfill(context: &Context, args: &args::Backfill) -> Done {
         return Err(Failure::usage(what).hint("swap `--from` and `--to`"));
     }
     let runtime = context.runtime().await?;
-    // of hundreds of runs, only what people should look at
+    // of hundreds of runs, only those that need attention
     progress::with_logs(LogLevel::Warn);
     let mut backfill = Backfill::of(&runtime, call, schedule, args.from..=args.to)
         .reprocess(args.reprocess.into())
@@ -52,18 +52,17 @@ pub(super) async fn backfill(context: &Context, args: &args::Backfill) -> Done {
     let shown = Arc::new(Shown::new(plan.ticks().len()));
     let showing = Arc::clone(&shown);
     let backfill = backfill.on_progress(move |done| showing.tell(done));
-    let done = runtime.until_signal(backfill.run()).await;
+    let done = runtime.until_halt(backfill.run()).await;
     if let Some(bar) = &shown.bar {
-        bar.finish_and_clear();
+        bar.end();
     }
     match done {
         Ok(done) => report(&args.flow, &done?, args.format.json),
-        Err(stopped) => {
-            tell(&stopped);
+        Err(halted) => {
             if !shown.is_done.load(Ordering::Relaxed) {
                 tell("asked for again, the backfill goes on where it was left");
             }
-            Ok(stopped.exit_code())
+            Ok(halt(halted))
         }
     }
 }
@@ -117,9 +116,9 @@ impl From<args::Reprocess> for Reprocess {
     }
 }
 
-/// How far it is, as people see it.
+/// The progress in text form.
 struct Shown {
-    bar: Option<indicatif::ProgressBar>,
+    bar: Option<Bar>,
     tenths: Mutex<Tenths>,
     is_done: AtomicBool,
 }
@@ -127,7 +126,7 @@ struct Shown {
 impl Shown {
     fn new(ticks: usize) -> Self {
         Self {
-            bar: progress::bar(ticks),
+            bar: Bar::new(ticks),
             tenths: Mutex::new(Tenths::new(ticks)),
             is_done: AtomicBool::new(false),
         }
@@ -140,8 +139,11 @@ impl Shown {
             .store(seen_to == done.total(), Ordering::Relaxed);
         match &self.bar {
             Some(bar) => {
-                bar.set_position(seen_to as u64);
-                bar.set_message(format!("{} running, {failed} failed", done.running()));
+                bar.set(
+                    seen_to,
+                    done.total(),
+                    format!("{} running, {failed} failed", done.running()),
+                );
             }
             None => {
                 if let Some(percent) = self.tenths.lock().reached(seen_to) {
@@ -155,7 +157,7 @@ impl Shown {
     }
 }
 
-/// What `--json` shows at the end.
+/// The final document of `--json`.
 #[derive(Serialize)]
 struct Report<'a> {
     #[serde(flatten)]

@@ -1,4 +1,4 @@
-//! `cache`: cached results, and why they were used or not.
+//! `cache`: lists, explains and removes cached results.
 
 use std::process::ExitCode;
 
@@ -10,11 +10,13 @@ use super::exit::{Done, Failure};
 use super::output::{self, Table, instant, plural, print, tell};
 use super::{args, names, why};
 use crate::id::RunId;
+use crate::journal::{CacheMiss, RunRecord, TaskRun};
 use crate::state::TaskState;
-use crate::store::{CacheEntry, CacheFilter, CacheMiss, RunRecord, TaskRun};
+use crate::store::{CacheEntry, CacheFilter};
 use crate::why::{Known, known};
 
-/// How many digits of a key are shown: as few as git shows of a commit are not enough for millions.
+/// The number of digits shown of a key. As few as git shows of a commit are not enough for millions
+/// of keys.
 const DIGITS: usize = 16;
 
 pub(super) async fn cache(context: &Context, command: &args::Cache) -> Done {
@@ -30,7 +32,8 @@ async fn list(context: &Context, args: &args::CacheLs) -> Done {
         .task
         .iter()
         .fold(CacheFilter::new(), |filter, task| filter.task(task));
-    let entries = match context.runtime_if_there().await? {
+    let runtime = context.runtime_if_there().await?;
+    let entries = match &runtime {
         Some(runtime) => runtime.cached(&filter).await?,
         None => Vec::new(),
     };
@@ -39,7 +42,10 @@ async fn list(context: &Context, args: &args::CacheLs) -> Done {
         return Ok(ExitCode::SUCCESS);
     }
     if entries.is_empty() {
-        tell("nothing is cached");
+        tell(format_args!(
+            "nothing is cached{}",
+            names::looked_in(context, runtime.is_some())
+        ));
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new(["TASK", "KEY", "RUN", "CREATED", "EXPIRES", "SIZE"]);
@@ -63,7 +69,7 @@ async fn list(context: &Context, args: &args::CacheLs) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A task's path, without the package where the crate has its name.
+/// Returns a task's path, without the package if the crate has the same name.
 fn path(task: &str) -> &str {
     let path = task.split_once("::").filter(|(package, path)| {
         path.split("::")
@@ -77,19 +83,19 @@ fn digits(key: &str) -> &str {
     key.get(..DIGITS).unwrap_or(key)
 }
 
-/// What the cache had to do with a result, as `--json` shows it.
+/// The role of the cache in a result, in the form of `--json`.
 #[derive(Serialize)]
 struct Explained {
     run: RunId,
     task: String,
-    /// `hit`, `miss`, or `none` where the cache had nothing to do with it.
+    /// `hit`, `miss`, or `none` if the cache was not involved.
     cache: &'static str,
     reason: String,
     from_run: Option<RunId>,
     computed_at: Option<DateTime<Utc>>,
-    /// None where there is no entry.
+    /// The key of the entry, if there is one.
     key: Option<String>,
-    /// Why there is no entry, where there might have been one.
+    /// The reason for a missing entry, if one was to be expected.
     no_entry: Option<&'static str>,
     others: Vec<Other>,
 }
@@ -108,7 +114,7 @@ async fn explain(context: &Context, args: &args::CacheExplain) -> Done {
     let Some(task) = record.exact(&args.task) else {
         return Err(no_one_task(&record, &args.task));
     };
-    let name = record.tables().nodes[task.place().0 as usize]
+    let name = record.tables().nodes[task.place().node]
         .wired
         .as_ref()
         .map_or(task.name(), |wired| &*wired.task);
@@ -150,7 +156,8 @@ async fn explain(context: &Context, args: &args::CacheExplain) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says that a key names no one task: several elements of a mapping, or nothing.
+/// Returns the error for a key that does not name exactly one task: it names several elements of a
+/// mapping, or nothing.
 fn no_one_task(record: &RunRecord, typed: &str) -> Failure {
     match known(record, typed) {
         Known::Elements { key, elements } if key == typed => {
@@ -188,7 +195,7 @@ fn explained(run: RunId, task: TaskRun<'_>, entries: Vec<CacheEntry>) -> Explain
             "its task is not cached, or it did not get that far".to_owned(),
         ),
     };
-    // an entry is made by the end of a run's task: at the same time, to the microsecond
+    // an entry is created when a run's task finishes: at the same time, to the microsecond
     let (made_by, at) = match task.cached_from() {
         Some(from) => (from, task.cached_at()),
         None => (run, task.finished_at()),
@@ -225,7 +232,7 @@ fn explained(run: RunId, task: TaskRun<'_>, entries: Vec<CacheEntry>) -> Explain
     }
 }
 
-/// Why a task whose result is to be cached has no entry.
+/// Returns the reason why a task with `cache` has no entry.
 fn no_entry(state: TaskState) -> &'static str {
     match state {
         TaskState::Failed => "it failed, and failures are not kept",
@@ -236,7 +243,7 @@ fn no_entry(state: TaskState) -> &'static str {
     }
 }
 
-/// Why a result was computed.
+/// Returns the reason why a result was computed.
 fn in_words(miss: CacheMiss) -> String {
     match miss {
         CacheMiss::Empty => "no result of the task was cached".to_owned(),
@@ -254,7 +261,10 @@ fn in_words(miss: CacheMiss) -> String {
 
 async fn remove(context: &Context, args: &args::CacheRm) -> Done {
     let Some(runtime) = context.runtime_if_there().await? else {
-        print("nothing is cached\n")?;
+        print(format_args!(
+            "nothing is cached{}\n",
+            names::looked_in(context, false)
+        ))?;
         return Ok(ExitCode::SUCCESS);
     };
     let filter = CacheFilter::new();
@@ -274,7 +284,7 @@ async fn remove(context: &Context, args: &args::CacheRm) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The one entry whose key begins so.
+/// Returns the one entry whose key has this prefix.
 async fn one(runtime: &crate::runtime::Runtime, prefix: &str) -> Result<CacheFilter, Failure> {
     let list = "the command `cache ls` lists them";
     if prefix.len() < 4 {

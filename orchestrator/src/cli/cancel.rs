@@ -1,4 +1,4 @@
-//! `runs cancel`: asks for the ends of runs.
+//! `runs cancel`: cancels runs.
 
 use std::process::ExitCode;
 
@@ -8,8 +8,8 @@ use super::exit::{Done, Failure};
 use super::names;
 use super::output::{is_so, print, tell};
 use crate::id::RunId;
+use crate::journal::RunFilter;
 use crate::runtime::Runtime;
-use crate::store::RunFilter;
 
 pub(super) async fn cancel(context: &Context, args: &args::RunsCancel) -> Done {
     let Some(first) = args.runs.first() else {
@@ -17,7 +17,7 @@ pub(super) async fn cancel(context: &Context, args: &args::RunsCancel) -> Done {
     };
     let runtime = names::runtime_of_run(context, first).await?;
     let store = names::store(context);
-    // all of them are found before any is cancelled
+    // all ids are resolved before the first run is cancelled
     let mut runs = Vec::new();
     for typed in &args.runs {
         runs.push(names::record_in(&runtime, &store, typed).await?.id());
@@ -25,7 +25,7 @@ pub(super) async fn cancel(context: &Context, args: &args::RunsCancel) -> Done {
     each(&runtime, runs).await
 }
 
-/// Cancels what is not final of what a filter asks for.
+/// Cancels the unfinished runs that match a filter.
 async fn matching(context: &Context, args: &args::RunsCancel) -> Done {
     let runtime = context.runtime_if_there().await?;
     let mut filter = RunFilter::new().unfinished();
@@ -38,7 +38,8 @@ async fn matching(context: &Context, args: &args::RunsCancel) -> Done {
         .iter()
         .fold(filter, |filter, kind| filter.kind((*kind).into()));
     let runs = match &runtime {
-        // the last ones first: no turn of an earlier one goes to a later one that is to be cancelled, too
+        // newest first: otherwise the slot of a cancelled run could go to a later one that is about
+        // to be cancelled, too
         Some(runtime) => runtime.find_runs(&filter).await?,
         None => Vec::new(),
     };
@@ -46,10 +47,10 @@ async fn matching(context: &Context, args: &args::RunsCancel) -> Done {
         Some(runtime) if !runs.is_empty() => {
             each(&runtime, runs.into_iter().map(|run| run.id)).await
         }
-        _ => {
+        runtime => {
             tell(format_args!(
-                "no unfinished runs found in {}",
-                names::store(context)
+                "no unfinished runs found{}",
+                names::looked_in(context, runtime.is_some())
             ));
             Ok(ExitCode::SUCCESS)
         }

@@ -1,4 +1,4 @@
-//! `check`: looks at all flows without running them.
+//! `check`: checks all flows without running them.
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ use crate::flow::registry;
 use crate::runtime::Runtime;
 use crate::task::{TaskDef, TaskEntry};
 
-/// Something that was found, as `--json` shows it.
+/// A finding, in the form of `--json`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct Found {
     severity: Severity,
@@ -77,7 +77,7 @@ pub(super) fn check(context: &Context, args: &args::Check) -> Done {
     Ok(code)
 }
 
-/// Whether two are told in one line: those that lack the same are.
+/// Returns `true` if two findings share a line: both report the same thing missing.
 fn are_alike(one: &Found, other: &Found) -> bool {
     let is_lack = matches!(one.kind, Finding::Docs | Finding::Tags);
     is_lack && one.kind == other.kind && one.task.is_some() == other.task.is_some()
@@ -144,7 +144,7 @@ fn of_task(runtime: &Runtime, task: &TaskDef, found: &mut Vec<Found>) {
             "it has no docs: a comment `///` above it".to_owned(),
         );
     }
-    // what an `async fn` flow does with it is not known; nor whether the call names another pool
+    // unknown: what an `async fn` flow does with it, and whether the call names another pool
     let Some(pool) = task.options.pool.as_ref().filter(|_| !told) else {
         return;
     };
@@ -214,7 +214,7 @@ fn of_flow(context: &Context, flow: &Known<'_>, found: &mut Vec<Found>) {
         let call = match call {
             Ok(call) => call,
             Err(failure) => {
-                // a flow that nobody serves may ask for its parameters
+                // a flow that is not served may have parameters without defaults
                 if !schedules.is_empty() {
                     let why = failure.why.unwrap_or(failure.what);
                     found(

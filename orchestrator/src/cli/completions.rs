@@ -1,4 +1,4 @@
-//! `completions`: for shells.
+//! `completions`: prints completions for a shell.
 
 use std::process::ExitCode;
 
@@ -32,8 +32,8 @@ pub(super) fn completions(context: &Context, args: &args::Completions) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Lets what names a flow be completed. To read what was typed, there is no such list: a name that is not there has an
-/// error of its own.
+/// Adds the names of flows to the completions. The parser itself does not use this list: an unknown
+/// name has an error of its own.
 fn with_flows(command: Command, flows: &[&'static str]) -> Command {
     let named = |argument: Arg| match argument.get_id().as_str() {
         "flow" | "flows" => argument.value_parser(PossibleValuesParser::new(flows)),

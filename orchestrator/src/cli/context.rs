@@ -1,4 +1,4 @@
-//! What the program has: its runtime, its flows, and how it serves them.
+//! The program's runtime, its flows, and how it serves them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use crate::schedule::Schedule;
 use crate::scheduler::Serve;
 use crate::store;
 
-/// What the program has, beside what was typed.
+/// The context of a command: the program's own settings and `--store`.
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) runtime: Option<Runtime>,
-    /// The store that was typed.
+    /// The value of `--store`.
     pub(super) store: Option<String>,
     pub(super) serve: Vec<Serve>,
     /// The program's name.
     pub(super) program: String,
 }
 
-/// A flow, with how the program serves it.
+/// A flow, with the ways in which the program serves it.
 #[derive(Clone, Debug)]
 pub(super) struct Known<'a> {
     pub(super) definition: &'static FlowDef,
@@ -31,18 +31,18 @@ pub(super) struct Known<'a> {
 }
 
 impl Context {
-    /// The runtime on its store, which is made where it is not there.
+    /// Returns the runtime on its store, which is created if it does not exist.
     pub(super) async fn runtime(&self) -> Result<Runtime, Failure> {
         match (&self.store, self.given()) {
             (None, Some(given)) => Ok(given.clone()),
-            // not the one that is shared: this one's store is closed where the command ends
+            // not the shared default runtime: this one's store is closed when the command ends
             (None, None) => Ok(Runtime::builder().build().await?),
             (Some(url), None) => Ok(Runtime::builder().store(url).build().await?),
             (Some(url), Some(given)) => Ok(given.on_store(url).await?),
         }
     }
 
-    /// The runtime, where its store is there already.
+    /// Returns the runtime if its store exists.
     pub(super) async fn runtime_if_there(&self) -> Result<Option<Runtime>, Failure> {
         let there = self.url()?.is_none_or(|url| store::exists(&url));
         if there {
@@ -52,7 +52,8 @@ impl Context {
         }
     }
 
-    /// The store's URL; none where the program has a runtime, which is on a store already.
+    /// Returns the store's URL, or `None` if the program has set a runtime, which is on a store
+    /// already.
     pub(super) fn url(&self) -> Result<Option<String>, StoreError> {
         match (&self.store, self.given()) {
             (Some(url), _) => Ok(Some(url.clone())),
@@ -61,14 +62,14 @@ impl Context {
         }
     }
 
-    /// What can be asked without any store: limits, resources, the time.
+    /// Returns a runtime for questions that do not need the store: limits, resources, the time.
     pub(super) fn bare(&self) -> Runtime {
         self.given()
             .unwrap_or_else(|| Runtime::of_loose_tasks())
             .clone()
     }
 
-    /// The runtime, and what the program serves, on it.
+    /// Returns the runtime, and the program's served flows on it.
     pub(super) async fn served(&mut self) -> Result<(Runtime, Vec<Serve>), Failure> {
         let (runtime, given) = (self.runtime().await?, self.given().cloned());
         let mut serves = std::mem::take(&mut self.serve);
@@ -86,12 +87,12 @@ impl Context {
             .or_else(|| self.serve.iter().find_map(Serve::host))
     }
 
-    /// The flow of a name.
+    /// Returns the flow with a name.
     pub(super) fn flow(&self, name: &str) -> Result<Known<'_>, Failure> {
         names::flow(name).map(|definition| self.known(definition))
     }
 
-    /// All flows, by name.
+    /// Returns all flows, sorted by name.
     pub(super) fn flows(&self) -> Vec<Known<'_>> {
         let mut flows: Vec<Known<'_>> = registry::flows().map(|flow| self.known(flow)).collect();
         flows.sort_by_key(|flow| {
@@ -114,7 +115,7 @@ impl Context {
 }
 
 impl Known<'_> {
-    /// The schedules: those that the program serves it by, or else that of its attribute.
+    /// Returns the schedules on which the program serves the flow, or else that of its attribute.
     pub(super) fn schedules(&self) -> Vec<Schedule> {
         match self.serve.is_empty() {
             true => Schedule::of_flow(self.definition)
@@ -129,7 +130,8 @@ impl Known<'_> {
         }
     }
 
-    /// The flow with the parameters that the program serves it with, overridden by those that were typed.
+    /// Returns the flow with the parameters that the program serves it with, overridden by
+    /// `--param`.
     pub(super) fn call(&self, typed: &parameters::Typed) -> Result<Arc<FlowCall>, Failure> {
         let given = self.serve.first().map(|serve| serve.call());
         let overrides = typed.of(self.definition)?;
@@ -138,14 +140,14 @@ impl Known<'_> {
             None => FlowCall::recall(self.definition, &overrides),
         };
         let call = call.map_err(|problem| parameters::refused(self.definition, problem))?;
-        match &call.problem {
-            Some(problem) => Err(parameters::refused(self.definition, problem.clone())),
+        match call.fault() {
+            Some(problem) => Err(parameters::refused(self.definition, problem)),
             None => Ok(call),
         }
     }
 }
 
-/// The name that the program was started by.
+/// Returns the name under which the program was started.
 pub(super) fn program() -> String {
     let name = std::env::args_os().next().unwrap_or_default();
     Path::new(&name).file_name().map_or_else(

@@ -1,4 +1,4 @@
-//! Days and instants, as they are typed.
+//! Parses days and instants.
 
 use chrono::{
     DateTime, Datelike as _, Days, MappedLocalTime, NaiveDate, NaiveDateTime, Offset as _,
@@ -10,7 +10,7 @@ use super::exit::Failure;
 use crate::schedule::Schedule;
 use crate::task::Interval;
 
-/// A day, or an instant of which the zone may be open.
+/// A day, or an instant with or without a time zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Typed {
     Day(NaiveDate),
@@ -18,17 +18,18 @@ enum Typed {
     Instant(DateTime<Utc>),
 }
 
-/// What a run is for.
+/// The logical date and the interval of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Date {
     pub(super) logical_date: DateTime<Utc>,
     pub(super) interval: Option<Interval>,
 }
 
-/// The ticks of a day that are looked at, at most.
+/// The maximum number of ticks of a day that are considered.
 const TICKS: usize = 10_000;
 
-/// What a run is for, by the flow's schedules: of a day, its one tick; without a schedule, the day itself.
+/// Resolves `--date` by the flow's schedules: for a day, its only tick, or the day itself if the
+/// flow does not have a schedule.
 pub(super) fn of_run(schedules: &[Schedule], typed: &str) -> Result<Date, Failure> {
     let at = match read(typed)? {
         Typed::Day(day) if schedules.is_empty() => {
@@ -77,7 +78,8 @@ pub(super) fn of_run(schedules: &[Schedule], typed: &str) -> Result<Date, Failur
     })
 }
 
-/// An instant as the wall shows it in a zone, with its offset. In UTC where the wall's calendar has ended.
+/// Formats an instant in local time, with its offset. Uses UTC if local time is outside the range
+/// of the calendar.
 pub(super) fn local(at: DateTime<Utc>, zone: Tz) -> String {
     let offset = zone.offset_from_utc_datetime(&at.naive_utc()).fix();
     let offset = at
@@ -88,7 +90,7 @@ pub(super) fn local(at: DateTime<Utc>, zone: Tz) -> String {
         .to_rfc3339_opts(SecondsFormat::Secs, false)
 }
 
-/// The bound of a list: from the beginning of a day on, or to its end, in UTC.
+/// Returns the bound of a list: the beginning or the end of a day, in UTC.
 pub(super) fn bound(typed: &str, to_the_end: bool) -> Result<DateTime<Utc>, Failure> {
     match read(typed)? {
         Typed::Day(day) if to_the_end => {
@@ -100,9 +102,9 @@ pub(super) fn bound(typed: &str, to_the_end: bool) -> Result<DateTime<Utc>, Fail
     }
 }
 
-/// The bound of a list, where what is typed without a zone is in that of a flow: as `--date` has it.
+/// Returns the bound of a list. A time without a zone is in that of the flow, as with `--date`.
 pub(super) fn bound_in(zone: Tz, typed: &str, to_the_end: bool) -> Result<DateTime<Utc>, Failure> {
-    // where the clocks go forward over midnight, a day begins later
+    // if the clocks go forward at midnight, the day begins later
     let begin = |day: NaiveDate| {
         let times = (0..48).map(|half| {
             day.and_time(chrono::NaiveTime::MIN) + chrono::TimeDelta::minutes(30 * half)
@@ -150,7 +152,7 @@ fn read(typed: &str) -> Result<Typed, Failure> {
         Typed::Local(local) => local.year(),
         Typed::Instant(at) => at.year(),
     };
-    // beyond them, there is no RFC 3339, and close by is the end of chrono's calendar
+    // RFC 3339 ends here, and chrono's calendar a little further on
     if (0..=9999).contains(&year) {
         Ok(read)
     } else {
@@ -158,7 +160,7 @@ fn read(typed: &str) -> Result<Typed, Failure> {
     }
 }
 
-/// The zone of all schedules, if there is one.
+/// Returns the time zone that all schedules share, if they do.
 fn one_zone(schedules: &[Schedule]) -> Option<Tz> {
     let zone = schedules.first().map_or(Tz::UTC, Schedule::zone);
     schedules
@@ -171,7 +173,7 @@ fn midnight(day: NaiveDate) -> DateTime<Utc> {
     day.and_time(chrono::NaiveTime::MIN).and_utc()
 }
 
-/// Of a time that comes twice, the first: as schedules have it.
+/// Returns the first of an ambiguous local time's two instants, as schedules do.
 fn in_zone(local: NaiveDateTime, zone: Tz) -> Result<DateTime<Utc>, Failure> {
     match zone.from_local_datetime(&local) {
         MappedLocalTime::Single(at) | MappedLocalTime::Ambiguous(at, _) => Ok(at.to_utc()),
@@ -215,7 +217,8 @@ fn written(schedules: &[Schedule]) -> String {
         .join(", ")
 }
 
-/// Lists ticks as they can be typed: in the zone of all schedules, where there is one that tells them apart.
+/// Lists ticks in the form that `--date` accepts: in the zone of all schedules, if they share one
+/// and it tells the ticks apart.
 fn several(fires: &[(DateTime<Utc>, Tz)], day: NaiveDate, zone: Option<Tz>) -> Failure {
     const LISTED: usize = 24;
     let to_the_minute = fires
@@ -331,12 +334,13 @@ mod tests {
             "+10000-01-01T00:00Z",
         ] {
             let expected = format!("expected a year from 0 to 9999, got `{typed}`");
-            assert_eq!(of_run(&[], typed).unwrap_err().what, expected);
+            assert_eq!(of_run(&[], typed).unwrap_err().what, expected, "{typed}");
             assert_eq!(
                 of_run(&zurich("0 6 * * *"), typed).unwrap_err().what,
-                expected
+                expected,
+                "{typed}"
             );
-            assert_eq!(bound(typed, true).unwrap_err().what, expected);
+            assert_eq!(bound(typed, true).unwrap_err().what, expected, "{typed}");
         }
         assert_eq!(
             bound("9999-12-31", true).unwrap(),
@@ -416,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_instant_is_said() {
+    fn ambiguous_times_are_refused_with_the_reason() {
         let what = |schedules: &[Schedule], typed: &str| of_run(schedules, typed).unwrap_err().what;
         assert_eq!(
             what(&zurich("0 6,18 * * *"), "2026-01-31"),

@@ -1,4 +1,4 @@
-//! `db`: the store as a whole.
+//! `db`: checks and prunes the store.
 
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ pub(super) async fn db(context: &Context, command: &args::Db) -> Done {
     }
 }
 
-/// What there is, and what is wrong with it: also where that is so much that it cannot be opened.
+/// The contents of the store and its problems, including those that prevent opening it.
 async fn look(context: &Context) -> Result<StoreCheck, Failure> {
     match context.runtime_if_there().await {
         Ok(Some(runtime)) => Ok(runtime.check_store().await?),
@@ -29,7 +29,7 @@ async fn look(context: &Context) -> Result<StoreCheck, Failure> {
             let Some(url) = context.url()? else {
                 return Err(failure);
             };
-            match store::open(&url, None, context.bare().now().timestamp_micros()) {
+            match store::open(&url, None, context.bare().now().into()) {
                 Err(StoreError::Damaged { path, problem }) => {
                     Ok(StoreCheck::damaged(&path, problem))
                 }
@@ -41,7 +41,8 @@ async fn look(context: &Context) -> Result<StoreCheck, Failure> {
 
 async fn check(context: &Context, args: &args::DbCheck) -> Done {
     let found = look(context).await?;
-    let code = if found.problems.is_empty() {
+    let is_sound = found.problems.is_empty() && found.unreadable_runs.is_empty();
+    let code = if is_sound {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(FAILED)
@@ -62,10 +63,11 @@ async fn check(context: &Context, args: &args::DbCheck) -> Done {
         table.row([what.replace('_', " ").into(), count.to_string().into()]);
     }
     table.print()?;
-    for problem in &found.problems {
+    for problem in found.problems.iter().chain(&found.unreadable_runs) {
         print(format_args!("{RED}{problem}{RED:#}\n"))?;
     }
     match (found.problems.is_empty(), found.schema) {
+        (true, _) if !is_sound => print("runs cannot be read; the store is sound otherwise\n")?,
         (false, _) => print("it is damaged: stop what uses it, and restore it from a copy\n")?,
         (true, Some(_)) => print(format_args!("{GREEN}it is sound{GREEN:#}\n"))?,
         (true, None) => {
@@ -76,12 +78,16 @@ async fn check(context: &Context, args: &args::DbCheck) -> Done {
 }
 
 async fn prune(context: &Context, args: &args::DbPrune) -> Done {
-    let pruned = match context.runtime_if_there().await? {
-        Some(runtime) => match args.older_than {
-            Some(age) => runtime.prune_older(age).await?,
-            None => runtime.prune().await?,
-        },
-        None => Pruned::default(),
+    let Some(runtime) = context.runtime_if_there().await? else {
+        print(format_args!(
+            "nothing was pruned{}\n",
+            names::looked_in(context, false)
+        ))?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let pruned = match args.older_than {
+        Some(age) => runtime.prune_older(age).await?,
+        None => runtime.prune().await?,
     };
     print(format_args!("{}\n", in_words(pruned)))?;
     Ok(ExitCode::SUCCESS)
@@ -104,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_pruned_is_said_in_words() {
+    fn pruned_counts_are_put_into_words() {
         for (runs, cached, expected) in [
             (0, 0, "nothing was old enough to be pruned"),
             (1, 0, "1 run lost its tasks"),
@@ -117,7 +123,7 @@ mod tests {
         ] {
             let mut pruned = Pruned::default();
             (pruned.runs, pruned.cached) = (runs, cached);
-            assert_eq!(in_words(pruned), expected);
+            assert_eq!(in_words(pruned), expected, "{runs} runs, {cached} results");
         }
     }
 }

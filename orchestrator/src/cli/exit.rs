@@ -1,4 +1,4 @@
-//! How commands end: exit codes, and what is said where one fails.
+//! Exit codes, and the messages of commands that fail.
 
 use std::fmt::Display;
 use std::io;
@@ -8,34 +8,34 @@ use crate::error::{Error, RerunError, StoreError};
 
 /// The run failed, or the check found something.
 pub(super) const FAILED: u8 = 1;
-/// What was typed is wrong: commands, names, parameters.
+/// Usage error: a wrong command, name or parameter.
 pub(super) const USAGE: u8 = 2;
 /// The store failed: `EX_IOERR` of sysexits.
 pub(super) const STORE: u8 = 74;
-/// Runs were left before their end: `EX_TEMPFAIL` of sysexits.
+/// Runs were left unfinished: `EX_TEMPFAIL` of sysexits.
 pub(super) const LEFT: u8 = 75;
 
-/// What the help says about exit codes.
+/// The section of the help about exit codes.
 pub(super) const HELP: &str = "\
 Exit codes:
-  0      it went well
+  0      success
   1      the run failed or was cancelled; the check found something
-  2      what was typed is wrong: a command, a name, a parameter
+  2      usage error: a wrong command, name or parameter
   74     the store failed
-  75     stopped by a signal, with runs left: they go on when the program serves again
-  128+n  cut short by a second signal, of number n";
+  75     stopped by a signal, with runs left: they resume when the program serves again
+  128+n  terminated by a second signal, number n";
 
-/// What a command gives: its exit code.
+/// The result of a command: its exit code.
 pub(super) type Done = Result<ExitCode, Failure>;
 
-/// Why a command failed: one line of what, one of why, one of what to do.
+/// A failed command: one line with what failed, one with the reason, one with a hint.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) code: u8,
     pub(super) what: String,
     pub(super) why: Option<String>,
     pub(super) hint: Option<String>,
-    /// Whoever read the output has gone, which is his right.
+    /// Whether the reader of the output has closed the pipe, which is not an error.
     pub(super) unread: bool,
 }
 
@@ -50,7 +50,7 @@ impl Failure {
         }
     }
 
-    /// What was typed is wrong.
+    /// Creates a usage error.
     pub(super) fn usage(what: impl Into<String>) -> Self {
         Self::new(USAGE, what)
     }
@@ -69,7 +69,7 @@ impl Failure {
         }
     }
 
-    /// With a hint, if there is one and none yet.
+    /// Adds a hint, if one is given and the failure does not have one yet.
     pub(super) fn or_hint(self, hint: Option<String>) -> Self {
         Self {
             hint: self.hint.or(hint),
@@ -77,7 +77,7 @@ impl Failure {
         }
     }
 
-    /// As text, with a style for the words that begin the first line, and the hint.
+    /// Formats the failure, with styles for the word that begins the first line and for the hint.
     pub(super) fn text(
         &self,
         error: impl Display,
@@ -96,7 +96,7 @@ impl Failure {
     }
 }
 
-/// Splits a message of the library into what and why: "what: why".
+/// Splits a message of the library, "what: why", into what failed and the reason.
 fn split(text: &str) -> (String, Option<String>) {
     match text.split_once(": ") {
         Some((what, why)) => (what.to_owned(), Some(why.to_owned())),
@@ -116,6 +116,7 @@ impl From<Error> for Failure {
             | Error::MissingResource { .. }
             | Error::Pool { .. }
             | Error::DuplicateFlow { .. }
+            | Error::DuplicateTask { .. }
             | Error::NoTokio => FAILED,
             Error::KeyTaken { .. }
             | Error::UnknownFlow { .. }
@@ -127,7 +128,10 @@ impl From<Error> for Failure {
             | Error::Options(_) => USAGE,
         };
         let (what, why) = match &error {
-            Error::Store(_) if code == USAGE => ("no store is named so".to_owned(), Some(text)),
+            Error::Store(_) if code == USAGE => ("invalid store URL".to_owned(), Some(text)),
+            Error::Store(StoreError::UnreadableRun { run, problem }) => {
+                (format!("run {run} cannot be read"), Some(problem.clone()))
+            }
             Error::Store(_) => ("the store failed".to_owned(), Some(text)),
             Error::Graph { flow, source } => (
                 format!("the graph of flow `{flow}` is refused"),
@@ -164,31 +168,41 @@ impl From<Error> for Failure {
             }
             Error::Rerun(RerunError::NothingFailed { run }) => (
                 format!("nothing failed in run {run}"),
-                Some("there is nothing to run again".to_owned()),
+                Some("there is nothing to re-run".to_owned()),
             ),
             Error::Rerun(RerunError::NoResults { run, problem }) => (
-                format!("run {run} can be run again only as a whole"),
+                format!("run {run} can be re-run only as a whole"),
                 Some(problem.clone()),
             ),
             Error::UnknownRun { run } => (
                 format!("no run `{run}`"),
-                Some("it was never made in this store".to_owned()),
+                Some("this store has never had it".to_owned()),
             ),
             _ => split(&text),
         };
         let hint = match &error {
-            Error::Store(_) => Some(
-                "another store is named by `--store URL`, or by the variable ORCHESTRATOR_STORE",
-            ),
+            Error::Store(StoreError::UnreadableRun { .. }) => {
+                Some("other runs can be read: `runs` lists them, and the readable part of this one")
+            }
+            // the text says what to do
+            Error::Store(
+                StoreError::Io { .. }
+                | StoreError::Full { .. }
+                | StoreError::ProcessLost { .. }
+                | StoreError::FileLost { .. },
+            ) => None,
+            Error::Store(_) => {
+                Some("select another store with `--store URL` or the variable ORCHESTRATOR_STORE")
+            }
             Error::MissingResource { .. } | Error::Pool { .. } => Some(
-                "give the runtime what it lacks, and the command line the runtime: `orchestrator::cli().runtime(…)`",
+                "add it to the runtime, and pass the runtime to the command line: `orchestrator::cli().runtime(…)`",
             ),
             Error::Rerun(RerunError::NothingFailed { .. } | RerunError::NoResults { .. }) => {
-                Some("`--all` runs all of it again")
+                Some("`--all` re-runs all tasks")
             }
-            Error::UnknownRun { .. } => Some("the command `runs` lists those that there are"),
+            Error::UnknownRun { .. } => Some("`runs` lists the runs of this store"),
             Error::KeyTaken { .. } => {
-                Some("give another `--key`, or what was asked for the first time")
+                Some("use another `--key`, or the parameters and the date of the existing run")
             }
             _ => None,
         };
@@ -219,7 +233,7 @@ impl From<&clap::Error> for Failure {
             .take_while(|line| !line.is_empty())
             .map(str::trim)
             .collect();
-        // that an option which is not there might be a value is no help
+        // clap's tip to pass an unknown option as a value would mislead
         let tip = text.lines().find_map(|line| {
             line.trim()
                 .strip_prefix("tip: ")
@@ -234,7 +248,7 @@ impl From<&clap::Error> for Failure {
         } else {
             Some(more.join(" "))
         };
-        failure.hint(tip.unwrap_or("`--help` after a command tells what can be typed"))
+        failure.hint(tip.unwrap_or("run the command with `--help` for its usage"))
     }
 }
 

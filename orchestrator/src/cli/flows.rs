@@ -10,10 +10,10 @@ use super::context::Context;
 use super::exit::Done;
 use super::output::{self, Cell, Table, YELLOW, instant, instant_in, tell};
 use crate::id::RunId;
+use crate::journal::RunFilter;
 use crate::state::RunState;
-use crate::store::RunFilter;
 
-/// One flow, as `--json` shows it.
+/// A flow, in the form of `--json`.
 #[derive(Serialize)]
 struct Listed {
     name: &'static str,
@@ -22,7 +22,7 @@ struct Listed {
     schedules: Vec<String>,
     paused: bool,
     next: Option<DateTime<Utc>>,
-    /// The same in the schedule's zone, for people.
+    /// The next tick in the schedule's time zone, for the text form.
     #[serde(skip)]
     local: String,
     last_run: Option<LastRun>,

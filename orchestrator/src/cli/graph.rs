@@ -13,7 +13,7 @@ use crate::error::{Error, GraphError};
 use crate::flow::{FlowCall, Request};
 use crate::graph::Graph;
 
-/// A graph, as `--format json` shows it.
+/// A graph, in the form of `--format json`.
 #[derive(Serialize)]
 pub(super) struct Shown {
     flow: String,
@@ -66,7 +66,7 @@ pub(super) fn nodes(graph: &Graph) -> Vec<Node> {
     graph.nodes().iter().map(node).collect()
 }
 
-/// The graph of a flow; none where it is known only when the flow has run.
+/// Returns the graph of a flow, or `None` if it is known only after the flow has run.
 pub(super) fn of(context: &Context, call: &Arc<FlowCall>) -> Result<Option<Graph>, Error> {
     match context.bare().0.graph(call, &Request::default()) {
         Ok(graph) => Ok(Some(graph)),
@@ -83,7 +83,7 @@ pub(super) fn graph(context: &Context, args: &args::Graph) -> Done {
     if flow.definition.is_async {
         return Err(
             Failure::usage(format!("flow `{}` has no graph before it runs", args.flow))
-                .why("it decides as it goes (`async fn`)")
+                .why("an `async fn` flow builds its graph while it runs")
                 .hint("`runs show ID` shows the tasks that a run of it had"),
         );
     }

@@ -7,15 +7,15 @@ use chrono_tz::Tz;
 use super::args::{self, Kind, State};
 use super::context::Context;
 use super::exit::Done;
-use super::output::{self, Table, instant, tell};
+use super::output::{self, Cell, RED, Table, instant, tell};
 use super::{dates, names};
+use crate::journal::{RunFilter, RunSummary};
 use crate::schedule::Schedule;
 use crate::state::{RunKind, RunState};
-use crate::store::{RunFilter, RunSummary};
 
 pub(super) async fn list(context: &Context, args: &args::RunsList) -> Done {
     let limit = args.limit.get();
-    // one more says that there are more
+    // one more than shown tells whether there are more
     let mut filter = RunFilter::new().limit(limit.saturating_add(1));
     let runtime = context.runtime_if_there().await?;
     if let Some(flow) = &args.flow {
@@ -55,7 +55,10 @@ pub(super) async fn list(context: &Context, args: &args::RunsList) -> Done {
         return Ok(ExitCode::SUCCESS);
     }
     if runs.is_empty() {
-        tell(format_args!("no runs found in {}", names::store(context)));
+        tell(format_args!(
+            "no runs found{}",
+            names::looked_in(context, runtime.is_some())
+        ));
         return Ok(ExitCode::SUCCESS);
     }
     let now = context.bare().now();
@@ -67,12 +70,16 @@ pub(super) async fn list(context: &Context, args: &args::RunsList) -> Done {
             id.into(),
             run.flow.as_str().into(),
             run.kind.as_str().into(),
-            run.state.into(),
+            match run.unreadable {
+                Some(_) => Cell::styled("unreadable".to_owned(), RED),
+                None => run.state.into(),
+            },
             output::age(now, run.created_at).into(),
             instant(run.logical_date).into(),
             took(run).into(),
-            run.error
+            run.unreadable
                 .as_deref()
+                .or(run.error.as_deref())
                 .map(output::first_line)
                 .unwrap_or_default()
                 .into(),
@@ -85,7 +92,7 @@ pub(super) async fn list(context: &Context, args: &args::RunsList) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The zone of a flow's dates; of one that is gone, UTC.
+/// Returns the time zone of a flow's dates, or UTC if the program no longer has the flow.
 fn zone(context: &Context, flow: &str) -> Tz {
     let schedules = context
         .flow(flow)

@@ -1,4 +1,4 @@
-//! `runs logs`: what the tasks of a run logged.
+//! `runs logs`: prints the logs of a run.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use super::names;
 use super::output::{print, tell};
 use crate::capture::console;
 use crate::error::Error;
+use crate::journal::RunRecord;
 use crate::log::LogLine;
-use crate::store::RunRecord;
 
-/// How often it is looked for more.
+/// The interval at which new lines are polled.
 const LOOK: Duration = Duration::from_millis(500);
 
 pub(super) async fn logs(context: &Context, args: &args::RunsLogs) -> Done {
@@ -24,7 +24,8 @@ pub(super) async fn logs(context: &Context, args: &args::RunsLogs) -> Done {
     let run = record.id();
     let (mut after, mut printed) = (None, 0_usize);
     loop {
-        // the state first: what was logged before the end is there then
+        // the state is read first, so that the lines read afterwards include all from before the
+        // end
         let record = runtime.find_run(run).await?;
         loop {
             let lines = runtime.logs(run, after).await?;
@@ -94,7 +95,7 @@ fn write(line: &LogLine, as_json: bool) -> Result<(), Failure> {
         });
         return print(format_args!("{document}\n"));
     }
-    // in colours, which are left out where nobody sees them
+    // with colours, which `print` strips if standard output is not a terminal
     let mut text = console::begin(true, line.at, line.level);
     if let Some(task) = &line.task {
         console::push_task(&mut text, true, task, line.attempt.unwrap_or(1));

@@ -1,8 +1,8 @@
-//! The command line of a program with flows: a file a command.
+//! The command line of a program with flows, one file per command.
 //!
-//! [`args`] is what can be typed; [`exit`] how commands end; [`output`] prints. What commands read comes from the
-//! runtime's public side; what they change goes the same ways as in a program: so they work beside a process that
-//! serves.
+//! [`args`] defines the arguments, [`exit`] the exit codes and error messages, and [`output`]
+//! prints. Commands use the public API of the runtime, both to read and to make changes, so they
+//! work next to a serving process.
 
 mod args;
 mod backfill;
@@ -25,6 +25,8 @@ mod parameters;
 mod pause;
 mod progress;
 mod rerun;
+#[cfg(unix)]
+mod row;
 mod run;
 mod runs;
 mod serve;
@@ -46,44 +48,59 @@ use args::{Arguments, Command, RunsCommand};
 use context::Context;
 use exit::Done;
 
-/// The command line of a program with flows: what [`cli`] gives. Awaited, it does what was typed, and gives the exit code.
+/// The command line of a program with flows, created by [`cli`]. Awaiting it executes the command
+/// and returns the exit code.
 ///
 /// # Commands
 ///
-/// | command | what it does |
+/// | command | description |
 /// | --- | --- |
-/// | `flows` | lists the flows: schedule, next tick, last run |
-/// | `show FLOW` | docs, parameters with types and defaults, schedules, tasks |
-/// | `graph FLOW --format mermaid\|dot\|json` | draws the graph; `--json` is `--format json` |
-/// | `run FLOW --param k=v --date … --key …` | runs it now, and prints what it returned as JSON |
-/// | `serve [FLOW …]` | serves flows by their schedules |
-/// | `backfill FLOW --from … --to …` | makes the runs of a past range of dates |
-/// | `runs` | lists runs, by flow, state, kind and date |
-/// | `runs show\|logs\|cancel\|rerun ID` | sees to one run |
-/// | `why ID [TASK]` | the recorded reasons: why it waits, failed, was skipped, ran again, was cached |
-/// | `next FLOW -n 10` | the next ticks, with clock changes marked |
-/// | `pause\|resume FLOW` | pauses the schedules of a flow, in all processes: [`Runtime::pause`], [`Runtime::unpause`] |
-/// | `cache ls\|explain\|rm` | sees to cached results |
-/// | `db check\|prune` | sees to the store |
-/// | `check --strict --allow docs,tags` | looks at all flows without running them |
-/// | `completions SHELL` | for bash, zsh, fish, PowerShell and Elvish |
+/// | `flows` | List the flows: schedule, next tick, last run |
+/// | `show FLOW` | Show a flow: description, parameters, schedules and tasks |
+/// | `graph FLOW --format mermaid\|dot\|json` | Draw the graph of a flow; `--json` is `--format json` |
+/// | `run FLOW --param k=v --date … --key …` | Run a flow now, and print its result as JSON |
+/// | `serve [FLOW …]` | Serve flows on their schedules, until SIGTERM or Ctrl-C |
+/// | `backfill FLOW --from … --to …` | Create the runs of a past range of dates, each at most once |
+/// | `runs` | List runs, newest first; or show, cancel or re-run one |
+/// | `runs show\|logs\|cancel\|rerun ID` | Show, cancel or re-run one run, or print its logs |
+/// | `why ID [TASK]` | Explain why a run or a task waits, failed, was skipped, re-run or cached |
+/// | `next FLOW -n 10` | List the next ticks of a flow's schedules, with clock changes marked |
+/// | `pause FLOW` | Pause the schedules of a flow, in all serving processes: [`Runtime::pause`] |
+/// | `resume FLOW` | Resume the schedules of a flow, in all serving processes: [`Runtime::unpause`] |
+/// | `cache ls\|explain\|rm` | List, explain or remove cached results |
+/// | `db check\|prune` | Check or prune the store |
+/// | `check --strict --allow docs,tags` | Check all flows without running them |
+/// | `completions SHELL` | Print completions for a shell: bash, zsh, fish, PowerShell or Elvish |
 ///
-/// Commands that read take `--json`: one document (`runs logs`: one a line), whose shape each command's `--help` tells.
-/// Where the program serves elsewhere, all of this works beside it. Commands that only read make no store. Of an id, the end
-/// is enough, as `runs` shows it, and so is the beginning.
+/// Commands that read take `--json`: one document (`runs logs`: one per line), whose shape `--help`
+/// of the command describes. All commands work while the program serves in another process.
+/// Commands that only read do not create a store. The end of an id, as `runs` shows it, is enough
+/// to name a run, and so is its beginning.
+///
+/// # Output
+///
+/// Standard output has the output of the command and nothing else, so that
+/// `my-program run etl | jq` works. The output of tasks, flow bodies and their child processes goes
+/// to standard error, from the start of the command to the end of the process. `serve` prints
+/// nothing of its own and does not redirect standard output; neither do other commands on Windows.
+///
+/// If standard error is a terminal, its last row shows the progress of a run, and everything else
+/// scrolls above it. On Windows, the output of tasks may appear next to the bar. If the process is
+/// killed, the terminal stays without its last row: `reset` restores it.
 ///
 /// # Exit codes
 ///
 /// | code | meaning |
 /// | --- | --- |
-/// | 0 | it went well |
+/// | 0 | success |
 /// | 1 | the run failed or was cancelled; the check found something |
-/// | 2 | what was typed is wrong: a command, a name, a parameter |
+/// | 2 | usage error: a wrong command, name or parameter |
 /// | 74 | the store failed |
-/// | 75 | stopped by a signal, with runs left: they go on when the program serves again |
-/// | 128 + n | cut short by a second signal, of number n |
+/// | 75 | stopped by a signal, with runs left: they resume when the program serves again |
+/// | 128 + n | terminated by a second signal, number n |
 ///
-/// An error is a line of what, one of why, and one that begins with `hint:`, on standard error.
+/// An error is printed to standard error: one line with what failed, one with the reason, and one
+/// that begins with `hint:`.
 #[must_use = "the command line does nothing until it is awaited"]
 pub struct Cli {
     runtime: Option<Runtime>,
@@ -91,7 +108,7 @@ pub struct Cli {
     args: Option<Vec<OsString>>,
 }
 
-/// The command line of this program: `main` awaits it.
+/// Creates the command line of this program, to be awaited in `main`.
 ///
 /// # Examples
 ///
@@ -120,22 +137,27 @@ pub fn cli() -> Cli {
 }
 
 impl Cli {
-    /// Sets the runtime, with its store, pools and resources: otherwise the [default one](Runtime::default_runtime), which
-    /// is made by commands that need it. `--store` names another store for it.
+    /// Sets the runtime, with its store, pools and resources.
+    ///
+    /// By default, commands that need a runtime create the [default one](Runtime::default_runtime).
+    /// `--store` overrides its store.
     pub fn runtime(mut self, runtime: Runtime) -> Self {
         self.runtime = Some(runtime);
         self
     }
 
-    /// Sets what is served, beside the flows with a schedule in their attribute. What a flow is given here is what its
-    /// parameters are by default, in all commands, and its schedules are those given here. Of a flow that is given more
-    /// than once, the first gives the parameters.
+    /// Sets the flows to serve, in addition to those with a schedule in their attribute.
+    ///
+    /// The parameters of a flow given here are its defaults in all commands, and its schedules
+    /// replace those of the attribute. If a flow is given more than once, the first one sets the
+    /// parameters.
     pub fn serve(mut self, flows: impl IntoIterator<Item = Serve>) -> Self {
         self.serve.extend(flows);
         self
     }
 
-    /// Sets what was typed, without the program's name: for tests. Otherwise it is what the process was started with.
+    /// Sets the arguments, without the program's name. The default is the arguments of the process;
+    /// this method is meant for tests.
     pub fn args(mut self, args: impl IntoIterator<Item = String>) -> Self {
         self.args = Some(args.into_iter().map(OsString::from).collect());
         self
@@ -162,11 +184,15 @@ impl Cli {
                 return ExitCode::from(failure.code);
             }
             Err(help) => {
-                // whoever closed the pipe has seen enough
+                // fails if the pipe was closed, which is not an error
                 let _ = help.print();
                 return u8::try_from(help.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
             }
         };
+        // `serve` prints nothing that the output of tasks could get mixed with
+        if !matches!(command, Command::Serve(_)) {
+            output::keep_for_documents();
+        }
         let context = Context {
             runtime: self.runtime,
             store,

@@ -1,26 +1,28 @@
-//! What is typed as a name: flows, tasks, runs.
+//! Looks up flows, tasks and runs by name.
 
 use std::fmt::Display;
 
+use orchestrator_grammar::similar::nearest;
+
 use super::context::Context;
 use super::exit::Failure;
+use crate::error::without_secrets;
 use crate::flow::{FlowDef, registry};
 use crate::id::RunId;
+use crate::journal::{RunFilter, RunRecord};
 use crate::runtime::Runtime;
-use crate::similar::nearest;
-use crate::store::{RunFilter, RunRecord};
 
-/// How many names an error lists.
+/// The maximum number of names that an error lists.
 const NAMED: usize = 8;
 
-/// Where another store is to be had.
+/// A hint on how to select another store.
 pub(super) const OTHER_STORE: &str =
-    "another store is named by `--store URL`, or by the variable ORCHESTRATOR_STORE";
+    "select another store with `--store URL` or the variable ORCHESTRATOR_STORE";
 
-/// Where ids are to be had.
+/// A hint on where to find ids.
 const LIST: &str = "the command `runs` lists them with their ids";
 
-/// Says that there is nothing of a name, and what there is.
+/// Returns the error for an unknown name, with the known names.
 fn unknown(what: &str, typed: &str, mut known: Vec<&str>, otherwise: &str) -> Failure {
     known.sort_unstable();
     known.dedup();
@@ -39,7 +41,7 @@ fn unknown(what: &str, typed: &str, mut known: Vec<&str>, otherwise: &str) -> Fa
         .hint(hint)
 }
 
-/// The first of some names, and how many more there are.
+/// Lists the first of some names, and the number of the others.
 fn some(names: &[impl Display]) -> String {
     let mut list = names
         .iter()
@@ -54,7 +56,7 @@ fn some(names: &[impl Display]) -> String {
     list
 }
 
-/// The flow of a name.
+/// Returns the flow with a name.
 pub(super) fn flow(typed: &str) -> Result<&'static FlowDef, Failure> {
     registry::find(typed).ok_or_else(|| {
         let names: Vec<&str> = registry::flows().map(|flow| flow.name).collect();
@@ -66,7 +68,7 @@ pub(super) fn flow(typed: &str) -> Result<&'static FlowDef, Failure> {
     })
 }
 
-/// Refuses a flow that the program does not have, unless it has runs still.
+/// Returns an error if the program does not have the flow and the store does not have runs of it.
 pub(super) async fn flow_with_runs(runtime: Option<&Runtime>, typed: &str) -> Result<(), Failure> {
     if let Some(runtime) = runtime
         && !runtime
@@ -79,13 +81,13 @@ pub(super) async fn flow_with_runs(runtime: Option<&Runtime>, typed: &str) -> Re
     flow(typed).map(drop)
 }
 
-/// Whether a key is that of a task, or of one of its elements.
+/// Returns `true` if the key is that of the task or of one of its elements.
 pub(super) fn is_of(key: &str, task: &str) -> bool {
     key.strip_prefix(task)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
 }
 
-/// Says that a run has no task of a key.
+/// Returns the error for a run without a task of this key.
 pub(super) fn no_task(record: &RunRecord, typed: &str) -> Failure {
     let keys: Vec<String> = record.tasks().iter().map(|task| task.key()).collect();
     let otherwise = match (record.is_pruned(), keys.is_empty()) {
@@ -99,16 +101,26 @@ pub(super) fn no_task(record: &RunRecord, typed: &str) -> Failure {
     unknown("task", typed, known.collect(), otherwise)
 }
 
-/// The store that a command looks into, as messages name it.
+/// Returns the name of the store, for messages.
 pub(super) fn store(context: &Context) -> String {
     let url = context.url().ok().flatten();
     url.map_or_else(
         || "the program's own store".to_owned(),
-        |url| format!("`{url}`"),
+        |url| format!("`{}`", without_secrets(&url)),
     )
 }
 
-/// The runtime in whose store a run is looked for. None is made for that.
+/// Returns the end of a message about something not found: the store that was searched.
+pub(super) fn looked_in(context: &Context, is_there: bool) -> String {
+    let store = store(context);
+    if is_there {
+        format!(" in {store}")
+    } else {
+        format!(": there is no store {store}")
+    }
+}
+
+/// Returns the runtime to look for a run in. Does not create a store.
 pub(super) async fn runtime_of_run(context: &Context, typed: &str) -> Result<Runtime, Failure> {
     full(typed)?;
     let runtime = context.runtime_if_there().await?;
@@ -117,7 +129,7 @@ pub(super) async fn runtime_of_run(context: &Context, typed: &str) -> Result<Run
     })
 }
 
-/// The run that a part of its id means, and the runtime in whose store it is.
+/// Returns the run that a part of an id denotes, and the runtime whose store has it.
 pub(super) async fn record(
     context: &Context,
     typed: &str,
@@ -127,7 +139,7 @@ pub(super) async fn record(
     Ok((runtime, record))
 }
 
-/// The run that a part of its id means, in a store of a name.
+/// Returns the run that a part of an id denotes, in the named store.
 pub(super) async fn record_in(
     runtime: &Runtime,
     store: &str,
@@ -141,7 +153,7 @@ pub(super) async fn record_in(
     record.ok_or_else(|| no_run(typed, format!("it was never made in {store}")))
 }
 
-/// A whole id; none where a part of one is typed.
+/// Parses a whole id; returns `None` for a part of one.
 fn full(typed: &str) -> Result<Option<RunId>, Failure> {
     let id = typed.parse::<RunId>().ok();
     if id.is_none() && typed.chars().filter(|character| *character != '-').count() < 4 {

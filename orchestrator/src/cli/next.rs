@@ -1,4 +1,4 @@
-//! `next`: the ticks to come, and what the clocks do to them.
+//! `next`: lists the next ticks, with clock changes.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use super::output::{self, Cell, Table, YELLOW, tell};
 use super::show::is_paused;
 use crate::schedule::{Change, Schedule};
 
-/// A tick, as `--json` shows it.
+/// A tick, in the form of `--json`.
 #[derive(Debug, Serialize)]
 struct Tick {
     at: DateTime<Utc>,
@@ -53,7 +53,7 @@ pub(super) async fn next(context: &Context, args: &args::Next) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The next ticks of schedules, the earliest first.
+/// Returns the next ticks of schedules, the earliest first.
 fn ticks(schedules: &[Schedule], now: DateTime<Utc>, count: usize) -> Vec<Tick> {
     let mut ticks = Vec::new();
     for schedule in schedules {
@@ -75,7 +75,7 @@ fn ticks(schedules: &[Schedule], now: DateTime<Utc>, count: usize) -> Vec<Tick> 
     ticks
 }
 
-/// What the clocks did between two ticks, and to the time of the second.
+/// Describes the clock change between two ticks, and its effect on the second.
 fn change(schedule: &Schedule, before: DateTime<Utc>, at: DateTime<Utc>) -> Option<String> {
     let zone = schedule.zone();
     let [old, new] = [before, at].map(|at| zone.offset_from_utc_datetime(&at.naive_utc()).fix());

@@ -1,8 +1,12 @@
-//! Text and JSON on standard output; everything else goes to standard error.
+//! Text and JSON on standard output. Everything else goes to standard error, including the output
+//! of tasks.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::fs::File;
 use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use anstream::AutoStream;
 use anstyle::{AnsiColor, Style};
@@ -12,7 +16,9 @@ use serde::Serialize;
 
 use super::exit::Failure;
 use crate::id::RunId;
+use crate::runtime::Halted;
 use crate::state::{RunState, TaskState};
+use crate::value::with_digits;
 
 pub(super) const BOLD: Style = Style::new().bold();
 pub(super) const DIM: Style = Style::new().dimmed();
@@ -21,23 +27,63 @@ pub(super) const RED: Style = AnsiColor::Red.on_default();
 pub(super) const YELLOW: Style = AnsiColor::Yellow.on_default();
 pub(super) const CYAN: Style = AnsiColor::Cyan.on_default();
 
-/// Prints. Colours are left out where nobody sees them: where it is no terminal, and where NO_COLOR is set.
-pub(super) fn print(text: impl Display) -> Result<(), Failure> {
-    let mut out = AutoStream::auto(io::stdout().lock());
-    write!(out, "{text}")?;
-    Ok(out.flush()?)
+/// Reserves standard output for the output of commands: everything else that is printed there from
+/// now on goes to standard error. Bodies may print as long as the process lives, so this is never
+/// undone.
+#[cfg(unix)]
+pub(super) fn keep_for_documents() {
+    if DOCUMENTS.get().is_some() {
+        return;
+    }
+    // output from before this call belongs to the program, not to a task
+    let _ = io::stdout().flush();
+    let kept = rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3).and_then(|documents| {
+        rustix::stdio::dup2_stdout(io::stderr())?;
+        Ok(documents)
+    });
+    match kept {
+        Ok(documents) => drop(DOCUMENTS.set(File::from(documents))),
+        Err(error) => tracing::warn!("what tasks print goes to standard output, too: {error}"),
+    }
 }
 
-/// Tells people something, beside what the command prints. Where nobody listens, nobody misses it.
+/// Does nothing: redirection would need `unsafe` here.
+#[cfg(not(unix))]
+pub(super) fn keep_for_documents() {}
+
+/// The original standard output, if it was redirected.
+static DOCUMENTS: OnceLock<File> = OnceLock::new();
+
+/// Prints a text. Colours are stripped if standard output is not a terminal, or if NO_COLOR is set.
+pub(super) fn print(text: impl Display) -> Result<(), Failure> {
+    let text = text.to_string();
+    let write = |out: &mut dyn Write| {
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    };
+    match DOCUMENTS.get() {
+        Some(documents) => write(&mut AutoStream::auto(documents.try_clone()?))?,
+        None => write(&mut AutoStream::auto(io::stdout().lock()))?,
+    }
+    Ok(())
+}
+
+/// Prints a message to standard error. Write errors are ignored: standard error may be closed.
 pub(super) fn tell(text: impl Display) {
     let mut out = AutoStream::auto(io::stderr().lock());
     let _ = writeln!(out, "{text}");
 }
 
+/// Reports how the process stopped at a signal, and terminates it if it would not end by itself.
+pub(super) fn halt(halted: Halted) -> ExitCode {
+    tell(&halted.stopped);
+    halted.end().exit_code()
+}
+
 /// Prints a document.
 pub(super) fn json(document: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(document).map_err(io::Error::from)?;
-    print(format_args!("{text}\n"))
+    print(format_args!("{}\n", with_digits(&text)))
 }
 
 pub(super) fn failure(failure: &Failure) {
@@ -46,14 +92,14 @@ pub(super) fn failure(failure: &Failure) {
     let _ = write!(out, "{}", failure.text(red, cyan, anstyle::Reset));
 }
 
-/// Rows in aligned columns.
+/// A table with aligned columns.
 #[derive(Debug)]
 pub(super) struct Table {
     rows: Vec<Vec<Cell>>,
     indent: usize,
 }
 
-/// A word or two, in a style.
+/// A short text with a style.
 #[derive(Debug)]
 pub(super) struct Cell {
     text: String,
@@ -115,7 +161,7 @@ impl Table {
         }
     }
 
-    /// Without heads.
+    /// Creates a table without a header.
     pub(super) fn bare(indent: usize) -> Self {
         Self {
             rows: Vec::new(),
@@ -131,7 +177,7 @@ impl Table {
         print(self.text())
     }
 
-    /// The text: the last column that says something is not padded.
+    /// Formats the table. The last non-empty column is not padded.
     pub(super) fn text(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
@@ -162,18 +208,18 @@ impl Table {
     }
 }
 
-/// An instant, to the second.
+/// Formats an instant, to the second.
 pub(super) fn instant(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// An instant in a zone, to the second, with its offset.
+/// Formats an instant in a time zone, to the second, with its offset.
 pub(super) fn instant_in(zone: Tz, at: DateTime<Utc>) -> String {
     at.with_timezone(&zone)
         .to_rfc3339_opts(SecondsFormat::Secs, false)
 }
 
-/// How long ago something was: one number.
+/// Formats the time since an instant, as one number with a unit.
 pub(super) fn age(now: DateTime<Utc>, at: DateTime<Utc>) -> String {
     let seconds = (now - at).num_seconds().max(0);
     match seconds {
@@ -184,8 +230,8 @@ pub(super) fn age(now: DateTime<Utc>, at: DateTime<Utc>) -> String {
     }
 }
 
-/// The ends of ids, as lists show them: what logs show, or more where that does not tell them apart. (Ids begin with the
-/// time.)
+/// Returns the ends of ids for a list: as long as in logs, or longer if that does not tell them
+/// apart. (Ids begin with the time.)
 pub(super) fn ends(ids: impl IntoIterator<Item = RunId>) -> Vec<String> {
     const SHORTEST: usize = 8;
     let ids: Vec<String> = ids.into_iter().map(|id| id.to_string()).collect();
@@ -195,13 +241,13 @@ pub(super) fn ends(ids: impl IntoIterator<Item = RunId>) -> Vec<String> {
     of(length).map(str::to_owned).collect()
 }
 
-/// So many of something: `1 run`, `20,000 runs`.
+/// Formats a count with its noun: `1 run`, `20,000 runs`.
 pub(super) fn plural(count: u64, what: &str) -> String {
     let end = if count == 1 { "" } else { "s" };
     format!("{} {what}{end}", grouped(count))
 }
 
-/// A number, in groups of three digits.
+/// Formats a number in groups of three digits.
 pub(super) fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let groups = digits
@@ -212,7 +258,7 @@ pub(super) fn grouped(count: u64) -> String {
     groups.collect::<Vec<_>>().join(",")
 }
 
-/// What is said of a run in a state: "run … failed".
+/// Returns the predicate for a run in this state: "run … failed".
 pub(super) fn is_so(state: RunState) -> &'static str {
     match state {
         RunState::Pending => "is pending",
@@ -223,7 +269,7 @@ pub(super) fn is_so(state: RunState) -> &'static str {
     }
 }
 
-/// How long something took: three digits or so.
+/// Formats a duration, to about three digits.
 pub(super) fn duration(time: std::time::Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
@@ -234,7 +280,7 @@ pub(super) fn duration(time: std::time::Duration) -> String {
     }
 }
 
-/// The beginning of a text, on one line, and how much more there is.
+/// Returns the beginning of a text on one line, with the length of the rest.
 pub(super) fn beginning(text: &str) -> String {
     const LONGEST: usize = 120;
     match text.char_indices().nth(LONGEST) {
@@ -247,7 +293,7 @@ pub(super) fn beginning(text: &str) -> String {
     }
 }
 
-/// The first line of a text, and that there is more.
+/// Returns the first line of a text, with a mark if there are more.
 pub(super) fn first_line(text: &str) -> String {
     const LONGEST: usize = 120;
     let line = text.lines().next().unwrap_or_default();
@@ -257,7 +303,7 @@ pub(super) fn first_line(text: &str) -> String {
     }
 }
 
-/// How many bytes, as people read it.
+/// Formats a number of bytes with a unit.
 pub(super) fn bytes(size: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let unit = ((64 - size.leading_zeros()).saturating_sub(1) / 10).min(4) as usize;

@@ -1,13 +1,14 @@
 //! `--param NAME=VALUE`.
 
-use serde_json::{Map, Value};
+use orchestrator_grammar::similar::nearest;
+use serde_json::{Map, Value, json};
 
 use super::args;
 use super::exit::Failure;
 use crate::flow::FlowDef;
-use crate::similar::nearest;
+use crate::value::{TypedJson, parse};
 
-/// Parameters as they were typed.
+/// Parameters as given on the command line.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Typed(Vec<String>);
 
@@ -18,7 +19,7 @@ impl From<&args::Parameters> for Typed {
 }
 
 impl Typed {
-    /// Their values, as a flow takes them.
+    /// Returns their values for a flow.
     pub(super) fn of(&self, flow: &FlowDef) -> Result<Map<String, Value>, Failure> {
         let mut values = Map::new();
         for typed in &self.0 {
@@ -32,10 +33,8 @@ impl Typed {
                     Failure::usage(format!("flow `{}` has no parameter `{name}`", flow.name));
                 return Err(failure.why(known(flow)).hint(hint(flow, name)));
             };
-            if values
-                .insert(name.to_owned(), value(flow, place, text))
-                .is_some()
-            {
+            let value = value(flow, place, text).map_err(|why| refused(flow, why))?;
+            if values.insert(name.to_owned(), value).is_some() {
                 return Err(Failure::usage(format!(
                     "the parameter `{name}` is given twice"
                 )));
@@ -45,7 +44,7 @@ impl Typed {
     }
 }
 
-/// Says why parameters do not fit. The problem names those at fault, as they are written.
+/// Returns the error for parameters that do not fit. The problem names those at fault.
 pub(super) fn refused(flow: &FlowDef, problem: String) -> Failure {
     let at_fault = flow
         .parameters
@@ -72,7 +71,7 @@ fn place(flow: &FlowDef, name: &str) -> Option<usize> {
         .position(|parameter| parameter.name == name)
 }
 
-/// What to do where something is typed that is no parameter.
+/// Returns the hint for an unknown parameter.
 fn hint(flow: &FlowDef, typed: &str) -> String {
     let meant = nearest(
         typed,
@@ -100,17 +99,21 @@ fn known(flow: &FlowDef) -> String {
     }
 }
 
-/// The value of a text: as JSON, unless the parameter's type takes it as text alone.
-fn value(flow: &FlowDef, place: usize, text: &str) -> Value {
+/// Parses a value: as JSON, unless the parameter's type takes only text.
+fn value(flow: &FlowDef, place: usize, text: &str) -> Result<Value, String> {
     let takes = |value: &Value| flow.function.takes(place, value).is_ok();
     let plain = Value::from(text);
-    match serde_json::from_str(text) {
-        Ok(json) if takes(&json) || !takes(&plain) => json,
-        _ => plain,
+    match parse(text) {
+        TypedJson::Json(json) if takes(&json) || !takes(&plain) => Ok(json),
+        // a type that takes neither lists nor objects may take a text that looks like one
+        TypedJson::TooDeep(why) if !takes(&plain) || [json!([]), json!({})].iter().any(takes) => {
+            Err(format!("parameter {}: {why}", flow.parameters[place]))
+        }
+        _ => Ok(plain),
     }
 }
 
-/// How a parameter is typed: the first of some values that its type takes.
+/// Returns an example of a parameter: the first of some values that its type takes.
 fn example(flow: &FlowDef, place: usize) -> String {
     const EXAMPLES: [(&str, &str); 9] = [
         ("\"…\"", "…"),
@@ -118,7 +121,7 @@ fn example(flow: &FlowDef, place: usize) -> String {
         ("true", "true"),
         ("\"2026-01-31\"", "2026-01-31"),
         ("\"2026-01-31T05:00:00Z\"", "2026-01-31T05:00:00Z"),
-        // a struct takes a list, too
+        // a struct can be read from a list, too
         ("{}", "{…}"),
         ("[\"…\"]", "[\"…\"]"),
         ("[7]", "[7]"),
@@ -143,7 +146,7 @@ fn example(flow: &FlowDef, place: usize) -> String {
     }
 }
 
-/// Whether a parameter may be left out.
+/// Returns `true` if the parameter may be left out.
 pub(super) fn is_optional(flow: &FlowDef, place: usize) -> bool {
     flow.function.takes(place, &Value::Null).is_ok()
 }
@@ -203,6 +206,7 @@ mod tests {
             overlap: Overlap::Queue,
             timeout: None,
             defaults: TaskOptions::NONE,
+            output: None,
             function,
         }
     }
@@ -256,7 +260,7 @@ mod tests {
         ] {
             assert_eq!(
                 value(&FLOW, place(&FLOW, name).unwrap(), text),
-                expected,
+                Ok(expected),
                 "{name} {text}"
             );
         }
@@ -297,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_twice() {
+    fn parts_of_an_error_do_not_repeat_each_other() {
         let of = |flow: &FlowDef, typed: &str| {
             let failure = Typed(vec![typed.to_owned()]).of(flow).unwrap_err();
             [failure.what, failure.why.unwrap(), failure.hint.unwrap()]

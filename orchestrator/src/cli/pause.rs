@@ -1,4 +1,4 @@
-//! `pause` and `resume`: the schedules of a flow.
+//! `pause` and `resume`: pause and resume the schedules of a flow.
 
 use std::process::ExitCode;
 

@@ -1,10 +1,11 @@
-//! How far something is: a bar on a terminal, lines elsewhere; on standard error.
+//! Progress on standard error: a bar on a terminal, lines elsewhere.
 
 use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _, stderr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
@@ -15,66 +16,115 @@ use crate::id::RunId;
 use crate::log::LogLevel;
 use crate::state::TaskState;
 
-/// How long the last events are waited for.
+/// The maximum wait for the last events.
 const LAST_EVENTS: Duration = Duration::from_secs(1);
 
-/// A bar of so many steps, where somebody sees it.
-pub(super) fn bar(steps: usize) -> Option<ProgressBar> {
-    if !stderr().is_terminal() {
-        return None;
-    }
-    let bar = ProgressBar::new(steps as u64);
-    let template = "{spinner} {bar:24} {pos}/{len} {elapsed} {wide_msg}";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(120));
-    *SHOWN.lock() = Some(bar.clone());
-    Some(bar)
+/// A bar on a terminal. Dropping it removes the bar.
+#[derive(Debug)]
+pub(super) struct Bar {
+    bar: ProgressBar,
+    #[cfg(unix)]
+    row: super::row::LastRow,
 }
 
-/// The bar that is shown, if one is: lines go above it.
+impl Bar {
+    /// Creates a bar with a number of steps, if standard error is a terminal that can draw it.
+    pub(super) fn new(steps: usize) -> Option<Self> {
+        let is_dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
+        if is_dumb || !stderr().is_terminal() {
+            return None;
+        }
+        #[cfg(unix)]
+        let row = super::row::LastRow::new()?;
+        #[cfg(unix)]
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(row.clone()), RATE);
+        #[cfg(not(unix))]
+        let target = ProgressDrawTarget::stderr_with_hz(RATE);
+        let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
+        let template = "{spinner} {bar:24} {pos}/{len} {elapsed} {wide_msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(120));
+        *SHOWN.lock() = Some(bar.clone());
+        Some(Self {
+            bar,
+            #[cfg(unix)]
+            row,
+        })
+    }
+
+    pub(super) fn set(&self, done: usize, of: usize, message: String) {
+        self.bar.set_length(of as u64);
+        self.bar.set_position(done as u64);
+        self.bar.set_message(message);
+    }
+
+    pub(super) fn end(&self) {
+        *SHOWN.lock() = None;
+        self.bar.finish_and_clear();
+        #[cfg(unix)]
+        self.row.release();
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The maximum redraws of a bar per second.
+const RATE: u8 = 20;
+
+/// The visible bar, if any: lines are printed above it.
 static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
-/// Shows what tasks log from a level on, beside what the progress tells.
+/// Calls `write` such that its output appears above the bar.
+fn above_the_bar(write: impl FnOnce()) {
+    match &*SHOWN.lock() {
+        // on Unix, the bar has a row of its own, which output does not touch
+        Some(bar) if cfg!(not(unix)) => bar.suspend(write),
+        Some(_) | None => write(),
+    }
+}
+
+/// Prints the log lines of tasks from a level on, in addition to the progress.
 pub(super) fn with_logs(least: LogLevel) {
     init_logs_beside(least, |line| {
-        let show = || {
-            // there is nobody to be told that nobody can be told
+        above_the_bar(|| {
+            // a failed write to standard error cannot be reported anywhere
             let _ = stderr().write_all(line.as_bytes());
-        };
-        match &*SHOWN.lock() {
-            Some(bar) => bar.suspend(show),
-            None => show(),
-        }
+        });
     });
 }
 
-/// Follows a run, and tells how far it is. Nothing of a bar is left where this is dropped.
+/// Prints a message, above the bar if one is visible.
+pub(super) fn tell_above(text: &str) {
+    above_the_bar(|| tell(text));
+}
+
+/// Follows a run, and prints its progress. Dropping it removes the bar.
 #[derive(Debug)]
 pub(super) struct Following {
     task: JoinHandle<()>,
-    bar: Option<ProgressBar>,
+    bar: Arc<Option<Bar>>,
 }
 
 impl Following {
     /// Follows the one run that this process executes.
     pub(super) fn new(events: Events, tasks: usize) -> Self {
         let progress = Progress::new(tasks);
-        let bar = progress.bar.clone();
+        let bar = Arc::clone(&progress.bar);
         Self {
             task: tokio::spawn(follow(events, progress)),
             bar,
         }
     }
 
-    pub(super) fn bar(&self) -> Option<&ProgressBar> {
-        self.bar.as_ref()
-    }
-
-    /// Waits until what happened is told.
+    /// Waits until all events so far have been printed.
     pub(super) async fn end(mut self) {
-        // an error says that it goes on, which ends where this is dropped
+        // on a timeout the task continues until this is dropped
         let _ = tokio::time::timeout(LAST_EVENTS, &mut self.task).await;
     }
 }
@@ -82,13 +132,13 @@ impl Following {
 impl Drop for Following {
     fn drop(&mut self) {
         self.task.abort();
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+        if let Some(bar) = &*self.bar {
+            bar.end();
         }
     }
 }
 
-/// Follows the run whose event is the first: its tasks may run flows, which have runs of their own.
+/// Follows the run of the first event. Tasks may run flows, which have runs of their own.
 async fn follow(mut events: Events, mut progress: Progress) {
     let mut followed = None;
     while let Some(event) = events.next().await {
@@ -102,9 +152,9 @@ async fn follow(mut events: Events, mut progress: Progress) {
     }
 }
 
-/// What is known of a run's tasks.
+/// The progress of a run's tasks.
 struct Progress {
-    bar: Option<ProgressBar>,
+    bar: Arc<Option<Bar>>,
     total: usize,
     done: usize,
     running: BTreeSet<String>,
@@ -113,7 +163,7 @@ struct Progress {
 impl Progress {
     fn new(tasks: usize) -> Self {
         Self {
-            bar: bar(tasks),
+            bar: Arc::new(Bar::new(tasks)),
             total: tasks,
             done: 0,
             running: BTreeSet::new(),
@@ -123,15 +173,15 @@ impl Progress {
     fn hear(&mut self, event: Event) {
         match event {
             Event::RunStarted { run, flow, .. } => {
-                self.line(&format!("{DIM}run {run} of {flow}{DIM:#}"))
+                tell_above(&format!("{DIM}run {run} of {flow}{DIM:#}"))
             }
             Event::RunResumed { run, flow, .. } => {
-                self.line(&format!("{DIM}run {run} of {flow} goes on{DIM:#}"))
+                tell_above(&format!("{DIM}run {run} of {flow} goes on{DIM:#}"))
             }
             Event::RunReopened {
                 run, flow, what, ..
             } => {
-                self.line(&format!("{DIM}run {run} of {flow} again: {what}{DIM:#}"));
+                tell_above(&format!("{DIM}run {run} of {flow} again: {what}{DIM:#}"));
             }
             Event::TaskStarted { key, .. } => drop(self.running.insert(key)),
             Event::TaskRetrying {
@@ -143,7 +193,7 @@ impl Progress {
             } => {
                 self.running.remove(&key);
                 let (error, delay) = (first_line(&error.to_string()), duration(delay));
-                self.line(&format!(
+                tell_above(&format!(
                     "{YELLOW}{key}{YELLOW:#}: attempt {attempt} failed: {error}; again in {delay}"
                 ));
             }
@@ -157,7 +207,7 @@ impl Progress {
             } => {
                 self.done += 1;
                 self.running.remove(&key);
-                // of a mapping's elements only those are told that are no success
+                // of a mapping's elements, only those that did not succeed are printed
                 if state != TaskState::Success || !key.ends_with(']') {
                     let style = of_task(state);
                     let took = if attempts > 0 {
@@ -166,7 +216,7 @@ impl Progress {
                         String::new()
                     };
                     let error = error.map(|error| format!(": {}", first_line(&error.to_string())));
-                    self.line(&format!(
+                    tell_above(&format!(
                         "{key}: {style}{state}{style:#}{took}{}",
                         error.unwrap_or_default()
                     ));
@@ -174,38 +224,28 @@ impl Progress {
             }
             Event::Expanded { key, elements, .. } => {
                 self.total += elements.saturating_sub(1);
-                self.line(&format!("{key}: {}", plural(elements as u64, "element")));
+                tell_above(&format!("{key}: {}", plural(elements as u64, "element")));
             }
             Event::RunFinished { .. } => {}
         }
-        if let Some(bar) = &self.bar {
-            bar.set_length(self.total.max(self.done + self.running.len()) as u64);
-            bar.set_position(self.done as u64);
-            bar.set_message(
-                self.running
-                    .iter()
-                    .take(4)
-                    .cloned()
-                    .collect::<Vec<_>>()
-                    .join(", "),
+        if let Some(bar) = &*self.bar {
+            let running = self
+                .running
+                .iter()
+                .take(4)
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(", ");
+            bar.set(
+                self.done,
+                self.total.max(self.done + self.running.len()),
+                running,
             );
         }
     }
-
-    fn line(&self, line: &str) {
-        tell_above(self.bar.as_ref(), line);
-    }
 }
 
-/// Tells something while a bar may be there.
-pub(super) fn tell_above(bar: Option<&ProgressBar>, line: &str) {
-    match bar {
-        Some(bar) => bar.suspend(|| tell(line)),
-        None => tell(line),
-    }
-}
-
-/// A word for each tenth that is done.
+/// Reports progress for each completed tenth.
 #[derive(Debug)]
 pub(super) struct Tenths {
     total: usize,
@@ -217,7 +257,7 @@ impl Tenths {
         Self { total, told: 0 }
     }
 
-    /// The percentage that is done, if another tenth has just been reached.
+    /// Returns the completed percentage, if another tenth has just been reached.
     pub(super) fn reached(&mut self, done: usize) -> Option<usize> {
         let tenth = (done * 10).checked_div(self.total)?;
         (tenth > self.told).then(|| {
@@ -227,7 +267,7 @@ impl Tenths {
     }
 }
 
-/// How a run is named in messages.
+/// Returns the name of a run in messages.
 pub(super) fn named(run: RunId, flow: &str) -> String {
     format!("run {run} of `{flow}`")
 }
@@ -237,7 +277,7 @@ mod tests {
     use super::Tenths;
 
     #[test]
-    fn each_tenth_is_told_once() {
+    fn each_tenth_is_reported_once() {
         let mut tenths = Tenths::new(25);
         let told: Vec<usize> = (1..=25).filter_map(|done| tenths.reached(done)).collect();
         assert_eq!(told, [12, 20, 32, 40, 52, 60, 72, 80, 92, 100]);

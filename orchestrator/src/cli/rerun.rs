@@ -1,8 +1,8 @@
-//! `runs rerun`: runs tasks of a run again.
+//! `runs rerun`: re-runs tasks of a finished run.
 
 use super::context::Context;
 use super::exit::{Done, Failure};
-use super::output::{is_so, tell};
+use super::output::{halt, is_so};
 use super::progress::{self, Following};
 use super::{args, names, run};
 use crate::log::LogLevel;
@@ -37,16 +37,15 @@ pub(super) async fn rerun(context: &Context, args: &args::RunsRerun) -> Done {
         .hint("`runs cancel ID` asks for its end"));
     }
     let following = Following::new(runtime.events(), record.tasks().len());
-    match runtime.until_signal(runtime.rerun(record.id(), what)).await {
+    match runtime.until_halt(runtime.rerun(record.id(), what)).await {
         Ok(ended) => {
             let record = ended?;
             following.end().await;
             run::report(&record, runtime.0.store.is_durable())
         }
-        Err(stopped) => {
+        Err(halted) => {
             drop(following);
-            tell(&stopped);
-            Ok(stopped.exit_code())
+            Ok(halt(halted))
         }
     }
 }

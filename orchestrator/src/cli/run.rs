@@ -4,26 +4,25 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::exit::{Done, FAILED, Failure};
-use super::output::{self, is_so, of_run, tell};
+use super::output::{self, halt, is_so, of_run, tell};
 use super::parameters::Typed;
 use super::progress::{self, Following, named};
 use super::{args, dates};
 use crate::capture::quietly;
 use crate::error::Error;
-use crate::flow::{FlowCall, Request};
+use crate::flow::{FlowCall, Request, registry};
 use crate::id::RunId;
+use crate::journal::{Encoded, Kept, RunRecord};
 use crate::log::LogLevel;
 use crate::runtime::{Accepted, Awaited, Runtime, wait};
 use crate::state::RunState;
-use crate::store::{Kept, RunRecord};
-use crate::value::to_json;
+use crate::value::of_bytes;
 
-/// How long a run may wait until people are told what for.
+/// The time after which a waiting run prints what it waits for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(context: &Context, args: &args::Run) -> Done {
@@ -50,7 +49,7 @@ pub(super) async fn run(context: &Context, args: &args::Run) -> Done {
     let tasks = graph.map_or(0, |graph| graph.nodes().len());
     let following = Following::new(runtime.events(), tasks);
     let ended = runtime
-        .until_signal(to_its_end(&runtime, &call, &request, following.bar()))
+        .until_halt(to_its_end(&runtime, &call, &request))
         .await;
     match ended {
         Ok(ended) => {
@@ -62,10 +61,9 @@ pub(super) async fn run(context: &Context, args: &args::Run) -> Done {
             }
             report(&record, runtime.0.store.is_durable())
         }
-        Err(stopped) => {
+        Err(halted) => {
             drop(following);
-            tell(&stopped);
-            Ok(stopped.exit_code())
+            Ok(halt(halted))
         }
     }
 }
@@ -87,12 +85,12 @@ async fn detach(runtime: &Runtime, call: &Arc<FlowCall>, request: &Request) -> D
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes the run, or finds the one that has its key, and waits for its end. Says whether this process executed it.
+/// Creates the run, or finds the one with its key, and waits for it to finish. Also returns whether
+/// this process executed it.
 async fn to_its_end(
     runtime: &Runtime,
     call: &Arc<FlowCall>,
     request: &Request,
-    bar: Option<&ProgressBar>,
 ) -> Result<(RunRecord, bool), Error> {
     let taken = match runtime.0.accept(call, request).await? {
         Accepted::Started(started) => {
@@ -101,7 +99,7 @@ async fn to_its_end(
             return match tokio::time::timeout(PATIENCE, &mut end).await {
                 Ok(record) => Ok((record?, true)),
                 Err(_) => {
-                    say_if_it_waits(runtime, run, bar).await?;
+                    say_if_it_waits(runtime, run).await?;
                     Ok((end.await?, true))
                 }
             };
@@ -123,18 +121,14 @@ async fn to_its_end(
     }
 }
 
-/// Says why nothing happens, where the run waits for its turn.
-async fn say_if_it_waits(
-    runtime: &Runtime,
-    run: RunId,
-    bar: Option<&ProgressBar>,
-) -> Result<(), Error> {
+/// Prints the reason if the run waits for a slot.
+async fn say_if_it_waits(runtime: &Runtime, run: RunId) -> Result<(), Error> {
     if runtime
         .find_run(run)
         .await?
         .is_some_and(|record| record.state() == RunState::Pending)
     {
-        progress::tell_above(bar, runtime.why(run, None).await?.to_string().trim_end());
+        progress::tell_above(runtime.why(run, None).await?.to_string().trim_end());
     }
     Ok(())
 }
@@ -147,7 +141,7 @@ fn has_the_key(record: &RunRecord) {
     ));
 }
 
-/// Prints what a run returned, and says how it ended.
+/// Prints the result of a run and its final state.
 pub(super) fn report(record: &RunRecord, is_kept: bool) -> Done {
     let (state, style) = (record.state(), of_run(record.state()));
     let took = record
@@ -176,16 +170,29 @@ pub(super) fn report(record: &RunRecord, is_kept: bool) -> Done {
     Err(failure.why(why).or_hint(hint))
 }
 
-/// What a run returned, as JSON.
+/// Returns the result of a run as the JSON of its type. If this program does not know the type, the
+/// JSON is derived from the encoded bytes.
 pub(super) fn json(record: &RunRecord) -> Result<Option<serde_json::Value>, Failure> {
+    let encoded;
     let bytes = match record.output() {
         None => return Ok(None),
-        Some(Kept::Live(value)) => value.encode().and_then(|bytes| to_json(&bytes)),
-        Some(Kept::Encoded(encoded)) => to_json(&encoded.0),
+        Some(Kept::Encoded(Encoded(bytes))) => Ok(bytes.as_slice()),
+        Some(Kept::Live(value)) => match value.encode() {
+            Ok(bytes) => {
+                encoded = bytes;
+                Ok(encoded.as_slice())
+            }
+            Err(error) => Err(error),
+        },
     };
     let unreadable = |error: crate::value::EncodingError| {
         Failure::new(FAILED, "what the flow returned cannot be shown as JSON")
             .why(error.to_string())
     };
-    bytes.map(Some).map_err(unreadable)
+    let bytes = bytes.map_err(unreadable)?;
+    let typed = registry::find(record.flow()).and_then(|flow| (flow.output?)(bytes).ok());
+    typed
+        .map_or_else(|| of_bytes(bytes), Ok)
+        .map(Some)
+        .map_err(unreadable)
 }

@@ -1,4 +1,4 @@
-//! `runs show`: a run and its tasks.
+//! `runs show`: shows a run and its tasks.
 
 use std::collections::HashSet;
 use std::process::ExitCode;
@@ -12,14 +12,15 @@ use super::exit::{Done, Failure};
 use super::output::{self, BOLD, Cell, RED, Table, grouped, instant, plural, print, tell};
 use super::{args, names, run};
 use crate::id::RunId;
+use crate::journal::{AttemptRecord, RerunRecord, RunRecord, RunSummary, TaskRun};
 use crate::state::{RunState, TaskState};
-use crate::store::{AttemptRecord, RerunRecord, RunRecord, RunSummary, TaskRun};
+use crate::value::json_text;
 
-/// How many elements of a mapping are listed one by one: all of a short one, and of others the first that people should
-/// look at.
+/// The maximum number of elements of a mapping that are listed: all of a short one, and of others
+/// the first that need attention.
 const LISTED: usize = 10;
 
-/// A run, as `--json` shows it.
+/// A run, in the form of `--json`.
 #[derive(Serialize)]
 struct Shown {
     #[serde(flatten)]
@@ -194,7 +195,7 @@ fn head(record: &RunRecord) -> Result<(), Failure> {
     for (at, (name, value)) in record.parameters().iter().enumerate() {
         table.row([
             if at == 0 { "parameters" } else { "" }.into(),
-            output::beginning(&format!("{name} = {value}")).into(),
+            output::beginning(&format!("{name} = {}", json_text(value))).into(),
         ]);
     }
     if let (Some(error), true) = (record.error(), record.state() != RunState::Success) {
@@ -209,15 +210,15 @@ fn head(record: &RunRecord) -> Result<(), Failure> {
     table.print()
 }
 
-/// What the flow returned, as far as it fits on a line.
+/// Returns the flow's result, cut to one line.
 fn returned(record: &RunRecord) -> Option<String> {
     match run::json(record) {
-        Ok(value) => value.map(|value| output::beginning(&value.to_string())),
+        Ok(value) => value.map(|value| output::beginning(&json_text(&value))),
         Err(_) => Some("what cannot be shown as JSON".to_owned()),
     }
 }
 
-/// Prints tasks. Gives the keys of those that have no line of their own.
+/// Prints tasks. Returns the keys of those that do not have a line of their own.
 fn tasks(record: &RunRecord, tasks: &[TaskRun<'_>], all: bool) -> Result<HashSet<String>, Failure> {
     if tasks.is_empty() {
         print(match (record.is_pruned(), record.state().is_final()) {
@@ -229,7 +230,7 @@ fn tasks(record: &RunRecord, tasks: &[TaskRun<'_>], all: bool) -> Result<HashSet
     }
     let mut table = Table::new(["TASK", "STATE", "ATTEMPTS", "TOOK", "NOTE"]);
     let mut left_out = HashSet::new();
-    for node in tasks.chunk_by(|a, b| a.place().0 == b.place().0) {
+    for node in tasks.chunk_by(|a, b| a.place().node == b.place().node) {
         if all || node.len() <= LISTED {
             node.iter().for_each(|task| table.row(row(task)));
             continue;
@@ -276,7 +277,8 @@ fn row(task: &TaskRun<'_>) -> [Cell; 5] {
     ]
 }
 
-/// In which order elements are listed; none for those of which a number says enough.
+/// Returns the position of elements in this state in the list, or `None` if only their number is
+/// shown.
 fn rank(state: TaskState) -> Option<u8> {
     match state {
         TaskState::Failed => Some(0),
@@ -287,7 +289,7 @@ fn rank(state: TaskState) -> Option<u8> {
     }
 }
 
-/// All elements of a mapping in a row.
+/// Returns the row that summarizes all elements of a mapping.
 fn mapping(elements: &[TaskRun<'_>]) -> [Cell; 5] {
     let mut states: Vec<(TaskState, u64)> = Vec::new();
     for element in elements {
@@ -328,8 +330,8 @@ fn mapping(elements: &[TaskRun<'_>]) -> [Cell; 5] {
     ]
 }
 
-/// The keys of the elements of a mapping, by the first and the last: `parse[0..19999]`, and of one in another
-/// `parse[0][0]..[99][9]`.
+/// Formats the keys of the elements of a mapping by the first and the last: `parse[0..19999]`, or,
+/// for a nested mapping, `parse[0][0]..[99][9]`.
 fn span(first: &str, last: &str) -> String {
     let (Some((task, from)), Some((_, to))) = (first.split_once('['), last.split_once('[')) else {
         return first.to_owned();
@@ -340,7 +342,7 @@ fn span(first: &str, last: &str) -> String {
     }
 }
 
-/// Prints attempts, but for those of elements that were left out.
+/// Prints attempts, except those of elements that were left out.
 fn list_attempts(attempts: &[Attempt], left_out: &HashSet<String>) -> Result<(), Failure> {
     print(format_args!("\n{BOLD}attempts{BOLD:#}\n"))?;
     let mut table = Table::bare(2);
@@ -382,14 +384,14 @@ mod tests {
     use super::span;
 
     #[test]
-    fn the_keys_of_elements_are_one() {
+    fn keys_of_elements_are_shown_as_a_range() {
         for (first, last, expected) in [
             ("parse[0]", "parse[19999]", "parse[0..19999]"),
             ("sub/parse#2[0]", "sub/parse#2[9]", "sub/parse#2[0..9]"),
             ("parse[0][0]", "parse[99][9]", "parse[0][0]..[99][9]"),
             ("parse", "parse", "parse"),
         ] {
-            assert_eq!(span(first, last), expected);
+            assert_eq!(span(first, last), expected, "{first} to {last}");
         }
     }
 }

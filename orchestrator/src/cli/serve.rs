@@ -1,10 +1,10 @@
-//! `serve`: serves flows by their schedules.
+//! `serve`: serves flows on their schedules.
 
 use super::args;
 use super::context::Context;
 use super::exit::{Done, Failure};
 use super::names;
-use super::output::tell;
+use super::output::halt;
 use super::parameters::Typed;
 use crate::capture::init_logs;
 use crate::scheduler::Serve;
@@ -45,9 +45,7 @@ pub(super) async fn serve(mut context: Context, args: &args::Serve) -> Done {
                 "write `#[flow(schedule = \"0 6 * * *\")]`, or `orchestrator::cli().serve([…])`",
             ));
     }
-    // what becomes of the runs is told by their logs
+    // the runs themselves are reported by their logs
     init_logs();
-    let stopped = runtime.serve(serves).await?;
-    tell(&stopped);
-    Ok(stopped.exit_code())
+    Ok(halt(runtime.serve_until_halt(serves).await?))
 }

@@ -1,4 +1,4 @@
-//! `show`: what there is to know about a flow.
+//! `show`: shows a flow.
 
 use std::fmt::{self, Display};
 use std::process::ExitCode;
@@ -12,8 +12,9 @@ use super::graph::Node;
 use super::output::{self, BOLD, DIM, Table, print};
 use super::{args, graph, parameters};
 use crate::schedule::Schedule;
+use crate::value::json_text;
 
-/// A flow, as `--json` shows it.
+/// A flow, in the form of `--json`.
 #[derive(Serialize)]
 struct Shown {
     name: &'static str,
@@ -30,7 +31,8 @@ struct Shown {
     paused: bool,
     max_active_runs: Option<u32>,
     timeout_seconds: Option<f64>,
-    /// None where they are known only when the flow has run, or where a parameter has no value.
+    /// The tasks. `None` if they are known only after the flow has run, or if a parameter does not
+    /// have a value.
     tasks: Option<Vec<Node>>,
 }
 
@@ -48,7 +50,7 @@ struct Scheduled {
     text: String,
     cron: Option<String>,
     timezone: &'static str,
-    /// What its runs are given.
+    /// The parameters of its runs.
     parameters: Map<String, Value>,
 }
 
@@ -67,17 +69,14 @@ impl Display for Scheduled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
         for (place, (name, value)) in self.parameters.iter().enumerate() {
-            write!(
-                f,
-                "{}{name} = {value}",
-                if place == 0 { ", with " } else { ", " }
-            )?;
+            let before = if place == 0 { ", with " } else { ", " };
+            write!(f, "{before}{name} = {}", json_text(value))?;
         }
         Ok(())
     }
 }
 
-/// The parameters of a flow, with what they are where nothing is typed.
+/// Returns the parameters of a flow, with their defaults.
 fn parameters_of(flow: &Known<'_>) -> Vec<Parameter> {
     let given = flow.serve.first().map(|serve| serve.call());
     let parameter = |(place, parameter): (usize, &'static crate::task::Parameter)| {
@@ -106,7 +105,7 @@ pub(super) async fn show(context: &Context, args: &args::Show) -> Done {
         Err(failure) if !args.parameters.parameters.is_empty() => return Err(failure),
         _ if definition.is_async => (
             None,
-            "known when it has run: it decides as it goes (`async fn`)".to_owned(),
+            "known after a run: an `async fn` flow builds its graph while it runs".to_owned(),
         ),
         Ok(call) => match graph::of(context, &call) {
             Ok(graph) => (graph, String::new()),
@@ -186,7 +185,7 @@ pub(super) async fn show(context: &Context, args: &args::Show) -> Done {
     let mut table = Table::bare(2);
     for parameter in &shown.parameters {
         let default = match (&parameter.default, parameter.required) {
-            (Some(default), _) => format!("default {default}"),
+            (Some(default), _) => format!("default {}", json_text(default)),
             (None, true) => "required".to_owned(),
             (None, false) => "optional".to_owned(),
         };
@@ -238,7 +237,7 @@ pub(super) async fn show(context: &Context, args: &args::Show) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether the schedules of a flow are paused, as far as there is a store that says so.
+/// Returns `true` if the schedules of a flow are paused; `false` if there is no store.
 pub(super) async fn is_paused(context: &Context, flow: &str) -> Result<bool, Failure> {
     let Some(runtime) = context.runtime_if_there().await? else {
         return Ok(false);

@@ -1,6 +1,8 @@
-//! `why`: the recorded reasons, as a chain.
+//! `why`: prints the recorded reasons, as a chain.
 
 use std::process::ExitCode;
+
+use orchestrator_grammar::similar::nearest;
 
 use super::args;
 use super::context::Context;
@@ -8,8 +10,7 @@ use super::exit::{Done, Failure};
 use super::names;
 use super::output::{self, print};
 use crate::error::Error;
-use crate::similar::nearest;
-use crate::store::RunRecord;
+use crate::journal::RunRecord;
 use crate::why::{Known, known};
 
 pub(super) async fn why(context: &Context, args: &args::Why) -> Done {
@@ -26,7 +27,7 @@ pub(super) async fn why(context: &Context, args: &args::Why) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says that a run has no task of a key, and what it has.
+/// Returns the error for a run without a task of this key, with the keys that it has.
 pub(super) fn no_task(record: &RunRecord, typed: &str) -> Failure {
     let failure = Failure::usage(format!("no task `{typed}`"));
     match known(record, typed) {
@@ -39,7 +40,7 @@ pub(super) fn no_task(record: &RunRecord, typed: &str) -> Failure {
                 .why(format!("`{key}` has {}", Known::range(elements)))
                 .hint(hint)
         }
-        // they are those of the flow's graph
+        // the keys are those of the flow's graph
         Known::Keys(keys) if !keys.is_empty() && record.tasks().is_empty() => {
             let hint = match nearest(typed, keys.iter().map(String::as_str)) {
                 Some(key) => format!("did you mean `{key}`?"),

@@ -1,8 +1,8 @@
-/// What the keeping of large results fails with.
+/// An error of the storage of large results.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BlobError {
-    /// The URL names no place for blobs that this build knows.
+    /// The URL does not name a place for blobs that this build supports.
     #[error("expected a folder or the URL of an object store, got `{url}`: {problem}")]
     Url {
         /// The URL.
@@ -10,40 +10,40 @@ pub enum BlobError {
         /// What is wrong with it, and what to do.
         problem: String,
     },
-    /// A blob that is referred to is gone.
+    /// A referenced blob is missing.
     #[error(
-        "the blob `{place}` is gone: expected {expected} bytes; restore it, or run again what made it"
+        "the blob `{place}` is gone: expected {expected} bytes; restore it, or re-run the task that made it"
     )]
     Missing {
-        /// Where it was.
+        /// The place where it was.
         place: String,
-        /// How long it was.
+        /// Its length in bytes.
         expected: u64,
     },
-    /// A blob is not what was put there.
+    /// A blob differs from the one that was stored.
     #[error(
-        "the blob `{place}` was altered: expected {expected}, got {found}; restore it, or delete it and run again what made it"
+        "the blob `{place}` was altered: expected {expected}, got {found}; restore it, or delete it and re-run the task that made it"
     )]
     Altered {
-        /// Where it is.
+        /// The place where it is.
         place: String,
-        /// What was put there.
+        /// The blob that was stored.
         expected: String,
-        /// What is there.
+        /// The blob that was found.
         found: String,
     },
     /// The disk is full.
     #[error("no space is left for the blob `{place}`: free some")]
     Full {
-        /// Where it was to be.
+        /// The place where it was to be stored.
         place: String,
     },
-    /// The folder or the object store fails for another reason.
+    /// The folder or the object store failed for another reason.
     #[error("the blob `{place}`: {problem}")]
     Failed {
-        /// Where it is, or was to be.
+        /// The place where it is, or was to be stored.
         place: String,
-        /// What the system says.
+        /// The error of the system.
         problem: String,
     },
 }

@@ -1,6 +1,6 @@
 use crate::id::RunId;
 
-/// What is wrong with the graph that a flow describes.
+/// An error in the graph that a flow describes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GraphError {
@@ -10,7 +10,7 @@ pub enum GraphError {
         /// The keys along the cycle; the first is the last.
         path: Vec<String>,
     },
-    /// A node was made in another flow, or outside of any.
+    /// A node was created in another flow, or outside any flow.
     #[error(
         "task `{task}` takes a node that was made outside of this flow: make it in this flow's body \
          (a node made on another tokio task is outside, too: use `join!` instead of `spawn`)"
@@ -19,7 +19,7 @@ pub enum GraphError {
         /// The task that takes the node.
         task: String,
     },
-    /// A node of a mapping was used outside of the mapping.
+    /// A node of a mapping was used outside the mapping.
     #[error(
         "task `{task}` takes `{node}`, one element of a mapping, outside of that mapping: \
          return the node from the closure of `expand`, and take what `expand` gives"
@@ -47,7 +47,7 @@ pub enum GraphError {
     OptionOnGroup {
         /// The option.
         option: &'static str,
-        /// How many tasks the closure makes.
+        /// The number of tasks that the closure creates.
         tasks: usize,
     },
     /// A flow was called in the closure of a mapping.
@@ -59,15 +59,15 @@ pub enum GraphError {
         /// The flow.
         flow: String,
     },
-    /// An input cannot be hashed, so that nobody could tell whether it is the same when the run goes on.
+    /// An input cannot be hashed, so a resumed run could not verify that it is the same.
     #[error("task `{task}`: an input of it cannot be kept: {problem}")]
     Input {
         /// The task.
         task: String,
-        /// What its `Serialize` said.
+        /// The parameter, and the error of its `Serialize`.
         problem: String,
     },
-    /// A run goes on, and its flow asks for something else under a recorded key.
+    /// The flow of a resumed run creates a different task under a recorded key.
     #[error(
         "run {run} recorded `{key}` as {recorded}, but the flow asks for {asked}: the flow changed while the run was \
          under way; start a new run, or go back to the code that began it"
@@ -77,12 +77,27 @@ pub enum GraphError {
         run: RunId,
         /// The key of the task.
         key: String,
-        /// What was recorded under it.
+        /// The recorded task.
         recorded: String,
-        /// What the flow asks for.
+        /// The task that the flow creates.
         asked: String,
     },
-    /// A run goes on, and a recorded result is of another type than its task's.
+    /// A recorded result of a resumed run cannot be read.
+    #[error(
+        "the result of task `{key}` that run {run} recorded cannot be read as {output}: {problem}; go back to the code \
+         that wrote it, or run the task again: `runs rerun {run} --from {key}`"
+    )]
+    Unreadable {
+        /// The run.
+        run: RunId,
+        /// The key of the task.
+        key: String,
+        /// The type of the task's results.
+        output: String,
+        /// The reason why it cannot be read.
+        problem: String,
+    },
+    /// A recorded result of a resumed run is of another type than its task's.
     #[error(
         "task `{key}` returned {returns}, but run {run} recorded {recorded}: the flow changed while the run was under \
          way; start a new run, or go back to the code that began it"
@@ -94,10 +109,10 @@ pub enum GraphError {
         key: String,
         /// The type of the task's results.
         returns: String,
-        /// The type of the recorded result, or why it cannot be read.
+        /// The type of the recorded result.
         recorded: String,
     },
-    /// An option has a value that it cannot have.
+    /// An option has an invalid value.
     #[error("task `{task}`: {problem}")]
     Option {
         /// The task.
@@ -105,18 +120,24 @@ pub enum GraphError {
         /// What was expected, and what came.
         problem: String,
     },
-    /// A name holds a character that keys are built with.
+    /// A name contains a character that is reserved for keys.
     #[error(
         "a name holds `{character}`: expected a name without `/`, `#`, `[`, `]` and white space, got `{name}`"
     )]
     Name {
         /// The name.
         name: String,
-        /// What must not be in it.
+        /// The reserved character.
         character: char,
     },
+    /// A name is too long.
+    #[error("a name is too long: {problem}")]
+    LongName {
+        /// What was expected, and what came.
+        problem: String,
+    },
     /// The flow is an `async fn`: its graph depends on results.
-    #[error("it decides as it goes (`async fn`): its graph is known only when it has run")]
+    #[error("an `async fn` flow builds its graph while it runs: there is none to draw")]
     Dynamic {
         /// The flow's name.
         flow: String,

@@ -1,17 +1,19 @@
 //! Errors.
 //!
-//! Bodies fail with any error; what the runtime makes of it is a [`TaskError`]. The library's own functions return
-//! [`Error`].
+//! Bodies may fail with any error, which the runtime converts to a [`TaskError`]. The library's own
+//! functions return [`Error`].
 
 mod blob;
 mod graph;
 mod rerun;
+mod secrets;
 mod store;
 mod task;
 
 pub use blob::BlobError;
 pub use graph::GraphError;
 pub use rerun::RerunError;
+pub(crate) use secrets::{SecretUrl, without_secrets};
 pub use store::StoreError;
 pub(crate) use task::{Cause, Panicked};
 pub use task::{IntoTaskError, TaskError, fatal, retry_after, skip};
@@ -23,19 +25,22 @@ use crate::id::RunId;
 /// Any error, boxed.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A result whose error may be anything: what bodies of tasks and flows return where they have no error of their own.
+/// A result with any error, for bodies of tasks and flows that do not have an error type of their
+/// own.
 pub type Result<T, E = BoxError> = std::result::Result<T, E>;
 
-/// What the library's own functions fail with. Its `Debug` is its text: that is what a `main` prints that returns it.
+/// An error of the library's own functions.
+///
+/// `Debug` prints the same text as `Display`, for programs that return this error from `main`.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The graph that a flow describes is refused.
+    /// The graph that a flow describes is invalid.
     #[error("flow `{flow}`: {source}")]
     Graph {
         /// The flow's name.
         flow: String,
-        /// What is wrong with the graph.
+        /// The error in the graph.
         source: GraphError,
     },
     /// The flow's body failed before a run existed.
@@ -43,7 +48,7 @@ pub enum Error {
     Body {
         /// The flow's name.
         flow: String,
-        /// What the body failed with.
+        /// The error of the body.
         error: TaskError,
     },
     /// A task needs a resource that the runtime does not have.
@@ -56,22 +61,22 @@ pub enum Error {
         task: String,
         /// The parameter's name.
         resource: &'static str,
-        /// The type that was asked for, as the task spells it.
+        /// The type of the resource, as written in the task.
         type_name: &'static str,
     },
-    /// A task names a pool that the runtime does not have, or asks for more slots than the pool has.
+    /// A task names a pool that the runtime does not have, or takes more slots than the pool has.
     #[error("task `{task}` takes {slots} slot(s) of the pool `{pool}`, {problem}")]
     Pool {
         /// The task's name.
         task: String,
         /// The pool's name.
         pool: String,
-        /// How many slots the task takes.
+        /// The number of slots that the task takes.
         slots: u32,
-        /// What is wrong, and what to do.
+        /// The problem, and what to do about it.
         problem: String,
     },
-    /// Two flows of this binary have one name.
+    /// Two flows of this binary have the same name.
     #[error(
         "two flows are named `{name}`: {first} and {second}; rename one with `#[flow(name = \"…\")]`"
     )]
@@ -83,7 +88,21 @@ pub enum Error {
         /// Where the second is.
         second: String,
     },
-    /// A key was asked for again, with other parameters, or for another instant.
+    /// Two cached tasks of this binary have the same path and code, so their results could not be
+    /// told apart.
+    #[error(
+        "two cached tasks are `{path}`, with the same code: {first} and {second}; \
+         rename one with `#[task(name = \"…\")]`, or move it into a function of its own"
+    )]
+    DuplicateTask {
+        /// The path: the crate, the modules and functions that enclose them, and their name.
+        path: String,
+        /// Where the first is.
+        first: String,
+        /// Where the second is.
+        second: String,
+    },
+    /// A key is in use by a run with other parameters or another logical date.
     #[error(
         "flow `{flow}` has a run with the key `{key}` ({run}) and {recorded}; asked for were {asked}: use another key"
     )]
@@ -94,32 +113,32 @@ pub enum Error {
         key: String,
         /// The run that has the key.
         run: RunId,
-        /// What that run has: its parameters as JSON, or its logical date.
+        /// The parameters of that run as JSON, or its logical date.
         recorded: String,
-        /// What was asked for instead.
+        /// The requested parameters or logical date.
         asked: String,
     },
-    /// There is no flow of a name in this binary.
+    /// This binary does not have a flow with this name.
     #[error("no flow `{name}` in this binary (it has {known}): {}", remedy(similar.as_deref()))]
     UnknownFlow {
         /// The name.
         name: String,
-        /// The flows that there are.
+        /// The flows of this binary.
         known: String,
-        /// One that is named much like it.
+        /// A flow with a similar name.
         similar: Option<String>,
     },
-    /// A run has no task of a key.
+    /// A run does not have a task with this key.
     #[error("run {run} has no task `{task}` (it has {known})")]
     UnknownTask {
         /// The run.
         run: RunId,
-        /// The key that was asked for.
+        /// The requested key.
         task: String,
-        /// The keys that there are: the first of them.
+        /// The first of the run's keys.
         known: String,
     },
-    /// A flow's parameters are refused.
+    /// The parameters of a flow are invalid.
     #[error("flow `{flow}`: {problem}")]
     Parameters {
         /// The flow's name.
@@ -127,18 +146,19 @@ pub enum Error {
         /// The parameter that is missing, unknown or of another type.
         problem: String,
     },
-    /// A flow's schedule is refused.
+    /// The schedule of a flow is invalid.
     #[error("flow `{flow}`: its schedule: {problem}")]
     Schedule {
         /// The flow's name.
         flow: String,
-        /// What is wrong with it.
+        /// The problem of the schedule.
         problem: String,
     },
-    /// The process stops, and the run is not final: it goes on where it is when its flow is served again, when
-    /// [`Runtime::resume`](crate::Runtime::resume) is called, or when its key is asked for again.
+    /// The process is shutting down, and the run is unfinished. It continues when its flow is
+    /// served again, when [`Runtime::resume`](crate::Runtime::resume) is called, or when its key is
+    /// requested again.
     #[error(
-        "the process stops: run {run} of flow `{flow}` is not done, and goes on with `Runtime::resume`"
+        "the process is shutting down: run {run} of flow `{flow}` is unfinished; continue it with `Runtime::resume`"
     )]
     Stopped {
         /// The flow's name.
@@ -152,13 +172,13 @@ pub enum Error {
     /// Options of a runtime or of a run do not fit together.
     #[error("{0}")]
     Options(String),
-    /// There is no such run.
+    /// The store does not have this run.
     #[error("there is no run {run} in this store")]
     UnknownRun {
-        /// The id that was asked for.
+        /// The requested id.
         run: RunId,
     },
-    /// A run is not run again.
+    /// A run cannot be re-run.
     #[error(transparent)]
     Rerun(#[from] RerunError),
     /// The store failed.
@@ -169,7 +189,7 @@ pub enum Error {
     NoTokio,
 }
 
-/// What to do where a flow is not known.
+/// Returns the advice for an unknown flow.
 fn remedy(similar: Option<&str>) -> String {
     match similar {
         Some(similar) => format!("did you mean `{similar}`?"),

@@ -1,18 +1,18 @@
 use crate::id::RunId;
 use crate::state::RunState;
 
-/// Why a run is not run again.
+/// The reason why a run cannot be re-run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RerunError {
-    /// The run is not at its end.
+    /// The run is unfinished.
     #[error(
         "run {run} is {state}: only a run that is final can be run again; wait for its end, or cancel it"
     )]
     NotFinal {
         /// The run.
         run: RunId,
-        /// The state that it is in.
+        /// The state of the run.
         state: RunState,
     },
     /// The flow is not in this binary.
@@ -25,20 +25,20 @@ pub enum RerunError {
         run: RunId,
         /// The flow's name.
         flow: String,
-        /// The flows that the binary has.
+        /// The flows of this binary.
         known: String,
     },
-    /// The run has no task of a key.
+    /// The run does not have a task with this key.
     #[error("run {run} has no task `{key}`{}", similar.as_ref().map(|key| format!("; did you mean `{key}`?")).unwrap_or_default())]
     UnknownTask {
         /// The run.
         run: RunId,
-        /// The key that was asked for.
+        /// The requested key.
         key: String,
-        /// A key that the run has and that is much like it.
+        /// A similar key of the run.
         similar: Option<String>,
     },
-    /// All tasks of the run did what they were to do.
+    /// No task of the run failed.
     #[error(
         "nothing failed in run {run}: there is nothing to run again; `Rerun::All` runs all of it again"
     )]
@@ -46,15 +46,15 @@ pub enum RerunError {
         /// The run.
         run: RunId,
     },
-    /// The results of the run's tasks are not there, so that no task can take them.
+    /// The results of the run's tasks are not available, so downstream tasks could not take them.
     #[error("run {run} can be run again only as a whole (`Rerun::All`): {problem}")]
     NoResults {
         /// The run.
         run: RunId,
-        /// Where the results are.
+        /// The problem with the results.
         problem: String,
     },
-    /// The flow does not take the parameters that the run was asked for with.
+    /// The flow no longer accepts the parameters of the run.
     #[error(
         "the parameters of run {run} are not those of flow `{flow}` any more: {problem}; start a new run"
     )]
@@ -63,7 +63,7 @@ pub enum RerunError {
         run: RunId,
         /// The flow's name.
         flow: String,
-        /// What does not fit.
+        /// The parameter that does not fit.
         problem: String,
     },
 }

@@ -3,19 +3,19 @@ use std::path::PathBuf;
 use super::BlobError;
 use crate::id::RunId;
 
-/// What a store fails with.
+/// An error of a store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The URL names no store that this build knows.
+    /// The URL does not name a store that this build supports.
     #[error("expected the URL of a store ({known}), got `{url}`")]
     UnknownUrl {
         /// The URL.
         url: String,
-        /// What could stand there.
+        /// The supported URLs.
         known: &'static str,
     },
-    /// The URL names a store of a kind that is known, and something in it is wrong.
+    /// The URL names a supported kind of store, but is invalid.
     #[error("store `{url}`: {problem}")]
     Location {
         /// The URL.
@@ -23,25 +23,27 @@ pub enum StoreError {
         /// What was expected, and what came.
         problem: String,
     },
-    /// The folder that the store belongs in is not there and cannot be made.
-    #[error("the folder `{path}` of the store cannot be made: {problem}")]
+    /// The folder of the store does not exist, and cannot or must not be created.
+    #[error(
+        "the folder `{path}` of the store does not exist{problem}; create it, or give another path"
+    )]
     Folder {
         /// The folder.
         path: PathBuf,
-        /// What the system says.
+        /// The reason why it was not created, including the separator from the text before it.
         problem: String,
     },
-    /// The file belongs to another program. It was left as it is.
+    /// The file belongs to another program. It was not changed.
     #[error(
         "expected `{path}` to be a store, but {found}: it was left as it is; give another path"
     )]
     Foreign {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// The kind of file that it is.
         found: String,
     },
-    /// The store was written by a newer version of the program. It was left as it is.
+    /// The store was written by a newer version of the program. It was not changed.
     #[error(
         "`{path}` was written by a newer version of the program: expected at most the schema {known}, got {found}; \
          update this program, or give another path"
@@ -49,13 +51,13 @@ pub enum StoreError {
     Newer {
         /// The store's file.
         path: PathBuf,
-        /// The last schema that this version knows.
+        /// The latest schema that this version supports.
         known: u32,
         /// The schema of the store.
         found: i64,
     },
-    /// The store was made by a version of the program whose schema differs under the same number: by one that was
-    /// never released, or by a fork. It was left as it is.
+    /// The store was created by a version of the program that has a different schema with the same
+    /// number: an unreleased version or a fork. It was not changed.
     #[error(
         "`{path}` has another schema {number} (`{name}`) than this program: it was made by a version that was never \
          released; give another path"
@@ -73,7 +75,7 @@ pub enum StoreError {
     Damaged {
         /// The store's file.
         path: PathBuf,
-        /// Where it was noticed.
+        /// The place where the damage was noticed.
         problem: String,
     },
     /// The store cannot be opened for writing.
@@ -83,24 +85,37 @@ pub enum StoreError {
     ReadOnly {
         /// The store's file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         problem: String,
     },
-    /// The disk is full. What had been committed is safe.
+    /// The disk is full. Committed data is safe.
     #[error("no space is left on the disk of `{path}`: free some; what was committed is safe")]
     Full {
         /// The store's file.
         path: PathBuf,
     },
-    /// The store fails for another reason.
+    /// The disk failed: a file cannot be read or written, although its contents are not damaged.
+    ///
+    /// If this happens while a process writes, the process stops writing: its runs end with this
+    /// error, unfinished, and continue when the program is started again.
+    #[error(
+        "the disk of `{path}` fails ({problem}): check the disk, then start the program again; what was committed is kept"
+    )]
+    Io {
+        /// The store's file.
+        path: PathBuf,
+        /// The operation that failed.
+        problem: String,
+    },
+    /// The store failed for another reason.
     #[error("`{path}`: {problem}")]
     Failed {
         /// The store's file.
         path: PathBuf,
-        /// What the store says.
+        /// The error of the store.
         problem: String,
     },
-    /// Another process took the run over: nothing more of it can be written here.
+    /// Another process took over the run: this process can no longer write to it.
     #[error(
         "run {run} was taken over by another process: what this one did since then is not recorded"
     )]
@@ -108,7 +123,38 @@ pub enum StoreError {
         /// The run.
         run: RunId,
     },
-    /// A large result cannot be kept or found.
+    /// This process is no longer registered in the store, so other processes may take over its
+    /// runs: its row was removed, or the lock file that shows that it is alive. It can no longer
+    /// write to the store.
+    #[error(
+        "this process (number {process} of the store) is no longer registered: its row or its lock file was removed \
+         while it was running; start the program again"
+    )]
+    ProcessLost {
+        /// The number of this process.
+        process: i64,
+    },
+    /// The store's file was deleted, moved or replaced while the process had it open. The process
+    /// stops writing to it, since the data could not be reached by any path.
+    #[error(
+        "the store `{path}` was deleted, moved or replaced while it was in use ({found}): what this process recorded since \
+         then is lost; put the file back if it was moved, and start the program again"
+    )]
+    FileLost {
+        /// The path of the store's file.
+        path: PathBuf,
+        /// The file that is there instead.
+        found: &'static str,
+    },
+    /// The record of a run cannot be read. Other runs are not affected.
+    #[error("run {run} cannot be read: {problem}")]
+    UnreadableRun {
+        /// The run.
+        run: RunId,
+        /// The problem with its record.
+        problem: String,
+    },
+    /// A large result cannot be stored or found.
     #[error(transparent)]
     Blob(#[from] BlobError),
 }

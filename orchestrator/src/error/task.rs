@@ -6,13 +6,19 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::BoxError;
+use crate::bounds;
+use crate::excerpt::Excerpt;
+use crate::panic::Fragile;
 
-/// Why a task has no result: it failed, timed out, panicked, was skipped, or what it takes is not there.
+/// The reason why a task does not have a result: it failed, timed out, panicked or was skipped, or
+/// one of its inputs is missing.
 ///
-/// In a body it is what [`fatal`], [`skip`] and [`retry_after`] make, and what awaiting a node gives. It converts with
-/// `?` into any error that takes `std::error::Error`s: the prelude's `Result`, anyhow, an enum with `#[from] TaskError`.
+/// In a body, it is created by [`fatal`], [`skip`] and [`retry_after`], and returned by awaiting a
+/// node. It converts with `?` into any error that accepts a `std::error::Error`: the prelude's
+/// `Result`, anyhow, an enum with `#[from] TaskError`.
 ///
-/// The text of a failure is that of the body's error and of its sources: "while reading: no such table".
+/// The text of a failure is that of the body's error and of its sources: "while reading: no such
+/// table". A text of more than 16 KiB is truncated in the middle.
 ///
 /// # Examples
 ///
@@ -29,11 +35,12 @@ pub struct TaskError(Arc<Inner>);
 struct Inner {
     message: String,
     signal: Signal,
-    error: Option<BoxError>,
+    error: Option<Fragile<BoxError>>,
 }
 
-/// What the runtime reads off an error. It is the `source()` of a [`TaskError`], and so it is found in the chain of
-/// sources however the error was wrapped on its way: by `#[error(transparent)]`, by `.context(…)`, by boxing.
+/// The signal of an error to the runtime. It is the `source()` of a [`TaskError`], so it is found
+/// in the chain of sources however the error was wrapped: by `#[error(transparent)]`, by
+/// `.context(…)`, by boxing.
 #[derive(Clone, Debug)]
 pub(crate) struct Signal(pub(crate) Cause);
 
@@ -69,7 +76,7 @@ impl fmt::Display for Signal {
 
 impl StdError for Signal {}
 
-/// What a panic left behind.
+/// The message and the location of a panic.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Panicked {
     pub(crate) message: String,
@@ -77,7 +84,7 @@ pub(crate) struct Panicked {
 }
 
 impl Panicked {
-    /// The message of a panic, as `panic!` makes it.
+    /// Extracts the message of a panic.
     pub(crate) fn from_payload(payload: &(dyn std::any::Any + Send)) -> Self {
         let message = match (
             payload.downcast_ref::<&str>(),
@@ -94,28 +101,38 @@ impl Panicked {
     }
 }
 
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Some(place) => write!(f, "panicked at {place}: {}", self.message),
+            None => write!(f, "panicked: {}", self.message),
+        }
+    }
+}
+
 impl TaskError {
     pub(crate) fn new(cause: Cause, message: impl Into<String>) -> Self {
+        let message = message.into();
+        let message = if message.len() > bounds::ERROR {
+            excerpt(&message)
+        } else {
+            message
+        };
         Self(Arc::new(Inner {
-            message: message.into(),
+            message,
             signal: Signal(cause),
             error: None,
         }))
     }
 
-    /// The error of a body: with the signal that is in it, wherever in the chain of its sources.
+    /// Converts the error of a body, with the signal from anywhere in its chain of sources.
     fn from_body(error: BoxError) -> Self {
         let error = match error.downcast::<Self>() {
             Ok(task_error) => return *task_error,
             Err(error) => error,
         };
         let cause = signal_in(&*error).unwrap_or(Cause::Failed);
-        let message = chain_text(&*error);
-        Self(Arc::new(Inner {
-            message,
-            signal: Signal(cause),
-            error: Some(error),
-        }))
+        Self::signalled(cause, error)
     }
 
     fn signalled(cause: Cause, error: BoxError) -> Self {
@@ -123,16 +140,12 @@ impl TaskError {
         Self(Arc::new(Inner {
             message,
             signal: Signal(cause),
-            error: Some(error),
+            error: Some(Fragile::new(error)),
         }))
     }
 
     pub(crate) fn panicked(panicked: &Panicked) -> Self {
-        let message = match &panicked.place {
-            Some(place) => format!("panicked at {place}: {}", panicked.message),
-            None => format!("panicked: {}", panicked.message),
-        };
-        Self::new(Cause::Panicked, message)
+        Self::new(Cause::Panicked, panicked.to_string())
     }
 
     pub(crate) fn timed_out(after: Duration) -> Self {
@@ -150,10 +163,10 @@ impl TaskError {
         &self.0.signal.0
     }
 
-    /// The body's own error, where it is an `E`.
+    /// Returns the body's own error, or one of its sources, if it is an `E`.
     pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
         let mut next: Option<&(dyn StdError + 'static)> =
-            self.0.error.as_deref().map(|error| error as _);
+            self.0.error.as_deref().map(|error| &**error as _);
         while let Some(error) = next {
             if let Some(found) = error.downcast_ref() {
                 return Some(found);
@@ -163,37 +176,37 @@ impl TaskError {
         None
     }
 
-    /// Whether the task failed and asked not to be retried ([`fatal`]).
+    /// Returns `true` if the task failed with an error that must not be retried ([`fatal`]).
     pub fn is_fatal(&self) -> bool {
         *self.cause() == Cause::Fatal
     }
 
-    /// Whether the task was skipped, by its body ([`skip`]) or by its trigger rule.
+    /// Returns `true` if the task was skipped, by its body ([`skip`]) or by its trigger rule.
     pub fn is_skipped(&self) -> bool {
         *self.cause() == Cause::Skipped
     }
 
-    /// Whether an attempt, or the run, took longer than it may.
+    /// Returns `true` if an attempt or the run exceeded its timeout.
     pub fn is_timeout(&self) -> bool {
         matches!(self.cause(), Cause::TimedOut(_))
     }
 
-    /// Whether the body panicked.
+    /// Returns `true` if the body panicked.
     pub fn is_panic(&self) -> bool {
         *self.cause() == Cause::Panicked
     }
 
-    /// Whether the task's process died while it ran, too often for another attempt.
+    /// Returns `true` if the task's process died while the task ran, too often for another attempt.
     pub fn is_crash(&self) -> bool {
         *self.cause() == Cause::Crashed
     }
 
-    /// Whether the task did not run, because what it takes is not there.
+    /// Returns `true` if the task did not run because one of its inputs is missing.
     pub fn is_upstream_failed(&self) -> bool {
         *self.cause() == Cause::UpstreamFailed
     }
 
-    /// Whether the run was cancelled.
+    /// Returns `true` if the run was cancelled.
     pub fn is_cancelled(&self) -> bool {
         *self.cause() == Cause::Cancelled
     }
@@ -217,7 +230,7 @@ impl StdError for TaskError {
     }
 }
 
-/// What of an error outlives its process: its text and its signal.
+/// The part of an error that outlives its process: its text and its signal.
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "TaskError")]
 struct Recorded<'a> {
@@ -242,22 +255,29 @@ impl<'de> Deserialize<'de> for TaskError {
     }
 }
 
-/// The text of an error and of its sources, joined by colons. A source is left out where it is a signal, or where the
-/// text before it ends with it already (many errors print their source themselves).
+/// Returns the text of an error and of its sources, joined by colons. A source is left out if it is
+/// a signal, or if the text before it already ends with it (many errors print their source
+/// themselves).
 fn chain_text(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.to_string();
+    let mut text = excerpt(error);
     let mut next = error.source();
     while let Some(source) = next {
         if !source.is::<Signal>() {
-            let more = source.to_string();
+            let more = excerpt(source);
             if !text.ends_with(&more) {
-                text.push_str(": ");
-                text.push_str(&more);
+                text = excerpt(format_args!("{text}: {more}"));
             }
         }
         next = source.source();
     }
     text
+}
+
+/// Truncates the text of an error in the middle: its beginning has the context, and its end often
+/// the cause.
+fn excerpt(error: impl fmt::Display) -> String {
+    const TAIL: usize = bounds::ERROR / 4;
+    Excerpt::of(error, bounds::ERROR - TAIL, TAIL)
 }
 
 fn signal_in(error: &(dyn StdError + 'static)) -> Option<Cause> {
@@ -274,7 +294,8 @@ fn signal_in(error: &(dyn StdError + 'static)) -> Option<Cause> {
     None
 }
 
-/// An error that must not be retried: the task fails at once, whatever retries it has left.
+/// Creates an error that must not be retried: the task fails at once, regardless of the retries it
+/// has left.
 ///
 /// # Examples
 ///
@@ -293,20 +314,20 @@ pub fn fatal(error: impl Into<BoxError>) -> TaskError {
     TaskError::signalled(Cause::Fatal, error.into())
 }
 
-/// Says that there is nothing to do: the task is [`Skipped`](crate::TaskState::Skipped), and by the default rule so are
-/// the tasks that take its result. A run with skipped tasks is not red.
+/// Creates an error that skips the task: it becomes [`Skipped`](crate::TaskState::Skipped), and by
+/// the default trigger rule so do the tasks that take its result. Skipped tasks do not fail a run.
 pub fn skip(reason: impl fmt::Display) -> TaskError {
-    TaskError::new(Cause::Skipped, reason.to_string())
+    TaskError::new(Cause::Skipped, excerpt(reason))
 }
 
-/// An error after which the next attempt, if there is one left, starts `delay` later, whatever `retry_delay` says: for
-/// servers that say when they want to be asked again.
+/// Creates an error after which the next attempt, if one is left, starts `delay` later, regardless
+/// of `retry_delay`. Use it for servers that tell when to retry.
 pub fn retry_after(delay: Duration, error: impl Into<BoxError>) -> TaskError {
     TaskError::signalled(Cause::RetryAfter(delay), error.into())
 }
 
-/// What a body may fail with: anything that converts into a boxed error, such as any `std::error::Error`, an
-/// `anyhow::Error`, or a text.
+/// An error that a body may return: anything that converts into a boxed error, such as any
+/// `std::error::Error`, an `anyhow::Error`, or a text.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the error of a task or a flow",
     label = "not an error",
@@ -348,6 +369,46 @@ mod tests {
         let error = Outer("x".parse::<u32>().unwrap_err()).into_task_error();
         assert_eq!(error.to_string(), "outer: invalid digit found in string");
         assert!(!error.is_fatal());
+    }
+
+    #[test]
+    fn a_long_text_is_cut_in_the_middle_wherever_it_comes_from() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{0}")]
+        struct Long(String, #[source] Wrapped);
+        let long = || format!("begins{}ends", "x".repeat(1 << 20));
+        let wrapped = || Wrapped(TaskError::new(Cause::Failed, long()));
+        let panicked = Panicked {
+            message: long(),
+            place: None,
+        };
+        let recorded = rmp_serde::to_vec(&(long(), Cause::Failed)).unwrap();
+        for error in [
+            long().into_task_error(),
+            fatal(long()),
+            skip(long()),
+            retry_after(Duration::ZERO, long()),
+            TaskError::panicked(&panicked),
+            wrapped().into_task_error(),
+            Long(long(), wrapped()).into_task_error(),
+            rmp_serde::from_slice(&recorded).unwrap(),
+        ] {
+            let text = error.to_string();
+            assert!(text.len() <= bounds::ERROR + 50, "{} bytes", text.len());
+            assert!(
+                text.contains("begins")
+                    && text.ends_with("ends")
+                    && text.contains(" bytes are cut out"),
+                "{text}"
+            );
+        }
+        // in memory, the error itself is kept
+        let error = Long(long(), wrapped()).into_task_error();
+        assert!(
+            error
+                .downcast_ref::<Long>()
+                .is_some_and(|error| error.0 == long())
+        );
     }
 
     #[test]

@@ -1,66 +1,7 @@
-use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
-
-use crate::error::{IntoTaskError, TaskError};
-use crate::task::{Convert, Input, Mapped, Node};
-use crate::value::{Data, Value};
-
-/// The body of a flow, under way: what it returned, or a future that will.
-pub struct FlowBody(pub(crate) Progress);
-
-pub(crate) enum Progress {
-    /// A plain `fn` has run, and returned this.
-    Wired(Input),
-    /// An `async fn` is to be polled.
-    Async(Pin<Box<dyn Future<Output = Result<Input, TaskError>> + Send>>),
-}
-
-impl FlowBody {
-    /// A plain `fn` that has run.
-    pub fn wired<R: FlowReturn>(returned: R) -> Self {
-        Self(Progress::Wired(returned.into_output()))
-    }
-
-    /// An `async fn` that returns a `Result` of data.
-    pub fn fallible<T: Data, E: IntoTaskError>(
-        body: impl Future<Output = Result<T, E>> + Send + 'static,
-    ) -> Self {
-        Self(Progress::Async(Box::pin(async move {
-            body.await
-                .map(Input::value)
-                .map_err(IntoTaskError::into_task_error)
-        })))
-    }
-
-    /// An `async fn` that returns nodes, or nothing.
-    pub fn wiring<R: FlowReturn>(body: impl Future<Output = R> + Send + 'static) -> Self {
-        Self(Progress::Async(Box::pin(async move {
-            Ok(body.await.into_output())
-        })))
-    }
-}
-
-impl fmt::Debug for FlowBody {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("FlowBody")
-    }
-}
-
-/// What the function of a flow may return: a [`Node`], a [`Mapped`], a tuple of them, or nothing; an `async fn` may
-/// return a `Result` of data, too.
-#[diagnostic::on_unimplemented(
-    message = "a flow returns a node, a mapping, a tuple of them or nothing, not a `{Self}`",
-    label = "expected `Node<_>`, `Mapped<_>`, a tuple of them or `()`",
-    note = "only an `async fn` flow can return data: as a `Result<T>`"
-)]
-pub trait FlowReturn {
-    /// What a run of the flow gives.
-    type Output: Data;
-
-    #[doc(hidden)]
-    fn into_output(self) -> Input;
-}
+use crate::definition::FlowReturn;
+use crate::scope::{Convert, Input};
+use crate::task::{Mapped, Node};
+use crate::value::Data;
 
 impl<T: Data> FlowReturn for Node<T> {
     type Output = T;
@@ -77,37 +18,3 @@ impl<T: Data> FlowReturn for Mapped<T> {
         Input::node(self.values(), Convert::Plain)
     }
 }
-
-impl FlowReturn for () {
-    type Output = ();
-
-    fn into_output(self) -> Input {
-        Input::value(())
-    }
-}
-
-macro_rules! tuples {
-    ($($($name:ident)+;)+) => {$(
-        impl<$($name: FlowReturn),+> FlowReturn for ($($name,)+) {
-            type Output = ($($name::Output,)+);
-
-            #[expect(non_snake_case, reason = "a variable for each type")]
-            fn into_output(self) -> Input {
-                let ($($name,)+) = self;
-                Input::many(vec![$($name.into_output()),+], |values| {
-                    let mut values = values.into_iter();
-                    Value::new(($(taken::<$name::Output>(&mut values),)+))
-                })
-            }
-        }
-    )+};
-}
-
-fn taken<T: Data>(values: &mut impl Iterator<Item = Value>) -> T {
-    match values.next() {
-        Some(value) => value.take(),
-        None => unreachable!("a tuple has as many values as types"),
-    }
-}
-
-tuples! { A B; A B C; A B C D; A B C D E; A B C D E F; }

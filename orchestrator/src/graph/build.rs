@@ -1,4 +1,4 @@
-//! From what a body wrote down to nodes with keys, edges and policies.
+//! Plans the nodes that a body created: assigns keys, edges and policies.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -7,29 +7,32 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::{InstanceKey, NodeMeta, Wired, check};
+use crate::bounds;
 use crate::error::GraphError;
+use crate::index::{GateId, IndexVec, NodeId, NodeNumber, ScopeId, StageId};
 use crate::policy::retry::Policy;
-use crate::task::scope::{GatherMode, Handle, Kind, NONE, NodeSpec, Scope};
+use crate::policy::trigger::may_be_met_after_a_cancel;
+use crate::scope::{GatherMode, Handle, Kind, NodeSpec, Scope, ScopeProblem};
 use crate::task::{Convert, Input, TaskDef, TaskOptions};
 use crate::value::OutputType;
 
-/// The planned nodes of a run. It only grows: ids stay.
+/// The planned nodes of a run. Nodes are only added, so ids stay valid.
 #[derive(Debug, Default)]
 pub(crate) struct Wiring {
-    pub(crate) nodes: Vec<Planned>,
+    pub(crate) nodes: IndexVec<NodeId, Planned>,
     /// The nodes of each mapping, by the id of the mapping's node.
-    pub(crate) members: HashMap<u32, Vec<u32>>,
+    pub(crate) members: HashMap<NodeId, Vec<NodeId>>,
     root_members: u32,
-    /// How often each name was used.
+    /// The number of uses of each name.
     names: HashMap<(Option<Arc<str>>, Cow<'static, str>), u32>,
-    /// The name that was looked up last, and how often it was used: most nodes have the name of the one before.
+    /// The last name and its number of uses: most nodes have the same name as the one before.
     last_name: Option<(Option<Arc<str>>, Cow<'static, str>, u32)>,
-    /// The policy of a task that is called without options, for the scope that is being planned.
+    /// The policy of a task that is called without options, in the scope that is being planned.
     policies: HashMap<usize, Arc<Policy>, AddressHash>,
     last: Option<(usize, Arc<Policy>)>,
 }
 
-/// Addresses of statics are no input of strangers, and one is looked up for each node.
+/// A hasher for addresses of statics. They are trusted input, and one is looked up for each node.
 type AddressHash = std::hash::BuildHasherDefault<AddressHasher>;
 
 #[derive(Debug, Default)]
@@ -51,7 +54,7 @@ impl std::hash::Hasher for AddressHasher {
     }
 }
 
-/// A node with its place in the graph.
+/// A node of the graph.
 #[derive(Debug)]
 pub(crate) struct Planned {
     pub(crate) kind: Kind,
@@ -59,60 +62,70 @@ pub(crate) struct Planned {
     pub(crate) prefix: Option<Arc<str>>,
     /// The number of this use of the name, from 1.
     pub(crate) number: u32,
-    /// The mapping that it is in, or `NONE`.
-    pub(crate) region: u32,
-    /// Its place among the nodes of its region.
+    /// The mapping that it is in; `None` for a node of the flow itself.
+    pub(crate) region: Option<NodeId>,
+    /// Its index among the nodes of its region.
     pub(crate) local: u32,
-    pub(crate) stage: u32,
-    /// The scope that it was written down in.
-    pub(crate) scope: u32,
-    /// Where it stands among the nodes of the flow itself: a mapped node stands where its outermost mapping does.
-    pub(crate) order: u32,
+    pub(crate) stage: Option<StageId>,
+    /// The scope that created it.
+    pub(crate) scope: ScopeId,
+    /// Its position among the nodes of the flow itself: that of its outermost mapping for a mapped
+    /// node.
+    pub(crate) order: NodeId,
     pub(crate) inputs: Box<[Input]>,
     pub(crate) upstreams: SmallVec<[Edge; 3]>,
     pub(crate) links: SmallVec<[Link; 3]>,
     pub(crate) policy: Arc<Policy>,
-    /// How many inputs take its value, element by element.
+    /// The number of inputs that take its value, element by element.
     pub(crate) uses: u32,
-    /// Its value may be asked for again by somebody that `uses` does not count.
+    /// Whether its value may be needed again by a consumer that `uses` does not count.
     pub(crate) pinned: bool,
     pub(crate) allow_failure: bool,
-    /// Set by the runtime: a body returned it; the node of that flow, or `NONE` for the run's own caller.
-    pub(crate) returned_to: Option<u32>,
-    /// Set by the runtime: which limits its body needs.
-    pub(crate) gate: u32,
-    /// The type of its results, where it is a task.
+    /// The consumer of a node that a body returned. Set by the runtime.
+    pub(crate) returned_to: Option<ReturnedTo>,
+    /// The limits of its body. Set by the runtime.
+    pub(crate) gate: GateId,
+    /// The type of its results, if it is a task.
     pub(crate) output: Option<&'static OutputType>,
-    /// How it is wired, in a run that may have to go on.
-    pub(crate) wired: Option<Box<Wired>>,
-    /// Its number in the run's log, and its place there among the nodes of its region: its own ones, but for a run that
-    /// goes on.
-    pub(crate) logged: u32,
+    /// Its wiring, in a run that may have to be resumed.
+    pub(crate) wired: Option<Box<Wired<NodeId>>>,
+    /// Its number in the run's log, and its index there among the nodes of its region. They differ
+    /// from its id and index only if the run was resumed.
+    pub(crate) logged: NodeNumber,
     pub(crate) logged_local: u32,
-    /// It was planned in an earlier life of the run, and is recorded.
+    /// Whether it was planned by an earlier execution of the run, and so is recorded.
     pub(crate) recorded: bool,
 }
 
-/// What a node waits for.
+/// The consumer of a node that the body of a flow returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReturnedTo {
+    /// The caller of the run.
+    Caller,
+    /// The node of the nested flow.
+    Node(NodeId),
+}
+
+/// A dependency of a node.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Edge {
-    pub(crate) node: u32,
+    pub(crate) node: NodeId,
     pub(crate) takes: Takes,
     pub(crate) reach: Reach,
 }
 
-/// Who waits for a node: an edge, seen from its other end.
+/// A dependent of a node: an edge, seen from its other end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Link {
-    pub(crate) to: u32,
+    pub(crate) to: NodeId,
     pub(crate) takes: Takes,
     pub(crate) reach: Reach,
 }
 
-/// How an edge crosses mappings.
+/// The relation of an edge to mappings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// Within one mapping, element by element; or outside of all.
+    /// Within one mapping, element by element, or outside any mapping.
     Same,
     /// Into a mapping: all elements take one result.
     Into,
@@ -123,13 +136,13 @@ pub(crate) enum Reach {
 /// What a node makes of an upstream. Ordered: the strictest use counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Takes {
-    /// It only waits for it (`.after`).
+    /// Only waits for the upstream (`.after`).
     Nothing,
-    /// It takes whatever became of it.
+    /// Takes the outcome, whatever it is.
     Outcome,
-    /// It takes the value where there is one.
+    /// Takes the value, if it exists.
     Option,
-    /// It takes the value.
+    /// Takes the value.
     Plain,
 }
 
@@ -143,7 +156,8 @@ impl From<Convert> for Takes {
     }
 }
 
-/// The options that hold where a call and its task leave them open: the flow's, then the runtime's.
+/// The options that apply if neither the call nor the task sets them: the flow's, then the
+/// runtime's.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Defaults {
     pub(crate) flow: TaskOptions,
@@ -151,20 +165,21 @@ pub(crate) struct Defaults {
 }
 
 impl Wiring {
-    /// Plans what a scope has written down since it was last looked at. `scope` is its number in the run.
+    /// Plans the nodes that a scope has recorded since the last call. `scope` is its number in the
+    /// run.
     ///
     /// # Errors
     ///
-    /// Refuses what is no graph; then nothing of the batch is to be run.
+    /// Returns an error if the nodes do not form a valid graph. None of the batch must run then.
     pub(crate) fn absorb(
         &mut self,
         scope: &mut Scope,
-        number: u32,
+        number: ScopeId,
         defaults: &Defaults,
     ) -> Result<(), GraphError> {
-        let first = self.nodes.len();
+        let first = self.nodes.next_id();
         let absorbed = match scope.problem.take() {
-            Some(problem) => Err(self.name_nodes(problem, scope)),
+            Some(problem) => Err(self.name_nodes(problem)),
             None => self.add_all(scope, number, defaults, first),
         };
         if absorbed.is_err() {
@@ -173,11 +188,11 @@ impl Wiring {
         absorbed
     }
 
-    /// Takes back the nodes from `first` on.
-    pub(crate) fn forget(&mut self, first: usize) {
-        let kept = |id: &u32| (*id as usize) < first;
-        for node in self.nodes.drain(first..) {
-            self.root_members -= u32::from(node.region == NONE);
+    /// Removes the nodes from `first` on.
+    pub(crate) fn forget(&mut self, first: NodeId) {
+        let kept = |id: &NodeId| *id < first;
+        for node in self.nodes.drain_from(first) {
+            self.root_members -= u32::from(node.region.is_none());
         }
         self.nodes
             .iter_mut()
@@ -190,22 +205,22 @@ impl Wiring {
     fn add_all(
         &mut self,
         scope: &mut Scope,
-        number: u32,
+        number: ScopeId,
         defaults: &Defaults,
-        first: usize,
+        first: NodeId,
     ) -> Result<(), GraphError> {
-        debug_assert_eq!(scope.first as usize, first);
+        debug_assert_eq!(scope.first, first);
         self.nodes.reserve(scope.specs.len());
         self.last = None;
         self.policies.clear();
         let mut afters = Vec::new();
-        for (id, spec) in (scope.first..).zip(scope.specs.drain(..)) {
-            afters.extend(self.add(id, spec, scope.prefix.as_ref(), number, defaults));
+        for spec in scope.specs.drain(..) {
+            afters.extend(self.add(spec, scope.prefix.as_ref(), number, defaults)?);
         }
         let (mut afters, mut forward) = (afters.into_iter().peekable(), false);
-        for id in first..self.nodes.len() {
+        for id in first.until(self.nodes.next_id()) {
             self.wire(id, scope.id)?;
-            while let Some((_, handles)) = afters.next_if(|(of, _)| *of as usize == id) {
+            while let Some((_, handles)) = afters.next_if(|(of, _)| *of == id) {
                 for handle in handles {
                     forward |= self.wait_for(id, &handle, scope.id)?;
                 }
@@ -214,23 +229,30 @@ impl Wiring {
         if forward {
             check::acyclic(self, first)?;
         }
-        for id in first..self.nodes.len() {
+        for id in first.until(self.nodes.next_id()) {
             self.number(id);
         }
-        scope.first = u32::try_from(self.nodes.len()).unwrap_or(NONE);
+        scope.first = self.nodes.next_id();
         self.name_mappings(first);
         Ok(())
     }
 
-    /// Adds a node without its edges; gives back what it only waits for.
+    /// Adds a node without its edges, and returns the nodes that it only waits for. Options that
+    /// the node must not have are refused here, wherever they were set.
     fn add(
         &mut self,
-        id: u32,
         spec: NodeSpec,
         prefix: Option<&Arc<str>>,
-        scope: u32,
+        scope: ScopeId,
         defaults: &Defaults,
-    ) -> Option<(u32, Vec<Handle>)> {
+    ) -> Result<Option<(NodeId, Vec<Handle>)>, GraphError> {
+        let id = self.nodes.next_id();
+        if let Some(problem) = spec.more.as_ref().and_then(|more| more.options.problem()) {
+            return Err(GraphError::Option {
+                task: spec.name().to_owned(),
+                problem,
+            });
+        }
         let NodeSpec {
             kind,
             region,
@@ -260,19 +282,18 @@ impl Wiring {
             (_, None) => self.plain_policy(),
         };
         let local = match region {
-            NONE => {
+            None => {
                 self.root_members += 1;
                 self.root_members - 1
             }
-            mapping => {
+            Some(mapping) => {
                 let members = self.members.entry(mapping).or_default();
                 members.push(id);
-                u32::try_from(members.len() - 1).unwrap_or(NONE)
+                u32::try_from(members.len() - 1).unwrap_or(u32::MAX)
             }
         };
-        let order = self
-            .nodes
-            .get(region as usize)
+        let order = region
+            .and_then(|mapping| self.nodes.get(mapping))
             .map_or(id, |mapping| mapping.order);
         let (mut after, mut allow_failure) = (None, false);
         if let Some(more) = more {
@@ -301,13 +322,13 @@ impl Wiring {
             pinned: false,
             allow_failure,
             returned_to: None,
-            gate: 0,
+            gate: GateId::PLAIN,
             wired: None,
-            logged: id,
+            logged: NodeNumber::new(id.get()),
             logged_local: local,
             recorded: false,
         });
-        after
+        Ok(after)
     }
 
     fn policy(&mut self, definition: &'static TaskDef, defaults: &Defaults) -> Arc<Policy> {
@@ -330,7 +351,25 @@ impl Wiring {
         Arc::clone(policy)
     }
 
-    /// The policy of what nobody can set options on.
+    /// Returns an error if a task with `run_on_cancel` has a trigger rule that cannot be met after
+    /// a cancellation.
+    fn check_clean_up(&self, id: NodeId) -> Result<(), GraphError> {
+        let Planned { policy, name, .. } = &self.nodes[id];
+        let rule = policy.trigger.unwrap_or_default();
+        if !policy.run_on_cancel || may_be_met_after_a_cancel(rule) {
+            return Ok(());
+        }
+        let problem = format!(
+            "expected `run_on_cancel` beside a trigger rule that can be met when the tasks before were cancelled, got \
+             {rule}: set `trigger` to `all_done`"
+        );
+        Err(GraphError::Option {
+            task: name.to_string(),
+            problem,
+        })
+    }
+
+    /// Returns the policy of internal nodes, on which options cannot be set.
     fn plain_policy(&mut self) -> Arc<Policy> {
         Arc::clone(
             self.policies
@@ -339,8 +378,12 @@ impl Wiring {
         )
     }
 
-    /// Makes the edges of a node from what its inputs take.
-    fn wire(&mut self, id: usize, scope: u64) -> Result<(), GraphError> {
+    /// Creates the edges of a node from its inputs.
+    fn wire(&mut self, id: NodeId, scope: u64) -> Result<(), GraphError> {
+        self.check_clean_up(id)?;
+        if let Some(problem) = bounds::fault(&self.nodes[id].name, bounds::NAME) {
+            return Err(GraphError::LongName { problem });
+        }
         let inputs = std::mem::take(&mut self.nodes[id].inputs);
         let mut problem = None;
         for input in &inputs {
@@ -360,9 +403,12 @@ impl Wiring {
                     GatherMode::Done => Takes::Nothing,
                 },
             );
-            // of the bare elements of a list there is nothing to wait for but the list
+            // the bare elements of a list depend only on the list
             let of = match of {
-                Handle::Element { scope, mapping } => Handle::Scoped { scope, id: mapping },
+                Handle::Element {
+                    scope,
+                    mapping: Some(id),
+                } => Handle::Scoped { scope, id },
                 node => node,
             };
             problem = problem.or(self.take(id, &of, takes, scope).err());
@@ -372,7 +418,7 @@ impl Wiring {
 
     fn take(
         &mut self,
-        id: usize,
+        id: NodeId,
         handle: &Handle,
         takes: Takes,
         scope: u64,
@@ -380,7 +426,17 @@ impl Wiring {
         let Some((upstream, reach)) = self.find(id, handle, scope)? else {
             return Ok(());
         };
-        let source = &mut self.nodes[upstream as usize];
+        let cleans_up = self.nodes[id].policy.run_on_cancel;
+        let source = &mut self.nodes[upstream];
+        if cleans_up
+            && matches!(&source.kind, Kind::Gather(gather) if gather.mode == GatherMode::Outcomes)
+        {
+            // then there are outcomes to take
+            source.policy = Arc::new(Policy {
+                run_on_cancel: true,
+                ..Policy::clone(&source.policy)
+            });
+        }
         if takes != Takes::Nothing {
             source.uses += 1;
             source.pinned |= reach == Reach::Into;
@@ -389,23 +445,23 @@ impl Wiring {
         Ok(())
     }
 
-    /// Lets a node wait; says whether it waits for one that was made after it.
-    fn wait_for(&mut self, id: usize, handle: &Handle, scope: u64) -> Result<bool, GraphError> {
+    /// Adds dependencies to a node. Returns `true` if one of them was created after it.
+    fn wait_for(&mut self, id: NodeId, handle: &Handle, scope: u64) -> Result<bool, GraphError> {
         let Some((upstream, reach)) = self.find(id, handle, scope)? else {
             return Ok(false);
         };
         self.edge(id, upstream, Takes::Nothing, reach);
-        Ok(upstream as usize >= id)
+        Ok(upstream >= id)
     }
 
-    /// Adds an edge, or makes the one that is there as strict.
-    fn edge(&mut self, id: usize, upstream: u32, takes: Takes, reach: Reach) {
-        let to = u32::try_from(id).unwrap_or(NONE);
-        // edges are made node by node: the last link of an upstream tells whether there is one to this node
-        if let Some(link) = self.nodes[upstream as usize]
+    /// Adds an edge, or makes an existing one as strict.
+    fn edge(&mut self, id: NodeId, upstream: NodeId, takes: Takes, reach: Reach) {
+        // edges are created node by node, so the last link of an upstream tells whether it already
+        // has one to this node
+        if let Some(link) = self.nodes[upstream]
             .links
             .last_mut()
-            .filter(|link| link.to == to)
+            .filter(|link| link.to == id)
         {
             link.takes = link.takes.max(takes);
             let strictest = link.takes;
@@ -424,32 +480,39 @@ impl Wiring {
             takes,
             reach,
         });
-        self.nodes[upstream as usize]
-            .links
-            .push(Link { to, takes, reach });
+        self.nodes[upstream].links.push(Link {
+            to: id,
+            takes,
+            reach,
+        });
     }
 
-    /// The node behind a handle, as node `id` may reach it; none for an element, which is there when its user is.
+    /// Returns the node behind a handle, from the point of view of node `id`. Returns `None` for an
+    /// element, which exists whenever its consumer does.
     fn find(
         &self,
-        id: usize,
+        id: NodeId,
         handle: &Handle,
         own: u64,
-    ) -> Result<Option<(u32, Reach)>, GraphError> {
+    ) -> Result<Option<(NodeId, Reach)>, GraphError> {
         let task = || self.nodes[id].name.to_string();
         let region = self.nodes[id].region;
         match handle {
             Handle::Scoped {
                 scope,
                 id: upstream,
-            } if *scope == own && (*upstream as usize) < self.nodes.len() => {
-                let source = &self.nodes[*upstream as usize];
-                let gathered = matches!(&self.nodes[id].kind, Kind::Gather(gather) if gather.mapping == source.region);
+            } if *scope == own && *upstream < self.nodes.next_id() => {
+                let source = &self.nodes[*upstream];
+                let gathers = |mapping: &NodeId| match &self.nodes[id].kind {
+                    Kind::Gather(gather) => gather.mapping == *mapping,
+                    _ => false,
+                };
+                let gathered = source.region.filter(gathers);
                 if source.region == region {
                     Ok(Some((*upstream, Reach::Same)))
                 } else if self.is_within(region, source.region) {
                     Ok(Some((*upstream, Reach::Into)))
-                } else if gathered && self.nodes[source.region as usize].region == region {
+                } else if gathered.is_some_and(|mapping| self.nodes[mapping].region == region) {
                     Ok(Some((*upstream, Reach::OutOf)))
                 } else {
                     Err(GraphError::OutsideMapping {
@@ -473,21 +536,20 @@ impl Wiring {
         }
     }
 
-    /// Whether a region is another, or inside it.
-    pub(crate) fn is_within(&self, mut region: u32, outer: u32) -> bool {
-        loop {
-            if region == outer {
-                return true;
-            }
-            match self.nodes.get(region as usize) {
+    /// Returns `true` if a region is the same as another, or inside it. All regions are inside the
+    /// flow itself.
+    fn is_within(&self, mut region: Option<NodeId>, outer: Option<NodeId>) -> bool {
+        while region != outer {
+            match region.and_then(|mapping| self.nodes.get(mapping)) {
                 Some(mapping) => region = mapping.region,
                 None => return false,
             }
         }
+        true
     }
 
-    /// Gives a node its number among those of its name.
-    fn number(&mut self, id: usize) {
+    /// Assigns a node its number among those with its name.
+    fn number(&mut self, id: NodeId) {
         let node = &mut self.nodes[id];
         if matches!(node.kind, Kind::Mapping(_) | Kind::Gather(_)) {
             return;
@@ -509,75 +571,66 @@ impl Wiring {
         self.last_name = Some((key.0, key.1, uses));
     }
 
-    /// Calls each mapping by its first task.
-    fn name_mappings(&mut self, first: usize) {
-        for id in first..self.nodes.len() {
+    /// Names each mapping after its first task.
+    fn name_mappings(&mut self, first: NodeId) {
+        for id in first.until(self.nodes.next_id()) {
             if matches!(self.nodes[id].kind, Kind::Mapping(_)) {
-                let members = self.members.get(&u32::try_from(id).unwrap_or(NONE));
+                let members = self.members.get(&id);
                 let named = members.and_then(|members| {
                     members
                         .iter()
-                        .find(|member| matches!(self.nodes[**member as usize].kind, Kind::Task(_)))
+                        .find(|member| matches!(self.nodes[**member].kind, Kind::Task(_)))
                 });
                 if let Some(member) = named {
-                    let name = format!("expand({})", self.nodes[*member as usize].name);
+                    let name = format!("expand({})", self.nodes[*member].name);
                     self.nodes[id].name = Cow::Owned(name);
                 }
             }
         }
     }
 
-    /// The key of the first task of a mapping.
-    pub(crate) fn key_of_mapping(&self, mapping: u32) -> String {
+    /// Returns the key of the first task of a mapping.
+    pub(crate) fn key_of_mapping(&self, mapping: NodeId) -> String {
         let mut members = self
             .members
             .get(&mapping)
             .into_iter()
             .flatten()
-            .map(|member| &self.nodes[*member as usize]);
+            .map(|member| &self.nodes[*member]);
         members
             .find(|member| !member.is_hidden())
-            .unwrap_or(&self.nodes[mapping as usize])
+            .unwrap_or(&self.nodes[mapping])
             .key()
     }
 
-    /// A scope knows planned nodes only by their ids: here they have names.
-    fn name_nodes(&self, problem: GraphError, scope: &Scope) -> GraphError {
-        let named = |task: String| {
-            let id = task
-                .strip_prefix("node ")
-                .and_then(|id| id.parse::<usize>().ok());
-            match id {
-                Some(id) if id < scope.first as usize => self.nodes[id].name.to_string(),
-                _ => task,
-            }
+    /// Converts a problem of a scope to an error, with the names of the nodes.
+    fn name_nodes(&self, problem: ScopeProblem) -> GraphError {
+        // a node of another run's scope may have an id that this run does not have
+        let name = |id: NodeId| match self.nodes.get(id) {
+            Some(node) => node.name.to_string(),
+            None => format!("node {id}"),
         };
         match problem {
-            GraphError::Planned { task, option } => GraphError::Planned {
-                task: named(task),
+            ScopeProblem::Planned { node, option } => GraphError::Planned {
+                task: name(node),
                 option,
             },
-            GraphError::ForeignNode { task } => GraphError::ForeignNode { task: named(task) },
-            other => other,
+            ScopeProblem::Foreign { node } => GraphError::ForeignNode { task: name(node) },
+            ScopeProblem::Graph(error) => error,
         }
     }
 
-    /// What is recorded of a node.
-    pub(crate) fn meta(&self, node: u32) -> NodeMeta {
-        let node = &self.nodes[node as usize];
-        let logged = |id: u32| self.nodes.get(id as usize).map_or(NONE, |node| node.logged);
-        let wired = node.wired.clone().map(|mut wired| {
-            wired
-                .upstreams
-                .iter_mut()
-                .for_each(|upstream| *upstream = logged(*upstream));
-            wired
-        });
+    /// Returns the part of a node that is recorded.
+    pub(crate) fn meta(&self, node: NodeId) -> NodeMeta {
+        let node = &self.nodes[node];
+        let logged = |id: NodeId| self.nodes[id].logged;
+        let wired = node.wired.as_ref();
+        let wired = wired.map(|wired| Box::new(wired.renamed(logged)));
         NodeMeta {
             prefix: node.prefix.clone(),
             name: node.name.clone(),
             number: node.number,
-            region: logged(node.region),
+            region: node.region.map(logged),
             local: node.logged_local,
             hidden: node.is_hidden(),
             wired,
@@ -586,17 +639,17 @@ impl Wiring {
 }
 
 impl Planned {
-    /// Whether it is a part of a mapping's machinery, which nobody wrote.
+    /// Returns `true` for an internal node of a mapping, which is not in the user's code.
     pub(crate) fn is_hidden(&self) -> bool {
         matches!(self.kind, Kind::Mapping(_) | Kind::Gather(_))
     }
 
-    /// The key, without indexes of elements.
+    /// Returns the key, without indexes of elements.
     pub(crate) fn key(&self) -> String {
         self.key_of(SmallVec::new()).to_string()
     }
 
-    /// The key, for the element that the indexes lead to.
+    /// Returns the key of the element with these indexes.
     pub(crate) fn key_of(&self, path: SmallVec<[u32; 2]>) -> InstanceKey {
         InstanceKey {
             prefix: self.prefix.clone(),
@@ -604,5 +657,33 @@ impl Planned {
             number: self.number,
             path,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{Body, Results};
+
+    static TASK: TaskDef =
+        TaskDef::plain("load", Body::Blocking(|_| unreachable!("no one runs it")));
+
+    #[test]
+    fn an_option_that_comes_too_late_names_the_task() {
+        let mut wiring = Wiring::default();
+        let mut absorb = |mut scope: Scope| {
+            scope.first = wiring.nodes.next_id();
+            let absorbed = wiring.absorb(&mut scope, ScopeId::FLOW, &Defaults::default());
+            (scope, absorbed)
+        };
+        let (scope, node) = Scope::new(None)
+            .enter(|| Results::<u32>::node(&TASK, Box::new([]), None).named("early"));
+        let (scope, node) = (absorb(scope).0, node.unwrap());
+        let (scope, _) = scope.enter(|| node.clone().retries(1));
+        let (task, option) = ("early".to_owned(), "retries");
+        assert_eq!(absorb(scope).1, Err(GraphError::Planned { task, option }));
+        let (other, _) = Scope::new(None).enter(|| node.retries(1));
+        let task = "early".to_owned();
+        assert_eq!(absorb(other).1, Err(GraphError::ForeignNode { task }));
     }
 }

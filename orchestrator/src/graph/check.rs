@@ -1,20 +1,21 @@
-//! Whether a graph can run at all.
+//! Checks that a graph can run at all.
 
 use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use super::build::Wiring;
 use crate::error::GraphError;
+use crate::index::NodeId;
 
-/// Refuses nodes that wait for each other. Only `.after` can make such, among the nodes from `first` on: a node that is
-/// taken exists before who takes it.
-pub(super) fn acyclic(wiring: &Wiring, first: usize) -> Result<(), GraphError> {
-    let nodes = &wiring.nodes[first..];
+/// Returns an error if nodes wait for each other. Only `.after` can create a cycle, among the nodes
+/// from `first` on: an input always exists before its consumer.
+pub(super) fn acyclic(wiring: &Wiring, first: NodeId) -> Result<(), GraphError> {
+    let nodes = wiring.nodes.tail(first);
     let mut graph = DiGraph::<(), ()>::with_capacity(nodes.len(), nodes.len());
     let indexes: Vec<NodeIndex> = nodes.iter().map(|_| graph.add_node(())).collect();
     for (at, node) in nodes.iter().enumerate() {
         for edge in &node.upstreams {
-            if let Some(upstream) = (edge.node as usize).checked_sub(first) {
+            if let Some(upstream) = edge.node.index().checked_sub(first.index()) {
                 graph.add_edge(indexes[upstream], indexes[at], ());
             }
         }
@@ -31,10 +32,10 @@ pub(super) fn acyclic(wiring: &Wiring, first: usize) -> Result<(), GraphError> {
     }
 }
 
-/// Walks around a component until a node comes up twice: each of its nodes has a successor in it.
+/// Follows the edges of a component until a node repeats: each of its nodes has a successor in it.
 fn cycle(
     wiring: &Wiring,
-    first: usize,
+    first: NodeId,
     graph: &DiGraph<(), ()>,
     component: &[NodeIndex],
 ) -> Vec<String> {
@@ -58,7 +59,7 @@ fn cycle(
     }
     let shown = walk
         .into_iter()
-        .map(|index| &wiring.nodes[first + index.index()])
+        .map(|index| &wiring.nodes[first.plus(index.index())])
         .filter(|node| !node.is_hidden());
     shown.map(|node| node.name.to_string()).collect()
 }

@@ -4,40 +4,57 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-/// What is recorded of a node, beside what becomes of it.
+use crate::index::NodeNumber;
+
+/// The recorded description of a node, without its state.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeMeta {
     pub(crate) prefix: Option<Arc<str>>,
     pub(crate) name: Cow<'static, str>,
     /// The number of this use of the name, from 1.
     pub(crate) number: u32,
-    /// The mapping that it is in, or `NONE`.
-    pub(crate) region: u32,
-    /// Its place among the nodes of its region.
+    /// The mapping that it is in; `None` for a node of the flow itself.
+    pub(crate) region: Option<NodeNumber>,
+    /// Its index among the nodes of its region.
     pub(crate) local: u32,
-    /// Whether it is a part of a mapping's machinery, which nobody wrote.
+    /// Whether it is an internal node of a mapping, which is not in the user's code.
     pub(crate) hidden: bool,
-    /// How it is wired, where that is to be remembered.
-    pub(crate) wired: Option<Box<Wired>>,
+    /// Its wiring, if that has to be recorded.
+    pub(crate) wired: Option<Box<Wired<NodeNumber>>>,
 }
 
-/// The key of a node without indexes, in parts: what stands before it, its name, the number of this use.
+/// The key of a node without indexes, in parts: its prefix, its name, and the number of this use.
 pub(crate) type NodeKey = (Option<Arc<str>>, Cow<'static, str>, u32);
 
-/// How a node is wired: what has to be the same where a run goes on, for a recorded result to be the node's.
+/// The wiring of a node. It must be unchanged in a resumed run for a recorded result to belong to
+/// the node. `N` identifies nodes: by their ids in this execution of the run, or by their recorded
+/// numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Wired {
-    /// Of the task, what it takes from which nodes, what it waits for, and its plain inputs.
+pub(crate) struct Wired<N> {
+    /// The hash of the task, the nodes from which it takes inputs and how, its other dependencies,
+    /// and its plain inputs.
     pub(crate) hash: [u8; 16],
     /// The task's own name.
     pub(crate) task: Cow<'static, str>,
-    /// The type of its results; empty where they are not kept.
+    /// The type of its results; empty if they are not stored.
     pub(crate) output: Arc<str>,
-    /// What it takes and waits for.
-    pub(crate) upstreams: SmallVec<[u32; 3]>,
+    /// The nodes that it takes or waits for.
+    pub(crate) upstreams: SmallVec<[N; 3]>,
 }
 
-/// The key of a node or an element, which is rendered where somebody reads it: `report/process#2[7]`.
+impl<N: Copy> Wired<N> {
+    /// Returns the same with other names for the nodes.
+    pub(crate) fn renamed<M>(&self, name: impl Fn(N) -> M) -> Wired<M> {
+        Wired {
+            hash: self.hash,
+            task: self.task.clone(),
+            output: Arc::clone(&self.output),
+            upstreams: self.upstreams.iter().map(|node| name(*node)).collect(),
+        }
+    }
+}
+
+/// The key of a node or an element, such as `report/process#2[7]`. It is formatted only on demand.
 #[derive(Clone, Debug)]
 pub(crate) struct InstanceKey {
     pub(crate) prefix: Option<Arc<str>>,
@@ -79,7 +96,7 @@ impl NodeMeta {
         (self.prefix.clone(), self.name.clone(), self.number)
     }
 
-    /// The node's key, for the element that the indexes lead to.
+    /// Returns the node's key for the element with these indexes.
     pub(crate) fn key(&self, path: &[u32]) -> String {
         let mut key = String::new();
         // a text takes all that is written

@@ -1,4 +1,5 @@
-//! Graphs of flows: built from what bodies write down, checked, drawn. Pure: nothing here runs anything.
+//! Graphs of flows: built from the nodes that bodies create, checked and drawn. This module is
+//! pure: it does not run tasks.
 
 pub(crate) mod build;
 mod check;
@@ -15,10 +16,11 @@ pub(crate) use meta::{InstanceKey, NodeKey, NodeMeta, Wired};
 use crate::error::GraphError;
 use crate::flow::FlowCall;
 use crate::flow::{FlowBody, Progress};
-use crate::task::scope::{Handle, Kind, NONE, Scope};
+use crate::index::{IndexVec, NodeId, ScopeId};
+use crate::scope::{Handle, Kind, Scope};
 use crate::task::{Context, Input, Source, Trigger};
 
-/// The graph of a flow: its tasks, and what waits for what.
+/// The graph of a flow: its tasks and their dependencies.
 ///
 /// # Examples
 ///
@@ -54,11 +56,12 @@ pub struct GraphNode {
     mapped: bool,
     is_flow: bool,
     trigger: Trigger,
+    runs_on_cancel: bool,
     description: &'static str,
     tags: &'static [&'static str],
 }
 
-/// One task waits for another.
+/// A dependency of one task on another in a [`Graph`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GraphEdge {
     from: usize,
@@ -67,27 +70,27 @@ pub struct GraphEdge {
 }
 
 impl Graph {
-    /// The flow's name.
+    /// Returns the name of the flow.
     pub fn name(&self) -> &str {
         self.name
     }
 
-    /// The tasks, in the order in which they were made.
+    /// Returns the tasks, in the order of their creation.
     pub fn nodes(&self) -> &[GraphNode] {
         &self.nodes
     }
 
-    /// What waits for what.
+    /// Returns the dependencies.
     pub fn edges(&self) -> &[GraphEdge] {
         &self.edges
     }
 
-    /// The graph in Mermaid's language.
+    /// Returns the graph as a Mermaid diagram.
     pub fn to_mermaid(&self) -> String {
         render::mermaid(self)
     }
 
-    /// The graph in Graphviz's language.
+    /// Returns the graph in the DOT language of Graphviz.
     pub fn to_dot(&self) -> String {
         render::dot(self)
     }
@@ -100,55 +103,60 @@ impl fmt::Display for Graph {
 }
 
 impl GraphNode {
-    /// The key, as `extract` or `report/extract#2`.
+    /// Returns the key, such as `extract` or `report/extract#2`.
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// Whether it is mapped over a list.
+    /// Returns `true` if it is mapped over a list.
     pub fn is_mapped(&self) -> bool {
         self.mapped
     }
 
-    /// Whether it is a flow.
+    /// Returns `true` if it is a nested flow.
     pub fn is_flow(&self) -> bool {
         self.is_flow
     }
 
-    /// When it runs.
+    /// Returns its trigger rule.
     pub fn trigger(&self) -> Trigger {
         self.trigger
     }
 
-    /// What the task says of itself.
+    /// Returns `true` if it cleans up, that is, runs when its run is cancelled.
+    pub fn runs_on_cancel(&self) -> bool {
+        self.runs_on_cancel
+    }
+
+    /// Returns the description of the task.
     pub fn description(&self) -> &str {
         self.description
     }
 
-    /// The task's tags.
+    /// Returns the tags of the task.
     pub fn tags(&self) -> &[&'static str] {
         self.tags
     }
 }
 
 impl GraphEdge {
-    /// The place in [`Graph::nodes`] of the task that is waited for.
+    /// Returns the index of the upstream task in [`Graph::nodes`].
     pub fn from(&self) -> usize {
         self.from
     }
 
-    /// The place in [`Graph::nodes`] of the task that waits.
+    /// Returns the index of the downstream task in [`Graph::nodes`].
     pub fn to(&self) -> usize {
         self.to
     }
 
-    /// The parameter that the result is for; none where the task only waits (`.after`).
+    /// Returns the parameter that takes the result, or `None` if the task only waits (`.after`).
     pub fn parameter(&self) -> Option<&str> {
         self.parameter
     }
 }
 
-/// Calls a static flow's function, and the functions of the static flows that it calls, and draws what they wrote down.
+/// Returns the graph of a static flow: calls its function and those of its static nested flows.
 pub(crate) fn of_flow(
     call: &Arc<FlowCall>,
     context: &Arc<Context>,
@@ -157,16 +165,17 @@ pub(crate) fn of_flow(
     Ok(draw(call.definition.name, &wiring, &outputs))
 }
 
-/// The nodes of a static flow, and of the static flows that it calls; and what those returned, by their nodes.
+/// Plans the nodes of a static flow and of its static nested flows. Also returns the return values
+/// of the nested flows, by their nodes.
 pub(crate) fn wire(
     call: &Arc<FlowCall>,
     context: &Arc<Context>,
-) -> Result<(Wiring, Vec<(u32, Input)>), crate::error::Error> {
+) -> Result<(Wiring, Vec<(NodeId, Input)>), crate::error::Error> {
     let mut wiring = Wiring::default();
-    let mut pending = vec![(Arc::clone(call), None::<u32>)];
-    // what a flow called in the flow returned, by its node
-    let mut outputs: Vec<(u32, Input)> = Vec::new();
-    let mut scopes = 0;
+    let mut pending = vec![(Arc::clone(call), None::<NodeId>)];
+    // the return values of nested flows, by their nodes
+    let mut outputs: Vec<(NodeId, Input)> = Vec::new();
+    let mut number = ScopeId::FLOW;
     while let Some((call, node)) = pending.pop() {
         let definition = call.definition;
         if definition.is_async {
@@ -181,10 +190,10 @@ pub(crate) fn wire(
             }
             continue;
         }
-        let prefix = node.map(|node| format!("{}/", wiring.nodes[node as usize].key()).into());
+        let prefix = node.map(|node| format!("{}/", wiring.nodes[node].key()).into());
         let mut scope = Scope::new(prefix);
-        scope.first = u32::try_from(wiring.nodes.len()).unwrap_or(NONE);
-        let first = wiring.nodes.len();
+        let first = wiring.nodes.next_id();
+        scope.first = first;
         let (mut scope, body) = scope.enter(|| call.start(Arc::clone(context)));
         let body = body.map_err(|panic| crate::error::Error::Body {
             flow: definition.name.to_owned(),
@@ -197,33 +206,30 @@ pub(crate) fn wire(
             ..Defaults::default()
         };
         wiring
-            .absorb(&mut scope, scopes, &defaults)
+            .absorb(&mut scope, number, &defaults)
             .map_err(|source| crate::error::Error::Graph {
                 flow: definition.name.to_owned(),
                 source,
             })?;
-        scopes += 1;
+        number = number.plus(1);
         if let (Some(node), FlowBody(Progress::Wired(output))) = (node, body) {
             outputs.push((node, output));
         }
-        for (id, planned) in wiring.nodes.iter().enumerate().skip(first).rev() {
-            if let Kind::Flow(call) = &planned.kind {
-                pending.push((Arc::clone(call), Some(u32::try_from(id).unwrap_or(NONE))));
+        for id in first.until(wiring.nodes.next_id()).rev() {
+            if let Kind::Flow(call) = &wiring.nodes[id].kind {
+                pending.push((Arc::clone(call), Some(id)));
             }
         }
     }
     Ok((wiring, outputs))
 }
 
-fn draw(name: &'static str, wiring: &Wiring, outputs: &[(u32, Input)]) -> Graph {
-    let mut places = vec![usize::MAX; wiring.nodes.len()];
+fn draw(name: &'static str, wiring: &Wiring, outputs: &[(NodeId, Input)]) -> Graph {
+    let unknown = vec![usize::MAX; wiring.nodes.len()];
+    let mut places = IndexVec::<NodeId, usize>::from(unknown);
     let mut nodes = Vec::new();
-    for (id, node) in wiring
-        .nodes
-        .iter()
-        .enumerate()
-        .filter(|(_, node)| !node.is_hidden())
-    {
+    let shown = wiring.nodes.entries().filter(|(_, node)| !node.is_hidden());
+    for (id, node) in shown.clone() {
         places[id] = nodes.len();
         let (description, tags, is_flow) = match &node.kind {
             Kind::Task(definition) => (definition.description, definition.tags, false),
@@ -232,9 +238,10 @@ fn draw(name: &'static str, wiring: &Wiring, outputs: &[(u32, Input)]) -> Graph 
         };
         nodes.push(GraphNode {
             key: node.key(),
-            mapped: node.region != NONE,
+            mapped: node.region.is_some(),
             is_flow,
             trigger: node.policy.trigger.unwrap_or_default(),
+            runs_on_cancel: node.policy.run_on_cancel,
             description,
             tags,
         });
@@ -251,12 +258,7 @@ fn draw(name: &'static str, wiring: &Wiring, outputs: &[(u32, Input)]) -> Graph 
             }
         }
     };
-    for (id, node) in wiring
-        .nodes
-        .iter()
-        .enumerate()
-        .filter(|(_, node)| !node.is_hidden())
-    {
+    for (id, node) in shown {
         let mut fed = Vec::new();
         for (at, input) in node.inputs.iter().enumerate() {
             let parameter = match &node.kind {
@@ -269,7 +271,7 @@ fn draw(name: &'static str, wiring: &Wiring, outputs: &[(u32, Input)]) -> Graph 
             let from = sources(wiring, input);
             fed.extend_from_slice(&from);
             connect(
-                from.iter().map(|from| places[*from as usize]).collect(),
+                from.iter().map(|from| places[*from]).collect(),
                 places[id],
                 parameter,
             );
@@ -281,7 +283,7 @@ fn draw(name: &'static str, wiring: &Wiring, outputs: &[(u32, Input)]) -> Graph 
         {
             let from = visible(wiring, edge.node);
             connect(
-                from.iter().map(|from| places[*from as usize]).collect(),
+                from.iter().map(|from| places[*from]).collect(),
                 places[id],
                 None,
             );
@@ -290,16 +292,16 @@ fn draw(name: &'static str, wiring: &Wiring, outputs: &[(u32, Input)]) -> Graph 
     for (node, output) in outputs {
         let from = sources(wiring, output);
         connect(
-            from.iter().map(|from| places[*from as usize]).collect(),
-            places[*node as usize],
+            from.iter().map(|from| places[*from]).collect(),
+            places[*node],
             None,
         );
     }
     Graph { name, nodes, edges }
 }
 
-/// The tasks whose results an input is made of.
-fn sources(wiring: &Wiring, input: &Input) -> Vec<u32> {
+/// Returns the tasks whose results an input takes.
+fn sources(wiring: &Wiring, input: &Input) -> Vec<NodeId> {
     match &input.source {
         Source::Value(_) => Vec::new(),
         Source::Many(inputs, _) => inputs
@@ -307,14 +309,16 @@ fn sources(wiring: &Wiring, input: &Input) -> Vec<u32> {
             .flat_map(|input| sources(wiring, input))
             .collect(),
         Source::Node(Handle::Scoped { id, .. }) => visible(wiring, *id),
-        Source::Node(Handle::Element { mapping, .. }) => visible(wiring, *mapping),
-        Source::Node(Handle::Loose(_)) => Vec::new(),
+        Source::Node(Handle::Element {
+            mapping: Some(id), ..
+        }) => visible(wiring, *id),
+        Source::Node(Handle::Element { mapping: None, .. } | Handle::Loose(_)) => Vec::new(),
     }
 }
 
-/// The node itself, or what is behind a mapping's machinery.
-fn visible(wiring: &Wiring, id: u32) -> Vec<u32> {
-    let node = &wiring.nodes[id as usize];
+/// Returns the node itself, or the visible nodes behind an internal node of a mapping.
+fn visible(wiring: &Wiring, id: NodeId) -> Vec<NodeId> {
+    let node = &wiring.nodes[id];
     match &node.kind {
         Kind::Task(_) | Kind::Flow(_) => vec![id],
         Kind::Mapping(_) => node

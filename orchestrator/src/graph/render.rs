@@ -1,4 +1,4 @@
-//! Graphs as text that other programs draw.
+//! Renders graphs as text for other programs to draw.
 
 use std::fmt::Write as _;
 
@@ -64,7 +64,8 @@ pub(super) fn dot(graph: &Graph) -> String {
     text
 }
 
-/// The key, whether there are many, and the rule where it is not the usual one.
+/// Returns the label of a node: its key, with marks for a mapped task, a trigger rule other than
+/// the default, and `run_on_cancel`.
 fn label(node: &GraphNode, line_break: &str) -> String {
     let mut label = node.key().to_owned();
     if node.is_mapped() {
@@ -72,6 +73,9 @@ fn label(node: &GraphNode, line_break: &str) -> String {
     }
     if node.trigger() != Trigger::default() {
         let _ = write!(label, "{line_break}{}", node.trigger());
+    }
+    if node.runs_on_cancel() {
+        let _ = write!(label, ", run_on_cancel");
     }
     label
 }

@@ -1,24 +1,26 @@
-//! How nodes are wired, as a hash: what has to be the same for a recorded result to be a node's.
+//! Hashes the wiring of nodes, which must be unchanged for a recorded result to belong to a node.
 
 use std::sync::Arc;
 
 use super::Wired;
 use super::build::{Planned, Takes, Wiring};
 use crate::error::GraphError;
-use crate::task::scope::{GatherMode, Handle, Kind, NONE};
+use crate::index::NodeId;
+use crate::scope::{GatherMode, Handle, Kind};
 use crate::task::{Convert, Input, Source};
 
 impl Wiring {
-    /// Works out how the nodes from `first` on are wired.
+    /// Computes the wiring of the nodes from `first` on.
     ///
     /// # Errors
     ///
-    /// Where a plain input cannot be hashed.
-    pub(crate) fn remember(&mut self, first: usize) -> Result<(), GraphError> {
+    /// Returns an error if a plain input cannot be hashed.
+    pub(crate) fn remember(&mut self, first: NodeId) -> Result<(), GraphError> {
         let mut last: Option<(usize, Arc<str>)> = None;
-        // what others are wired to is named by its key; a mapping's machinery has none, and so comes first
+        // other nodes refer to a node by its key; internal nodes of mappings do not have keys, so
+        // they are hashed first
         for machinery in [true, false] {
-            for id in first..self.nodes.len() {
+            for id in first.until(self.nodes.next_id()) {
                 let node = &self.nodes[id];
                 if node.is_hidden() != machinery {
                     continue;
@@ -56,7 +58,7 @@ impl Wiring {
     fn hash(&self, node: &Planned) -> Result<[u8; 16], GraphError> {
         let mut hasher = blake3::Hasher::new();
         if node.is_hidden() {
-            // flows in the flow may be planned in another order
+            // nested flows may be planned in another order
             feed(
                 &mut hasher,
                 b'q',
@@ -81,7 +83,7 @@ impl Wiring {
                 self.feed_handle(&mut hasher, &gather.of);
             }
         }
-        if let Some(mapping) = self.nodes.get(node.region as usize) {
+        if let Some(mapping) = node.region.and_then(|mapping| self.nodes.get(mapping)) {
             self.feed_node(&mut hasher, mapping);
         }
         for (at, input) in node.inputs.iter().enumerate() {
@@ -93,9 +95,19 @@ impl Wiring {
                 _ => false,
             };
             self.feed_input(&mut hasher, input, unordered)
-                .map_err(|problem| GraphError::Input {
-                    task: node.name.to_string(),
-                    problem,
+                .map_err(|problem| {
+                    let of = match &node.kind {
+                        Kind::Task(definition) => definition
+                            .parameters
+                            .get(at)
+                            .map(|parameter| format!("parameter {parameter}")),
+                        _ => None,
+                    };
+                    let problem = format!("its {}: {problem}", of.as_deref().unwrap_or("list"));
+                    GraphError::Input {
+                        task: node.name.to_string(),
+                        problem,
+                    }
                 })?;
         }
         for edge in node
@@ -104,7 +116,7 @@ impl Wiring {
             .filter(|edge| edge.takes == Takes::Nothing)
         {
             hasher.update(b"a");
-            self.feed_node(&mut hasher, &self.nodes[edge.node as usize]);
+            self.feed_node(&mut hasher, &self.nodes[edge.node]);
         }
         let mut hash = [0; 16];
         hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
@@ -144,17 +156,18 @@ impl Wiring {
 
     fn feed_handle(&self, hasher: &mut blake3::Hasher, handle: &Handle) {
         let (tag, node) = match handle {
-            Handle::Scoped { id, .. } => (b"n", *id),
+            Handle::Scoped { id, .. } => (b"n", Some(*id)),
             Handle::Element { mapping, .. } => (b"e", *mapping),
-            Handle::Loose(_) => (b"l", NONE),
+            Handle::Loose(_) => (b"l", None),
         };
         hasher.update(tag);
-        if let Some(node) = self.nodes.get(node as usize) {
+        if let Some(node) = node.and_then(|node| self.nodes.get(node)) {
             self.feed_node(hasher, node);
         }
     }
 
-    /// A node by its key, or a mapping's machinery by how it is wired itself.
+    /// Feeds the identity of a node: its key, or, for an internal node of a mapping, its own
+    /// wiring.
     fn feed_node(&self, hasher: &mut blake3::Hasher, node: &Planned) {
         match &node.wired {
             Some(wired) if node.is_hidden() => {
@@ -174,7 +187,7 @@ impl Wiring {
     }
 }
 
-/// Feeds bytes so that no others, cut elsewhere, feed alike.
+/// Feeds bytes unambiguously: no other sequence of parts feeds the same bytes.
 fn feed(hasher: &mut blake3::Hasher, tag: u8, bytes: &[u8]) {
     hasher.update(&[tag]);
     hasher.update(&(bytes.len() as u64).to_le_bytes());

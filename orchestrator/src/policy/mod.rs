@@ -1,4 +1,4 @@
-//! What to do, as functions without effects: when to try again, when a task runs.
+//! Policies as pure functions: when to retry, and when a task runs.
 
 pub(crate) mod retry;
 pub(crate) mod trigger;

@@ -1,15 +1,16 @@
-//! Whether and when a task is tried again.
+//! Decides whether and when a task is retried.
 
 use std::time::Duration;
 
-use crate::error::{Cause, TaskError};
+use crate::error::{Cause, Panicked, TaskError};
 use crate::id::RunId;
+use crate::panic::catch;
 use crate::task::{Delay, Pool, TaskOptions, Trigger};
 
-/// The upper bound of a delay where none is set: Airflow's.
+/// The default upper bound of a delay, the same as Airflow's.
 const MAX_DELAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Options with nothing left open.
+/// Options with all defaults applied.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
     pub(crate) retries: u32,
@@ -18,9 +19,11 @@ pub(crate) struct Policy {
     pub(crate) max_delay: Duration,
     pub(crate) retry_if: Option<fn(&TaskError) -> bool>,
     pub(crate) timeout: Option<Duration>,
-    /// `None` where no rule was stated: then an `Outcome` parameter is satisfied by any end.
+    /// `None` if no rule was set: an `Outcome` parameter then accepts any final state.
     pub(crate) trigger: Option<Trigger>,
     pub(crate) pool: Option<Pool>,
+    /// Whether it cleans up, that is, runs when its run is cancelled.
+    pub(crate) run_on_cancel: bool,
 }
 
 impl From<TaskOptions> for Policy {
@@ -34,42 +37,47 @@ impl From<TaskOptions> for Policy {
             timeout: options.timeout,
             trigger: options.trigger,
             pool: options.pool,
+            run_on_cancel: options.run_on_cancel.unwrap_or(false),
         }
     }
 }
 
 impl Policy {
-    /// How long to wait before the next attempt, or none if there is to be no other.
+    /// Returns the delay before the next attempt, or `None` if there must not be another. Returns
+    /// an error if `retry_if` panicked.
     ///
     /// `failed` is the number of the attempt that failed, from 1. The delay before attempt n + 1 is
-    /// `min(delay · backoff^(n-1), max_delay)`, and then, where `backoff` is above 1, somewhere in the upper half of
-    /// that: the same for the same run, key and attempt. (Airflow's `next_retry_datetime`, with jitter for the same
-    /// reason: that tasks which failed together do not come back together.)
+    /// `min(delay · backoff^(n-1), max_delay)`. If `backoff` is above 1, jitter selects a point in
+    /// the upper half of that, which is the same for the same run, key and attempt. (This is
+    /// Airflow's `next_retry_datetime`. The jitter prevents tasks that failed together from being
+    /// retried together.)
     pub(crate) fn next_delay(
         &self,
         error: &TaskError,
         failed: u32,
         run: RunId,
         key: &str,
-    ) -> Option<Duration> {
+    ) -> Result<Option<Duration>, Panicked> {
         if failed > self.retries {
-            return None;
+            return Ok(None);
         }
         match error.cause() {
             Cause::Fatal
             | Cause::Skipped
             | Cause::Cancelled
             | Cause::UpstreamFailed
-            | Cause::Crashed => return None,
+            | Cause::Crashed => {
+                return Ok(None);
+            }
             Cause::Failed | Cause::TimedOut(_) | Cause::Panicked | Cause::RetryAfter(_) => {}
         }
-        if self.retry_if.is_some_and(|worth_it| !worth_it(error)) {
-            return None;
-        }
-        if let Cause::RetryAfter(delay) = error.cause() {
-            return Some(*delay);
-        }
-        Some(self.delay_after(failed, || jitter(run, key, failed)))
+        let worth_it = self
+            .retry_if
+            .map_or(Ok(true), |worth_it| catch(|| worth_it(error)))?;
+        Ok(worth_it.then(|| match error.cause() {
+            Cause::RetryAfter(delay) => *delay,
+            _ => self.delay_after(failed, || jitter(run, key, failed)),
+        }))
     }
 
     fn delay_after(&self, failed: u32, jitter: impl FnOnce() -> f64) -> Duration {
@@ -80,6 +88,10 @@ impl Policy {
                 return delays.get(at).copied().unwrap_or_default();
             }
         };
+        // zero times an infinite factor would be NaN
+        if first.is_zero() {
+            return first;
+        }
         let exponent = i32::try_from(failed - 1).unwrap_or(i32::MAX);
         let grown = first.as_secs_f64() * self.backoff.powi(exponent);
         let capped = grown.min(self.max_delay.as_secs_f64());
@@ -91,7 +103,7 @@ impl Policy {
     }
 }
 
-/// A number in [0, 1) that depends on nothing but its arguments.
+/// Returns a number in [0, 1) that depends only on the arguments.
 fn jitter(run: RunId, key: &str, attempt: u32) -> f64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(run.as_bytes());
@@ -115,6 +127,16 @@ mod tests {
         Policy::from(options)
     }
 
+    fn delay_of(
+        policy: &Policy,
+        error: &TaskError,
+        failed: u32,
+        run: RunId,
+        key: &str,
+    ) -> Option<Duration> {
+        policy.next_delay(error, failed, run, key).unwrap()
+    }
+
     fn failure() -> TaskError {
         TaskError::new(Cause::Failed, "down")
     }
@@ -130,7 +152,7 @@ mod tests {
             retry_delay: Some(Delay::Fixed(seconds(300))),
             ..TaskOptions::NONE
         });
-        let delays = [1, 2, 3].map(|failed| policy.next_delay(&failure(), failed, run(), "a"));
+        let delays = [1, 2, 3].map(|failed| delay_of(&policy, &failure(), failed, run(), "a"));
         assert_eq!(delays, [Some(seconds(300)), Some(seconds(300)), None]);
     }
 
@@ -144,12 +166,13 @@ mod tests {
             ..TaskOptions::NONE
         });
         let delays =
-            [1, 2, 3].map(|failed| policy.next_delay(&failure(), failed, run(), "a").unwrap());
+            [1, 2, 3].map(|failed| delay_of(&policy, &failure(), failed, run(), "a").unwrap());
         assert_eq!(delays, [seconds(1), seconds(5), seconds(5)]);
     }
 
-    /// Airflow's own delays have jitter in [d, 2d), are whole seconds and at least one: what must agree is the size of
-    /// the step, so each of its delays lies within a factor of four of ours, or a second, and its cap is ours.
+    /// Airflow's own delays have jitter in [d, 2d), are whole seconds and at least one: what must
+    /// agree is the size of the step, so each of its delays lies within a factor of four of ours,
+    /// or a second, and its cap is ours.
     #[test]
     fn backoff_grows_as_airflows_does() {
         let table = include_str!("../../tests/fixtures/backoff_vectors.csv");
@@ -167,9 +190,14 @@ mod tests {
                 ..TaskOptions::NONE
             });
             let expected: f64 = cells[7].parse().unwrap();
-            let delay = policy
-                .next_delay(&failure(), cells[3].parse().unwrap(), run(), cells[5])
-                .unwrap();
+            let delay = delay_of(
+                &policy,
+                &failure(),
+                cells[3].parse().unwrap(),
+                run(),
+                cells[5],
+            )
+            .unwrap();
             let (ratio, apart) = (
                 expected / delay.as_secs_f64(),
                 expected - delay.as_secs_f64(),
@@ -194,20 +222,19 @@ mod tests {
         });
         let mut different = std::collections::HashSet::new();
         for element in 0..100 {
-            let delay = policy
-                .next_delay(&failure(), 2, run(), &format!("task[{element}]"))
-                .unwrap();
+            let delay =
+                delay_of(&policy, &failure(), 2, run(), &format!("task[{element}]")).unwrap();
             assert!((seconds(100)..=seconds(200)).contains(&delay), "{delay:?}");
             different.insert(delay);
         }
         assert!(different.len() > 90);
-        let again = || policy.next_delay(&failure(), 40, run(), "task");
+        let again = || delay_of(&policy, &failure(), 40, run(), "task");
         assert_eq!(again(), again());
         assert!(again().unwrap() <= seconds(300));
     }
 
     #[test]
-    fn signals_overrule_the_options() {
+    fn signals_override_the_options() {
         fn never(_: &TaskError) -> bool {
             false
         }
@@ -220,16 +247,67 @@ mod tests {
             retry_if: Some(never),
             ..options
         });
-        assert_eq!(open.next_delay(&fatal("no"), 1, run(), "a"), None);
-        assert_eq!(open.next_delay(&skip("no"), 1, run(), "a"), None);
+        assert_eq!(delay_of(&open, &fatal("no"), 1, run(), "a"), None);
+        assert_eq!(delay_of(&open, &skip("no"), 1, run(), "a"), None);
         assert_eq!(
-            open.next_delay(&retry_after(seconds(7), "busy"), 1, run(), "a"),
+            delay_of(&open, &retry_after(seconds(7), "busy"), 1, run(), "a"),
             Some(seconds(7))
         );
         assert_eq!(
-            open.next_delay(&failure(), 1, run(), "a"),
+            delay_of(&open, &failure(), 1, run(), "a"),
             Some(Duration::ZERO)
         );
-        assert_eq!(picky.next_delay(&failure(), 1, run(), "a"), None);
+        assert_eq!(delay_of(&picky, &failure(), 1, run(), "a"), None);
+    }
+
+    #[test]
+    fn panicking_predicate_is_reported() {
+        fn panics(_: &TaskError) -> bool {
+            panic!("no idea")
+        }
+        let policy = policy(TaskOptions {
+            retries: Some(1),
+            retry_if: Some(panics),
+            ..TaskOptions::NONE
+        });
+        let panicked = policy.next_delay(&failure(), 1, run(), "a").unwrap_err();
+        assert!(
+            panicked.to_string().contains("retry.rs") && panicked.to_string().ends_with("no idea"),
+            "{panicked}"
+        );
+    }
+
+    #[test]
+    fn numbers_at_their_ends_make_a_delay() {
+        for (delay, backoff, max, failed, expected) in [
+            (Duration::MAX, 1.0, None, 1, seconds(24 * 3600)),
+            (Duration::MAX, 1.0, Some(Duration::MAX), 1, Duration::MAX),
+            (seconds(1), f64::MAX, Some(seconds(7)), 1, seconds(1)),
+            (
+                Duration::ZERO,
+                f64::MAX,
+                Some(Duration::MAX),
+                100,
+                Duration::ZERO,
+            ),
+        ] {
+            let policy = policy(TaskOptions {
+                retries: Some(100),
+                retry_delay: Some(Delay::Fixed(delay)),
+                backoff: Some(backoff),
+                max_retry_delay: max,
+                ..TaskOptions::NONE
+            });
+            let given = delay_of(&policy, &failure(), failed, run(), "a").unwrap();
+            let at_least = if backoff > 1.0 {
+                expected / 2
+            } else {
+                expected
+            };
+            assert!(
+                (at_least..=expected).contains(&given),
+                "{delay:?} {backoff} {max:?}: {given:?}"
+            );
+        }
     }
 }

@@ -1,12 +1,17 @@
-//! Trigger rules as a function of what became of the upstreams so far.
+//! Evaluates trigger rules, given the states of the upstreams so far.
 //!
-//! The rules are those of Airflow's `TriggerRuleDep` (3.3), `shared/fixtures/trigger_rule_vectors.csv` was made by
-//! running it, and is a test of this file.
+//! The rules are those of Airflow's `TriggerRuleDep` (3.3):
+//! `tests/fixtures/trigger_rule_vectors.csv` was made by running it, and is a test of this file. A
+//! rule that does not have to wait for all upstreams decides as soon as no other upstream could
+//! change the decision by finishing later, and not before. So a state never depends on which
+//! upstream finished first.
+
+pub(crate) use orchestrator_grammar::trigger::may_be_met_after_a_cancel;
 
 use crate::state::TaskState;
 use crate::task::Trigger;
 
-/// How many upstreams there are, and what became of them so far.
+/// The number of upstreams, in total and by final state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) total: u32,
@@ -14,29 +19,32 @@ pub(crate) struct Tally {
     pub(crate) failed: u32,
     pub(crate) upstream_failed: u32,
     pub(crate) skipped: u32,
+    /// Counted for tasks with `run_on_cancel`. Other tasks are cancelled together with the
+    /// upstream.
+    pub(crate) cancelled: u32,
 }
 
-/// What a rule makes of a tally.
+/// The decision of a rule on a tally.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     Wait,
     Run,
     Skip,
     UpstreamFailed,
+    /// An upstream that it needs was cancelled.
+    Cancel,
 }
 
 impl Tally {
-    /// Counts the end of one upstream. Cancelled is no outcome, and never gets here.
+    /// Counts the final state of one upstream.
     pub(crate) fn count(&mut self, state: TaskState) {
         match state {
             TaskState::Success => self.success += 1,
             TaskState::Failed => self.failed += 1,
             TaskState::UpstreamFailed => self.upstream_failed += 1,
             TaskState::Skipped => self.skipped += 1,
-            TaskState::Pending
-            | TaskState::Running
-            | TaskState::Retrying
-            | TaskState::Cancelled => {}
+            TaskState::Cancelled => self.cancelled += 1,
+            TaskState::Pending | TaskState::Running | TaskState::Retrying => {}
         }
     }
 
@@ -47,30 +55,34 @@ impl Tally {
             failed: self.failed + other.failed,
             upstream_failed: self.upstream_failed + other.upstream_failed,
             skipped: self.skipped + other.skipped,
+            cancelled: self.cancelled + other.cancelled,
         }
     }
 }
 
-/// What becomes of a task with these upstreams. Without upstreams every rule runs.
+/// Decides what to do with a task, given the tally of its upstreams. Without upstreams, every rule
+/// runs the task.
 pub(crate) fn decide(rule: Trigger, tally: Tally) -> Decision {
-    use Decision::{Run, Skip, UpstreamFailed, Wait};
+    use Decision::{Cancel, Run, Skip, UpstreamFailed, Wait};
     let Tally {
         total,
         success,
         failed,
         upstream_failed,
         skipped,
+        cancelled,
     } = tally;
     let broken = failed + upstream_failed;
-    let all_done = success + broken + skipped == total;
+    let all_done = success + broken + skipped + cancelled == total;
     if total == 0 {
         return Run;
     }
-    // each row: what decides at once, in this order; then what is decided when all are done
+    // Each row has the conditions that decide at once, in this order, and then the decision once
+    // all upstreams are done. A condition that decides at once must hold whatever the others
+    // become: a skip decides nothing under `all_success`, since a failure may follow.
     let early = match rule {
         Trigger::Always => Some(Run),
         Trigger::AllSuccess if broken > 0 => Some(UpstreamFailed),
-        Trigger::AllSuccess if skipped > 0 => Some(Skip),
         Trigger::AllFailed if success + skipped > 0 => Some(Skip),
         Trigger::OneSuccess if success > 0 => Some(Run),
         Trigger::OneFailed if broken > 0 => Some(Run),
@@ -86,6 +98,13 @@ pub(crate) fn decide(rule: Trigger, tally: Tally) -> Decision {
         (Some(decision), _) => decision,
         (None, false) => Wait,
         (None, true) => match rule {
+            Trigger::OneSuccess | Trigger::OneFailed | Trigger::OneDone if cancelled > 0 => Cancel,
+            Trigger::AllDoneMinOneSuccess | Trigger::NoneFailedMinOneSuccess
+                if success == 0 && cancelled > 0 =>
+            {
+                Cancel
+            }
+            Trigger::AllSuccess if skipped > 0 => Skip,
             Trigger::OneSuccess if skipped == total => Skip,
             Trigger::OneSuccess => UpstreamFailed,
             Trigger::OneFailed | Trigger::OneDone => Skip,
@@ -99,6 +118,10 @@ pub(crate) fn decide(rule: Trigger, tally: Tally) -> Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Where Airflow skips under `all_success` while other upstreams have yet to end. A failure
+    /// among those would make it upstream-failed, had it come first: here the rule waits for them.
+    const AIRFLOW_SKIPS_EARLY: [&str; 4] = ["K-", "SK-", "KK-", "K--"];
 
     #[test]
     fn every_rule_decides_as_airflow_does() {
@@ -135,18 +158,144 @@ mod tests {
                     Decision::Run => "RUN",
                     Decision::Skip => "SKIPPED",
                     Decision::UpstreamFailed => "UPSTREAM_FAILED",
+                    Decision::Cancel => "CANCELLED",
                 };
-                assert_eq!(decided, expected, "{rule} with upstreams {upstreams}");
+                if *rule == Trigger::AllSuccess && AIRFLOW_SKIPS_EARLY.contains(&upstreams) {
+                    assert_eq!(
+                        (decided, expected),
+                        ("WAIT", "SKIPPED"),
+                        "{rule} with upstreams {upstreams}"
+                    );
+                } else {
+                    assert_eq!(decided, expected, "{rule} with upstreams {upstreams}");
+                }
                 checked += 1;
             }
         }
         assert_eq!(checked, 55 * 12);
     }
 
+    const ENDS: [TaskState; 4] = [
+        TaskState::Success,
+        TaskState::Failed,
+        TaskState::UpstreamFailed,
+        TaskState::Skipped,
+    ];
+
+    /// All lists of ends of a length: each order of each multiset is one of them.
+    fn lists_of_ends(length: usize) -> impl Iterator<Item = Vec<TaskState>> {
+        (0..ENDS.len().pow(length as u32)).map(move |number| {
+            (0..length)
+                .map(|at| ENDS[number / ENDS.len().pow(at as u32) % ENDS.len()])
+                .collect()
+        })
+    }
+
+    /// What a rule decides, when upstreams end one after the other, and after how many of them.
+    fn decided(rule: Trigger, ends: &[TaskState]) -> (usize, Decision) {
+        let mut tally = Tally {
+            total: ends.len() as u32,
+            ..Tally::default()
+        };
+        let mut after = 0;
+        while decide(rule, tally) == Decision::Wait {
+            tally.count(ends[after]);
+            after += 1;
+        }
+        (after, decide(rule, tally))
+    }
+
+    #[test]
+    fn a_decision_does_not_depend_on_the_order_of_ends() {
+        for length in 1..=5 {
+            for rule in Trigger::ALL {
+                let mut by_ends = std::collections::HashMap::new();
+                for ends in lists_of_ends(length) {
+                    let mut multiset = ends.clone();
+                    multiset.sort_unstable_by_key(|state| state.as_str());
+                    let (_, decision) = decided(rule, &ends);
+                    let first = *by_ends.entry(multiset).or_insert(decision);
+                    assert_eq!(
+                        decision, first,
+                        "{rule} with upstreams that end as {ends:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// The other half: no rule waits for an upstream that cannot change its decision, except
+    /// `all_done`, which waits by definition.
+    #[test]
+    fn a_rule_decides_as_soon_as_nothing_can_change_its_answer() {
+        for rule in Trigger::ALL
+            .into_iter()
+            .filter(|rule| *rule != Trigger::AllDone)
+        {
+            for ends in lists_of_ends(4) {
+                let (after, decision) = decided(rule, &ends);
+                let before = &ends[..after.saturating_sub(1)];
+                let is_open = lists_of_ends(ends.len() - before.len())
+                    .any(|rest| decided(rule, &[before, &rest].concat()).1 != decision);
+                assert!(
+                    after == 0 || is_open,
+                    "{rule} could have decided after {before:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn cancelled_upstream_counts_only_as_done() {
+        // with one upstream cancelled and another that ended so: what all rules make of it that may
+        let ends = [
+            TaskState::Cancelled,
+            TaskState::Success,
+            TaskState::Failed,
+            TaskState::Skipped,
+        ];
+        use Decision::{Cancel, Run, Skip, UpstreamFailed};
+        for (rule, expected) in [
+            (Trigger::AllDone, [Run, Run, Run, Run]),
+            (Trigger::AllDoneMinOneSuccess, [Cancel, Run, Cancel, Skip]),
+            (Trigger::OneSuccess, [Cancel, Run, Cancel, Cancel]),
+            (Trigger::OneFailed, [Cancel, Cancel, Run, Cancel]),
+            (Trigger::OneDone, [Cancel, Run, Run, Cancel]),
+            (Trigger::NoneFailed, [Run, Run, UpstreamFailed, Run]),
+            (
+                Trigger::NoneFailedMinOneSuccess,
+                [Cancel, Run, UpstreamFailed, Cancel],
+            ),
+            (Trigger::NoneSkipped, [Run, Run, Run, Skip]),
+            (Trigger::Always, [Run, Run, Run, Run]),
+        ] {
+            assert!(may_be_met_after_a_cancel(rule), "{rule}");
+            for (end, expected) in ends.into_iter().zip(expected) {
+                let mut tally = Tally {
+                    total: 2,
+                    ..Tally::default()
+                };
+                tally.count(TaskState::Cancelled);
+                tally.count(end);
+                assert_eq!(
+                    decide(rule, tally),
+                    expected,
+                    "{rule} with a cancelled upstream and one that is {end}"
+                );
+            }
+        }
+        let refused = [Trigger::AllSuccess, Trigger::AllFailed, Trigger::AllSkipped];
+        assert!(
+            refused
+                .into_iter()
+                .all(|rule| !may_be_met_after_a_cancel(rule))
+        );
+    }
+
     #[test]
     fn without_upstreams_every_rule_runs() {
         for rule in Trigger::ALL {
-            assert_eq!(decide(rule, Tally::default()), Decision::Run);
+            assert_eq!(decide(rule, Tally::default()), Decision::Run, "{rule}");
         }
     }
 }

@@ -1,19 +1,22 @@
-//! Nodes and mappings, awaited: in a flow's body they are waited for, outside of any flow they run there and then.
+//! Awaited nodes and mappings: in a flow's body they are waited for; outside of any flow they run
+//! right away.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::{IntoFuture, poll_fn};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::lane::{AMBIENT, Ambient};
-use super::{Inner, Runtime, body, launch, panic};
+use super::ambient::{AMBIENT, Ambient};
+use super::{Runtime, body, launch};
 use crate::error::{Cause, TaskError};
-use crate::task::scope::{self, Handle, Kind, NodeSpec, Promise, Wait};
+use crate::index::NodeId;
+use crate::panic::catch;
+use crate::scope::{self, Handle, Kind, Loose, NodeSpec, Promise, Wait};
 use crate::task::{Convert, Input, Mapped, Node, Projection, Resolved, Source};
-use crate::value::Data;
+use crate::value::{Data, Value};
 
-/// Awaiting a node gives its task's result. A failure that is awaited is the awaiting body's to handle.
+/// Awaiting a node returns the result of its task. The awaiting body handles a failure.
 impl<T: Data> IntoFuture for Node<T> {
     type Output = Result<T, TaskError>;
     type IntoFuture = BoxFuture<'static, Self::Output>;
@@ -24,10 +27,7 @@ impl<T: Data> IntoFuture for Node<T> {
                 Handle::Scoped { scope, id } => {
                     result(wait(*scope, *id).await?, self.projection.as_ref())
                 }
-                Handle::Element {
-                    mapping: scope::NONE,
-                    ..
-                } => Err(misplaced(MAPPED_ALONE)),
+                Handle::Element { mapping: None, .. } => Err(misplaced(MAPPED_ALONE)),
                 Handle::Element { .. } => Err(misplaced(
                     "an element of a mapping is awaited: pass it to a task instead",
                 )),
@@ -40,7 +40,7 @@ impl<T: Data> IntoFuture for Node<T> {
     }
 }
 
-/// Awaiting a mapping gives the results of all elements.
+/// Awaiting a mapping returns the results of all elements.
 impl<T: Data> IntoFuture for Mapped<T> {
     type Output = Result<Vec<T>, TaskError>;
     type IntoFuture = BoxFuture<'static, Self::Output>;
@@ -51,11 +51,12 @@ impl<T: Data> IntoFuture for Mapped<T> {
 }
 
 impl<T: Data> Node<T> {
-    /// Runs a task outside of a flow, on a runtime: with its resources, its limits and its mocks. Nothing is stored.
+    /// Runs a task outside of a flow on a runtime, with its resources, limits and mocks. Nothing is
+    /// stored.
     ///
     /// # Errors
     ///
-    /// What the task failed with; and where the node is part of a flow.
+    /// Returns the task's error, or an error if the node is part of a flow.
     pub async fn on(self, runtime: &Runtime) -> Result<T, TaskError> {
         match self.handle {
             Handle::Loose(_) => alone(Ambient::on(&runtime.0), self).await,
@@ -66,43 +67,23 @@ impl<T: Data> Node<T> {
     }
 }
 
-fn misplaced(text: &str) -> TaskError {
+fn misplaced(text: impl Into<String>) -> TaskError {
     TaskError::new(Cause::Fatal, text)
 }
 
-/// Where a task is awaited that no body awaits.
+/// Returns the context of a task that is awaited outside of any body.
 fn default_ambient() -> Ambient {
-    if body::bodies_under_way() && tokio::task::try_id().is_some() {
+    if body::BODIES.any() && tokio::task::try_id().is_some() {
         tracing::warn!(
-            "a task is awaited on a tokio task of its own while flows are under way: if one of them spawned it, it is \
-             no part of that flow (use `join!` instead of `spawn`)"
+            "task awaited on a tokio task of its own while flows are active: if a flow spawned it, it is not part of \
+             that flow (use `join!` instead of `spawn`)"
         );
     }
     Ambient::outside(&Runtime::of_loose_tasks().0)
 }
 
-impl Ambient {
-    /// On a runtime: in the body that is running, where that is the body's runtime, too.
-    pub(super) fn on(runtime: &Arc<Inner>) -> Self {
-        match AMBIENT.try_with(Clone::clone) {
-            Ok(ambient) if Arc::ptr_eq(&ambient.runtime, runtime) => ambient,
-            _ => Self::outside(runtime),
-        }
-    }
-
-    /// In no body.
-    pub(super) fn outside(runtime: &Arc<Inner>) -> Self {
-        Self {
-            runtime: Arc::clone(runtime),
-            held: Vec::new(),
-            flows: Vec::new(),
-            in_task: false,
-        }
-    }
-}
-
 /// Waits for a node of the flow whose body is running.
-async fn wait(scope: u64, node: u32) -> Result<Resolved, TaskError> {
+async fn wait(scope: u64, node: NodeId) -> Result<Resolved, TaskError> {
     let promise = Arc::new(Promise::default());
     let registered = scope::with(|current| {
         let own = current.id == scope;
@@ -122,16 +103,13 @@ async fn wait(scope: u64, node: u32) -> Result<Resolved, TaskError> {
     }
 }
 
-/// What a body gets of what became of a node.
+/// Converts the result of a node to what its awaiting body gets.
 fn result<T: Data>(resolved: Resolved, projection: Option<&Projection>) -> Result<T, TaskError> {
     match resolved {
-        Resolved::Success(value) => match projection {
-            None => Ok(value.take()),
-            Some(projection) => match panic::catch(|| projection.apply(value)) {
-                Ok(value) => Ok(value.take()),
-                Err(panicked) => Err(TaskError::panicked(&panicked)),
-            },
-        },
+        Resolved::Success(value) => take(|| match projection {
+            Some(projection) => projection.apply(value),
+            None => value,
+        }),
         Resolved::Failed(error) | Resolved::Skipped(error) | Resolved::UpstreamFailed(error) => {
             Err(error)
         }
@@ -139,10 +117,11 @@ fn result<T: Data>(resolved: Resolved, projection: Option<&Projection>) -> Resul
     }
 }
 
-/// Runs a node that is in no flow, and what it takes: a run of its own that is recorded nowhere.
+/// Runs a node that is not part of a flow, and the nodes that it takes, as an unrecorded run of
+/// their own.
 async fn alone<T: Data>(ambient: Ambient, node: Node<T>) -> Result<T, TaskError> {
     let name = match &node.handle {
-        Handle::Loose(spec) => match &spec.lock().kind {
+        Handle::Loose(loose) => match &loose.spec().kind {
             Kind::Task(definition) => definition.name,
             Kind::Flow(call) => call.definition.name,
             Kind::Mapping(_) | Kind::Gather(_) => return Err(misplaced(MAPPED_ALONE)),
@@ -152,56 +131,100 @@ async fn alone<T: Data>(ambient: Ambient, node: Node<T>) -> Result<T, TaskError>
         }
     };
     let value = launch::alone(ambient, name, move || {
-        let source = Source::Node(plant(&node.handle, &mut HashMap::new())?);
+        let source = Source::Node(plant(&node.handle)?);
         Ok(Input {
             source,
             projection: node.projection,
             convert: Convert::Plain,
         })
     });
-    Ok(value.await?.take())
+    let value = value.await?;
+    take(|| value)
+}
+
+/// Extracts a value for the caller. Its projection and its `Clone` are user code.
+fn take<T: Data>(value: impl FnOnce() -> Value) -> Result<T, TaskError> {
+    catch(|| value().take()).map_err(|panicked| TaskError::panicked(&panicked))
 }
 
 const MAPPED_ALONE: &str =
     "`expand` is used outside of a flow: write a `#[flow]` function around it";
 
-/// Writes a loose node down in the thread's scope, after what it takes. A node that is taken twice is written once.
-fn plant(handle: &Handle, planted: &mut HashMap<usize, Handle>) -> Result<Handle, TaskError> {
-    let Handle::Loose(loose) = handle else {
-        return Err(misplaced(
-            "a task outside of a flow takes a node of a flow: await the node first",
-        ));
-    };
-    let key = Arc::as_ptr(loose).addr();
-    if let Some(handle) = planted.get(&key) {
-        return Ok(handle.clone());
-    }
-    let mut spec: NodeSpec = loose.lock().clone();
-    if matches!(spec.kind, Kind::Mapping(_) | Kind::Gather(_)) {
-        return Err(misplaced(MAPPED_ALONE));
-    }
-    for input in &mut spec.inputs {
-        plant_input(input, planted)?;
-    }
-    if let Some(more) = &mut spec.more {
-        for after in &mut more.after {
-            *after = plant(after, planted)?;
+/// Adds a loose node to the thread's scope, after the nodes that it takes. A node that is taken
+/// twice is added once.
+///
+/// Uses a stack of its own instead of recursion, since chains may be long.
+fn plant(handle: &Handle) -> Result<Handle, TaskError> {
+    let mut planted = HashMap::new();
+    let mut open = HashSet::new();
+    let mut stack = vec![loose(handle)?];
+    while let Some(node) = stack.last() {
+        let key = Arc::as_ptr(node).addr();
+        if planted.contains_key(&key) {
+            stack.pop();
+            continue;
+        }
+        let mut spec: NodeSpec = node.spec().clone();
+        if matches!(spec.kind, Kind::Mapping(_) | Kind::Gather(_)) {
+            return Err(misplaced(MAPPED_ALONE));
+        }
+        let mut before = Vec::new();
+        for_each_handle(&mut spec, &mut |handle| {
+            let taken = loose(handle)?;
+            match planted.get(&Arc::as_ptr(&taken).addr()) {
+                Some(scoped) => *handle = Handle::clone(scoped),
+                None => before.push(taken),
+            }
+            Ok(())
+        })?;
+        if before.is_empty() {
+            planted.insert(key, scope::add(spec));
+            stack.pop();
+        } else if open.insert(key) {
+            // the first one on top, so that nodes are added in the order in which they are taken
+            stack.extend(before.into_iter().rev());
+        } else {
+            let name = spec.name();
+            return Err(misplaced(format!(
+                "task `{name}` waits for itself, by way of `.after(…)`: take one of them out"
+            )));
         }
     }
-    let handle = scope::add(spec);
-    planted.insert(key, handle.clone());
-    Ok(handle)
+    match planted.remove(&Arc::as_ptr(&loose(handle)?).addr()) {
+        Some(handle) => Ok(handle),
+        None => unreachable!("the node itself is planted last"),
+    }
 }
 
-fn plant_input(input: &mut Input, planted: &mut HashMap<usize, Handle>) -> Result<(), TaskError> {
-    match &mut input.source {
-        Source::Value(_) => Ok(()),
-        Source::Node(handle) => {
-            *handle = plant(handle, planted)?;
-            Ok(())
-        }
-        Source::Many(inputs, _) => inputs
-            .iter_mut()
-            .try_for_each(|input| plant_input(input, planted)),
+fn loose(handle: &Handle) -> Result<Arc<Loose>, TaskError> {
+    match handle {
+        Handle::Loose(loose) => Ok(Arc::clone(loose)),
+        Handle::Scoped { .. } | Handle::Element { .. } => Err(misplaced(
+            "a task outside of a flow takes a node of a flow: await the node first",
+        )),
     }
+}
+
+/// Visits the nodes that a node takes and waits for.
+fn for_each_handle(
+    spec: &mut NodeSpec,
+    f: &mut impl FnMut(&mut Handle) -> Result<(), TaskError>,
+) -> Result<(), TaskError> {
+    fn of_input(
+        input: &mut Input,
+        f: &mut impl FnMut(&mut Handle) -> Result<(), TaskError>,
+    ) -> Result<(), TaskError> {
+        match &mut input.source {
+            Source::Value(_) => Ok(()),
+            Source::Node(handle) => f(handle),
+            Source::Many(inputs, _) => inputs.iter_mut().try_for_each(|input| of_input(input, f)),
+        }
+    }
+    spec.inputs
+        .iter_mut()
+        .try_for_each(|input| of_input(input, f))?;
+    spec.more
+        .iter_mut()
+        .flat_map(|more| &mut more.after)
+        .try_for_each(f)
 }

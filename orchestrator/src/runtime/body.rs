@@ -1,99 +1,101 @@
-//! The body of a flow: its function called, polled if it is `async`, and what it wrote down planned.
+//! The body of a flow: its function is called, polled if it is `async`, and the nodes that it adds
+//! are planned.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context as Cx, Poll, ready};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 use tracing::Span;
 
+use super::hold::{Count, Counted};
 use super::live::{Answer, Live, Refusal, RunCore, ScopeState};
-use super::panic;
+use super::pulse::Pulse;
 use crate::error::TaskError;
 use crate::failpoint;
-use crate::flow::{FlowBody, FlowCall, Progress};
+use crate::flow::{FlowBody, FlowCall, FlowDef, Progress};
 use crate::graph::build::Defaults;
-use crate::store::Transition;
-use crate::task::scope::{Promise, Scope};
+use crate::index::{NodeId, ScopeId};
+use crate::journal::Transition;
+use crate::panic::{self, Fragile};
+use crate::plan::Instance;
+use crate::scope::{Promise, Scope};
 use crate::task::{Context, Input, TaskOptions};
 
-/// How many bodies of `async` flows are under way in this process.
-static BODIES: AtomicUsize = AtomicUsize::new(0);
+/// The number of active bodies of `async` flows in this process.
+pub(super) static BODIES: LazyLock<Count> = LazyLock::new(Count::default);
 
-pub(super) fn bodies_under_way() -> bool {
-    BODIES.load(Ordering::Relaxed) > 0
-}
-
-/// The body of a flow in the run, or what it waits for after its function returned.
+/// The body of a flow or subflow, including the wait for its output after its function returned.
 pub(super) struct Body {
     pub(super) run: Option<Arc<RunCore>>,
-    /// Its number among the flows of the run.
-    pub(super) number: u32,
-    /// The node that it is; none for the flow itself.
-    pub(super) node: Option<u32>,
+    /// Its scope in the run.
+    pub(super) number: ScopeId,
+    /// The node of a subflow; `None` for the run's own flow.
+    pub(super) node: Option<NodeId>,
     pub(super) scope: Option<Scope>,
     pub(super) step: Step,
     pub(super) span: Span,
-    /// What its function is told next, when that is committed.
+    /// The next answer for its function, and the commit that it waits for.
     pub(super) telling: Option<(Answer, BoxFuture<'static, ()>)>,
-    /// When a flow in the flow has taken too long.
+    /// The timeout of a subflow.
     pub(super) deadline: Option<(Duration, Pin<Box<tokio::time::Sleep>>)>,
-    pub(super) under_way: Option<UnderWay>,
+    pub(super) under_way: Option<Counted>,
+    pub(super) definition: &'static FlowDef,
+    /// `None` until the first poll.
+    pub(super) pulse: Option<Arc<Pulse>>,
 }
 
 pub(super) enum Step {
-    Polling(Pin<Box<dyn Future<Output = Result<Input, TaskError>> + Send>>),
-    /// A plain function, which is all of its body, returned.
+    Polling(Fragile<BoxFuture<'static, Result<Input, TaskError>>>),
+    /// The function returned; for a plain function, that is the whole body.
     Returned(Input),
-    /// The function returned nodes, which the flow's node waits for.
+    /// The function returned nodes, which the subflow's node waits for.
     Watching(Input, Vec<Arc<Promise>>),
 }
 
-/// What came of a body.
+/// The result of a body.
 pub(super) enum BodyEnd {
-    /// Its function returned; for a flow in the flow, what it returned is there.
+    /// Its function returned; for a subflow, the returned nodes have ended, too.
     Returned(Input),
     Failed(TaskError),
 }
 
-/// The function of a flow, called.
+/// The result of calling a flow's function.
 pub(super) enum Called {
     Returned(Input),
     Polling(Box<Body>),
     Failed(TaskError),
-    /// Not called: the end of the run was asked for, and nothing of it could run here.
+    /// Not called: the run was cancelled, and cannot run here.
     Cancelled,
 }
 
-/// Calls a flow's function, and plans what it wrote down. Where it is an `async fn`, it has yet to be polled.
+/// Calls a flow's function and plans the nodes that it adds. An `async fn` has yet to be polled.
 pub(super) fn call(
     live: &mut Live,
     runtime: &super::Inner,
     flow: &FlowCall,
-    node: Option<u32>,
+    node: Option<NodeId>,
     span: &Span,
     context: Arc<Context>,
     cancel: tokio_util::sync::CancellationToken,
 ) -> Result<Called, CallError> {
-    let prefix =
-        node.map(|node| Arc::from(format!("{}/", live.plan.wiring.nodes[node as usize].key())));
+    let prefix = node.map(|node| Arc::from(format!("{}/", live.plan.wiring.nodes[node].key())));
     let mut scope = Scope::new(prefix);
-    scope.first = super::plan::id_of(live.plan.wiring.nodes.len());
-    let number = super::plan::id_of(live.scopes.len());
+    scope.first = live.plan.wiring.nodes.next_id();
     let defaults = Defaults {
         flow: flow.definition.defaults.clone(),
         runtime: runtime.defaults.clone(),
     };
-    let parent = node.map(|node| live.plan.wiring.nodes[node as usize].scope);
-    live.scopes.push(ScopeState::new(
-        defaults,
-        cancel,
-        parent,
-        scope.prefix.clone(),
-    ));
+    let parent = node.map(|node| live.plan.wiring.nodes[node].scope);
+    let grace_over = live.grace_over.child_token();
+    let mut state = ScopeState::new(defaults, cancel, grace_over, parent, scope.prefix.clone());
+    let at = node.map(Instance::in_flow);
+    state.has_moved_on =
+        at.is_some_and(|at| live.plan.has_unknown_starts() && !live.plan.follows_from_record(at));
+    let number = live.scopes.push(state);
     let (mut scope, body) = span.in_scope(|| scope.enter(|| panic::catch(|| flow.start(context))));
     let FlowBody(progress) = match body {
         Ok(Ok(body)) => body,
@@ -109,23 +111,17 @@ pub(super) fn call(
             Called::Returned(output)
         }
         Progress::Async(body) => {
-            let step = Step::Polling(body);
+            let step = Step::Polling(Fragile::new(body));
+            let body = Body::new(flow.definition, number, node, step, span.clone());
             Called::Polling(Box::new(Body {
-                run: None,
-                number,
-                node,
                 scope: Some(scope),
-                step,
-                span: span.clone(),
-                telling: None,
-                deadline: None,
-                under_way: None,
+                ..body
             }))
         }
     })
 }
 
-/// Plans what `plant` writes down in a scope of its own.
+/// Plans the nodes that `plant` adds, in a scope of their own.
 pub(super) fn plant(
     live: &mut Live,
     runtime: &super::Inner,
@@ -136,28 +132,29 @@ pub(super) fn plant(
         flow: TaskOptions::NONE,
         runtime: runtime.defaults.clone(),
     };
+    let grace_over = live.grace_over.child_token();
     live.scopes
-        .push(ScopeState::new(defaults, cancel, None, None));
+        .push(ScopeState::new(defaults, cancel, grace_over, None, None));
     let (mut scope, planted) = Scope::new(None).enter(plant);
     let output = match planted {
         Ok(output) => output?,
         Err(payload) => std::panic::resume_unwind(payload),
     };
-    live.absorb(runtime, &mut scope, 0)
+    live.absorb(runtime, &mut scope, ScopeId::FLOW)
         .map_err(|refusal| CallError::Refused(refusal).into_task_error())?;
     live.plan.returned(&output, None);
-    live.plan.close(0);
+    live.plan.close(ScopeId::FLOW);
     Ok(output)
 }
 
-/// Why a flow's function gave no graph.
+/// The reason why a flow's function gave no graph.
 pub(super) enum CallError {
     Refused(Refusal),
     Body(TaskError),
 }
 
 impl CallError {
-    /// The error as the body's own.
+    /// Converts the error to that of the body.
     pub(super) fn into_task_error(self) -> TaskError {
         let text = match self {
             Self::Body(error) => return error,
@@ -169,7 +166,7 @@ impl CallError {
 }
 
 impl Future for Body {
-    type Output = (u32, Option<u32>, BodyEnd);
+    type Output = (ScopeId, Option<NodeId>, BodyEnd);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -208,35 +205,51 @@ impl Future for Body {
                     BodyEnd::Returned(output.clone())
                 }
             };
+            let late = this
+                .deadline
+                .as_ref()
+                .filter(|(_, sleep)| sleep.deadline() < Instant::now());
+            let ended = late.map_or(ended, |(timeout, _)| {
+                BodyEnd::Failed(TaskError::timed_out(*timeout))
+            });
             return Poll::Ready((this.number, this.node, ended));
         }
     }
 }
 
-/// Counts a body for as long as it is there.
-pub(super) struct UnderWay;
-
-impl UnderWay {
-    pub(super) fn new() -> Self {
-        BODIES.fetch_add(1, Ordering::Relaxed);
-        Self
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        BODIES.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Body {
-    /// Polls an `async fn` in its scope, and plans what it has written down. It is told of the nodes that it awaits one
-    /// at a time: so it asks for the same, in the same order, when it is run again and told in the same order.
+    pub(super) fn new(
+        definition: &'static FlowDef,
+        number: ScopeId,
+        node: Option<NodeId>,
+        step: Step,
+        span: Span,
+    ) -> Self {
+        let (run, scope, telling, deadline, under_way, pulse) =
+            (None, None, None, None, None, None);
+        Self {
+            run,
+            number,
+            node,
+            scope,
+            step,
+            span,
+            telling,
+            deadline,
+            under_way,
+            definition,
+            pulse,
+        }
+    }
+
+    /// Polls an `async fn` in its scope and plans the nodes that it adds. It gets the answers for
+    /// the nodes that it awaits one at a time and in a recorded order: when the body runs again
+    /// with answers in the same order, it adds the same nodes in the same order.
     fn poll_function(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Input, TaskError>> {
         let Some(run) = self.run.clone() else {
             return Poll::Pending;
         };
-        run.live.lock().scopes[self.number as usize].waker = Some(cx.waker().clone());
+        run.live.lock().scopes[self.number].waker = Some(cx.waker().clone());
         ready!(self.tell(&run, cx));
         loop {
             let polled = self.poll_once(&run, cx);
@@ -246,8 +259,9 @@ impl Body {
         }
     }
 
-    /// Tells the body of one node that it awaits, if there is one to be told of. Where it awaits others, too, that this
-    /// one came first is committed before: what the body creates then has its keys by it.
+    /// Gives the body the answer for one node that it awaits, if there is one. If it awaits other
+    /// nodes as well, the await order is committed first: the keys of nodes that the body adds next
+    /// depend on it, and a resumed run could not repeat it otherwise.
     fn tell(&mut self, run: &Arc<RunCore>, cx: &mut Cx<'_>) -> Poll<bool> {
         let mut telling = match self.telling.take() {
             Some(telling) => telling,
@@ -262,7 +276,7 @@ impl Body {
                 }
                 run.record(Transition::Awaited {
                     node: answer.node,
-                    asked: answer.asked.clone(),
+                    known: answer.known.clone(),
                 });
                 failpoint::hit("body-told");
                 let commit: BoxFuture<'static, ()> = match answer.is_one_of_many {
@@ -288,12 +302,16 @@ impl Body {
         let Some(mut scope) = self.scope.take() else {
             return Poll::Pending;
         };
-        scope.first = super::plan::id_of(run.live.lock().plan.wiring.nodes.len());
+        scope.first = run.live.lock().plan.wiring.nodes.next_id();
         let Step::Polling(body) = &mut self.step else {
             return Poll::Pending;
         };
+        let pulse = self
+            .pulse
+            .get_or_insert_with(|| Pulse::of_flow(run, self.definition));
         let entered = self.span.enter();
-        let (mut scope, polled) = scope.enter(|| panic::catch(|| body.as_mut().poll(cx)));
+        let (mut scope, polled) =
+            pulse.poll(|| scope.enter(|| panic::catch(|| body.as_mut().poll(cx))));
         drop(entered);
         let polled = match polled {
             Ok(Ok(poll)) => poll,
@@ -316,13 +334,14 @@ impl Body {
         }
     }
 
-    /// What the node of a flow in the flow waits for; nothing for the flow itself, whose output is seen to at the end.
+    /// Returns promises for the nodes that a subflow's node waits for. `None` for the run's own
+    /// flow, whose output is read at the end.
     fn watch(&self, output: &Input) -> Option<Vec<Arc<Promise>>> {
         let run = self.run.as_ref().filter(|_| self.node.is_some())?;
         let mut promises = Vec::new();
         let live = &mut *run.live.lock();
         output.for_each_node(&mut |handle, _| {
-            if let crate::task::scope::Handle::Scoped { id, .. } = handle {
+            if let crate::scope::Handle::Scoped { id, .. } = handle {
                 let promise = Arc::new(Promise::default());
                 live.plan.watch(*id, Arc::clone(&promise));
                 promises.push(promise);
@@ -330,15 +349,5 @@ impl Body {
         });
         run.flush(live);
         (!promises.is_empty()).then_some(promises)
-    }
-}
-
-/// Drops a body before its end. What its own values do then is a user's code.
-pub(super) fn drop_body(body: Body) {
-    if let Err(panicked) = panic::catch(|| drop(body)) {
-        tracing::error!(
-            "a value in the body of a flow panicked when it was dropped: {}",
-            panicked.message
-        );
     }
 }

@@ -4,22 +4,26 @@ use std::time::Duration;
 
 use tokio::runtime::Handle as Tokio;
 
+use super::attempt::Environment;
+use super::hold::Count;
 use super::limits::Limits;
 use super::stop::{StopSignal, UnderWay};
+use super::trial::Trials;
 use super::{Inner, Runtime};
+use crate::bounds;
 use crate::capture::LogSink;
-use crate::clock::Clock;
-use crate::error::{Error, StoreError};
+use crate::clock::{Clock, Timestamp};
+use crate::error::{Error, SecretUrl, StoreError, without_secrets};
 use crate::id::IdSource;
 use crate::store::{self, Store};
 use crate::task::{Resources, TaskOptions};
 
-/// Describes a [`Runtime`].
+/// Builds a [`Runtime`] with custom settings. Created by [`Runtime::builder`].
 #[derive(Debug)]
 pub struct RuntimeBuilder {
-    /// None where it is the one that the environment names, or the usual one.
-    store: Option<String>,
-    blobs: Option<String>,
+    /// The store's URL; `None` for [`default_store`].
+    store: Option<SecretUrl>,
+    blobs: Option<SecretUrl>,
     keep: Duration,
     cache_bytes: u64,
     clock: Option<Clock>,
@@ -33,31 +37,31 @@ pub struct RuntimeBuilder {
     stores_logs: bool,
 }
 
-/// The environment variable that names the store of a runtime that is not given one.
+/// The environment variable that names the default store.
 const STORE_VARIABLE: &str = "ORCHESTRATOR_STORE";
 
-/// The store of a runtime where nothing names one.
+/// The store if neither the builder nor [`STORE_VARIABLE`] names one.
 const DEFAULT_STORE: &str = if cfg!(feature = "sqlite") {
     "sqlite:.orchestrator/state.db"
 } else {
     "memory"
 };
 
-/// The URL of the store of a runtime that is not given one.
+/// Returns the URL of the store for a runtime whose builder names none.
 pub(crate) fn default_store() -> Result<String, StoreError> {
     let Some(named) = std::env::var_os(STORE_VARIABLE).filter(|named| !named.is_empty()) else {
         return Ok(DEFAULT_STORE.to_owned());
     };
     named.into_string().map_err(|named| StoreError::Location {
-        url: named.to_string_lossy().into_owned(),
+        url: without_secrets(&named.to_string_lossy()),
         problem: format!("expected the variable {STORE_VARIABLE} to be text"),
     })
 }
 
-/// How much cached results may take together, in bytes.
+/// The default limit for the total size of cached results, in bytes.
 const CACHE_BYTES: u64 = 1 << 30;
 
-/// How long what is known of the tasks of runs is kept.
+/// The default retention of task data.
 const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl RuntimeBuilder {
@@ -79,120 +83,158 @@ impl RuntimeBuilder {
         }
     }
 
-    /// Sets where runs are kept. By default it is what the environment variable `ORCHESTRATOR_STORE` names, and
-    /// `sqlite:.orchestrator/state.db` where that is not set, or empty.
+    /// Sets the store. Defaults to the value of the environment variable `ORCHESTRATOR_STORE`, or
+    /// to `sqlite:.orchestrator/state.db` if that is unset or empty.
     ///
-    /// - `sqlite:PATH`: a file, made where it is not there, with its folder. What was committed survives a killed process.
-    ///   A loss of power may lose the last commits, whose tasks run again then; `sqlite:PATH?synchronous=full` closes that,
-    ///   at one fsync a commit. Several processes may have it open.
-    /// - `memory`: gone with the process, and growing with each run until then.
+    /// - `sqlite:PATH`: a file, created along with its folder if it does not exist. Committed data
+    ///   survives a killed process. A power loss may lose the last commits, whose tasks then run
+    ///   again; `sqlite:PATH?synchronous=full` prevents that at the cost of one fsync per commit.
+    ///   Several processes may open the same file. A new file, and the folders beside it, are
+    ///   accessible to their owner only; permissions that are widened later are kept.
+    /// - `memory`: lost when the process ends, and growing with each run until then.
+    ///
+    /// While the disk is full, runs wait; they continue when there is room again. If a write fails
+    /// with [`StoreError::Io`](crate::StoreError::Io), the process writes nothing more: its runs
+    /// and `serve` return the error. The runs stay unfinished and resume when the program is
+    /// started again.
     #[must_use]
     pub fn store(mut self, url: impl Into<String>) -> Self {
-        self.store = Some(url.into());
+        self.store = Some(SecretUrl(url.into()));
         self
     }
 
-    /// Sets where results above 1 MiB are kept: a folder; with the feature `object-store`, also the URL of a bucket, as
-    /// `s3://bucket/prefix`. By default a folder beside the store's file.
+    /// Sets the location of results larger than 1 MiB: a folder or, with the feature
+    /// `object-store`, the URL of a bucket such as `s3://bucket/prefix`. Defaults to a folder
+    /// beside the store's file.
     #[must_use]
     pub fn blobs(mut self, url: impl Into<String>) -> Self {
-        self.blobs = Some(url.into());
+        self.blobs = Some(SecretUrl(url.into()));
         self
     }
 
-    /// Sets how long what is known of the tasks of a run (attempts, results, logs) is kept after its end: 30 days by default.
-    /// The run itself is kept for ever. [`Runtime::prune`] deletes what is older.
+    /// Sets how long the task data of a run (attempts, results, logs) is kept after its end.
+    /// Defaults to 30 days. [`Runtime::prune`] deletes older data. The run itself is kept forever.
     #[must_use]
     pub fn keep(mut self, time: Duration) -> Self {
         self.keep = time;
         self
     }
 
-    /// Sets how much cached results may take together, in bytes: 1 GiB by default. [`Runtime::prune`] deletes the oldest
-    /// beyond it.
+    /// Sets the limit for the total size of cached results, in bytes. Defaults to 1 GiB.
+    /// [`Runtime::prune`] deletes the oldest results beyond it.
     #[must_use]
     pub fn cache_size(mut self, bytes: u64) -> Self {
         self.cache_bytes = bytes;
         self
     }
 
-    /// Sets the clock: the system's by default.
+    /// Sets the clock. Defaults to the system's clock.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = Some(clock);
         self
     }
 
-    /// Sets the seed of all randomness: the ids of runs, and so the jitter of retries. By default it differs from
-    /// process to process.
+    /// Sets the seed of all randomness: the ids of runs and, through them, the jitter of retries.
+    /// Defaults to a random seed.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Sets how many async bodies run at once: 256 by default. A body counts from its start to its end, also while it
-    /// awaits.
+    /// Sets the number of async bodies that may run at once. Defaults to 256. A body holds its slot
+    /// from its start to its end, including while it awaits.
+    ///
+    /// A flow that holds at least three quarters of these slots gets no more while bodies of other
+    /// flows wait. Slots that it took beyond three quarters while it was alone do not reduce the
+    /// share of the others: they may exceed the limit by the same number, which is at most a
+    /// quarter of it. Bodies that never return therefore block their own flow, and no other. A
+    /// limit below four, and that of a [pool](Self::pool), is never exceeded and not shared in this
+    /// way. Tasks that have held slots for over a minute while others wait are named in a warning
+    /// every ten minutes.
     #[must_use]
     pub fn max_running(mut self, bodies: usize) -> Self {
         self.running = bodies;
         self
     }
 
-    /// Sets how many blocking bodies (`fn` tasks) run at once: 64 by default. Each takes a thread.
+    /// Sets the number of blocking bodies (`fn` tasks) that may run at once. Defaults to 64. Each
+    /// occupies a thread. Flows share these slots like those of [`max_running`](Self::max_running).
     #[must_use]
     pub fn max_blocking(mut self, bodies: usize) -> Self {
         self.blocking = bodies;
         self
     }
 
-    /// Adds a pool: a named number of slots, which tasks with `pool = "…"` share, in all flows.
+    /// Adds a pool: a named number of slots that tasks with `pool = "…"` share across all flows.
     #[must_use]
     pub fn pool(mut self, name: impl Into<String>, slots: u32) -> Self {
         self.pools.insert(name.into(), slots);
         self
     }
 
-    /// Gives a resource: what tasks take as `#[resource] name: &T`. There is one for each type; a second replaces it.
+    /// Adds a resource, which tasks take as `#[resource] name: &T`. There is one resource per type;
+    /// a second one replaces the first.
     #[must_use]
     pub fn resource<T: Send + Sync + 'static>(mut self, resource: T) -> Self {
         self.resources.insert(resource);
         self
     }
 
-    /// Sets how long bodies that see to their own end, and blocking ones, may take for it when they are cancelled: 30
-    /// seconds by default.
+    /// Sets the grace period of cancelled bodies: the time that blocking bodies, and async bodies
+    /// that handle cancellation themselves, have to return. Defaults to 30 seconds. Once all other
+    /// bodies have ended, the tasks that clean up after a cancelled run
+    /// ([`run_on_cancel`](macro@crate::task#cleaning-up)) share another period of the same length.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// Sets options of tasks that neither the call nor the task nor the flow sets.
+    /// Sets default task options: those that apply if neither the call nor the task nor the flow
+    /// sets them.
     #[must_use]
     pub fn defaults(mut self, options: TaskOptions) -> Self {
         self.defaults = options;
         self
     }
 
-    /// Sets whether what tasks log is stored, where it is captured (see [`Runtime::logs`]): it is by default. The console
-    /// shows it in any case.
+    /// Sets whether captured logs of tasks are stored (see [`Runtime::logs`]). Defaults to `true`.
+    /// The console shows them in any case.
+    ///
+    /// Lines reach the store within a second, even while a body blocks its thread. Logging never
+    /// waits for the store: at most 64 MiB of lines are buffered. Of each attempt, the buffer holds
+    /// at most its first 1,000 lines, 9,000 later lines, and 9,000 later warnings and errors; once
+    /// half of the memory is used, 1,000 and 1,000. A task that logs faster than the store writes
+    /// loses lines after the first ones, but never its last 1,000. A line in their place counts
+    /// them in the field `dropped`, and the warnings and errors among them in `dropped_warnings`.
+    /// When all of the memory is used, the oldest buffered lines are dropped, warnings and errors
+    /// last.
     #[must_use]
     pub fn store_logs(mut self, store: bool) -> Self {
         self.stores_logs = store;
         self
     }
 
-    /// Makes the runtime.
+    /// Creates the runtime.
     ///
     /// # Errors
     ///
-    /// Where the store is none or cannot be opened, and where a limit is 0.
+    /// Returns an error if the store's URL is invalid, if the store cannot be opened, if a limit is
+    /// zero, if the name of a pool is too long, or if a default option is invalid.
     pub async fn build(self) -> Result<Runtime, Error> {
         let empty = self.pools.iter().find(|(_, slots)| **slots == 0);
+        let long = self
+            .pools
+            .keys()
+            .find_map(|name| bounds::fault(name, bounds::NAME));
         let problem = match (self.running, self.blocking, empty) {
             (0, _, _) => Some("expected `max_running` to be at least 1, got 0".to_owned()),
             (_, 0, _) => Some("expected `max_blocking` to be at least 1, got 0".to_owned()),
+            _ if long.is_some() => {
+                long.map(|problem| format!("the name of a pool is too long: {problem}"))
+            }
             (_, _, Some((name, _))) => Some(format!(
                 "expected the pool `{name}` to have at least 1 slot, got 0"
             )),
@@ -210,10 +252,11 @@ impl RuntimeBuilder {
         }
     }
 
-    /// Opens the store, where that may take a while.
+    /// Opens the store on a blocking thread if there is a tokio runtime, since opening may take a
+    /// while.
     async fn open(&self) -> Result<Arc<dyn Store>, Error> {
         let (url, blobs, now) = (self.url()?, self.blobs.clone(), self.now());
-        let open = move || store::open(&url, blobs.as_deref(), now);
+        let open = move || store::open(&url, blobs.as_ref().map(|url| url.0.as_str()), now);
         match Tokio::try_current() {
             Ok(tokio) => Ok(tokio
                 .spawn_blocking(open)
@@ -223,28 +266,32 @@ impl RuntimeBuilder {
         }
     }
 
-    /// Makes a runtime where nothing can be waited for.
+    /// Creates a runtime synchronously.
     pub(super) fn build_now(self) -> Result<Runtime, Error> {
-        let store = store::open(&self.url()?, self.blobs.as_deref(), self.now())?;
+        let store = store::open(
+            &self.url()?,
+            self.blobs.as_ref().map(|url| url.0.as_str()),
+            self.now(),
+        )?;
         Ok(Runtime(Arc::new(self.inner(store))))
     }
 
-    /// The store's URL.
+    /// Returns the store's URL.
     fn url(&self) -> Result<String, StoreError> {
-        self.store.clone().map_or_else(default_store, Ok)
+        self.store
+            .clone()
+            .map_or_else(default_store, |url| Ok(url.0))
     }
 
-    fn now(&self) -> i64 {
+    fn now(&self) -> Timestamp {
         self.clock
             .as_ref()
-            .map_or_else(|| Clock::system().micros(), Clock::micros)
+            .map_or_else(|| Clock::system().timestamp(), Clock::timestamp)
     }
 
     pub(super) fn inner(self, store: Arc<dyn Store>) -> Inner {
         let clock = self.clock.unwrap_or_else(Clock::system);
-        let logs = self
-            .stores_logs
-            .then(|| LogSink::new(Arc::clone(&store), clock.clone()));
+        let logs = self.stores_logs.then(|| LogSink::new(Arc::clone(&store)));
         Inner {
             store,
             logs,
@@ -257,15 +304,19 @@ impl RuntimeBuilder {
                     .map_or_else(IdSource::from_entropy, IdSource::from_seed),
             ),
             limits: Limits::new(self.running, self.blocking, &self.pools),
-            resources: self.resources,
-            grace: self.grace,
+            environment: Environment {
+                resources: self.resources,
+                mocks: HashMap::new(),
+                threads: Count::default(),
+                grace: self.grace,
+            },
             defaults: self.defaults,
-            mocks: HashMap::new(),
             events: Arc::default(),
             flights: Arc::default(),
             stop: StopSignal::default(),
             control: Arc::default(),
             under_way: UnderWay::default(),
+            trials: Trials::default(),
             active: Arc::default(),
         }
     }
@@ -273,7 +324,8 @@ impl RuntimeBuilder {
 
 #[cfg(feature = "cli")]
 impl Runtime {
-    /// The same limits, resources and time, with another store: nothing that belongs to the runs of the first.
+    /// Returns a runtime with the same limits, resources and clock on another store. It shares
+    /// nothing that belongs to the runs of this one.
     pub(crate) async fn on_store(&self, url: &str) -> Result<Self, Error> {
         let store = RuntimeBuilder::new()
             .store(url)
@@ -284,7 +336,7 @@ impl Runtime {
             .0
             .logs
             .as_ref()
-            .map(|_| LogSink::new(Arc::clone(&store), self.0.clock.clone()));
+            .map(|_| LogSink::new(Arc::clone(&store)));
         Ok(Self(Arc::new(Inner {
             store,
             logs,
@@ -293,6 +345,7 @@ impl Runtime {
             stop: StopSignal::default(),
             control: Arc::default(),
             under_way: UnderWay::default(),
+            trials: Trials::default(),
             active: Arc::default(),
             ..(*self.0).clone()
         })))

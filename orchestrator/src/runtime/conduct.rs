@@ -1,5 +1,5 @@
-//! The conductor of a run: polls the bodies of its flows, and sees to retries whose time has come, to cancelling, and to
-//! the end.
+//! The conductor of a run: polls the bodies of its flows and handles timers, deadlines,
+//! cancellation and the end.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,70 +10,136 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::body::{Body, BodyEnd, Called, Step, UnderWay, call, drop_body};
+use super::body::{BODIES, Body, BodyEnd, Called, Step, call};
+use super::grace::Grace;
+use super::hold::Counted;
 use super::live::{Live, RunCore};
-use super::panic;
-use super::plan::{End, Instance, Verdict};
+use super::stop::few;
 use super::watch::LOOK;
-use crate::clock::micros_between;
-use crate::error::{Error, StoreError, TaskError};
+use crate::clock::{Deadline, Timestamp, in_time, passed, until};
+use crate::error::{Cause, Error, Panicked, StoreError, TaskError};
 use crate::event::Event;
 use crate::failpoint;
+use crate::index::{NodeId, ScopeId};
+use crate::journal::{CellState, Kept, RerunRecord, RunEnd, RunRecord, TaskEnd, Transition};
+use crate::panic;
+use crate::plan::{End, Instance, Verdict};
+use crate::scope::Kind;
 use crate::state::{RunState, TaskState};
-use crate::store::{Kept, RerunRecord, Row, RunEnd, RunRecord, TaskEnd, Transition};
-use crate::task::scope::Kind;
 use crate::task::{Arg, Context, Input};
 use crate::value::Value;
 
-/// The end of a run.
+/// A finished run.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) record: RunRecord,
-    /// What was returned, as the type that it is of.
-    pub(super) output: Option<Value>,
-    /// Why there is no output, where the run is green without one.
-    pub(super) missing: Option<TaskError>,
+    pub(super) returned: Returned,
 }
 
+/// The flow's output, or the reason why it has no value; `None` if the flow did not return.
+pub(super) type Returned = Option<Result<Value, TaskError>>;
+
 impl Finished {
-    /// What was returned, where the run is green.
+    /// Returns the flow's output if the run succeeded.
     pub(super) fn into_value(self) -> Result<Value, TaskError> {
-        match (self.record.error(), self.output, self.missing) {
-            (Some(error), _, _) => Err(error.clone()),
-            (None, Some(output), _) => Ok(output),
-            (None, None, Some(missing)) => Err(missing),
-            (None, None, None) => Err(TaskError::cancelled()),
+        match (self.record.error(), self.returned) {
+            (Some(error), _) => Err(error.clone()),
+            (None, Some(returned)) => returned,
+            (None, None) => Err(TaskError::cancelled()),
         }
     }
 }
 
-/// Why a run comes to its end before its tasks do.
-enum Stop {
-    /// Somebody asked for it.
+/// The way in which a run ends. Separate from the output: a run can fail although its flow
+/// returned.
+#[derive(Debug)]
+enum Ending {
+    Succeeded,
+    Failed(TaskError),
+    Cancelled,
+}
+
+impl Ending {
+    fn state(&self) -> RunState {
+        match self {
+            Self::Succeeded => RunState::Success,
+            Self::Failed(_) => RunState::Failed,
+            Self::Cancelled => RunState::Cancelled,
+        }
+    }
+
+    /// Returns the error that the run is recorded with.
+    fn error(&self) -> Option<TaskError> {
+        match self {
+            Self::Succeeded => None,
+            Self::Failed(error) => Some(error.clone()),
+            Self::Cancelled => Some(TaskError::cancelled()),
+        }
+    }
+
+    /// Turns a success into a failure.
+    fn or_fail(&mut self, error: TaskError) {
+        if matches!(self, Self::Succeeded) {
+            *self = Self::Failed(error);
+        }
+    }
+}
+
+/// The reason why a run is ended before its tasks are.
+pub(super) enum Stop {
+    /// The run was cancelled.
     Asked,
     TimedOut(Duration),
     /// The flow's body failed.
     Body(TaskError),
 }
 
-/// How soon other processes, which have all the turns of a flow, are asked again; then twice as long each time.
+/// The delay before the store is asked again for a slot of the flow, while other processes hold all
+/// of them; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
+/// The time that cancelled bodies have to end before their run is kept until they return.
+const LET_GO: Duration = Duration::from_millis(100);
+
+/// The conductor's next step.
+enum Next {
+    Look,
+    Wait,
+    /// The process gives the run up.
+    Release,
+    /// The run has ended.
+    Finish,
+}
+
 pub(super) struct Conductor {
-    run: Arc<RunCore>,
+    pub(super) run: Arc<RunCore>,
     pub(super) bodies: FuturesUnordered<Body>,
-    /// What the flow returned.
+    /// The flow's output.
     output: Option<Input>,
-    /// When the bodies of flows in the flow were started, by their nodes.
-    started: std::collections::HashMap<u32, i64>,
+    /// The start times of running subflows, by node.
+    started: std::collections::HashMap<NodeId, Timestamp>,
     timeout: Option<Duration>,
+    /// The timeout, and the instant at which it is reached.
+    deadline: Deadline,
+    /// The end of the grace period; `None` unless the process is stopping.
+    drained_by: Option<Instant>,
     stop: Option<Stop>,
-    /// When the run started, in an earlier life of it.
-    began: Option<i64>,
-    /// How long it has waited for its turn since it goes on: that is no time of its own.
+    pub(super) graces: Vec<Grace>,
+    /// Whether the run was being cancelled in an earlier execution, and its nodes are being planned
+    /// again.
+    pub(super) catching_up: bool,
+    /// The start of the run in an earlier execution.
+    began: Option<Timestamp>,
+    /// The time that the resumed run waited for a slot. It does not count towards the timeout.
     waited: Duration,
-    /// Bodies of flows were left before their end: the run is not done, whatever its tasks are.
+    /// Whether bodies of flows were dropped before their end. If so, the run is unfinished even if
+    /// all of its tasks are final.
     left: bool,
+    /// The permit held while a suspect of the run is tried, and the instant at which the trial ends
+    /// at the latest.
+    pub(super) trial: Option<(OwnedSemaphorePermit, Option<Instant>)>,
+    /// Suspects that still run after their trials.
+    pub(super) company: Vec<(Instance, Counted)>,
 }
 
 impl Conductor {
@@ -81,7 +147,7 @@ impl Conductor {
         run: Arc<RunCore>,
         called: Called,
         timeout: Option<Duration>,
-        began: Option<i64>,
+        began: Option<Timestamp>,
     ) -> Self {
         let mut conductor = Self {
             run,
@@ -89,10 +155,16 @@ impl Conductor {
             output: None,
             started: std::collections::HashMap::new(),
             timeout,
+            deadline: None,
+            drained_by: None,
             stop: None,
+            graces: Vec::new(),
+            catching_up: false,
             began,
             waited: Duration::ZERO,
             left: false,
+            trial: None,
+            company: Vec::new(),
         };
         match called {
             Called::Returned(output) => conductor.output = Some(output),
@@ -104,41 +176,43 @@ impl Conductor {
     }
 
     fn poll_body(&mut self, mut body: Body) {
-        body.under_way = Some(UnderWay::new());
+        body.under_way = Some(BODIES.enter());
         body.run = Some(Arc::clone(&self.run));
         self.bodies.push(body);
     }
 
-    /// Waits until the run is one of so many of its flow that are under way; or until it is cancelled or stopped before.
+    /// Waits for one of the flow's `max_active_runs` slots, or until the run is cancelled or
+    /// stopped.
     pub(super) async fn wait_for_turn(
         &mut self,
         flow: &'static str,
         turns: u32,
     ) -> Option<OwnedSemaphorePermit> {
         let (run, began) = (Arc::clone(&self.run), self.began.is_some());
-        let asked = run.runtime.clock.micros();
+        let asked = Instant::now();
         let given_up = async {
             tokio::select! {
                 () = run.cancel.cancelled() => {}
-                () = run.runtime.stop.soft.cancelled() => {}
+                () = run.stop.soft.cancelled() => {}
             }
         };
         let turn = async {
             let (store, id) = (&run.runtime.store, run.facts.id);
-            // a store that fails now may be well later: the run stays this process's until then
+            // the store may recover: until then, the run stays with this process
             let failed = |error: StoreError| {
-                tracing::error!(run = %id, flow, "whose turn it is is not known, and is asked again: {error}");
+                tracing::error!(run = %id, flow, "cannot claim a run slot, retrying: {error}");
                 tokio::time::sleep(LOOK)
             };
             while let (true, Err(error)) = (began, store.leave_turn(id).await) {
                 failed(error).await;
             }
-            // those of this process stand in line; other processes are asked again and again
+            // first a slot of this process, in order of arrival; then one across processes, by
+            // polling. In the opposite order, waiting runs of this process would all poll the store
             let permit = run.runtime.turn(flow, turns).acquire_owned().await.ok();
             let mut pause = FIRST_PAUSE;
             loop {
                 match store
-                    .claim_turn(id, flow, turns, run.runtime.clock.micros())
+                    .claim_turn(id, flow, turns, run.runtime.clock.timestamp())
                     .await
                 {
                     Ok(true) => return permit,
@@ -154,40 +228,78 @@ impl Conductor {
             turn = turn => turn,
         };
         if began {
-            self.waited = micros_between(asked, run.runtime.clock.micros());
+            self.waited = asked.elapsed();
         }
         turn
     }
 
-    /// Sees the run to its end.
+    /// Conducts the run to its end, or until the process gives it up.
     pub(super) async fn conduct(mut self) -> Result<Finished, Error> {
-        let run = Arc::clone(&self.run);
-        if run.runtime.stop.soft.is_cancelled() {
+        if self.run.stop.soft.is_cancelled() {
             return self.release().await;
         }
-        let now = run.runtime.clock.micros();
+        let started = self.begin();
+        loop {
+            let next = match self.look() {
+                Next::Wait => self.wait().await,
+                next => next,
+            };
+            match next {
+                Next::Look | Next::Wait => {}
+                Next::Release => return self.release().await,
+                Next::Finish => return self.finish(started).await,
+            }
+        }
+    }
+
+    /// Starts or resumes the run. Returns the time of its start.
+    fn begin(&mut self) -> Timestamp {
+        let run = Arc::clone(&self.run);
+        // the start of a resumed run was read off the system's clock, which may have been set back
+        // since: the run's clock must not show a time before it
+        let now = run.runtime.clock.timestamp();
         let started = self.began.unwrap_or(now);
+        run.clock.set_to(now.max(started));
         run.record(Transition::RunStarted { at: started });
         failpoint::hit("run-started");
-        let facts = Arc::clone(&run.facts);
-        let (run_id, flow, logical_date) = (facts.id, facts.flow, facts.logical_date);
-        let again = self
-            .began
-            .is_none()
-            .then(|| run.live.lock().plan.rerun())
-            .flatten();
-        if let Some(RerunRecord { what, .. }) = again {
-            tracing::info!(parent: &run.trace.run, %logical_date, "run again: {what}");
+        self.announce();
+        let spent = now.since(started).saturating_sub(self.waited);
+        let deadline = |timeout: Duration| (timeout, in_time(timeout.saturating_sub(spent)));
+        self.deadline = self.timeout.map(deadline);
+        if let Some(why) = self.stop.take() {
+            self.stop(why);
+        } else if run.cancel.is_cancelled() {
+            match run.resumed && self.began.is_some() {
+                true => self.begin_catching_up(),
+                false => self.stop(Stop::Asked),
+            }
+        }
+        self.announce_suspects();
+        run.flush(&mut run.live.lock());
+        started
+    }
+
+    /// Logs and emits that the run starts, is resumed, or is re-run.
+    fn announce(&self) {
+        let run = &self.run;
+        let (id, flow, logical_date) = (run.facts.id, run.facts.flow, run.facts.logical_date);
+        let goes_on = self.began.is_some();
+        let rerun = match goes_on {
+            true => None,
+            false => run.live.lock().plan.rerun(),
+        };
+        if let Some(RerunRecord { what, .. }) = rerun {
+            tracing::info!(parent: &run.trace.run, %logical_date, "run reopened: {what}");
             run.runtime.events.emit(|| Event::RunReopened {
-                run: run_id,
+                run: id,
                 flow,
                 logical_date,
                 what,
             });
-        } else if run.resumed && self.began.is_some() {
-            tracing::info!(parent: &run.trace.run, %logical_date, "run goes on");
+        } else if run.resumed && goes_on {
+            tracing::info!(parent: &run.trace.run, %logical_date, "run resumed");
             run.runtime.events.emit(|| Event::RunResumed {
-                run: run_id,
+                run: id,
                 flow,
                 logical_date,
             });
@@ -196,132 +308,185 @@ impl Conductor {
                 tracing::info!(parent: &run.trace.run, %logical_date, "run started");
             }
             run.runtime.events.emit(|| Event::RunStarted {
-                run: run_id,
+                run: id,
                 flow,
                 logical_date,
             });
         }
-        let spent = micros_between(started, now).saturating_sub(self.waited);
-        let deadline = self
-            .timeout
-            .map(|timeout| (timeout, Instant::now() + timeout.saturating_sub(spent)));
-        let (soft, hard) = (run.runtime.stop.soft.clone(), run.runtime.stop.hard.clone());
-        let mut drained_by = None;
-        if let Some(why) = self.stop.take() {
-            self.stop(why);
-        } else if run.cancel.is_cancelled() {
-            self.stop(Stop::Asked);
-        }
-        run.flush(&mut run.live.lock());
-        loop {
-            self.start_flows();
-            let lacks = run.live.lock().lacks.take();
-            if let Some(lacks) = lacks {
-                tracing::warn!(parent: &run.trace.run, "a run is not done and cannot go on here: {lacks}");
-                return self.release().await;
-            }
-            let (done, timer) = {
-                let live = &mut *run.live.lock();
-                let ended = self.bodies.is_empty() && live.flows.is_empty() && !self.left;
-                (ended && live.plan.is_done(), live.next_timer())
-            };
-            if done {
-                // ended by time in an earlier life, whose process died before it could say so
-                if let (Some((timeout, at)), None) = (deadline, &self.stop)
-                    && at <= Instant::now()
-                    && run.live.lock().plan.was_cancelled
-                {
-                    self.stop(Stop::TimedOut(timeout));
-                }
-                break;
-            }
-            if drained_by.is_some() && (!run.live.lock().plan.is_busy() || hard.is_cancelled()) {
-                return self.release().await;
-            }
-            if let Some(problem) = run.live.lock().problem.take() {
-                self.stop(Stop::Body(TaskError::new(
-                    crate::error::Cause::Fatal,
-                    problem.to_string(),
-                )));
-                continue;
-            }
-            if run.broken.load(Ordering::Acquire) {
-                let text = "a panic in the runtime itself, or in the `Drop` of a value: see the panic's own message";
-                self.stop(Stop::Body(TaskError::new(
-                    crate::error::Cause::Panicked,
-                    text,
-                )));
-                let live = &mut *run.live.lock();
-                live.plan.abandon();
-                run.flush(live);
-                break;
-            }
-            tokio::select! {
-                biased;
-                () = run.cancel.cancelled(), if self.stop.is_none() => {
-                    self.stop(Stop::Asked);
-                    // what was asked for holds, whatever becomes of this process
-                    run.commit().await;
-                }
-                () = soft.cancelled(), if drained_by.is_none() && self.stop.is_none() => {
-                    drained_by = Some(Instant::now() + run.runtime.grace);
-                    self.drain();
-                }
-                () = until(drained_by), if drained_by.is_some() => return self.release().await,
-                () = hard.cancelled(), if drained_by.is_some() => return self.release().await,
-                Some(ended) = self.bodies.next(), if !self.bodies.is_empty() => self.body_ended(ended),
-                () = run.wake.notified() => {}
-                () = until(timer) => {
-                    let live = &mut *run.live.lock();
-                    live.due(Instant::now());
-                    run.flush(live);
-                }
-                () = until(deadline.map(|(_, at)| at)), if self.stop.is_none() => {
-                    let timeout = self.timeout.unwrap_or_default();
-                    self.stop(Stop::TimedOut(timeout));
-                }
-            }
-        }
-        self.finish(started).await
     }
 
-    /// Lets what is running come to its end, and starts nothing more.
-    fn drain(&mut self) {
+    /// Starts ready subflows, inspects the run, and decides on the next step.
+    fn look(&mut self) -> Next {
         let run = Arc::clone(&self.run);
-        run.live.lock().draining = true;
-        self.left = !self.bodies.is_empty();
-        std::mem::take(&mut self.bodies)
-            .into_iter()
-            .for_each(drop_body);
+        self.start_flows();
+        if self.catching_up {
+            self.catch_up();
+        }
+        let lacks = run.live.lock().lacks.take();
+        if let Some(lacks) = lacks {
+            tracing::warn!(parent: &run.trace.run, "run cannot be resumed here: {lacks}");
+            return Next::Release;
+        }
+        let (is_done, is_busy, problem) = {
+            let live = &mut *run.live.lock();
+            let has_bodies = !self.bodies.is_empty() || !live.flows.is_empty() || self.left;
+            let is_done = !has_bodies && live.plan.is_done();
+            (
+                is_done,
+                live.plan.is_busy(),
+                live.problem.take_if(|_| !is_done),
+            )
+        };
+        if is_done {
+            // the timeout was reached in an earlier execution, whose process died before it could
+            // record that
+            if let (Some((timeout, at)), None) = (self.deadline, &self.stop)
+                && at <= Instant::now()
+                && run.live.lock().plan.was_cancelled
+            {
+                self.stop(Stop::TimedOut(timeout));
+            }
+            return Next::Finish;
+        }
+        let is_drained = self.stop.is_none() && !is_busy;
+        if self.drained_by.is_some() && (is_drained || run.stop.hard.is_cancelled()) {
+            return Next::Release;
+        }
+        if let Some(problem) = problem {
+            self.stop(Stop::Body(TaskError::new(
+                Cause::Fatal,
+                problem.to_string(),
+            )));
+            return Next::Look;
+        }
+        if run.broken.load(Ordering::Acquire) {
+            let text = "the runtime itself panicked: see the panic's own message";
+            self.stop(Stop::Body(TaskError::new(Cause::Panicked, text)));
+            let live = &mut *run.live.lock();
+            live.end_grace(None);
+            live.plan.abandon();
+            run.flush(live);
+            return Next::Finish;
+        }
+        Next::Wait
     }
 
-    /// Gives the run up: another process, or a later one, goes on with it.
+    /// Waits until something happens that concerns the conductor, and handles it.
+    async fn wait(&mut self) -> Next {
+        let run = Arc::clone(&self.run);
+        let wants_trial = self.drained_by.is_none() && self.wants_trial();
+        let trial_ends = self.trial.as_ref().and_then(|(_, ends)| *ends);
+        let grace_ends = self.begin_graces();
+        let timer = run.live.lock().next_timer();
+        // a run that is being ended needs no other reason to end; one that is catching up has not
+        // reached the point where it was cancelled
+        let may_stop = self.stop.is_none() && !self.catching_up;
+        let (is_draining, drained_by) = (self.drained_by.is_some(), self.drained_by);
+        let deadline = self.deadline.filter(|_| may_stop);
+        // biased: requests about the run are handled before events within it
+        tokio::select! {
+            biased;
+            () = run.cancel.cancelled(), if may_stop => {
+                self.stop(Stop::Asked);
+                // committed at once: the cancellation must hold even if this process dies
+                run.commit().await;
+            }
+            () = run.stop.soft.cancelled(), if !is_draining => {
+                self.drained_by = Some(in_time(run.runtime.environment.grace));
+                self.drain();
+            }
+            () = until(drained_by), if is_draining => return Next::Release,
+            () = run.stop.hard.cancelled(), if is_draining => return Next::Release,
+            Some(ended) = self.bodies.next(), if !self.bodies.is_empty() => {
+                // a body that blocked the thread may have ended after the deadline, in the same
+                // poll: then the timeout came first
+                match deadline.filter(|(_, at)| *at < Instant::now()) {
+                    Some((timeout, _)) => self.stop(Stop::TimedOut(timeout)),
+                    None => self.body_ended(ended),
+                }
+            }
+            () = run.wake.notified() => {}
+            permit = run.runtime.trials.permit(), if wants_trial => self.begin_trial(permit),
+            () = until(trial_ends), if trial_ends.is_some() => self.acquit(),
+            () = until(timer) => {
+                let live = &mut *run.live.lock();
+                live.due(Instant::now());
+                run.flush(live);
+            }
+            () = until(grace_ends) => self.end_graces(),
+            () = run.grace_over.cancelled(), if !self.graces.is_empty() => {
+                self.graces.clear();
+                let live = &mut *run.live.lock();
+                live.end_grace(None);
+                run.flush(live);
+            }
+            timeout = passed(deadline) => self.stop(Stop::TimedOut(timeout)),
+        }
+        Next::Look
+    }
+
+    /// Starts nothing more, and lets running bodies end.
+    fn drain(&mut self) {
+        // recorded first: however this process ends from now on, it was asked to stop, and that is
+        // not a crash
+        self.break_off_trial();
+        self.run.record(Transition::Draining);
+        self.run.log.commit_soon();
+        if self.stop.is_some() {
+            // a run that is being ended has its own grace period
+            return;
+        }
+        self.run.live.lock().draining = true;
+        self.left = !self.bodies.is_empty();
+        self.bodies.clear();
+    }
+
+    /// Gives the run up. Another process, or a later one, resumes it once nothing of it runs here.
     async fn release(self) -> Result<Finished, Error> {
         let run = &self.run;
         if !run.durable {
-            // there is nobody who could go on with it
+            // no other process could resume it
             let live = &mut *run.live.lock();
             live.plan.abandon();
             run.flush(live);
-            let at = run.runtime.clock.micros();
-            let (state, error) = (RunState::Cancelled, Some(TaskError::cancelled()));
+            let at = run.clock.timestamp();
             run.record(Transition::RunFinished(RunEnd {
                 at,
-                state,
-                error,
+                state: Ending::Cancelled.state(),
+                error: Ending::Cancelled.error(),
                 output: None,
                 encoded: None,
             }));
-            // with the plan in hand: what ends from now on tells nobody
+            // set under the lock: ends from now on are neither recorded nor passed to the plan
             run.released.store(true, Ordering::Release);
+            live.hold.as_ref().inspect(|hold| hold.abandon());
+            run.end_bodies();
         } else {
-            // first: an attempt that is not recorded before the release finds out before it begins
+            self.break_off_trial();
+            // set before the hold is released: an attempt whose start is not recorded by then must
+            // notice it before its body begins
             run.released.store(true, Ordering::Release);
-            run.log.record(Transition::Released);
+            let hold = run.live.lock().hold.take();
+            if let Some(hold) = hold {
+                let held = Arc::downgrade(&hold);
+                let let_go = hold.leave();
+                run.end_bodies();
+                if tokio::time::timeout(LET_GO, let_go.cancelled())
+                    .await
+                    .is_err()
+                {
+                    let tasks = held.upgrade().map(|hold| hold.bodies()).unwrap_or_default();
+                    tracing::warn!(
+                        parent: &run.trace.run,
+                        tasks = few(&tasks),
+                        "bodies have not returned: the run stays with this process until they do or the process ends"
+                    );
+                    run.runtime.under_way.keep(run.facts.id, held);
+                }
+            }
         }
-        run.cancel.cancel();
         run.log.commit().wait().await?;
-        tracing::info!(parent: &run.trace.run, "run left: it can go on");
+        tracing::info!(parent: &run.trace.run, "run released: it can be resumed");
         run.runtime.flush_logs().await;
         Err(Error::Stopped {
             flow: run.facts.flow.to_owned(),
@@ -329,39 +494,33 @@ impl Conductor {
         })
     }
 
-    /// Starts the flows in the flow that may start.
-    fn start_flows(&mut self) {
+    /// Starts the subflows that are ready.
+    pub(super) fn start_flows(&mut self) {
         let mut overdue = Vec::new();
         loop {
             let run = Arc::clone(&self.run);
             let live = &mut *run.live.lock();
             let Some(node) = live.flows.pop() else { break };
             if !live.plan.is_running(node) {
-                // it was cancelled since
+                // cancelled since
                 continue;
             }
-            let Kind::Flow(flow) = &live.plan.wiring.nodes[node as usize].kind else {
+            let Kind::Flow(flow) = &live.plan.wiring.nodes[node].kind else {
                 continue;
             };
             let flow = Arc::clone(flow);
-            self.started.insert(node, run.runtime.clock.micros());
+            self.started.insert(node, run.clock.timestamp());
             if self.stop.is_some() {
                 self.flow_ended(live, node, End::Cancelled);
                 continue;
             }
-            let scope = live.plan.wiring.nodes[node as usize].scope;
-            let cancel = live.scopes[scope as usize].cancel.child_token();
+            let scope = live.plan.wiring.nodes[node].scope;
+            let cancel = live.scopes[scope].cancel.child_token();
             let context = Arc::new(Context::of_flow(Arc::clone(&run.facts), cancel.clone()));
-            let number = super::plan::id_of(live.scopes.len());
+            let number = live.scopes.next_id();
             let timeout = flow.definition.timeout;
             let deadline = timeout.map(|timeout| (timeout, Box::pin(tokio::time::sleep(timeout))));
-            let span = run.trace.flow(|| {
-                live.plan.key_of(Instance {
-                    frame: 0,
-                    node,
-                    index: 0,
-                })
-            });
+            let span = run.trace.flow(|| live.plan.key_of(Instance::in_flow(node)));
             match call(
                 live,
                 &run.runtime,
@@ -373,7 +532,7 @@ impl Conductor {
             ) {
                 Ok(called) => {
                     run.flush(live);
-                    // in an earlier life of the run
+                    // the timeout was reached in an earlier execution of the run
                     if let Some(timeout) = timeout.filter(|_| live.plan.took_too_long(node)) {
                         overdue.push((number, node, timeout));
                         continue;
@@ -381,18 +540,9 @@ impl Conductor {
                     match called {
                         Called::Polling(body) => self.poll_body(Body { deadline, ..*body }),
                         Called::Returned(output) => {
-                            let (node, step) = (Some(node), Step::Returned(output));
-                            self.poll_body(Body {
-                                run: None,
-                                number,
-                                node,
-                                scope: None,
-                                step,
-                                span,
-                                telling: None,
-                                deadline,
-                                under_way: None,
-                            });
+                            let step = Step::Returned(output);
+                            let body = Body::new(flow.definition, number, Some(node), step, span);
+                            self.poll_body(Body { deadline, ..body });
                         }
                         Called::Failed(error) => self.flow_ended(live, node, End::Failed(error)),
                         Called::Cancelled => self.flow_ended(live, node, End::Cancelled),
@@ -410,17 +560,20 @@ impl Conductor {
         }
     }
 
-    fn body_ended(&mut self, (number, node, ended): (u32, Option<u32>, BodyEnd)) {
+    pub(super) fn body_ended(&mut self, (number, node, ended): (ScopeId, Option<NodeId>, BodyEnd)) {
         let run = Arc::clone(&self.run);
         if run.live.lock().lacks.is_some() {
             return;
         }
         match (node, ended) {
             (None, BodyEnd::Returned(output)) => self.output = Some(output),
+            (None, BodyEnd::Failed(_)) if self.catching_up => self.stop(Stop::Asked),
             (None, BodyEnd::Failed(error)) => self.stop(Stop::Body(error)),
             (Some(node), BodyEnd::Returned(output)) => {
                 let arg = {
-                    let plan = &mut run.live.lock().plan;
+                    let live = &mut *run.live.lock();
+                    live.follow_output(number, node, Some(&output));
+                    let plan = &mut live.plan;
                     plan.output(&output)
                         .map_err(|(source, end)| plan.without_output(source, end))
                 };
@@ -433,6 +586,7 @@ impl Conductor {
             }
             (Some(node), BodyEnd::Failed(error)) => {
                 self.drop_family(number);
+                run.live.lock().follow_output(number, node, None);
                 let end = if error.is_skipped() {
                     End::Skipped(error)
                 } else {
@@ -443,21 +597,25 @@ impl Conductor {
         }
     }
 
-    /// Cancels a flow in the flow, and the flows that it called.
-    fn drop_family(&mut self, number: u32) {
+    /// Cancels a subflow and all flows below it.
+    fn drop_family(&mut self, number: ScopeId) {
         let run = Arc::clone(&self.run);
         let family = run.live.lock().family(number);
         let bodies = std::mem::take(&mut self.bodies).into_iter();
         let (dropped, kept): (Vec<Body>, Vec<Body>) =
             bodies.partition(|body| family.contains(&body.number));
         self.bodies.extend(kept);
-        dropped.into_iter().for_each(drop_body);
+        drop(dropped);
         let live = &mut *run.live.lock();
+        self.graces.push(Grace {
+            scopes: Some(family.clone()),
+            ends: None,
+        });
         for number in family {
             live.plan.cancel(Some(number));
-            live.scopes[number as usize].cancel.cancel();
+            live.scopes[number].cancel.cancel();
             for node in live.plan.running_flows() {
-                if live.plan.wiring.nodes[node as usize].scope == number {
+                if live.plan.wiring.nodes[node].scope == number {
                     live.flows.retain(|flow| *flow != node);
                     self.flow_ended(live, node, End::Cancelled);
                 }
@@ -466,72 +624,93 @@ impl Conductor {
         run.flush(live);
     }
 
-    /// A flow in the flow is final.
-    fn flow_ended(&self, live: &mut Live, node: u32, end: End) {
+    /// Records the end of a subflow and passes it to the plan.
+    fn flow_ended(&self, live: &mut Live, node: NodeId, end: End) {
         self.run.record_planned(live);
-        let at = Instance {
-            frame: 0,
-            node,
-            index: 0,
-        };
-        let started = self.started.get(&node).copied().unwrap_or_default();
-        let finished = self.run.runtime.clock.micros();
+        let at = Instance::in_flow(node);
+        let started = self.started.get(&node).copied();
+        let finished = self.run.clock.timestamp();
         let attempts = live.plan.attempts(at) + 1;
-        let row = Row {
-            started,
-            finished,
-            error: end.error().cloned(),
-            attempts,
+        let state = CellState::Ended {
             state: end.state(),
-            ..Row::PENDING
+            started,
+            at: finished,
         };
         let place = live.plan.row_of(at);
         if let End::Failed(error) = &end {
             let span = self.run.trace.flow(|| live.plan.key_of(at));
             tracing::error!(parent: &span, "flow failed: {error}");
         }
-        if !live.plan.is_changed {
-            self.run
-                .record(Transition::Task(TaskEnd::new(place.frame, place.cell, row)));
+        if let Some(place) = place.filter(|_| !live.plan.is_changed) {
+            self.run.record(Transition::Task(TaskEnd {
+                error: end.error().cloned(),
+                ..TaskEnd::new(place, state, attempts)
+            }));
         }
-        let duration = micros_between(started, finished);
+        let duration = started.map_or(Duration::ZERO, |started| finished.since(started));
         self.run
             .emit_finished(live, at, end.state(), attempts, duration, end.error());
         live.plan.finish(at, end);
         self.run.flush(live);
     }
 
-    /// Brings the run to its end: what has not started is cancelled, what is running is told.
-    fn stop(&mut self, why: Stop) {
+    /// Ends the run early: cancels what has not started, and signals what is running.
+    pub(super) fn stop(&mut self, why: Stop) {
         if matches!(why, Stop::Asked) {
             self.run.record(Transition::Cancelling);
         }
         self.stop = Some(why);
-        std::mem::take(&mut self.bodies)
-            .into_iter()
-            .for_each(drop_body);
+        self.bodies.clear();
         let run = Arc::clone(&self.run);
         let live = &mut *run.live.lock();
         live.plan.cancel(None);
         run.cancel.cancel();
+        if !std::mem::take(&mut self.catching_up) {
+            self.graces.push(Grace {
+                scopes: None,
+                ends: None,
+            });
+        }
+        if live.plan.is_changed {
+            // a run that differs from its record is not continued, not even by clean-up tasks
+            live.end_grace(None);
+        }
         live.flows.clear();
-        let flows: Vec<u32> = live.plan.running_flows();
+        let flows: Vec<NodeId> = live.plan.running_flows();
         for node in flows {
             self.flow_ended(live, node, End::Cancelled);
         }
         run.flush(live);
     }
 
-    async fn finish(mut self, started: i64) -> Result<Finished, Error> {
+    /// Ends a run whose conductor panicked.
+    pub(super) async fn give_up(
+        run: &Arc<RunCore>,
+        panicked: &Panicked,
+    ) -> Result<Finished, Error> {
+        run.cancel.cancel();
+        {
+            let live = &mut *run.live.lock();
+            live.plan.abandon();
+            run.flush(live);
+        }
+        let text = format!("the runtime itself {panicked}");
+        let error = TaskError::new(Cause::Panicked, text);
+        let now = run.clock.timestamp();
+        Self::record(run, Ending::Failed(error), None, now).await
+    }
+
+    async fn finish(mut self, started: Timestamp) -> Result<Finished, Error> {
         let run = Arc::clone(&self.run);
         let (verdict, output) = {
             let live = &mut *run.live.lock();
-            // of a flow that was stopped, not all was asked for again
+            // only checked if the flow was not stopped: a stopped body has not asked for all of its
+            // nodes again
             if self.stop.is_none()
                 && let Some(problem) = live.plan.forgotten()
             {
                 self.stop = Some(Stop::Body(TaskError::new(
-                    crate::error::Cause::Fatal,
+                    Cause::Fatal,
                     problem.to_string(),
                 )));
             }
@@ -540,93 +719,77 @@ impl Conductor {
                 _ => None,
             };
             let verdict = match live.plan.verdict() {
-                // an earlier life was being cancelled, and its process died before it could say so; or something else of
-                // a cancelled run was run again
+                // the run was being cancelled in an earlier execution, whose process died before it
+                // could record that; or another part of a cancelled run was re-run
                 Verdict::Green if live.plan.was_cancelled => Verdict::Cancelled,
                 verdict => verdict,
             };
             (verdict, output)
         };
-        let (state, error) = match (self.stop, verdict) {
-            (Some(Stop::Asked), _) => (RunState::Cancelled, Some(TaskError::cancelled())),
-            (Some(Stop::TimedOut(timeout)), _) => {
-                (RunState::Failed, Some(TaskError::timed_out(timeout)))
-            }
+        let mut ending = match (self.stop, verdict) {
+            (Some(Stop::Asked), _) | (None, Verdict::Cancelled) => Ending::Cancelled,
+            (Some(Stop::TimedOut(timeout)), _) => Ending::Failed(TaskError::timed_out(timeout)),
             (Some(Stop::Body(error)), _) if error.is_skipped() => {
-                return Self::record(&run, RunState::Success, None, None, Some(error), started)
-                    .await;
+                return Self::record(&run, Ending::Succeeded, Some(Err(error)), started).await;
             }
-            (Some(Stop::Body(error)), _) => (RunState::Failed, Some(error)),
-            (None, Verdict::Red(error)) => (RunState::Failed, Some(error)),
-            (None, Verdict::Cancelled) => (RunState::Cancelled, Some(TaskError::cancelled())),
-            (None, Verdict::Green) => (RunState::Success, None),
+            (Some(Stop::Body(error)), _) | (None, Verdict::Red(error)) => Ending::Failed(error),
+            (None, Verdict::Green) => Ending::Succeeded,
         };
-        let (state, error, value, missing) = match output.map(|output| output.map(value_of)) {
-            None => (state, error, None, None),
-            Some(Ok(Ok(value))) => (state, error, Some(value), None),
+        let returned = match output.map(|output| output.map(value_of)) {
+            None => None,
+            Some(Ok(Ok(value))) => Some(Ok(value)),
             // the projection of what was returned panicked
-            Some(Ok(Err(panicked))) => (
-                RunState::Failed,
-                Some(error.unwrap_or(panicked)),
-                None,
-                None,
-            ),
-            Some(Err((_, end))) => (state, error, None, end.error().cloned()),
+            Some(Ok(Err(panicked))) => {
+                ending.or_fail(panicked);
+                None
+            }
+            Some(Err((_, end))) => end.error().cloned().map(Err),
         };
-        Self::record(&run, state, error, value, missing, started).await
+        Self::record(&run, ending, returned, started).await
     }
 
+    /// Records the end of the run, then logs and emits it.
     async fn record(
         run: &RunCore,
-        state: RunState,
-        error: Option<TaskError>,
-        output: Option<Value>,
-        missing: Option<TaskError>,
-        started: i64,
+        mut ending: Ending,
+        returned: Returned,
+        started: Timestamp,
     ) -> Result<Finished, Error> {
-        let at = run.runtime.clock.micros();
-        let duration = micros_between(started, at);
-        let (mut state, mut error) = (state, error);
-        let encoded = output
-            .as_ref()
-            .map(|output| panic::catch(|| run.log.encode(output)));
-        let (encoded, problem) = match encoded {
-            None => (None, None),
-            Some(Ok(Ok(encoded))) => (encoded, None),
-            Some(Ok(Err(problem))) => {
-                let text = format!("what the flow returned cannot be kept: {problem}");
-                (
-                    None,
-                    Some(TaskError::new(crate::error::Cause::Failed, text)),
-                )
-            }
-            Some(Err(panicked)) => (None, Some(TaskError::panicked(&panicked))),
+        let at = run.clock.timestamp();
+        let duration = at.since(started);
+        let output = match &returned {
+            Some(Ok(value)) => Some(value.clone()),
+            Some(Err(_)) | None => None,
         };
-        if let Some(problem) = problem {
-            state = RunState::Failed;
-            error.get_or_insert(problem);
-        }
+        let encoded = match output.as_ref().map(|output| run.log.encode(output)) {
+            None => None,
+            Some(Ok(encoded)) => encoded,
+            Some(Err(problem)) => {
+                let text = format!("what the flow returned cannot be kept: {problem}");
+                ending.or_fail(TaskError::new(Cause::Failed, text));
+                None
+            }
+        };
+        let (state, error) = (ending.state(), ending.error());
         if run.resumed && !run.live.lock().plan.is_changed {
-            // what was recorded before, and did not come up again
+            // rows of an earlier execution that were not planned again
             let open = {
                 let live = run.live.lock();
                 run.log.snapshot().open(|node| live.plan.is_planned(node))
             };
-            for (frame, cell, attempts) in open {
-                let row = Row {
-                    started: 0,
-                    finished: at,
-                    error: None,
-                    attempts,
+            for (place, attempts) in open {
+                let state = CellState::Ended {
                     state: TaskState::Cancelled,
-                    ..Row::PENDING
+                    started: None,
+                    at,
                 };
-                run.record(Transition::Task(TaskEnd::new(frame, cell, row)));
+                run.record(Transition::Task(TaskEnd::new(place, state, attempts)));
             }
         }
-        if let (true, Some(logs)) = (run.trace.is_recorded, &run.runtime.logs) {
-            // whoever finds the run at its end finds what its tasks said: it is stored before that
-            logs.hand_over_all();
+        if run.trace.is_recorded {
+            // stored before the end is recorded: a process that sees the end must find all log
+            // lines, too
+            run.runtime.flush_logs().await;
         }
         let end = RunEnd {
             at,
@@ -661,26 +824,13 @@ impl Conductor {
             duration,
             error,
         });
-        let record = run.log.snapshot();
-        let output = match record.output() {
-            Some(Kept::Live(output)) => Some(output.clone()),
-            _ => None,
-        };
         Ok(Finished {
-            record,
-            output,
-            missing,
+            record: run.log.snapshot(),
+            returned,
         })
     }
 }
 
 fn value_of(arg: Arg) -> Result<Value, TaskError> {
     panic::catch(|| arg.into_value()).map_err(|panicked| TaskError::panicked(&panicked))
-}
-
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
-    }
 }

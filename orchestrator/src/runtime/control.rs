@@ -1,4 +1,5 @@
-//! What is asked of runs and flows from outside: by this process, or by another that has the store open.
+//! Requests about runs and flows from outside: by this process, or by another that has the same
+//! store open.
 
 use std::sync::Arc;
 
@@ -9,29 +10,31 @@ use super::{Inner, Purpose, Runtime};
 use crate::error::Error;
 use crate::flow::{Flow, FlowCall, Request, registry};
 use crate::id::RunId;
-use crate::store::{RunFilter, RunSummary};
+use crate::journal::{RunFilter, RunSummary};
 use crate::value::Data;
 
 impl<T: Data> Flow<T> {
-    /// Asks for a run, and leaves it to whoever serves the runtime's store: this process or another, within a second.
-    /// Where nobody does, the run waits; [`Runtime::resume`] goes on with it, too. (In a store in memory there is nobody
-    /// else: the run is started here.)
+    /// Submits a run without executing it here: a process that serves the runtime's store, this one
+    /// or another, starts it within a second. If no process is serving, the run waits;
+    /// [`Runtime::resume`] starts it, too. On a store in memory, which no other process can serve,
+    /// the run starts here.
     ///
     /// # Errors
     ///
-    /// As for [`start`](Self::start).
+    /// Returns the same errors as [`start`](Self::start).
     pub async fn trigger(self) -> Result<RunId, Error> {
         self.host()?.submit(&self.call, &self.request).await
     }
 }
 
 impl Runtime {
-    /// Asks for a run of a flow by its name, with its parameters as JSON, as [`Flow::trigger`] does.
+    /// Submits a run of a flow by its name, with its parameters as JSON, like [`Flow::trigger`].
+    /// ([`Data`] describes the encoding of integers beyond 64 bits.)
     ///
     /// # Errors
     ///
-    /// Where this binary has no such flow, where a parameter is missing, unknown or of another type, and as for
-    /// [`Flow::start`].
+    /// Returns an error if this binary has no such flow; if a parameter is missing, unknown or of
+    /// another type; and in the cases of [`Flow::start`].
     pub async fn trigger(
         &self,
         flow: &str,
@@ -45,21 +48,22 @@ impl Runtime {
         self.0.submit(&call, &Request::default()).await
     }
 
-    /// Runs without their tasks: those that a filter asks for.
+    /// Returns the runs that match a filter, without their tasks.
     ///
     /// # Errors
     ///
-    /// Where the store fails.
+    /// Returns an error if the store fails.
     pub async fn find_runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, Error> {
         Ok(self.0.store.summaries(filter).await?)
     }
 
-    /// Asks for a run's end, whichever process executes it, and says whether there was something to end. A run that
-    /// nobody executes is cancelled at once. Another process hears of it within a second.
+    /// Requests the cancellation of a run, whichever process executes it. Returns `false` if the
+    /// run had already ended. A run that no process executes is cancelled at once; another process
+    /// notices the request within a second.
     ///
     /// # Errors
     ///
-    /// Where there is no such run, and where the store fails.
+    /// Returns [`Error::UnknownRun`] if there is no such run, and an error if the store fails.
     pub async fn cancel(&self, run: RunId) -> Result<bool, Error> {
         if !self.0.request_cancel(run).await? {
             return match self.find_run(run).await? {
@@ -82,42 +86,37 @@ impl Runtime {
         Ok(true)
     }
 
-    /// Pauses the schedules of a flow, in all processes that serve it, also ones that are started later. Says whether
-    /// they were not paused before.
+    /// Pauses the schedules of a flow in all processes that serve it, including processes that are
+    /// started later. Returns `true` unless they were already paused.
     ///
-    /// Runs that are there go on, and runs by hand and backfills are made as ever. What is due meanwhile counts as
-    /// missed when the flow is [unpaused](Self::unpause).
+    /// Active runs continue, and manual runs and backfills are still accepted. Ticks that are due
+    /// during the pause count as missed when the flow is [unpaused](Self::unpause).
     ///
     /// # Errors
     ///
-    /// Where this binary has no such flow, and where the store fails.
+    /// Returns an error if this binary has no such flow, or if the store fails.
     pub async fn pause(&self, flow: &str) -> Result<bool, Error> {
         self.0.set_paused(flow, true).await
     }
 
-    /// Lets the schedules of a flow go on. Says whether they were paused.
+    /// Unpauses the schedules of a flow. Returns `true` if they were paused.
     ///
     /// # Errors
     ///
-    /// Where this binary has no such flow, and where the store fails.
+    /// Returns an error if this binary has no such flow, or if the store fails.
     pub async fn unpause(&self, flow: &str) -> Result<bool, Error> {
         self.0.set_paused(flow, false).await
     }
 
-    /// The flows whose schedules are paused, by name, and since when.
+    /// Returns the paused flows by name, with the time of each pause.
     ///
     /// # Errors
     ///
-    /// Where the store fails.
+    /// Returns an error if the store fails.
     pub async fn paused(&self) -> Result<Vec<(String, DateTime<Utc>)>, Error> {
         let paused = self.0.store.paused().await?.into_iter();
         Ok(paused
-            .map(|(flow, at)| {
-                (
-                    flow,
-                    DateTime::from_timestamp_micros(at).unwrap_or_default(),
-                )
-            })
+            .map(|(flow, at)| (flow, at.to_datetime().unwrap_or_default()))
             .collect())
     }
 }
@@ -127,13 +126,13 @@ impl Inner {
         registry::get(flow)?;
         let changed = self
             .store
-            .set_paused(flow, paused, self.clock.micros())
+            .set_paused(flow, paused, self.clock.timestamp())
             .await?;
         self.control.send_replace(());
         Ok(changed)
     }
 
-    /// Asks for a run's end. Says whether it is not final.
+    /// Requests the cancellation of a run. Returns `true` if the run is not final.
     pub(crate) async fn request_cancel(&self, run: RunId) -> Result<bool, Error> {
         match self.under_way.of(run) {
             Some((cancel, _)) => {
@@ -144,7 +143,8 @@ impl Inner {
         }
     }
 
-    /// Leaves a run to whoever serves. Of runs with one key there is one.
+    /// Submits a run to the serving processes. If a run with the same key exists, returns the id of
+    /// that one.
     pub(crate) async fn submit(
         self: &Arc<Self>,
         call: &Arc<FlowCall>,

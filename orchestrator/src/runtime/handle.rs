@@ -9,14 +9,16 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::conduct::Finished;
+use super::stop::unless_left;
 use crate::error::{Error, TaskError};
 use crate::id::RunId;
-use crate::store::RunRecord;
+use crate::journal::RunRecord;
+use crate::panic::catch;
 use crate::value::Data;
 
-/// A run that is done: its record, and what the flow returned.
+/// A finished run: its record and the flow's output.
 ///
-/// Everything that is recorded of the run ([`RunRecord`]) can be asked of it directly.
+/// Dereferences to the run's [`RunRecord`].
 pub struct Run<T> {
     finished: Finished,
     output: PhantomData<fn() -> T>,
@@ -30,21 +32,24 @@ impl<T: Data> Run<T> {
         }
     }
 
-    /// What the flow returned; none where it failed, was cancelled, or skipped what it was to return.
+    /// Returns the flow's output, or `None` if the run failed, was cancelled, or skipped the node
+    /// that it returns.
     pub fn output(&self) -> Option<&T> {
-        self.finished.output.as_ref().map(|value| value.get())
+        match &self.finished.returned {
+            Some(Ok(value)) => Some(value.get()),
+            Some(Err(_)) | None => None,
+        }
     }
 
-    /// The run's record.
+    /// Returns the run's record.
     pub fn record(&self) -> &RunRecord {
         &self.finished.record
     }
 
-    /// What the flow returned, where the run is green.
+    /// Returns the flow's output if the run succeeded.
     pub(super) fn into_result(self) -> Result<T, TaskError> {
-        self.finished
-            .into_value()
-            .map(|value| value.get::<T>().clone())
+        let value = self.finished.into_value()?;
+        catch(|| value.get::<T>().clone()).map_err(|panicked| TaskError::panicked(&panicked))
     }
 }
 
@@ -62,12 +67,13 @@ impl<T> fmt::Debug for Run<T> {
     }
 }
 
-/// A run that was started. Awaiting it gives the [`Run`]; dropping it lets the run go on.
+/// A handle to a started run. Awaiting it returns the finished [`Run`]; dropping it does not cancel
+/// the run.
 pub struct RunHandle<T> {
     id: RunId,
     cancel: CancellationToken,
     conductor: JoinHandle<Result<Finished, Error>>,
-    /// Somebody else asked for the run first.
+    /// Whether the run was started by an earlier request.
     joined: bool,
     output: PhantomData<fn() -> T>,
 }
@@ -87,7 +93,7 @@ impl<T> RunHandle<T> {
         }
     }
 
-    /// The handle on a run that somebody else asked for.
+    /// Creates a handle to a run that was started by an earlier request.
     pub(super) fn joined(
         id: RunId,
         cancel: CancellationToken,
@@ -99,18 +105,21 @@ impl<T> RunHandle<T> {
         }
     }
 
-    /// The run's id.
+    /// Returns the run's id.
     pub fn id(&self) -> RunId {
         self.id
     }
 
-    /// Asks for the run's end. What has not started is cancelled; a body that is awaiting something is dropped, unless
-    /// it asked for its own cancellation: then, as a blocking one, it is given the grace period.
+    /// Requests the cancellation of the run. Tasks that have not started are cancelled. A body that
+    /// is awaiting is dropped, unless it uses its cancellation token: such a body, like a blocking
+    /// one, has the grace period to return. After that, the tasks that clean up
+    /// ([`run_on_cancel`](macro@crate::task#cleaning-up)) run.
     pub fn cancel(&self) {
         self.cancel.cancel();
     }
 
-    /// Cancels the run when it is dropped; none where the run is another's.
+    /// Returns a guard that cancels the run when it is dropped, or `None` if the run belongs to an
+    /// earlier request.
     pub(super) fn guard(&self) -> Option<DropGuard> {
         (!self.joined).then(|| self.cancel.clone().drop_guard())
     }
@@ -121,7 +130,7 @@ impl<T: Data> IntoFuture for RunHandle<T> {
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(Finish(self.conductor, PhantomData))
+        Box::pin(unless_left(Finish(self.conductor, PhantomData)))
     }
 }
 

@@ -1,4 +1,5 @@
-//! Runs that somebody asked for before: by their key, in this process or another. Who asks again waits for them.
+//! Joined runs: a request for a key that already has a run, in this process or another, waits for
+//! that run.
 
 use std::sync::Arc;
 
@@ -13,10 +14,10 @@ use super::resume::Purpose;
 use super::watch::LOOK;
 use crate::error::Error;
 use crate::flow::{FlowCall, FlowDef, Request};
-use crate::store::RunRecord;
+use crate::journal::RunRecord;
 use crate::value::{Data, OutputType};
 
-/// The run that has the key that was asked for.
+/// Returns a handle to the existing run with the requested key.
 pub(super) fn join<T: Data>(
     runtime: Arc<Inner>,
     tokio: &Tokio,
@@ -38,14 +39,14 @@ pub(super) fn join<T: Data>(
     Ok(RunHandle::joined(id, cancel, waiter))
 }
 
-/// A run that was waited for.
+/// The result of waiting for a run.
 pub(crate) enum Awaited {
-    /// This process went on with it.
+    /// This process resumed it.
     Here(Finished),
     Elsewhere(RunRecord),
 }
 
-/// Waits for a run that somebody asked for before, and goes on with it where nobody executes it.
+/// Waits for a run of an earlier request, and resumes it if no process executes it.
 pub(crate) async fn wait(
     runtime: &Arc<Inner>,
     definition: &'static FlowDef,
@@ -118,14 +119,14 @@ async fn finish(
     let value = record.output().map(|kept| kept.value(output)).transpose();
     let value = value.map_err(|error| {
         let text = format!(
-            "the output of run {} is of another type than the flow's: {error}",
-            record.id()
+            "the output of run {} cannot be read as the flow's `{}`: {error}",
+            record.id(),
+            output.name()
         );
         Error::Options(text)
     })?;
     Ok(Finished {
         record,
-        output: value,
-        missing: None,
+        returned: value.map(Ok),
     })
 }

@@ -1,81 +1,90 @@
 //! Lanes: tokio tasks that take ready work of a run and run it, one piece after the other.
 //!
-//! A lane runs bodies in place: a chain of tasks that never wait needs one lane and spawns nothing. A lane whose body
-//! waits stays with that body; another lane is spawned for what else is ready. So there are as many lanes as there are
-//! bodies waiting, and at most one more for each thread. What a body's end makes ready is taken by the same lane, or by
-//! others if there is more.
+//! A lane runs bodies in place: a chain of tasks that never wait needs one lane and spawns nothing.
+//! A lane whose body waits stays with that body, and another lane is spawned for other ready work.
+//! There are thus as many lanes as bodies that wait, plus at most one for each thread. Work that
+//! becomes ready when a body ends is taken by the same lane, or by others if there is more of it.
 
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context as Cx, Poll};
+use std::time::Duration;
 
-use super::attempt::{self, Attempt, Started, Waiting};
-use super::cached::{self, Flight};
+use super::ambient::{AMBIENT, Ambient};
+use super::cached::{self, Computed, Flight};
+use super::hold::Hold;
 use super::limits::{GateKey, Slots};
 use super::live::{Live, RunCore};
-use super::plan::{End, Job, Work};
-use super::{Inner, panic};
+use super::pulse::Pulse;
+use super::task_job::{self, Progress, Waiting};
+use crate::clock::Timestamp;
 use crate::error::{Cause, TaskError};
 use crate::failpoint;
+use crate::index::GateId;
+use crate::panic;
+use crate::plan::{End, Instance, Job, Work};
 use crate::store::Commit;
 use crate::task::{Arg, Elements};
 use crate::value::Value;
 
-tokio::task_local! {
-    /// Where the body is running: what it awaits runs on the same runtime.
-    pub(super) static AMBIENT: Ambient;
-}
-
-/// Where a body is running.
-#[derive(Clone, Debug)]
-pub(super) struct Ambient {
-    pub(super) runtime: Arc<Inner>,
-    /// The pools of which the body, and those that wait for it, have slots.
-    pub(super) held: Vec<&'static str>,
-    /// The flows of the runs that the body, and those that wait for it, are part of.
-    pub(super) flows: Vec<&'static str>,
-    /// Whether it is the body of a task, with a slot, rather than of a flow.
-    pub(super) in_task: bool,
-}
-
-impl Ambient {
-    pub(super) fn of(run: &RunCore, gate: &GateKey) -> Self {
-        let mut held = run.held.clone();
-        held.extend(gate.pool.map(|(name, _)| name));
-        Self {
-            runtime: Arc::clone(&run.runtime),
-            held,
-            flows: run.flows.clone(),
-            in_task: true,
-        }
-    }
-}
-
-/// How long a lane works before it lets others have the thread: so many microseconds, and so many pieces of work where
-/// the clock stands still. A yield costs several microseconds, as much as ten tasks that do nothing.
+/// The length of a lane's turn, after which it yields its thread: in microseconds, and in pieces of
+/// work in case the clock stands still. A yield costs several microseconds, as much as ten tasks
+/// that do nothing.
 const TURN_MICROS: i64 = 500;
 const TURN_PIECES: u32 = 1024;
 
-/// How much a lane lets end before it commits that: so many tasks, or what ends in so many microseconds. A chain of tasks
-/// commits one by one, since nothing else is ready.
+/// The number of ended tasks, and the microseconds since the first of them, after which a lane
+/// commits before it runs anything else. A chain of tasks commits one by one, since nothing else is
+/// ready.
 const ENDED_AT_ONCE: usize = 256;
 const ENDED_MICROS: i64 = 300;
 
-/// How many elements a gather takes at a time.
+/// The same limits for batches: longer transactions write fewer pages of the table of cached
+/// results.
+const BATCH_AT_ONCE: usize = 512;
+const BATCH_MICROS: i64 = 2_000;
+
+/// The number of elements that a gather takes under one lock.
 const GATHERED_AT_ONCE: u32 = 256;
 
-/// Runs a lane of one gate, until there is nothing more for it to do.
-pub(super) async fn run(run: Arc<RunCore>, gate: u32) {
-    let key = Arc::clone(&run.live.lock().gates[gate as usize].key);
+/// Runs a lane of a gate until there is nothing left for it to do.
+pub(super) async fn run(run: Arc<RunCore>, gate: GateId, hold: Arc<Hold>) {
+    let key = Arc::clone(&run.live.lock().gates[gate].key);
     let alarm = Alarm(Arc::clone(&run));
-    let ambient = Ambient::of(&run, &key);
+    let ambient = Ambient::of(&run, &key, hold);
     AMBIENT.scope(ambient, work(run, gate, key)).await;
     drop(alarm);
 }
 
-/// A lane that panics must not leave its run waiting for ever. Users' code is caught elsewhere: this is for our own, and
-/// for values whose `Drop` panics.
+/// Runs a lane that takes over the rest of another lane's batch.
+pub(super) async fn take_over(
+    run: Arc<RunCore>,
+    gate: GateId,
+    hold: Arc<Hold>,
+    rest: Vec<Computed>,
+) {
+    let key = Arc::clone(&run.live.lock().gates[gate].key);
+    let alarm = Alarm(Arc::clone(&run));
+    let ambient = Ambient::of(&run, &key, hold);
+    let work = async {
+        let mut lane = Lane::new(gate, Takes::Batches, Pulse::of_lane(&run, &key));
+        lane.resume(&mut run.live.lock());
+        lane.begin_turn(&run);
+        let slots_of = GateKey {
+            cached: false,
+            ..(*key).clone()
+        };
+        cached::compute(&run, &mut lane, rest, None, &slots_of).await;
+        cached::work(&run, &mut lane, Vec::new(), &key).await;
+        lane.wait(&run);
+    };
+    AMBIENT.scope(ambient, work).await;
+    drop(alarm);
+}
+
+/// Wakes the conductor if a lane panics: otherwise, the run would wait forever for its work. Panics
+/// of user code are caught elsewhere; this is for bugs of the runtime.
 struct Alarm(Arc<RunCore>);
 
 impl Drop for Alarm {
@@ -87,38 +96,41 @@ impl Drop for Alarm {
     }
 }
 
-async fn work(run: Arc<RunCore>, gate: u32, key: Arc<GateKey>) {
-    let plain = *key == GateKey::PLAIN;
-    let mut lane = Lane::new(gate, plain);
+async fn work(run: Arc<RunCore>, gate: GateId, key: Arc<GateKey>) {
+    let takes = match &*key {
+        key if *key == GateKey::PLAIN => Takes::Pieces,
+        key if key.cached => Takes::Batches,
+        _ => Takes::One,
+    };
+    let mut lane = Lane::new(gate, takes, Pulse::of_lane(&run, &key));
     let mut slots = if key.cached {
         Slots::NONE
     } else {
-        run.runtime.limits.acquire(&key, run.nested).await
+        lane.slots(&run, &key).await
     };
     let (mut job, helped) = lane.begin(&run);
     if helped {
         let_others_help().await;
     }
-    lane.now = run.runtime.clock.micros();
-    lane.turn_began = lane.now;
-    if key.cached {
+    lane.begin_turn(&run);
+    if takes == Takes::Batches {
         if let Some(job) = job {
-            cached::see_to(&run, &mut lane, job, &key).await;
-            lane.settle(&run).await;
+            cached::work(&run, &mut lane, vec![job], &key).await;
         }
         return lane.wait(&run);
     }
-    if !plain {
-        // these slots are for one body: others may be waiting for them
+    if takes == Takes::One {
+        // these slots are for one body: they must not be kept for the next one, since others may be
+        // waiting
         let mut slots = Some(slots);
         if job.is_some() {
             let started = poll_fn(|cx| {
                 Poll::Ready(
                     job.take()
-                        .map(|job| attempt::start(&run, &mut lane, job, slots.take(), cx)),
+                        .map(|job| task_job::start(&run, &mut lane, job, slots.take(), None, cx)),
                 )
             });
-            if let Some(Started::Waits(waiting)) = started.await {
+            if let Some(Progress::Waits(waiting)) = started.await {
                 waiting.end(&run, &mut lane).await;
             }
             lane.settle(&run).await;
@@ -142,59 +154,104 @@ async fn work(run: Arc<RunCore>, gate: u32, key: Arc<GateKey>) {
     lane.wait(&run);
 }
 
-/// How a lane's turn ends.
+/// The way in which a lane's turn ends.
 enum Turn {
-    /// There is nothing to do.
+    /// There is nothing left to do.
     Idle,
-    /// Others are to have the thread for a while.
+    /// Others should have the thread for a while.
     Over,
     /// A body waits for something.
     Waits(Box<Waiting>),
-    /// What ended is being committed by another.
+    /// The ended tasks are being committed by another writer.
     Commits(Commit),
 }
 
-/// One lane.
+/// The amount of work that a lane takes from the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Takes {
+    /// One piece of work after another, with one slot.
+    Pieces,
+    /// One piece: its slots are for one body.
+    One,
+    /// Many pieces at once, whose results are looked up together.
+    Batches,
+}
+
+/// A task whose end is recorded. The plan is updated after the commit: if downstream tasks ran
+/// before it, a crash could leave their effects without the end that they depend on.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) at: Instance,
+    pub(super) attempts: u16,
+    pub(super) took: Duration,
+    pub(super) end: End,
+    /// The flight of its result, which ends with it.
+    pub(super) flight: Option<Flight>,
+}
+
+impl Ended {
+    /// Emits the end and updates the plan. Returns the flight.
+    pub(super) fn tell(self, run: &RunCore, live: &mut Live) -> Option<Flight> {
+        let Self {
+            at,
+            attempts,
+            took,
+            end,
+            flight,
+        } = self;
+        if !run.released.load(Ordering::Acquire) {
+            if run.runtime.events.is_heard() {
+                run.emit_finished(live, at, end.state(), attempts, took, end.error());
+            }
+            live.plan.finish(at, end);
+        }
+        flight
+    }
+}
+
+/// A lane, which takes work of one gate and runs it.
 #[derive(Debug)]
 pub(super) struct Lane {
-    gate: u32,
-    /// Whether its slots are for more than one body.
-    plain: bool,
-    /// Whether the run counts it among the lanes that are at work.
+    pub(super) gate: GateId,
+    pub(super) pulse: Arc<Pulse>,
+    takes: Takes,
+    /// Whether the gate counts it among its active lanes.
     active: bool,
-    /// The time at which it last looked, in microseconds since 1970.
-    pub(super) now: i64,
+    /// The time at which it last read the clock.
+    pub(super) now: Timestamp,
     pieces: u32,
-    turn_began: i64,
-    /// Values to be dropped when the plan is not held.
+    turn_began: Timestamp,
+    /// Values to be dropped after the lock is released, since their `Drop` is user code.
     garbage: Vec<Value>,
-    /// Flights that are over, and whose end is told when the plan is not held.
+    /// Flights to be ended after the lock is released: ending one locks the runs that wait for it.
     pub(super) landed: Vec<Flight>,
-    /// Attempts that are over and recorded: the plan is told after their commit.
-    ended: Vec<(Attempt, End)>,
-    first_ended: i64,
+    /// Ended tasks that are not committed yet.
+    ended: Vec<Ended>,
+    first_ended: Timestamp,
 }
 
 impl Lane {
-    fn new(gate: u32, plain: bool) -> Self {
+    fn new(gate: GateId, takes: Takes, pulse: Arc<Pulse>) -> Self {
         Self {
             gate,
-            plain,
+            pulse,
+            takes,
             active: false,
-            now: 0,
+            now: Timestamp::EPOCH,
             pieces: 0,
-            turn_began: 0,
+            turn_began: Timestamp::EPOCH,
             garbage: Vec::new(),
             landed: Vec::new(),
             ended: Vec::new(),
-            first_ended: 0,
+            first_ended: Timestamp::EPOCH,
         }
     }
 
-    /// Takes the first piece of work. Says whether another lane was called for the rest.
+    /// Takes the first piece of work. Returns `true` with it if another lane was spawned for the
+    /// rest.
     fn begin(&mut self, run: &Arc<RunCore>) -> (Option<Job>, bool) {
         let live = &mut *run.live.lock();
-        let gate = &mut live.gates[self.gate as usize];
+        let gate = &mut live.gates[self.gate];
         gate.starting = false;
         gate.active += 1;
         self.active = true;
@@ -204,23 +261,21 @@ impl Lane {
             live.plan.next(self.gate)
         };
         run.flush(live);
-        let helped = live.gates[self.gate as usize].starting;
+        let helped = live.gates[self.gate].starting;
         if job.is_none() {
             self.rest(live);
         }
         (job, helped)
     }
 
-    /// Takes the next piece of work, with the plan in hand.
+    /// Takes the next piece of work, under the lock.
     pub(super) fn take(&mut self, run: &Arc<RunCore>, live: &mut Live) -> Option<Job> {
-        // after a wait there may be more lanes at work than are worth having
-        let others = live.gates[self.gate as usize].active > run.workers;
-        let job = if others || !self.plain || live.draining {
-            None
-        } else {
-            live.plan.next(self.gate)
+        let job = match self.takes {
+            Takes::Pieces if !self.is_superfluous(run, live) => live.plan.next(self.gate),
+            _ => None,
         };
-        if job.is_none() {
+        // a lane that takes batches stays active until its whole batch has ended
+        if job.is_none() && self.takes != Takes::Batches {
             self.rest(live);
         }
         run.flush(live);
@@ -228,20 +283,47 @@ impl Lane {
         job
     }
 
-    /// Takes an attempt that is over and recorded. Gives the next piece of work, where it can be done before the commit.
+    /// Takes a batch of at most as many pieces of work as the gate allows. Takes nothing if other
+    /// lanes handle the rest.
+    pub(super) fn take_batch(&mut self, run: &Arc<RunCore>, batch: &mut Vec<Job>) {
+        {
+            let live = &mut *run.live.lock();
+            let at_most = live.gates[self.gate].batch;
+            if !batch.is_empty() || !self.is_superfluous(run, live) {
+                while batch.len() < at_most
+                    && let Some(job) = live.plan.next(self.gate)
+                {
+                    batch.push(job);
+                }
+            }
+            if batch.is_empty() {
+                self.rest(live);
+            }
+            run.flush(live);
+            std::mem::swap(&mut self.garbage, &mut live.plan.garbage);
+        }
+        self.garbage.clear();
+    }
+
+    /// Returns `true` if this lane should take no more work: after a wait, more lanes may be active
+    /// than are worth having.
+    fn is_superfluous(&self, run: &RunCore, live: &Live) -> bool {
+        live.draining || live.gates[self.gate].active > run.workers
+    }
+
+    /// Takes a task whose end is recorded. Returns the next piece of work if it can run before the
+    /// commit.
     pub(super) fn ended(
         &mut self,
         run: &Arc<RunCore>,
         live: &mut Live,
-        attempt: Attempt,
-        end: End,
+        ended: Ended,
     ) -> Option<Job> {
         if self.ended.is_empty() {
             self.first_ended = self.now;
         }
-        self.ended.push((attempt, end));
-        let full = self.ended.len() >= ENDED_AT_ONCE || self.now - self.first_ended >= ENDED_MICROS;
-        if full || !self.plain || live.draining {
+        self.ended.push(ended);
+        if self.is_to_settle() || self.takes != Takes::Pieces || live.draining {
             return None;
         }
         let job = live.plan.next(self.gate);
@@ -249,7 +331,17 @@ impl Lane {
         job
     }
 
-    /// Commits what ended, and tells the plan.
+    /// Returns `true` if the ended tasks should be committed before anything else runs.
+    pub(super) fn is_to_settle(&self) -> bool {
+        let (at_once, micros) = match self.takes {
+            Takes::Batches => (BATCH_AT_ONCE, BATCH_MICROS),
+            Takes::Pieces | Takes::One => (ENDED_AT_ONCE, ENDED_MICROS),
+        };
+        self.ended.len() >= at_once
+            || (!self.ended.is_empty() && self.now.micros_since(self.first_ended) >= micros)
+    }
+
+    /// Commits the ended tasks and updates the plan.
     pub(super) async fn settle(&mut self, run: &Arc<RunCore>) {
         if !self.ended.is_empty() {
             run.check(run.log.commit().wait().await);
@@ -257,10 +349,17 @@ impl Lane {
             self.tell_plan(run, live);
             run.flush(live);
         }
-        self.landed.clear();
+        self.land();
     }
 
-    /// Tells the plan what ended and is committed, and takes the next piece of work.
+    /// Drops values and ends flights. Must not be called under the lock.
+    pub(super) fn land(&mut self) {
+        self.garbage.clear();
+        Flight::end_all(&mut self.landed);
+    }
+
+    /// Updates the plan with the ended tasks, which are committed, and takes the next piece of
+    /// work.
     pub(super) fn tell(&mut self, run: &Arc<RunCore>) -> Option<Job> {
         let live = &mut *run.live.lock();
         self.tell_plan(run, live);
@@ -270,59 +369,47 @@ impl Lane {
 
     fn tell_plan(&mut self, run: &Arc<RunCore>, live: &mut Live) {
         failpoint::hit("end-committed");
-        for (attempt, end) in self.ended.drain(..) {
-            self.landed.extend(attempt.finish(run, live, end));
+        for ended in self.ended.drain(..) {
+            self.landed.extend(ended.tell(run, live));
         }
         failpoint::hit("plan-told");
     }
 
-    /// Drops what nobody needs any more. A `Drop` that panics harms nobody else.
-    fn tidy(&mut self) {
-        for value in self.garbage.drain(..) {
-            if let Err(panicked) = panic::catch(|| drop(value)) {
-                tracing::error!(
-                    "the `Drop` of a task's result panicked: {}",
-                    panicked.message
-                );
-            }
-        }
-    }
-
-    /// Others may work: this lane does not.
+    /// Marks the lane as inactive, so that another one may be spawned.
     fn rest(&mut self, live: &mut Live) {
         if std::mem::take(&mut self.active) {
-            live.gates[self.gate as usize].active -= 1;
+            live.gates[self.gate].active -= 1;
         }
     }
 
-    /// This lane waits, or ends.
+    /// Marks the lane as inactive before it waits or ends, and spawns another one if there is work.
     pub(super) fn wait(&mut self, run: &Arc<RunCore>) {
         let live = &mut *run.live.lock();
         self.rest(live);
         run.staff(live, self.gate);
     }
 
-    /// The body in hand has ended its wait.
+    /// Marks the lane as active again after its body's wait.
     pub(super) fn resume(&mut self, live: &mut Live) {
         if !std::mem::replace(&mut self.active, true) {
-            live.gates[self.gate as usize].active += 1;
+            live.gates[self.gate].active += 1;
         }
     }
 
-    /// Works for as long as nothing waits and nobody else's turn has come.
+    /// Works until something waits or the turn is over.
     fn turn(&mut self, run: &Arc<RunCore>, job: &mut Option<Job>, cx: &mut Cx<'_>) -> Turn {
         loop {
             while let Some(piece) = job.take() {
                 *job = if matches!(piece.work, Work::Task { .. }) {
-                    match attempt::start(run, self, piece, None, cx) {
-                        Started::Over(next) => next,
-                        Started::Waits(waiting) => return Turn::Waits(waiting),
+                    match task_job::start(run, self, piece, None, None, cx) {
+                        Progress::Ended(next) => next,
+                        Progress::Waits(waiting) => return Turn::Waits(waiting),
                     }
                 } else {
                     machinery(run, piece);
                     self.take(run, &mut run.live.lock())
                 };
-                self.tidy();
+                self.garbage.clear();
                 if self.had_its_turn() && job.is_some() {
                     return Turn::Over;
                 }
@@ -330,36 +417,58 @@ impl Lane {
             if self.ended.is_empty() {
                 return Turn::Idle;
             }
-            // nothing else is ready; what has ended may make more so
+            // nothing else is ready, but the ended tasks may make more work ready
             match run.log.commit() {
                 Commit::Done(committed) => {
                     run.check(committed);
                     *job = self.tell(run);
-                    self.tidy();
+                    self.garbage.clear();
                 }
                 waiting @ Commit::Waiting(_) => return Turn::Commits(waiting),
             }
         }
     }
 
-    fn had_its_turn(&mut self) -> bool {
-        self.pieces += 1;
-        self.pieces >= TURN_PIECES || self.now - self.turn_began >= TURN_MICROS
+    fn begin_turn(&mut self, run: &RunCore) {
+        self.now = run.clock.timestamp();
+        (self.pieces, self.turn_began) = (0, self.now);
     }
 
-    /// Lets others have the thread, and the slot if somebody waits for one.
-    async fn take_turns(&mut self, run: &RunCore, slots: Slots) -> Slots {
+    pub(super) fn had_its_turn(&mut self) -> bool {
+        self.pieces += 1;
+        self.pieces >= TURN_PIECES || self.now.micros_since(self.turn_began) >= TURN_MICROS
+    }
+
+    /// Yields the thread.
+    pub(super) async fn yield_turn(&mut self) {
         tokio::task::yield_now().await;
         self.pieces = 0;
         self.turn_began = self.now;
-        if !run.runtime.limits.is_full() {
+    }
+
+    /// Yields the thread, and also the slot if a body waits for one.
+    async fn take_turns(&mut self, run: &RunCore, slots: Slots) -> Slots {
+        self.yield_turn().await;
+        if !run.runtime.limits.has_waiters() {
             return slots;
         }
         drop(slots);
+        self.slots(run, &GateKey::PLAIN).await
+    }
+
+    /// Waits for the slots of a gate.
+    pub(super) async fn slots(&self, run: &RunCore, gate: &GateKey) -> Slots {
         run.runtime
             .limits
-            .acquire(&GateKey::PLAIN, run.nested)
+            .acquire(gate, run.facts.flow, &self.pulse)
             .await
+    }
+
+    /// Takes the slots of a gate if they are free.
+    pub(super) fn try_slots(&self, run: &RunCore, gate: &GateKey) -> Option<Slots> {
+        run.runtime
+            .limits
+            .try_acquire(gate, run.facts.flow, &self.pulse)
     }
 }
 
@@ -388,7 +497,8 @@ fn machinery(run: &Arc<RunCore>, job: Job) {
                         .fail(job.at, End::Failed(TaskError::panicked(&panicked)));
                 }
             }
-            // with the plan still in hand: who finds it done must find all of it recorded
+            // under the same lock as the change: otherwise another thread could find the plan done
+            // while this part of it is not recorded
             run.flush(&mut live);
         }
         Work::Gather(gathering) => {
@@ -419,10 +529,10 @@ fn failed(problem: String) -> End {
     End::Failed(TaskError::new(Cause::Failed, problem))
 }
 
-/// The elements of a gather, taken a few at a time.
+/// The elements of a gather, taken in portions.
 struct Collected<'a> {
     run: &'a RunCore,
-    gathering: &'a super::plan::Gathering,
+    gathering: &'a crate::plan::Gathering,
     next: u32,
     taken: Option<smallvec::IntoIter<[crate::task::Resolved; 64]>>,
 }
@@ -439,12 +549,16 @@ impl Iterator for Collected<'_> {
                 return None;
             }
             let end = (self.next + GATHERED_AT_ONCE).min(self.gathering.len);
-            let taken = self
-                .run
-                .live
-                .lock()
-                .plan
-                .take_elements(self.gathering, self.next..end);
+            // cloning the elements of a list is user code, which must not run under the lock
+            let taken = match self.gathering.elements(self.next..end) {
+                Some(elements) => elements,
+                None => self
+                    .run
+                    .live
+                    .lock()
+                    .plan
+                    .take_elements(self.gathering, self.next..end),
+            };
             self.taken = Some(taken.into_iter());
             self.next = end;
         }
@@ -457,8 +571,9 @@ impl Iterator for Collected<'_> {
     }
 }
 
-/// Goes to the back of this thread's queue, from where other threads take it, and lets one know. A task that was just
-/// spawned stands where no other thread may take it, until this one lets go of the thread.
+/// Moves this task to the back of the thread's queue, from where other threads can take it, and
+/// wakes one of them. A task that was just spawned is in a place that other threads cannot take
+/// from until the current task yields.
 async fn let_others_help() {
     let mut asked = false;
     poll_fn(|cx| {

@@ -1,8 +1,10 @@
-//! Flows on runtimes: accepted, started, awaited.
+//! Flows on a runtime: how runs are accepted, started and awaited.
 
-use std::future::IntoFuture;
+use std::future::{Future as _, IntoFuture, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::task::{Context as Cx, Poll};
 
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
@@ -12,62 +14,71 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::ambient::{AMBIENT, Ambient};
 use super::body::{self, CallError, Called};
 use super::conduct::{Conductor, Finished};
 use super::handle::{Run, RunHandle};
-use super::lane::{AMBIENT, Ambient};
+use super::hold::Hold;
 use super::live::{Live, Refusal, RunCore};
-use super::stop::Left;
+use super::stop::{Left, StopSignal, unless_left};
 use super::trace::Trace;
 use super::{Inner, Runtime, join};
+use crate::bounds;
 use crate::capture::quietly;
-use crate::clock::kept;
+use crate::clock::{Timestamp, kept};
 use crate::error::{Cause, Error, TaskError};
+use crate::excerpt::Excerpt;
 use crate::failpoint;
 use crate::flow::{Flow, FlowCall, FlowDef, Request, registry};
 use crate::graph::{self, Graph};
 use crate::id::RunId;
+use crate::journal::{NewRun, RunRecord};
+use crate::panic::catch;
 use crate::schedule::Schedule;
+use crate::scope;
+use crate::scope::Kind;
 use crate::state::RunKind;
-use crate::store::{self, Created, NewRun, RunLog, RunRecord};
-use crate::task::scope::Kind;
-use crate::task::{Context, Input, Interval, RunFacts, scope};
-use crate::value::{Data, Value};
+use crate::store::{self, Created, RunLog};
+use crate::task::{Context, Input, Interval, RunFacts};
+use crate::value::{Data, Value, json_text};
 
 impl<T: Data> Flow<T> {
-    /// Binds the flow to a runtime. Without it a flow goes to [`Runtime::default_runtime`].
+    /// Binds the flow to a runtime. An unbound flow runs on [`Runtime::default_runtime`].
     pub fn on(mut self, runtime: &Runtime) -> Self {
         self.request.host = Some(Arc::clone(&runtime.0) as _);
         self
     }
 
-    /// The flow's graph, without running it: the flow's function is called, its tasks are not.
+    /// Returns the flow's graph without running it: calls the flow's function, but not its tasks.
     ///
     /// # Errors
     ///
-    /// Where the graph is refused, and where the flow is an `async fn`, whose graph depends on results.
+    /// Returns an error if the graph is invalid, or if the flow is an `async fn`, whose graph
+    /// depends on results.
     pub fn graph(&self) -> Result<Graph, Error> {
-        // of the runtime there is only the time to be had: no store is opened to draw a graph
+        // drawing a graph needs only a clock: no store is opened for it
         let host = self
             .given_host()
             .unwrap_or_else(|| Arc::clone(&Runtime::of_loose_tasks().0));
         host.graph(&self.call, &self.request)
     }
 
-    /// Runs the flow, and waits for its end. A run that fails is an `Ok`: its state says so.
+    /// Runs the flow and waits for its end. Returns `Ok` even if the run fails: see
+    /// [`RunRecord::state`].
     ///
     /// # Errors
     ///
-    /// Where no run was made, or its record could not be kept: the graph is refused, a resource or a pool is missing,
-    /// the store fails.
+    /// Returns an error if no run was created or its record could not be stored: the graph is
+    /// invalid, a resource or a pool is missing, or the store failed.
     ///
     /// # Cancellation
     ///
-    /// Dropping the future asks for the run's end, as [`RunHandle::cancel`] does.
+    /// Dropping the future cancels the run, like [`RunHandle::cancel`].
     pub async fn run(self) -> Result<Run<T>, Error> {
         let host = self.host()?;
-        // in a body, the run is a part of what the body does
-        let handle: RunHandle<T> = start(Ambient::on(&host), self.call, &self.request).await?;
+        // within a body, the run is part of the body's work
+        let started = start(Ambient::on(&host), self.call, &self.request);
+        let handle: RunHandle<T> = unless_left(started).await?;
         let guard = handle.guard();
         let run = handle.await;
         if let Some(guard) = guard {
@@ -76,14 +87,14 @@ impl<T: Data> Flow<T> {
         run
     }
 
-    /// Starts the flow, and gives a handle on the run.
+    /// Starts the flow and returns a handle to the run.
     ///
     /// # Errors
     ///
-    /// As for [`run`](Self::run).
+    /// Returns the same errors as [`run`](Self::run).
     pub async fn start(self) -> Result<RunHandle<T>, Error> {
         let host = self.host()?;
-        start(Ambient::outside(&host), self.call, &self.request).await
+        unless_left(start(Ambient::outside(&host), self.call, &self.request)).await
     }
 
     pub(crate) fn given_host(&self) -> Option<Arc<Inner>> {
@@ -98,7 +109,8 @@ impl<T: Data> Flow<T> {
     }
 }
 
-/// Awaiting a flow runs it, and gives what it returned. In the body of another flow it is a part of that flow's run.
+/// Awaiting a flow runs it and returns its output. In the body of another flow, it becomes part of
+/// that flow's run.
 impl<T: Data> IntoFuture for Flow<T> {
     type Output = Result<T, TaskError>;
     type IntoFuture = BoxFuture<'static, Self::Output>;
@@ -117,7 +129,7 @@ impl<T: Data> IntoFuture for Flow<T> {
 }
 
 impl Request {
-    /// Asks for the run of a schedule's tick.
+    /// Creates the request for the run of a schedule's tick.
     pub(crate) fn of_tick(kind: RunKind, schedule: &Schedule, tick: DateTime<Utc>) -> Self {
         Self {
             kind,
@@ -128,7 +140,14 @@ impl Request {
     }
 
     pub(super) fn check(&self) -> Result<(), Error> {
+        let long = self
+            .key
+            .as_ref()
+            .and_then(|key| bounds::fault(key, bounds::RUN_KEY));
         let problem = match (&self.key, self.interval) {
+            _ if long.is_some() => {
+                format!("the key of a run is too long: {}", long.unwrap_or_default())
+            }
             (Some(key), _) if key.is_empty() => {
                 "expected a key to be at least one character, got ``".to_owned()
             }
@@ -140,10 +159,11 @@ impl Request {
         Err(Error::Options(problem))
     }
 
-    /// Refuses a run that has the key that was asked for, but was asked for with something else.
+    /// Returns an error if the existing run with the requested key was requested with other
+    /// parameters or dates.
     pub(crate) fn check_is_that_of(&self, flow: &FlowCall, taken: &RunRecord) -> Result<(), Error> {
         let json = |parameters: &serde_json::Map<_, _>| {
-            serde_json::Value::Object(parameters.clone()).to_string()
+            Excerpt::of(json_text(parameters), bounds::ERROR / 4, 0)
         };
         let interval = self.interval.map(|Interval { start, end }| Interval {
             start: kept(start),
@@ -181,7 +201,7 @@ impl Request {
         flow: &FlowDef,
         now: DateTime<Utc>,
     ) -> Arc<RunFacts> {
-        // a body that is run again sees the same times
+        // truncated to the precision of the store, so that a resumed body sees the same times
         let logical_date = kept(self.logical_date.unwrap_or(now));
         let interval = self.interval.or_else(|| last_interval(flow, logical_date));
         let interval = interval.unwrap_or(Interval {
@@ -220,16 +240,17 @@ impl Request {
     }
 }
 
-/// What a run by hand is for: the last interval of its flow's schedule that had ended then.
+/// Returns the interval of a manual run: the last interval of the flow's schedule that had ended at
+/// the given time.
 fn last_interval(flow: &FlowDef, at: DateTime<Utc>) -> Option<Interval> {
     let schedule = Schedule::of_flow(flow)?.ok()?;
     schedule.last_complete_interval(at)
 }
 
-/// What became of a run that was asked for.
+/// The result of a request for a run.
 pub(crate) enum Accepted {
     Started(StartedRun),
-    /// There is a run with its key, or of its tick.
+    /// An existing run has the same key or belongs to the same tick.
     Taken(RunRecord),
 }
 
@@ -253,18 +274,18 @@ impl StartedRun {
         }
     }
 
-    /// Waits for the end of a run that nobody else waits for. What becomes of it stands in its own log; here only what
-    /// kept it from an end.
+    /// Waits for the end of a run without a caller. The run logs its own result; logs only an error
+    /// that kept it from ending.
     pub(crate) async fn attend(self) {
         let run = self.id;
         match self.end().await {
             Ok(_) | Err(Error::Stopped { .. } | Error::NoTokio) => {}
-            Err(error) => tracing::error!(%run, "a run was given up: {error}"),
+            Err(error) => tracing::error!(%run, "run given up: {error}"),
         }
     }
 }
 
-/// Accepts a run and starts it; or finds the one that has its key.
+/// Accepts and starts a run, or joins the existing run with its key.
 async fn start<T: Data>(
     ambient: Ambient,
     flow: Arc<FlowCall>,
@@ -281,7 +302,7 @@ async fn start<T: Data>(
     }
 }
 
-/// Accepts a run and starts it, unless another has its place.
+/// Accepts and starts a run, unless an existing run has its key or tick.
 pub(super) async fn accept(
     ambient: Ambient,
     flow: &Arc<FlowCall>,
@@ -297,9 +318,9 @@ pub(super) async fn accept(
     accepted.ok_or_else(paused)
 }
 
-/// Accepts a run and starts it, unless another has its place; gives none where the run is a scheduled one and its flow is
-/// paused. A run that nobody waits for is accepted, and fails, where one by hand would be refused: so its record says
-/// why.
+/// Accepts and starts a run, unless an existing run has its key or tick. Returns `None` if the run
+/// is scheduled and its flow is paused. If the runtime cannot run the flow, a manual run is refused
+/// with an error; any other run is accepted and fails, so that its record has the error.
 async fn accept_unless_paused(
     ambient: Ambient,
     flow: &Arc<FlowCall>,
@@ -312,10 +333,10 @@ async fn accept_unless_paused(
     if runtime.stop.soft.is_cancelled() {
         return Err(Error::Closed);
     }
-    if let Some(problem) = &flow.problem {
+    if let Some(problem) = flow.fault() {
         return Err(Error::Parameters {
             flow: definition.name.to_owned(),
-            problem: problem.clone(),
+            problem,
         });
     }
     request.check()?;
@@ -336,15 +357,17 @@ async fn accept_unless_paused(
     let facts = request.facts(&runtime, definition, created);
     let cancel = CancellationToken::new();
     let mut live = Live::new(&ambient.held, runtime.store.is_durable(), None);
-    let trace = Trace::new(&runtime, &facts, &tokio);
+    let trace = Trace::new(&runtime, &facts);
     let called = match runtime.call(&mut live, flow, &facts, &trace, &cancel) {
         Ok(called) => called,
         Err(error) if request.kind == RunKind::Manual => return Err(error),
         Err(error) => Called::Failed(TaskError::new(Cause::Fatal, error.to_string())),
     };
-    // before the run is there for others to find
+    // registered before the run is created: other processes can see it from then on, and may cancel
+    // it
     let under_way = runtime.under_way.enter(facts.id, &cancel, runtime.heard());
-    // who stops the runtime finds the run under way, or else is seen here
+    // checked again after the registration: a concurrent stop either finds the run registered, or
+    // is noticed here
     if runtime.stop.soft.is_cancelled() {
         return Err(Error::Closed);
     }
@@ -355,6 +378,7 @@ async fn accept_unless_paused(
         Created::Paused => return Ok(None),
     };
     failpoint::hit("run-created");
+    trace.release_early_lines();
     let run = RunCore::new(
         runtime,
         log,
@@ -376,32 +400,43 @@ async fn accept_unless_paused(
     })))
 }
 
-/// How many runs of a flow may be under way for one of a kind to start: a backfill counts its own.
+/// Returns the limit on active runs that applies to a run of this kind. Runs of backfills are
+/// limited by the backfill instead.
 pub(super) fn turns(definition: &FlowDef, kind: RunKind) -> Option<u32> {
     definition
         .max_active_runs
         .filter(|_| kind != RunKind::Backfill)
 }
 
-/// Sees a run to its end, when its turn comes.
+/// Waits for a slot of the flow if necessary, and conducts the run to its end.
 pub(super) async fn see_through(
     run: Arc<RunCore>,
     called: Called,
     definition: &'static FlowDef,
     turns: Option<u32>,
-    began: Option<i64>,
+    began: Option<Timestamp>,
     ambient: Ambient,
     _under_way: Left,
 ) -> Result<Finished, Error> {
-    let mut conductor = Conductor::new(run, called, definition.timeout, began);
+    let mut conductor = Conductor::new(Arc::clone(&run), called, definition.timeout, began);
     let _turn = match turns {
         Some(turns) => conductor.wait_for_turn(definition.name, turns).await,
         None => None,
     };
-    AMBIENT.scope(ambient, conductor.conduct()).await
+    let mut conducted = pin!(AMBIENT.scope(ambient, conductor.conduct()));
+    let polled = |cx: &mut Cx<'_>| match catch(|| conducted.as_mut().poll(cx)) {
+        Ok(polled) => polled.map(Ok),
+        Err(panicked) => Poll::Ready(Err(panicked)),
+    };
+    match poll_fn(polled).await {
+        Ok(finished) => finished,
+        // a bug of the runtime: the run still ends, both in the store and for its waiters
+        Err(panicked) => Conductor::give_up(&run, &panicked).await,
+    }
 }
 
-/// Runs what `plant` writes down: a run of its own, which is recorded nowhere. Gives what became of what it returned.
+/// Runs the nodes that `plant` adds as an unrecorded run of their own. Returns the value of the
+/// node that `plant` returns.
 pub(super) async fn alone(
     ambient: Ambient,
     name: &'static str,
@@ -412,6 +447,7 @@ pub(super) async fn alone(
         held,
         flows,
         in_task,
+        hold,
     } = ambient;
     let refused = |error: Error| TaskError::new(Cause::Fatal, error.to_string());
     let tokio = Tokio::try_current().map_err(|_| refused(Error::NoTokio))?;
@@ -427,7 +463,7 @@ pub(super) async fn alone(
         interval,
     });
     let cancel = CancellationToken::new();
-    let trace = Trace::unrecorded(&facts);
+    let trace = Trace::unrecorded(&runtime, &facts);
     let mut live = Live::new(&held, false, None);
     live.caches = false;
     let output = body::plant(&mut live, &runtime, cancel.clone(), plant)?;
@@ -438,23 +474,19 @@ pub(super) async fn alone(
         held,
         flows,
         in_task,
+        hold,
     };
     let run = RunCore::new(runtime, log, trace, cancel.clone(), live, &ambient, false);
     let guard = cancel.drop_guard();
-    let conducted = tokio
-        .spawn(Conductor::new(run, Called::Returned(output), None, None).conduct())
-        .await;
+    let conducted =
+        tokio.spawn(Conductor::new(run, Called::Returned(output), None, None).conduct());
+    let finished = unless_left(async { conducted.await.map_err(|_| Error::NoTokio)? }).await;
     guard.disarm();
-    match conducted {
-        Ok(finished) => {
-            let finished = finished.map_err(refused)?;
-            // the task's own error, rather than the run's, which would name the task
-            finished
-                .missing
-                .clone()
-                .map_or_else(|| finished.into_value(), Err)
-        }
-        Err(_) => Err(refused(Error::NoTokio)),
+    let finished = finished.map_err(refused)?;
+    // the task's own error: that of the run would also name the task
+    match finished.returned {
+        Some(Err(error)) => Err(error),
+        _ => finished.into_value(),
     }
 }
 
@@ -464,21 +496,32 @@ impl RunCore {
         log: Arc<dyn RunLog>,
         trace: Trace,
         cancel: CancellationToken,
-        live: Live,
+        mut live: Live,
         ambient: &Ambient,
         refresh_cache: bool,
     ) -> Arc<Self> {
         let workers = Tokio::try_current().map_or(1, |tokio| tokio.metrics().num_workers());
         let durable = log.needs_commits();
         let mut flows = ambient.flows.clone();
-        // a task that runs alone is no flow
+        // a task that runs alone does not belong to a flow
         flows.extend(trace.is_recorded.then_some(trace.facts.flow));
+        // a task that a body awaits is part of the body's run
+        let outer = ambient.hold.clone().filter(|_| !trace.is_recorded);
+        let stop = outer.as_ref().map_or_else(
+            || runtime.stop.clone(),
+            |outer| StopSignal::at_once(outer.left()),
+        );
+        live.hold = Some(Hold::new(Arc::clone(&log), outer));
+        let clock = trace.clock.clone();
         Arc::new(Self {
             runtime,
             facts: Arc::clone(&trace.facts),
             log,
+            clock,
             trace,
             cancel,
+            stop,
+            grace_over: live.grace_over.clone(),
             wake: Notify::new(),
             workers,
             nested: ambient.in_task,
@@ -495,7 +538,8 @@ impl RunCore {
 }
 
 impl Inner {
-    /// The runtime for what is bound to none: in a body the one where that runs, and else the default one.
+    /// Returns the runtime for an unbound flow: within a body, the runtime of the body; otherwise
+    /// the default one.
     pub(crate) fn of_here() -> Result<Arc<Self>, Error> {
         match AMBIENT.try_with(|ambient| Arc::clone(&ambient.runtime)) {
             Ok(runtime) => Ok(runtime),
@@ -503,7 +547,7 @@ impl Inner {
         }
     }
 
-    /// Accepts a run and starts it, outside of any body.
+    /// Accepts and starts a run outside of any body.
     pub(crate) async fn accept(
         self: &Arc<Self>,
         flow: &Arc<FlowCall>,
@@ -512,7 +556,7 @@ impl Inner {
         accept(Ambient::outside(self), flow, request).await
     }
 
-    /// Accepts a scheduled run and starts it; gives none where its flow is paused.
+    /// Accepts and starts a scheduled run. Returns `None` if its flow is paused.
     pub(crate) async fn accept_tick(
         self: &Arc<Self>,
         flow: &Arc<FlowCall>,
@@ -521,7 +565,7 @@ impl Inner {
         accept_unless_paused(Ambient::outside(self), flow, request).await
     }
 
-    /// Accepts a run and starts it: in a body, as a part of what the body does.
+    /// Accepts and starts a run. Within a body, the run is part of the body's work.
     pub(crate) async fn accept_here(
         self: &Arc<Self>,
         flow: &Arc<FlowCall>,
@@ -530,17 +574,18 @@ impl Inner {
         accept(Ambient::on(self), flow, request).await
     }
 
-    /// Refuses a flow that cannot run here, as far as that is known before it does: at an instant, or now.
+    /// Checks whether a flow can run here, as far as that is known beforehand, for a run at an
+    /// instant or now.
     pub(crate) fn check_call(
         &self,
         flow: &Arc<FlowCall>,
         at: Option<DateTime<Utc>>,
     ) -> Result<(), Error> {
         let definition = flow.definition;
-        if let Some(problem) = &flow.problem {
+        if let Some(problem) = flow.fault() {
             return Err(Error::Parameters {
                 flow: definition.name.to_owned(),
-                problem: problem.clone(),
+                problem,
             });
         }
         self.check_has(definition.name, definition.resources)?;
@@ -555,7 +600,7 @@ impl Inner {
         quietly(|| self.check_flow(flow, &facts))
     }
 
-    /// The graph of a static flow, as a run of it would have it.
+    /// Returns the graph that a run of a static flow would have.
     pub(crate) fn graph(&self, flow: &Arc<FlowCall>, request: &Request) -> Result<Graph, Error> {
         let facts = request.facts(self, flow.definition, self.clock.now());
         graph::of_flow(
@@ -564,7 +609,7 @@ impl Inner {
         )
     }
 
-    /// The same runtime, with a stop of its own: where that comes first, nothing else stops.
+    /// Returns the same runtime with a stop signal of its own, which stops nothing else.
     pub(crate) fn with_own_stop(&self) -> Self {
         Self {
             stop: self.stop.child(),
@@ -572,7 +617,8 @@ impl Inner {
         }
     }
 
-    /// Refuses a static flow whose tasks, or those of the static flows that it calls, cannot run here.
+    /// Checks whether the tasks of a static flow, and those of the static flows that it calls, can
+    /// run here.
     pub(super) fn check_flow(
         &self,
         flow: &Arc<FlowCall>,
@@ -585,8 +631,8 @@ impl Inner {
         self.check_wiring(&graph::wire(flow, &context)?.0)
     }
 
-    /// Calls a flow's function, and checks what it wrote down. Where it is a plain `fn`, this is all of its body: it is
-    /// checked before there is a run.
+    /// Calls a flow's function and checks the nodes that it adds. For a plain `fn` flow, this is
+    /// the whole body, so it is checked before a run is created.
     fn call(
         &self,
         live: &mut Live,
@@ -621,13 +667,11 @@ impl Inner {
         Ok(called)
     }
 
-    /// The slots of a flow that says how many of its runs may be under way.
+    /// Returns the slots of a flow with `max_active_runs`.
     pub(super) fn turn(&self, flow: &'static str, runs: u32) -> Arc<Semaphore> {
         let mut active = self.active.lock();
-        Arc::clone(
-            active
-                .entry(flow)
-                .or_insert_with(|| Arc::new(Semaphore::new(runs as usize))),
-        )
+        Arc::clone(active.entry(flow).or_insert_with(|| {
+            Arc::new(Semaphore::new((runs as usize).min(Semaphore::MAX_PERMITS)))
+        }))
     }
 }

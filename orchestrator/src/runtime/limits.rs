@@ -1,29 +1,30 @@
-//! What a body needs before it may run: a slot of the runtime, and slots of its pool.
+//! The limits on running bodies: a body needs a slot of the runtime, and slots of its pool.
 //!
-//! Slots are held only by running bodies. Who waits for one waits in the semaphores' queues, first come first served.
+//! Slots are held only by running bodies.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
+use super::pulse::Pulse;
+use super::queue::{Slot, SlotQueue};
+use crate::bounds;
 use crate::error::Error;
 use crate::task::Pool;
 
-/// How many bodies of each sort a runtime runs at once.
+/// The slots of a runtime for each kind of body.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
-    running: Arc<Semaphore>,
-    blocking: Arc<Semaphore>,
-    pools: HashMap<String, (Arc<Semaphore>, u32)>,
+    running: Arc<SlotQueue>,
+    blocking: Arc<SlotQueue>,
+    pools: HashMap<String, Arc<SlotQueue>>,
 }
 
-/// Which slots a body takes. Bodies that take the same go through one gate of their run.
+/// The slots that a body takes. Bodies that take the same slots go through one gate of their run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct GateKey {
     pub(crate) blocking: bool,
     pub(crate) pool: Option<(&'static str, u32)>,
-    /// Its results are cached: slots are taken when there is nothing cached, and not before.
+    /// Whether results are cached. If so, slots are taken only when there is no cached result.
     pub(crate) cached: bool,
 }
 
@@ -43,38 +44,78 @@ impl GateKey {
     }
 }
 
-/// Slots, given back when they are dropped.
+/// The slots of a body, released when dropped.
 #[derive(Debug)]
 pub(crate) struct Slots {
-    _pool: Option<OwnedSemaphorePermit>,
-    _class: Option<OwnedSemaphorePermit>,
+    _pool: Option<Slot>,
+    _class: Option<Slot>,
+    /// The pulse of the lane or thread that uses the slots.
+    holder: Option<Arc<Pulse>>,
 }
 
 impl Slots {
     pub(crate) const NONE: Self = Self {
         _pool: None,
         _class: None,
+        holder: None,
     };
+
+    fn new(pool: Option<Slot>, class: Option<Slot>, holder: &Arc<Pulse>) -> Self {
+        holder.take_slots();
+        Self {
+            _pool: pool,
+            _class: class,
+            holder: Some(Arc::clone(holder)),
+        }
+    }
+
+    /// Passes the slots on to another user.
+    pub(crate) fn pass_to(&mut self, holder: &Arc<Pulse>) {
+        holder.take_slots();
+        self.holder
+            .replace(Arc::clone(holder))
+            .inspect(|former| former.release_slots());
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        self.holder
+            .as_ref()
+            .inspect(|holder| holder.release_slots());
+    }
 }
 
 impl Limits {
     pub(crate) fn new(running: usize, blocking: usize, pools: &HashMap<String, u32>) -> Self {
-        let semaphore = |slots: usize| Arc::new(Semaphore::new(slots));
+        let shared =
+            |what, slots| SlotQueue::shared(what, u32::try_from(slots).unwrap_or(u32::MAX));
+        let pool = |(name, slots): (&String, &u32)| {
+            (
+                name.clone(),
+                SlotQueue::ordered(&format!("pool `{name}`"), *slots),
+            )
+        };
         Self {
-            running: semaphore(running),
-            blocking: semaphore(blocking),
-            pools: pools
-                .iter()
-                .map(|(name, slots)| (name.clone(), (semaphore(*slots as usize), *slots)))
-                .collect(),
+            running: shared("async bodies", running),
+            blocking: shared("blocking bodies", blocking),
+            pools: pools.iter().map(pool).collect(),
         }
     }
 
-    /// Refuses a pool that there is not, and more slots than it has.
+    /// Checks that a pool exists, and that it has enough slots.
     pub(crate) fn check(&self, task: &str, pool: &Pool) -> Result<(), Error> {
+        if let Some(problem) = bounds::fault(pool.name, bounds::NAME) {
+            return Err(Error::Options(format!(
+                "task `{task}`: the name of its pool is too long: {problem}"
+            )));
+        }
         let problem = match self.pools.get(pool.name) {
-            Some((_, size)) if pool.slots <= *size => return Ok(()),
-            Some((_, size)) => format!("which has {size}: ask for fewer, or give the pool more"),
+            Some(queue) if pool.slots <= queue.slots() => return Ok(()),
+            Some(queue) => format!(
+                "which has {}: ask for fewer, or give the pool more",
+                queue.slots()
+            ),
             None => format!(
                 "and the runtime has no such pool (it has {}): give it one with `Runtime::builder().pool(\"{}\", …)`",
                 self.known(),
@@ -89,9 +130,9 @@ impl Limits {
         })
     }
 
-    /// How many slots a pool has, where there is one of this name.
+    /// Returns the number of slots of a pool, or `None` if there is no pool of this name.
     pub(crate) fn pool_size(&self, pool: &str) -> Option<u32> {
-        self.pools.get(pool).map(|(_, slots)| *slots)
+        self.pools.get(pool).map(|queue| queue.slots())
     }
 
     fn known(&self) -> String {
@@ -104,41 +145,62 @@ impl Limits {
         }
     }
 
-    /// Waits for the slots of a gate: the pool's first, since they are the scarcer ones. A nested run's bodies take no
-    /// slot of the runtime: they would wait for the body that waits for them.
-    pub(crate) async fn acquire(&self, gate: &GateKey, nested: bool) -> Slots {
-        let pool = match gate
+    /// Returns the queues of a gate's slots: its pool's, and the runtime's. Bodies of a nested run
+    /// take no slot of the runtime: they would wait for the body that waits for them.
+    pub(crate) fn queues(&self, gate: &GateKey, nested: bool) -> [Option<Arc<SlotQueue>>; 2] {
+        let pool = gate
             .pool
-            .and_then(|(name, slots)| Some((self.pools.get(name)?, slots)))
-        {
-            Some(((pool, _), slots)) => Some(acquire(pool, slots).await),
-            None => None,
-        };
+            .and_then(|(name, _)| self.pools.get(name))
+            .cloned();
         let class = if gate.blocking {
             &self.blocking
         } else {
             &self.running
         };
-        let class = if nested {
-            None
-        } else {
-            Some(acquire(class, 1).await)
+        [pool, (!nested).then(|| Arc::clone(class))]
+    }
+
+    /// Waits for the slots of a gate. The pool's come first, since they are scarcer: in the
+    /// opposite order, bodies that wait for the pool would hold slots of the runtime.
+    pub(crate) async fn acquire(
+        &self,
+        gate: &GateKey,
+        flow: &'static str,
+        holder: &Arc<Pulse>,
+    ) -> Slots {
+        let [pool, class] = holder.queues();
+        let pool = match (pool, gate.pool) {
+            (Some(pool), Some((_, slots))) => Some(pool.acquire(flow, slots).await),
+            _ => None,
         };
-        Slots {
-            _pool: pool,
-            _class: class,
-        }
+        let class = match class {
+            Some(class) => Some(class.acquire(flow, 1).await),
+            None => None,
+        };
+        Slots::new(pool, class, holder)
     }
 
-    /// Whether somebody may be waiting for a slot that a plain body holds.
-    pub(crate) fn is_full(&self) -> bool {
-        self.running.available_permits() == 0
+    /// Acquires the slots for a body of a gate if they are free.
+    pub(crate) fn try_acquire(
+        &self,
+        gate: &GateKey,
+        flow: &'static str,
+        holder: &Arc<Pulse>,
+    ) -> Option<Slots> {
+        let [pool, class] = holder.queues();
+        let pool = match (pool, gate.pool) {
+            (Some(pool), Some((_, slots))) => Some(pool.try_acquire(flow, slots)?),
+            _ => None,
+        };
+        let class = match class {
+            Some(class) => Some(class.try_acquire(flow, 1)?),
+            None => None,
+        };
+        Some(Slots::new(pool, class, holder))
     }
-}
 
-async fn acquire(semaphore: &Arc<Semaphore>, slots: u32) -> OwnedSemaphorePermit {
-    match Arc::clone(semaphore).acquire_many_owned(slots).await {
-        Ok(permit) => permit,
-        Err(_) => unreachable!("the semaphores are never closed"),
+    /// Returns `true` if a body waits for a slot of the kind that a plain body holds.
+    pub(crate) fn has_waiters(&self) -> bool {
+        self.running.has_waiters()
     }
 }

@@ -1,16 +1,17 @@
-//! Tasks replaced by closures.
+//! Mocks: tasks replaced by closures.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{BoxError, IntoTaskError, TaskError};
-use crate::task::scope::{self, Handle, Kind, Scope};
+use crate::panic::Fragile;
+use crate::scope::{self, Handle, Kind, Scope};
 use crate::task::{AnyHandle, BodyFuture, Call, Node, TaskDef};
 use crate::value::{Data, Value};
 
-/// What runs in a task's place.
+/// The body that runs in place of a task's own.
 #[derive(Clone)]
-pub(crate) struct Mock(Arc<MockedBody>);
+pub(crate) struct Mock(Fragile<Arc<MockedBody>>);
 
 type MockedBody = dyn Fn(&mut Call<'_>) -> Result<Value, TaskError> + Send + Sync;
 
@@ -32,15 +33,15 @@ impl fmt::Debug for Mock {
     label = "expected a task whose parameters are those of the closure"
 )]
 pub trait TaskFn<Args> {
-    /// What the task returns.
+    /// The task's output.
     type Output: Data;
 
     #[doc(hidden)]
     fn node(self, element: &dyn Fn() -> AnyHandle) -> Node<Self::Output>;
 }
 
-/// A closure that can stand in for a task: it takes the task's parameters by value (a `String` for a `&str`, a `Vec<T>`
-/// for a `&[T]`), and returns what the task returns, or a `Result` of it.
+/// A closure that can stand in for a task: it takes the task's parameters by value (a `String` for
+/// a `&str`, a `Vec<T>` for a `&[T]`), and returns the task's output, or a `Result` of it.
 #[diagnostic::on_unimplemented(
     message = "the closure cannot stand in for a task that returns `{T}`",
     label = "expected a closure that takes the task's parameters by value and returns `{T}` or `Result<{T}>`"
@@ -50,7 +51,7 @@ pub trait MockFn<Args, T>: Send + Sync + 'static {
     fn call(&self, call: &mut Call<'_>) -> Result<Value, TaskError>;
 }
 
-/// What such a closure may return.
+/// The return type of a [`MockFn`].
 #[diagnostic::on_unimplemented(
     message = "a mock returns what its task returns: `{T}`, or a `Result` of it, not `{Self}`",
     label = "expected `{T}` or `Result<{T}>`"
@@ -118,7 +119,8 @@ arities! {
     A 0 B 1 C 2 D 3 E 4 F 5 G 6 H 7 I 8 J 9 K 10 L 11;
 }
 
-/// Finds out which task a function is, by letting it write a node down.
+/// Finds the definition of a task function by calling it in a scope of its own, where it adds a
+/// node.
 pub(super) fn prepare<Args, Task, Closure>(
     task: Task,
     closure: Closure,
@@ -132,7 +134,7 @@ where
         task.node(&|| {
             AnyHandle(Handle::Element {
                 scope: id,
-                mapping: scope::NONE,
+                mapping: None,
             })
         })
     });
@@ -141,5 +143,10 @@ where
     else {
         return None;
     };
-    Some((definition, Mock(Arc::new(move |call| closure.call(call)))))
+    Some((
+        definition,
+        Mock(Fragile::new(Arc::new(move |call: &mut Call<'_>| {
+            closure.call(call)
+        }))),
+    ))
 }

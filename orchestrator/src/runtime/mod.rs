@@ -1,9 +1,11 @@
-//! The runtime: executes runs.
+//! The runtime, which executes runs.
 //!
-//! The life of a run, in files: [`launch`] accepts it; [`conduct`] polls the bodies of its flows ([`body`]), and sees to
-//! time, cancelling and the end; [`plan`] knows what may run next; [`lane`] takes ready work and runs it, each attempt in the
-//! steps of [`attempt`]. One thread at a time holds a run's plan, and never across an await.
+//! The life of a run, in files: [`launch`] accepts it. [`conduct`] polls the bodies of its flows
+//! ([`body`]) and handles deadlines, cancellation and the end. [`plan`](crate::plan) decides what
+//! may run next. [`lane`] takes ready work and runs it, each attempt in the steps of [`attempt`].
+//! At most one thread at a time holds a run's plan, and never across an await.
 
+mod ambient;
 mod attempt;
 mod awaiting;
 mod body;
@@ -11,22 +13,27 @@ mod builder;
 mod cached;
 mod conduct;
 mod control;
+mod grace;
 mod handle;
+mod hold;
 mod join;
 mod lane;
 mod launch;
 mod limits;
 mod live;
 mod mock;
-mod panic;
-mod plan;
+mod pulse;
+mod queue;
 mod rerun;
 mod resume;
 mod simulated;
 mod stop;
+mod task_job;
 mod trace;
+mod trial;
 mod upkeep;
 mod watch;
+mod watchdog;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -37,6 +44,7 @@ use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch as latest};
 
+use attempt::Environment;
 pub use builder::RuntimeBuilder;
 #[cfg(feature = "cli")]
 pub(crate) use builder::default_store;
@@ -46,12 +54,13 @@ pub use handle::{Run, RunHandle};
 pub(crate) use join::{Awaited, wait};
 pub(crate) use launch::{Accepted, StartedRun};
 use limits::Limits;
-use mock::Mock;
 pub use mock::{MockFn, MockReturn, TaskFn};
 pub use rerun::RerunHandle;
 pub(crate) use resume::Purpose;
+pub(crate) use stop::Halted;
 pub use stop::Stopped;
 use stop::{StopSignal, UnderWay};
+use trial::Trials;
 pub(crate) use watch::Watch;
 
 use crate::capture::LogSink;
@@ -59,14 +68,16 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::event::{EventSink, Events};
 use crate::id::{IdSource, RunId};
+use crate::journal::RunRecord;
 use crate::log::LogLine;
-use crate::store::{Pruned, RunRecord, Store};
-use crate::task::{Resources, TaskOptions};
+use crate::store::{Pruned, Store};
+use crate::task::TaskOptions;
 
-/// Executes runs: a store, a clock, limits and resources together. Cheap to clone; clones are the same runtime.
+/// An executor of runs: a store, a clock, limits and resources. Cheap to clone; all clones are the
+/// same runtime.
 ///
-/// A flow goes to the runtime it is put [`on`](crate::Flow::on), and otherwise to the default one, which is made on
-/// first use.
+/// A flow runs on the runtime given to [`Flow::on`](crate::Flow::on), or else on the [default
+/// runtime](Self::default_runtime), which is created on first use.
 ///
 /// # Examples
 ///
@@ -98,44 +109,43 @@ use crate::task::{Resources, TaskOptions};
 #[derive(Clone)]
 pub struct Runtime(pub(crate) Arc<Inner>);
 
-/// What clones of a runtime share.
+/// The state shared by the clones of a runtime.
 #[derive(Clone, Debug)]
 pub(crate) struct Inner {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Clock,
     ids: Arc<IdSource>,
     limits: Limits,
-    resources: Resources,
-    grace: Duration,
+    pub(crate) environment: Environment,
     defaults: TaskOptions,
-    mocks: HashMap<usize, Mock>,
     events: Arc<EventSink>,
-    /// None where lines of logs are not stored.
+    /// `None` if log lines are not stored.
     logs: Option<Arc<LogSink>>,
     keep: Duration,
     cache_bytes: u64,
-    /// Whether results are passed through their encoding.
+    /// Whether each result is encoded and decoded before it is passed on ([`Runtime::simulated`]).
     simulated: bool,
     flights: Arc<Flights>,
     pub(crate) stop: StopSignal,
-    /// Tells those who serve that something was asked of them.
+    /// Notifies serving loops of requests made in this process.
     pub(crate) control: Arc<latest::Sender<()>>,
     under_way: UnderWay,
-    /// The slots of flows that say how many of their runs may be under way.
+    trials: Trials,
+    /// The slots of flows with `max_active_runs`, by the flow's name.
     active: Arc<Mutex<HashMap<&'static str, Arc<Semaphore>>>>,
 }
 
-/// How many lines of a log are read at once.
+/// The maximum number of log lines per page.
 const LINES: usize = 10_000;
 
 impl Runtime {
-    /// Starts describing a runtime.
+    /// Returns a builder for a runtime with custom settings.
     pub fn builder() -> RuntimeBuilder {
         RuntimeBuilder::new()
     }
 
-    /// A runtime for tests: its store is in memory and gone with it, and its clock goes on with tokio's, so that paused
-    /// time moves it.
+    /// Creates a runtime for tests. Its store is in memory and is dropped with it; its clock
+    /// advances with tokio's, including under paused time.
     pub fn in_memory() -> Self {
         let builder = RuntimeBuilder::new().clock(Clock::tokio_from_now());
         Self(Arc::new(
@@ -143,18 +153,20 @@ impl Runtime {
         ))
     }
 
-    /// The default runtime, on the store that the environment variable `ORCHESTRATOR_STORE` names
-    /// (`sqlite:.orchestrator/state.db` unless it is set). It is made on first use.
+    /// Returns the default runtime, which is created on first use. Its store is the one that the
+    /// environment variable `ORCHESTRATOR_STORE` names, or `sqlite:.orchestrator/state.db` if that
+    /// is unset.
     ///
     /// # Errors
     ///
-    /// Where the variable names no store, and where the store cannot be opened.
+    /// Returns an error if the variable does not hold a valid store URL, or if the store cannot be
+    /// opened.
     pub fn default_runtime() -> Result<Self, Error> {
         static DEFAULT: OnceLock<Runtime> = OnceLock::new();
         if let Some(runtime) = DEFAULT.get() {
             return Ok(runtime.clone());
         }
-        // two that come first at once must not open two stores
+        // without this lock, two concurrent first calls would both open the store
         static MAKING: Mutex<()> = Mutex::new(());
         let _making = MAKING.lock();
         if let Some(runtime) = DEFAULT.get() {
@@ -164,7 +176,8 @@ impl Runtime {
         Ok(DEFAULT.get_or_init(|| made).clone())
     }
 
-    /// What runs tasks that are awaited outside of any flow: nothing of them is stored, so that no store is opened.
+    /// Returns the runtime of tasks that are awaited outside of any flow. It records nothing, so no
+    /// store is opened.
     pub(crate) fn of_loose_tasks() -> &'static Self {
         static LOOSE: OnceLock<Runtime> = OnceLock::new();
         LOOSE.get_or_init(|| {
@@ -174,12 +187,14 @@ impl Runtime {
         })
     }
 
-    /// This runtime, with a task replaced by a closure: for tests. Retries and timeouts apply as to the task.
+    /// Returns this runtime with a task replaced by a closure, for tests. The task's retries and
+    /// timeouts still apply.
     ///
-    /// The closure takes the task's parameters by value: a `String` for a `&str`, a `Vec<T>` for a `&[T]`. It needs its
-    /// parameters' types written out. It returns what the task returns, or a `Result` of it.
+    /// The closure takes the task's parameters by value: a `String` for a `&str`, a `Vec<T>` for a
+    /// `&[T]`. The types of its parameters must be written out. It returns the task's output, or a
+    /// `Result` of it.
     ///
-    /// Other clones of the runtime keep the task; the store and the limits stay shared.
+    /// Other clones of the runtime keep the original task; the store and the limits stay shared.
     ///
     /// # Examples
     ///
@@ -206,54 +221,57 @@ impl Runtime {
         Closure: MockFn<Args, Task::Output>,
     {
         if let Some((definition, mock)) = mock::prepare(task, closure) {
-            Arc::make_mut(&mut self.0)
-                .mocks
-                .insert(std::ptr::from_ref(definition).addr(), mock);
+            let inner = Arc::make_mut(&mut self.0);
+            inner.environment.mock(definition, mock);
         }
         self
     }
 
-    /// A reader of what happens in this runtime from now on.
+    /// Subscribes to the events of this runtime, from now on.
     pub fn events(&self) -> Events {
         self.0.events.subscribe()
     }
 
-    /// The runtime's time.
+    /// Returns the current time of the runtime's clock.
     pub fn now(&self) -> DateTime<Utc> {
         self.0.clock.now()
     }
 
-    /// All runs of a flow with all of their tasks, in the order in which they were asked for. Of many,
-    /// [`find_runs`](Self::find_runs) gives what lists show, in far less memory.
+    /// Returns all runs of a flow with all of their tasks, in the order in which they were
+    /// requested. For many runs, [`find_runs`](Self::find_runs) returns summaries in far less
+    /// memory. A run that cannot be read is returned without its tasks, and [says
+    /// why](RunRecord::unreadable).
     ///
     /// # Errors
     ///
-    /// Where the store fails.
+    /// Returns an error if the store fails.
     pub async fn runs(&self, flow: &str) -> Result<Vec<RunRecord>, Error> {
         Ok(self.0.store.runs(flow).await?)
     }
 
-    /// One run.
+    /// Returns a run with all of its tasks, or `None` if there is no such run.
     ///
     /// # Errors
     ///
-    /// Where the store fails.
+    /// Returns [`StoreError::UnreadableRun`](crate::StoreError::UnreadableRun) if the record of the
+    /// run cannot be read, and an error if the store fails.
     pub async fn find_run(&self, id: RunId) -> Result<Option<RunRecord>, Error> {
         Ok(self.0.store.run(id).await?)
     }
 
-    /// What a run and its tasks logged, in the order in which it was stored: the first 10,000 lines after the one with
-    /// the number `after`, or from the beginning. Whoever wants the rest, or what comes later, asks again with the number
-    /// of the last line that he got. Nothing is found of a run that is not there, or whose tasks were
-    /// [pruned](Self::prune).
+    /// Returns the log lines of a run and its tasks in the order in which they were stored: the
+    /// first 10,000 after line number `after`, or from the beginning. Pass the number of the last
+    /// line to read the next page. Unknown and [pruned](Self::prune) runs have no lines.
     ///
-    /// Lines are captured where [`init_logs`](crate::init_logs) was called, or where [`log_layer`](crate::log_layer) is
-    /// part of the program's subscriber. Other processes find them within a second; this one finds all there are. A store
-    /// in memory keeps the last 10,000 lines of a run.
+    /// Lines are captured if [`init_logs`](crate::init_logs) was called, or if
+    /// [`log_layer`](crate::log_layer) is part of the program's subscriber. Lines of other
+    /// processes become visible within a second, those of this process at once. If a task logs too
+    /// fast, lines from the middle are dropped ([`RuntimeBuilder::store_logs`]). A store in memory
+    /// keeps 8 MiB of lines per run, within the same bounds.
     ///
     /// # Errors
     ///
-    /// Where the store fails.
+    /// Returns an error if the store fails.
     ///
     /// # Examples
     ///
@@ -285,22 +303,23 @@ impl Runtime {
         Ok(self.0.store.logs(run, after.unwrap_or(0), LINES).await?)
     }
 
-    /// Deletes what is not to be kept any longer: what is known of the tasks of runs that ended long ago, and what they
-    /// logged ([`RuntimeBuilder::keep`]), cached results that have expired, and the oldest of those beyond
-    /// [`RuntimeBuilder::cache_size`]. Runs themselves are kept for ever, and so are their keys and dates.
+    /// Deletes expired data: the task data and logs of runs that ended longer ago than
+    /// [`RuntimeBuilder::keep`], cached results that have expired, and the oldest cached results
+    /// beyond [`RuntimeBuilder::cache_size`]. Runs themselves are kept forever, including their
+    /// keys and logical dates.
     ///
-    /// It goes in small steps, so that runs under way hardly notice.
+    /// Deletes in small steps, so that active runs are hardly delayed.
     ///
     /// # Errors
     ///
-    /// Where the store fails.
+    /// Returns an error if the store fails.
     pub async fn prune(&self) -> Result<Pruned, Error> {
         self.prune_older(self.0.keep).await
     }
 }
 
 impl Inner {
-    /// Waits until what was logged is stored.
+    /// Waits until all captured log lines are stored.
     async fn flush_logs(&self) {
         if let Some(logs) = &self.logs {
             logs.flush().await;

@@ -1,7 +1,8 @@
-//! Runs that were final, run again: in part or whole.
+//! Re-runs of finished runs, in part or as a whole.
 //!
-//! The store makes rows pending again and the run with them, in one transaction. From there it is a run that goes on: its
-//! body is called, what is recorded of its nodes stays, and what is pending runs.
+//! The store sets rows, and with them the run, back to pending in one transaction. From there on
+//! the run is resumed: its body is called, the records of its other nodes stay, and pending nodes
+//! run.
 
 use std::fmt;
 use std::future::IntoFuture;
@@ -17,31 +18,34 @@ use crate::error::{Error, RerunError};
 use crate::failpoint;
 use crate::flow::registry;
 use crate::id::RunId;
+use crate::journal::{AttemptRecord, RunRecord};
 use crate::state::Rerun;
-use crate::store::{AttemptRecord, RunRecord};
 
 impl Runtime {
-    /// Runs a finished run again, in part or whole, and waits for its end.
+    /// Re-runs a finished run, in part or as a whole, and waits for its end.
     ///
-    /// It stays the same run: its id, its key, its logical date and its parameters. Its tasks that are to run again do
-    /// so as new attempts, whose numbers go on; the old ones are kept ([`attempts`](Self::attempts)). Retries and their
-    /// delays are counted from the start. The other tasks keep the results that they have. What ran again is not taken
-    /// from the cache, and goes into it.
+    /// The run stays the same: its id, key, logical date and parameters do not change. Re-run tasks
+    /// make new attempts, with continued numbers; old attempts are kept
+    /// ([`attempts`](Self::attempts)). Retries and their delays are counted anew. All other tasks
+    /// keep their results. A re-run task does not read its result from the cache, but writes the
+    /// new one to it.
     ///
-    /// Where a flow decides as it goes (`async fn`), what its body planned after it awaited a task that is to run again
-    /// hangs on that task. What it does not ask for any more is no part of the run then. A mapping whose list comes anew
-    /// may have other elements, of which those with an index as before go on with their attempts.
+    /// In an `async fn` flow, nodes that the body planned after awaiting a re-run task count as
+    /// downstream of that task. Nodes that the body no longer plans are no longer part of the run.
+    /// A mapping over a recomputed list may have other elements; elements whose index existed
+    /// before continue their numbering of attempts.
     ///
     /// # Errors
     ///
-    /// Where there is no such run, or it is not final: of several who run it again at once, one does. Where its flow is
-    /// not in this binary, or needs what this runtime does not have. Where it has no task of that key, or nothing of it
-    /// failed. Where the results of its other tasks are not kept any more, or never were, as in memory: then
-    /// [`Rerun::All`] is what is left. The run stays as it is then.
+    /// Returns an error if the run does not exist or is not finished (of several concurrent
+    /// re-runs, one succeeds); if its flow is not in this binary, or needs something that this
+    /// runtime lacks; if the run has no task with the given key, or no failed task; or if results
+    /// of its other tasks are gone or were never stored, as in memory: then only [`Rerun::All`] is
+    /// possible. The run is unchanged in all of these cases.
     ///
     /// # Cancellation
     ///
-    /// Dropping the future asks for the run's end, as [`RerunHandle::cancel`] does.
+    /// Dropping the future cancels the run, like [`RerunHandle::cancel`].
     ///
     /// # Examples
     ///
@@ -81,11 +85,11 @@ impl Runtime {
         record
     }
 
-    /// Starts running a finished run again, and gives a handle on it.
+    /// Starts a re-run of a finished run and returns a handle to it.
     ///
     /// # Errors
     ///
-    /// As for [`rerun`](Self::rerun).
+    /// Returns the same errors as [`rerun`](Self::rerun).
     pub async fn start_rerun(&self, run: RunId, what: Rerun) -> Result<RerunHandle, Error> {
         self.0
             .start_rerun(run, what, CancellationToken::new())
@@ -93,12 +97,13 @@ impl Runtime {
             .map(RerunHandle)
     }
 
-    /// Every attempt of a run's tasks, in the order of their starts: those before a re-run, too, and of tasks that are no
-    /// part of the run any more. Of a run whose tasks were pruned there are none.
+    /// Returns every attempt of a run's tasks, ordered by start. This includes attempts before a
+    /// re-run and attempts of tasks that are no longer part of the run. A pruned run has no
+    /// attempts.
     ///
     /// # Errors
     ///
-    /// Where there is no such run, and where the store fails.
+    /// Returns [`Error::UnknownRun`] if there is no such run, and an error if the store fails.
     pub async fn attempts(&self, run: RunId) -> Result<Vec<AttemptRecord>, Error> {
         self.0
             .store
@@ -109,7 +114,7 @@ impl Runtime {
 }
 
 impl Inner {
-    /// Starts running a finished run again; `cancel` asks for its end.
+    /// Starts a re-run of a finished run; `cancel` cancels it.
     pub(crate) async fn start_rerun(
         self: &Arc<Self>,
         run: RunId,
@@ -117,7 +122,8 @@ impl Inner {
         cancel: CancellationToken,
     ) -> Result<StartedRun, Error> {
         let tokio = Tokio::try_current().map_err(|_| Error::NoTokio)?;
-        // on its own: who asks may be gone before the run is there to be cancelled
+        // on a tokio task of its own: if the caller is dropped after the store reopened the run,
+        // the run must still be started, so that it can be cancelled
         let begun = tokio.spawn(reopen(Arc::clone(self), tokio.clone(), run, what, cancel));
         begun.await.map_err(|_| Error::NoTokio)?
     }
@@ -159,10 +165,10 @@ async fn reopen(
         if let Some(lacks) = recalled.lacks {
             return Err(lacks);
         }
-        // where somebody was faster, there is another record now
+        // if another process was faster, the next round reads the changed record
         if let Some(taken) = runtime
             .store
-            .reopen(run, &what, runtime.clock.micros())
+            .reopen(run, &what, runtime.clock.timestamp())
             .await?
         {
             failpoint::hit("rerun-begins");
@@ -173,16 +179,17 @@ async fn reopen(
     }
 }
 
-/// A finished run that is run again. Awaiting it gives the run's record at its end; dropping it lets the run go on.
+/// A handle to a re-run. Awaiting it returns the run's record at its end; dropping it does not
+/// cancel the run.
 pub struct RerunHandle(StartedRun);
 
 impl RerunHandle {
-    /// The run's id.
+    /// Returns the run's id.
     pub fn id(&self) -> RunId {
         self.0.id
     }
 
-    /// Asks for the run's end, as [`RunHandle::cancel`](crate::RunHandle::cancel) does.
+    /// Requests the cancellation of the run, like [`RunHandle::cancel`](crate::RunHandle::cancel).
     pub fn cancel(&self) {
         self.0.cancel.cancel();
     }

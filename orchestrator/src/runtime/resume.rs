@@ -1,4 +1,4 @@
-//! Runs that go on: taken over from a process that died, or that stopped.
+//! Resumed runs: those of a process that died or was stopped are taken over.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -8,32 +8,35 @@ use tokio::runtime::Handle as Tokio;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::ambient::Ambient;
 use super::body::{self, Called};
-use super::lane::Ambient;
 use super::launch::StartedRun;
 use super::live::{Live, RunCore};
-use super::plan::Replay;
 use super::trace::Trace;
 use super::{Inner, Runtime, launch};
-use crate::error::{Cause, Error, TaskError};
+use crate::error::{Cause, Error, StoreError, TaskError};
 use crate::failpoint;
 use crate::flow::{FlowCall, FlowDef, registry};
 use crate::id::RunId;
+use crate::journal::RunRecord;
+use crate::plan::Replay;
 use crate::state::RunKind;
-use crate::store::{Abandoned, RunRecord, TakenOver};
+use crate::store::{Abandoned, TakenOver};
 use crate::task::{Context, RunFacts};
 
 impl Runtime {
-    /// Goes on with the runs that are not final and that no living process executes, and waits for their ends: what is
-    /// committed of them stays, what was running runs again.
+    /// Resumes the unfinished runs that no living process executes, and waits for their ends.
+    /// Committed results are kept; tasks that were running run again.
     ///
-    /// The runs of flows that this binary does not have are left alone; a warning names them. Gives the records of the
-    /// others, in the order in which they were asked for. (`serve` does this by itself.)
+    /// Runs of flows that this binary does not have are skipped; a warning names them. Returns the
+    /// records of the others in the order in which they were requested. (`serve` resumes runs by
+    /// itself.)
     ///
     /// # Errors
     ///
-    /// Where the store fails, and where the runtime is stopped meanwhile. A run that cannot be read keeps no other from
-    /// going on: the error comes when those are done.
+    /// Returns an error if the store fails, or if the runtime is stopped meanwhile. A run that
+    /// cannot be read does not keep others from being resumed: its error is returned when they have
+    /// ended.
     pub async fn resume(&self) -> Result<Vec<RunRecord>, Error> {
         let (under_way, mut failed) = Recovery::default()
             .recover(&self.0, self.0.store.abandoned().await?)
@@ -49,18 +52,20 @@ impl Runtime {
     }
 }
 
-/// When a run is tried again that could not go on because of the store.
+/// The delay before a run is tried again that could not be resumed because of the store.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// Goes on with runs that nobody executes.
+/// Resumes runs that no process executes.
 #[derive(Debug, Default)]
 pub(super) struct Recovery {
-    /// The runs that were there the last time, and did not go on, with when they are tried again: why is said once.
+    /// The runs that could not be resumed at the last look, with the time of the next try. Keeps
+    /// each reason from being logged again at every look.
     tried: HashMap<RunId, Option<Instant>>,
 }
 
 impl Recovery {
-    /// Takes runs over, where that was not tried before; gives those that go on, and the first error.
+    /// Takes over the runs that were not tried before. Returns those that are resumed, and the
+    /// first error.
     pub(super) async fn recover(
         &mut self,
         runtime: &Arc<Inner>,
@@ -83,14 +88,17 @@ impl Recovery {
                 Some(definition) => {
                     match go_on(runtime, &tokio, definition, id, Purpose::Run).await {
                         Ok(GoneOn::Here(run)) => under_way.push(run),
-                        // who has it may leave it again
+                        // not remembered: the process that has the run may leave it again
                         Ok(GoneOn::Elsewhere) => {}
                         Ok(GoneOn::Not) => drop(self.tried.insert(id, None)),
                         Err(error @ Error::Closed) => return Err(error),
                         Err(error) => {
-                            tracing::error!(run = %id, flow, "a run is not done and cannot go on now: {error}");
+                            tracing::error!(run = %id, flow, "run cannot be resumed now: {error}");
+                            // an unreadable run does not become readable, so it is not tried again
+                            let is_unreadable =
+                                matches!(error, Error::Store(StoreError::UnreadableRun { .. }));
+                            self.tried.insert(id, (!is_unreadable).then(|| now + AGAIN));
                             failed.get_or_insert(error);
-                            self.tried.insert(id, Some(now + AGAIN));
                         }
                     }
                 }
@@ -104,8 +112,8 @@ impl Recovery {
             tracing::warn!(
                 flow,
                 runs,
-                "runs are not done whose flow is not in this binary (it has {}): link the crate that has it with \
-                 `use the_crate as _;`",
+                "unfinished runs of an unknown flow were skipped; this binary has {}: link the crate of the flow \
+                 with `use the_crate as _;`",
                 registry::names()
             );
         }
@@ -114,7 +122,7 @@ impl Recovery {
 }
 
 impl Inner {
-    /// Goes on with a run. `None` where another process does, or where it cannot run here.
+    /// Resumes a run. Returns `None` if another process does, or if it cannot run here.
     pub(crate) async fn go_on(
         self: &Arc<Self>,
         definition: &'static FlowDef,
@@ -129,24 +137,24 @@ impl Inner {
     }
 }
 
-/// What became of a run that was left.
+/// The result of resuming a run.
 enum GoneOn {
     Here(StartedRun),
-    /// Another process was faster.
+    /// Another process took it over first.
     Elsewhere,
     /// It cannot run here.
     Not,
 }
 
-/// What a run is gone on with for.
+/// The purpose of resuming a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Run,
-    /// Its end was asked for: it needs nothing to be cancelled.
+    /// To cancel it, which needs neither resources nor pools.
     Cancel,
 }
 
-/// Takes a run over and goes on with it.
+/// Takes a run over and resumes it.
 async fn go_on(
     runtime: &Arc<Inner>,
     tokio: &Tokio,
@@ -158,11 +166,11 @@ async fn go_on(
         return Ok(GoneOn::Not);
     };
     let recalled = recall(runtime, definition, &recorded);
-    // what this runtime lacks is no failure of the run
+    // a run must not fail because this runtime lacks something: another may have it
     if let (Purpose::Run, Some(reason @ (Error::MissingResource { .. } | Error::Pool { .. }))) =
         (purpose, &recalled.lacks)
     {
-        tracing::warn!(run = %id, flow = definition.name, "a run is not done and cannot go on here: {reason}");
+        tracing::warn!(run = %id, flow = definition.name, "run cannot be resumed here: {reason}");
         return Ok(GoneOn::Not);
     }
     let _taking = runtime.under_way.taking();
@@ -179,13 +187,13 @@ async fn go_on(
     )))
 }
 
-/// The flow of a recorded run, called as it was.
+/// A call of a recorded run's flow with its recorded parameters.
 pub(super) struct Recalled {
     facts: Arc<RunFacts>,
     kind: RunKind,
-    /// The call, or why the recorded parameters are not the flow's.
+    /// The call, or the reason why the recorded parameters do not fit the flow.
     pub(super) call: Result<Arc<FlowCall>, String>,
-    /// What keeps it from running here.
+    /// The reason why it cannot run here.
     pub(super) lacks: Option<Error>,
 }
 
@@ -215,7 +223,7 @@ pub(super) fn recall(
     }
 }
 
-/// Goes on with a run that is this process's now.
+/// Conducts a run that was taken over.
 pub(super) fn conduct(
     runtime: &Arc<Inner>,
     tokio: &Tokio,
@@ -235,7 +243,8 @@ pub(super) fn conduct(
     let refresh_cache = history.tables.head.refresh_cache;
     let ambient = Ambient::outside(runtime);
     let mut live = Live::new(&ambient.held, true, Some(Replay::new(history)));
-    let trace = Trace::new(runtime, &facts, tokio);
+    let trace = Trace::new(runtime, &facts);
+    trace.release_early_lines();
     let called = match call {
         _ if cancelling && lacks.is_some() => Called::Cancelled,
         Ok(call) => {
@@ -273,7 +282,6 @@ pub(super) fn conduct(
         &ambient,
         refresh_cache,
     );
-    let began = (began != 0).then_some(began);
     let turns = launch::turns(definition, kind);
     let conducted = tokio.spawn(launch::see_through(
         run, called, definition, turns, began, ambient, under_way,

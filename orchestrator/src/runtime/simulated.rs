@@ -1,29 +1,31 @@
-//! Runtimes for tests of what happens over a long time: results are passed through their encoding.
+//! Simulated runtimes, for tests that span a long time: every result goes through its encoding.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::attempt::Attempt;
 use super::live::RunCore;
-use super::panic;
+use super::task_job::TaskJob;
 use super::{Runtime, RuntimeBuilder};
 use crate::clock::Clock;
 use crate::error::{Cause, TaskError};
+use crate::panic;
 use crate::store::MemoryStore;
 use crate::value::Value;
 
-/// The ids of a simulated runtime's runs are the same each time.
+/// A fixed seed, so that the ids of a simulated runtime's runs are the same each time.
 const SEED: u64 = 0;
 
 impl Runtime {
-    /// A runtime for tests of schedules and of anything else that takes long: its clock stands at `start` and goes on
-    /// with tokio's, so that under paused time (`tokio::time::pause()`) a month passes in no time; its store is in
-    /// memory; its randomness is the same each time.
+    /// Creates a runtime for tests of schedules and other long time spans. Its clock starts at
+    /// `start` and advances with tokio's, so that under paused time (`tokio::time::pause()`) a
+    /// month passes in an instant. Its store is in memory, and its randomness is the same each
+    /// time.
     ///
-    /// And each task's result is written down as a store would, and read back. What does not come back equal makes its
-    /// task fail, by the type's name: formats lose things, such as `Some(None)` or fields that are skipped. Types
-    /// without `==` are compared by the length of what was written.
+    /// Each task's result is encoded as for a store, and decoded again. If the decoded value
+    /// differs from the original, the task fails with an error that names its type: encodings lose
+    /// information such as `Some(None)` or skipped fields. Values of types without `==` are
+    /// compared by their encoded length.
     ///
     /// # Examples
     ///
@@ -56,23 +58,23 @@ impl Runtime {
     }
 }
 
-impl Attempt {
-    /// A result as it comes back from its encoding.
+impl TaskJob {
+    /// Encodes and decodes a result, and returns the decoded value.
     pub(super) fn through_encoding(
         &self,
         run: &RunCore,
         value: &Value,
     ) -> Result<Value, TaskError> {
-        let output = run.live.lock().plan.wiring.nodes[self.node() as usize].output;
+        let output = run.live.lock().plan.wiring.nodes[self.at.node].output;
         let Some(output) = output else {
             return Ok(value.clone());
         };
-        // its `Serialize`, `Deserialize` and `PartialEq` are a user's code
+        // `Serialize`, `Deserialize` and `PartialEq` are user code, which may panic
         let compared = panic::catch(|| {
             let bytes = value.encode()?;
             let back = output.decode(&bytes)?;
-            let is_same = match self.definition.same.get() {
-                // what is not equal to itself has a NaN in it
+            let is_same = match self.attempt.task.same.get() {
+                // a value that is not equal to itself contains a NaN
                 Some(same) if same(value, value) => same(value, &back),
                 _ => back.encode()?.len() == bytes.len(),
             };

@@ -1,20 +1,27 @@
-//! The process stops: work in hand is drained, the rest is left to go on later.
+//! Shutdown of a runtime: running bodies are drained, unfinished runs are left to be resumed.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::process::{ExitCode, Termination};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::ambient::{AMBIENT, Ambient};
+use super::hold::Hold;
 use super::{Runtime, watch};
+use crate::clock::in_time;
+use crate::error::Error;
 use crate::id::RunId;
 use crate::store::Store;
 
-/// Tells the runs of a runtime to come to a stop: first, that nothing more may start; then, that the time is up.
+/// The shutdown signal of a runtime, in two steps: after `soft`, nothing starts any more; at
+/// `hard`, the grace period is over.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StopSignal {
     pub(crate) soft: CancellationToken,
@@ -22,13 +29,49 @@ pub(crate) struct StopSignal {
 }
 
 impl StopSignal {
-    /// A signal of one's own, which this one sets, too.
+    /// Creates a signal without a grace period.
+    pub(super) fn at_once(stop: CancellationToken) -> Self {
+        Self {
+            soft: stop.clone(),
+            hard: stop,
+        }
+    }
+
+    /// Creates a signal of its own for a part of the runtime's work; this signal triggers it, too.
     pub(crate) fn child(&self) -> Self {
         Self {
             soft: self.soft.child_token(),
             hard: self.hard.child_token(),
         }
     }
+}
+
+/// Waits for a run. If the shutdown of the runtime prevents its end, a body that waits for it gets
+/// the error only when its own run is left by the same shutdown. Earlier, the error would be
+/// recorded as a failure of the body, although the body is to run again. A body that can be dropped
+/// never gets the error.
+pub(super) async fn unless_left<T>(
+    run: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let run = run.await;
+    let stops = |ambient: &Ambient| {
+        ambient
+            .runtime
+            .stop
+            .soft
+            .is_cancelled()
+            .then(|| ambient.hold.clone())
+    };
+    if let Err(Error::Stopped { .. } | Error::Closed) = run
+        && let Ok(Some(hold)) = AMBIENT.try_with(stops)
+    {
+        match hold {
+            // a blocking body cannot be dropped, so it needs the error to return
+            Some(hold) => hold.left().cancelled().await,
+            None => pending().await,
+        }
+    }
+    run
 }
 
 /// The runs that a runtime executes.
@@ -38,10 +81,13 @@ pub(super) struct UnderWay(Arc<Mutex<Runs>>);
 #[derive(Debug, Default)]
 struct Runs {
     by_id: HashMap<RunId, Arc<Entry>>,
-    /// Who hears, as long as there are runs, that others want them cancelled.
+    /// The task that listens for cancel requests of other processes while there are runs.
     listener: Option<JoinHandle<()>>,
-    /// What is over when a run that may have been taken over is under way, or is not.
+    /// One token per takeover in progress; cancelled when the run is registered here, or is not
+    /// taken over after all.
     taking: Vec<CancellationToken>,
+    /// Runs that this process gave up while some of their bodies had not returned.
+    kept: HashMap<RunId, Weak<Hold>>,
 }
 
 #[derive(Debug)]
@@ -51,8 +97,8 @@ struct Entry {
 }
 
 impl UnderWay {
-    /// Counts a run for as long as what is given back is there. Meanwhile it is cancelled where another process asks for
-    /// that by the store that is heard.
+    /// Registers a run until the returned guard is dropped. Until then, cancel requests of other
+    /// processes reach it through the store `heard`.
     pub(super) fn enter(
         &self,
         run: RunId,
@@ -65,7 +111,7 @@ impl UnderWay {
         });
         let mut runs = self.0.lock();
         runs.by_id.insert(run, Arc::clone(&entry));
-        // the one of a tokio runtime that has ended hears nothing any more
+        // a listener whose tokio runtime has shut down would never hear anything again
         if let Some(store) = heard
             && runs.listener.as_ref().is_none_or(JoinHandle::is_finished)
         {
@@ -82,7 +128,8 @@ impl UnderWay {
         }
     }
 
-    /// Has a stop wait until a run that is being taken over is under way, or is not: until what is given back is gone.
+    /// Announces a takeover: [`Runtime::stop`] waits until the returned guard is dropped, so that
+    /// it does not miss a run that is being taken over.
     pub(super) fn taking(&self) -> DropGuard {
         let token = CancellationToken::new();
         let taking = &mut self.0.lock().taking;
@@ -91,13 +138,41 @@ impl UnderWay {
         token.drop_guard()
     }
 
-    /// What cancels a run, and what tells that it is no longer under way; none where it is not.
+    /// Returns the token that cancels a run, and the one that is cancelled at its end; `None` if
+    /// the run is not executed here.
     pub(super) fn of(&self, run: RunId) -> Option<(CancellationToken, CancellationToken)> {
         self.0
             .lock()
             .by_id
             .get(&run)
             .map(|entry| (entry.cancel.clone(), entry.done.clone()))
+    }
+
+    /// Remembers a run that was given up until all of its bodies have returned.
+    pub(super) fn keep(&self, run: RunId, hold: Weak<Hold>) {
+        self.0.lock().kept.insert(run, hold);
+    }
+
+    /// Returns the bodies of given-up runs that have not returned.
+    fn unreturned(&self) -> Vec<String> {
+        let kept = &mut self.0.lock().kept;
+        kept.retain(|_, hold| hold.strong_count() > 0);
+        let mut unreturned: Vec<String> = kept
+            .values()
+            .filter_map(Weak::upgrade)
+            .flat_map(|hold| hold.bodies())
+            .collect();
+        unreturned.sort_unstable();
+        unreturned
+    }
+
+    /// Cancels all runs.
+    pub(super) fn cancel(&self) {
+        self.0
+            .lock()
+            .by_id
+            .values()
+            .for_each(|entry| entry.cancel.cancel());
     }
 
     fn runs(&self) -> Vec<(RunId, CancellationToken)> {
@@ -110,7 +185,7 @@ impl UnderWay {
     }
 }
 
-/// A run that is under way, as long as this is there.
+/// The registration of a run; dropping it removes the run.
 pub(super) struct Left {
     under_way: UnderWay,
     run: RunId,
@@ -120,7 +195,8 @@ pub(super) struct Left {
 impl Drop for Left {
     fn drop(&mut self) {
         let mut runs = self.under_way.0.lock();
-        // a run whose end is recorded may run again before this is gone: then it is under way anew
+        // a run whose end is recorded may be re-run before this guard is dropped: then the map
+        // holds the entry of the re-run, which must stay
         if runs
             .by_id
             .get(&self.run)
@@ -139,29 +215,71 @@ impl Drop for Left {
     }
 }
 
-/// How a runtime came to its stop.
+/// The outcome of a shutdown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stopped {
-    /// The runs that were left before their end: they go on when the program is started again.
+    /// The runs that were left unfinished. They resume when the program is started again.
     pub left: Vec<RunId>,
-    /// The number of the signal that cut the drain short, if one did.
+    /// The number of the signal that cut the drain short, if any.
     pub cut_short_by: Option<u8>,
+    /// The bodies of unfinished runs that have not returned, as the keys of their tasks; `async`
+    /// bodies that block their thread are marked `(async)`. This process keeps their runs until
+    /// these bodies return or the process ends.
+    pub unreturned: Vec<String>,
 }
 
 impl Stopped {
-    /// The exit status that says how it was: 0 where every run came to its end, 75 ("try again") where some were left
-    /// and go on when the program is started again, 128 and the number of the signal where a second one cut it short.
+    /// Returns the exit status of the shutdown: 0 if every run ended, 75 ("try again") if some were
+    /// left to be resumed, or 128 plus the number of the signal if a second signal cut the drain
+    /// short.
     pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.code())
+    }
+
+    fn code(&self) -> u8 {
         match (self.cut_short_by, self.left.is_empty()) {
-            (Some(signal), _) => ExitCode::from(128 + signal),
-            (None, true) => ExitCode::SUCCESS,
-            (None, false) => ExitCode::from(75),
+            (Some(signal), _) => 128 + signal,
+            (None, true) => 0,
+            (None, false) => 75,
         }
     }
 }
 
-/// What `main` may return: it ends the process with the [exit status](Stopped::exit_code).
+/// The outcome of a shutdown by a signal.
+#[derive(Debug)]
+pub(crate) struct Halted {
+    pub(crate) stopped: Stopped,
+    /// Whether bodies still run or the store does not answer, so that the process would not end
+    /// when `main` returns.
+    is_stuck: bool,
+}
+
+impl Halted {
+    /// Creates the outcome of a shutdown that was not caused by a signal; the process continues.
+    pub(crate) fn within(stopped: Stopped) -> Self {
+        Self {
+            stopped,
+            is_stuck: false,
+        }
+    }
+
+    /// Ends the process if it would not end when `main` returns, since tokio waits for its blocking
+    /// threads.
+    pub(crate) fn end(self) -> Stopped {
+        if self.is_stuck {
+            tracing::warn!(
+                tasks = few(&self.stopped.unreturned),
+                "bodies have not returned, and end with the process"
+            );
+            // a thread that does not return cannot be ended in any other way
+            std::process::exit(self.stopped.code().into());
+        }
+        self.stopped
+    }
+}
+
+/// Returned from `main`, ends the process with the [exit status](Stopped::exit_code).
 impl Termination for Stopped {
     fn report(self) -> ExitCode {
         self.exit_code()
@@ -183,18 +301,43 @@ impl fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
+/// The time that a process waits for its store after the grace period, so that the last records are
+/// committed.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Joins the first few names and counts the rest.
+pub(super) fn few(names: &[String]) -> String {
+    const FEW: usize = 5;
+    match names.len().checked_sub(FEW).filter(|more| *more > 0) {
+        Some(more) => format!("{} and {more} more", names[..FEW].join(", ")),
+        None => names.join(", "),
+    }
+}
+
 impl Runtime {
-    /// Stops: nothing more is started; bodies that run may end within the grace period
-    /// ([`RuntimeBuilder::grace`](crate::RuntimeBuilder::grace), 30 seconds by default); what is not done then is left,
-    /// to go on when the program is started again. (In a store in memory, it is cancelled.)
+    /// Shuts the runtime down. Nothing starts any more. Running bodies have the grace period to end
+    /// ([`RuntimeBuilder::grace`](crate::RuntimeBuilder::grace), 30 seconds by default). Unfinished
+    /// runs are left to be resumed when the program is started again; on a store in memory, they
+    /// are cancelled.
     ///
-    /// Who waits for a run that is left gets [`Error::Stopped`](crate::Error::Stopped). Nothing can be started on the
-    /// runtime any more.
+    /// Code that waits for an unfinished run gets [`Error::Stopped`](crate::Error::Stopped). The
+    /// runtime does not accept any more runs.
+    ///
+    /// A task that a body awaits itself is part of the body: it may start as long as the body runs.
+    /// A body that waits for, or starts, a run that is left unfinished gets no error before the
+    /// grace period is over; then it is left as well, and runs again.
+    ///
+    /// A body that does not return in time cannot be stopped: neither a blocking `fn`, nor an
+    /// `async` body that blocks its thread. [`Stopped::unreturned`] names these bodies. Other
+    /// processes can take over their runs only after the bodies have returned or this process has
+    /// ended.
     pub async fn stop(&self) -> Stopped {
-        // a run with nothing in hand is left at once, and counts all the same; as do those that were just accepted
+        // taken before the signal: a run without running bodies is left at once, and would be
+        // missing from the list otherwise
         let mut runs = self.0.under_way.runs();
         self.0.stop.soft.cancel();
-        // who comes later finds the runtime stopped
+        // takeovers that begin from now on find the runtime stopped; those in progress may still
+        // register a run, which has to be in the second list
         let taking = self.0.under_way.0.lock().taking.clone();
         for taken in taking {
             taken.cancelled().await;
@@ -213,22 +356,28 @@ impl Runtime {
         }
         self.0.flush_logs().await;
         if let Err(error) = self.0.store.flush().await {
-            tracing::error!("what the stopped runtime told last is not kept: {error}");
+            tracing::error!("the last records of the stopped runtime were not committed: {error}");
         }
         left.sort_unstable();
         left.dedup();
         Stopped {
             left,
             cut_short_by: None,
+            unreturned: self.0.under_way.unreturned(),
         }
     }
 
-    /// Does `work`, and [stops](Self::stop) when the process gets SIGTERM or SIGINT (Ctrl-C). A second signal cuts the
-    /// drain short.
+    /// Runs `work`, and [stops](Self::stop) the runtime when the process receives SIGTERM or SIGINT
+    /// (Ctrl-C). A second signal cuts the drain short.
+    ///
+    /// If a body has not returned by then, this function does not return either, since tokio would
+    /// wait for the body's thread after `main`. Instead it ends the process with the same [exit
+    /// status](Stopped::exit_code), without running destructors.
     ///
     /// # Errors
     ///
-    /// Where a signal came: how it stopped, which has an [exit status](Stopped::exit_code).
+    /// Returns [`Stopped`] if a signal was received; it has an [exit status](Stopped::exit_code)
+    /// for `main`.
     ///
     /// # Examples
     ///
@@ -253,31 +402,50 @@ impl Runtime {
     /// }
     /// ```
     pub async fn until_signal<F: Future>(&self, work: F) -> Result<F::Output, Stopped> {
+        self.until_halt(work).await.map_err(Halted::end)
+    }
+
+    /// Does the same as [`until_signal`](Self::until_signal), but leaves ending the process to the
+    /// caller.
+    pub(crate) async fn until_halt<F: Future>(&self, work: F) -> Result<F::Output, Halted> {
         let mut signals = Signals::new();
-        // not dropped before the stop: that would cancel what it waits for
+        // pinned here, so that it is not dropped before the stop: dropping it would cancel the runs
+        // that it waits for
         let mut work = std::pin::pin!(work);
         tokio::select! {
             done = &mut work => return Ok(done),
             signal = signals.next() => {
-                tracing::warn!(signal, "stopping: what is running may end, nothing more is started; a second signal cuts it short");
+                tracing::warn!(signal, "stopping: running bodies may end, nothing more starts; a second signal cuts this short");
             }
         }
         let (mut second, mut worked) = (None, false);
+        let mut last = in_time(self.0.environment.grace) + LAST_WORDS;
         let mut stop = std::pin::pin!(self.stop());
         loop {
             tokio::select! {
-                stopped = &mut stop => return Err(Stopped { cut_short_by: second, ..stopped }),
+                stopped = &mut stop => {
+                    let stopped = Stopped { cut_short_by: second, ..stopped };
+                    let is_stuck = !stopped.unreturned.is_empty() || self.0.environment.threads.any();
+                    return Err(Halted { stopped, is_stuck });
+                }
                 _ = &mut work, if !worked => worked = true,
                 signal = signals.next(), if second.is_none() => {
                     second = Some(signal);
                     self.0.stop.hard.cancel();
+                    last = Instant::now() + LAST_WORDS;
+                }
+                () = tokio::time::sleep_until(last) => {
+                    tracing::error!("the store does not answer: the last records of the process may be missing");
+                    let left = self.0.under_way.runs().into_iter().map(|(run, _)| run).collect();
+                    let stopped = Stopped { left, cut_short_by: second, unreturned: self.0.under_way.unreturned() };
+                    return Err(Halted { stopped, is_stuck: true });
                 }
             }
         }
     }
 }
 
-/// The signals that ask a process to stop.
+/// The signals that request a shutdown.
 struct Signals {
     #[cfg(unix)]
     streams: Option<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)>,
@@ -294,9 +462,7 @@ impl Signals {
         let streams = signal(SignalKind::interrupt())
             .and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
         if let Err(error) = &streams {
-            tracing::warn!(
-                "signals cannot be watched, so that they end the process at once: {error}"
-            );
+            tracing::warn!("cannot watch signals, so they end the process at once: {error}");
         }
         Self {
             streams: streams.ok(),
@@ -308,7 +474,7 @@ impl Signals {
         Self {}
     }
 
-    /// The number of the next signal.
+    /// Waits for the next signal and returns its number.
     #[cfg(unix)]
     async fn next(&mut self) -> u8 {
         match &mut self.streams {
@@ -316,7 +482,7 @@ impl Signals {
                 _ = int.recv() => SIGINT,
                 _ = term.recv() => SIGTERM,
             },
-            None => std::future::pending().await,
+            None => pending().await,
         }
     }
 

@@ -1,79 +1,97 @@
-//! What a run says by `tracing`: the spans of the run, of its attempts and of the flows in it.
+//! The `tracing` spans of a run, of its attempts and of its subflows.
 //!
-//! Spans are of the level error, so that a filter that lets only warnings pass leaves them in place: it is to be known
-//! whose warnings those are. Where nobody listens there are none.
+//! The spans of attempts and subflows are children of the run's span, or of the span of the body
+//! that awaits them. They are created inside of that span, rather than with it as an explicit
+//! parent: a thread may have another subscriber than the parent's, and a registry panics if it does
+//! not know a parent.
+//!
+//! Spans have the level error, so that a filter for warnings keeps them: it must be visible to
+//! which run a warning belongs. Without a subscriber, no spans are created.
 
 use std::sync::Arc;
 
-use tokio::runtime::Handle as Tokio;
+use parking_lot::Mutex;
 use tracing::Span;
 
 use super::Inner;
-use crate::capture::{self, Origin, RunOrigin, TARGET};
+use crate::capture::{self, Origin, RunOrigin};
+use crate::clock::Clock;
 use crate::graph::InstanceKey;
+use crate::log::TARGET;
+use crate::store::Backlog;
 use crate::task::RunFacts;
 
 /// The spans of a run.
 #[derive(Debug)]
 pub(super) struct Trace {
     pub(super) facts: Arc<RunFacts>,
-    /// None where nobody captures, or where the run is not recorded.
+    /// The clock of the run and of its log lines, steady from the run's start on.
+    pub(super) clock: Clock,
+    /// `None` if logs are not captured, or if the run is not recorded.
     origin: Option<Arc<RunOrigin>>,
-    /// Otherwise what is said in it belongs to the body that awaits it.
+    /// Whether the run is recorded. If not, its log lines belong to the body that awaits it.
     pub(super) is_recorded: bool,
-    /// The run's own span.
+    /// The run's own span, or that of the body that awaits it. The parent of all others.
     pub(super) run: Span,
-    /// The span in which the spans of attempts are made.
-    outer: Span,
 }
 
 macro_rules! span {
-    ($trace:expr, $name:literal $($fields:tt)*) => {
+    ($trace:expr, [$($parent:tt)*] $name:literal $($fields:tt)*) => {
         tracing::error_span!(
-            target: TARGET, parent: &$trace.outer, $name, run = %$trace.facts.id, flow = $trace.facts.flow $($fields)*
+            target: TARGET, $($parent)* $name, run = %$trace.facts.id, flow = $trace.facts.flow $($fields)*
         )
     };
 }
 
 impl Trace {
-    pub(super) fn new(runtime: &Inner, facts: &Arc<RunFacts>, tokio: &Tokio) -> Self {
+    pub(super) fn new(runtime: &Inner, facts: &Arc<RunFacts>) -> Self {
+        let clock = runtime.clock.steady();
         let origin = capture::is_captured().then(|| {
-            let (run, flow, clock) = (facts.id, facts.flow, runtime.clock.clone());
+            let (run, flow, clock) = (facts.id, facts.flow, clock.clone());
             let sink = runtime.logs.as_ref().map(Arc::downgrade);
+            let early = Mutex::new(Some(Backlog::new(RunOrigin::EARLY)));
             Arc::new(RunOrigin {
                 run,
                 flow,
                 clock,
                 sink,
-                tokio: tokio.clone(),
+                early,
             })
         });
         let mut trace = Self {
             facts: Arc::clone(facts),
+            clock,
             origin,
             is_recorded: true,
             run: Span::none(),
-            outer: Span::none(),
         };
-        trace.run = capture::span_of(trace.origin.as_ref().map(Origin::of_run), || {
-            span!(trace, "run")
-        });
+        trace.run = capture::span_of(
+            trace.origin.as_ref().map(Origin::of_run),
+            || span!(trace, [parent: None,] "run"),
+        );
         trace
     }
 
-    /// Of a run that is recorded nowhere: what is said in it belongs to the body that awaits it.
-    pub(super) fn unrecorded(facts: &Arc<RunFacts>) -> Self {
-        let outer = Span::current();
-        Self {
-            facts: Arc::clone(facts),
-            origin: None,
-            is_recorded: false,
-            run: outer.clone(),
-            outer,
+    /// Lets the early lines of the run pass to the store, which has the run now.
+    pub(super) fn release_early_lines(&self) {
+        if let Some(origin) = &self.origin {
+            origin.release_early_lines();
         }
     }
 
-    /// The span of an attempt.
+    /// Creates the spans of an unrecorded run, whose log lines belong to the body that awaits it.
+    pub(super) fn unrecorded(runtime: &Inner, facts: &Arc<RunFacts>) -> Self {
+        let (facts, clock) = (Arc::clone(facts), runtime.clock.steady());
+        Self {
+            facts,
+            clock,
+            origin: None,
+            is_recorded: false,
+            run: Span::current(),
+        }
+    }
+
+    /// Returns the span of an attempt.
     pub(super) fn attempt(
         &self,
         number: u16,
@@ -88,17 +106,17 @@ impl Trace {
             &key,
             attempt,
             map_index,
-            || span!(self, "task", task = %key, attempt = attempt, map_index = map_index),
+            || span!(self, [] "task", task = %key, attempt = attempt, map_index = map_index),
         )
     }
 
-    /// The span of a flow in the flow.
+    /// Returns the span of a subflow.
     pub(super) fn flow(&self, key: impl FnOnce() -> InstanceKey) -> Span {
         if !is_heard() {
             return Span::none();
         }
         let key = key();
-        self.make(&key, 1, None, || span!(self, "flow", task = %key))
+        self.make(&key, 1, None, || span!(self, [] "flow", task = %key))
     }
 
     fn make(
@@ -112,7 +130,7 @@ impl Trace {
             .origin
             .as_ref()
             .map(|run| Origin::of_task(run, key.clone(), attempt, map_index));
-        capture::span_of(origin, make)
+        self.run.in_scope(|| capture::span_of(origin, make))
     }
 }
 

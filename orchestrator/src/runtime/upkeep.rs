@@ -1,22 +1,25 @@
-//! What people look at and tidy up: runs by a part of their ids, cached results, the store as a whole.
+//! Inspection and maintenance: runs by a part of their ids, cached results, the store as a whole.
 
 use std::time::Duration;
 
 use super::{Inner, Runtime};
+use crate::clock::saturating_micros;
 use crate::error::{Error, StoreError};
 use crate::id::RunId;
 use crate::store::{CacheEntry, CacheFilter, Pruned, StoreCheck};
 
 impl Runtime {
-    /// The ids of all runs that begin or end so, in hexadecimal digits, with or without hyphens; in the order in which
-    /// the runs were made. None where the text is no part of an id.
+    /// Returns the ids of all runs that begin or end with `part`, a sequence of hexadecimal digits
+    /// with or without hyphens, in the order in which the runs were created. Returns no ids if
+    /// `part` is not part of an id.
     ///
-    /// Ids begin with the time: those of runs made at once have a long beginning in common, and differ at their ends,
-    /// which is what the console shows of them. For an end, the store looks at all ids.
+    /// Ids begin with the time: runs created at about the same time share a long prefix and differ
+    /// at the end, which is the part that the console shows. To search for an end, the store scans
+    /// all ids.
     ///
     /// # Errors
     ///
-    /// Where the store fails.
+    /// Returns an error if the store fails.
     pub async fn run_ids(&self, part: &str) -> Result<Vec<RunId>, Error> {
         let Some((first, last)) = bounds(part) else {
             return Ok(Vec::new());
@@ -28,34 +31,41 @@ impl Runtime {
         Ok(ids)
     }
 
-    /// Cached results, without the results themselves: by task, the oldest first.
+    /// Returns the cached results that match a filter, without their values, ordered by task and
+    /// then by age, the oldest first.
     ///
     /// # Errors
     ///
-    /// Where the store fails.
+    /// Returns an error if the store fails.
     pub async fn cached(&self, filter: &CacheFilter) -> Result<Vec<CacheEntry>, Error> {
-        Ok(self.0.store.cached(filter, self.0.clock.micros()).await?)
+        Ok(self
+            .0
+            .store
+            .cached(filter, self.0.clock.timestamp())
+            .await?)
     }
 
-    /// Deletes cached results, so that they are computed anew when they are asked for. Says how many.
+    /// Deletes the cached results that match a filter, so that they are computed anew, and returns
+    /// their number.
     ///
     /// # Errors
     ///
-    /// Where the store fails.
+    /// Returns an error if the store fails.
     pub async fn forget_cached(&self, filter: &CacheFilter) -> Result<u64, Error> {
         Ok(self
             .0
             .store
-            .forget_cached(filter, self.0.clock.micros())
+            .forget_cached(filter, self.0.clock.timestamp())
             .await?)
     }
 
-    /// Looks at the whole of the store: whether it is sound, and how much is in it. Of a large file it reads every page,
-    /// and of each run all that is recorded of its tasks.
+    /// Checks the integrity of the store and counts its contents. Reads every page of the file, and
+    /// every run's record of its tasks.
     ///
     /// # Errors
     ///
-    /// Where the store fails. What is wrong within it is no error, but told.
+    /// Returns an error if the store fails. Damage within the store is reported in the result
+    /// instead.
     pub async fn check_store(&self) -> Result<StoreCheck, Error> {
         match self.0.store.check().await {
             Err(StoreError::Damaged { path, problem }) => Ok(StoreCheck::damaged(&path, problem)),
@@ -63,31 +73,27 @@ impl Runtime {
         }
     }
 
-    /// [Prunes](Self::prune), but keeps for another time what is known of the tasks of runs that have ended.
+    /// [Prunes](Self::prune) the store with another retention of task data.
     pub(crate) async fn prune_older(&self, keep: Duration) -> Result<Pruned, Error> {
-        let now = self.0.clock.micros();
-        let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
-        Ok(self
-            .0
-            .store
-            .prune(now.saturating_sub(keep), now, self.0.cache_bytes)
-            .await?)
+        let now = self.0.clock.timestamp();
+        let before = now.shifted(-saturating_micros(keep));
+        Ok(self.0.store.prune(before, now, self.0.cache_bytes).await?)
     }
 }
 
 impl Inner {
-    /// How many slots a pool has, where there is one of this name.
+    /// Returns the number of slots of a pool, or `None` if there is no pool of this name.
     pub(crate) fn pool_size(&self, pool: &str) -> Option<u32> {
         self.limits.pool_size(pool)
     }
 
-    /// Whether this process executes a run.
+    /// Returns `true` if this process executes the run.
     pub(crate) fn executes(&self, run: RunId) -> bool {
         self.under_way.of(run).is_some()
     }
 }
 
-/// The first and the last id that begin so.
+/// Returns the first and the last id that begin with a prefix.
 fn bounds(prefix: &str) -> Option<(RunId, RunId)> {
     let digits: Vec<u8> = prefix
         .chars()

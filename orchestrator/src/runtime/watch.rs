@@ -1,4 +1,4 @@
-//! Looks for what other processes ask of this one, and for what they left when they died.
+//! Watches the store for requests of other processes, and for runs that they left when they died.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,15 +10,21 @@ use super::stop::UnderWay;
 use crate::error::Error;
 use crate::store::{Look, Store};
 
-/// How often it is looked what other processes do: whoever waits for a run of theirs does so, too.
+/// The interval of looking at the store for changes by other processes; also that of waiting for
+/// their runs.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
 
-/// Cancels the runs of a runtime that other processes want cancelled. Looks once a second.
+/// Cancels the runs of a runtime for which other processes have requested it. Cancels all of them
+/// if the store refuses all writes of this process, since other processes may be executing them by
+/// then. Looks once a second.
 pub(super) async fn hear_cancels(store: Arc<dyn Store>, under_way: UnderWay) {
-    let mut sight = Sight::of("which runs other processes want cancelled");
+    let mut sight = Sight::of("cancel requests of other processes");
     loop {
         tokio::time::sleep(LOOK).await;
         let cancelling = sight.now(store.cancelling().await).unwrap_or_default();
+        if store.failure().is_some() {
+            return under_way.cancel();
+        }
         for (cancel, _) in cancelling.into_iter().filter_map(|run| under_way.of(run)) {
             cancel.cancel();
         }
@@ -26,14 +32,14 @@ pub(super) async fn hear_cancels(store: Arc<dyn Store>, under_way: UnderWay) {
 }
 
 impl Inner {
-    /// The store by which other processes say which runs they want cancelled. Where time is tokio's nobody listens: a
-    /// look each second would move time that is paused.
+    /// Returns the store through which other processes request cancellations. `None` if the clock
+    /// is tokio's: a timer each second would advance paused time.
     pub(super) fn heard(&self) -> Option<&Arc<dyn Store>> {
         (self.store.is_durable() && self.clock.is_system()).then_some(&self.store)
     }
 }
 
-/// A watch on the store: who serves keeps one.
+/// A watch on the store; every serving runtime has one.
 pub(crate) struct Watch {
     runtime: Arc<Inner>,
     recovery: Recovery,
@@ -47,10 +53,10 @@ impl Watch {
         }
     }
 
-    /// Looks once: goes on with the runs that nobody executes, and says which flows are paused.
+    /// Looks once: resumes the runs that no process executes, and returns the paused flows.
     pub(crate) async fn look(&mut self) -> Result<Vec<String>, Error> {
         let Look { abandoned, paused } = self.runtime.store.look().await?;
-        // why a run does not go on is said where that is found out
+        // the recovery logs why a run cannot be resumed
         let (under_way, _) = self.recovery.recover(&self.runtime, abandoned).await?;
         under_way
             .into_iter()
@@ -58,27 +64,31 @@ impl Watch {
         Ok(paused)
     }
 
-    /// Looks once a second, where other processes may write to the store, and whenever this one asks for something.
-    /// `paused` hears which flows are paused.
-    pub(crate) async fn run(mut self, mut paused: impl FnMut(Vec<String>)) {
+    /// Looks once a second if other processes may write to the store, and whenever this process
+    /// makes a request. Passes the paused flows to `paused`. Returns an error if the store refuses
+    /// all writes of this process.
+    pub(crate) async fn run(mut self, mut paused: impl FnMut(Vec<String>)) -> Result<(), Error> {
         let mut asked = self.runtime.control.subscribe();
         let is_shared = self.runtime.store.is_durable();
-        let mut sight = Sight::of("what other processes ask");
+        let mut sight = Sight::of("requests of other processes");
         loop {
             let looked = self.look().await;
             if let Err(Error::Closed) = looked {
-                return;
+                return Ok(());
+            }
+            if let Some(error) = self.runtime.store.failure() {
+                return Err(error.into());
             }
             sight.now(looked).into_iter().for_each(&mut paused);
             tokio::select! {
                 () = tokio::time::sleep(LOOK), if is_shared => {}
-                changed = asked.changed() => if changed.is_err() { return },
+                changed = asked.changed() => if changed.is_err() { return Ok(()) },
             }
         }
     }
 }
 
-/// What is looked for time and again. Where that fails, it is said once, and once more when it can be seen again.
+/// A repeated observation. Its failure is logged once, and so is its recovery.
 struct Sight {
     what: &'static str,
     failing: bool,
@@ -95,8 +105,8 @@ impl Sight {
     fn now<T, E: fmt::Display>(&mut self, looked: Result<T, E>) -> Option<T> {
         let was_failing = std::mem::replace(&mut self.failing, looked.is_err());
         match &looked {
-            Err(error) if !was_failing => tracing::error!("{} cannot be seen: {error}", self.what),
-            Ok(_) if was_failing => tracing::info!("{} can be seen again", self.what),
+            Err(error) if !was_failing => tracing::error!("cannot read {}: {error}", self.what),
+            Ok(_) if was_failing => tracing::info!("can read {} again", self.what),
             _ => {}
         }
         looked.ok()

@@ -1,35 +1,38 @@
-//! Walks a crontab expression through a zone's clock changes.
+//! Finds the firings of a crontab expression in a time zone, across clock changes.
 //!
-//! Everything rests on one total function, the wall clock of an instant; which instants show a wall time, none or two,
-//! is never asked of the zone. Two kinds of jobs, as Debian's cron has them:
+//! Everything is based on one total function, the local time of an instant. The reverse, which has
+//! zero, one or two results, is never needed. As in Debian's cron, there are two kinds of jobs:
 //!
-//! - A job with a wildcard fires at each instant whose wall clock matches. In an hour that comes twice it fires in both,
-//!   one that is left out has none.
-//! - A job at fixed times fires at the first instant at which the wall clock shows one of its times *or a later one*. So
-//!   a time that is left out fires at the end of the gap, one that comes twice at its first occurrence, and times that
-//!   fall into one gap are one firing. (Debian takes changes of more than three hours for corrections, and does not make
-//!   up for them. This does: the job of the day that Samoa left out runs when the next one begins.)
+//! - A job with a wildcard fires at each instant whose local time matches. It fires in both
+//!   occurrences of a repeated hour, and not at all in a skipped one.
+//! - A job at fixed times fires at the first instant at which the wall clock shows one of its times
+//!   *or a later one*. So a skipped time fires at the end of the gap, a repeated one at its first
+//!   occurrence, and several times in one gap are a single firing. (Debian treats changes of more
+//!   than three hours as corrections, and does not make up for them. This module does: the job of
+//!   the day that Samoa skipped runs when the next day begins.)
 //!
-//! Both are written once for each direction. Wall times are seconds since 1970-01-01T00:00:00 on the wall.
+//! Both are implemented once for each direction. Wall times are local times, in seconds since
+//! 1970-01-01T00:00:00 local time.
 
 #[cfg(feature = "cli")]
 use chrono::NaiveTime;
 use chrono::{DateTime, Datelike, NaiveDate, Offset, TimeZone, Utc};
 use chrono_tz::Tz;
 
-use super::cron::{Cron, CronField};
+use super::{Cron, CronField};
 
 const DAY: i64 = 24 * 3600;
 
-/// 1970-01-01 in chrono's days.
+/// 1970-01-01 as a day number of chrono.
 const EPOCH: i64 = 719_163;
 
-/// More than any two offsets are apart (-15:56 in Manila and +15:13 in Metlakatla, by their own noon), and less than any
-/// two changes of one zone's clocks (167 hours, in Brazil in 2000 and in Gaza): so within it the clocks change at most
-/// once, and what is further away cannot be overtaken by a change.
+/// Longer than the difference of any two offsets (-15:56 in Manila and +15:13 in Metlakatla, in
+/// local mean time), and shorter than the time between any two clock changes of a zone (167 hours,
+/// in Brazil in 2000 and in Gaza). Within it the clocks therefore change at most once, and no
+/// change reaches further.
 const REACH: i64 = 36 * 3600;
 
-/// The first firing after an instant. None where chrono's calendar ends.
+/// Returns the first firing after an instant, or `None` at the end of chrono's calendar.
 pub(crate) fn next_after(cron: &Cron, zone: Tz, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let clock = Clock(zone);
     let after = after.timestamp();
@@ -40,7 +43,7 @@ pub(crate) fn next_after(cron: &Cron, zone: Tz, after: DateTime<Utc>) -> Option<
     DateTime::from_timestamp(fire, 0)
 }
 
-/// The last firing before an instant. None where chrono's calendar begins.
+/// Returns the last firing before an instant, or `None` at the beginning of chrono's calendar.
 pub(crate) fn previous_before(
     cron: &Cron,
     zone: Tz,
@@ -58,7 +61,7 @@ pub(crate) fn previous_before(
     DateTime::from_timestamp(fire, 0)
 }
 
-/// The date on the wall.
+/// Returns the local date.
 pub(crate) fn date_of(zone: Tz, at: DateTime<Utc>) -> NaiveDate {
     let offset = zone.offset_from_utc_datetime(&at.naive_utc()).fix();
     at.naive_utc()
@@ -67,8 +70,8 @@ pub(crate) fn date_of(zone: Tz, at: DateTime<Utc>) -> NaiveDate {
         .date()
 }
 
-/// From the first instant of a date until after the last one. A change may go back over midnight: what lies between does
-/// not all have that date.
+/// Returns the first instant of a date, and the one after its last. A change may go back over
+/// midnight, so instants in between may have another date.
 pub(crate) fn span_of(zone: Tz, date: NaiveDate) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
     let clock = Clock(zone);
     let midnight = days_since_epoch(date) * DAY;
@@ -79,19 +82,19 @@ pub(crate) fn span_of(zone: Tz, date: NaiveDate) -> Option<(DateTime<Utc>, DateT
     ))
 }
 
-/// What the clocks do to the time of a firing.
+/// The effect of a clock change on the time of a firing.
 #[cfg(feature = "cli")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// This time is left out that day: the firing comes right after the gap.
+    /// The time is skipped that day: the firing comes right after the gap.
     LeftOut(NaiveTime),
-    /// The wall clock shows this time twice, and the firing is at the first.
+    /// The time occurs twice, and the firing is at the first occurrence.
     First(NaiveTime),
-    /// The wall clock shows this time twice, and the firing is at the second.
+    /// The time occurs twice, and the firing is at the second occurrence.
     Second(NaiveTime),
 }
 
-/// What the clocks do to the time of a firing, of an expression or otherwise.
+/// Returns the effect of a clock change on the time of a firing, of an expression or otherwise.
 #[cfg(feature = "cli")]
 pub(crate) fn change_at(cron: Option<&Cron>, zone: Tz, fire: DateTime<Utc>) -> Option<Change> {
     let (clock, at) = (Clock(zone), fire.timestamp());
@@ -117,7 +120,7 @@ pub(crate) fn change_at(cron: Option<&Cron>, zone: Tz, fire: DateTime<Utc>) -> O
     })
 }
 
-/// The first instant from `at` on whose wall clock matches.
+/// Returns the first instant from `at` on whose local time matches.
 fn next_match(cron: &Cron, clock: Clock, mut at: i64) -> Option<i64> {
     loop {
         let wall = at + clock.offset(at);
@@ -125,13 +128,14 @@ fn next_match(cron: &Cron, clock: Clock, mut at: i64) -> Option<i64> {
         match clock.change(at, at + wait.min(REACH)) {
             Some(change) => at = change,
             None if wait <= REACH => return Some(at + wait),
-            // Whatever the clocks do from here on, they show nothing that matches until shortly before it is due.
+            // Whatever the clocks do from here on, no local time matches until shortly
+            // before it is due.
             None => at += REACH.max(wait - REACH),
         }
     }
 }
 
-/// The last instant until `at` whose wall clock matches.
+/// Returns the last instant up to `at` whose local time matches.
 fn previous_match(cron: &Cron, clock: Clock, mut at: i64) -> Option<i64> {
     loop {
         let wall = at + clock.offset(at);
@@ -144,12 +148,12 @@ fn previous_match(cron: &Cron, clock: Clock, mut at: i64) -> Option<i64> {
     }
 }
 
-/// A zone's clock, in seconds.
+/// The clock of a time zone, in seconds.
 #[derive(Clone, Copy)]
 struct Clock(Tz);
 
 impl Clock {
-    /// What the wall clock is ahead of UTC. Outside of chrono's calendar, what it is at its ends.
+    /// Returns the offset from UTC. Outside chrono's calendar, returns that at its ends.
     fn offset(self, at: i64) -> i64 {
         let end = if at < 0 {
             DateTime::<Utc>::MIN_UTC
@@ -164,7 +168,8 @@ impl Clock {
             .into()
     }
 
-    /// The instant after `from`, and until `to`, at which the clock changes. They must be within `REACH`.
+    /// Returns the instant after `from` and up to `to` at which the clock changes. The two must be
+    /// within `REACH` of each other.
     fn change(self, from: i64, to: i64) -> Option<i64> {
         let before = self.offset(from);
         if before == self.offset(to) {
@@ -181,7 +186,7 @@ impl Clock {
         Some(changed)
     }
 
-    /// The latest time that the wall clock has shown until `at`.
+    /// Returns the latest local time that the clock has shown up to `at`.
     fn high_water(self, at: i64) -> i64 {
         let wall = at + self.offset(at);
         match self.change(at - REACH, at) {
@@ -190,7 +195,7 @@ impl Clock {
         }
     }
 
-    /// The first instant at which the wall clock shows a time, or a later one.
+    /// Returns the first instant at which the clock shows a local time or a later one.
     fn first_showing(self, wall: i64) -> i64 {
         let (from, to) = around(wall);
         match self.change(from, to) {
@@ -201,19 +206,20 @@ impl Clock {
         }
     }
 
-    /// An instant from which on the wall clock shows nothing that is earlier than a time.
+    /// Returns an instant from which on the clock never shows an earlier local time.
     fn past(self, wall: i64) -> i64 {
         let (from, to) = around(wall);
         wall - self.offset(from).min(self.offset(to))
     }
 }
 
-/// An instant at which the wall clock is before a time, and one at which it is after it: no clock is this far from UTC.
+/// Returns an instant at which any clock is before a local time, and one at which any clock is
+/// after it: no clock is this far from UTC.
 fn around(wall: i64) -> (i64, i64) {
     (wall - REACH / 2, wall + REACH / 2)
 }
 
-/// The first wall time from `from` on that matches.
+/// Returns the first matching local time from `from` on.
 fn next_wall(cron: &Cron, from: i64) -> Option<i64> {
     let (day, second) = (from.div_euclid(DAY), from.rem_euclid(DAY));
     let today = date_at(day)?;
@@ -226,7 +232,7 @@ fn next_wall(cron: &Cron, from: i64) -> Option<i64> {
     Some(days_since_epoch(date) * DAY + next_time(cron, 0)?)
 }
 
-/// The last wall time until `to` that matches.
+/// Returns the last matching local time up to `to`.
 fn previous_wall(cron: &Cron, to: i64) -> Option<i64> {
     let (day, second) = (to.div_euclid(DAY), to.rem_euclid(DAY));
     let today = date_at(day)?;
@@ -247,7 +253,7 @@ fn days_since_epoch(date: NaiveDate) -> i64 {
     i64::from(date.num_days_from_ce()) - EPOCH
 }
 
-/// The first time of the day from `from` on that matches, in seconds.
+/// Returns the first matching time of the day from `from` on, in seconds.
 fn next_time(cron: &Cron, from: u32) -> Option<i64> {
     let [hours, minutes, seconds] = times(cron);
     let (hour, minute, second) = (from / 3600, from / 60 % 60, from % 60);
@@ -268,7 +274,7 @@ fn next_time(cron: &Cron, from: u32) -> Option<i64> {
     ))
 }
 
-/// The last time of the day until `to` that matches, in seconds.
+/// Returns the last matching time of the day up to `to`, in seconds.
 fn previous_time(cron: &Cron, to: u32) -> Option<i64> {
     let [hours, minutes, seconds] = times(cron);
     let (hour, minute, second) = (to / 3600, to / 60 % 60, to % 60);
@@ -300,7 +306,7 @@ fn time(hour: u32, minute: u32, second: u32) -> i64 {
     i64::from(hour * 3600 + minute * 60 + second)
 }
 
-/// The first date from `from` on that matches. Goes by months.
+/// Returns the first matching date from `from` on. Proceeds by months.
 fn next_date(cron: &Cron, from: NaiveDate) -> Option<NaiveDate> {
     let months = cron.values(CronField::Month);
     let (mut year, mut month, mut day) = (from.year(), from.month(), from.day());
@@ -323,7 +329,7 @@ fn next_date(cron: &Cron, from: NaiveDate) -> Option<NaiveDate> {
     }
 }
 
-/// The last date until `to` that matches. Goes by months.
+/// Returns the last matching date up to `to`. Proceeds by months.
 fn previous_date(cron: &Cron, to: NaiveDate) -> Option<NaiveDate> {
     let months = cron.values(CronField::Month);
     let (mut year, mut month, mut day) = (to.year(), to.month(), to.day());
@@ -351,12 +357,12 @@ fn has_day(cron: &Cron, date: NaiveDate) -> bool {
         && days_of(cron, date.year(), date.month()).is_some_and(|days| contains(days, date.day()))
 }
 
-/// The days of a month that match. None outside of chrono's calendar.
+/// Returns the matching days of a month, or `None` outside chrono's calendar.
 fn days_of(cron: &Cron, year: i32, month: u32) -> Option<u64> {
     let first = NaiveDate::from_ymd_opt(year, month, 1)?;
     let offset = first.weekday().num_days_from_sunday();
     let weekdays = cron.values(CronField::DayOfWeek);
-    // The weekdays from that of the first on, and then once for each week.
+    // The weekdays, shifted to that of the first day, repeated for each week.
     let week = (weekdays >> offset | weekdays << (7 - offset)) & 0x7f;
     let by_weekday = (week | week << 7 | week << 14 | week << 21 | week << 28) << 1;
     let by_day = cron.values(CronField::DayOfMonth);
@@ -378,13 +384,13 @@ fn contains(set: u64, value: u32) -> bool {
     set & (1 << value) != 0
 }
 
-/// The lowest value of a set from `from` on.
+/// Returns the lowest value of a set from `from` on.
 fn lowest(set: u64, from: u32) -> Option<u32> {
     let rest = set & (u64::MAX << from);
     (rest != 0).then(|| rest.trailing_zeros())
 }
 
-/// The highest value of a set until `to`.
+/// Returns the highest value of a set up to `to`.
 fn highest(set: u64, to: u32) -> Option<u32> {
     let rest = set & (u64::MAX >> (63 - to));
     (rest != 0).then(|| 63 - rest.leading_zeros())
@@ -406,7 +412,7 @@ mod tests {
         let mut fires = Vec::new();
         for _ in 0..number {
             let next = next_after(&cron, zone, at).unwrap();
-            assert!(next > at);
+            assert!(next > at, "{cron} {zone}: {next} after {at}");
             let back = previous_before(&cron, zone, next).unwrap();
             assert!(
                 back <= at,
@@ -414,7 +420,8 @@ mod tests {
             );
             assert_eq!(
                 previous_before(&cron, zone, next + chrono::TimeDelta::nanoseconds(1)),
-                Some(next)
+                Some(next),
+                "{cron} {zone}"
             );
             fires.push(
                 next.with_timezone(&zone)
@@ -638,7 +645,7 @@ mod tests {
 
     #[cfg(feature = "cli")]
     #[test]
-    fn what_the_clocks_do_to_a_firing_is_known() {
+    fn clock_change_at_a_firing_is_reported() {
         let time = |text: &str| -> NaiveTime { text.parse().unwrap() };
         let (left_out, first, second) = (Change::LeftOut, Change::First, Change::Second);
         let (newyork, lord_howe) = (America::New_York, Australia::Lord_Howe);
@@ -750,24 +757,17 @@ mod tests {
         for cron in ["* * * * *", "0 6 * * *", "0 0 29 2 *"] {
             let cron: Cron = cron.parse().unwrap();
             for zone in [Tz::UTC, America::New_York, Pacific::Apia] {
-                assert_eq!(next_after(&cron, zone, DateTime::<Utc>::MAX_UTC), None);
-                assert_eq!(previous_before(&cron, zone, DateTime::<Utc>::MIN_UTC), None);
-                assert!(
-                    previous_before(
-                        &cron,
-                        zone,
-                        DateTime::<Utc>::MAX_UTC - chrono::TimeDelta::days(2)
-                    )
-                    .is_some()
+                let (first, last) = (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
+                let days = chrono::TimeDelta::days(2);
+                let beyond = (
+                    next_after(&cron, zone, last),
+                    previous_before(&cron, zone, first),
                 );
-                assert!(
-                    next_after(
-                        &cron,
-                        zone,
-                        DateTime::<Utc>::MIN_UTC + chrono::TimeDelta::days(2)
-                    )
-                    .is_some()
-                );
+                assert_eq!(beyond, (None, None), "{cron} {zone}");
+                let before_last = previous_before(&cron, zone, last - days);
+                assert!(before_last.is_some(), "{cron} {zone}");
+                let after_first = next_after(&cron, zone, first + days);
+                assert!(after_first.is_some(), "{cron} {zone}");
             }
         }
     }
@@ -782,7 +782,7 @@ mod tests {
             while at < instant("2100-01-01T00:00:00Z").timestamp() {
                 let next = at + 18 * 3600;
                 let offset_next = clock.offset(next);
-                assert!((offset_next - offset).abs() < REACH);
+                assert!((offset_next - offset).abs() < REACH, "{zone} at {at}");
                 if offset_next != offset {
                     assert!(at - last > 2 * REACH, "{zone} at {at}");
                     last = next;

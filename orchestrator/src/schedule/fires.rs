@@ -4,10 +4,10 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
+use super::Cron;
 use super::calendar;
-use super::cron::Cron;
 
-/// What a schedule fires by.
+/// The rule by which a schedule fires.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Rule {
     Cron(Cron),
@@ -18,7 +18,7 @@ pub(crate) enum Rule {
     Once(DateTime<Utc>),
 }
 
-/// What of a schedule decides when it fires.
+/// The parts of a schedule that determine when it fires.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Walk {
     pub(crate) rule: Rule,
@@ -60,7 +60,8 @@ impl Walk {
     }
 }
 
-/// How many whole periods lie between the anchor and an instant; below zero before the anchor.
+/// Returns the number of whole periods between the anchor and an instant, negative before the
+/// anchor.
 fn ticks(period: Duration, anchor: DateTime<Utc>, at: DateTime<Utc>) -> Option<i128> {
     (nanoseconds(at) - nanoseconds(anchor))
         .checked_div_euclid(i128::try_from(period.as_nanos()).ok()?)
@@ -77,7 +78,8 @@ fn nanoseconds(at: DateTime<Utc>) -> i128 {
     i128::from(at.timestamp()) * 1_000_000_000 + i128::from(at.timestamp_subsec_nanos())
 }
 
-/// The firings of a schedule from an instant on: see [`Schedule::after`](super::Schedule::after).
+/// An iterator over the firings of a schedule from an instant on. See
+/// [`Schedule::after`](super::Schedule::after).
 #[derive(Clone, Debug)]
 #[must_use = "iterators do nothing unless they are asked"]
 pub struct Fires {
@@ -97,8 +99,8 @@ impl Iterator for Fires {
 
 impl FusedIterator for Fires {}
 
-/// The firings of a schedule from an instant back: see [`Schedule::before`](super::Schedule::before) and
-/// [`Schedule::up_to`](super::Schedule::up_to).
+/// An iterator over the firings of a schedule from an instant back. See
+/// [`Schedule::before`](super::Schedule::before) and [`Schedule::up_to`](super::Schedule::up_to).
 #[derive(Clone, Debug)]
 #[must_use = "iterators do nothing unless they are asked"]
 pub struct PastFires {

@@ -1,10 +1,10 @@
 //! When runs are due: crontab expressions, periods and single instants, in any time zone.
 //!
-//! Pure: the only clock is the instant that a caller passes. `cron` reads expressions, `calendar` walks them through a
-//! zone's clock changes, and [`Schedule`] is what a flow is served with.
+//! This module is pure: the caller passes every instant. [`Cron`] parses expressions, `calendar`
+//! finds their firings across the clock changes of a zone, and a flow is served with a
+//! [`Schedule`].
 
 mod calendar;
-mod cron;
 mod fires;
 #[cfg(test)]
 mod reference;
@@ -18,29 +18,31 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, Datelike as _, NaiveDate, SecondsFormat, TimeDelta, Utc};
 use chrono_tz::Tz;
+#[doc(inline)]
+pub use orchestrator_grammar::cron::{Cron, CronError, CronField};
 use serde_json::{Map, Value};
 
 #[cfg(feature = "cli")]
 pub(crate) use calendar::Change;
-pub use cron::{Cron, CronError, CronField};
 pub use fires::{Fires, PastFires};
 use fires::{Rule, Walk};
 
 use crate::flow::{FlowDef, ScheduleDef};
 use crate::task::Interval;
 
-/// When runs of a flow are due: by a crontab expression, in equal periods, or once.
+/// The schedule of a flow: a crontab expression, equal periods, or a single instant.
 ///
-/// A schedule is plain data: it is given instants and answers with instants, and reads no clock.
+/// A schedule is plain data: its methods take and return instants, and do not read a clock.
 ///
-/// **Time zone.** UTC, unless [`timezone`](Self::timezone) sets another one. Jobs at fixed times run once a day whatever
-/// the clocks do: a time that is left out in spring runs at the first instant after the gap, one that comes twice in
-/// autumn at its first occurrence. Expressions whose hour or minute begins with `*`, and periods, follow elapsed time.
+/// **Time zone.** UTC, unless [`timezone`](Self::timezone) sets another one. Jobs at fixed times
+/// run once a day, also when the clocks change: a time that is skipped in spring fires at the first
+/// instant after the gap, and one that occurs twice in autumn at its first occurrence. Expressions
+/// whose hour or minute begins with `*`, and periods, follow elapsed time.
 ///
-/// **Intervals.** The run of a firing is for the interval `[previous firing, this one)`: a daily run at six has the day
-/// that ended then. See [`interval_of`](Self::interval_of).
+/// **Intervals.** The run of a firing is for the interval `[previous firing, this one)`: a daily
+/// run at six has the day that ended then. See [`interval_of`](Self::interval_of).
 ///
 /// # Examples
 ///
@@ -63,14 +65,14 @@ pub struct Schedule {
     parameters: Option<Arc<Map<String, Value>>>,
 }
 
-/// What is wrong with a schedule.
+/// An error in a schedule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScheduleError {
-    /// The text is no crontab expression.
+    /// The text is not a crontab expression.
     #[error(transparent)]
     Cron(#[from] CronError),
-    /// There is no time zone of this name.
+    /// There is no time zone with this name.
     #[error("expected the IANA name of a time zone, as `Europe/Zurich`, got `{name}`")]
     Zone {
         /// The name.
@@ -82,26 +84,27 @@ pub enum ScheduleError {
 }
 
 impl Schedule {
-    /// Fires by a crontab expression: five fields, or six with seconds first. See [`Cron`].
+    /// Creates a schedule from a crontab expression: five fields, or six with seconds first. See
+    /// [`Cron`].
     ///
-    /// An expression that stands in the source can be checked by the compiler: [`cron!`](crate::cron!).
+    /// Use [`cron!`](crate::cron!) for an expression in source code, to check it at compile time.
     ///
     /// # Errors
     ///
-    /// Where the text is no such expression, or can never fire.
+    /// Returns an error if the text is not a crontab expression, or if it can never fire.
     pub fn cron(expression: &str) -> Result<Self, CronError> {
         Cron::parse(expression).map(Self::from)
     }
 
-    /// Fires in equal periods of elapsed time.
+    /// Creates a schedule that fires in equal periods of elapsed time.
     ///
     /// The firings do not depend on when the process started: one of them is the Unix epoch, or the
-    /// [`anchor`](Self::anchor). So `every` hour is on the hour in UTC. A day is 24 hours here: for the same time of
-    /// each day in a zone whose clocks change, use [`cron`](Self::cron).
+    /// [`anchor`](Self::anchor). So `every` hour is on the hour in UTC. A day is 24 hours here: for
+    /// the same time of each day in a zone whose clocks change, use [`cron`](Self::cron).
     ///
     /// # Errors
     ///
-    /// Where the period is zero.
+    /// Returns [`ScheduleError::NoPeriod`] if the period is zero.
     pub fn every(period: Duration) -> Result<Self, ScheduleError> {
         match period.is_zero() {
             true => Err(ScheduleError::NoPeriod),
@@ -112,16 +115,17 @@ impl Schedule {
         }
     }
 
-    /// Fires once.
+    /// Creates a schedule that fires once.
     pub fn once(at: DateTime<Utc>) -> Self {
         Self::new(Rule::Once(at))
     }
 
-    /// The schedule that stands in a flow's attribute.
+    /// Creates the schedule of a flow's attribute.
     ///
     /// # Errors
     ///
-    /// None, since the compiler has read it; a zone may be missing from a build against another version of the list.
+    /// Returns an error only if the build uses another version of the list of time zones, which
+    /// lacks the zone: the attribute was checked at compile time.
     pub(crate) fn of_flow(definition: &FlowDef) -> Option<Result<Self, ScheduleError>> {
         let ScheduleDef { cron, timezone } = definition.schedule?;
         Some(
@@ -146,13 +150,13 @@ impl Schedule {
         }
     }
 
-    /// What [`cron!`](crate::cron) makes: also where nothing but constants may stand.
+    /// Creates the schedule of [`cron!`](crate::cron), also in constants.
     pub(crate) const fn of(cron: Cron) -> Self {
         Self::new(Rule::Cron(cron))
     }
 
-    /// Moves the firings of [`every`](Self::every) so that one of them, past or future, is at this instant. Default: the
-    /// Unix epoch. Other schedules have none, and stay as they are.
+    /// Moves the firings of [`every`](Self::every) so that one of them, past or future, is at this
+    /// instant. The default is the Unix epoch. Does nothing for other schedules.
     #[must_use]
     pub fn anchor(mut self, at: DateTime<Utc>) -> Self {
         if let Rule::Every { anchor, .. } = &mut self.rule {
@@ -161,51 +165,58 @@ impl Schedule {
         self
     }
 
-    /// Sets the zone in which a crontab expression and the dates of [`fires_between`](Self::fires_between) are read.
-    /// Default: UTC.
+    /// Sets the time zone of a crontab expression and of the dates of
+    /// [`fires_between`](Self::fires_between). The default is UTC.
     #[must_use]
     pub fn timezone(mut self, zone: Tz) -> Self {
         self.zone = zone;
         self
     }
 
-    /// Sets the first instant at which it may fire; it does if it is due then. Default: none.
+    /// Sets the first instant at which it may fire, inclusive. It has no start by default.
     ///
-    /// The interval of the first firing still begins at the one that would have come before: `start` says when runs are
-    /// made, not what they see.
+    /// The interval of the first firing still begins at the firing that would have come before:
+    /// `start` limits when runs are created, not their intervals.
     #[must_use]
     pub fn start(mut self, at: DateTime<Utc>) -> Self {
         self.start = Some(at);
         self
     }
 
-    /// Sets the last instant at which it may fire; it does if it is due then. Default: none. A schedule that ends before
-    /// it starts never fires.
+    /// Sets the last instant at which it may fire, inclusive. It has no end by default. A schedule
+    /// that ends before it starts never fires.
+    ///
+    /// The end limits which runs exist, not when they are created: firings up to it that were
+    /// missed, because no process served the schedule or the flow was paused, get their runs
+    /// afterwards, according to the policy for [missed runs](crate::Missed). A schedule with a
+    /// changed end is a new one, which has no missed ticks.
     #[must_use]
     pub fn end(mut self, at: DateTime<Utc>) -> Self {
         self.end = Some(at);
         self
     }
 
-    /// Sets parameters of the flow for the runs of this schedule, by name. They are checked where it is served.
+    /// Sets parameters of the flow for the runs of this schedule, by name. They are checked when
+    /// the flow is served.
     #[must_use]
     pub fn parameters(mut self, parameters: Map<String, Value>) -> Self {
         self.parameters = (!parameters.is_empty()).then(|| Arc::new(parameters));
         self
     }
 
-    /// The zone.
+    /// Returns the time zone.
     pub fn zone(&self) -> Tz {
         self.zone
     }
 
-    /// The parameters that its runs are given.
+    /// Returns the parameters of its runs.
     pub fn given_parameters(&self) -> &Map<String, Value> {
         static NONE: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
         self.parameters.as_deref().unwrap_or(&NONE)
     }
 
-    /// What it fires by, without zone, bounds and parameters: `0 6 * * *`, `every 15m`, `once at 2026-03-01T06:00:00Z`.
+    /// Returns the rule by which it fires, without zone, bounds and parameters: `0 6 * * *`,
+    /// `every 15m`, `once at 2026-03-01T06:00:00Z`.
     pub fn name(&self) -> String {
         match self.rule {
             Rule::Cron(cron) => cron.to_string(),
@@ -214,7 +225,7 @@ impl Schedule {
         }
     }
 
-    /// The expression, where it fires by one.
+    /// Returns the crontab expression, if it has one.
     #[cfg(feature = "cli")]
     pub(crate) fn expression(&self) -> Option<&Cron> {
         match &self.rule {
@@ -223,13 +234,13 @@ impl Schedule {
         }
     }
 
-    /// What the clocks do to the time of one of its firings, where it is not as on other days.
+    /// Returns the effect of a clock change on one of its firings, if there is any.
     #[cfg(feature = "cli")]
     pub(crate) fn clock_change(&self, fire: DateTime<Utc>) -> Option<Change> {
         calendar::change_at(self.expression(), self.zone, fire)
     }
 
-    /// The firings after an instant, the earliest first. The instant itself is none of them.
+    /// Returns the firings after an instant, the earliest first, excluding the instant itself.
     pub fn after(&self, instant: DateTime<Utc>) -> Fires {
         Fires {
             walk: self.walk(),
@@ -237,7 +248,7 @@ impl Schedule {
         }
     }
 
-    /// The firings before an instant, the latest first. The instant itself is none of them.
+    /// Returns the firings before an instant, the latest first, excluding the instant itself.
     pub fn before(&self, instant: DateTime<Utc>) -> PastFires {
         PastFires {
             walk: self.walk(),
@@ -245,7 +256,7 @@ impl Schedule {
         }
     }
 
-    /// The firings until an instant, the latest first. The instant itself may be the first of them.
+    /// Returns the firings up to an instant, the latest first, including the instant itself.
     pub fn up_to(&self, instant: DateTime<Utc>) -> PastFires {
         match instant.checked_add_signed(TimeDelta::nanoseconds(1)) {
             Some(next) => self.before(next),
@@ -253,30 +264,42 @@ impl Schedule {
         }
     }
 
-    /// The first firing after an instant.
+    /// Returns the first firing after an instant.
     pub fn next(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.after(after).next()
     }
 
-    /// The last firing before an instant.
+    /// Returns the last firing before an instant.
     pub fn previous(&self, before: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.before(before).next()
     }
 
-    /// The firings on the days from the first to the last, both included, as the schedule's zone has them: what a
-    /// backfill of these days makes runs for.
+    /// Returns the firings on the days from the first to the last, both inclusive, in the
+    /// schedule's time zone. A backfill of these days creates runs for them.
     ///
-    /// A firing belongs to the day that the wall clock shows, also where a clock change moved it there.
+    /// A firing belongs to its local date, even if a clock change moved it there.
     pub fn fires_between(
         &self,
         dates: RangeInclusive<NaiveDate>,
     ) -> impl Iterator<Item = DateTime<Utc>> + use<> {
         let zone = self.zone;
         let (first, last) = dates.clone().into_inner();
-        let from =
-            calendar::span_of(zone, first).map_or(DateTime::<Utc>::MIN_UTC, |(from, _)| from);
-        let until =
-            calendar::span_of(zone, last).map_or(DateTime::<Utc>::MAX_UTC, |(_, until)| until);
+        // a day at an end of the calendar may reach beyond it; the other end is far away, and all
+        // firings are in between
+        let (earliest, latest) = (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
+        let is_late = |date: NaiveDate| date.year() > 0;
+        let from = calendar::span_of(zone, first).map(|(from, _)| from);
+        let from = from.unwrap_or(if is_late(first) {
+            latest - TimeDelta::days(2)
+        } else {
+            earliest
+        });
+        let until = calendar::span_of(zone, last).map(|(_, until)| until);
+        let until = until.unwrap_or(if is_late(last) {
+            latest
+        } else {
+            earliest + TimeDelta::days(2)
+        });
         let before = from
             .checked_sub_signed(TimeDelta::nanoseconds(1))
             .unwrap_or(from);
@@ -284,16 +307,18 @@ impl Schedule {
         fires.filter(move |fire| dates.contains(&calendar::date_of(zone, *fire)))
     }
 
-    /// The firings on a day, as the schedule's zone has it: [`fires_between`](Self::fires_between) for one day.
+    /// Returns the firings on a day in the schedule's time zone:
+    /// [`fires_between`](Self::fires_between) for one day.
     pub fn date_fires(&self, date: NaiveDate) -> impl Iterator<Item = DateTime<Utc>> + use<> {
         self.fires_between(date..=date)
     }
 
-    /// The interval of a firing: from the previous firing to this one.
+    /// Returns the interval of a firing: from the previous firing to this one.
     ///
-    /// [`start`](Self::start) and [`end`](Self::end) do not shorten it: the first firing of a schedule has a whole
-    /// interval like any other. That of [`once`](Self::once) is empty, as is Airflow's `@once`. Of an instant at which
-    /// nothing fires, it is the time since the last firing.
+    /// [`start`](Self::start) and [`end`](Self::end) do not shorten it: the first firing of a
+    /// schedule has a whole interval like any other. The interval of [`once`](Self::once) is empty,
+    /// like that of Airflow's `@once`. For an instant that is not a firing, it begins at the last
+    /// firing.
     pub fn interval_of(&self, fire: DateTime<Utc>) -> Interval {
         let previous = match self.rule {
             Rule::Once(_) => None,
@@ -305,8 +330,8 @@ impl Schedule {
         }
     }
 
-    /// The last interval that has ended by now: what a run by hand is for. None for [`once`](Self::once) before its
-    /// time.
+    /// Returns the last interval that has ended by now, which is that of a manual run. Returns
+    /// `None` for [`once`](Self::once) before its time.
     ///
     /// Like all intervals, it does not depend on [`start`](Self::start) and [`end`](Self::end).
     pub fn last_complete_interval(&self, now: DateTime<Utc>) -> Option<Interval> {
@@ -367,7 +392,7 @@ fn instant(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
-/// A period as attributes write it: `1h30m`.
+/// Formats a period like in attributes: `1h30m`.
 fn in_units(period: Duration) -> String {
     if !period.subsec_nanos().is_multiple_of(1_000_000) {
         return format!("{period:?}");
@@ -389,16 +414,17 @@ fn in_units(period: Duration) -> String {
     written
 }
 
-/// What a flow can be served by: a [`Schedule`], a crontab expression, or the result of a constructor.
+/// A type that a flow can be served with: a [`Schedule`], a crontab expression, or the result of a
+/// constructor.
 ///
-/// What is wrong with it is reported where it is served.
+/// Errors are reported when the flow is served.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no schedule",
     label = "expected a `Schedule` or a crontab expression",
     note = "write for example `\"0 6 * * *\"`, `cron!(\"0 6 * * *\")` or `Schedule::every(Duration::from_secs(60))`"
 )]
 pub trait IntoSchedule {
-    /// The schedule, or why there is none.
+    /// Converts to a schedule, or returns the error.
     fn into_schedule(self) -> Result<Schedule, ScheduleError>;
 }
 
@@ -650,7 +676,7 @@ mod tests {
     }
 
     #[test]
-    fn once_is_once() {
+    fn once_schedule_fires_once() {
         let at = utc("2026-01-01T00:00:00Z");
         let once = Schedule::once(at);
         assert_eq!(
@@ -665,7 +691,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schedule_says_what_it_is() {
+    fn schedule_is_displayed_in_words() {
         let at = utc("2026-01-01T00:00:00Z");
         for (schedule, text) in [
             (six(), "0 6 * * *"),
@@ -704,7 +730,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_served_defers_its_error() {
+    fn invalid_schedules_are_refused_when_served() {
         let expected = || Ok(six());
         assert_eq!("0 6 * * *".into_schedule(), expected());
         assert_eq!("0 6 * * *".to_owned().into_schedule(), expected());

@@ -6,9 +6,10 @@ use chrono_tz::Tz;
 use super::{Cron, CronField, Schedule};
 use crate::task::Interval;
 
-/// Each line is a chain: an instant, the firing after it, the one after that, and so on, where croniter 7.0.0 and
-/// cronsim 2.8 (with IANA's 2025b) agree. Expressions with names, lists, steps, 7 and starred lists, some with seconds,
-/// in thirty zones; three of four begin shortly before a clock change. None can be altered by a zone's future.
+/// Each line is a chain: an instant, the firing after it, the one after that, and so on, where
+/// croniter 7.0.0 and cronsim 2.8 (with IANA's 2025b) agree. Expressions with names, lists, steps,
+/// 7 and starred lists, some with seconds, in thirty zones; three of four begin shortly before a
+/// clock change. None can be altered by a zone's future.
 const AGREED: &str = include_str!("../../tests/fixtures/cron_agreed.csv");
 
 /// What Airflow 3's timetables answered.
@@ -49,13 +50,14 @@ fn agrees_with_croniter_and_cronsim_where_these_agree() {
             if ours == theirs {
                 held += 1;
             } else if cron.is_fixed() && comes_again(zone, theirs) && ours > theirs {
-                // At fixed times, what comes twice runs once. With seconds in front cronsim drops this rule.
+                // At fixed times, what comes twice runs once. With seconds in front cronsim drops
+                // this rule.
                 doubled += 1;
             } else if !cron.is_fixed()
                 && cron.values(CronField::Hour) & (1 << wall(zone, theirs).hour()) == 0
             {
-                // With a wildcard, what is left out does not run. Both move a missing midnight to an hour that the
-                // expression does not have.
+                // With a wildcard, what is left out does not run. Both move a missing midnight to
+                // an hour that the expression does not have.
                 left_out += 1;
             } else {
                 panic!(
@@ -74,7 +76,8 @@ fn agrees_with_croniter_and_cronsim_where_these_agree() {
     assert_eq!((held, doubled, left_out), (9_999, 2, 1));
 }
 
-/// Where Airflow's answer is not ours: timetable, expression, when its run is due, and when ours is.
+/// Where Airflow's answer is not ours: timetable, expression, when its run is due, and when ours
+/// is.
 const DIFFERENT: [(&str, &str, &str, Option<&str>); 9] = [
     // A missing time runs at the first instant after the gap. Airflow moves it by the gap's width.
     (
@@ -139,7 +142,7 @@ const DIFFERENT: [(&str, &str, &str, Option<&str>); 9] = [
 ];
 
 #[test]
-fn agrees_with_airflow_but_for_clock_changes() {
+fn agrees_with_airflow_except_at_clock_changes() {
     let (mut held, mut different) = (0, 0);
     for line in AIRFLOW.lines().skip(1) {
         // No field of these expressions is a list: there is no other comma.

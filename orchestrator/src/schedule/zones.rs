@@ -1,8 +1,9 @@
-//! The zones that the macros know: they have a list of their own, so that they need not be built after `chrono-tz`.
+//! Tests the list of zones of the macros. They have a list of their own, so that they do not have
+//! to be built after `chrono-tz`.
 
 use chrono_tz::TZ_VARIANTS;
 
-const ZONES: &str = include_str!("../../../orchestrator-macros/src/zones.txt");
+const ZONES: &str = include_str!("../../../orchestrator-macros/src/schedule/zones.txt");
 
 #[test]
 fn the_macros_know_all_zones_and_no_others() {

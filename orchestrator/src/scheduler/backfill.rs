@@ -13,21 +13,24 @@ use crate::clock::kept;
 use crate::error::{Error, RerunError};
 use crate::flow::{Flow, FlowCall, Request};
 use crate::id::RunId;
+use crate::journal::{RunFilter, RunSummary};
+use crate::panic::catch;
 use crate::runtime::{Accepted, Inner, Purpose, StartedRun};
 use crate::schedule::{IntoSchedule, Schedule, ScheduleError};
 use crate::state::{Rerun, RunKind, RunState};
-use crate::store::{RunFilter, RunSummary};
-use crate::value::Data;
+use crate::value::{Data, json_text};
 
-/// How many runs of a backfill are under way at once, where neither it nor the flow says so: Airflow's default.
+/// The number of runs of a backfill that are active at once, unless it or the flow sets another:
+/// Airflow's default.
 const AT_ONCE: u32 = 10;
 
-/// How many ticks a backfill may have: all of them are planned before the first of them runs.
+/// The maximum number of ticks in a backfill: all of them are planned before the first one runs.
 const MOST_TICKS: usize = 1_000_000;
 
 impl<T: Data> Flow<T> {
-    /// The runs of a past range of dates, each made at most once: one for each tick of the schedule on these days, both
-    /// ends included, as the schedule's zone has them. There may be a million of them at most.
+    /// Creates a backfill: one run for each tick of a schedule in a range of past dates, each
+    /// created at most once. Both ends are included, and days are those of the schedule's time
+    /// zone. A backfill has at most a million ticks.
     ///
     /// # Examples
     ///
@@ -66,19 +69,20 @@ impl<T: Data> Flow<T> {
     }
 }
 
-/// The runs of a past range of dates: made by [`run`](Self::run), or shown by [`dry_run`](Self::dry_run).
+/// A backfill over a range of past dates. [`run`](Self::run) creates its runs,
+/// [`dry_run`](Self::dry_run) shows them.
 ///
-/// A tick that has a run, scheduled or of a backfill, keeps it; [`reprocess`](Self::reprocess) says which of them run
-/// again. A backfill that was left in the middle is gone on with by asking for it again: what is done is skipped, and
-/// runs that no living process executes go on. While it runs, its runs may be [cancelled](crate::Runtime::cancel) by other
-/// processes as well.
+/// A tick that already has a run, scheduled or of a backfill, keeps it;
+/// [`reprocess`](Self::reprocess) selects runs to re-run. To continue an interrupted backfill,
+/// start it again: finished ticks are skipped, and runs that no living process executes are
+/// resumed. Other processes may [cancel](crate::Runtime::cancel) its runs while it is running.
 #[derive(Clone)]
 #[must_use = "a backfill does nothing until it is run"]
 pub struct Backfill {
     host: Option<Arc<Inner>>,
     call: Arc<FlowCall>,
     schedule: Result<Schedule, ScheduleError>,
-    /// An option that was set, and is for one run alone.
+    /// An option of the flow that applies to a single run only, if one was set.
     of_one_run: Option<&'static str>,
     dates: RangeInclusive<NaiveDate>,
     reprocess: Reprocess,
@@ -88,36 +92,37 @@ pub struct Backfill {
     progress: Option<Progress>,
 }
 
-/// Who is told how far a backfill is.
+/// The callback for progress.
 type Progress = Arc<dyn Fn(&Backfilled) + Send + Sync>;
 
-/// Which ticks of a backfill that have a run already run again.
+/// Which existing runs a backfill re-runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reprocess {
-    /// None.
+    /// No runs.
     #[default]
     None,
-    /// Those whose run failed or was cancelled: the tasks that failed, and what hangs on them.
+    /// Failed and cancelled runs: their failed tasks and everything downstream of them.
     ///
-    /// A run that runs again keeps its parameters: where the backfill was asked for with others, it is refused.
+    /// A re-run keeps the parameters of the run. If the backfill has other parameters, it is
+    /// refused.
     Failed,
-    /// All whose run is final: the whole of it. Of parameters, the same holds.
+    /// All finished runs, as a whole. The same holds for their parameters.
     All,
 }
 
-/// What a backfill does about a tick.
+/// The action of a backfill for a tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TickAction {
-    /// Its run is made.
+    /// Creates the run.
     Create,
-    /// Its run goes on, which no living process executes.
+    /// Resumes the run, which no living process executes.
     Resume,
-    /// Its run runs again.
+    /// Re-runs the finished run.
     Rerun,
-    /// Nothing.
+    /// Does nothing.
     Skip,
 }
 
@@ -125,19 +130,19 @@ pub enum TickAction {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct BackfillTick {
-    /// The tick.
+    /// The instant of the tick.
     pub logical_date: DateTime<Utc>,
-    /// What is done about it.
+    /// The action for the tick.
     pub action: TickAction,
-    /// Why.
+    /// The reason for the action.
     pub reason: &'static str,
-    /// The run that it has.
+    /// The run of the tick, if it has one.
     pub run: Option<RunId>,
-    /// That run's state.
+    /// The state of that run.
     pub state: Option<RunState>,
 }
 
-/// What a backfill would do: shown, it is a table.
+/// The plan of a backfill. Its `Display` is a table.
 #[derive(Clone, Debug)]
 pub struct BackfillPlan {
     flow: &'static str,
@@ -145,7 +150,7 @@ pub struct BackfillPlan {
     ticks: Vec<BackfillTick>,
 }
 
-/// What a backfill has done.
+/// The progress or result of a backfill.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Backfilled {
     total: usize,
@@ -153,16 +158,16 @@ pub struct Backfilled {
     resumed: usize,
     reran: usize,
     skipped: usize,
-    /// How many for which reason.
+    /// The number of skipped ticks for each reason.
     skipped_because: BTreeMap<&'static str, usize>,
     running: usize,
     succeeded: usize,
-    /// The ticks whose runs are no success.
+    /// The ticks whose runs ended without success.
     unsuccessful: Vec<BackfillTick>,
 }
 
 impl Backfill {
-    /// The backfill of a flow that is known by its definition alone.
+    /// Creates the backfill of a flow by its definition alone.
     #[cfg(feature = "cli")]
     pub(crate) fn of(
         runtime: &crate::runtime::Runtime,
@@ -195,36 +200,37 @@ impl Backfill {
         }
     }
 
-    /// Sets which ticks that have a run already run again: none by default.
+    /// Sets which existing runs are re-run. Defaults to none.
     pub fn reprocess(mut self, reprocess: Reprocess) -> Self {
         self.reprocess = reprocess;
         self
     }
 
-    /// Sets how many of its runs are under way at once. By default as many as the flow's `max_active_runs`, or 10. Runs of
-    /// backfills are not counted for the flow's own limit.
+    /// Sets the number of runs that are active at once. Defaults to the flow's `max_active_runs`,
+    /// or to 10. Runs of backfills do not count towards the flow's own limit.
     pub fn max_active_runs(mut self, runs: u32) -> Self {
         self.at_once = Some(runs);
         self
     }
 
-    /// Sets whether the newest ticks come first. By default the oldest do.
+    /// Sets whether the newest ticks run first. Defaults to the oldest first.
     pub fn newest_first(mut self, newest_first: bool) -> Self {
         self.newest_first = newest_first;
         self
     }
 
-    /// Tells `progress` how far the backfill is, whenever a run starts or ends.
+    /// Sets a callback that is called with the progress whenever a run starts or ends.
     pub fn on_progress(mut self, progress: impl Fn(&Backfilled) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(progress));
         self
     }
 
-    /// Says what would be done about each tick, and why, and does nothing.
+    /// Returns the action for each tick, and the reason for it, without running anything.
     ///
     /// # Errors
     ///
-    /// Where the schedule, the dates or the flow's parameters are refused, and where the store fails.
+    /// Returns an error if the schedule, the dates or the flow's parameters are invalid, or if the
+    /// store fails.
     pub async fn dry_run(&self) -> Result<BackfillPlan, Error> {
         let (host, call, schedule) = self.checked()?;
         let ticks = self.plan(&host, &call, &schedule).await?;
@@ -235,15 +241,17 @@ impl Backfill {
         })
     }
 
-    /// Makes the runs, and waits for their ends. Runs that fail keep no other from being made: the result tells.
+    /// Creates the runs and waits for their ends. A failed run does not keep others from being
+    /// created; the result lists it.
     ///
     /// # Errors
     ///
-    /// As for [`dry_run`](Self::dry_run), where the flow cannot run here, and where the runtime is stopped meanwhile.
+    /// Returns the errors of [`dry_run`](Self::dry_run), an error if the flow cannot run here, and
+    /// an error if the runtime is stopped meanwhile.
     ///
     /// # Cancellation
     ///
-    /// Dropping the future cancels the runs that are under way, and makes no more.
+    /// Dropping the future cancels the active runs and creates no more.
     pub async fn run(self) -> Result<Backfilled, Error> {
         let (host, call, schedule) = self.checked()?;
         let ticks = self.plan(&host, &call, &schedule).await?;
@@ -277,7 +285,7 @@ impl Backfill {
                     | Err(Error::Rerun(
                         RerunError::NotFinal { .. } | RerunError::NothingFailed { .. },
                     )) => {
-                        done.skip("another process saw to it");
+                        done.skip("another process handled it");
                     }
                     Err(Error::Rerun(problem)) => done.cannot_run_again(&tick, &problem),
                     Err(error) => failed = Some(error),
@@ -298,8 +306,11 @@ impl Backfill {
     }
 
     fn tell(&self, done: &Backfilled) {
-        if let Some(progress) = &self.progress {
-            progress(done);
+        let Some(progress) = &self.progress else {
+            return;
+        };
+        if let Err(panicked) = catch(|| progress(done)) {
+            tracing::error!("the `on_progress` callback of a backfill {panicked}");
         }
     }
 
@@ -365,8 +376,15 @@ impl Backfill {
             .store
             .summaries(&filter.since(*first).until(*last))
             .await?;
+        let unreadable: HashSet<RunId> = runs
+            .iter()
+            .filter(|run| run.unreadable.is_some())
+            .map(|run| run.id)
+            .collect();
         let others = runs.iter().find(|run| {
-            self.of_run(run.state).0 == TickAction::Rerun && !call.has(&run.parameters)
+            run.unreadable.is_none()
+                && self.of_run(run.state).0 == TickAction::Rerun
+                && !call.has(&run.parameters)
         });
         if let Some(other) = others {
             return Err(other_parameters(call, other));
@@ -391,6 +409,9 @@ impl Backfill {
             let (action, reason) = match run {
                 None if logical_date > now => (TickAction::Skip, "it is not due yet"),
                 None => (TickAction::Create, "it has no run"),
+                Some((id, _)) if unreadable.contains(&id) => {
+                    (TickAction::Skip, "its run cannot be read")
+                }
                 Some((id, RunState::Pending | RunState::Running)) if abandoned.contains(&id) => (
                     TickAction::Resume,
                     "its run was left by a process that is gone",
@@ -408,7 +429,7 @@ impl Backfill {
         Ok(ticks.into_iter().map(planned).collect())
     }
 
-    /// What is done about a tick whose run is in a state, and why.
+    /// Returns the action for a tick whose run is in the given state, and the reason for it.
     fn of_run(&self, state: RunState) -> (TickAction, &'static str) {
         match (state, self.reprocess) {
             (RunState::Pending | RunState::Running, _) => {
@@ -453,7 +474,8 @@ impl Backfill {
                     Rerun::Failed
                 };
                 let cancel = CancellationToken::new();
-                // it is asked for by a task of its own, which goes on where this is dropped
+                // the re-run is requested by a tokio task of its own, which continues if this
+                // future is dropped: without the guard, the run would not be cancelled then
                 let guard = cancel.clone().drop_guard();
                 let started = host.start_rerun(run, what, cancel).await.map(Some);
                 guard.disarm();
@@ -464,26 +486,25 @@ impl Backfill {
     }
 }
 
-/// A run keeps its parameters when it runs again: where others were asked for, that is not what would come of it.
+/// Returns the error for a re-run with other parameters. A re-run keeps the parameters of its run,
+/// so its result would not be the requested one.
 fn other_parameters(call: &FlowCall, run: &RunSummary) -> Error {
-    let json = |parameters: &serde_json::Map<_, _>| {
-        serde_json::Value::Object(parameters.clone()).to_string()
-    };
     let (flow, id, at) = (call.definition.name, run.id, run.logical_date);
-    let (recorded, asked) = (json(&run.parameters), json(&call.parameters));
+    let (recorded, asked) = (json_text(&run.parameters), json_text(&call.parameters));
     Error::Options(format!(
         "backfill of `{flow}`: run {id} of {at} would run again with the parameters that it was made with, {recorded}, and \
          {asked} was asked for; give those, or leave its date out"
     ))
 }
 
-/// Waits for the end of a run, and cancels it where nobody waits any more.
+/// Waits for the end of a run, and cancels the run if the future is dropped.
 fn see_through(
     mut tick: BackfillTick,
     started: StartedRun,
 ) -> impl Future<Output = (BackfillTick, Result<RunState, Error>)> + Send {
     tick.run = Some(started.id);
-    // from here on, also where this is dropped before it was polled
+    // created outside of the future, so that it also cancels the run if the future is dropped
+    // before its first poll
     let guard = started.cancel.clone().drop_guard();
     async move {
         let ended = started.end().await;
@@ -493,7 +514,7 @@ fn see_through(
 }
 
 impl BackfillPlan {
-    /// The ticks, in the order in which they are seen to.
+    /// Returns the ticks in the order in which they are processed.
     pub fn ticks(&self) -> &[BackfillTick] {
         &self.ticks
     }
@@ -530,7 +551,7 @@ impl fmt::Display for BackfillPlan {
 }
 
 impl TickAction {
-    /// The name, as `create`.
+    /// Returns the name of the action, such as `create`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Create => "create",
@@ -548,49 +569,49 @@ impl fmt::Display for TickAction {
 }
 
 impl Backfilled {
-    /// How many ticks there are in the range.
+    /// Returns the number of ticks in the range.
     pub fn total(&self) -> usize {
         self.total
     }
 
-    /// How many runs were made.
+    /// Returns the number of created runs.
     pub fn created(&self) -> usize {
         self.created
     }
 
-    /// How many runs went on, which no living process executed.
+    /// Returns the number of resumed runs, which no living process had executed.
     pub fn resumed(&self) -> usize {
         self.resumed
     }
 
-    /// How many runs ran again.
+    /// Returns the number of re-run runs.
     pub fn reran(&self) -> usize {
         self.reran
     }
 
-    /// About how many ticks nothing was done.
+    /// Returns the number of skipped ticks.
     pub fn skipped(&self) -> usize {
         self.skipped
     }
 
-    /// For which reasons nothing was done, and about how many ticks each time.
+    /// Returns the reasons for skipping ticks, each with the number of its ticks.
     pub fn skipped_because(&self) -> impl Iterator<Item = (&'static str, usize)> {
         self.skipped_because
             .iter()
             .map(|(reason, ticks)| (*reason, *ticks))
     }
 
-    /// How many of the runs are under way.
+    /// Returns the number of active runs.
     pub fn running(&self) -> usize {
         self.running
     }
 
-    /// How many of the runs are a success.
+    /// Returns the number of runs that succeeded.
     pub fn succeeded(&self) -> usize {
         self.succeeded
     }
 
-    /// The ticks whose runs are final and no success.
+    /// Returns the ticks whose runs ended without success.
     pub fn unsuccessful(&self) -> &[BackfillTick] {
         &self.unsuccessful
     }
@@ -610,9 +631,9 @@ impl Backfilled {
         }
     }
 
-    /// A run stays what it is, which keeps no other from running again.
+    /// Counts a run that cannot be re-run. It keeps its state, and other runs are still re-run.
     fn cannot_run_again(&mut self, tick: &BackfillTick, problem: &RerunError) {
-        tracing::warn!(tick = %tick.logical_date, "a run of a backfill does not run again: {problem}");
+        tracing::warn!(tick = %tick.logical_date, "cannot re-run a run of the backfill: {problem}");
         match tick.state {
             Some(RunState::Failed | RunState::Cancelled) => {
                 let (action, reason) = (TickAction::Skip, "its run cannot run again");

@@ -4,7 +4,7 @@ use super::ticker::{Due, MOMENT};
 use crate::flow::Missed;
 use crate::schedule::Schedule;
 
-/// What becomes of the ticks that are due: those that get their run, and those that get none.
+/// The decision about due ticks: which of them get a run, and which get none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Decision {
     /// The ticks in `(after, until]` get their run.
@@ -13,19 +13,20 @@ pub(super) struct Decision {
     pub(super) dropped: Option<Dropped>,
 }
 
-/// Ticks that were missed and get no run.
+/// Missed ticks that get no run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Dropped {
     pub(super) first: DateTime<Utc>,
     pub(super) last: DateTime<Utc>,
-    /// How many there are, up to [`COUNTED`].
+    /// The number of ticks, at most [`COUNTED`].
     pub(super) ticks: usize,
 }
 
-/// So many dropped ticks are counted: a schedule of each second that was away for a year has thirty million.
+/// Upper bound on counted ticks: a schedule that ticks every second and was not served for a year
+/// has dropped thirty million.
 pub(super) const COUNTED: usize = 10_000;
 
-/// Decides which of the ticks that are due get their run.
+/// Decides which of the due ticks get a run.
 pub(super) fn decide(schedule: &Schedule, due: &Due, policy: Missed) -> Decision {
     let Due {
         after,
@@ -107,7 +108,7 @@ mod tests {
                 vec![],
                 vec!["01T10:00:00", "01T11:00:00", "01T12:00:00"],
             ),
-            // the one that is on time is the latest
+            // the tick that is on time is the latest
             (
                 also_on_time,
                 Missed::Latest,

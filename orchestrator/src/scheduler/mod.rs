@@ -1,13 +1,15 @@
-//! Runs by the clock: schedules that are served, and backfills.
+//! Runs by the clock: served schedules and backfills.
 //!
-//! [`serve`] says what is served; [`server`] recovers what other processes left, and then sleeps until the next tick of
-//! all its schedules ([`ticker`], which is pure). What is due goes to its flow ([`served`]), which decides what becomes of
-//! it ([`missed`], pure, too) and makes the runs: each flow by itself, so that none waits for another. [`backfill`] makes the
+//! [`serve`] is the public interface. [`server`] resumes runs that other processes left and then
+//! sleeps until the next tick of all schedules ([`ticker`], which is pure). Due ticks go to their
+//! flow ([`served`]), which decides which of them get a run ([`missed`], also pure) and creates the
+//! runs. Each flow works independently, so that no flow waits for another. [`backfill`] creates the
 //! runs of the past.
 //!
-//! That a tick has at most one run is the store's word (a UNIQUE constraint), not anybody's memory: any number of
-//! processes serve the same flows, and each tries to make each run. How far a schedule has come is recorded after its
-//! run: a process that dies in between tries once more.
+//! A UNIQUE constraint of the store guarantees at most one run per tick: any number of processes
+//! serve the same flows, and each tries to create each run. The progress of a schedule is recorded
+//! after the run is created: if a process dies in between, the tick is tried again and finds its
+//! run. In the opposite order, the tick would be lost.
 
 mod backfill;
 mod missed;

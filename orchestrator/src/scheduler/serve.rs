@@ -7,14 +7,15 @@ use futures_util::future::BoxFuture;
 use super::server;
 use crate::error::Error;
 use crate::flow::{Flow, FlowCall, FlowDef, Missed, Overlap};
-use crate::runtime::{Runtime, Stopped};
+use crate::runtime::{Halted, Runtime, Stopped};
 use crate::schedule::{IntoSchedule, Schedule};
 use crate::value::Data;
 
 impl<T: Data> Flow<T> {
-    /// Serves the flow by a schedule: awaited, it makes a run for each tick, until the process is told to stop.
+    /// Serves the flow by a schedule: when awaited, creates a run for each tick until the process
+    /// is asked to stop.
     ///
-    /// Several flows are served by [`Runtime::serve`].
+    /// To serve several flows, use [`Runtime::serve`].
     ///
     /// # Examples
     ///
@@ -37,7 +38,7 @@ impl<T: Data> Flow<T> {
         Serve::new(&self).schedule(schedule)
     }
 
-    /// Serves the flow by the schedule of its attribute: `#[flow(schedule = "0 6 * * *")]`.
+    /// Serves the flow by the schedule in its attribute: `#[flow(schedule = "0 6 * * *")]`.
     pub fn scheduled(self) -> Serve {
         let definition = self.call.definition;
         let mut serve = Serve::new(&self);
@@ -55,33 +56,37 @@ impl<T: Data> Flow<T> {
     }
 }
 
-/// A flow with its schedules, to be served: awaited, or given to [`Runtime::serve`] with others.
+/// A flow and its schedules, ready to be served. Await it, or pass it to [`Runtime::serve`] along
+/// with others.
 ///
-/// **While it is served.** First, runs go on that no living process executes. Then each tick of each schedule gets a run,
-/// whose logical date is the tick. However many processes serve a flow, a tick has at most one run, and a backfill's run
-/// of a tick is that tick's. Two schedules of a flow with a tick at the same instant have one run for both.
+/// **While serving.** First, unfinished runs that no living process executes are resumed. Then each
+/// tick of each schedule gets a run whose logical date is the tick. A tick has at most one run,
+/// regardless of the number of processes that serve the flow; a backfill's run for a tick counts as
+/// that run. If two schedules of a flow tick at the same instant, they share one run.
 ///
-/// **Ticks that came while nobody served** are known by the store. The latest gets its run; with
-/// [`catchup`](Self::catchup) all of them do; with [`Missed::None`] none does. What is dropped stands in the log. A
-/// schedule that is new has missed nothing. A tick that is noticed within a minute is on time.
+/// **Missed ticks.** The store knows which ticks came while no process was serving. The latest of
+/// them gets a run; with [`catchup`](Self::catchup) all of them do; with [`Missed::None`] none
+/// does. Dropped ticks are logged. A new schedule has not missed any ticks. A tick that is noticed
+/// within a minute is on time.
 ///
-/// **Limits.** `#[flow(max_active_runs = …)]` counts the runs of all processes, other than those of backfills, and
-/// [`overlap`](Self::overlap) says what becomes of a run that is one too many.
+/// **Limits.** `#[flow(max_active_runs = …)]` counts the runs of all processes except those of
+/// backfills. [`overlap`](Self::overlap) decides what happens to a run beyond the limit.
 ///
-/// **Errors.** A tick whose run could not start has a run that failed, and says why. While the store fails, a tick is
-/// tried again, with more and more time in between.
+/// **Errors.** If the run of a tick cannot start, it is recorded as failed, with the error. If the
+/// store fails, the tick is retried with growing delays.
 ///
-/// **The end.** On SIGTERM or SIGINT the runtime is [stopped](Runtime::stop). Where the future is dropped instead, no more
-/// runs are made; what its runs are doing may end within the grace period; the rest is left, to go on later.
+/// **Shutdown.** On SIGTERM or SIGINT, the runtime is [stopped](Runtime::stop). If the future is
+/// dropped instead, no more runs are created; the bodies of its runs have the grace period to end,
+/// and unfinished runs are left to be resumed later.
 #[must_use = "a flow is served where this is awaited, or given to `Runtime::serve`"]
 pub struct Serve {
-    /// The runtime that the flow was put on.
+    /// The runtime that the flow was bound to with `.on(…)`.
     pub(super) host: Option<Runtime>,
     pub(super) call: Arc<FlowCall>,
     pub(super) schedules: Vec<Schedule>,
     pub(super) missed: Missed,
     pub(super) overlap: Overlap,
-    /// The first mistake that was made in saying what is served.
+    /// The first invalid setting.
     pub(super) problem: Option<Error>,
 }
 
@@ -107,7 +112,7 @@ impl Serve {
         serve
     }
 
-    /// Serves a flow that is known by its definition alone, by the schedule of its attribute.
+    /// Serves a flow by its definition alone, with the schedule in its attribute.
     #[cfg(feature = "cli")]
     pub(crate) fn of(call: Arc<FlowCall>) -> Option<Self> {
         let FlowDef {
@@ -125,19 +130,19 @@ impl Serve {
         Some(serve.schedule(schedule))
     }
 
-    /// The flow with the parameters that it is served with.
+    /// Returns the flow with the parameters that it is served with.
     #[cfg(feature = "cli")]
     pub(crate) fn call(&self) -> &Arc<FlowCall> {
         &self.call
     }
 
-    /// The runtime that the flow was put on.
+    /// Returns the runtime that the flow was bound to with `.on(…)`.
     #[cfg(feature = "cli")]
     pub(crate) fn host(&self) -> Option<&Runtime> {
         self.host.as_ref()
     }
 
-    /// Puts the flow on another runtime, where it is on this one.
+    /// Rebinds the flow to the runtime `to` if it is bound to `from`.
     #[cfg(feature = "cli")]
     pub(crate) fn move_to(&mut self, from: &Runtime, to: &Runtime) {
         self.host = self.host.take().map(|host| {
@@ -149,23 +154,23 @@ impl Serve {
         });
     }
 
-    /// What is wrong with what was said of it.
+    /// Returns the first invalid setting.
     #[cfg(feature = "cli")]
     pub(crate) fn problem(&self) -> Option<&Error> {
         self.problem.as_ref()
     }
 
-    /// The flow's name.
+    /// Returns the flow's name.
     pub fn flow(&self) -> &'static str {
         self.call.definition.name
     }
 
-    /// The schedules, in the order in which they were given.
+    /// Returns the schedules in the order in which they were added.
     pub fn schedules(&self) -> &[Schedule] {
         &self.schedules
     }
 
-    /// Adds a schedule. [`Schedule::parameters`] gives its runs parameters of their own.
+    /// Adds a schedule. Use [`Schedule::parameters`] to give its runs parameters of their own.
     pub fn schedule(mut self, schedule: impl IntoSchedule) -> Self {
         match schedule.into_schedule() {
             Ok(schedule) => self.schedules.push(schedule),
@@ -181,23 +186,24 @@ impl Serve {
         self.problem.get_or_insert(error);
     }
 
-    /// Sets whether all ticks that came while nobody served get their run, the oldest first, or only the latest: the
-    /// default, unless the flow's attribute says otherwise. The same as [`missed`](Self::missed).
+    /// Sets whether all missed ticks get a run, the oldest first, or only the latest of them.
+    /// Defaults to the setting in the flow's attribute, or else to the latest. A shorthand for
+    /// [`missed`](Self::missed).
     ///
-    /// What is made up for does not all run at once: as many as `max_active_runs` says do, or 16. Ticks that come
-    /// meanwhile have their runs after it.
+    /// Missed ticks do not all run at once: at most `max_active_runs` of them, or 16, are active.
+    /// Ticks that come meanwhile get their runs afterwards.
     pub fn catchup(self, all: bool) -> Self {
         self.missed(if all { Missed::All } else { Missed::Latest })
     }
 
-    /// Sets what becomes of the ticks that came while nobody served. By default the latest gets its run.
+    /// Sets which missed ticks get a run. Defaults to the latest.
     pub fn missed(mut self, missed: Missed) -> Self {
         self.missed = missed;
         self
     }
 
-    /// Sets what becomes of a run where `max_active_runs` others are under way. By default it waits for its turn. Where the
-    /// flow has no `max_active_runs`, nothing else is accepted.
+    /// Sets what happens to a tick while `max_active_runs` other runs are active. By default its
+    /// run waits for a slot. Any other value requires the flow to have `max_active_runs`.
     pub fn overlap(mut self, overlap: Overlap) -> Self {
         self.overlap = overlap;
         self
@@ -215,7 +221,7 @@ impl fmt::Debug for Serve {
     }
 }
 
-/// Serves the one flow.
+/// Serves this flow alone.
 impl IntoFuture for Serve {
     type Output = Result<Stopped, Error>;
     type IntoFuture = BoxFuture<'static, Self::Output>;
@@ -232,20 +238,24 @@ impl IntoFuture for Serve {
 }
 
 impl Runtime {
-    /// Serves flows: first goes on with the runs that were left by other processes, then makes the runs of each tick,
-    /// until SIGTERM or SIGINT, or until the runtime is [stopped](Self::stop). Says how it stopped.
+    /// Serves flows: first resumes the runs that other processes left, then creates the runs of
+    /// each tick, until SIGTERM or SIGINT, or until the runtime is [stopped](Self::stop). Returns
+    /// the outcome of the shutdown. If it was caused by a signal and a body has not returned in
+    /// time, this function ends the process, like [`until_signal`](Self::until_signal).
     ///
-    /// While it serves, it also looks once a second for what other processes ask: runs that they
-    /// [triggered](Flow::trigger) or [cancelled](Self::cancel), flows that they [paused](Self::pause), runs that they
-    /// left when they died. And once an hour it [prunes](Self::prune) what is too old to be kept.
+    /// While serving, it looks once a second for requests of other processes: runs that they
+    /// [triggered](Flow::trigger) or [cancelled](Self::cancel), flows that they
+    /// [paused](Self::pause), and runs that they left when they died. Once an hour, it
+    /// [prunes](Self::prune) expired data.
     ///
-    /// Where the process has no subscriber of `tracing` yet, and the store is not in memory, it gets that of
-    /// [`init_logs`](crate::init_logs): lines on the console, and the logs of tasks in the store.
+    /// If the process has no `tracing` subscriber yet and the store is not in memory, it installs
+    /// the one of [`init_logs`](crate::init_logs): lines go to the console, and the logs of tasks
+    /// to the store.
     ///
     /// # Errors
     ///
-    /// Where a schedule is refused, a flow cannot run here, or a flow was put on another runtime; and where the store
-    /// fails before the first tick.
+    /// Returns an error if a schedule is invalid, if a flow cannot run here or was bound to another
+    /// runtime, or if the store fails before the first tick.
     ///
     /// # Examples
     ///
@@ -272,15 +282,23 @@ impl Runtime {
     /// }
     /// ```
     pub async fn serve(&self, flows: impl IntoIterator<Item = Serve>) -> Result<Stopped, Error> {
+        self.serve_until_halt(flows).await.map(Halted::end)
+    }
+
+    /// Does the same as [`serve`](Self::serve), but leaves ending the process to the caller.
+    pub(crate) async fn serve_until_halt(
+        &self,
+        flows: impl IntoIterator<Item = Serve>,
+    ) -> Result<Halted, Error> {
         server::serve(self, flows.into_iter().collect()).await
     }
 }
 
-/// Serves flows on the default runtime: see [`Runtime::serve`].
+/// Serves flows on the default runtime. See [`Runtime::serve`].
 ///
 /// # Errors
 ///
-/// As for [`Runtime::serve`], and where the default runtime cannot be made.
+/// Returns the errors of [`Runtime::serve`], and an error if the default runtime cannot be created.
 pub async fn serve(flows: impl IntoIterator<Item = Serve>) -> Result<Stopped, Error> {
     Runtime::default_runtime()?.serve(flows).await
 }

@@ -12,20 +12,21 @@ use super::ticker::Due;
 use crate::clock::kept;
 use crate::error::{Error, StoreError};
 use crate::flow::{FlowCall, FlowDef, Missed, Overlap, Request};
+use crate::journal::RunFilter;
 use crate::runtime::{Accepted, Inner};
 use crate::schedule::Schedule;
 use crate::state::RunKind;
-use crate::store::{RunFilter, ScheduleKey};
+use crate::store::ScheduleKey;
 
-/// How many runs that are made up for may be under way, where the flow has no limit of its own: Airflow's default of
-/// `max_active_runs`.
+/// The number of missed ticks whose runs may be active at once if the flow has no limit of its own:
+/// Airflow's default of `max_active_runs`.
 const MADE_UP_AT_ONCE: u32 = 16;
 
-/// How long it takes until a run is tried again that the store did not accept: twice as long each time.
+/// The delay before a run that the store did not accept is tried again; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// A flow that is served. What is due of its schedules is seen to in order, and apart from other flows.
+/// A served flow. Its due ticks are processed in order, and independently of other flows.
 #[derive(Debug)]
 pub(super) struct Served {
     pub(super) definition: &'static FlowDef,
@@ -33,7 +34,8 @@ pub(super) struct Served {
     pub(super) missed: Missed,
     pub(super) overlap: Overlap,
     lane: Mutex<Lane>,
-    /// Ticks got no run since the flow was paused: when it is not any more, they were missed.
+    /// Whether ticks got no run because the flow is paused. They count as missed once it is
+    /// unpaused.
     held: AtomicBool,
     making_up: Arc<Semaphore>,
 }
@@ -46,14 +48,14 @@ pub(super) struct ServedSchedule {
     pub(super) call: Arc<FlowCall>,
 }
 
-/// What is due. Somebody sees to it as long as `busy` is set.
+/// The queue of due ticks. While `busy` is set, a tokio task works on it.
 #[derive(Debug, Default)]
 struct Lane {
     due: VecDeque<Due>,
     busy: bool,
 }
 
-/// What became of a tick.
+/// The result for a tick.
 enum Tick {
     Decided,
     /// The flow is paused.
@@ -83,18 +85,20 @@ impl Served {
         })
     }
 
-    /// Whether ticks were held back by a pause.
+    /// Returns `true` if ticks were held back by a pause.
     pub(super) fn is_held(&self) -> bool {
         self.held.load(Ordering::Acquire)
     }
 
-    /// Holds no ticks back any more: those that were are about to be handed out again.
+    /// Ends the holding back of ticks. The queue is cleared first, since the ticks held back are
+    /// about to be handed out again.
     pub(super) fn release(&self) {
         self.lane.lock().due.clear();
         self.held.store(false, Ordering::Release);
     }
 
-    /// Sees to what is due, some time soon. `due.schedule` counts the flow's own schedules.
+    /// Queues due ticks, and spawns a task that works on the queue unless one is running.
+    /// `due.schedule` is an index into the flow's own schedules.
     pub(super) fn push(self: &Arc<Self>, host: &Arc<Inner>, due: Due) {
         let mut lane = self.lane.lock();
         lane.due.push_back(due);
@@ -107,7 +111,8 @@ impl Served {
         loop {
             let Some(due) = self.next_due() else { return };
             let tick = match self.is_held() {
-                // a later tick that was decided before them would say that those before it are decided, too
+                // deciding a later tick would record all ticks before it as decided, including
+                // those held back
                 true => Tick::Held,
                 false => {
                     let decision =
@@ -160,10 +165,11 @@ impl Served {
         Tick::Decided
     }
 
-    /// Records how far a schedule has come; not where the clock was set back since, since what comes again counts.
+    /// Records the progress of a schedule. Not if the clock was set back since: the ticks up to
+    /// there come again, and count then.
     fn decided(host: &Inner, served: &ServedSchedule, up_to: DateTime<Utc>) {
         if up_to <= host.clock.now() {
-            host.store.decide(&served.key, up_to.timestamp_micros());
+            host.store.decide(&served.key, up_to.into());
         }
     }
 
@@ -188,7 +194,7 @@ impl Served {
         );
     }
 
-    /// Makes the run of a tick, and tries again for as long as the store fails.
+    /// Creates the run of a tick. Retries for as long as the store fails.
     async fn make_run(
         &self,
         host: &Arc<Inner>,
@@ -210,8 +216,8 @@ impl Served {
                     if *run.parameters() != served.call.parameters {
                         tracing::warn!(
                             flow = self.definition.name, schedule = %served.schedule, %tick,
-                            "a tick has no run with the parameters of its schedule: run {} of the same instant has \
-                             others, and an instant has one run", run.id()
+                            "tick skipped: run {} of the same instant has other parameters than this schedule, and an \
+                             instant has one run", run.id()
                         );
                     }
                     return Tick::Decided;
@@ -220,7 +226,7 @@ impl Served {
                 Err(Skipped::Overlap { active }) => {
                     tracing::warn!(
                         flow = self.definition.name, schedule = %served.schedule, %tick,
-                        "a tick gets no run: {active} run(s) of its flow are under way, and its `overlap` is skip"
+                        "tick skipped: {active} run(s) active and `overlap = \"skip\"`"
                     );
                     return Tick::Decided;
                 }
@@ -228,10 +234,10 @@ impl Served {
                 Err(Skipped::Error(error)) => error,
             };
             if !matches!(problem, Error::Store(_)) {
-                tracing::error!(flow = self.definition.name, %tick, "a tick gets no run: {problem}");
+                tracing::error!(flow = self.definition.name, %tick, "tick skipped: {problem}");
                 return Tick::Decided;
             }
-            tracing::error!(flow = self.definition.name, %tick, "a run was not accepted, next try in {pause:?}: {problem}");
+            tracing::error!(flow = self.definition.name, %tick, "cannot create the run of a tick, next try in {pause:?}: {problem}");
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
                 () = host.stop.soft.cancelled() => return Tick::Stopped,
@@ -239,7 +245,7 @@ impl Served {
         }
     }
 
-    /// None where the flow is paused.
+    /// Tries to create the run of a tick. Returns `None` if the flow is paused.
     async fn try_run(
         &self,
         host: &Arc<Inner>,
@@ -259,7 +265,8 @@ impl Served {
                 .summaries(&of_tick.kind(RunKind::Scheduled).kind(RunKind::Backfill))
                 .await?
                 .is_empty();
-            // neither where the tick has its run, nor where it gets none, there is anything to make room for
+            // if the tick has a run already or gets none, room must not be made for it: that would
+            // cancel another run for nothing
             if !has_run {
                 if host
                     .store
@@ -277,7 +284,7 @@ impl Served {
         Ok(host.accept_tick(&served.call, &request).await?)
     }
 
-    /// Sees to it that one more run of the flow may be under way, by what its `overlap` says.
+    /// Applies the flow's `overlap` to the active runs, so that one more run may start.
     async fn make_room(
         &self,
         host: &Arc<Inner>,
@@ -290,7 +297,8 @@ impl Served {
             .oldest_first();
         let filter = filter.kind(RunKind::Manual).kind(RunKind::Scheduled);
         let mut active = host.store.summaries(&filter).await?;
-        // another process may have made the run of the tick meanwhile: it is not to make room for itself
+        // another process may have created the run of this tick meanwhile: without this, it would
+        // be cancelled to make room for itself
         active.retain(|run| run.kind == RunKind::Manual || run.logical_date != tick);
         let too_many = (active.len() + 1).saturating_sub(most as usize);
         match self.overlap {
@@ -303,7 +311,7 @@ impl Served {
                 for run in &active[..too_many.min(active.len())] {
                     tracing::warn!(
                         flow = self.definition.name, run = %run.id, %tick,
-                        "a run is cancelled for the next one: its flow's `overlap` is cancel_running"
+                        "run cancelled for the next tick: `overlap = \"cancel_running\"`"
                     );
                     host.request_cancel(run.id).await?;
                 }
@@ -314,9 +322,9 @@ impl Served {
     }
 }
 
-/// Why a tick has no run, or not yet.
+/// The reason why a tick has no run, or has none yet.
 enum Skipped {
-    /// So many runs are under way.
+    /// The number of active runs reaches the limit.
     Overlap {
         active: usize,
     },

@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat};
+use chrono::SecondsFormat;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -10,26 +10,29 @@ use super::serve::Serve;
 use super::served::{Served, ServedSchedule};
 use super::ticker::{Due, SET_BACK, Ticker};
 use crate::capture::init_logs;
+use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::flow::{Overlap, registry};
-use crate::runtime::{Inner, Runtime, Stopped, Watch};
+use crate::runtime::{Halted, Inner, Runtime, Watch};
 use crate::store::ScheduleKey;
+use crate::value::json_text;
 
-/// How long the scheduler sleeps at most: by the system's clock, which may be set meanwhile, and by tokio's, which goes
-/// on with the sleep.
+/// The longest sleep of the scheduler: short with the system's clock, which may be set during the
+/// sleep; long with tokio's clock, which advances with the sleep.
 const SYSTEM_SLEEP: Duration = Duration::from_secs(1);
 const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 3600);
 
-/// How often what is too old is pruned.
+/// The interval between two prunings.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
-/// Serves flows until the process is told to stop.
-pub(super) async fn serve(runtime: &Runtime, flows: Vec<Serve>) -> Result<Stopped, Error> {
+/// Serves flows until the process is asked to stop.
+pub(super) async fn serve(runtime: &Runtime, flows: Vec<Serve>) -> Result<Halted, Error> {
     if runtime.0.store.is_durable() {
-        // who has said nothing about logs is to see them, and to find them with their runs
+        // installs the default subscriber unless the program has its own, so that the logs of the
+        // runs are shown and stored
         init_logs();
     }
-    // what is served can be stopped by itself, where this future is dropped
+    // a stop signal of its own: if this future is dropped, only the served runs stop
     let host = Arc::new(runtime.0.with_own_stop());
     let mut keys = HashSet::new();
     let prepared = flows
@@ -39,17 +42,17 @@ pub(super) async fn serve(runtime: &Runtime, flows: Vec<Serve>) -> Result<Stoppe
     let _stop = host.stop.soft.clone().drop_guard();
     let serving = async {
         let server = Server::start(Arc::clone(&host), served).await?;
-        server.run().await;
-        Ok(())
+        server.run().await
     };
-    match runtime.until_signal(serving).await {
-        Ok(Ok(())) => Ok(runtime.stop().await),
+    match runtime.until_halt(serving).await {
+        Ok(Ok(())) => Ok(Halted::within(runtime.stop().await)),
         Ok(Err(error)) => Err(error),
-        Err(stopped) => Ok(stopped),
+        Err(halted) => Ok(halted),
     }
 }
 
-/// Checks what is to be served, so that what is wrong is said now and not at the first tick.
+/// Checks the settings of a served flow, so that mistakes are reported now and not at the first
+/// tick.
 fn prepare(
     runtime: &Runtime,
     host: &Arc<Inner>,
@@ -96,10 +99,7 @@ fn prepare(
         host.check_call(&call, schedule.next(host.clock.now()))?;
         let mut name = schedule.to_string();
         if !schedule.given_parameters().is_empty() {
-            name = format!(
-                "{name} {}",
-                serde_json::Value::Object(schedule.given_parameters().clone())
-            );
+            name = format!("{name} {}", json_text(schedule.given_parameters()));
         }
         let key = ScheduleKey {
             flow,
@@ -117,18 +117,19 @@ fn prepare(
     Ok(Served::new(definition, of_flow, missed, overlap))
 }
 
-/// Serves flows: the ticker, who is due where, and a watch on what other processes ask.
+/// The serving loop: the ticker, the flow of each of its schedules, and a watch on requests of
+/// other processes.
 struct Server {
     host: Arc<Inner>,
     served: Vec<Arc<Served>>,
-    /// The flow of each of the ticker's schedules, and its place among the flow's own.
+    /// For each schedule of the ticker: the index of its flow, and of the schedule within the flow.
     places: Vec<(usize, usize)>,
     ticker: Ticker,
     watch: Watch,
 }
 
 impl Server {
-    /// Goes on with what other processes left, and finds out what was missed.
+    /// Resumes what other processes left, and computes the missed ticks.
     async fn start(host: Arc<Inner>, served: Vec<Arc<Served>>) -> Result<Self, Error> {
         let mut watch = Watch::new(Arc::clone(&host));
         watch.look().await?;
@@ -142,18 +143,18 @@ impl Server {
             .map(|place| schedule(place).key.clone())
             .collect();
         let now = host.clock.now();
-        let decided = host.store.decided(&keys, now.timestamp_micros()).await?;
-        // the clock ran ahead in an earlier life: what comes from now on counts
-        let ran_ahead = |decided: &i64| {
-            DateTime::from_timestamp_micros(*decided).is_some_and(|at| at - now > SET_BACK)
-        };
+        let decided = host.store.decided(&keys, now.into()).await?;
+        // the clock ran ahead in an earlier process: without this, ticks from now until then would
+        // count as decided
+        let ran_ahead =
+            |decided: &Timestamp| decided.to_datetime().is_some_and(|at| at - now > SET_BACK);
         if decided.iter().any(ran_ahead) {
-            host.store.set_back(&keys, now.timestamp_micros());
+            host.store.set_back(&keys, now.into());
         }
         let from = places.iter().zip(&decided).map(|(place, decided)| {
             (
                 schedule(place).schedule.clone(),
-                DateTime::from_timestamp_micros(*decided).unwrap_or(now),
+                decided.to_datetime().unwrap_or(now),
             )
         });
         let ticker = Ticker::new(from, now);
@@ -165,10 +166,7 @@ impl Server {
                     tracing::info!("serving {} by {schedule}, next {next}", key.flow);
                 }
                 None => {
-                    tracing::warn!(
-                        "serving {} by {schedule}, of which no tick is to come",
-                        key.flow
-                    )
+                    tracing::warn!("serving {} by {schedule}: no future ticks", key.flow)
                 }
             }
         }
@@ -181,8 +179,8 @@ impl Server {
         })
     }
 
-    /// Hands out what is due, until the runtime stops.
-    async fn run(self) {
+    /// Hands out due ticks until the runtime stops or the store refuses all writes.
+    async fn run(self) -> Result<(), Error> {
         let Self {
             host,
             served,
@@ -202,11 +200,11 @@ impl Server {
                 .enumerate()
                 .filter(|(_, served)| served.is_held() && !is_paused(served))
             {
-                // nobody hears it when the server stops
+                // the receiver is gone only if the server has stopped
                 let _ = sender.send(flow);
             }
         });
-        let mut others = JoinSet::new();
+        let mut others = JoinSet::<Result<(), Error>>::new();
         others.spawn(watching);
         others.spawn(prune(Arc::clone(&host)));
         let longest = if host.clock.may_be_set() {
@@ -218,7 +216,7 @@ impl Server {
             let now = host.clock.now();
             let due = ticker.due(now);
             if ticker.was_set_back() {
-                host.store.set_back(&keys, now.timestamp_micros());
+                host.store.set_back(&keys, now.into());
             }
             for due in due {
                 let (flow, schedule) = places[due.schedule];
@@ -229,7 +227,8 @@ impl Server {
             });
             tokio::select! {
                 biased;
-                () = host.stop.soft.cancelled() => return,
+                () = host.stop.soft.cancelled() => return Ok(()),
+                Some(Ok(Err(error))) = others.join_next() => return Err(error),
                 Some(flow) = unpaused.recv() => {
                     rewind(&host, &served[flow], places.iter().position(|place| *place == (flow, 0)), &mut ticker).await;
                 }
@@ -239,7 +238,8 @@ impl Server {
     }
 }
 
-/// Lets the ticks of a flow that was paused be looked at again; `first` is the first of its schedules.
+/// Rewinds the schedules of a flow that was paused, so that the ticks held back are handed out
+/// again. `first` is the first of its schedules.
 async fn rewind(host: &Inner, served: &Served, first: Option<usize>, ticker: &mut Ticker) {
     if !served.is_held() {
         return;
@@ -250,32 +250,28 @@ async fn rewind(host: &Inner, served: &Served, first: Option<usize>, ticker: &mu
         .map(|schedule| schedule.key.clone())
         .collect();
     let now = host.clock.now();
-    match host.store.decided(&keys, now.timestamp_micros()).await {
+    match host.store.decided(&keys, now.into()).await {
         Ok(decided) => {
             served.release();
             for (schedule, decided) in (first.unwrap_or_default()..).zip(decided) {
-                ticker.rewind(
-                    schedule,
-                    DateTime::from_timestamp_micros(decided).unwrap_or(now),
-                    now,
-                );
+                ticker.rewind(schedule, decided.to_datetime().unwrap_or(now), now);
             }
         }
         Err(error) => {
-            // the watch looks again, as long as they are held
+            // the flow stays held, so the watch reports it again
             tracing::error!(
                 flow = served.definition.name,
-                "what a pause held back is not known yet: {error}"
+                "cannot read the ticks held back by a pause, retrying: {error}"
             );
         }
     }
 }
 
-/// Prunes what is too old, now and every hour.
-async fn prune(host: Arc<Inner>) {
+/// Prunes expired data, now and every hour.
+async fn prune(host: Arc<Inner>) -> Result<(), Error> {
     loop {
         if let Err(error) = Runtime(Arc::clone(&host)).prune().await {
-            tracing::error!("what is too old to be kept was not pruned: {error}");
+            tracing::error!("pruning failed: {error}");
         }
         tokio::time::sleep(PRUNE_EVERY).await;
     }

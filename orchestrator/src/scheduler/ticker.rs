@@ -5,15 +5,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::schedule::Schedule;
 
-/// When which of many schedules is due next. Pure: it is told the time.
+/// Computes which of many schedules is due next. Pure: the time is an argument.
 ///
-/// Each schedule has a point up to which its ticks were handed out; a look at the time hands out what lies between that
-/// point and now. Where the clock was set back, the points go back with it: what is handed out again has its run
-/// already, and what had come only by a clock that ran ahead comes in its own time.
+/// For each schedule, the ticker knows up to which instant it has handed out ticks. A call of
+/// [`due`](Self::due) hands out the ticks between that instant and now. If the clock was set back,
+/// these instants are set back with it. Ticks that are handed out twice already have their run.
+/// Ticks that were due only because the clock had run ahead come again in their own time.
 #[derive(Debug)]
 pub(super) struct Ticker {
     entries: Vec<Entry>,
-    /// The next tick of each schedule that has one.
+    /// The next tick of each schedule that has one. May contain outdated entries: see
+    /// [`Entry::next`].
     heap: BinaryHeap<Reverse<(DateTime<Utc>, usize)>>,
     looked: DateTime<Utc>,
     was_set_back: bool,
@@ -23,13 +25,13 @@ pub(super) struct Ticker {
 struct Entry {
     schedule: Schedule,
     handed_out: DateTime<Utc>,
-    /// What came up to here was missed, however late it is noticed.
+    /// Ticks up to this instant count as missed, however soon they are noticed.
     missed: DateTime<Utc>,
-    /// Its place in the heap counts only if it says the same.
+    /// The next tick. An entry of the heap with another instant is outdated.
     next: Option<DateTime<Utc>>,
 }
 
-/// A schedule has ticks in `(after, until]`.
+/// The due ticks of a schedule: those in `(after, until]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Due {
     pub(super) schedule: usize,
@@ -39,20 +41,22 @@ pub(super) struct Due {
     pub(super) on_time: DateTime<Utc>,
 }
 
-/// A tick that is noticed later than this was missed: as the misfire threshold of Quartz.
+/// A tick that is noticed later than this counts as missed, as with the misfire threshold of
+/// Quartz.
 pub(super) const ON_TIME: TimeDelta = TimeDelta::seconds(60);
 
-/// The end of a pause is heard of within a second: the ticks since then are on time.
+/// The end of a pause is noticed within a second; ticks since then are on time.
 const HEARD: TimeDelta = TimeDelta::seconds(2);
 
-/// What lies between an instant and the next one.
+/// The smallest difference between two instants.
 pub(super) const MOMENT: TimeDelta = TimeDelta::nanoseconds(1);
 
-/// Clocks that are adjusted all the time go back by less than this.
+/// Regular clock adjustments set a clock back by less than this.
 pub(super) const SET_BACK: TimeDelta = TimeDelta::seconds(1);
 
 impl Ticker {
-    /// Schedules, each with the point up to which its ticks are decided. What lies between there and now was missed.
+    /// Creates a ticker of schedules, each with the instant up to which its ticks are decided.
+    /// Ticks between that instant and now were missed.
     pub(super) fn new(
         schedules: impl IntoIterator<Item = (Schedule, DateTime<Utc>)>,
         now: DateTime<Utc>,
@@ -81,17 +85,17 @@ impl Ticker {
         self.entries.iter().enumerate().filter_map(next)
     }
 
-    /// When the next tick is due.
+    /// Returns the instant of the next tick.
     pub(super) fn next(&self) -> Option<DateTime<Utc>> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Whether the clock was found set back since this was asked the last time.
+    /// Returns `true` if the clock was found set back since the last call.
     pub(super) fn was_set_back(&mut self) -> bool {
         std::mem::take(&mut self.was_set_back)
     }
 
-    /// Hands out what is due now, the earliest first.
+    /// Hands out the due ticks, the earliest first.
     pub(super) fn due(&mut self, now: DateTime<Utc>) -> Vec<Due> {
         if self.looked - now > SET_BACK {
             self.set_back(now);
@@ -125,8 +129,8 @@ impl Ticker {
         due
     }
 
-    /// Lets the ticks of a schedule after an instant be handed out again; those up to now were missed, but for the last
-    /// moment's.
+    /// Rewinds a schedule, so that its ticks after `to` are handed out again. Those up to now count
+    /// as missed, except those of the last [`HEARD`].
     pub(super) fn rewind(&mut self, schedule: usize, to: DateTime<Utc>, now: DateTime<Utc>) {
         self.entries[schedule].missed = now.checked_sub_signed(HEARD).unwrap_or(now);
         self.hand_out(schedule, to.min(now));
@@ -181,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_decided_is_not_handed_out_and_what_came_since_is() {
+    fn only_ticks_since_the_last_decision_are_handed_out() {
         let mut ticker = ticker("@hourly", "03-01T09:00:00", "03-01T12:30:00");
         assert_eq!(ticker.next(), Some(utc("03-01T10:00:00")));
         let due = ticker.due(utc("03-01T12:30:00"));
@@ -208,7 +212,7 @@ mod tests {
             ahead[0].on_time > utc("03-02T09:00:00"),
             "what is more than a minute late was missed"
         );
-        // back again: each hour of the day comes in its time
+        // the clock is set back again: each hour of the day comes in its own time
         let mut seen = Vec::new();
         let mut now = utc("03-01T09:31:00");
         while now < utc("03-02T12:00:00") {
@@ -238,7 +242,7 @@ mod tests {
         let due = ticker.due(utc("03-01T10:00:30"));
         assert_eq!(ticks(&due), [utc("03-01T10:00:00")]);
         assert!(due[0].on_time > utc("03-01T10:00:00"));
-        // its former place in the heap counts no more
+        // its former entry in the heap is outdated
         assert_eq!(
             ticks(&ticker.due(utc("03-01T11:00:00"))),
             [utc("03-01T11:00:00")]

@@ -5,10 +5,11 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::{CacheKey, NewEntry};
+use crate::clock::Timestamp;
 use crate::id::RunId;
+use crate::journal::{CacheKey, NewEntry};
 
-/// A cached result, without the result itself: what lists of the cache show.
+/// A cached result without its value, as lists of the cache show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct CacheEntry {
@@ -22,13 +23,13 @@ pub struct CacheEntry {
     pub run: RunId,
     /// When it was computed.
     pub created_at: DateTime<Utc>,
-    /// From when on it is not used any more; none where it is kept for ever.
+    /// When it expires; `None` if it never does.
     pub expires_at: Option<DateTime<Utc>>,
-    /// How many bytes it takes; none where that is not known, as in memory.
+    /// The size in bytes; `None` if it is unknown, as in memory.
     pub size: Option<u64>,
 }
 
-/// Which cached results are asked for: all of them, unless something is set.
+/// A filter for cached results. It matches all of them unless something is set.
 ///
 /// # Examples
 ///
@@ -46,34 +47,34 @@ pub struct CacheFilter {
 }
 
 impl CacheFilter {
-    /// All cached results.
+    /// Creates a filter that matches all cached results.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Only those of a task: its name, alone or with the modules that it is in.
+    /// Selects the results of a task, by its name alone or by its full path.
     #[must_use]
     pub fn task(mut self, name: impl Into<String>) -> Self {
         self.task = Some(name.into());
         self
     }
 
-    /// Only those whose key begins so, in hexadecimal digits.
+    /// Selects the results whose key starts with these hexadecimal digits.
     #[must_use]
     pub fn key(mut self, prefix: impl Into<String>) -> Self {
         self.key = Some(prefix.into().to_ascii_lowercase());
         self
     }
 
-    /// Only those that have expired.
+    /// Selects the results that have expired.
     #[must_use]
     pub fn expired(mut self) -> Self {
         self.expired = true;
         self
     }
 
-    /// Whether an entry is asked for, at a time in microseconds since 1970.
-    pub(crate) fn matches(&self, entry: &CacheEntry, now: i64) -> bool {
+    /// Returns `true` if an entry matches at a time.
+    pub(crate) fn matches(&self, entry: &CacheEntry, now: Timestamp) -> bool {
         let of_task = |name: &String| {
             entry
                 .task
@@ -88,12 +89,12 @@ impl CacheFilter {
             && (!self.expired
                 || entry
                     .expires_at
-                    .is_some_and(|at| at.timestamp_micros() <= now))
+                    .is_some_and(|at| Timestamp::from(at) <= now))
     }
 }
 
 impl CacheKey {
-    /// As people see it.
+    /// Returns the key in hexadecimal digits, as users see it.
     pub(crate) fn hex(&self) -> String {
         hex(&self.0)
     }
@@ -109,43 +110,45 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 impl NewEntry {
-    /// The entry, as lists of those in memory show it.
+    /// Returns the list entry of a result in memory.
     pub(super) fn listed(&self) -> CacheEntry {
         let Self { query, hit } = self;
-        let instant = |micros| DateTime::from_timestamp_micros(micros).unwrap_or_default();
+        let instant = |at: Timestamp| at.to_datetime().unwrap_or_default();
         let expires = query
             .expiry
             .and_then(|expiry| i64::try_from(expiry.as_micros()).ok());
         CacheEntry {
             key: query.key.hex(),
-            task: query.task.clone(),
+            task: query.task.to_string(),
             inputs: hex(&query.inputs),
             run: hit.run,
             created_at: instant(hit.created),
-            expires_at: expires.map(|expiry| instant(hit.created.saturating_add(expiry))),
+            expires_at: expires.map(|expiry| instant(hit.created.shifted(expiry))),
             size: None,
         }
     }
 }
 
-/// What a look at the whole of a store found.
+/// The result of a check of a whole store.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct StoreCheck {
-    /// What it is: `memory`, or the path of a file.
+    /// The store: `memory`, or the path of a file.
     pub store: String,
-    /// The number of its schema, where it has one.
+    /// The number of its schema, if it has one.
     pub schema: Option<u32>,
-    /// Its size in bytes, where it is a file.
+    /// The size of its file in bytes, if it has one.
     pub size: Option<u64>,
-    /// How many of what there are.
+    /// The number of items by kind: runs, attempts, cached results and so on.
     pub counts: BTreeMap<&'static str, u64>,
-    /// What is wrong with it: nothing, where it is sound.
+    /// The problems of the store as a whole; empty for a sound one.
     pub problems: Vec<String>,
+    /// The unreadable runs, each with its reason. All others can be read.
+    pub unreadable_runs: Vec<String>,
 }
 
 impl StoreCheck {
-    /// Of a file so damaged that there is nothing more to be said of it.
+    /// Creates the report on a file so damaged that nothing else can be checked.
     pub(crate) fn damaged(path: &Path, problem: String) -> Self {
         Self {
             store: path.display().to_string(),

@@ -1,28 +1,36 @@
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chrono::DateTime;
 use parking_lot::Mutex;
 
 use super::cached::has_expired;
 use super::entry::hex;
 use super::mirror::Mirror;
-use super::tables::RunTables;
 use super::{
-    Abandoned, AttemptRecord, CacheEntry, CacheFilter, CacheKey, CacheMiss, CacheQuery, Cleared,
-    Commit, Created, Encoded, History, Look, Lookup, NewEntry, NewRun, Pruned, RunFilter, RunLog,
-    RunRecord, RunSummary, ScheduleKey, Store, StoreCheck, TakenOver, Told, Transition,
-    attempts::{self, Change},
-    clearing,
+    Abandoned, Accept, Backlog, CacheEntry, CacheFilter, Claim, Commit, Created, Look, Lookup,
+    Pruned, RunLog, ScheduleKey, Store, StoreCheck, TakenOver, Wanted,
 };
+use crate::clock::Timestamp;
 use crate::error::{Error, RerunError, StoreError};
 use crate::id::RunId;
+use crate::journal::InputsHash;
+use crate::journal::Row;
+use crate::journal::RowPlace;
+use crate::journal::RunTables;
+use crate::journal::clearing;
+use crate::journal::{
+    AttemptRecord, AwaitOrder, ByHash, CacheHit, CacheKey, CacheMiss, CacheQuery, CellState,
+    Cleared, Encoded, History, NewEntry, NewRun, RunFilter, RunRecord, RunSummary, Transition,
+    attempts::{self, Change},
+};
 use crate::log::LogLine;
-use crate::state::{Rerun, RunKind, TaskState};
+use crate::state::{Rerun, RunKind};
 use crate::value::{EncodingError, Value};
 
-/// Keeps runs in memory: gone with the process. Results are not kept, only the runs' outputs and what is cached.
+/// A store in memory, lost with the process. It keeps the outputs of runs and cached results, but
+/// not the results of tasks.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryStore {
     runs: Mutex<Runs>,
@@ -32,8 +40,8 @@ pub(crate) struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Serving {
-    decided: HashMap<ScheduleKey, i64>,
-    paused: BTreeMap<String, i64>,
+    decided: HashMap<ScheduleKey, Timestamp>,
+    paused: BTreeMap<String, Timestamp>,
 }
 
 #[derive(Debug, Default)]
@@ -43,13 +51,87 @@ struct Runs {
     by_flow: HashMap<String, Vec<Arc<MemoryRun>>>,
     by_id: HashMap<RunId, Arc<MemoryRun>>,
     by_key: HashMap<(String, String), Arc<MemoryRun>>,
-    /// By flow and logical date, in microseconds since 1970.
-    by_tick: HashMap<(String, i64), Arc<MemoryRun>>,
+    /// By flow and logical date.
+    by_tick: HashMap<(String, Timestamp), Arc<MemoryRun>>,
 }
 
-type Cache = HashMap<CacheKey, NewEntry>;
+/// The cached results. The counts by task tell why a result is missing without a scan.
+#[derive(Debug, Default)]
+struct Cache {
+    entries: ByHash<CacheKey, Box<NewEntry>>,
+    /// The number of entries of each task, by the hash of their inputs.
+    by_task: HashMap<Arc<str>, ByHash<InputsHash, u32>>,
+}
 
-/// The log of a run that no store keeps.
+impl Cache {
+    fn insert(&mut self, entry: Box<NewEntry>) {
+        let CacheQuery {
+            key, task, inputs, ..
+        } = &entry.query;
+        let (key, inputs) = (*key, InputsHash(*inputs));
+        let by_inputs = match self.by_task.get_mut(task) {
+            Some(by_inputs) => by_inputs,
+            None => self.by_task.entry(Arc::clone(task)).or_default(),
+        };
+        *by_inputs.entry(inputs).or_default() += 1;
+        if let Some(replaced) = self.entries.insert(key, entry) {
+            self.uncount(&replaced);
+        }
+    }
+
+    /// Removes the entries for which `is_kept` returns `false`. Returns their number.
+    fn retain(&mut self, mut is_kept: impl FnMut(&NewEntry) -> bool) -> u64 {
+        let forgotten: Vec<Box<NewEntry>> = self
+            .entries
+            .extract_if(|_, entry| !is_kept(entry))
+            .map(|(_, entry)| entry)
+            .collect();
+        forgotten.iter().for_each(|entry| self.uncount(entry));
+        forgotten.len() as u64
+    }
+
+    fn uncount(&mut self, entry: &NewEntry) {
+        let CacheQuery { task, inputs, .. } = &entry.query;
+        let Some(by_inputs) = self.by_task.get_mut(task) else {
+            return;
+        };
+        if let Entry::Occupied(mut count) = by_inputs.entry(InputsHash(*inputs)) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        if by_inputs.is_empty() {
+            self.by_task.remove(task);
+        }
+    }
+
+    fn look_up(
+        &self,
+        Wanted { query, accept }: &Wanted,
+        now: Timestamp,
+    ) -> Result<CacheHit, CacheMiss> {
+        match self.entries.get(&query.key) {
+            Some(entry) => match &entry.hit {
+                hit if !accept.accepts(hit.run, hit.created) => Err(CacheMiss::Refreshed),
+                hit if has_expired(hit.created, query.expiry, now) => Err(CacheMiss::Expired {
+                    created: hit.created.to_datetime().unwrap_or_default(),
+                }),
+                hit => Ok(hit.clone()),
+            },
+            None if *accept != Accept::Any => Err(CacheMiss::Refreshed),
+            None => Err(match self.by_task.get(&query.task) {
+                None => CacheMiss::Empty,
+                Some(by_inputs) if by_inputs.contains_key(&InputsHash(query.inputs)) => {
+                    CacheMiss::ChangedCode
+                }
+                Some(_) => CacheMiss::NewInputs,
+            }),
+        }
+    }
+}
+
+/// Creates the log of a run that no store keeps.
 pub(crate) fn unrecorded(run: NewRun) -> Arc<dyn RunLog> {
     Arc::new(MemoryRun::new(run, Arc::default()))
 }
@@ -58,47 +140,45 @@ pub(crate) fn unrecorded(run: NewRun) -> Arc<dyn RunLog> {
 struct MemoryRun {
     mirror: Mirror,
     cache: Arc<Mutex<Cache>>,
-    lines: Mutex<Lines>,
-    /// What attempts came to that others came after.
+    lines: Mutex<Backlog>,
+    /// The ends of attempts that were followed by another one.
     past: Mutex<Vec<Change>>,
 }
 
-/// The last lines of a run.
-#[derive(Debug, Default)]
-struct Lines {
-    last: u64,
-    lines: VecDeque<LogLine>,
-}
-
-/// How many lines of a run are kept.
-const LINES: usize = 10_000;
+/// The limit on the lines of a run, in bytes.
+const LINES: usize = 8 << 20;
 
 impl MemoryRun {
     fn new(run: NewRun, cache: Arc<Mutex<Cache>>) -> Self {
+        let lines = Mutex::new(Backlog::new(LINES));
         Self {
             mirror: Mirror::new(run),
             cache,
-            lines: Mutex::default(),
+            lines,
             past: Mutex::default(),
         }
     }
 
-    /// The run as it is run again; nothing, where it is not final.
+    /// Returns the run as it is re-run, and its history. Returns `None` if it is not final.
     fn again(&self, cleared: Cleared) -> Option<(Self, History)> {
         let mut tables = self.mirror.of_final()?.tables().clone();
         let mut past = self.past.lock().clone();
         past.extend(last_changes(&tables));
         tables.apply(Transition::Cleared(cleared));
-        let (told, results) = (Told::default(), HashMap::new());
+        let (await_order, results) = (AwaitOrder::default(), HashMap::new());
         let history = History {
             tables: tables.clone(),
             results,
-            told,
+            await_order,
             takeovers: 0,
+            deaths: 0,
             cancelling: false,
         };
         let (mirror, cache) = (Mirror::of(tables), Arc::clone(&self.cache));
-        let lines = Mutex::new(std::mem::take(&mut *self.lines.lock()));
+        let lines = Mutex::new(std::mem::replace(
+            &mut *self.lines.lock(),
+            Backlog::new(LINES),
+        ));
         Some((
             Self {
                 mirror,
@@ -112,11 +192,15 @@ impl MemoryRun {
 }
 
 fn last_changes(tables: &RunTables) -> impl Iterator<Item = Change> {
-    let frames = (0..).zip(&tables.frames);
-    frames.flat_map(|(number, frame)| {
-        (0..)
-            .zip(&frame.rows)
-            .map(move |(cell, row)| Change::last(number, cell, row.clone()))
+    tables.frames.entries().flat_map(|(number, frame)| {
+        let change = move |(cell, row): (u32, &Row)| {
+            let place = RowPlace {
+                frame: number,
+                cell,
+            };
+            Change::last(place, row)
+        };
+        (0..).zip(&frame.rows).map(change)
     })
 }
 
@@ -141,7 +225,7 @@ impl Store for MemoryStore {
         let tick = run
             .kind
             .has_tick()
-            .then(|| (flow.clone(), run.logical_date.timestamp_micros()));
+            .then(|| (flow.clone(), run.logical_date.into()));
         let mut runs = self.runs.lock();
         let by_key = key.as_ref().and_then(|key| runs.by_key.get(key));
         if let Some(taken) = by_key.or_else(|| runs.by_tick.get(tick.as_ref()?)) {
@@ -211,8 +295,14 @@ impl Store for MemoryStore {
         Ok(None)
     }
 
-    async fn claim_turn(&self, _: RunId, _: &str, _: u32, _: i64) -> Result<bool, StoreError> {
-        // all of its runs are in this process, which counts them itself
+    async fn claim_turn(
+        &self,
+        _: RunId,
+        _: &str,
+        _: u32,
+        _: Timestamp,
+    ) -> Result<bool, StoreError> {
+        // all runs of this store are in this process, whose own queue counts them
         Ok(true)
     }
 
@@ -226,7 +316,7 @@ impl Store for MemoryStore {
     }
 
     async fn cancelling(&self) -> Result<Vec<RunId>, StoreError> {
-        // all who could ask are in this process, which cancels the runs itself
+        // all callers are in this process, which cancels its runs directly
         Ok(Vec::new())
     }
 
@@ -237,7 +327,11 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn decided(&self, schedules: &[ScheduleKey], now: i64) -> Result<Vec<i64>, StoreError> {
+    async fn decided(
+        &self,
+        schedules: &[ScheduleKey],
+        now: Timestamp,
+    ) -> Result<Vec<Timestamp>, StoreError> {
         let decided = &mut self.serving.lock().decided;
         Ok(schedules
             .iter()
@@ -245,13 +339,13 @@ impl Store for MemoryStore {
             .collect())
     }
 
-    fn decide(&self, schedule: &ScheduleKey, up_to: i64) {
+    fn decide(&self, schedule: &ScheduleKey, up_to: Timestamp) {
         let decided = &mut self.serving.lock().decided;
         let last = decided.entry(schedule.clone()).or_insert(up_to);
         *last = up_to.max(*last);
     }
 
-    fn set_back(&self, schedules: &[ScheduleKey], to: i64) {
+    fn set_back(&self, schedules: &[ScheduleKey], to: Timestamp) {
         let decided = &mut self.serving.lock().decided;
         for schedule in schedules {
             decided
@@ -260,7 +354,12 @@ impl Store for MemoryStore {
         }
     }
 
-    async fn set_paused(&self, flow: &str, paused: bool, now: i64) -> Result<bool, StoreError> {
+    async fn set_paused(
+        &self,
+        flow: &str,
+        paused: bool,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let flows = &mut self.serving.lock().paused;
         Ok(match paused {
             true if flows.contains_key(flow) => false,
@@ -269,7 +368,7 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn paused(&self) -> Result<Vec<(String, i64)>, StoreError> {
+    async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
         Ok(self
             .serving
             .lock()
@@ -279,7 +378,12 @@ impl Store for MemoryStore {
             .collect())
     }
 
-    async fn reopen(&self, id: RunId, what: &Rerun, at: i64) -> Result<Option<TakenOver>, Error> {
+    async fn reopen(
+        &self,
+        id: RunId,
+        what: &Rerun,
+        at: Timestamp,
+    ) -> Result<Option<TakenOver>, Error> {
         if *what != Rerun::All {
             let problem = "a store in memory keeps no results of tasks".to_owned();
             return Err(RerunError::NoResults { run: id, problem }.into());
@@ -299,7 +403,7 @@ impl Store for MemoryStore {
         }) else {
             return Ok(None);
         };
-        // what is left of its earlier life writes into the old one
+        // a new object: tasks left over from the previous execution still write to the old one
         let run = Arc::new(run);
         let Runs {
             all,
@@ -335,55 +439,37 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn look_up(&self, query: &CacheQuery, now: i64) -> Result<Lookup, StoreError> {
+    async fn look_up(
+        &self,
+        wanted: Arc<[Wanted]>,
+        mut claims: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Lookup>, StoreError> {
         let cache = self.cache.lock();
-        Ok(match cache.get(&query.key) {
-            Some(entry) if has_expired(entry.hit.created, query.expiry, now) => {
-                Lookup::Miss(CacheMiss::Expired {
-                    created: DateTime::from_timestamp_micros(entry.hit.created).unwrap_or_default(),
-                })
+        let mut claim = || match claims.checked_sub(1) {
+            Some(left) => {
+                claims = left;
+                Claim::Own
             }
-            Some(entry) => Lookup::Hit(entry.hit.clone()),
-            None => {
-                let mut of_task = cache
-                    .values()
-                    .filter(|entry| entry.query.task == query.task)
-                    .peekable();
-                Lookup::Miss(
-                    match (
-                        of_task.peek().is_some(),
-                        of_task.any(|entry| entry.query.inputs == query.inputs),
-                    ) {
-                        (false, _) => CacheMiss::Empty,
-                        (true, true) => CacheMiss::ChangedCode,
-                        (true, false) => CacheMiss::NewInputs,
-                    },
-                )
-            }
-        })
+            None => Claim::NotMade,
+        };
+        let look_up = |wanted| match cache.look_up(wanted, now) {
+            Ok(hit) => Lookup::Hit(hit),
+            Err(miss) => Lookup::Miss(miss, claim()),
+        };
+        Ok(wanted.iter().map(look_up).collect())
     }
 
-    async fn claim_flight(&self, _: CacheKey) -> Result<bool, StoreError> {
-        Ok(true)
-    }
+    fn end_flights(&self, _: Vec<CacheKey>) {}
 
-    fn end_flight(&self, _: CacheKey) {}
-
-    fn append_logs(&self, lines: Vec<LogLine>) -> Commit {
-        for mut line in lines {
+    fn append_logs(&self, lines: &mut Vec<LogLine>, _: bool) -> Result<bool, StoreError> {
+        for line in lines.drain(..) {
             let run = self.runs.lock().by_id.get(&line.run).cloned();
-            let Some(run) = run.filter(|run| !run.mirror.is_pruned()) else {
-                continue;
-            };
-            let kept = &mut *run.lines.lock();
-            kept.last += 1;
-            line.number = kept.last;
-            kept.lines.push_back(line);
-            if kept.lines.len() > LINES {
-                kept.lines.pop_front();
+            if let Some(run) = run.filter(|run| !run.mirror.is_pruned()) {
+                run.lines.lock().push(line);
             }
         }
-        Commit::Done(Ok(()))
+        Ok(true)
     }
 
     async fn logs(
@@ -392,44 +478,54 @@ impl Store for MemoryStore {
         after: u64,
         at_most: usize,
     ) -> Result<Vec<LogLine>, StoreError> {
-        let Some(run) = self.runs.lock().by_id.get(&run).cloned() else {
-            return Ok(Vec::new());
-        };
-        let kept = run.lines.lock();
-        let first = kept.lines.partition_point(|line| line.number <= after);
-        Ok(kept.lines.range(first..).take(at_most).cloned().collect())
+        let run = self.runs.lock().by_id.get(&run).cloned();
+        Ok(run.map_or_else(Vec::new, |run| run.lines.lock().after(after, at_most)))
     }
 
-    async fn prune(&self, before: i64, now: i64, cache_bytes: u64) -> Result<Pruned, StoreError> {
+    async fn prune(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+        cache_bytes: u64,
+    ) -> Result<Pruned, StoreError> {
         let runs: Vec<Arc<MemoryRun>> = self.runs.lock().by_id.values().cloned().collect();
         let pruned: Vec<_> = runs.iter().filter(|run| run.mirror.prune(before)).collect();
-        pruned.iter().for_each(|run| run.lines.lock().lines.clear());
-        let mut cache = self.cache.lock();
-        let entries = cache.len();
-        cache.retain(|_, entry| !has_expired(entry.hit.created, entry.query.expiry, now));
-        // nobody knows how large a value is in memory: here the bound is only good for nothing at all
-        if cache_bytes == 0 {
-            cache.clear();
-        }
+        pruned
+            .iter()
+            .for_each(|run| *run.lines.lock() = Backlog::new(LINES));
+        // the sizes of values in memory are unknown: a limit has an effect only if it is zero
+        let is_kept = |entry: &NewEntry| {
+            cache_bytes > 0 && !has_expired(entry.hit.created, entry.query.expiry, now)
+        };
+        let cached = self.cache.lock().retain(is_kept);
         Ok(Pruned {
             runs: pruned.len() as u64,
-            cached: (entries - cache.len()) as u64,
+            cached,
         })
     }
 
-    async fn cached(&self, filter: &CacheFilter, now: i64) -> Result<Vec<CacheEntry>, StoreError> {
-        let mut entries: Vec<CacheEntry> =
-            self.cache.lock().values().map(NewEntry::listed).collect();
+    async fn cached(
+        &self,
+        filter: &CacheFilter,
+        now: Timestamp,
+    ) -> Result<Vec<CacheEntry>, StoreError> {
+        let mut entries: Vec<CacheEntry> = self
+            .cache
+            .lock()
+            .entries
+            .values()
+            .map(|entry| entry.listed())
+            .collect();
         entries.retain(|entry| filter.matches(entry, now));
         entries.sort_by(|a, b| (&a.task, a.created_at).cmp(&(&b.task, b.created_at)));
         Ok(entries)
     }
 
-    async fn forget_cached(&self, filter: &CacheFilter, now: i64) -> Result<u64, StoreError> {
-        let mut cache = self.cache.lock();
-        let before = cache.len();
-        cache.retain(|_, entry| !filter.matches(&entry.listed(), now));
-        Ok((before - cache.len()) as u64)
+    async fn forget_cached(&self, filter: &CacheFilter, now: Timestamp) -> Result<u64, StoreError> {
+        Ok(self
+            .cache
+            .lock()
+            .retain(|entry| !filter.matches(&entry.listed(), now)))
     }
 
     async fn ids(&self, first: RunId, last: RunId) -> Result<Vec<RunId>, StoreError> {
@@ -450,7 +546,7 @@ impl Store for MemoryStore {
         let counts = [
             ("runs", runs.len()),
             ("unfinished_runs", unfinished),
-            ("cached_results", self.cache.lock().len()),
+            ("cached_results", self.cache.lock().entries.len()),
             ("paused_flows", self.serving.lock().paused.len()),
         ];
         Ok(StoreCheck {
@@ -473,10 +569,10 @@ impl RunLog for MemoryRun {
         if let Transition::Task(end) = &mut transition
             && let Some(entry) = end.cache.take()
         {
-            self.cache.lock().insert(entry.query.key, *entry);
+            self.cache.lock().insert(entry);
         }
         if let Transition::Task(end) = &transition
-            && end.row.state == TaskState::Retrying
+            && matches!(end.state, CellState::Retrying { .. })
         {
             self.past.lock().push(Change::from(end));
         }

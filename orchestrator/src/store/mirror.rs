@@ -2,16 +2,17 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::tables::RunTables;
-use super::{NewRun, RunRecord, RunSummary, Transition};
+use crate::clock::Timestamp;
+use crate::journal::RunTables;
+use crate::journal::{NewRun, RunRecord, RunSummary, Transition};
 
-/// What is recorded of a run, in memory.
+/// The record of a run, in memory.
 #[derive(Debug)]
 pub(super) struct Mirror(Mutex<Tables>);
 
 #[derive(Debug)]
 enum Tables {
-    Live(RunTables),
+    Live(Box<RunTables>),
     Final(RunRecord),
 }
 
@@ -21,11 +22,14 @@ impl Mirror {
     }
 
     pub(super) fn of(tables: RunTables) -> Self {
-        Self(Mutex::new(Tables::Live(tables)))
+        Self(Mutex::new(Tables::Live(Box::new(tables))))
     }
 
-    /// Records what is new in a transition, after `also` has seen it. Nothing is new once the run is final, nor where a
-    /// run that goes on comes to a recorded state again.
+    /// Applies a transition, after passing it to `also`. Transitions that add nothing are skipped:
+    /// those after the end of the run, and those that a resumed run has recorded before.
+    ///
+    /// The lock is held across `also`: it pushes to the writer's queue, and the order there must be
+    /// the order in which the transitions were applied.
     pub(super) fn record(&self, transition: Transition, also: impl FnOnce(&Transition)) {
         let mut tables = self.0.lock();
         let Tables::Live(live) = &mut *tables else {
@@ -43,7 +47,7 @@ impl Mirror {
         }
     }
 
-    /// What is recorded of a run that is final.
+    /// Returns the record of a final run.
     pub(super) fn of_final(&self) -> Option<RunRecord> {
         match &*self.0.lock() {
             Tables::Live(_) => None,
@@ -53,12 +57,12 @@ impl Mirror {
 
     pub(super) fn snapshot(&self) -> RunRecord {
         match &*self.0.lock() {
-            Tables::Live(live) => RunRecord::from(live.clone()),
+            Tables::Live(live) => RunRecord::from((**live).clone()),
             Tables::Final(record) => record.clone(),
         }
     }
 
-    /// The run without its tasks.
+    /// Returns the run without its tasks.
     pub(super) fn summary(&self) -> RunSummary {
         match &*self.0.lock() {
             Tables::Live(live) => live.summary(),
@@ -70,8 +74,8 @@ impl Mirror {
         matches!(&*self.0.lock(), Tables::Final(record) if record.is_pruned())
     }
 
-    /// Forgets the tasks of a run that was final before a time. Says whether it did.
-    pub(super) fn prune(&self, before: i64) -> bool {
+    /// Drops the tasks of a run that was final before a time. Returns `true` if it did.
+    pub(super) fn prune(&self, before: Timestamp) -> bool {
         let mut tables = self.0.lock();
         let pruned = match &*tables {
             Tables::Final(record) => record.without_tasks(before),

@@ -1,18 +1,18 @@
-//! Where runs are kept.
+//! Stores of runs, logs and cached results.
 //!
-//! The interface speaks of transitions, not of tables: a run is created before its body starts, and from then on its
-//! [`RunLog`] is told what becomes of it. What depends on a transition starts after its commit. Who writes: a run's log
-//! is written by the one process that executes the run, and by nobody else; a process that lost its run to another is
-//! refused. What is recorded of a run is what its transitions add up to ([`RunTables`]), in every store.
+//! The interface consists of transitions, not of tables: a run is created before its body starts,
+//! and from then on its [`RunLog`] records each transition. Work that depends on a transition
+//! starts after its commit.
+//!
+//! A run's log has one writer: the process that executes the run. A process that lost its run to
+//! another is refused. The record of a run is the sum of its transitions
+//! ([`RunTables`](crate::journal::RunTables)), in every store.
 
-mod attempts;
+mod backlog;
 mod cached;
-mod clearing;
 mod entry;
 mod memory;
 mod mirror;
-mod record;
-mod reruns;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(not(feature = "sqlite"))]
@@ -20,127 +20,159 @@ mod sqlite;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod suite;
-mod summary;
-mod tables;
-mod told;
-mod transition;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
-pub use attempts::AttemptRecord;
-pub use cached::CacheMiss;
-pub(crate) use cached::{CacheHit, CacheKey, CacheNote, CacheQuery, Lookup, NewEntry};
+pub(crate) use backlog::Backlog;
+pub(crate) use cached::{Accept, Claim, Lookup, Wanted};
 pub use entry::{CacheEntry, CacheFilter, StoreCheck};
 pub(crate) use memory::{MemoryStore, unrecorded};
-pub use record::{RunRecord, TaskRun, Tasks};
-pub use reruns::RerunRecord;
-pub use summary::{RunFilter, RunSummary};
-pub(crate) use tables::{Row, RunTables};
-pub(crate) use told::{Numbers, Told};
-pub(crate) use transition::{
-    Cleared, Encoded, FrameMeta, Kept, NewRun, RunEnd, TaskEnd, Transition,
-};
 
-use crate::error::{Error, StoreError};
+use crate::clock::Timestamp;
+use crate::error::{Error, StoreError, without_secrets};
 use crate::id::RunId;
+use crate::journal::{
+    AttemptRecord, CacheKey, Encoded, History, NewRun, RunFilter, RunRecord, RunSummary, Transition,
+};
 use crate::log::LogLine;
 use crate::state::Rerun;
 use crate::value::{EncodingError, Value};
 
-/// Keeps runs, and what is cached. Times are in microseconds since 1970.
+/// A store of runs, their logs, cached results, and the state of schedules.
 #[async_trait]
 pub(crate) trait Store: fmt::Debug + Send + Sync {
-    /// Whether runs outlive the process.
+    /// Returns `true` if runs outlive the process.
     fn is_durable(&self) -> bool;
 
-    /// Accepts a run, in the state pending, unless there is one with its key, or one of its tick: a run by hand has none.
+    /// Returns why this process can no longer write to the store, or `None` while it can. Its runs
+    /// must be stopped then, since their progress cannot be recorded.
+    fn failure(&self) -> Option<StoreError> {
+        None
+    }
+
+    /// Inserts a pending run owned by this process, unless its key or its tick already has one.
+    /// Manual runs have no tick.
     async fn create_run(&self, run: NewRun) -> Result<Created, StoreError>;
 
-    /// Accepts a run as [`create_run`](Self::create_run) does, and leaves it to whoever serves the store. Gives the run
-    /// that is in its place, if there is one.
+    /// Inserts a pending run like [`create_run`](Self::create_run), but without an owner: a serving
+    /// process executes it. Returns the run that already has its key or tick, if there is one.
     async fn submit_run(&self, run: NewRun) -> Result<Option<RunRecord>, StoreError>;
 
-    /// All runs of a flow, in the order in which they were accepted.
+    /// Returns all runs of a flow, in the order in which they were accepted.
     async fn runs(&self, flow: &str) -> Result<Vec<RunRecord>, StoreError>;
 
-    /// One run.
+    /// Returns the run with an id.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StoreError::UnreadableRun`] if its record cannot be read.
     async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError>;
 
-    /// Runs without their tasks.
+    /// Returns the runs that match a filter, without their tasks.
     async fn summaries(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError>;
 
-    /// The runs that are not final and that no living process executes, in the order in which they were accepted.
+    /// Returns the unfinished runs that no living process executes, in the order in which they were
+    /// accepted.
     async fn abandoned(&self) -> Result<Vec<Abandoned>, StoreError>;
 
-    /// Makes this process the one that executes an abandoned run. `None` where another was faster.
+    /// Makes this process the owner of an abandoned run. Returns `None` if another process took it
+    /// over first.
     async fn take_over(&self, id: RunId) -> Result<Option<TakenOver>, StoreError>;
 
-    /// Lets a run of a flow start, unless as many others are under way as may be, those of backfills not counted: also
-    /// in other processes, as long as these live. What starts so is running at `now`.
+    /// Claims one of the flow's `max_active_runs` slots across all live processes, and marks the
+    /// run as running at `now`. Backfill runs do not count. Returns `false` if no slot is free.
     async fn claim_turn(
         &self,
         id: RunId,
         flow: &str,
         runs: u32,
-        now: i64,
+        now: Timestamp,
     ) -> Result<bool, StoreError>;
 
-    /// Takes from a run the turn that it had in an earlier life: it waits for its turn anew, and no other waits for it.
+    /// Releases the slot held by a previous execution of the run. The run then waits for a slot
+    /// like any other; without this, two resumed runs could wait for each other.
     async fn leave_turn(&self, id: RunId) -> Result<(), StoreError>;
 
-    /// Records that a run's cancellation was asked for. Says whether there is such a run that is not final.
+    /// Requests the cancellation of a run. Returns `false` if there is no such unfinished run.
     async fn request_cancel(&self, id: RunId) -> Result<bool, StoreError>;
 
-    /// The runs of this process whose cancellation was asked for.
+    /// Returns the runs of this process whose cancellation was requested.
     async fn cancelling(&self) -> Result<Vec<RunId>, StoreError>;
 
-    /// What dead processes left, and what others ask of those that serve.
+    /// Returns the abandoned runs and the paused flows. Serving processes poll this.
     async fn look(&self) -> Result<Look, StoreError>;
 
-    /// Up to which instant the ticks of schedules are decided. New ones are so up to `now`.
-    async fn decided(&self, schedules: &[ScheduleKey], now: i64) -> Result<Vec<i64>, StoreError>;
+    /// Returns, for each schedule, the instant up to which its ticks are decided. New schedules are
+    /// recorded as decided up to `now`.
+    async fn decided(
+        &self,
+        schedules: &[ScheduleKey],
+        now: Timestamp,
+    ) -> Result<Vec<Timestamp>, StoreError>;
 
-    /// Records that the ticks of a schedule up to an instant are decided.
-    fn decide(&self, schedule: &ScheduleKey, up_to: i64);
+    /// Records that the ticks of a schedule are decided up to an instant. Does not wait for the
+    /// commit.
+    fn decide(&self, schedule: &ScheduleKey, up_to: Timestamp);
 
-    /// Records that the clock was set back to an instant: no tick after it is decided.
-    fn set_back(&self, schedules: &[ScheduleKey], to: i64);
+    /// Records that the clock was set back to an instant: no later tick is decided.
+    fn set_back(&self, schedules: &[ScheduleKey], to: Timestamp);
 
-    /// Pauses the schedules of a flow, or lets them go on. Says whether that is a change.
-    async fn set_paused(&self, flow: &str, paused: bool, now: i64) -> Result<bool, StoreError>;
+    /// Pauses or resumes the schedules of a flow. Returns `false` if they were in that state
+    /// already.
+    async fn set_paused(
+        &self,
+        flow: &str,
+        paused: bool,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
 
-    /// The flows whose schedules are paused, and since when.
-    async fn paused(&self) -> Result<Vec<(String, i64)>, StoreError>;
+    /// Returns the flows whose schedules are paused, and since when.
+    async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError>;
 
-    /// Makes a final run pending again, in part or whole, and this process the one that executes it. `None` where
-    /// somebody was faster, so that the run is not what it was.
-    async fn reopen(&self, id: RunId, what: &Rerun, at: i64) -> Result<Option<TakenOver>, Error>;
+    /// Makes a final run pending again, in part or completely, and this process its owner. Returns
+    /// `None` if the run changed in the meantime.
+    async fn reopen(
+        &self,
+        id: RunId,
+        what: &Rerun,
+        at: Timestamp,
+    ) -> Result<Option<TakenOver>, Error>;
 
-    /// Every attempt of a run's tasks, in the order of their starts. `None` where there is no such run.
+    /// Returns every attempt of a run's tasks, by start. Returns `None` if there is no such run.
     async fn attempts(&self, id: RunId) -> Result<Option<Vec<AttemptRecord>>, StoreError>;
 
-    /// Waits until all that was told so far is there for good, also what nobody waits for.
+    /// Commits everything recorded so far, including writes without a waiter.
     async fn flush(&self) -> Result<(), StoreError>;
 
-    /// Looks for a cached result.
-    async fn look_up(&self, query: &CacheQuery, now: i64) -> Result<Lookup, StoreError>;
+    /// Looks up cached results, and claims the flights of at most `claims` missing ones, in order.
+    /// A flight that another living process has is not claimed.
+    ///
+    /// Look-up and claim are atomic: no result can be inserted between the two, which would be
+    /// computed twice.
+    async fn look_up(
+        &self,
+        wanted: Arc<[Wanted]>,
+        claims: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Lookup>, StoreError>;
 
-    /// Says that this process computes what is to be cached under a key, unless a living one does already.
-    async fn claim_flight(&self, key: CacheKey) -> Result<bool, StoreError>;
+    /// Ends flights of this process, which no longer computes these results.
+    fn end_flights(&self, keys: Vec<CacheKey>);
 
-    /// Says that it does not any more.
-    fn end_flight(&self, key: CacheKey);
+    /// Appends lines to their runs' logs and numbers them there, in order. Lines of unknown or
+    /// pruned runs are dropped.
+    ///
+    /// Does not depend on tokio, since bodies may occupy all of its threads. Returns `true` once
+    /// the lines are committed and removed from `lines`. Returns `false` if they cannot be written
+    /// now: another process is writing, or the call would block and `may_block` is `false`.
+    fn append_logs(&self, lines: &mut Vec<LogLine>, may_block: bool) -> Result<bool, StoreError>;
 
-    /// Puts lines at the ends of their runs' logs, numbered anew, in their order. Those of runs that are not there, or were
-    /// pruned, are dropped. What is given back says when they are there for good; nobody has to wait.
-    fn append_logs(&self, lines: Vec<LogLine>) -> Commit;
-
-    /// The lines of a run after a number, in order, at most so many.
+    /// Returns at most `at_most` lines of a run after a number, in order. Unknown and pruned runs
+    /// have no lines.
     async fn logs(
         &self,
         run: RunId,
@@ -148,36 +180,49 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
         at_most: usize,
     ) -> Result<Vec<LogLine>, StoreError>;
 
-    /// Deletes what was kept of the tasks of runs that were final before `before`, cached results that have expired at
-    /// `now`, and the oldest cached results beyond `cache_bytes`.
-    async fn prune(&self, before: i64, now: i64, cache_bytes: u64) -> Result<Pruned, StoreError>;
+    /// Deletes the task records of runs that ended before `before`, the cached results that have
+    /// expired at `now`, and the oldest cached results beyond `cache_bytes`.
+    async fn prune(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+        cache_bytes: u64,
+    ) -> Result<Pruned, StoreError>;
 
-    /// Cached results, without the results, by task and age.
-    async fn cached(&self, filter: &CacheFilter, now: i64) -> Result<Vec<CacheEntry>, StoreError>;
+    /// Lists cached results by task and age, without their values.
+    async fn cached(
+        &self,
+        filter: &CacheFilter,
+        now: Timestamp,
+    ) -> Result<Vec<CacheEntry>, StoreError>;
 
-    /// Deletes cached results, and says how many.
-    async fn forget_cached(&self, filter: &CacheFilter, now: i64) -> Result<u64, StoreError>;
+    /// Deletes the cached results that match a filter. Returns their number.
+    async fn forget_cached(&self, filter: &CacheFilter, now: Timestamp) -> Result<u64, StoreError>;
 
-    /// The ids of runs within bounds, both included, in their own order.
+    /// Returns the ids of runs from `first` to `last`, both included, in ascending order.
     async fn ids(&self, first: RunId, last: RunId) -> Result<Vec<RunId>, StoreError>;
 
-    /// The ids of runs that end so, in hexadecimal digits, in their own order. It looks at all ids.
+    /// Returns the ids of runs that end with these hexadecimal digits, in ascending order. Scans
+    /// all ids.
     async fn ids_ending(&self, digits: &str) -> Result<Vec<RunId>, StoreError>;
 
-    /// Looks at the whole of the store.
+    /// Checks the whole store.
     async fn check(&self) -> Result<StoreCheck, StoreError>;
 }
 
-/// The stores that this build knows, for error messages.
+/// The URLs of the stores in this build, for error messages.
 const KNOWN_STORES: &str = if cfg!(feature = "sqlite") {
     "`memory`, `sqlite:PATH`"
 } else {
     "`memory`"
 };
 
-/// Opens the store that a URL names. Large results go to `blobs`, where the store does not know a better place. `now` is
-/// in microseconds since 1970.
-pub(crate) fn open(url: &str, blobs: Option<&str>, now: i64) -> Result<Arc<dyn Store>, StoreError> {
+/// Opens the store at a URL. Large results go to `blobs`; without one, the store chooses a place.
+pub(crate) fn open(
+    url: &str,
+    blobs: Option<&str>,
+    now: Timestamp,
+) -> Result<Arc<dyn Store>, StoreError> {
     match url.split(':').next() {
         Some("memory") if url == "memory" => Ok(Arc::new(MemoryStore::default())),
         Some("sqlite") => sqlite::open(url, blobs, now),
@@ -185,7 +230,8 @@ pub(crate) fn open(url: &str, blobs: Option<&str>, now: i64) -> Result<Arc<dyn S
     }
 }
 
-/// Whether to open the store that a URL names makes nothing: its file is there, or it is none that is in a file.
+/// Returns `true` if opening the store at a URL creates nothing: its file exists, or the store has
+/// no file.
 #[cfg(feature = "cli")]
 pub(crate) fn exists(url: &str) -> bool {
     !url.starts_with("sqlite:") || sqlite::exists(url)
@@ -193,18 +239,18 @@ pub(crate) fn exists(url: &str) -> bool {
 
 fn unknown(url: &str) -> StoreError {
     StoreError::UnknownUrl {
-        url: url.to_owned(),
+        url: without_secrets(url),
         known: KNOWN_STORES,
     }
 }
 
-/// A run that was asked for.
+/// The outcome of a request for a run.
 #[derive(Debug)]
 pub(crate) enum Created {
     New(Arc<dyn RunLog>),
-    /// There is a run with its key, or of its tick.
+    /// Its key or its tick already has this run.
     Taken(RunRecord),
-    /// It is a scheduled one, and its flow is paused.
+    /// The run is scheduled, and its flow is paused.
     Paused,
 }
 
@@ -212,11 +258,11 @@ pub(crate) enum Created {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ScheduleKey {
     pub(crate) flow: &'static str,
-    /// As people read it.
+    /// The schedule in readable form.
     pub(crate) schedule: String,
 }
 
-/// What dead processes left, and what others ask of those that serve.
+/// Abandoned runs and paused flows, as a serving process polls them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Look {
     pub(crate) abandoned: Vec<Abandoned>,
@@ -224,68 +270,56 @@ pub(crate) struct Look {
     pub(crate) paused: Vec<String>,
 }
 
-/// A run that no living process executes.
+/// An unfinished run that no living process executes.
 #[derive(Clone, Debug)]
 pub(crate) struct Abandoned {
     pub(crate) id: RunId,
     pub(crate) flow: String,
 }
 
-/// A run that this process goes on with.
+/// A run that this process resumes.
 #[derive(Debug)]
 pub(crate) struct TakenOver {
     pub(crate) log: Arc<dyn RunLog>,
     pub(crate) history: History,
 }
 
-/// What is recorded of a run that goes on.
-#[derive(Debug)]
-pub(crate) struct History {
-    pub(crate) tables: RunTables,
-    /// The results of nodes and elements, by frame and cell.
-    pub(crate) results: HashMap<(u32, u32), Encoded>,
-    /// The nodes whose ends were told to the bodies that await them.
-    pub(crate) told: Told,
-    /// How many processes in a row died with the run before any of its nodes came to an end.
-    pub(crate) takeovers: u32,
-    /// Somebody asked for the run's end.
-    pub(crate) cancelling: bool,
-}
-
-/// What was pruned.
+/// The result of a prune: how much was deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Pruned {
-    /// Runs of whose tasks nothing is kept any more.
+    /// The number of runs whose task records were deleted.
     pub runs: u64,
-    /// Cached results that had expired, or were beyond the bound on their size.
+    /// The number of deleted cached results: they had expired, or exceeded the size limit.
     pub cached: u64,
 }
 
-/// What becomes of one run.
+/// The log of one run: records its transitions.
 pub(crate) trait RunLog: fmt::Debug + Send + Sync {
-    /// A result as the log keeps it; `None` where it keeps none.
+    /// Encodes a result as the log stores it. Returns `None` if the log stores no results.
     fn encode(&self, value: &Value) -> Result<Option<Encoded>, EncodingError>;
 
-    /// Records a transition, after all that was recorded before. It is there for good after the next [`commit`].
+    /// Appends a transition. It is durable after the next [`commit`].
     ///
     /// [`commit`]: Self::commit
     fn record(&self, transition: Transition);
 
-    /// Whether what depends on a transition has to wait for a commit.
+    /// Returns `true` if dependent work must wait for a commit.
     fn needs_commits(&self) -> bool;
 
-    /// Commits what was recorded.
+    /// Commits everything recorded so far.
+    ///
+    /// Await the returned [`Commit`] to be sure; dropping it does not undo anything.
     fn commit(&self) -> Commit;
 
-    /// Sees to it that what was recorded is committed soon, without anybody waiting for it.
+    /// Schedules a commit of everything recorded so far, without waiting for it.
     fn commit_soon(&self);
 
-    /// The run as it is recorded now.
+    /// Returns the run as it is recorded now.
     fn snapshot(&self) -> RunRecord;
 }
 
-/// A commit: there already, or to be waited for.
+/// A commit that is done, or that can be awaited.
 pub(crate) enum Commit {
     Done(Result<(), StoreError>),
     Waiting(BoxFuture<'static, Result<(), StoreError>>),

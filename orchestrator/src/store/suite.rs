@@ -1,8 +1,9 @@
-//! What holds of every store: each test here is run on all of them.
+//! The contract of stores: each test here runs on every store.
 
 mod entries;
 mod serving;
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +13,15 @@ use tempfile::TempDir;
 use super::*;
 use crate::error::{Cause, TaskError};
 use crate::graph::NodeMeta;
-use crate::id::IdSource;
+use crate::index::{FrameNumber, NodeNumber};
+pub(crate) use crate::journal::samples::*;
+use crate::journal::*;
 use crate::log::LogLevel;
 use crate::state::{RunKind, RunState, TaskState};
 use crate::task::Interval;
-use crate::task::scope::NONE;
 use crate::value::OutputType;
 
-/// A store that no other test has.
+/// A store that belongs to one test.
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn Store>,
     url: String,
@@ -34,15 +36,15 @@ impl Opened {
             other => other.to_owned(),
         };
         Self {
-            store: open(&url, None, 0).unwrap(),
+            store: open(&url, None, time(0)).unwrap(),
             url,
             folder,
         }
     }
 
-    /// The store as another process opens it. That process dies where this is dropped.
+    /// Opens the store as another process would. That process dies when the store is dropped.
     pub(crate) fn reopen(&self) -> Arc<dyn Store> {
-        open(&self.url, None, 0).unwrap()
+        open(&self.url, None, time(0)).unwrap()
     }
 
     pub(crate) fn folder(&self) -> &std::path::Path {
@@ -56,34 +58,38 @@ const DURABLE: &[&str] = if cfg!(feature = "sqlite") {
     &[]
 };
 
+/// Names the case under test: if the test fails in it, the name is printed.
+pub(crate) fn case(name: impl Display) -> Case {
+    Case(name.to_string())
+}
+
+/// See [`case`].
+pub(crate) struct Case(String);
+
+impl Drop for Case {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the case that failed: {}", self.0);
+        }
+    }
+}
+
 /// Runs a test on all stores.
 async fn on_each(mut test: impl AsyncFnMut(&Opened)) {
-    test(&Opened::new("memory")).await;
+    on("memory", &mut test).await;
     on_each_durable(test).await;
 }
 
 /// Runs a test on the stores that outlive their process.
 async fn on_each_durable(mut test: impl AsyncFnMut(&Opened)) {
     for kind in DURABLE {
-        test(&Opened::new(kind)).await;
+        on(kind, &mut test).await;
     }
 }
 
-/// A run by hand, at the first second of 1970.
-pub(crate) fn new_run(flow: &str) -> NewRun {
-    static IDS: std::sync::LazyLock<IdSource> = std::sync::LazyLock::new(IdSource::from_entropy);
-    let at = DateTime::from_timestamp(1, 0).unwrap();
-    NewRun {
-        id: IDS.run_id(at),
-        flow: flow.to_owned().into(),
-        kind: RunKind::Manual,
-        key: None,
-        logical_date: at,
-        interval: Interval { start: at, end: at },
-        parameters: serde_json::Map::new(),
-        refresh_cache: false,
-        created: at,
-    }
+async fn on(kind: &str, test: &mut impl AsyncFnMut(&Opened)) {
+    let _case = case(kind);
+    test(&Opened::new(kind)).await;
 }
 
 fn keyed(flow: &str, key: &str) -> NewRun {
@@ -117,57 +123,32 @@ async fn taken(store: &dyn Store, run: NewRun) -> RunId {
     }
 }
 
-/// A node of the flow itself, or of the mapping that `region` is.
-pub(super) fn node(name: &'static str, region: u32, local: u32) -> NodeMeta {
-    let hidden = name.starts_with("expand(");
-    NodeMeta {
-        prefix: None,
-        name: name.into(),
-        number: 1,
-        region,
-        local,
-        hidden,
-        wired: None,
-    }
-}
-
-/// A run that has started, with so many nodes.
+/// Creates a run that has started, with this number of nodes.
 pub(crate) async fn started(store: &dyn Store, run: NewRun, nodes: u32) -> Arc<dyn RunLog> {
     let log = created(store, run).await;
-    log.record(Transition::RunStarted { at: 10 });
+    log.record(Transition::RunStarted { at: time(10) });
     log.record(Transition::Planned(
-        (0..nodes).map(|local| node("work", NONE, local)).collect(),
+        (0..nodes).map(|local| node("work", None, local)).collect(),
     ));
     log.commit().wait().await.unwrap();
     log
 }
 
-pub(super) fn row(state: TaskState, attempts: u16) -> Row {
-    Row {
-        started: 20,
-        finished: if state == TaskState::Running { 0 } else { 30 },
-        error: None,
-        attempts,
-        state,
-        ..Row::PENDING
-    }
-}
-
 pub(super) fn success(cell: u32, result: &[u8]) -> TaskEnd {
     TaskEnd {
-        result: Some(Encoded(result.into())),
-        ..TaskEnd::new(0, cell, row(TaskState::Success, 1))
+        result: Some(Encoded(result.to_vec().into())),
+        ..change(0, cell, TaskState::Success, 1)
     }
 }
 
 fn to(cell: u32, state: TaskState) -> Transition {
-    Transition::Task(TaskEnd::new(0, cell, row(state, 1)))
+    Transition::Task(change(0, cell, state, 1))
 }
 
-/// Brings a run to its end, at a time.
+/// Ends a run at a time.
 pub(super) async fn finish(log: &dyn RunLog, at: i64, state: RunState) {
     log.record(Transition::RunFinished(RunEnd {
-        at,
+        at: time(at),
         state,
         error: None,
         output: None,
@@ -176,7 +157,7 @@ pub(super) async fn finish(log: &dyn RunLog, at: i64, state: RunState) {
     log.commit().wait().await.unwrap();
 }
 
-/// A line of a run's log.
+/// Creates a line of a run's log.
 pub(crate) fn line(run: RunId, message: &str) -> LogLine {
     LogLine {
         number: 0,
@@ -192,7 +173,7 @@ pub(crate) fn line(run: RunId, message: &str) -> LogLine {
     }
 }
 
-/// Everything that a record tells.
+/// Returns everything that a record shows.
 pub(super) fn told(record: &RunRecord) -> Vec<String> {
     let mut told = vec![format!(
         "{} {} {:?} {:?} {:?} {} {:?} {:?} {} {:?} {:?} {:?} {:?} {}",
@@ -236,7 +217,7 @@ pub(super) fn told(record: &RunRecord) -> Vec<String> {
     told
 }
 
-/// Small numbers, the same for the same seed.
+/// A generator of small numbers, deterministic by its seed.
 pub(super) struct Random(pub(super) u64);
 
 impl Random {
@@ -249,67 +230,58 @@ impl Random {
     }
 }
 
-/// What happens in a run with a mapping in a mapping, one whose list never came, and tasks that end in all ways.
+/// Returns the transitions of a run with a nested mapping, a mapping whose list never came, and
+/// tasks that end in all ways.
 pub(super) fn a_long_life(seed: u64, other: RunId) -> Vec<Transition> {
     let mut random = Random(seed);
     let mut transitions = vec![
-        Transition::RunStarted { at: 1_000 },
+        Transition::RunStarted { at: time(1_000) },
         Transition::Planned(vec![
-            node("first", NONE, 0),
-            node("expand(outer)", NONE, 1),
-            node("expand(inner)", 1, 0),
-            node("each", 2, 0),
-            node("of_outer", 1, 1),
+            node("first", None, 0),
+            node("expand(outer)", None, 1),
+            node("expand(inner)", Some(1), 0),
+            node("each", Some(2), 0),
+            node("of_outer", Some(1), 1),
             NodeMeta {
                 prefix: Some("sub/".into()),
                 number: 3,
-                ..node("in_a_flow", NONE, 2)
+                ..node("in_a_flow", None, 2)
             },
-            node("expand(never)", NONE, 3),
-            node("never", 6, 0),
+            node("expand(never)", None, 3),
+            node("never", Some(6), 0),
         ]),
-        Transition::Expanded(FrameMeta {
-            region: 1,
-            parent: (0, 0),
-            len: 3,
-            unexpanded: false,
-        }),
+        Transition::Expanded(expanded(1, (0, 0), 3)),
     ];
-    // the order of frames is that in which lists came
+    // frames are in the order in which the lists came
     for (outer, len) in [(2, 4), (0, 0), (1, 2)] {
-        transitions.push(Transition::Expanded(FrameMeta {
-            region: 2,
-            parent: (1, outer),
-            len,
-            unexpanded: false,
-        }));
+        transitions.push(Transition::Expanded(expanded(2, (1, outer), len)));
     }
     transitions.push(Transition::Expanded(FrameMeta {
-        region: 6,
-        parent: (0, 0),
-        len: 1,
         unexpanded: true,
+        ..expanded(6, (0, 0), 1)
     }));
-    // an async body plans more of the first mapping's nodes while it runs, and more of its own
+    // an async body plans more nodes of the first mapping while it runs, and more of its own
     transitions.push(Transition::Planned(vec![
-        node("later", 1, 2),
-        node("last", NONE, 4),
+        node("later", Some(1), 2),
+        node("last", None, 4),
     ]));
-    transitions.push(Transition::Extended { frame: 1 });
+    transitions.push(Transition::Extended {
+        frame: FrameNumber::new(1),
+    });
     let cells = [(0, 5), (1, 9), (2, 4), (4, 2), (5, 1)];
     let mut lives: Vec<Vec<Transition>> = cells
         .iter()
         .flat_map(|(frame, cells)| (0..*cells).map(|cell| (*frame, cell)))
         .map(|(frame, cell)| a_life(&mut random, frame, cell, other))
         .collect();
-    // side by side
+    // interleave the tasks
     while !lives.is_empty() {
         let at = random.below(lives.len() as u64) as usize;
         transitions.push(lives[at].remove(0));
         if random.below(8) == 0 {
             transitions.push(Transition::Awaited {
-                node: 0,
-                asked: None,
+                node: NodeNumber::new(0),
+                known: None,
             });
         }
         lives.retain(|life| !life.is_empty());
@@ -317,23 +289,47 @@ pub(super) fn a_long_life(seed: u64, other: RunId) -> Vec<Transition> {
     transitions
 }
 
-/// What becomes of one task, legally.
+/// How a task of [`a_long_life`] ends.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    Success,
+    /// A success whose cached result had expired.
+    Recomputed,
+    CacheHit,
+    Fatal,
+    TimedOut,
+    Skipped,
+    /// Only for a task without attempts; such a task does not end otherwise.
+    UpstreamFailed,
+    Cancelled,
+    Open,
+}
+
+impl Ending {
+    const ALL: [Self; 9] = [
+        Self::Success,
+        Self::Recomputed,
+        Self::CacheHit,
+        Self::Fatal,
+        Self::TimedOut,
+        Self::Skipped,
+        Self::UpstreamFailed,
+        Self::Cancelled,
+        Self::Open,
+    ];
+}
+
+/// Returns a valid sequence of states of one task.
 fn a_life(random: &mut Random, frame: u32, cell: u32, other: RunId) -> Vec<Transition> {
     let mut life = Vec::new();
     let mut step =
         |state, attempts, started: i64, finished: i64, error: Option<TaskError>, note| {
-            let row = Row {
-                started,
-                finished,
-                error,
-                attempts,
-                state,
-                ..Row::PENDING
-            };
+            let state = cell_state(state, started, finished);
             let note = Option::map(note, Box::new);
             life.push(Transition::Task(TaskEnd {
                 note,
-                ..TaskEnd::new(frame, cell, row)
+                error,
+                ..TaskEnd::new(row_place(frame, cell), state, attempts)
             }));
         };
     let error = |text: &str, cause| Some(TaskError::new(cause, format!("{text} {frame} {cell}")));
@@ -356,9 +352,9 @@ fn a_life(random: &mut Random, frame: u32, cell: u32, other: RunId) -> Vec<Trans
     }
     let at = 5_000 + random.below(1_000) as i64;
     let created = DateTime::from_timestamp(3, 4_000).unwrap();
-    match random.below(9) {
-        0 => step(TaskState::Success, attempts, at, at + 7, None, None),
-        1 => step(
+    match Ending::ALL[random.below(9) as usize] {
+        Ending::Success => step(TaskState::Success, attempts, at, at + 7, None, None),
+        Ending::Recomputed => step(
             TaskState::Success,
             attempts,
             at,
@@ -366,7 +362,7 @@ fn a_life(random: &mut Random, frame: u32, cell: u32, other: RunId) -> Vec<Trans
             None,
             Some(CacheNote::Missed(CacheMiss::Expired { created })),
         ),
-        2 => step(
+        Ending::CacheHit => step(
             TaskState::Success,
             attempts - 1,
             at,
@@ -374,10 +370,10 @@ fn a_life(random: &mut Random, frame: u32, cell: u32, other: RunId) -> Vec<Trans
             None,
             Some(CacheNote::Hit {
                 run: other,
-                created: 7,
+                created: time(7),
             }),
         ),
-        3 => step(
+        Ending::Fatal => step(
             TaskState::Failed,
             attempts,
             at,
@@ -385,7 +381,7 @@ fn a_life(random: &mut Random, frame: u32, cell: u32, other: RunId) -> Vec<Trans
             error("no", Cause::Fatal),
             None,
         ),
-        4 => {
+        Ending::TimedOut => {
             let timeout = Cause::TimedOut(Duration::from_millis(1_500));
             step(
                 TaskState::Failed,
@@ -396,7 +392,7 @@ fn a_life(random: &mut Random, frame: u32, cell: u32, other: RunId) -> Vec<Trans
                 Some(CacheNote::Missed(CacheMiss::Empty)),
             );
         }
-        5 => step(
+        Ending::Skipped => step(
             TaskState::Skipped,
             attempts,
             at,
@@ -404,7 +400,7 @@ fn a_life(random: &mut Random, frame: u32, cell: u32, other: RunId) -> Vec<Trans
             error("nothing to do", Cause::Skipped),
             None,
         ),
-        6 if attempts == 1 => step(
+        Ending::UpstreamFailed if attempts == 1 => step(
             TaskState::UpstreamFailed,
             0,
             0,
@@ -412,8 +408,8 @@ fn a_life(random: &mut Random, frame: u32, cell: u32, other: RunId) -> Vec<Trans
             error("before it", Cause::UpstreamFailed),
             None,
         ),
-        7 => step(TaskState::Cancelled, attempts, at, at + 2, None, None),
-        _ => {}
+        Ending::Cancelled => step(TaskState::Cancelled, attempts, at, at + 2, None, None),
+        Ending::UpstreamFailed | Ending::Open => {}
     }
     life
 }
@@ -484,7 +480,7 @@ async fn numbers_of_parameters_come_back_to_the_last_bit() {
 }
 
 #[tokio::test]
-async fn runs_are_told_in_the_order_in_which_they_were_accepted() {
+async fn runs_are_listed_in_order_of_acceptance() {
     on_each(async |opened| {
         let mut asked = Vec::new();
         for number in 0..20 {
@@ -500,8 +496,9 @@ async fn runs_are_told_in_the_order_in_which_they_were_accepted() {
 }
 
 #[tokio::test]
-async fn transitions_add_up_alike_in_every_store() {
+async fn transitions_add_up_the_same_in_every_store() {
     for seed in 0..20 {
+        let _case = case(format_args!("seed {seed}"));
         let (head, other) = (new_run("etl"), new_run("etl").id);
         let mut expected: Option<[Vec<String>; 2]> = None;
         on_each(async |opened| {
@@ -517,14 +514,14 @@ async fn transitions_add_up_alike_in_every_store() {
             check(opened, &log, &lives[0]).await;
             let value = Value::new(7_u32);
             log.record(Transition::RunFinished(RunEnd {
-                at: 9_000,
+                at: time(9_000),
                 state: RunState::Failed,
                 error: Some(TaskError::new(Cause::Panicked, "all in all")),
                 encoded: log.encode(&value).unwrap(),
                 output: Some(Kept::Live(value)),
             }));
             log.commit().wait().await.unwrap();
-            // nothing comes after the end
+            // nothing is recorded after the end
             log.record(to(0, TaskState::Cancelled));
             log.commit().wait().await.unwrap();
             lives[1] = told(&log.snapshot());
@@ -599,7 +596,7 @@ async fn there_is_one_run_for_each_flow_and_tick_and_none_for_runs_by_hand() {
         created(store, of_tick("etl", RunKind::Manual, 60)).await;
         created(store, of_tick("etl", RunKind::Backfill, 61)).await;
         created(store, of_tick("other", RunKind::Scheduled, 60)).await;
-        // a key is stronger than a tick
+        // a key takes precedence over a tick
         let by_key = NewRun {
             key: Some("k".to_owned()),
             ..of_tick("etl", RunKind::Scheduled, 62)
@@ -625,52 +622,81 @@ fn query(key: u8, inputs: u8, expiry: Option<u64>) -> CacheQuery {
     let expiry = expiry.map(Duration::from_micros);
     CacheQuery {
         key: CacheKey([key; 32]),
-        task: "crate::module::task".to_owned(),
+        task: "crate::module::task".into(),
         inputs: [inputs; 32],
         expiry,
     }
 }
 
-/// Records a success whose result goes into the cache.
+/// Records a success whose result is cached.
 fn cache(log: &dyn RunLog, cell: u32, query: &CacheQuery, created: i64, result: &[u8]) {
-    let result = Encoded(result.into());
+    let result = Encoded(result.to_vec().into());
     let hit = CacheHit {
         run: log.snapshot().id(),
-        created,
+        created: time(created),
         result: Kept::Encoded(result.clone()),
     };
     let entry = Some(Box::new(NewEntry {
         query: query.clone(),
         hit,
     }));
-    let row = Row {
-        finished: created.max(21),
-        ..row(TaskState::Success, 1)
-    };
+    let state = cell_state(TaskState::Success, 20, created.max(21));
     log.record(Transition::Task(TaskEnd {
         result: Some(result),
         cache: entry,
-        ..TaskEnd::new(0, cell, row)
+        ..TaskEnd::new(row_place(0, cell), state, 1)
     }));
 }
 
-/// What a look-up finds, in short.
+/// Looks up one result, without a claim.
+async fn look_up(store: &dyn Store, query: &CacheQuery, now: i64) -> Lookup {
+    let wanted = Wanted {
+        query: query.clone(),
+        accept: Accept::Any,
+    };
+    store
+        .look_up(Arc::new([wanted]), 0, time(now))
+        .await
+        .unwrap()
+        .remove(0)
+}
+
+/// Claims flights, and returns their owners.
+async fn claim<const N: usize>(store: &dyn Store, keys: [u8; N]) -> [Claim; N] {
+    let wanted = keys.map(|key| Wanted {
+        query: query(key, key, None),
+        accept: Accept::Nothing,
+    });
+    let claims = store
+        .look_up(Arc::new(wanted), N, time(0))
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|lookup| match lookup {
+            Lookup::Miss(CacheMiss::Refreshed, claim) => claim,
+            other => panic!("{other:?}"),
+        });
+    claims.collect::<Vec<_>>().try_into().unwrap()
+}
+
+/// Returns the outcome of a look-up, in short form.
 async fn found(store: &dyn Store, query: &CacheQuery, now: i64) -> String {
-    match store.look_up(query, now).await.unwrap() {
+    match look_up(store, query, now).await {
         Lookup::Hit(CacheHit {
             created,
             result: Kept::Encoded(bytes),
             ..
         }) => {
-            format!("{} {:?}", created, &bytes.0[..])
+            format!("{} {:?}", created.micros(), &bytes.0[..])
         }
         Lookup::Hit(_) => "a value".to_owned(),
-        Lookup::Miss(miss) => format!("{miss:?}"),
+        Lookup::Miss(miss, Claim::NotMade) => format!("{miss:?}"),
+        claimed @ Lookup::Miss(..) => panic!("{claimed:?}"),
     }
 }
 
 #[tokio::test]
-async fn a_look_up_tells_what_there_is_or_why_there_is_nothing() {
+async fn look_up_returns_the_result_or_why_it_is_missing() {
     on_each(async |opened| {
         let store = &*opened.store;
         let log = started(store, new_run("etl"), 9).await;
@@ -687,12 +713,12 @@ async fn a_look_up_tells_what_there_is_or_why_there_is_nothing() {
             "ChangedCode"
         );
         let other = CacheQuery {
-            task: "crate::other::task".to_owned(),
+            task: "crate::other::task".into(),
             ..query(2, 1, None)
         };
         assert_eq!(found(store, &other, 1_001).await, "Empty");
         let hit = "1000 [97]";
-        // a clock that was set back makes nothing older
+        // an entry does not expire by a clock that was set back
         for (now, expected) in [(1_000, hit), (1_099, hit), (0, hit), (i64::MIN, hit)] {
             assert_eq!(found(store, &kept, now).await, expected, "{now}");
         }
@@ -702,7 +728,7 @@ async fn a_look_up_tells_what_there_is_or_why_there_is_nothing() {
                 "{now}"
             );
         }
-        // what counts is how long the one who asks takes a result for good
+        // the expiry of the query counts, not that of the entry
         assert_eq!(found(store, &query(1, 1, None), i64::MAX).await, hit);
         assert!(
             found(store, &query(1, 1, Some(5)), 1_005)
@@ -712,9 +738,9 @@ async fn a_look_up_tells_what_there_is_or_why_there_is_nothing() {
         cache(&*log, 1, &kept, 1_200, b"b");
         log.commit().wait().await.unwrap();
         assert_eq!(found(store, &kept, 1_201).await, "1200 [98]");
-        match store.look_up(&kept, 1_201).await.unwrap() {
+        match look_up(store, &kept, 1_201).await {
             Lookup::Hit(hit) => assert_eq!(hit.run, log.snapshot().id()),
-            Lookup::Miss(miss) => panic!("{miss}"),
+            miss @ Lookup::Miss(..) => panic!("{miss:?}"),
         }
     })
     .await;
@@ -745,7 +771,7 @@ async fn ids(store: &dyn Store) -> Vec<RunId> {
         .collect()
 }
 
-/// A run that has started in a process that died then. Its log is what is left of that process.
+/// Creates a run that was started in a process that has died. The log is the one of that process.
 async fn orphan(opened: &Opened, run: NewRun) -> Arc<dyn RunLog> {
     let other = opened.reopen();
     let log = started(&*other, run, 8).await;
@@ -754,8 +780,8 @@ async fn orphan(opened: &Opened, run: NewRun) -> Arc<dyn RunLog> {
     log
 }
 
-/// Waits until it is known that the process of a run is dead. That is at once, but for a process that another test is
-/// just starting: until it is itself, it has the locks of this one.
+/// Waits until the process of a run is known to be dead. That is immediate, unless another test is
+/// just starting a process: until its `exec`, that process has the locks of this one.
 pub(super) async fn left(store: &dyn Store, id: RunId) {
     eventually(async || ids(store).await.contains(&id)).await;
 }
@@ -776,7 +802,7 @@ async fn take(store: &dyn Store, id: RunId) -> TakenOver {
 }
 
 #[tokio::test]
-async fn in_memory_nothing_is_left_by_others() {
+async fn store_in_memory_has_no_abandoned_runs() {
     let store = MemoryStore::default();
     let log = started(&store, new_run("etl"), 1).await;
     assert!(ids(&store).await.is_empty());
@@ -826,7 +852,7 @@ async fn only_unfinished_runs_of_the_dead_are_abandoned() {
         );
         take(&*opened.store, left.snapshot().id()).await;
         assert_eq!(ids(&*alive).await, [pending.snapshot().id()]);
-        // not from itself, either
+        // not by itself either
         assert!(
             opened
                 .store
@@ -840,7 +866,7 @@ async fn only_unfinished_runs_of_the_dead_are_abandoned() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_of_many_takers_wins() {
+async fn concurrent_takeovers_have_one_winner() {
     on_each_durable(async |opened| {
         let takers: Vec<_> = (0..4).map(|_| opened.reopen()).collect();
         for round in 0..10 {
@@ -861,9 +887,13 @@ async fn one_of_many_takers_wins() {
 }
 
 #[tokio::test]
-async fn who_lost_a_run_writes_nothing_to_it() {
+async fn process_that_lost_a_run_cannot_write_to_it() {
     on_each_durable(async |opened| {
-        let first = orphan(opened, new_run("etl")).await;
+        let dies = opened.reopen();
+        let first = started(&*dies, new_run("etl"), 8).await;
+        // while it owns another run, its process stays registered
+        let _other = started(&*dies, new_run("etl"), 1).await;
+        drop(dies);
         let id = first.snapshot().id();
         let taken = take(&*opened.store, id).await;
         let before = told(&opened.store.run(id).await.unwrap().unwrap());
@@ -890,7 +920,7 @@ async fn who_lost_a_run_writes_nothing_to_it() {
 
     async fn finish_refused(log: &dyn RunLog, id: RunId) {
         log.record(Transition::RunFinished(RunEnd {
-            at: 1,
+            at: time(1),
             state: RunState::Failed,
             error: None,
             output: None,
@@ -904,15 +934,15 @@ async fn who_lost_a_run_writes_nothing_to_it() {
 }
 
 #[tokio::test]
-async fn a_history_has_results_the_order_of_answers_and_who_asked_for_the_end() {
+async fn history_has_results_await_order_and_cancelling() {
     on_each_durable(async |opened| {
         let log = orphan(opened, new_run("etl")).await;
         let id = log.snapshot().id();
         for cell in [2, 0, 1] {
             log.record(Transition::Task(success(cell, &[cell as u8; 3])));
             log.record(Transition::Awaited {
-                node: cell,
-                asked: None,
+                node: NodeNumber::new(cell),
+                known: None,
             });
         }
         log.record(Transition::Task(success(3, &[])));
@@ -922,18 +952,30 @@ async fn a_history_has_results_the_order_of_answers_and_who_asked_for_the_end() 
         let History {
             tables,
             mut results,
-            told,
+            await_order,
             takeovers,
+            deaths,
             cancelling,
         } = take(&*opened.store, id).await.history;
-        let told: Vec<u32> = told.answers.iter().map(|answered| answered.node).collect();
-        assert_eq!((told, takeovers, cancelling), (vec![2, 0, 1], 1, true));
+        let deliveries = await_order.deliveries.iter();
+        let awaited: Vec<u32> = deliveries.map(|delivery| delivery.node.get()).collect();
+        assert_eq!(
+            (awaited, takeovers, deaths, cancelling),
+            (vec![2, 0, 1], 1, 1, true)
+        );
         for cell in 0..3 {
-            assert_eq!(results.remove(&(0, cell)).unwrap().0[..], [cell as u8; 3]);
+            assert_eq!(
+                results.remove(&row_place(0, cell)).unwrap().0[..],
+                [cell as u8; 3]
+            );
         }
-        results.remove(&(0, 3));
+        results.remove(&row_place(0, 3));
         assert!(results.is_empty());
-        let states: Vec<TaskState> = tables.frames[0].rows.iter().map(|row| row.state).collect();
+        let states: Vec<TaskState> = tables.frames[FrameNumber::FLOW]
+            .rows
+            .iter()
+            .map(Row::task_state)
+            .collect();
         assert_eq!(
             states[..5],
             [
@@ -944,51 +986,51 @@ async fn a_history_has_results_the_order_of_answers_and_who_asked_for_the_end() 
                 TaskState::Running
             ]
         );
-        assert_eq!((tables.state, tables.started), (RunState::Running, 10));
+        assert_eq!(
+            (tables.state, tables.started),
+            (RunState::Running, Some(time(10)))
+        );
     })
     .await;
 }
 
 #[tokio::test]
-async fn takeovers_are_counted_until_a_node_comes_to_its_end() {
+async fn takeovers_are_counted_until_a_node_ends() {
     on_each_durable(async |opened| {
         let id = orphan(opened, new_run("etl")).await.snapshot().id();
+        /// How the process of an execution leaves the run.
+        #[derive(PartialEq)]
+        enum Leaves {
+            Dies,
+            Releases,
+        }
+        use Leaves::{Dies, Releases};
         let mut attempts = 0;
-        let mut life = async |ends: Option<Transition>, released: bool| {
+        let mut life = async |ends: Option<Transition>, leaves: Leaves| {
             let process = opened.reopen();
             let TakenOver { log, history } = take(&*process, id).await;
             attempts += 1;
-            log.record(Transition::Task(TaskEnd::new(
-                0,
-                0,
-                row(TaskState::Running, attempts),
-            )));
+            log.record(Transition::Task(change(0, 0, TaskState::Running, attempts)));
             for transition in ends
                 .into_iter()
-                .chain(released.then_some(Transition::Released))
+                .chain((leaves == Releases).then_some(Transition::Released))
             {
                 log.record(transition);
             }
             log.commit().wait().await.unwrap();
             history.takeovers
         };
-        assert_eq!(life(None, false).await, 1);
-        assert_eq!(life(None, false).await, 2);
-        // left by a clean stop: the process that takes it then took it from nobody
-        assert_eq!(life(None, true).await, 3);
-        assert_eq!(life(None, false).await, 3);
-        assert_eq!(life(Some(to(1, TaskState::Success)), false).await, 4);
-        assert_eq!(life(Some(to(2, TaskState::Skipped)), true).await, 1);
-        assert_eq!(life(None, true).await, 0);
-        let retrying = Row {
-            finished: 99,
-            ..row(TaskState::Retrying, 1)
-        };
-        assert_eq!(
-            life(Some(Transition::Task(TaskEnd::new(0, 3, retrying))), false).await,
-            0
-        );
-        assert_eq!(life(None, false).await, 1);
+        assert_eq!(life(None, Dies).await, 1);
+        assert_eq!(life(None, Dies).await, 2);
+        // after a clean stop, there is no dead process
+        assert_eq!(life(None, Releases).await, 3);
+        assert_eq!(life(None, Dies).await, 3);
+        assert_eq!(life(Some(to(1, TaskState::Success)), Dies).await, 4);
+        assert_eq!(life(Some(to(2, TaskState::Skipped)), Releases).await, 1);
+        assert_eq!(life(None, Releases).await, 0);
+        let retrying = TaskEnd::new(row_place(0, 3), cell_state(TaskState::Retrying, 20, 99), 1);
+        assert_eq!(life(Some(Transition::Task(retrying)), Dies).await, 0);
+        assert_eq!(life(None, Dies).await, 1);
         let record = opened.store.run(id).await.unwrap().unwrap();
         assert_eq!(record.tasks().iter().next().unwrap().crashes(), 8);
     })
@@ -996,7 +1038,71 @@ async fn takeovers_are_counted_until_a_node_comes_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_run_that_goes_on_keeps_its_numbers_and_is_not_told_twice() {
+async fn lone_start_is_charged_with_the_death_of_its_process_unless_it_was_stopping() {
+    on_each_durable(async |opened| {
+        let id = orphan(opened, new_run("etl")).await.snapshot().id();
+        let starts = |attempt: u16| Transition::Task(change(0, 0, TaskState::Running, attempt));
+        let starts_alone = |attempt: u16| {
+            Transition::Task(TaskEnd {
+                alone: true,
+                ..change(0, 0, TaskState::Running, attempt)
+            })
+        };
+        #[derive(Debug, PartialEq)]
+        struct Counts {
+            takeovers: u32,
+            deaths: u32,
+            charges: u8,
+        }
+        let counts = |takeovers, deaths, charges| Counts {
+            takeovers,
+            deaths,
+            charges,
+        };
+        let life = async |transitions: Vec<Transition>| {
+            let process = opened.reopen();
+            let TakenOver { log, history } = take(&*process, id).await;
+            transitions
+                .into_iter()
+                .for_each(|transition| log.record(transition));
+            log.commit().wait().await.unwrap();
+            counts(
+                history.takeovers,
+                history.deaths,
+                history.tables.charges(row_place(0, 0)),
+            )
+        };
+        assert_eq!(life(vec![starts(1)]).await, counts(1, 1, 0));
+        assert_eq!(life(vec![starts_alone(2)]).await, counts(2, 2, 0));
+        assert_eq!(life(vec![starts_alone(3)]).await, counts(3, 3, 1));
+        // the attempt is waiting when its process dies
+        assert_eq!(life(vec![]).await, counts(4, 4, 2));
+        // the charge is taken back: the process is stopped and ends while the task runs; a repeated
+        // start counts once
+        let stops = vec![starts_alone(4), starts(4), starts(4), Transition::Leaving];
+        assert_eq!(life(stops).await, counts(5, 5, 2));
+        assert_eq!(
+            life(vec![
+                starts_alone(5),
+                starts(5),
+                Transition::Leaving,
+                Transition::Released
+            ])
+            .await,
+            counts(5, 6, 2)
+        );
+        assert_eq!(life(vec![starts_alone(6)]).await, counts(5, 7, 2));
+        assert_eq!(
+            life(vec![to(0, TaskState::Retrying)]).await,
+            counts(6, 8, 3)
+        );
+        assert_eq!(life(vec![]).await, counts(7, 9, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn resumed_run_keeps_its_numbers_and_records_nothing_twice() {
     on_each_durable(async |opened| {
         let head = new_run("etl");
         let log = orphan(opened, head.clone()).await;
@@ -1005,11 +1111,11 @@ async fn a_run_that_goes_on_keeps_its_numbers_and_is_not_told_twice() {
         let before = told(&log.snapshot());
         let TakenOver { log, .. } = take(&*opened.store, head.id).await;
         assert_eq!(told(&log.snapshot()), before);
-        // it comes to its recorded states again
-        log.record(Transition::RunStarted { at: 77 });
+        // it reaches its recorded states again
+        log.record(Transition::RunStarted { at: time(77) });
         log.record(Transition::Task(success(0, b"twice")));
         assert_eq!(told(&log.snapshot()), before);
-        log.record(Transition::Planned(vec![node("more", NONE, 8)]));
+        log.record(Transition::Planned(vec![node("more", None, 8)]));
         log.record(Transition::Task(success(8, b"new")));
         finish(&*log, 90, RunState::Success).await;
         let record = opened.reopen().run(head.id).await.unwrap().unwrap();
@@ -1023,12 +1129,13 @@ async fn a_run_that_goes_on_keeps_its_numbers_and_is_not_told_twice() {
 async fn a_run_that_is_run_again_adds_up_the_same_everywhere() {
     on_each(async |opened| {
         for seed in 0..20 {
+            let _case = case(format_args!("seed {seed}"));
             let log = created(&*opened.store, new_run("etl")).await;
             let id = log.snapshot().id();
             assert!(
                 opened
                     .store
-                    .reopen(id, &Rerun::All, 80)
+                    .reopen(id, &Rerun::All, time(80))
                     .await
                     .unwrap()
                     .is_none()
@@ -1043,14 +1150,14 @@ async fn a_run_that_is_run_again_adds_up_the_same_everywhere() {
                 history,
             } = opened
                 .store
-                .reopen(id, &Rerun::All, 7_000)
+                .reopen(id, &Rerun::All, time(7_000))
                 .await
                 .unwrap()
                 .expect("it is final");
             assert!(
                 opened
                     .store
-                    .reopen(id, &Rerun::All, 7_001)
+                    .reopen(id, &Rerun::All, time(7_001))
                     .await
                     .unwrap()
                     .is_none()
@@ -1059,8 +1166,8 @@ async fn a_run_that_is_run_again_adds_up_the_same_everywhere() {
                 (history.takeovers, history.cancelling, history.results.len()),
                 (0, false, 0)
             );
-            // who finished it writes nothing to it any more
-            log.record(Transition::RunStarted { at: 7_001 });
+            // the process that finished it can no longer write to it
+            log.record(Transition::RunStarted { at: time(7_001) });
             let read = opened.store.run(id).await.unwrap().unwrap();
             for record in [&read, &again.snapshot(), &RunRecord::from(history.tables)] {
                 assert_eq!(
@@ -1075,7 +1182,7 @@ async fn a_run_that_is_run_again_adds_up_the_same_everywhere() {
                     (record.reruns().len(), &record.reruns()[0].what),
                     (1, &Rerun::All)
                 );
-                // lists are worked out in each life
+                // lists are computed anew in each execution
                 let shown: Vec<_> = before
                     .tasks()
                     .iter()
@@ -1095,30 +1202,16 @@ async fn a_run_that_is_run_again_adds_up_the_same_everywhere() {
                     );
                 }
             }
-            again.record(Transition::RunStarted { at: 7_100 });
-            // it has the lists that it had, but one
-            let longer = FrameMeta {
-                region: 2,
-                parent: (1, 1),
-                len: 3,
-                unexpanded: false,
-            };
-            again.record(Transition::Expanded(longer));
-            again.record(Transition::Task(TaskEnd::new(
-                6,
-                2,
-                row(TaskState::Success, 1),
-            )));
+            again.record(Transition::RunStarted { at: time(7_100) });
+            // it has the same lists, except one
+            again.record(Transition::Expanded(expanded(2, (1, 1), 3)));
+            again.record(Transition::Task(change(6, 2, TaskState::Success, 1)));
             let attempts = u16::try_from(before.task("first").unwrap().attempts()).unwrap() + 1;
-            again.record(Transition::Task(TaskEnd::new(
-                0,
-                0,
-                row(TaskState::Success, attempts),
-            )));
+            again.record(Transition::Task(change(0, 0, TaskState::Success, attempts)));
             finish(&*again, 7_200, RunState::Success).await;
             let read = opened.store.run(id).await.unwrap().unwrap();
             assert_eq!(told(&read), told(&again.snapshot()));
-            // what did not come again is not shown
+            // an element that was not requested again is not shown
             assert_eq!(
                 read.tasks()
                     .iter()
@@ -1140,14 +1233,14 @@ async fn a_run_that_is_run_again_adds_up_the_same_everywhere() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_of_many_runs_a_run_again() {
+async fn concurrent_reopens_have_one_winner() {
     on_each_durable(async |opened| {
         let stores: Vec<_> = (0..4).map(|_| opened.reopen()).collect();
         let log = started(&*opened.store, new_run("etl"), 3).await;
         let id = log.snapshot().id();
         finish(&*log, 30, RunState::Failed).await;
         let reopening = stores.iter().cloned().map(|store| {
-            tokio::spawn(async move { store.reopen(id, &Rerun::All, 40).await.unwrap() })
+            tokio::spawn(async move { store.reopen(id, &Rerun::All, time(40)).await.unwrap() })
         });
         let reopened = futures_util::future::join_all(reopening).await;
         let won: Vec<_> = reopened
@@ -1166,45 +1259,87 @@ async fn one_of_many_runs_a_run_again() {
 }
 
 #[tokio::test]
-async fn a_flight_is_one_process_s_until_it_ends_or_that_process_does() {
+async fn flight_belongs_to_one_process_until_either_ends() {
     on_each(async |opened| {
-        let (store, key) = (&opened.store, CacheKey([7; 32]));
-        assert!(store.claim_flight(key).await.unwrap());
+        let (store, key) = (&opened.store, 7);
+        assert_eq!(claim(&**store, [key]).await, [Claim::Own]);
         if !store.is_durable() {
             return;
         }
         let (second, third) = (opened.reopen(), opened.reopen());
-        assert!(
-            !second.claim_flight(key).await.unwrap() && !third.claim_flight(key).await.unwrap()
-        );
-        assert!(second.claim_flight(CacheKey([8; 32])).await.unwrap());
-        // who has none ends none
-        third.end_flight(key);
+        assert_eq!(claim(&*second, [key]).await, [Claim::Other]);
+        assert_eq!(claim(&*third, [key]).await, [Claim::Other]);
+        // one flight each belongs to two processes
+        assert_eq!(claim(&*second, [key, 8]).await, [Claim::Other, Claim::Own]);
+        // a process cannot end a flight of another
+        third.end_flights(vec![CacheKey([key; 32])]);
         tokio::task::yield_now().await;
-        assert!(!third.claim_flight(key).await.unwrap());
-        store.end_flight(key);
+        assert_eq!(claim(&*third, [key]).await, [Claim::Other]);
+        store.end_flights(vec![CacheKey([key; 32])]);
         tokio::task::yield_now().await;
-        assert!(second.claim_flight(key).await.unwrap());
-        assert!(!store.claim_flight(key).await.unwrap());
+        assert_eq!(claim(&*second, [key]).await, [Claim::Own]);
+        assert_eq!(claim(&**store, [key, 9]).await, [Claim::Other, Claim::Own]);
         drop(second);
-        eventually(async || store.claim_flight(key).await.unwrap()).await;
-        assert!(!third.claim_flight(key).await.unwrap());
+        eventually(async || claim(&**store, [key, 8, 9]).await == [Claim::Own; 3]).await;
+        assert_eq!(claim(&*third, [key, 8, 9]).await, [Claim::Other; 3]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn look_up_claims_missing_results_up_to_its_limit() {
+    on_each(async |opened| {
+        let store = &*opened.store;
+        let log = started(store, new_run("etl"), 2).await;
+        let run = log.snapshot().id();
+        cache(&*log, 0, &query(1, 1, None), 1_000, b"a");
+        cache(&*log, 1, &query(2, 2, Some(5)), 1_000, b"b");
+        log.commit().wait().await.unwrap();
+        let wanted = [
+            (query(1, 1, None), Accept::Any),
+            (query(3, 1, None), Accept::Any),
+            (query(2, 2, Some(5)), Accept::Any),
+            (query(1, 1, None), Accept::MadeBy(run, time(999))),
+            (query(1, 1, None), Accept::MadeBy(run, time(1_000))),
+            (query(4, 4, None), Accept::Any),
+        ];
+        let wanted: Arc<[Wanted]> = wanted
+            .map(|(query, accept)| Wanted { query, accept })
+            .into();
+        let found = store.look_up(wanted, 3, time(1_005)).await.unwrap();
+        let told = |found: &Lookup| match found {
+            Lookup::Hit(_) => "hit".to_owned(),
+            Lookup::Miss(CacheMiss::Expired { .. }, claim) => format!("expired {claim:?}"),
+            Lookup::Miss(miss, claim) => format!("{miss:?} {claim:?}"),
+        };
+        assert_eq!(
+            found.iter().map(told).collect::<Vec<_>>(),
+            [
+                "hit",
+                "ChangedCode Own",
+                "expired Own",
+                "hit",
+                "Refreshed Own",
+                "NewInputs NotMade"
+            ],
+        );
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_of_many_processes_has_a_flight() {
+async fn concurrent_claims_of_a_flight_have_one_winner() {
     on_each_durable(async |opened| {
         let stores: Vec<_> = (0..8).map(|_| opened.reopen()).collect();
-        let claims = stores.iter().cloned().map(|store| {
-            tokio::spawn(async move { store.claim_flight(CacheKey([1; 32])).await.unwrap() })
-        });
+        let claims = stores
+            .iter()
+            .cloned()
+            .map(|store| tokio::spawn(async move { claim(&*store, [1]).await[0] }));
         let claims = futures_util::future::join_all(claims).await;
         assert_eq!(
             claims
                 .into_iter()
-                .filter(|claim| *claim.as_ref().unwrap())
+                .filter(|claim| *claim.as_ref().unwrap() == Claim::Own)
                 .count(),
             1
         );
@@ -1223,7 +1358,7 @@ async fn old_runs_lose_their_tasks_and_nothing_else() {
             log.record(Transition::Task(success(0, b"result")));
             finish(&**log, at, RunState::Failed).await;
         }
-        let prune = || store.prune(100, 0, u64::MAX);
+        let prune = || store.prune(time(100), time(0), u64::MAX);
         assert_eq!(prune().await.unwrap(), Pruned { runs: 1, cached: 0 });
         assert_eq!(prune().await.unwrap(), Pruned::default());
         let runs = store.runs("etl").await.unwrap();
@@ -1260,9 +1395,9 @@ async fn lines_of_logs_come_back_in_order_and_as_they_were() {
             ..line(one, "")
         };
         let store = &opened.store;
-        let mixed = vec![line(one, "a"), line(two, "b"), full.clone(), line(new_run("etl").id, "nobody's")];
-        store.append_logs(mixed).wait().await.unwrap();
-        store.append_logs(vec![line(one, "c"), line(two, "d")]).wait().await.unwrap();
+        let mut mixed = vec![line(one, "a"), line(two, "b"), full.clone(), line(new_run("etl").id, "nobody's")];
+        assert!(store.append_logs(&mut mixed, false).unwrap() && mixed.is_empty());
+        assert!(store.append_logs(&mut vec![line(one, "c"), line(two, "d")], true).unwrap());
         let stores = [Some(Arc::clone(store)), store.is_durable().then(|| opened.reopen())];
         for store in stores.into_iter().flatten() {
             let lines = store.logs(one, 0, 10).await.unwrap();
@@ -1292,10 +1427,10 @@ async fn lines_of_logs_go_with_the_tasks_of_their_run() {
             started(store, new_run("etl"), 1).await,
             started(store, new_run("etl"), 1).await,
         );
-        // more than one step of a prune takes
+        // more lines than one step of a prune deletes
         let lines = |log: &Arc<dyn RunLog>| vec![line(log.snapshot().id(), "said"); 7_000];
         for log in [&old, &fresh] {
-            store.append_logs(lines(log)).wait().await.unwrap();
+            assert!(store.append_logs(&mut lines(log), true).unwrap());
         }
         let left = async |log: &Arc<dyn RunLog>| {
             store
@@ -1307,11 +1442,25 @@ async fn lines_of_logs_go_with_the_tasks_of_their_run() {
         finish(&*old, 99, RunState::Success).await;
         finish(&*fresh, 100, RunState::Success).await;
         assert_eq!((left(&old).await, left(&fresh).await), (7_000, 7_000));
-        assert_eq!(store.prune(100, 0, u64::MAX).await.unwrap().runs, 1);
-        // what comes late comes to nothing
-        store.append_logs(lines(&old)).wait().await.unwrap();
+        assert_eq!(
+            store
+                .prune(time(100), time(0), u64::MAX)
+                .await
+                .unwrap()
+                .runs,
+            1
+        );
+        // late lines are dropped
+        assert!(store.append_logs(&mut lines(&old), true).unwrap());
         assert_eq!((left(&old).await, left(&fresh).await), (0, 7_000));
-        assert_eq!(store.prune(101, 0, u64::MAX).await.unwrap().runs, 1);
+        assert_eq!(
+            store
+                .prune(time(101), time(0), u64::MAX)
+                .await
+                .unwrap()
+                .runs,
+            1
+        );
         assert_eq!(left(&fresh).await, 0);
     })
     .await;
@@ -1326,16 +1475,33 @@ async fn cached_results_go_by_age_and_by_their_size() {
         cache(&*log, 0, &brief, 1_000, b"a");
         cache(&*log, 1, &lasting, 1_000, b"b");
         log.commit().wait().await.unwrap();
-        assert_eq!(store.prune(0, 1_099, u64::MAX).await.unwrap().cached, 0);
-        assert_eq!(store.prune(0, 1_100, u64::MAX).await.unwrap().cached, 1);
+        assert_eq!(
+            store
+                .prune(time(0), time(1_099), u64::MAX)
+                .await
+                .unwrap()
+                .cached,
+            0
+        );
+        assert_eq!(
+            store
+                .prune(time(0), time(1_100), u64::MAX)
+                .await
+                .unwrap()
+                .cached,
+            1
+        );
         assert_eq!(found(store, &brief, 1_000).await, "NewInputs");
         assert_eq!(found(store, &lasting, 1_100).await, "1000 [98]");
-        assert_eq!(store.prune(0, 1_100, 0).await.unwrap().cached, 1);
+        assert_eq!(
+            store.prune(time(0), time(1_100), 0).await.unwrap().cached,
+            1
+        );
         if !store.is_durable() {
             return;
         }
         for number in 0..150 {
-            // the later the older
+            // later entries have older results
             cache(
                 &*log,
                 10 + number,
@@ -1345,8 +1511,22 @@ async fn cached_results_go_by_age_and_by_their_size() {
             );
         }
         log.commit().wait().await.unwrap();
-        assert_eq!(store.prune(0, 20_000, 1_500).await.unwrap().cached, 0);
-        assert_eq!(store.prune(0, 20_000, 295).await.unwrap().cached, 121);
+        assert_eq!(
+            store
+                .prune(time(0), time(20_000), 1_500)
+                .await
+                .unwrap()
+                .cached,
+            0
+        );
+        assert_eq!(
+            store
+                .prune(time(0), time(20_000), 295)
+                .await
+                .unwrap()
+                .cached,
+            121
+        );
         for (number, expected) in [(0, true), (28, true), (29, false), (149, false)] {
             assert_eq!(
                 !found(store, &query(number, 1, None), 0)

@@ -4,38 +4,45 @@ use std::time::Duration;
 
 use super::input::outcome;
 use super::node::{call_options, describe};
-use super::scope::{
-    self, GatherMode, GatherSpec, Handle, Kind, MappingSpec, NONE, NodeSpec, Stage,
-};
 use super::{
     Delay, Input, IntoInput, Node, Outcome, Pool, Resolved, TaskOptions, Trigger, Upstream,
 };
+use crate::definition::options::{Count, Factor, option_setter, option_setters};
 use crate::error::GraphError;
+use crate::index::NodeId;
+use crate::scope::{
+    self, GatherMode, GatherSpec, Handle, Kind, MappingSpec, NodeSpec, ScopeProblem, Stage,
+    StageLimit,
+};
 use crate::value::{Data, Value};
 
-/// A task, or several, mapped over a list: one result of type `T` for each element, in the list's order.
+/// One or more tasks mapped over a list, with one result of type `T` for each element, in the order
+/// of the list.
 ///
-/// It is given for a parameter of type `Vec<T>` (all results; skipped ones are left out; where an element failed, the
-/// task is upstream-failed) or `Vec<Outcome<T>>` (whatever became of the elements). Awaited in an `async` flow it gives
-/// a `Vec<T>`.
+/// It can be passed for a parameter of type `Vec<T>` (all results; skipped ones are left out; if an
+/// element failed, the task is upstream-failed) or `Vec<Outcome<T>>` (the outcomes of all
+/// elements). Awaiting it in an `async` flow returns a `Vec<T>`.
 ///
-/// Options set on it hold for its task; where the closure made several, set them inside.
+/// Options set on it apply to its task. If the closure creates several tasks, set them inside the
+/// closure.
 pub struct Mapped<T> {
     scope: u64,
-    mapping: u32,
-    stage: Stage,
-    /// What the closure returned: the template's result.
+    /// The mapping's node; `None` outside a flow.
+    mapping: Option<NodeId>,
+    /// The nodes that the closure created.
+    stage: Option<Stage>,
+    /// The node that the closure returned: the template's result.
     node: Node<T>,
 }
 
-/// A list to map over: what [`cross`](Node::cross) and [`zip`](Node::zip) give.
+/// A list to map over, created by [`cross`](Node::cross) and [`zip`](Node::zip).
 pub struct List<T> {
     inputs: Vec<Input>,
     spec: MappingSpec,
     element: std::marker::PhantomData<fn() -> T>,
 }
 
-/// What can be made into a [`List`]: a node of a `Vec`, a `Vec`, a [`Mapped`], another list.
+/// A type that converts into a [`List`]: a node of a `Vec`, a `Vec`, a [`Mapped`], another list.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no list of `{T}`",
     label = "expected a `Vec<{T}>`, a `Node<Vec<{T}>>`, a `Mapped<{T}>` or a `List<{T}>`"
@@ -45,8 +52,8 @@ pub trait IntoList<T> {
     fn into_list(self) -> List<T>;
 }
 
-/// What can be mapped over a list of `T`: a task of one parameter of type `T`, or a closure that takes a `Node<T>` and
-/// returns a node or a mapping.
+/// A function that can be mapped over a list of `T`: a task with one parameter of type `T`, or a
+/// closure that takes a `Node<T>` and returns a node or a mapping.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be mapped over a list of `{T}`",
     label = "expected a task that takes a `{T}`, or a closure that takes a `Node<{T}>`"
@@ -56,14 +63,14 @@ pub trait Mapping<T, R>: FnOnce(Node<T>) -> R {}
 #[diagnostic::do_not_recommend]
 impl<T, R, F: FnOnce(Node<T>) -> R> Mapping<T, R> for F {}
 
-/// What the closure of an `expand` may return: a node, or (nested) a mapping.
+/// A type that the closure of an `expand` may return: a node, or (nested) a mapping.
 #[diagnostic::on_unimplemented(
     message = "the closure of `expand` returns a node or a mapping, not a `{Self}`",
     label = "expected `Node<_>` or `Mapped<_>`",
     note = "a flow cannot be mapped: write an ordinary function that takes and returns nodes"
 )]
 pub trait Element {
-    /// What becomes of one element.
+    /// The type of the result of one element.
     type Item: Data;
 
     #[doc(hidden)]
@@ -88,8 +95,8 @@ impl<T: Data> Element for Mapped<T> {
 
 /// Maps a task, or a closure over tasks, over a list.
 ///
-/// The closure is called once, with a node that stands for the element: several tasks an element, captured values and
-/// nodes, and nesting all work.
+/// The closure is called once, with a node that stands for the element. It may create several tasks
+/// per element, capture values and nodes, and nest.
 ///
 /// # Examples
 ///
@@ -136,23 +143,25 @@ impl<T: Data> List<T> {
         );
         match scope::add(spec) {
             Handle::Scoped { scope, id } => {
+                let id = Some(id);
                 let element = Node::new(Handle::Element { scope, mapping: id });
                 mapped(scope, id, || mapping(element).into_node())
             }
-            // outside of a flow there is nothing to map in; awaiting says so
+            // a mapping outside a flow is an error, which awaiting reports
             loose => {
                 let node = mapping(Node::new(loose)).into_node();
                 Mapped {
                     scope: u64::MAX,
-                    mapping: NONE,
-                    stage: Stage::NOWHERE,
+                    mapping: None,
+                    stage: None,
                     node,
                 }
             }
         }
     }
 
-    /// All pairs of an element of this list and one of the other: row by row, the last list fastest.
+    /// Returns all pairs of an element of this list and one of the other, row by row: the last list
+    /// varies fastest.
     pub fn cross<U: Data>(self, other: impl IntoList<U>) -> List<(T, U)> {
         self.join(
             other.into_list(),
@@ -161,8 +170,8 @@ impl<T: Data> List<T> {
         )
     }
 
-    /// Pairs of the elements at the same index. Lists of different length are refused when they are known: the mapping
-    /// fails, and says how long each is.
+    /// Returns the pairs of elements at the same index. If the lists turn out to have different
+    /// lengths, the mapping fails with an error that gives the lengths.
     pub fn zip<U: Data>(self, other: impl IntoList<U>) -> List<(T, U)> {
         let length = |left, right| match left == right {
             true => Ok(left),
@@ -207,7 +216,7 @@ impl<T: Data> List<T> {
 }
 
 /// Runs the closure of an `expand` in its mapping's region.
-fn mapped<T>(scope: u64, mapping: u32, closure: impl FnOnce() -> Node<T>) -> Mapped<T> {
+fn mapped<T>(scope: u64, mapping: Option<NodeId>, closure: impl FnOnce() -> Node<T>) -> Mapped<T> {
     let (node, stage) = scope::in_region(mapping, closure);
     Mapped {
         scope,
@@ -259,12 +268,12 @@ impl<T: Data> Node<Vec<T>> {
         self.into_list().expand(mapping)
     }
 
-    /// All pairs with another list: see [`List::cross`].
+    /// Returns all pairs with another list: see [`List::cross`].
     pub fn cross<U: Data>(&self, other: impl IntoList<U>) -> List<(T, U)> {
         self.into_list().cross(other)
     }
 
-    /// Pairs with another list of the same length: see [`List::zip`].
+    /// Returns the pairs with another list of the same length: see [`List::zip`].
     pub fn zip<U: Data>(&self, other: impl IntoList<U>) -> List<(T, U)> {
         self.into_list().zip(other)
     }
@@ -273,44 +282,44 @@ impl<T: Data> Node<Vec<T>> {
 impl<T: Data> Mapped<T> {
     call_options!();
 
-    /// Maps over the results, element by element: an element goes on as soon as it is there, without waiting for the
-    /// others.
+    /// Maps over the results, element by element: each element continues as soon as it is
+    /// available, without waiting for the others.
     pub fn expand<R: Element>(&self, mapping: impl Mapping<T, R>) -> Mapped<R::Item> {
         let node = self.node.clone();
         mapped(self.scope, self.mapping, || mapping(node).into_node())
     }
 
-    /// All pairs with another list: see [`List::cross`]. It waits for all results.
+    /// Returns all pairs with another list: see [`List::cross`]. It waits for all results.
     pub fn cross<U: Data>(&self, other: impl IntoList<U>) -> List<(T, U)> {
         self.into_list().cross(other)
     }
 
-    /// Pairs with another list of the same length: see [`List::zip`]. It waits for all results.
+    /// Returns the pairs with another list of the same length: see [`List::zip`]. It waits for all
+    /// results.
     pub fn zip<U: Data>(&self, other: impl IntoList<U>) -> List<(T, U)> {
         self.into_list().zip(other)
     }
 
-    /// How many elements may be under way at once: between the start of the first task of this `expand` and the end of
-    /// its last. An element that only waits for a retry does not count. No limit by default.
+    /// Sets the maximum number of active elements: those between the start of the first task of
+    /// this `expand` and the end of its last. An element that only waits for a retry does not
+    /// count. There is no limit by default.
     pub fn concurrency(self, elements: u32) -> Self {
         let problem = (elements == 0).then(|| GraphError::Option {
             task: self.label(),
             problem: "expected `concurrency` to be at least 1 element, got 0".to_owned(),
         });
-        let Stage {
-            number,
-            first,
-            nodes,
-        } = self.stage;
-        scope::with(|scope| match problem {
-            Some(problem) => scope.refuse(problem),
-            None if nodes > 0 && first < scope.first => {
-                scope.refuse(GraphError::Planned {
-                    task: format!("node {first}"),
+        scope::with(|scope| match (problem, self.stage) {
+            (Some(problem), _) => scope.refuse(problem),
+            (None, Some(stage)) if stage.nodes > 0 && stage.first < scope.first => {
+                scope.refuse(ScopeProblem::Planned {
+                    node: stage.first,
                     option: "concurrency",
                 });
             }
-            None => scope.limits.push((number, elements)),
+            (None, Some(Stage { id: stage, .. })) => {
+                scope.limits.push(StageLimit { stage, elements })
+            }
+            (None, None) => {}
         });
         self
     }
@@ -326,11 +335,9 @@ impl<T: Data> Mapped<T> {
     }
 
     fn describe(self, option: &'static str, change: impl FnOnce(&mut NodeSpec)) -> Self {
-        if self.stage.nodes > 1 {
-            let problem = GraphError::OptionOnGroup {
-                option,
-                tasks: self.stage.nodes as usize,
-            };
+        let tasks = self.stage.map_or(0, |stage| stage.nodes);
+        if tasks > 1 {
+            let problem = GraphError::OptionOnGroup { option, tasks };
             scope::with(|scope| scope.refuse(problem));
         } else {
             describe(&self.node.handle, option, change);
@@ -343,16 +350,19 @@ impl<T: Data> Mapped<T> {
         mode: GatherMode,
         collect: fn(&mut dyn Iterator<Item = Resolved>) -> Value,
     ) -> Node<U> {
-        let spec = GatherSpec {
+        let spec = |mapping| GatherSpec {
             of: self.node.handle.clone(),
-            mapping: self.mapping,
+            mapping,
             projection: self.node.projection.clone(),
             mode,
             collect,
         };
-        let gathered =
-            scope::with(|scope| (scope.id == self.scope).then(|| scope.gather(spec))).flatten();
-        // without its scope the mapping is foreign, and planning says so
+        let gathered = scope::with(|scope| {
+            let mapping = self.mapping.filter(|_| scope.id == self.scope);
+            mapping.map(|mapping| scope.gather(spec(mapping)))
+        });
+        let gathered = gathered.flatten();
+        // without its scope the mapping is foreign, which planning reports
         Node::new(gathered.unwrap_or(Handle::Element {
             scope: self.scope,
             mapping: self.mapping,
@@ -380,7 +390,7 @@ impl<T: Data> Mapped<T> {
     }
 }
 
-/// Collects with room for as many as there may be, and no more.
+/// Collects into a `Vec` with the exact capacity.
 fn exactly<T>(elements: impl Iterator<Item = T>) -> Vec<T> {
     let (at_least, at_most) = elements.size_hint();
     let mut list = Vec::with_capacity(at_most.unwrap_or(at_least));

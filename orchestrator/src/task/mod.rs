@@ -1,29 +1,24 @@
 //! Tasks: functions that do work, and their uses in flows.
 //!
-//! A task function, called, makes a [`Node`]: one use of the task. Inside a flow's body nodes are written down in the
-//! [`Scope`](scope) that is being built on this thread; outside they carry their own description, until they are
-//! awaited.
+//! Calling a task function creates a [`Node`]: one use of the task. Inside a flow's body, nodes are
+//! recorded in the [`Scope`](scope) of the thread; outside, they carry their own description until
+//! they are awaited.
 
-mod call;
-mod context;
-mod definition;
 mod expand;
 mod input;
 mod node;
-mod options;
 mod outcome;
-pub(crate) mod scope;
-mod trigger;
 
-pub(crate) use call::{Arg, Args, Derived, Elements, Given, Resources};
-pub use call::{BlockingBody, BodyFuture, Borrowed, Call};
-pub use context::{Context, Interval};
-pub(crate) use context::{Place, RunFacts};
-pub use definition::{Body, CacheDef, Code, KeyFn, Parameter, Resource, TaskDef, TaskEntry};
+pub(crate) use crate::definition::{
+    Arg, Args, Derived, Elements, Given, Place, Resources, RunFacts,
+};
+pub use crate::definition::{
+    BlockingBody, Body, BodyFuture, Borrowed, CacheDef, Call, Code, Context, Delay, Interval,
+    KeyFn, Parameter, ParseTriggerError, Pool, Resource, TaskDef, TaskEntry, TaskOptions, Trigger,
+};
+pub use crate::scope::Input;
+pub(crate) use crate::scope::{Convert, Projection, Resolved, Source};
 pub use expand::{Element, IntoList, List, Mapped, Mapping, expand};
-pub(crate) use input::{Convert, Projection, Resolved, Source};
-pub use input::{Gathered, Input, IntoInput, gather};
+pub use input::{Gathered, IntoInput, gather};
 pub use node::{AnyHandle, Node, NotData, Results, Upstream};
-pub use options::{Delay, Pool, TaskOptions};
 pub use outcome::Outcome;
-pub use trigger::{ParseTriggerError, Trigger};

@@ -2,18 +2,20 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::scope::{self, Handle, Kind, NodeSpec};
 use super::{Delay, Input, Mapped, Pool, Projection, TaskDef, TaskOptions, Trigger};
+use crate::definition::options::{Count, Factor, option_setter, option_setters};
 use crate::error::GraphError;
+use crate::scope::{self, Handle, Kind, NodeSpec, ScopeProblem};
 use crate::value::{Data, OutputType, SameFn, Value};
 
 /// One use of a task in a flow: a promise of its result, of type `T`.
 ///
-/// Calling a task makes one; nothing has run yet. Passing it to another task is the dependency. What was made in a
-/// flow's body runs, whether its node is passed on, awaited or dropped.
+/// Calling a task creates a node; nothing has run yet. Passing it to another task creates the
+/// dependency. A node that was created in a flow's body runs, whether it is passed on, awaited or
+/// dropped.
 ///
-/// In an `async` flow, `node.await` gives the result. Outside of a flow, `task(…).await` runs the task there and then:
-/// retries and the timeout apply, and nothing is stored.
+/// In an `async` flow, `node.await` returns the result. Outside a flow, `task(…).await` runs the
+/// task immediately: retries and the timeout apply, and nothing is stored.
 ///
 /// # Examples
 ///
@@ -42,15 +44,16 @@ pub struct Node<T> {
     output: PhantomData<fn() -> T>,
 }
 
-/// Makes nodes of tasks whose results are of type `T`: what a task function calls.
+/// Creates nodes of tasks whose results are of type `T`, for the expansions of task functions.
 ///
-/// Its own method `node` is the one that is found where `T` is data. Where it is not, [`NotData`] has one, so that the
-/// error is the one at the type that the body returns, and no second one is at the call.
+/// If `T` is data, its inherent method `node` is resolved. Otherwise that of [`NotData`] is, so
+/// that the only error is the one at the return type of the body, and there is no second one at the
+/// call.
 #[derive(Debug)]
 pub struct Results<T>(PhantomData<fn() -> T>);
 
 impl<T: Data> Results<T> {
-    /// Makes a node. `same` compares results.
+    /// Creates a node. `same` compares results.
     pub fn node(
         definition: &'static TaskDef,
         inputs: Box<[Input]>,
@@ -65,7 +68,7 @@ impl<T: Data> Results<T> {
     }
 }
 
-/// Found where `Results` has no method of its own.
+/// Provides `node` if `Results` has no inherent method of that name.
 pub trait NotData<T> {
     /// Stands in for a node.
     fn node(_: &'static TaskDef, _: Box<[Input]>, _: Option<SameFn>) -> Node<T> {
@@ -84,8 +87,11 @@ impl<T> Node<T> {
         }
     }
 
-    pub(crate) fn projected<U>(&self, projection: Projection) -> Node<U> {
-        let projection = Some(projection.after(self.projection.clone()));
+    pub(crate) fn projected<U>(
+        &self,
+        function: impl Fn(Value) -> Value + Send + Sync + 'static,
+    ) -> Node<U> {
+        let projection = Some(Projection::new(self.projection.clone(), function));
         Node {
             handle: self.handle.clone(),
             projection,
@@ -100,32 +106,21 @@ impl<T> Node<T> {
     }
 }
 
-/// Changes a node's description. Where the node has been planned, the flow is refused.
+/// Changes a node's description. If the node has been planned, the flow is refused.
 pub(crate) fn describe(handle: &Handle, option: &'static str, change: impl FnOnce(&mut NodeSpec)) {
     match handle {
-        Handle::Loose(spec) => change(&mut spec.lock()),
+        Handle::Loose(loose) => change(&mut loose.spec()),
         Handle::Scoped { scope, id } => {
             let changed = scope::with(|current| {
                 let problem = match current.id == *scope {
                     true => match current.spec(*id) {
                         Some(spec) => {
                             change(spec);
-                            spec.more
-                                .as_ref()
-                                .and_then(|more| more.options.problem())
-                                .map(|problem| GraphError::Option {
-                                    task: spec.name().to_owned(),
-                                    problem,
-                                })
+                            None
                         }
-                        None => Some(GraphError::Planned {
-                            task: format!("node {id}"),
-                            option,
-                        }),
+                        None => Some(ScopeProblem::Planned { node: *id, option }),
                     },
-                    false => Some(GraphError::ForeignNode {
-                        task: format!("node {id}"),
-                    }),
+                    false => Some(ScopeProblem::Foreign { node: *id }),
                 };
                 if let Some(problem) = problem {
                     current.refuse(problem);
@@ -145,19 +140,7 @@ pub(crate) fn describe(handle: &Handle, option: &'static str, change: impl FnOnc
 /// The options that a use of a task may set; `$self` is a `Node` or a `Mapped`.
 macro_rules! call_options {
     () => {
-        /// Sets how many attempts may follow the first: at most 100.
-        pub fn retries(self, retries: u32) -> Self {
-            self.describe("retries", |spec| {
-                spec.more().options.retries = Some(retries)
-            })
-        }
-
-        /// Sets the delay before the second attempt; with `backoff` it grows.
-        pub fn retry_delay(self, delay: Duration) -> Self {
-            self.describe("retry_delay", |spec| {
-                spec.more().options.retry_delay = Some(Delay::Fixed(delay))
-            })
-        }
+        orchestrator_grammar::task_options!(option_setters);
 
         /// Sets the delay before each retry; the last repeats.
         pub fn retry_delays(self, delays: &'static [Duration]) -> Self {
@@ -166,38 +149,7 @@ macro_rules! call_options {
             })
         }
 
-        /// Sets the factor, at least 1, by which the delay grows from attempt to attempt.
-        pub fn backoff(self, factor: f64) -> Self {
-            self.describe("backoff", |spec| spec.more().options.backoff = Some(factor))
-        }
-
-        /// Sets the upper bound of the delay.
-        pub fn max_retry_delay(self, delay: Duration) -> Self {
-            self.describe("max_retry_delay", |spec| {
-                spec.more().options.max_retry_delay = Some(delay)
-            })
-        }
-
-        /// Sets how long one attempt may take.
-        pub fn timeout(self, timeout: Duration) -> Self {
-            self.describe("timeout", |spec| {
-                spec.more().options.timeout = Some(timeout)
-            })
-        }
-
-        /// Sets when the task runs, given what became of the tasks before it.
-        pub fn trigger(self, rule: Trigger) -> Self {
-            self.describe("trigger", |spec| spec.more().options.trigger = Some(rule))
-        }
-
-        /// Sets the pool of which the body takes one slot while it runs.
-        pub fn pool(self, name: &'static str) -> Self {
-            self.describe("pool", |spec| {
-                spec.more().options.pool = Some(Pool { name, slots: 1 })
-            })
-        }
-
-        /// Sets several options at once; they win over those of `#[task(…)]`.
+        /// Sets several options at once, which override those of `#[task(…)]`.
         pub fn options(self, options: TaskOptions) -> Self {
             self.describe("options", |spec| {
                 let more = spec.more();
@@ -205,10 +157,13 @@ macro_rules! call_options {
             })
         }
 
-        /// Gives this use a name of its own. Names must be free of `/`, `#`, `[`, `]` and white space.
+        /// Sets the name of this use: at most 250 bytes, without `/`, `#`, `[`, `]` and white
+        /// space.
         pub fn named(self, name: impl Into<String>) -> Self {
             let name = name.into();
-            if let Some(character) = name
+            if let Some(problem) = crate::bounds::fault(&name, crate::bounds::NAME) {
+                scope::with(|scope| scope.refuse(GraphError::LongName { problem }));
+            } else if let Some(character) = name
                 .chars()
                 .find(|c| matches!(c, '/' | '#' | '[' | ']') || c.is_whitespace())
             {
@@ -221,7 +176,7 @@ macro_rules! call_options {
             self.describe("named", |spec| spec.more().name = Some(name))
         }
 
-        /// Lets the task wait for other nodes without taking their results.
+        /// Makes the task wait for other nodes without taking their results.
         pub fn after(self, nodes: impl Upstream) -> Self {
             let mut handles = Vec::new();
             nodes.handles(&mut handles);
@@ -232,7 +187,7 @@ macro_rules! call_options {
             })
         }
 
-        /// Says that the run may be green though this task fails.
+        /// Allows the run to succeed even if this task fails.
         pub fn allow_failure(self) -> Self {
             self.describe("allow_failure", |spec| spec.more().allow_failure = true)
         }
@@ -243,23 +198,19 @@ pub(crate) use call_options;
 impl<T: Data> Node<T> {
     call_options!();
 
-    /// A function of the result, worked out where it is taken. It is no task: it has no name, no retries, and should be
-    /// cheap.
+    /// Applies a function to the result whenever it is taken. The function is not a task: it does
+    /// not have a name or retries, and should be cheap.
     pub fn map<U: Data>(&self, f: impl Fn(&T) -> U + Send + Sync + 'static) -> Node<U> {
-        self.projected(Projection::new(move |value| Value::new(f(value.get()))))
+        self.projected(move |value| Value::new(f(value.get())))
     }
 }
 
 impl<A: Data, B: Data> Node<(A, B)> {
-    /// Takes a pair apart.
+    /// Splits a node of a pair into two nodes.
     pub fn unzip(self) -> (Node<A>, Node<B>) {
         (
-            self.projected(Projection::new(|value| {
-                Value::new(value.get::<(A, B)>().0.clone())
-            })),
-            self.projected(Projection::new(|value| {
-                Value::new(value.get::<(A, B)>().1.clone())
-            })),
+            self.projected(|value| Value::new(value.get::<(A, B)>().0.clone())),
+            self.projected(|value| Value::new(value.get::<(A, B)>().1.clone())),
         )
     }
 }
@@ -277,7 +228,7 @@ impl<T> Clone for Node<T> {
 impl<T> fmt::Debug for Node<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match &self.handle {
-            Handle::Loose(spec) => spec.lock().name().to_owned(),
+            Handle::Loose(loose) => loose.spec().name().to_owned(),
             Handle::Scoped { id, .. } => format!("node {id}"),
             Handle::Element { .. } => "element".to_owned(),
         };
@@ -285,7 +236,8 @@ impl<T> fmt::Debug for Node<T> {
     }
 }
 
-/// What a task may wait for with `.after(…)`: nodes and mappings, references to them, arrays, lists and tuples of them.
+/// A type that a task can wait for with `.after(…)`: nodes and mappings, references to them, and
+/// arrays, lists and tuples of them.
 #[diagnostic::on_unimplemented(
     message = "`.after(…)` takes nodes, this is a `{Self}`",
     label = "expected a node, a mapping, or an array or tuple of references to them"
@@ -352,7 +304,7 @@ tuples! { A B; A B C; A B C D; A B C D E; A B C D E F; }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Body, TaskDef, TaskOptions};
+    use super::super::{Body, TaskDef};
     #[expect(
         unused_imports,
         reason = "as in an expansion: of data, the other is found"
@@ -360,30 +312,16 @@ mod tests {
     use super::NotData as _;
     use super::{Handle, Results};
 
-    static TASK: TaskDef = TaskDef {
-        name: "task",
-        crate_name: "",
-        module: "",
-        file: "",
-        line: 0,
-        description: "",
-        tags: &[],
-        parameters: &[],
-        resources: &[],
-        options: TaskOptions::NONE,
-        body: Body::Blocking(|_| unreachable!("no one runs it")),
-        cooperative: false,
-        cache: None,
-        same: crate::value::Same::new(),
-    };
+    static TASK: TaskDef =
+        TaskDef::plain("task", Body::Blocking(|_| unreachable!("no one runs it")));
 
     #[test]
     fn a_node_knows_how_to_read_its_results() {
         let node = Results::<Vec<u8>>::node(&TASK, Box::new([]), None);
-        let Handle::Loose(spec) = node.handle else {
+        let Handle::Loose(loose) = node.handle else {
             panic!("there is no flow")
         };
-        let output = spec.lock().output.expect("`Vec<u8>` is data");
+        let output = loose.spec().output.expect("`Vec<u8>` is data");
         assert!(output.name().ends_with("Vec<u8>"));
         assert_eq!(
             output

@@ -2,7 +2,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::TaskError;
 
-/// What became of a task. A parameter of this type takes the result whatever it is, and so handles a failure.
+/// The outcome of a task. A parameter of this type takes the outcome whatever it is, and so handles
+/// a failure.
 ///
 /// # Examples
 ///
@@ -27,17 +28,17 @@ pub enum Outcome<T> {
     Failed(TaskError),
     /// The task was skipped, for this reason.
     Skipped(String),
-    /// The task did not run, because what it takes was not there.
+    /// The task did not run, because one of its inputs is missing.
     UpstreamFailed,
 }
 
 impl<T> Outcome<T> {
-    /// Whether the task succeeded.
+    /// Returns `true` if the task succeeded.
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Success(_))
     }
 
-    /// The value, if the task succeeded.
+    /// Returns the value if the task succeeded.
     pub fn success(self) -> Option<T> {
         match self {
             Self::Success(value) => Some(value),
@@ -45,7 +46,7 @@ impl<T> Outcome<T> {
         }
     }
 
-    /// The error, if the task failed.
+    /// Returns the error if the task failed.
     pub fn error(&self) -> Option<&TaskError> {
         match self {
             Self::Failed(error) => Some(error),

@@ -1,7 +1,8 @@
-//! The bytes of a value that a cache key is made of: the same for the same value, in every process and release.
+//! The canonical encoding of values for cache keys: the same value has the same bytes in every
+//! process and release.
 //!
-//! Different values have different bytes, and no value's bytes begin another's, so that several may be fed one after
-//! the other. Each begins with a tag:
+//! Different values have different bytes, and no value's bytes are a prefix of another's, so
+//! several values can be fed one after the other. Each begins with a tag:
 //!
 //! | a value | its bytes after the tag |
 //! |---|---|
@@ -17,43 +18,50 @@
 //! | a struct | the fields that are not skipped, each the name and the value, as declared, `END` |
 //! | a variant, of four kinds | the name, and what it holds, as above |
 //!
-//! A newtype struct is its content. The names of structs and enums and the indices of variants have no part in it and
-//! may change; the names of fields and variants have one. All numbers are little-endian.
+//! A newtype struct is encoded as its content. The names of structs and enums and the indices of
+//! variants are not encoded and may change; the names of fields and variants are. All numbers are
+//! little-endian.
 //!
-//! A body can tell `-0.0` from `0.0`, by dividing by it, so they are two. It could tell one NaN from another only by
-//! the bits, so those are one.
+//! `-0.0` and `0.0` are different values, since a body can distinguish them by division. All NaNs
+//! are the same value, since they differ only in their bits.
 //!
-//! To serde a `HashSet` is a sequence, whose order counts: [`feed`] has to be told, and can be of the outermost one
-//! alone. A struct with `#[serde(flatten)]` is a map to serde, and so it is here.
+//! For serde, a `HashSet` is a sequence, whose order matters: the caller of [`feed`] has to mark
+//! it, which is possible only for the outermost one. A struct with `#[serde(flatten)]` is a map for
+//! serde, and so it is here.
 
 use std::fmt::Display;
 
 use serde::ser::{self, Serialize};
 
-/// How much is gathered before the hasher is called: what BLAKE3 needs to use the widest vectors there are.
+use super::guard::{Format, Guard, Watch};
+use crate::error::Panicked;
+
+/// The number of bytes buffered before the hasher is called: enough for BLAKE3 to use the widest
+/// vectors.
 ///
-/// A multiple of its 1 KiB chunks, so that it is left with none to fill up.
+/// A multiple of its 1 KiB chunks, so that none is left incomplete.
 const BLOCK: usize = 16 * 1024;
 
-/// Enough for most parameters; what is larger grows up to [`BLOCK`].
+/// The initial capacity, enough for most parameters; it grows up to [`BLOCK`].
 const CAPACITY: usize = 128;
 
-/// The NaN that stands for all of them: the quiet one without a sign or payload.
+/// The canonical NaN: the quiet one without a sign or payload.
 const NAN: u64 = 0x7ff8_0000_0000_0000;
 
 type Done = Result<(), CanonicalError>;
 type Opened<'a, 'h> = Result<Parts<'a, 'h>, CanonicalError>;
 
-/// What a value begins with. To change one changes every key.
+/// The tags with which values begin. Changing one changes every key.
 mod tag {
-    /// Ends what has no length; no value begins with it.
+    /// The end of values without a length; no value begins with it.
     pub(super) const END: u8 = 0;
     pub(super) const UNIT: u8 = 1;
     pub(super) const NONE: u8 = 2;
     pub(super) const SOME: u8 = 3;
     pub(super) const FALSE: u8 = 4;
     pub(super) const TRUE: u8 = 5;
-    /// 0 to 2^8 - 1: a `Vec<u8>` is a sequence to serde, and would take nine times its length.
+    /// 0 to 2^8 - 1. A `Vec<u8>` is a sequence for serde, and would otherwise take nine times its
+    /// length.
     pub(super) const BYTE: u8 = 6;
     /// 2^8 to 2^64 - 1.
     pub(super) const NATURAL: u8 = 7;
@@ -78,30 +86,39 @@ mod tag {
     pub(super) const STRUCT_VARIANT: u8 = 23;
 }
 
-/// A value could not be encoded: its own `Serialize` gave up.
+/// A value could not be encoded: its own `Serialize` failed, or it is too deep.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the value's `Serialize` failed: {message}")]
+#[error("the value's `Serialize` {message}")]
 pub(crate) struct CanonicalError {
     message: String,
+}
+
+impl CanonicalError {
+    pub(super) fn panicked(panicked: &Panicked) -> Self {
+        Self {
+            message: panicked.to_string(),
+        }
+    }
 }
 
 impl ser::Error for CanonicalError {
     fn custom<T: Display>(message: T) -> Self {
         Self {
-            message: message.to_string(),
+            message: format!("failed: {message}"),
         }
     }
 }
 
 /// Feeds a value to the hasher.
 ///
-/// `unordered`: the value's own (outermost) sequence is a set: its elements are taken in the order of their encodings.
-/// It is looked for inside newtype structs and `Some`; where the value is something else it means nothing. A set is
-/// never the same as a sequence.
+/// `unordered` marks the value's own (outermost) sequence as a set, whose elements are sorted by
+/// their encodings. The sequence may be inside newtype structs and `Some`; for other values the
+/// mark has no effect. A set is never the same as a sequence.
 ///
 /// # Errors
 ///
-/// Where the value's `Serialize` fails. The hasher may then have been fed a part of it, and is of no more use.
+/// Returns an error if the value's `Serialize` fails, or if values are nested too deeply. The
+/// hasher may then have been fed a part of the value, and must not be used.
 pub(crate) fn feed<T: Serialize + ?Sized>(
     hasher: &mut blake3::Hasher,
     value: &T,
@@ -112,20 +129,26 @@ pub(crate) fn feed<T: Serialize + ?Sized>(
         bytes: Vec::with_capacity(CAPACITY),
         sorting: 0,
     };
-    value.serialize(Encoder {
-        sink: &mut sink,
-        unordered,
-    })?;
+    let watch = Watch::new(Format::Hashed);
+    value.serialize(Guard::new(
+        Encoder {
+            sink: &mut sink,
+            unordered,
+        },
+        &watch,
+    ))?;
     sink.hasher.update(&sink.bytes);
     Ok(())
 }
 
-/// The hasher, behind a buffer: calling it for each byte would cost more than the hashing.
+/// A buffered hasher: calling it for each byte would cost more than the hashing.
 struct Sink<'h> {
     hasher: &'h mut blake3::Hasher,
-    /// What the hasher has not been fed: less than a [`BLOCK`], and whatever is being sorted.
+    /// The bytes that the hasher has not been fed: less than a [`BLOCK`], and the parts that are
+    /// being sorted.
     bytes: Vec<u8>,
-    /// How many maps and sets are open around the next value. Inside of them nothing goes to the hasher.
+    /// The number of open maps and sets around the next value. Inside them, nothing is passed to
+    /// the hasher.
     sorting: usize,
 }
 
@@ -147,7 +170,7 @@ impl<'h> Sink<'h> {
         }
     }
 
-    /// Gives the hasher a block where there is one.
+    /// Passes a block to the hasher, if one is complete.
     #[inline]
     fn settle(&mut self) {
         if self.bytes.len() >= BLOCK && self.sorting == 0 {
@@ -200,7 +223,7 @@ impl<'h> Sink<'h> {
         self.write(content);
     }
 
-    /// Begins what has parts, which stay in their order.
+    /// Begins a value whose parts stay in their order.
     fn open<'a>(&'a mut self, tag: u8) -> Parts<'a, 'h> {
         self.put([tag]);
         Parts {
@@ -217,7 +240,7 @@ impl<'h> Sink<'h> {
         }
     }
 
-    /// Begins what has parts, which are to be sorted.
+    /// Begins a value whose parts are sorted.
     fn open_sorted<'a>(&'a mut self, tag: u8) -> Parts<'a, 'h> {
         self.put([tag]);
         self.sorting += 1;
@@ -227,10 +250,10 @@ impl<'h> Sink<'h> {
         }
     }
 
-    /// Sorts the parts that begin at `starts`, of which the last reaches to the end.
+    /// Sorts the parts that begin at `starts`; the last one reaches to the end.
     ///
-    /// A key's bytes do not begin another's: so entries that are compared as a whole are sorted by key, and by value
-    /// where a key is there twice.
+    /// No key's bytes are a prefix of another's, so comparing whole entries sorts them by key, and
+    /// by value for a repeated key.
     fn sort(&mut self, starts: &[usize]) {
         let Some(&first) = starts.first() else { return };
         let (end, unsorted) = (self.bytes.len(), self.bytes.split_off(first));
@@ -265,7 +288,8 @@ impl<'a, 'h> ser::Serializer for Encoder<'a, 'h> {
     type SerializeStruct = Parts<'a, 'h>;
     type SerializeStructVariant = Parts<'a, 'h>;
 
-    /// No, for ever: addresses, ids and times have other forms for readers than for machines, and so other keys.
+    /// Always `false`: addresses, ids and times have different human-readable forms, which would
+    /// change their keys.
     #[inline]
     fn is_human_readable(&self) -> bool {
         false
@@ -484,10 +508,10 @@ impl<'a, 'h> ser::Serializer for Encoder<'a, 'h> {
     }
 }
 
-/// The parts of a value that has some, as they come.
+/// The parts of a compound value, in the order of serialization.
 struct Parts<'a, 'h> {
     sink: &'a mut Sink<'h>,
-    /// Where each part begins in the sink's buffer, if they are to be sorted.
+    /// The start of each part in the sink's buffer, if they are sorted.
     starts: Option<Vec<usize>>,
 }
 
@@ -507,7 +531,7 @@ impl Parts<'_, '_> {
         })
     }
 
-    /// The name is fed as a value, since it is in the place of [`tag::END`].
+    /// The name is fed as a value, to distinguish it from [`tag::END`].
     #[inline]
     fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Done {
         self.sink.text(tag::STR, name.as_bytes());
@@ -1158,9 +1182,10 @@ mod tests {
         assert_ne!(all(&["a", ""]), all(&["a"]));
     }
 
-    /// The buffer is given to the hasher in blocks, unless something is being sorted: the bytes have to be the same.
+    /// The buffer is given to the hasher in blocks, unless something is being sorted: the bytes
+    /// have to be the same.
     #[test]
-    fn what_does_not_fit_the_buffer_is_fed_in_order() {
+    fn values_larger_than_the_buffer_are_fed_in_order() {
         for length in [
             BLOCK - 20,
             BLOCK - 9,
@@ -1214,9 +1239,10 @@ mod tests {
         );
     }
 
-    /// One row per kind of value. The keys are stored, so what they are made of cannot change with a release.
+    /// One row per kind of value. The keys are stored, so what they are made of cannot change with
+    /// a release.
     #[test]
-    fn keys_are_those_of_every_release() {
+    fn keys_are_the_same_in_every_release() {
         macro_rules! rows {
             ($($name:literal: $value:expr),+ $(,)?) => { vec![$(($name, key(&$value))),+] };
         }
@@ -1310,11 +1336,11 @@ mod tests {
         let mut random = Random(2026);
         let (mut same, mut different) = ([0, 0], [0, 0]);
         for pair in 0..1_000_000 {
-            let near = pair % 2;
-            // Of two small trees that have nothing to do with each other some are the same, too.
-            let depth = if near == 1 { 3 } else { random.below(3) };
+            let is_near = pair % 2 == 1;
+            // Some pairs of small trees that were made apart are the same, too.
+            let depth = if is_near { 3 } else { random.below(3) };
             let one = Tree::any(&mut random, depth);
-            let other = if near == 1 {
+            let other = if is_near {
                 one.clone().mutated(&mut random)
             } else {
                 Tree::any(&mut random, depth)
@@ -1326,11 +1352,11 @@ mod tests {
                 key_of(&one, unordered) == key_of(&other, unordered),
                 "pair {pair}, unordered: {unordered}\n{one:?}\n{other:?}"
             );
-            (if equal { &mut same } else { &mut different })[near] += 1;
+            (if equal { &mut same } else { &mut different })[usize::from(is_near)] += 1;
         }
         assert!(
             same.into_iter().chain(different).min() > Some(5_000),
-            "one-sided: {same:?} same, {different:?} different"
+            "one-sided, [apart, near]: {same:?} same, {different:?} different"
         );
     }
 
@@ -1360,14 +1386,66 @@ mod tests {
     /// Some with bytes that are tags.
     const NAMES: [Name; 8] = ["", "a", "b", "ab", "ba", "\0", "a\rb", "a\u{1}"];
 
+    /// The type that an integer is serialized as, if it fits; otherwise as `i128`.
+    #[derive(Clone, Copy, Debug)]
+    enum IntegerType {
+        I8,
+        I16,
+        I32,
+        I64,
+        U8,
+        U16,
+        U32,
+        U64,
+        U128,
+        I128,
+    }
+
+    impl IntegerType {
+        const ALL: [Self; 10] = [
+            Self::I8,
+            Self::I16,
+            Self::I32,
+            Self::I64,
+            Self::U8,
+            Self::U16,
+            Self::U32,
+            Self::U64,
+            Self::U128,
+            Self::I128,
+        ];
+    }
+
+    /// Whether the serializer is given the length of a sequence or a map.
+    #[derive(Clone, Copy, Debug)]
+    enum Length {
+        Known,
+        Unknown,
+    }
+
+    impl Length {
+        fn of<T>(self, elements: &[T]) -> Option<usize> {
+            match self {
+                Self::Known => Some(elements.len()),
+                Self::Unknown => None,
+            }
+        }
+
+        fn changed(self) -> Self {
+            match self {
+                Self::Known => Self::Unknown,
+                Self::Unknown => Self::Known,
+            }
+        }
+    }
+
     /// Any value that serde knows of.
     #[derive(Clone, Debug)]
     enum Tree {
         Unit,
         UnitStruct(Name),
         Bool(bool),
-        /// With a number that says which type it has, if it fits.
-        Integer(usize, i128),
+        Integer(IntegerType, i128),
         Natural(u128),
         F32(f32),
         F64(f64),
@@ -1377,11 +1455,10 @@ mod tests {
         None,
         Some(Box<Self>),
         Newtype(Name, Box<Self>),
-        /// With whether its length is told.
-        Seq(bool, Vec<Self>),
+        Seq(Length, Vec<Self>),
         Tuple(Vec<Self>),
         TupleStruct(Name, Vec<Self>),
-        Map(bool, Vec<(Self, Self)>),
+        Map(Length, Vec<(Self, Self)>),
         Struct(Name, Fields),
         UnitVariant(u32, Name),
         NewtypeVariant(u32, Name, Box<Self>),
@@ -1419,7 +1496,7 @@ mod tests {
                 Self::Unit => serializer.serialize_unit(),
                 Self::UnitStruct(name) => serializer.serialize_unit_struct(name),
                 Self::Bool(value) => serializer.serialize_bool(*value),
-                Self::Integer(kind, value) => integer(*kind, *value, serializer),
+                Self::Integer(as_type, value) => integer(*as_type, *value, serializer),
                 Self::Natural(value) => serializer.serialize_u128(*value),
                 Self::F32(value) => serializer.serialize_f32(*value),
                 Self::F64(value) => serializer.serialize_f64(*value),
@@ -1429,8 +1506,8 @@ mod tests {
                 Self::None => serializer.serialize_none(),
                 Self::Some(value) => serializer.serialize_some(value),
                 Self::Newtype(name, value) => serializer.serialize_newtype_struct(name, value),
-                Self::Seq(told, of) => all!(
-                    serializer.serialize_seq(told.then_some(of.len())),
+                Self::Seq(length, of) => all!(
+                    serializer.serialize_seq(length.of(of)),
                     serialize_element,
                     of
                 ),
@@ -1444,8 +1521,8 @@ mod tests {
                         of
                     )
                 }
-                Self::Map(told, of) => {
-                    let mut entries = serializer.serialize_map(told.then_some(of.len()))?;
+                Self::Map(length, of) => {
+                    let mut entries = serializer.serialize_map(length.of(of))?;
                     for (key, value) in of {
                         entries.serialize_entry(key, value)?;
                     }
@@ -1475,21 +1552,28 @@ mod tests {
         }
     }
 
-    fn integer<S: Serializer>(kind: usize, value: i128, serializer: S) -> Result<S::Ok, S::Error> {
+    fn integer<S: Serializer>(
+        as_type: IntegerType,
+        value: i128,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         macro_rules! types {
-            ($($kind:literal: $method:ident),+) => {
-                match kind {
-                    $($kind => {
+            ($($name:ident: $method:ident),+) => {
+                match as_type {
+                    $(IntegerType::$name => {
                         if let Ok(value) = value.try_into() {
                             return serializer.$method(value);
                         }
                     })+
-                    _ => {}
+                    IntegerType::I128 => {}
                 }
             };
         }
-        types!(0: serialize_i8, 1: serialize_i16, 2: serialize_i32, 3: serialize_i64, 4: serialize_u8);
-        types!(5: serialize_u16, 6: serialize_u32, 7: serialize_u64, 8: serialize_u128);
+        types! {
+            I8: serialize_i8, I16: serialize_i16, I32: serialize_i32, I64: serialize_i64,
+            U8: serialize_u8, U16: serialize_u16, U32: serialize_u32, U64: serialize_u64,
+            U128: serialize_u128
+        }
         serializer.serialize_i128(value)
     }
 
@@ -1497,7 +1581,8 @@ mod tests {
         fn any(random: &mut Random, depth: usize) -> Self {
             let index = u32::try_from(random.below(3)).unwrap();
             let name = random.pick(&NAMES);
-            let told = random.below(2) == 0;
+            let coin = random.below(2) == 0;
+            let length = if coin { Length::Known } else { Length::Unknown };
             let inside = depth.saturating_sub(1);
             let (from, to) = match depth {
                 0 => (0, 14),
@@ -1507,7 +1592,7 @@ mod tests {
             match from + random.below(to - from) {
                 0 => Self::Unit,
                 1 => Self::UnitStruct(name),
-                2 => Self::Bool(told),
+                2 => Self::Bool(coin),
                 3 | 4 => {
                     let edge = random.pick(&[
                         0,
@@ -1520,7 +1605,7 @@ mod tests {
                         i128::MAX - 2,
                     ]);
                     Self::Integer(
-                        random.below(10),
+                        random.pick(&IntegerType::ALL),
                         edge + i128::try_from(random.below(3)).unwrap() - 1,
                     )
                 }
@@ -1560,13 +1645,13 @@ mod tests {
                 13 => Self::UnitVariant(index, name),
                 14 | 15 => Self::Some(Self::any(random, inside).into()),
                 16 => Self::Newtype(name, Self::any(random, inside).into()),
-                17 | 18 => Self::Seq(told, Self::several(random, inside)),
+                17 | 18 => Self::Seq(length, Self::several(random, inside)),
                 19 => Self::Tuple(Self::several(random, inside)),
                 20 => Self::TupleStruct(name, Self::several(random, inside)),
                 21 | 22 => {
                     let keys = Self::several(random, inside);
                     Self::Map(
-                        told,
+                        length,
                         keys.into_iter()
                             .map(|key| (key, Self::any(random, inside)))
                             .collect(),
@@ -1578,7 +1663,7 @@ mod tests {
                     let of = (0..random.below(4))
                         .map(|_| Self::field(random, inside))
                         .collect();
-                    if told {
+                    if coin {
                         Self::Struct(name, of)
                     } else {
                         Self::StructVariant(index, name, of)
@@ -1587,13 +1672,14 @@ mod tests {
             }
         }
 
-        /// Half of the time all of a kind, so that there are neighbours which content can move between.
+        /// Half of the time all of a kind, so that there are neighbours which content can move
+        /// between.
         fn several(random: &mut Random, depth: usize) -> Vec<Self> {
             let kind = random.below(4);
             (0..random.below(4))
                 .map(|_| match kind {
                     0 => Self::Str(random.pick(&NAMES).to_owned()),
-                    1 if depth > 0 => Self::Seq(true, Self::several(random, depth - 1)),
+                    1 if depth > 0 => Self::Seq(Length::Known, Self::several(random, depth - 1)),
                     _ => Self::any(random, depth),
                 })
                 .collect()
@@ -1695,7 +1781,7 @@ mod tests {
                 0 => Self::any(random, 1),
                 1 => Self::Some(self.into()),
                 2 => Self::Newtype(name, self.into()),
-                3 => Self::Seq(true, vec![self]),
+                3 => Self::Seq(Length::Known, vec![self]),
                 4 => Self::Tuple(vec![self]),
                 5 => Self::NewtypeVariant(0, name, self.into()),
                 _ => self.varied(name, random),
@@ -1727,22 +1813,25 @@ mod tests {
                 (Self::Unit, 0) => Self::Tuple(Vec::new()),
                 (Self::Unit, 1) => Self::None,
                 (Self::Unit | Self::UnitStruct(_), _) => Self::UnitStruct(name),
-                (Self::Bool(value), 0) => Self::Integer(0, value.into()),
+                (Self::Bool(value), 0) => Self::Integer(IntegerType::I8, value.into()),
                 (Self::Bool(value), _) => Self::Bool(!value),
                 (Self::Integer(_, value), 0) => Self::Str(value.to_string()),
-                (Self::Integer(kind, value), 1) => Self::Integer(kind, value.saturating_add(1)),
-                (Self::Integer(kind, value), 2) => Self::Integer(kind, value.wrapping_neg()),
+                (Self::Integer(as_type, value), 1) => {
+                    Self::Integer(as_type, value.saturating_add(1))
+                }
+                (Self::Integer(as_type, value), 2) => Self::Integer(as_type, value.wrapping_neg()),
                 (Self::Integer(_, value), 3) => {
                     i16::try_from(value).map_or(Self::Unit, |value| Self::F64(value.into()))
                 }
                 (Self::Integer(_, value), 4) => {
                     u128::try_from(value).map_or(Self::None, Self::Natural)
                 }
-                (Self::Integer(_, value), _) => Self::Integer(random.below(10), value),
-                (Self::Natural(value), 0..3) => Self::Natural(value ^ 1),
-                (Self::Natural(value), _) => {
-                    i128::try_from(value).map_or(Self::None, |value| Self::Integer(7, value))
+                (Self::Integer(_, value), _) => {
+                    Self::Integer(random.pick(&IntegerType::ALL), value)
                 }
+                (Self::Natural(value), 0..3) => Self::Natural(value ^ 1),
+                (Self::Natural(value), _) => i128::try_from(value)
+                    .map_or(Self::None, |value| Self::Integer(IntegerType::U64, value)),
                 (Self::F32(value), 0..2) => Self::F32(-value),
                 (Self::F32(value), 2) => Self::F32(f32::from_bits(value.to_bits() ^ 1)),
                 (Self::F32(value), _) => Self::F64(value.into()),
@@ -1750,16 +1839,18 @@ mod tests {
                 (Self::F64(value), 2) => Self::F64(f64::from_bits(value.to_bits() ^ 1)),
                 (Self::F64(value), _) => Self::F32(if value == 0.5 { 0.5 } else { 0.1 }),
                 (Self::Char(value), 0..3) => Self::Str(value.into()),
-                (Self::Char(value), _) => Self::Integer(6, u32::from(value).into()),
+                (Self::Char(value), _) => Self::Integer(IntegerType::U32, u32::from(value).into()),
                 (Self::Str(value), 0) => Self::Bytes(value.into()),
                 (Self::Str(value), 1) => value.chars().next().map_or(Self::Unit, Self::Char),
-                (Self::Str(value), 2) => Self::Seq(true, value.chars().map(Self::Char).collect()),
+                (Self::Str(value), 2) => {
+                    Self::Seq(Length::Known, value.chars().map(Self::Char).collect())
+                }
                 (Self::Str(value), _) => Self::Str(value + name),
                 (Self::Bytes(value), 0) => Self::Seq(
-                    true,
+                    Length::Known,
                     value
                         .iter()
-                        .map(|byte| Self::Integer(4, (*byte).into()))
+                        .map(|byte| Self::Integer(IntegerType::U8, (*byte).into()))
                         .collect(),
                 ),
                 (Self::Bytes(value), _) => Self::Bytes([&value, name.as_bytes()].concat()),
@@ -1768,33 +1859,33 @@ mod tests {
                 (Self::Some(of), _) | (Self::Newtype(_, of), 0..3) => *of,
                 (Self::Newtype(_, of), _) => Self::Newtype(name, of),
                 (Self::Seq(_, of), 0) => Self::Tuple(of),
-                (Self::Seq(told, of), 1) => Self::Seq(!told, of),
-                (Self::Seq(told, of), _) => Self::Seq(told, rearranged(of, random)),
-                (Self::Tuple(of), 0) => Self::Seq(true, of),
+                (Self::Seq(length, of), 1) => Self::Seq(length.changed(), of),
+                (Self::Seq(length, of), _) => Self::Seq(length, rearranged(of, random)),
+                (Self::Tuple(of), 0) => Self::Seq(Length::Known, of),
                 (Self::Tuple(of), 1) => Self::TupleStruct(name, of),
                 (Self::Tuple(of), _) => Self::Tuple(rearranged(of, random)),
                 (Self::TupleStruct(_, of), 0..2) => Self::TupleStruct(name, of),
                 (Self::TupleStruct(name, of), 2) => Self::TupleVariant(0, name, of),
                 (Self::TupleStruct(name, of), _) => Self::TupleStruct(name, rearranged(of, random)),
                 (Self::Map(_, of), 0) => Self::Seq(
-                    true,
+                    Length::Known,
                     of.into_iter()
                         .map(|(key, value)| Self::Tuple(vec![key, value]))
                         .collect(),
                 ),
-                (Self::Map(told, mut of), 1) if of.len() > 1 => {
+                (Self::Map(length, mut of), 1) if of.len() > 1 => {
                     let (one, other) = (random.below(of.len()), random.below(of.len()));
                     let value = of[one].1.clone();
                     of[one].1 = std::mem::replace(&mut of[other].1, value);
-                    Self::Map(told, of)
+                    Self::Map(length, of)
                 }
-                (Self::Map(told, of), _) => Self::Map(told, shuffled(of, turn, random)),
+                (Self::Map(length, of), _) => Self::Map(length, shuffled(of, turn, random)),
                 (Self::Struct(_, of), 0) => Self::Struct(name, of),
                 (Self::Struct(_, of), 1) => {
                     let entry = |(name, value): (Name, Option<Self>)| {
                         Some((Self::Str(name.to_owned()), value?))
                     };
-                    Self::Map(true, of.into_iter().filter_map(entry).collect())
+                    Self::Map(Length::Known, of.into_iter().filter_map(entry).collect())
                 }
                 (Self::Struct(name, of), 2) => Self::StructVariant(0, name, of),
                 (Self::Struct(its, of), _) => Self::Struct(its, changed(of, name, random)),
@@ -1881,7 +1972,7 @@ mod tests {
             }
             ([_, ..], 5) => {
                 let tail = of.split_off(at);
-                of.push(Tree::Seq(true, tail));
+                of.push(Tree::Seq(Length::Known, tail));
             }
             _ => return shuffled(of, turn % 4, random),
         }

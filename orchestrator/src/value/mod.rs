@@ -1,9 +1,12 @@
-//! Values that travel between tasks.
+//! Values that are passed between tasks.
 
 mod canonical;
 mod encoding;
+mod form;
+mod guard;
 mod json;
 mod same;
+mod shown;
 
 use std::any::Any;
 use std::fmt;
@@ -12,16 +15,20 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::panic::{Fragile, catch};
+
 pub(crate) use canonical::{CanonicalError, feed};
 pub(crate) use encoding::{EncodingError, OutputType, encode};
-pub(crate) use json::lost_in_json;
 #[cfg(feature = "cli")]
-pub(crate) use json::to_json;
+pub(crate) use json::{TypedJson, of_bytes, parse, with_digits};
+pub(crate) use json::{check_depth, from_json, json_text, to_json};
 pub use same::{Comparable, NotComparable, Same, SameFn};
+pub use shown::{JsonFn, NotShown, Shown};
 
-/// What travels between tasks: any type that is `Clone + Serialize + DeserializeOwned + Send + Sync + 'static`.
+/// A type that can be passed between tasks: any type that is
+/// `Clone + Serialize + DeserializeOwned + Send + Sync + 'static`.
 ///
-/// It is implemented for all of them; derive what is missing:
+/// It is implemented for all such types; derive the missing traits:
 ///
 /// ```
 /// #[derive(Clone, serde::Serialize, serde::Deserialize)]
@@ -30,8 +37,28 @@ pub use same::{Comparable, NotComparable, Same, SameFn};
 /// }
 /// ```
 ///
-/// In memory nothing is encoded: a value stays what it is, behind an [`Arc`]. The bounds are there because a run may
-/// have to be continued by another process.
+/// In memory, values are not encoded but shared behind an [`Arc`]. The bounds are required because
+/// another process may have to resume the run.
+///
+/// # What is kept
+///
+/// A durable store keeps results as MessagePack, with the names of fields, and in the
+/// human-readable form of types that have one. A task whose result could not be decoded again
+/// fails, with an error that names the type and the reason:
+///
+/// - `Some(None)` and `Some(())`, which would come back as `None`;
+/// - numbers of 128 bits inside of `#[serde(tag = "…")]`, `untagged` and `flatten`, which serde
+///   cannot read there;
+/// - more than 256 values inside each other (lists, maps, structs, variants, `Some`s);
+/// - a type whose `Deserialize` fails for the output of its `Serialize`, or returns another value.
+///   Results of more than 64 bytes are checked if something in their form is new for the type, and
+///   otherwise the 1st, 2nd, 4th, 8th … of them.
+///
+/// Parameters of flows are kept as JSON. Refused are `Some` of nothing, as above and of unit
+/// structs, numbers that are NaN or infinite, and more than 64 arrays and objects inside each
+/// other. Integers of 128 bits keep all their digits: one beyond 64 bits, for which a
+/// [`serde_json::Value`] has no place, stands in it as
+/// `{"$orchestrator::integer": "18446744073709551616"}`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot travel between tasks",
     label = "not `Clone + Serialize + Deserialize + Send + Sync + 'static`",
@@ -45,17 +72,22 @@ impl<T: Clone + Serialize + DeserializeOwned + Send + Sync + 'static> Data for T
 
 /// A value of some [`Data`] type, shared.
 #[derive(Clone)]
-pub struct Value(Arc<dyn Stored>);
+pub struct Value(Fragile<Arc<dyn Stored>>);
 
-/// What can be done with a value without knowing its type.
+/// The operations on a value of unknown type.
 trait Stored: Any + Send + Sync {
     fn encode(&self) -> Result<Vec<u8>, EncodingError>;
+    fn keep(&self) -> Result<Vec<u8>, EncodingError>;
     fn feed(&self, hasher: &mut blake3::Hasher, unordered: bool) -> Result<(), CanonicalError>;
 }
 
 impl<T: Data> Stored for T {
     fn encode(&self) -> Result<Vec<u8>, EncodingError> {
         encode(self)
+    }
+
+    fn keep(&self) -> Result<Vec<u8>, EncodingError> {
+        encoding::keep(self)
     }
 
     fn feed(&self, hasher: &mut blake3::Hasher, unordered: bool) -> Result<(), CanonicalError> {
@@ -66,12 +98,12 @@ impl<T: Data> Stored for T {
 impl Value {
     /// Wraps a value.
     pub fn new<T: Data>(value: T) -> Self {
-        Self(Arc::new(value))
+        Self(Fragile::new(Arc::new(value)))
     }
 
-    /// Whether the value is of a type.
+    /// Returns `true` if the value is of type `T`.
     pub(crate) fn is<T: Data>(&self) -> bool {
-        let any: &dyn Any = &*self.0;
+        let any: &dyn Any = &**self.0;
         any.is::<T>()
     }
 
@@ -79,39 +111,50 @@ impl Value {
     ///
     /// # Panics
     ///
-    /// Where the value is of another type: the types along an edge are checked by the compiler, so this is a bug.
+    /// Panics if the value is of another type. The compiler checks the types along an edge, so this
+    /// is a bug.
     #[track_caller]
     pub fn get<T: Data>(&self) -> &T {
-        let any: &dyn Any = &*self.0;
+        let any: &dyn Any = &**self.0;
         match any.downcast_ref() {
             Some(value) => value,
             None => mistyped::<T>(),
         }
     }
 
-    /// The value itself: moved where nobody else holds it, cloned otherwise.
+    /// Returns the value itself: moved if there is no other owner, cloned otherwise.
     #[track_caller]
     pub(crate) fn take<T: Data>(self) -> T {
         Arc::unwrap_or_clone(self.share())
     }
 
-    /// The value as a store keeps it.
-    pub(crate) fn encode(&self) -> Result<Vec<u8>, EncodingError> {
-        self.0.encode()
+    /// Encodes the value for a store, and checks that it can be decoded again. A panic of its
+    /// `Serialize`, which is user code, is returned as an error.
+    pub(crate) fn keep(&self) -> Result<Vec<u8>, EncodingError> {
+        catch(|| self.0.keep())
+            .unwrap_or_else(|panicked| Err(EncodingError::panicked("Serialize", &panicked)))
     }
 
-    /// Feeds the value to a hasher: in the order of their encodings, where its elements are in none of their own.
+    /// Encodes the value as for a store, without the check.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, EncodingError> {
+        catch(|| self.0.encode())
+            .unwrap_or_else(|panicked| Err(EncodingError::panicked("Serialize", &panicked)))
+    }
+
+    /// Feeds the value to a hasher. The elements of an unordered value are sorted by their
+    /// encodings. A panic of its `Serialize`, which is user code, is returned as an error.
     pub(crate) fn feed(
         &self,
         hasher: &mut blake3::Hasher,
         unordered: bool,
     ) -> Result<(), CanonicalError> {
-        self.0.feed(hasher, unordered)
+        catch(|| self.0.feed(hasher, unordered))
+            .unwrap_or_else(|panicked| Err(CanonicalError::panicked(&panicked)))
     }
 
     #[track_caller]
     pub(crate) fn share<T: Data>(self) -> Arc<T> {
-        let any: Arc<dyn Any + Send + Sync> = self.0;
+        let any: Arc<dyn Any + Send + Sync> = self.0.into_inner();
         match any.downcast() {
             Ok(value) => value,
             Err(_) => mistyped::<T>(),

@@ -4,11 +4,11 @@ use std::sync::OnceLock;
 
 use super::{Data, Value};
 
-/// Whether two values of a type are equal.
+/// Returns `true` if two values of a type are equal.
 pub type SameFn = fn(&Value, &Value) -> bool;
 
-/// How the results of a task are compared, as its first node says: in the definition, the type would be named once more,
-/// and a mistake in it told once more.
+/// The comparison of a task's results, set by its first node. In the definition, the type would be
+/// named again, and a mistake in it reported twice.
 #[derive(Debug, Default)]
 pub struct Same(OnceLock<SameFn>);
 
@@ -27,7 +27,8 @@ impl Same {
     }
 }
 
-/// Says how values of a type are compared. For a type with `==` its own constant is the one that is found.
+/// Selects the comparison for values of a type. For a type with `==`, its inherent constant is
+/// resolved.
 pub struct Comparable<T>(PhantomData<T>);
 
 impl<T: Data + PartialEq> Comparable<T> {
@@ -35,7 +36,7 @@ impl<T: Data + PartialEq> Comparable<T> {
     pub const SAME: Option<SameFn> = Some(|one, other| one.get::<T>() == other.get::<T>());
 }
 
-/// Found where `Comparable` has no constant of its own.
+/// Provides the constant if `Comparable` has no inherent one.
 pub trait NotComparable {
     /// Not at all.
     const SAME: Option<SameFn> = None;

@@ -1,12 +1,12 @@
 use super::{Around, Reason, ReasonKind, count, instant};
 use crate::error::TaskError;
+use crate::journal::{AttemptRecord, RerunRecord, RunRecord, TaskRun};
 use crate::state::{Rerun, TaskState};
-use crate::store::{AttemptRecord, RerunRecord, RunRecord, TaskRun};
 
-/// How many attempts are told of.
+/// The maximum number of attempts reported.
 const TOLD: usize = 5;
 
-/// Why a task had attempts beyond its last one.
+/// Returns the reasons why a task had attempts before its last one.
 pub(super) fn reasons(record: &RunRecord, task: TaskRun<'_>, around: &Around<'_>) -> Vec<Reason> {
     let mut reasons = failures(task, around);
     if task.crashes() > 0 {
@@ -25,20 +25,21 @@ pub(super) fn reasons(record: &RunRecord, task: TaskRun<'_>, around: &Around<'_>
     reasons
 }
 
-/// Whether an attempt failed by itself: what ended with its process is told of otherwise.
+/// Returns `true` if an attempt failed by itself. Attempts that ended with their process have
+/// reasons of their own.
 pub(super) fn has_failed(attempt: &AttemptRecord) -> bool {
     let failed = matches!(attempt.state, TaskState::Failed | TaskState::Retrying);
     failed && !attempt.error.as_ref().is_some_and(TaskError::is_crash)
 }
 
-/// The attempts before the last one that failed, the latest first.
+/// Returns the failed attempts before the last one, the latest first.
 fn failures(task: TaskRun<'_>, around: &Around<'_>) -> Vec<Reason> {
     let failed = around
         .failed
         .get(&task.key())
         .map(Vec::as_slice)
         .unwrap_or_default();
-    // what did not run this time has told of none of them
+    // a task that did not run this time has not reported any of them
     let ran = task.started_at().is_some() && !task.cached();
     let earlier = failed
         .iter()
@@ -70,7 +71,7 @@ fn failures(task: TaskRun<'_>, around: &Around<'_>) -> Vec<Reason> {
     reasons
 }
 
-/// The last re-run that covers a task, where it had attempts before.
+/// Returns the last re-run that covers a task, if the task had attempts before it.
 fn rerun_of<'a>(record: &'a RunRecord, task: TaskRun<'_>) -> Option<&'a RerunRecord> {
     let reruns = record.reruns();
     if !task.was_run_again() {
@@ -88,14 +89,15 @@ fn rerun_of<'a>(record: &'a RunRecord, task: TaskRun<'_>) -> Option<&'a RerunRec
         .find(|rerun| rerun.at <= became && may_cover(&rerun.what, &key))
 }
 
-/// Whether a task may be one of those that a re-run is of: one alone is told by its key.
+/// Returns `true` if a re-run may cover a task. For a re-run of a single task, the key decides.
 fn may_cover(what: &Rerun, key: &str) -> bool {
     let is_part = |of: &str, key: &str| {
         let rest = key.strip_prefix(of);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '[']))
     };
     match what {
-        // the task itself, its elements, the tasks of the flow that it is; and the flows that it is in
+        // the task itself, its elements, the tasks of the nested flow that it is, and the flows
+        // that contain it
         Rerun::Only(only) => is_part(only, key) || is_part(key, only),
         Rerun::All | Rerun::Failed | Rerun::From(_) => true,
     }

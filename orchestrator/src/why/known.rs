@@ -7,26 +7,27 @@ use super::mapped;
 use super::upstreams::Wiring;
 use crate::flow::{FlowCall, registry};
 use crate::graph;
-use crate::store::RunRecord;
+use crate::journal::RunRecord;
 use crate::task::{Context, RunFacts};
 
-/// How many keys an error names.
+/// The maximum number of keys in an error.
 const NAMED: usize = 10;
 
-/// What there is where a run has no one task of a key.
+/// The tasks that exist if a key does not identify exactly one.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Known {
-    /// A mapped task with so many elements.
+    /// A mapped task with this number of elements.
     Elements { key: String, elements: u32 },
-    /// A mapped task whose list is not there.
+    /// A mapped task whose list is not known.
     NoList { key: String },
-    /// Tasks of these keys, those of a mapping without an index.
+    /// Tasks with these keys; those of a mapping are without an index.
     Keys(Vec<String>),
-    /// What was known of its tasks was pruned.
+    /// The records of the tasks were pruned.
     Pruned,
 }
 
-/// What there is where a run has no one task of a key. Of a run that has not started it is what its flow's graph tells.
+/// Returns the tasks that exist if a key does not identify exactly one. For a run that has not
+/// started, they are those of its flow's graph.
 pub(crate) fn known(record: &RunRecord, key: &str) -> Known {
     if record.is_pruned() {
         return Known::Pruned;
@@ -43,8 +44,8 @@ pub(crate) fn known(record: &RunRecord, key: &str) -> Known {
     })
 }
 
-/// The keys of the tasks that a run will have which has none yet, and whether they are mapped; nothing where its flow
-/// decides as it goes, or is not in this binary.
+/// Returns the keys of the future tasks of a run that does not have any yet, and whether they are
+/// mapped. The list is empty if the flow is an `async fn`, or if it is not in this binary.
 pub(super) fn planned(record: &RunRecord) -> Vec<(String, bool)> {
     let open = record.tables().nodes.is_empty() && !record.state().is_final();
     let Some(flow) = registry::find(record.flow()).filter(|flow| open && !flow.is_async) else {
@@ -68,7 +69,7 @@ pub(super) fn planned(record: &RunRecord) -> Vec<(String, bool)> {
 }
 
 impl Known {
-    /// Which elements there are, where there are so many.
+    /// Describes the elements of a mapping, given their number.
     pub(crate) fn range(elements: u32) -> String {
         match elements {
             0 => "no elements".to_owned(),

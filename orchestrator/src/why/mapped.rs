@@ -1,21 +1,21 @@
 use super::task::Chain;
-use super::upstreams::{Place, Wiring};
+use super::upstreams::Wiring;
 use super::{Known, Reason, ReasonKind, Why, count};
+use crate::journal::{ElementPlace, TaskPlace, TaskRun};
 use crate::state::TaskState;
-use crate::store::TaskRun;
 
-/// What is there of a mapped task, by a key that names it with some of its indexes or with none.
+/// The parts of a mapped task that a key with some or none of its indexes selects.
 enum Found {
-    /// These elements; and the mappings in them whose lists are not there yet.
+    /// These elements, and the nested mappings whose lists are not known yet.
     Elements {
-        places: Vec<Place>,
-        unlisted: Vec<Place>,
+        places: Vec<TaskPlace>,
+        unlisted: Vec<TaskPlace>,
     },
-    /// There are so many of what the key would name, where as many indexes are given.
+    /// The key has an index that does not exist: the mapping has this number of elements.
     Few { key: String, elements: u32 },
 }
 
-/// The order in which states are counted.
+/// The order of the states in counts.
 const STATES: [TaskState; 8] = [
     TaskState::Success,
     TaskState::Failed,
@@ -27,7 +27,8 @@ const STATES: [TaskState; 8] = [
     TaskState::Pending,
 ];
 
-/// The indexes at the end of a key, and what is before them. One that no mapping could have is a part of the key.
+/// Splits a key into its base and the indexes at its end. An index that no mapping could have stays
+/// a part of the base.
 pub(super) fn split(key: &str) -> (&str, Vec<u64>) {
     let (mut base, mut path) = (key, Vec::new());
     while let Some((rest, index)) = base
@@ -49,21 +50,21 @@ fn find(wiring: &Wiring<'_>, base: &str, path: Vec<u64>) -> Option<Found> {
         return None;
     }
     let (mut key, mut unlisted) = (base.to_owned(), Vec::new());
-    let mut outer = vec![(0, 0)];
+    let mut outer = vec![ElementPlace::FLOW];
     let mut given = path.into_iter();
     for mapping in mappings {
         let index = given.next();
         let mut inner = Vec::new();
-        for (frame, at) in outer {
-            match (wiring.opened((mapping, frame, at)), index) {
-                (None, _) => unlisted.push((mapping, frame, at)),
-                // what its list never came for stands for all of its elements
-                (Some((frame, None)), _) => inner.push((frame, 0)),
-                (Some((frame, Some(len))), None) => {
-                    inner.extend((0..len).map(|index| (frame, index)))
-                }
+        for at in outer {
+            let mapping = at.of(mapping);
+            let element = |frame| move |index| ElementPlace { frame, index };
+            match (wiring.opened(mapping), index) {
+                (None, _) => unlisted.push(mapping),
+                // an instance whose list was never computed stands for all of its elements
+                (Some((frame, None)), _) => inner.push(element(frame)(0)),
+                (Some((frame, Some(len))), None) => inner.extend((0..len).map(element(frame))),
                 (Some((frame, Some(len))), Some(index)) => match u32::try_from(index) {
-                    Ok(index) if index < len => inner.push((frame, index)),
+                    Ok(index) if index < len => inner.push(element(frame)(index)),
                     _ => return Some(Found::Few { key, elements: len }),
                 },
             }
@@ -73,17 +74,14 @@ fn find(wiring: &Wiring<'_>, base: &str, path: Vec<u64>) -> Option<Found> {
         }
         outer = inner;
     }
-    let places = outer
-        .into_iter()
-        .map(|(frame, index)| (node, frame, index))
-        .collect();
+    let places = outer.into_iter().map(|element| element.of(node)).collect();
     Some(Found::Elements { places, unlisted })
 }
 
-/// What there is of a mapped task, where a key names it, and no one element of it.
+/// Returns the elements of a mapped task, if the key names it but not exactly one of its elements.
 pub(super) fn known(wiring: &Wiring<'_>, key: &str) -> Option<Known> {
     let (base, path) = split(key);
-    // with an index that no list has, how many there are is the answer
+    // for an index that does not exist, the answer is the number of elements
     let beyond = path.iter().copied().chain([u64::MAX]).collect();
     let found = match find(wiring, base, path)? {
         Found::Elements { places, unlisted } if places.is_empty() && !unlisted.is_empty() => {
@@ -101,8 +99,8 @@ pub(super) fn known(wiring: &Wiring<'_>, key: &str) -> Option<Known> {
 }
 
 impl<'a> Chain<'a> {
-    /// Why a mapped task is as it is: how many of its elements are in which state, and those that are no success. None
-    /// where the key names no mapped task.
+    /// Explains the state of a mapped task: the number of elements in each state, and those that
+    /// did not succeed. Returns `None` if the key does not name a mapped task.
     pub(super) fn of_mapped(&mut self, key: &str) -> Option<Why> {
         let (base, path) = split(key);
         let Some(Found::Elements { places, unlisted }) = find(&self.wiring, base, path) else {
@@ -110,7 +108,7 @@ impl<'a> Chain<'a> {
         };
         let is_over = self.record.state().is_final();
         let tasks = places.iter().filter_map(|place| self.wiring.task(*place));
-        // what a re-run was to run, and the flow did not ask for, is no part of the run any more
+        // a task that a re-run selected but the flow did not create is no longer a part of the run
         let elements: Vec<TaskRun<'a>> = tasks
             .filter(|task| !is_over || task.state().is_final())
             .collect();
@@ -179,7 +177,7 @@ impl<'a> Chain<'a> {
                 );
             }
         }
-        let places: Vec<Place> = elements.iter().map(TaskRun::place).collect();
+        let places: Vec<TaskPlace> = elements.iter().map(TaskRun::place).collect();
         why.causes = self.causes(
             &places,
             "element",
@@ -187,7 +185,7 @@ impl<'a> Chain<'a> {
             &mut why.reasons,
         );
         if waiting > 0 {
-            let mut lists: Vec<Place> = unlisted
+            let mut lists: Vec<TaskPlace> = unlisted
                 .iter()
                 .flat_map(|list| self.wiring.list_of(*list))
                 .collect();
@@ -204,7 +202,7 @@ impl<'a> Chain<'a> {
     }
 }
 
-/// The state of a mapping: as it counts for what takes it where all of it is final.
+/// Returns the state of a mapping: the one that its downstream tasks see, if all of it is final.
 fn state_of_all(elements: usize, waiting: usize, number: impl Fn(TaskState) -> usize) -> TaskState {
     let pending = number(TaskState::Pending);
     let open = pending + number(TaskState::Running) + number(TaskState::Retrying);
@@ -231,7 +229,7 @@ fn state_of_all(elements: usize, waiting: usize, number: impl Fn(TaskState) -> u
         .unwrap_or(otherwise)
 }
 
-/// What a count of states is about.
+/// Returns the kind of a reason that counts elements in this state.
 fn kind_of(state: TaskState) -> ReasonKind {
     match state {
         TaskState::Pending => ReasonKind::Upstreams,

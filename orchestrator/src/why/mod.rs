@@ -1,9 +1,10 @@
 //! Why a run or a task is as it is: the recorded reasons, as a chain.
 //!
-//! [`run`] and [`task`] are functions of a record and of what is [`Around`] it; what a task waits for is found by
-//! [`upstreams`], why it ran more than once by [`again`]. What a record tells is told as it is. Where it does not tell, that
-//! is said; and what this program's code suggests instead is said to be "perhaps" so, or to be so "here". One number is taken
-//! from the code as it is: `max_active_runs`, which nothing but a flow's attribute sets.
+//! [`run`] and [`task`] are functions of a record and the context [`Around`] it. [`upstreams`]
+//! finds the nodes that a task waits for, and [`again`] the reasons why it ran more than once.
+//! Recorded facts are stated as such. If a fact is not recorded, the text says so, and marks an
+//! explanation derived from this program's code with "perhaps" or "here". The only number taken
+//! from the code without such a mark is `max_active_runs`, which only a flow's attribute sets.
 
 mod again;
 mod known;
@@ -23,53 +24,54 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::flow::{FlowDef, registry};
 use crate::id::RunId;
+use crate::journal::{AttemptRecord, RunFilter, RunRecord};
 use crate::runtime::Runtime;
 use crate::state::{RunKind, RunState};
-use crate::store::{AttemptRecord, RunFilter, RunRecord};
 use crate::task::{Pool, TaskEntry};
 
-/// Why a run, or a task of it, is as it is: [`Runtime::why`]. Shown, it is a chain, the causes below what they caused.
+/// The reasons for the state of a run or a task, returned by [`Runtime::why`]. `Display` prints a
+/// chain, with each cause below its effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Why {
     /// The run.
     pub run: RunId,
-    /// The key of the task; none where it is the run as a whole.
+    /// The key of the task; `None` for the run as a whole.
     pub task: Option<String>,
     /// The state.
     pub state: &'static str,
-    /// What is recorded about it, the state first.
+    /// The recorded reasons, that of the state first.
     pub reasons: Vec<Reason>,
-    /// What it goes back to: upstreams that are not done, that failed, or that were skipped.
+    /// The causes: upstreams that are unfinished, that failed, or that were skipped.
     pub causes: Vec<Self>,
 }
 
-/// One of the reasons.
+/// A reason in a [`Why`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Reason {
-    /// What it is about.
+    /// The kind of the reason.
     pub kind: ReasonKind,
     /// The reason, in words.
     pub text: String,
 }
 
-/// What a reason is about.
+/// The kind of a [`Reason`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ReasonKind {
-    /// Why there is the run.
+    /// The origin of the run.
     Asked,
     /// It waits for upstreams.
     Upstreams,
     /// It waits for a slot, of a pool or of the runtime.
     Slot,
-    /// Its run waits for its turn: others of its flow are under way.
+    /// Its run waits for a slot: other runs of its flow are active.
     Turn,
     /// No process executes the run.
     NoProcess,
-    /// It is under way.
+    /// It is running.
     Running,
     /// It waits for another attempt.
     Retrying,
@@ -81,52 +83,56 @@ pub enum ReasonKind {
     Failed,
     /// It was skipped.
     Skipped,
-    /// What it takes is not there.
+    /// One of its inputs is missing.
     UpstreamFailed,
-    /// Its end was asked for.
+    /// It was cancelled.
     Cancelled,
-    /// Its result is that of another run.
+    /// It cleans up after a cancelled run.
+    CleanUp,
+    /// Its result comes from the cache.
     Cached,
-    /// Its result was computed, though its task is cached.
+    /// Its result was computed, although its task is cached.
     Computed,
-    /// It ran again because a process died, or stopped and left it; or because that was asked for.
+    /// It ran again because its process died or stopped, or because it was re-run.
     RanAgain,
-    /// There is nothing recorded that would tell.
+    /// The reason is not recorded.
     Unknown,
 }
 
-/// What is around a record, and not in it.
+/// The context of a record: facts that are not in the record itself.
 struct Around<'a> {
     executed: Executed,
-    /// The runs of the flow that have the turns which this one waits for.
+    /// The runs of the flow that hold the slots which this one waits for.
     turns: Vec<RunId>,
-    /// How many runs of the flow may be under way at once.
+    /// The maximum number of active runs of the flow.
     max_active_runs: Option<u32>,
-    /// The schedule that the flow's attribute has here, as people read it.
+    /// The schedule of the flow's attribute in this program, in text form.
     schedule: Option<String>,
-    /// The attempts that failed, by the keys of their tasks: the first of each comes first.
+    /// The failed attempts by the keys of their tasks, the earliest first.
     failed: HashMap<String, Vec<AttemptRecord>>,
-    /// The pool that the attribute of a task has here, by the task's name.
+    /// The pool in the attribute of a task in this program, by the task's name.
     pool_of: &'a dyn Fn(&str) -> Option<Pool>,
-    /// How many slots a pool has.
+    /// Whether the attribute of a task in this program says that it cleans up, by the task's name.
+    cleans_up: &'a dyn Fn(&str) -> bool,
+    /// The number of slots of a pool.
     slots: &'a dyn Fn(&str) -> Option<u32>,
 }
 
-/// Who executes a run.
+/// Whether a process executes a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Executed {
-    /// A process that lives.
+    /// A live process executes it.
     Somewhere,
     Nowhere,
 }
 
 impl Runtime {
-    /// Why a run is as it is, or a task of it: what it waits for, why it was skipped, failed, ran again, or was cached; and
-    /// what that goes back to.
+    /// Explains the state of a run or of one of its tasks: what it waits for, why it was skipped,
+    /// failed, ran again or was cached, and the causes of that.
     ///
-    /// The key of a mapped task without an index asks for all of its elements: how many are in which state, and why those
-    /// are as they are that are no success. The tasks of a run that waits to start are those of its flow's graph, where
-    /// that is static.
+    /// The key of a mapped task without an index stands for all of its elements: the number of
+    /// elements in each state, and the reasons for those that did not succeed. If a run has not
+    /// started, its tasks are those of its flow's graph, if that is static.
     ///
     /// # Examples
     ///
@@ -155,7 +161,7 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// Where there is no such run or task, and where the store fails.
+    /// Returns an error if the run or the task does not exist, or if the store fails.
     pub async fn why(&self, run: RunId, task: Option<&str>) -> Result<Why, Error> {
         let record = self.find_run(run).await?.ok_or(Error::UnknownRun { run })?;
         let flow = registry::find(record.flow());
@@ -180,6 +186,7 @@ impl Runtime {
             schedule: flow.and_then(schedule_of),
             failed: self.failed_attempts(&record).await?,
             pool_of: &pool_of,
+            cleans_up: &cleans_up,
             slots: &|pool| self.0.pool_size(pool),
         };
         match task {
@@ -192,7 +199,7 @@ impl Runtime {
         }
     }
 
-    /// The attempts of a run that failed, where any of its tasks had more than one.
+    /// Returns the failed attempts of a run, if any of its tasks had more than one.
     async fn failed_attempts(
         &self,
         record: &RunRecord,
@@ -214,7 +221,7 @@ impl Runtime {
         Ok(failed)
     }
 
-    /// The runs that have the turns which a run waits for.
+    /// Returns the runs that hold the slots which a run waits for.
     async fn turns_before(&self, record: &RunRecord) -> Result<Vec<RunId>, Error> {
         if record.state() != RunState::Pending || record.kind() == RunKind::Backfill {
             return Ok(Vec::new());
@@ -236,12 +243,20 @@ fn schedule_of(flow: &FlowDef) -> Option<String> {
         .map(|schedule| schedule.to_string())
 }
 
-/// The pool that the attribute of a task names.
+/// Returns the pool in the attribute of a task.
 fn pool_of(task: &str) -> Option<Pool> {
     let mut tasks = inventory::iter::<TaskEntry>
         .into_iter()
         .filter(|entry| entry.0.name == task);
     tasks.find_map(|entry| entry.0.options.pool.clone())
+}
+
+/// Returns `true` if the attribute of a task has `run_on_cancel`.
+fn cleans_up(task: &str) -> bool {
+    let mut tasks = inventory::iter::<TaskEntry>
+        .into_iter()
+        .filter(|entry| entry.0.name == task);
+    tasks.any(|entry| entry.0.options.run_on_cancel == Some(true))
 }
 
 impl Reason {
@@ -276,7 +291,7 @@ impl fmt::Display for Why {
 }
 
 impl ReasonKind {
-    /// The name, as `no_process`.
+    /// Returns the name, such as `no_process`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Asked => "asked",
@@ -292,6 +307,7 @@ impl ReasonKind {
             Self::Skipped => "skipped",
             Self::UpstreamFailed => "upstream_failed",
             Self::Cancelled => "cancelled",
+            Self::CleanUp => "clean_up",
             Self::Cached => "cached",
             Self::Computed => "computed",
             Self::RanAgain => "ran_again",
@@ -306,7 +322,7 @@ impl fmt::Display for ReasonKind {
     }
 }
 
-/// So many things, as people say it.
+/// Formats a count with its noun.
 fn count(number: usize, what: &str) -> String {
     if number == 1 {
         format!("1 {what}")
@@ -315,7 +331,7 @@ fn count(number: usize, what: &str) -> String {
     }
 }
 
-/// An instant, as people read it.
+/// Formats an instant.
 fn instant(at: chrono::DateTime<chrono::Utc>) -> String {
     at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }

@@ -1,11 +1,11 @@
 use super::{Around, Executed, Reason, ReasonKind, Why, count, instant, task};
+use crate::journal::{RerunRecord, RunRecord, TaskRun};
 use crate::state::{RunKind, RunState, TaskState};
-use crate::store::{RerunRecord, RunRecord, TaskRun};
 
-/// How many failures the error of a run names, at most.
+/// The maximum number of failures in the error of a run.
 const NAMED: usize = 5;
 
-/// Why a run is as it is.
+/// Explains the state of a run.
 pub(super) fn of(record: &RunRecord, around: &Around<'_>) -> Why {
     let mut reasons = Vec::new();
     let state = record.state();
@@ -24,7 +24,7 @@ pub(super) fn of(record: &RunRecord, around: &Around<'_>) -> Why {
             let text =
                 format!("{done} of {all} {are} done, {running} running, {retrying} retrying");
             reasons.push(Reason::new(ReasonKind::Running, text));
-            // what is pending waits for what is not, which is told already
+            // pending tasks wait for others, which are already reported
             let is_open = |task: &TaskRun<'_>| {
                 matches!(task.state(), TaskState::Running | TaskState::Retrying)
             };
@@ -82,7 +82,7 @@ pub(super) fn of(record: &RunRecord, around: &Around<'_>) -> Why {
     }
 }
 
-/// Why a run failed: tells it, and gives what that goes back to.
+/// Adds the reasons why a run failed, and returns the causes.
 fn failed(record: &RunRecord, around: &Around<'_>, reasons: &mut Vec<Reason>) -> Vec<Why> {
     let error = record.error().map_or_else(
         || "nothing is recorded about why".to_owned(),
@@ -118,8 +118,8 @@ fn failed(record: &RunRecord, around: &Around<'_>, reasons: &mut Vec<Reason>) ->
     causes
 }
 
-/// The failures that nobody handled, where a run's error is the list of them: those that are named, and how many are not.
-/// An error of the flow's body, say, is no such list.
+/// Returns the unhandled failures, if the run's error is a list of them: those that are named, and
+/// the number of the others. Other errors, such as that of the flow's body, are not such a list.
 fn unhandled<'a>(record: &'a RunRecord, error: &str) -> Option<(Vec<TaskRun<'a>>, usize)> {
     let (mut rest, mut named) = (error, Vec::new());
     while named.len() < NAMED {
@@ -153,7 +153,7 @@ fn unhandled<'a>(record: &'a RunRecord, error: &str) -> Option<(Vec<TaskRun<'a>>
     Some((named, unnamed))
 }
 
-/// Why there is the run.
+/// Returns the origin of the run.
 fn asked(record: &RunRecord, around: &Around<'_>) -> String {
     let (date, created) = (instant(record.logical_date()), instant(record.created_at()));
     match (record.kind(), record.key()) {
@@ -161,7 +161,7 @@ fn asked(record: &RunRecord, around: &Around<'_>) -> String {
             format!("it was asked for by hand at {created}, with the key `{key}`")
         }
         (RunKind::Manual, None) => format!("it was asked for by hand at {created}"),
-        // which of a flow's schedules it was is not recorded
+        // the schedule, if the flow has several, is not recorded
         (RunKind::Scheduled, _) => match &around.schedule {
             Some(schedule) => {
                 format!(
@@ -176,7 +176,7 @@ fn asked(record: &RunRecord, around: &Around<'_>) -> String {
     }
 }
 
-/// Why a run has not started.
+/// Returns the reason why a run has not started.
 pub(super) fn turn(record: &RunRecord, around: &Around<'_>) -> Option<Reason> {
     if around.executed == Executed::Nowhere {
         return None;
@@ -197,7 +197,7 @@ pub(super) fn turn(record: &RunRecord, around: &Around<'_>) -> Option<Reason> {
     Some(Reason::new(ReasonKind::Turn, text))
 }
 
-/// That nobody executes a run that is not final.
+/// Returns the reason for an unfinished run that no process executes.
 pub(super) fn nobody(record: &RunRecord, around: &Around<'_>) -> Option<Reason> {
     let open = !record.state().is_final() && around.executed == Executed::Nowhere;
     let how = match record.state() {

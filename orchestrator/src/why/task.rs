@@ -1,21 +1,22 @@
 use std::collections::HashSet;
 
-use super::upstreams::{Place, Wiring};
+use super::upstreams::Wiring;
 use super::{Around, Executed, Reason, ReasonKind, Why, again, count, instant, known, mapped, run};
 use crate::error::{Cause, TaskError};
+use crate::index::FrameNumber;
+use crate::journal::{RunRecord, TaskPlace, TaskRun};
 use crate::state::{RunState, TaskState};
-use crate::store::{RunRecord, TaskRun};
 
-/// How many causes are followed at each step.
+/// The maximum number of causes followed at each step.
 const FOLLOWED: usize = 5;
 
-/// How far a chain is followed.
+/// The maximum length of a chain.
 const DEEPEST: usize = 64;
 
-/// How many tasks a chain tells of.
+/// The maximum number of tasks in a chain.
 const TOLD: usize = 500;
 
-/// Why the task of a key is as it is; none where the run has no such task.
+/// Explains the state of the task with a key. Returns `None` if the run does not have this task.
 pub(super) fn of_key(record: &RunRecord, key: &str, around: &Around<'_>) -> Option<Why> {
     let mut chain = Chain::new(record, around);
     match record.exact(key) {
@@ -26,18 +27,18 @@ pub(super) fn of_key(record: &RunRecord, key: &str, around: &Around<'_>) -> Opti
     }
 }
 
-/// Why the tasks that a run's state goes back to are as they are.
+/// Explains the tasks that caused the state of a run.
 pub(super) fn of_run(
     record: &RunRecord,
     around: &Around<'_>,
     tasks: &[TaskRun<'_>],
     reasons: &mut Vec<Reason>,
 ) -> Vec<Why> {
-    let places: Vec<Place> = tasks.iter().map(TaskRun::place).collect();
+    let places: Vec<TaskPlace> = tasks.iter().map(TaskRun::place).collect();
     Chain::new(record, around).causes(&places, "task", |_| true, reasons)
 }
 
-/// Why a task is not there of which its flow's graph tells.
+/// Explains why a task of the flow's graph is not recorded yet.
 fn not_there_yet(record: &RunRecord, key: &str, around: &Around<'_>) -> Option<Why> {
     let (base, _) = mapped::split(key);
     let is_meant =
@@ -61,12 +62,12 @@ fn not_there_yet(record: &RunRecord, key: &str, around: &Around<'_>) -> Option<W
     })
 }
 
-/// A walk from a task to what it goes back to. What was told once is only named again.
+/// A walk from a task to its causes. A task that was explained before is only named.
 pub(super) struct Chain<'a> {
     pub(super) record: &'a RunRecord,
     pub(super) wiring: Wiring<'a>,
     around: &'a Around<'a>,
-    seen: HashSet<Place>,
+    seen: HashSet<TaskPlace>,
     depth: usize,
 }
 
@@ -217,6 +218,21 @@ impl<'a> Chain<'a> {
             }
             TaskState::Cancelled => tell(ReasonKind::Cancelled, cancelled(self.record, task)),
         }
+        let name = self
+            .wiring
+            .task_of(task.place().node)
+            .or_else(|| self.wiring.name_of(task.place().node));
+        let ran = matches!(
+            task.state(),
+            TaskState::Running | TaskState::Success | TaskState::Failed
+        );
+        if self.record.state() == RunState::Cancelled
+            && ran
+            && name.is_some_and(|name| (self.around.cleans_up)(name))
+        {
+            let text = "it cleans up, and so a cancelled run does not cancel it (`run_on_cancel`)";
+            why.reasons.push(Reason::new(ReasonKind::CleanUp, text));
+        }
         why.reasons
             .extend(again::reasons(self.record, task, self.around));
         if !task.state().is_final() {
@@ -226,11 +242,11 @@ impl<'a> Chain<'a> {
         why
     }
 
-    /// Why a task has not started.
+    /// Returns the reason why a task has not started.
     fn pending(&mut self, task: TaskRun<'a>, why: &mut Why) {
         let place = task.place();
         let upstreams = self.wiring.upstreams(place);
-        let open = |place: &Place| {
+        let open = |place: &TaskPlace| {
             self.wiring
                 .task(*place)
                 .is_none_or(|task| !task.state().is_final())
@@ -250,7 +266,7 @@ impl<'a> Chain<'a> {
             );
         } else if self.record.state() == RunState::Pending {
             why.reasons.extend(run::turn(self.record, self.around));
-        } else if !self.wiring.is_known(place.0) {
+        } else if !self.wiring.is_known(place.node) {
             let text = "it has not started; what it waits for is not recorded: only stores that outlive their process do";
             why.reasons.push(Reason::new(ReasonKind::Unknown, text));
         } else if self.around.executed == Executed::Somewhere {
@@ -261,8 +277,9 @@ impl<'a> Chain<'a> {
         }
     }
 
-    /// Which slot a task may wait for whose upstreams are done. What a call, or the flow, says of a pool is not recorded.
-    fn slot(&self, (node, frame, _): Place, is_first: bool) -> String {
+    /// Returns the slot that a task may wait for if its upstreams are done. A pool that was set by
+    /// the call or by the flow is not recorded.
+    fn slot(&self, place: TaskPlace, is_first: bool) -> String {
         let ready = if is_first {
             "it has no upstreams"
         } else {
@@ -270,14 +287,14 @@ impl<'a> Chain<'a> {
         };
         let pool = self
             .wiring
-            .task_of(node)
+            .task_of(place.node)
             .and_then(|task| (self.around.pool_of)(task));
         let pool = match pool.map(|pool| (pool.name, (self.around.slots)(pool.name))) {
             Some((pool, Some(slots))) => format!("of the pool `{pool}`, which has {slots} here"),
             Some((pool, None)) => format!("of the pool `{pool}`"),
             None => "of a pool".to_owned(),
         };
-        let mapping = if frame == 0 {
+        let mapping = if place.frame == FrameNumber::FLOW {
             ""
         } else {
             ", of its mapping (`concurrency`)"
@@ -287,11 +304,11 @@ impl<'a> Chain<'a> {
         )
     }
 
-    /// What a task goes back to: of its upstreams, or of whatever else they are, those whose states are meant; those that
-    /// ended worst come first.
+    /// Returns the causes of a task: those of the given nodes, usually its upstreams, that are in
+    /// the relevant states, the most severe first.
     pub(super) fn causes(
         &mut self,
-        places: &[Place],
+        places: &[TaskPlace],
         what: &str,
         is_meant: impl Fn(TaskState) -> bool,
         reasons: &mut Vec<Reason>,
@@ -321,7 +338,7 @@ impl<'a> Chain<'a> {
     }
 }
 
-/// That there are more of what is told of, in the way of the first reason.
+/// Returns the reason that counts the remaining items, of the same kind as the first one.
 pub(super) fn more(number: usize, what: &str, first: Option<&Reason>) -> Option<Reason> {
     let kind = first.map_or(ReasonKind::Unknown, |reason| reason.kind);
     let are = if number == 1 { "is" } else { "are" };
@@ -332,7 +349,7 @@ pub(super) fn more(number: usize, what: &str, first: Option<&Reason>) -> Option<
     (number > 0).then(|| Reason::new(kind, text))
 }
 
-/// Why a task was cancelled.
+/// Returns the reason why a task was cancelled.
 fn cancelled(record: &RunRecord, task: TaskRun<'_>) -> String {
     let nothing = || "nothing is recorded about why".to_owned();
     let flow = task
@@ -360,7 +377,8 @@ fn cancelled(record: &RunRecord, task: TaskRun<'_>) -> String {
     }
 }
 
-/// Whether an error says that the timeout of a run's flow passed, rather than that of a task whose error a body gave on.
+/// Returns `true` if an error is the timeout of the run's flow, rather than that of a task whose
+/// error a body returned.
 pub(super) fn is_of_flow(record: &RunRecord, error: &TaskError) -> bool {
     let Cause::TimedOut(after) = error.cause() else {
         return false;

@@ -1,17 +1,15 @@
 use std::sync::Arc;
 
 use chrono::DateTime;
-use smallvec::SmallVec;
 
 use super::*;
 use crate::error::{Cause, TaskError};
 use crate::graph::{NodeMeta, Wired};
+use crate::index::NodeNumber;
+use crate::journal::{CacheMiss, CacheNote, NewRun, RunEnd, RunTables, TaskEnd, Transition};
 use crate::state::TaskState;
-use crate::store::{
-    CacheMiss, CacheNote, FrameMeta, NewRun, Row, RunEnd, RunTables, TaskEnd, Transition,
-};
+use crate::store::suite::{cell_state, expanded, row_place, time};
 use crate::task::Interval;
-use crate::task::scope::NONE;
 
 const RUN: &str = "01936f5e-8c00-7000-8000-000000000001";
 const OTHER: &str = "01936f5e-8c00-7000-8000-000000000002";
@@ -34,7 +32,7 @@ impl Told {
             refresh_cache: false,
             created: at,
         }));
-        tables.apply(Transition::RunStarted { at: SECOND });
+        tables.apply(Transition::RunStarted { at: time(SECOND) });
         tables.apply(Transition::Planned(nodes));
         Self(tables)
     }
@@ -47,21 +45,16 @@ impl Told {
         attempts: u16,
         error: Option<TaskError>,
     ) -> Self {
-        let row = Row {
-            started: SECOND,
-            finished: 60 * SECOND,
+        let state = cell_state(state, SECOND, 60 * SECOND);
+        self.0.apply(Transition::Task(TaskEnd {
             error,
-            attempts,
-            state,
-            ..Row::PENDING
-        };
-        self.0
-            .apply(Transition::Task(TaskEnd::new(frame, cell, row)));
+            ..TaskEnd::new(row_place(frame, cell), state, attempts)
+        }));
         self
     }
 
     fn note(mut self, cell: u32, note: CacheNote) -> Self {
-        self.0.notes.insert((0, cell), note);
+        self.0.notes.insert(row_place(0, cell), note);
         self
     }
 
@@ -70,18 +63,14 @@ impl Told {
     }
 
     fn expanded(mut self, region: u32, parent: (u32, u32), len: u32) -> Self {
-        self.0.apply(Transition::Expanded(FrameMeta {
-            region,
-            parent,
-            len,
-            unexpanded: false,
-        }));
+        self.0
+            .apply(Transition::Expanded(expanded(region, parent, len)));
         self
     }
 
     fn ended(mut self, state: RunState, error: Option<TaskError>) -> Self {
         let end = RunEnd {
-            at: 90 * SECOND,
+            at: time(90 * SECOND),
             state,
             error,
             output: None,
@@ -101,8 +90,8 @@ impl Told {
     }
 }
 
-fn node(name: &'static str, region: u32, local: u32, upstreams: &[u32]) -> NodeMeta {
-    let upstreams = SmallVec::from_slice(upstreams);
+fn node(name: &'static str, region: Option<u32>, local: u32, upstreams: &[u32]) -> NodeMeta {
+    let upstreams = upstreams.iter().copied().map(NodeNumber::new).collect();
     let wired = Wired {
         hash: [0; 16],
         task: name.into(),
@@ -114,7 +103,7 @@ fn node(name: &'static str, region: u32, local: u32, upstreams: &[u32]) -> NodeM
         prefix: None,
         name: name.into(),
         number: 1,
-        region,
+        region: region.map(NodeNumber::new),
         local,
         hidden,
         wired: Some(Box::new(wired)),
@@ -124,21 +113,21 @@ fn node(name: &'static str, region: u32, local: u32, upstreams: &[u32]) -> NodeM
 /// `a` and `b`, then `c` of both, then `d` of `c`.
 fn diamond() -> Told {
     Told::new(vec![
-        node("a", NONE, 0, &[]),
-        node("b", NONE, 1, &[]),
-        node("c", NONE, 2, &[0, 1]),
-        node("d", NONE, 3, &[2]),
+        node("a", None, 0, &[]),
+        node("b", None, 1, &[]),
+        node("c", None, 2, &[0, 1]),
+        node("d", None, 3, &[2]),
     ])
 }
 
 /// `total` of `work`, for each of `list`.
 fn mapped() -> Told {
     Told::new(vec![
-        node("list", NONE, 0, &[]),
-        node("expand()", NONE, 1, &[0]),
-        node("work", 1, 0, &[]),
-        node("gather", NONE, 2, &[2]),
-        node("total", NONE, 3, &[3]),
+        node("list", None, 0, &[]),
+        node("expand()", None, 1, &[0]),
+        node("work", Some(1), 0, &[]),
+        node("gather", None, 2, &[2]),
+        node("total", None, 3, &[3]),
     ])
 }
 
@@ -155,6 +144,7 @@ fn around(executed: Executed) -> Around<'static> {
                 slots: 1,
             })
         },
+        cleans_up: &|task| task == "tidy",
         slots: &|_| Some(4),
     }
 }
@@ -171,7 +161,7 @@ const HERE: Executed = Executed::Somewhere;
 use TaskState::{Failed, Retrying, Running, Skipped, Success, UpstreamFailed};
 
 #[test]
-fn what_is_pending_waits_for_something() {
+fn pending_task_says_what_it_waits_for() {
     let around = around(HERE);
     let two = diamond()
         .task(0, 0, Running, 1, None)
@@ -199,7 +189,7 @@ fn what_is_pending_waits_for_something() {
 }
 
 #[test]
-fn what_nobody_executes_waits_for_a_process() {
+fn abandoned_run_waits_for_a_process() {
     let around = around(Executed::Nowhere);
     let nobody = "no process executes the run (a stop left it, or its process died): it goes on with `serve`, or with \
                   `Runtime::resume`";
@@ -207,15 +197,15 @@ fn what_nobody_executes_waits_for_a_process() {
         diamond().why("a", &around),
         format!("a: pending\n  {nobody}\n")
     );
-    let told = diamond().task(0, 0, Running, 2, None).why("a", &around);
+    let told = diamond().task(0, 0, Running, 1, None).why("a", &around);
     assert_eq!(
         told,
-        format!("a: running\n  attempt 2 was under way when its process ended\n  {nobody}\n")
+        format!("a: running\n  attempt 1 was under way when its process ended\n  {nobody}\n")
     );
 }
 
 #[test]
-fn what_was_not_run_goes_back_to_its_cause() {
+fn task_that_did_not_run_leads_to_its_cause() {
     let around = around(HERE);
     let failed = diamond()
         .task(0, 0, Failed, 3, error("no network"))
@@ -255,11 +245,11 @@ fn what_was_not_run_goes_back_to_its_cause() {
 }
 
 #[test]
-fn what_is_done_says_how() {
+fn finished_task_says_how_it_ended() {
     let around = around(HERE);
     let hit = CacheNote::Hit {
         run: OTHER.parse().unwrap(),
-        created: SECOND,
+        created: time(SECOND),
     };
     let told = diamond()
         .task(0, 0, Success, 0, None)
@@ -290,7 +280,7 @@ fn what_is_done_says_how() {
 }
 
 #[test]
-fn the_machinery_of_mappings_is_looked_through() {
+fn internal_nodes_of_mappings_are_skipped_in_reasons() {
     let around = around(HERE);
     let list = "list: running\n    attempt 1 is under way since 1970-01-01T00:00:01Z\n";
     assert_eq!(
@@ -336,20 +326,20 @@ fn the_machinery_of_mappings_is_looked_through() {
 /// `total` of `work`, for each of `rows`, for each of `list`.
 fn nested(len: u32) -> Told {
     Told::new(vec![
-        node("list", NONE, 0, &[]),
-        node("expand()", NONE, 1, &[0]),
-        node("rows", 1, 0, &[]),
-        node("expand()", 1, 1, &[2]),
-        node("work", 3, 0, &[]),
-        node("gather", 1, 2, &[4]),
-        node("gather", NONE, 2, &[5]),
-        node("total", NONE, 3, &[6]),
+        node("list", None, 0, &[]),
+        node("expand()", None, 1, &[0]),
+        node("rows", Some(1), 0, &[]),
+        node("expand()", Some(1), 1, &[2]),
+        node("work", Some(3), 0, &[]),
+        node("gather", Some(1), 2, &[4]),
+        node("gather", None, 2, &[5]),
+        node("total", None, 3, &[6]),
     ])
     .mapping(len)
 }
 
 #[test]
-fn mappings_within_mappings_are_looked_through() {
+fn internal_nodes_of_nested_mappings_are_skipped_in_reasons() {
     let first = || {
         let told = nested(2)
             .task(1, 0, Success, 1, None)
@@ -445,7 +435,7 @@ fn a_long_mapping_costs_no_more_for_each_of_its_elements() {
 }
 
 #[test]
-fn each_run_was_asked_for_by_somebody() {
+fn each_run_says_how_it_was_requested() {
     let told = |kind: RunKind, key: Option<&str>, schedule: Option<&str>| {
         let mut told = diamond();
         let head = Arc::make_mut(&mut told.0.head);
@@ -499,16 +489,16 @@ fn each_run_was_asked_for_by_somebody() {
 fn a_flow_in_the_flow_waits_for_its_tasks() {
     let inner = NodeMeta {
         prefix: Some("sub/".into()),
-        ..node("inner", NONE, 1, &[])
+        ..node("inner", None, 1, &[])
     };
-    let told = Told::new(vec![node("sub", NONE, 0, &[]), inner])
+    let told = Told::new(vec![node("sub", None, 0, &[]), inner])
         .task(0, 1, Running, 1, None)
         .why("sub", &around(HERE));
     assert!(told.contains("\n  sub/inner: running\n"), "{told}");
 }
 
 #[test]
-fn a_run_goes_back_to_its_tasks() {
+fn reasons_of_a_run_lead_to_its_tasks() {
     let asked = "it was asked for by hand at 1970-01-01T00:00:00Z";
     let red = diamond()
         .task(0, 0, Failed, 1, error("no network"))
@@ -601,7 +591,7 @@ fn a_mapped_task_is_summed_up() {
 }
 
 #[test]
-fn the_elements_that_there_are_are_told() {
+fn existing_elements_are_named() {
     let known = |told: Told, key: &str| known(&RunRecord::from(told.0), key).to_string();
     for (key, expected) in [
         ("work[4]", "`work` with elements 0 to 3"),
@@ -630,7 +620,7 @@ fn the_elements_that_there_are_are_told() {
 }
 
 #[test]
-fn the_attempts_before_the_last_one_are_told() {
+fn earlier_attempts_are_shown() {
     let attempt = |number: u32, state: TaskState, error: Option<TaskError>| AttemptRecord {
         key: "a".into(),
         number,
@@ -667,12 +657,12 @@ fn the_attempts_before_the_last_one_are_told() {
 }
 
 #[test]
-fn a_red_run_goes_back_to_what_its_error_names() {
+fn failed_run_leads_to_the_tasks_in_its_error() {
     let names = ["a", "b", "c", "d", "e", "f", "g"];
     let red = |text: &str| {
         let nodes = (0..)
             .zip(names)
-            .map(|(local, name)| node(name, NONE, local, &[]));
+            .map(|(local, name)| node(name, None, local, &[]));
         let told =
             (0..)
                 .zip(names)
@@ -719,7 +709,7 @@ fn a_red_run_goes_back_to_what_its_error_names() {
         assert_eq!(
             (&*causes(&told), !told.contains(perhaps)),
             (expected, is_known),
-            "{told}"
+            "{text}: {told}"
         );
         let more = if text.ends_with("2 more") {
             Some("2 more tasks are so; 5 are shown")
@@ -733,7 +723,7 @@ fn a_red_run_goes_back_to_what_its_error_names() {
 }
 
 #[test]
-fn what_was_cancelled_says_what_ended_its_run() {
+fn cancelled_task_says_what_ended_its_run() {
     let late = || Some(TaskError::timed_out(std::time::Duration::from_secs(60)));
     let cancelled = |told: Told| told.task(0, 2, TaskState::Cancelled, 1, None);
     let why = |told: Told, error| {
@@ -761,10 +751,10 @@ fn what_was_cancelled_says_what_ended_its_run() {
     );
     let inner = NodeMeta {
         prefix: Some("sub/".into()),
-        ..node("inner", NONE, 1, &[])
+        ..node("inner", None, 1, &[])
     };
     let sub =
-        Told::new(vec![node("sub", NONE, 0, &[]), inner]).task(0, 0, Failed, 1, error("no rows"));
+        Told::new(vec![node("sub", None, 0, &[]), inner]).task(0, 0, Failed, 1, error("no rows"));
     assert_eq!(
         sub.task(0, 1, TaskState::Cancelled, 0, None)
             .why("sub/inner", &around(HERE)),

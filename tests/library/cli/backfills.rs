@@ -61,7 +61,7 @@ fn a_backfill_with_failures_fails() {
 }
 
 #[test]
-fn what_is_wrong_with_a_backfill_is_said() {
+fn invalid_backfills_are_refused_with_the_reason() {
     let program = Program::new();
     let dates = "--from 2026-01-01 --to 2026-01-02";
     for (typed, expected) in [
@@ -80,6 +80,7 @@ fn what_is_wrong_with_a_backfill_is_said() {
              hint: swap `--from` and `--to`\n",
         ),
     ] {
+        let _case = crate::support::case(&typed);
         let said = program.say(&format!("backfill {typed}"));
         assert_eq!((said.code, &*said.err), (2, expected));
     }

@@ -20,7 +20,7 @@ fn detached(program: &Program, typed: &str) -> String {
 }
 
 #[test]
-fn runs_are_left_to_it_and_cancelled_there() {
+fn detached_runs_execute_and_are_cancelled_in_the_serving_process() {
     let program = Program::new();
     let serving = serving(&program);
     let file = program.file("there");
@@ -76,7 +76,7 @@ fn runs_are_left_to_it_and_cancelled_there() {
 }
 
 #[test]
-fn flows_are_paused_in_it_and_go_on() {
+fn serving_process_obeys_pause_and_resume() {
     let program = Program::new();
     let serving = serving(&program);
     assert_eq!(
@@ -99,7 +99,7 @@ fn flows_are_paused_in_it_and_go_on() {
 }
 
 #[test]
-fn what_it_leaves_is_told_by_its_exit_code() {
+fn exit_code_says_that_runs_were_left() {
     let program = Program::new();
     let serving = serving(&program);
     let run = detached(&program, "flaky -p file=there");
@@ -114,6 +114,24 @@ fn what_it_leaves_is_told_by_its_exit_code() {
     let said = serving.end();
     assert_eq!(said.code, 75, "{said:?}");
     let why = program.text(&format!("why {run} try_it"));
+    assert!(why.contains("no process executes the run"), "{why}");
+}
+
+#[test]
+fn second_signal_ends_serving_with_bodies_that_do_not_return() {
+    let program = Program::new();
+    let serving = serving(&program);
+    let run = detached(&program, "stuck -p file=there");
+    eventually("the body runs", || {
+        program.task_state(&run, "keep_thread") == "running"
+    });
+    serving.signal("-INT");
+    serving.signal("-TERM");
+    let said = serving.end();
+    // whichever is heard as the second one
+    assert!([128 + 2, 128 + 15].contains(&said.code), "{said:?}");
+    assert!(said.err.contains("stopped: 1 run is left"), "{said:?}");
+    let why = program.text(&format!("why {run} keep_thread"));
     assert!(why.contains("no process executes the run"), "{why}");
 }
 
@@ -179,7 +197,7 @@ fn a_run_in_the_foreground_is_cancelled_by_another_process() {
 }
 
 #[test]
-fn what_is_paused_is_said_where_its_ticks_are_told() {
+fn ticks_of_a_paused_flow_are_shown_as_paused() {
     let program = Program::new();
     assert!(!program.text("show etl").contains("paused"));
     assert!(!program.has_store());

@@ -1,9 +1,10 @@
-//! What is typed wrongly: a line of what, one of why, one that begins with `hint:`; and the exit code.
+//! What is typed wrongly: a line of what, one of why, one that begins with `hint:`; and the exit
+//! code.
 
 use super::{Program, Said};
 
 #[test]
-fn what_is_wrong_is_said_with_a_hint() {
+fn errors_come_with_a_hint() {
     let program = Program::new();
     program.say("run etl");
     for (typed, code, expected) in [
@@ -11,7 +12,7 @@ fn what_is_wrong_is_said_with_a_hint() {
             "run etll",
             2,
             "error: no flow `etll`\n  there is `adaptive`, `broken`, `cached`, `decide`, `empty`, `etl`, `flaky`, \
-             `greeting` and 4 more\nhint: did you mean `etl`?\n",
+             `greeting` and 7 more\nhint: did you mean `etl`?\n",
         ),
         (
             "runz",
@@ -29,7 +30,7 @@ fn what_is_wrong_is_said_with_a_hint() {
             "cache rm",
             2,
             "error: the following required arguments were not provided:\n  <KEY|--task <TASK>|--expired|--all>\n\
-             hint: `--help` after a command tells what can be typed\n",
+             hint: run the command with `--help` for its usage\n",
         ),
         (
             "run etl --date yesterday",
@@ -46,8 +47,8 @@ fn what_is_wrong_is_said_with_a_hint() {
         (
             "--store nowhere runs",
             2,
-            "error: no store is named so\n  expected the URL of a store (`memory`, `sqlite:PATH`), got `nowhere`\n\
-             hint: another store is named by `--store URL`, or by the variable ORCHESTRATOR_STORE\n",
+            "error: invalid store URL\n  expected the URL of a store (`memory`, `sqlite:PATH`), got `nowhere`\n\
+             hint: select another store with `--store URL` or the variable ORCHESTRATOR_STORE\n",
         ),
         (
             "why 019",
@@ -78,7 +79,7 @@ fn what_is_wrong_is_said_with_a_hint() {
 }
 
 #[test]
-fn an_id_that_is_not_clear_lists_those_that_may_be_meant() {
+fn ambiguous_id_lists_the_candidates() {
     let program = Program::new();
     program.say("backfill etl --from 2026-01-01 --to 2026-01-02");
     let run = program.latest("etl");
@@ -138,7 +139,7 @@ fn help_tells_the_exit_codes() {
 
 #[cfg(unix)]
 #[test]
-fn bytes_that_are_no_text_are_wrong_input() {
+fn arguments_that_are_not_utf8_are_refused() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt as _;
 

@@ -7,7 +7,7 @@ use super::{Program, eventually};
 const OTHER: &str = "--store sqlite:other.db";
 
 #[test]
-fn what_a_run_in_another_store_logs_is_in_that_store() {
+fn logs_of_a_run_are_kept_in_its_own_store() {
     let program = Program::with_pool();
     let said = program.say(&format!("{OTHER} run pooled"));
     assert_eq!((said.code, &*said.out), (0, "6\n"), "{said:?}");

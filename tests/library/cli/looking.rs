@@ -30,7 +30,7 @@ fn firsts(said: &Said) -> Vec<String> {
 }
 
 #[test]
-fn what_lists_show_of_an_id_means_it() {
+fn short_ids_in_lists_identify_their_runs() {
     let program = Program::new();
     program.say("backfill etl --from 2026-01-01 --to 2026-01-12");
     let listed = program.say("runs");
@@ -78,7 +78,7 @@ fn what_lists_show_of_an_id_means_it() {
 }
 
 #[test]
-fn what_a_run_returned_is_shown_as_far_as_it_fits() {
+fn long_output_is_shown_shortened() {
     let program = Program::new();
     program.say("run etl");
     assert!(
@@ -105,7 +105,7 @@ fn what_a_run_returned_is_shown_as_far_as_it_fits() {
 }
 
 #[test]
-fn a_run_that_was_run_again_says_when_and_what() {
+fn rerun_run_shows_when_and_what_was_rerun() {
     let program = Program::new();
     program.say("run broken");
     let run = program.latest("broken");
@@ -127,7 +127,7 @@ fn a_run_that_was_run_again_says_when_and_what() {
 }
 
 #[test]
-fn a_run_that_waits_says_where_the_reason_is() {
+fn waiting_run_points_to_the_reason() {
     let program = Program::new();
     let run = program.say("run etl --detach").out.trim().to_owned();
     let said = program.say(&format!("runs show {run} --attempts"));
@@ -193,11 +193,12 @@ fn elements_are_counted_where_they_are_many() {
 }
 
 #[test]
-fn logs_are_those_of_a_task_that_there_is() {
+fn logs_of_an_unknown_task_are_refused() {
     let program = Program::new();
     program.say("run broken");
     let run = program.latest("broken");
     for more in ["", "--json", "--follow", "--level warn"] {
+        let _case = crate::support::case(format_args!("with {more:?}"));
         let said = program.say(&format!("runs logs {run} --task fetc {more}"));
         assert_eq!((said.code, &*said.out), (2, ""), "{said:?}");
         assert_eq!(
@@ -242,7 +243,7 @@ fn logs_look_as_they_do_on_the_console() {
 }
 
 #[test]
-fn ticks_are_told_in_the_zone_of_their_schedule() {
+fn ticks_are_shown_in_the_timezone_of_their_schedule() {
     let program = Program::new();
     let flows = program.say("flows").out;
     let etl = flows.lines().find(|line| line.starts_with("etl")).unwrap();
@@ -287,11 +288,15 @@ fn reading_makes_no_store() {
     let program = Program::new();
     let here = "`sqlite:.orchestrator/state.db`";
     for (typed, code, expected) in [
-        ("runs", 0, format!("no runs found in {here}\n")),
+        (
+            "runs",
+            0,
+            format!("no runs found: there is no store {here}\n"),
+        ),
         (
             "runs --flow etl --state failed",
             0,
-            format!("no runs found in {here}\n"),
+            format!("no runs found: there is no store {here}\n"),
         ),
         (
             "runs show b9c61377",
@@ -311,15 +316,21 @@ fn reading_makes_no_store() {
         (
             "runs cancel --flow etl",
             0,
-            format!("no unfinished runs found in {here}\n"),
+            format!("no unfinished runs found: there is no store {here}\n"),
         ),
         (
             "db check",
             2,
             format!(
-                "error: there is no store {here}\nhint: another store is named by `--store URL`"
+                "error: there is no store {here}\nhint: select another store with `--store URL`"
             ),
         ),
+        (
+            "cache ls",
+            0,
+            format!("nothing is cached: there is no store {here}\n"),
+        ),
+        ("cache rm --all", 0, String::new()),
         ("db prune", 0, String::new()),
         ("flows", 0, String::new()),
     ] {
@@ -332,7 +343,24 @@ fn reading_makes_no_store() {
         assert!(!program.has_store(), "{typed}");
     }
     assert_eq!(program.json("runs --json"), json!([]));
+    assert_eq!(
+        program.text("db prune"),
+        format!("nothing was pruned: there is no store {here}\n")
+    );
+    assert_eq!(
+        program.text("cache rm --all"),
+        format!("nothing is cached: there is no store {here}\n")
+    );
+    let said = program.say("runs --store sqlite:nowhere/state.db");
+    assert_eq!(
+        said.err,
+        "no runs found: there is no store `sqlite:nowhere/state.db`\n"
+    );
     program.say("run etl");
+    assert_eq!(
+        program.say("runs --state failed").err,
+        format!("no runs found in {here}\n")
+    );
     let said = program.say("runs show zzzzzzzz");
     assert!(
         said.err
@@ -348,7 +376,7 @@ fn reading_makes_no_store() {
 }
 
 #[test]
-fn a_store_whose_runs_cannot_be_read_is_not_sound() {
+fn unreadable_runs_are_reported_and_the_others_shown() {
     let program = Program::new();
     program.say("backfill etl --from 2026-01-01 --to 2026-01-30");
     let run = program.latest("etl");
@@ -360,25 +388,50 @@ fn a_store_whose_runs_cannot_be_read_is_not_sound() {
     let problem = format!("run {run}: a row refers to one that is not there");
     let said = program.say("db check");
     assert_eq!(said.code, 1);
+    let told = format!("\n{problem}\nruns cannot be read; the store is sound otherwise\n");
+    assert!(said.out.ends_with(&told), "{said:?}");
+    let check = program.json("db check --json");
+    assert_eq!(
+        (&check["problems"], &check["unreadable_runs"]),
+        (&json!([]), &json!([problem]))
+    );
+    let said = program.say(&format!("runs show {run}"));
+    let told =
+        format!("error: run {run} cannot be read\n  a row refers to one that is not there\n");
+    assert!(said.code == 74 && said.err.starts_with(&told), "{said:?}");
+    // the row of the run itself
+    program
+        .database()
+        .execute_batch(&format!(
+            "UPDATE runs SET parameters = '[' WHERE run = {of_one}"
+        ))
+        .unwrap();
+    let said = program.say("runs");
+    let lines: Vec<&str> = said.out.lines().skip(1).collect();
     assert!(
-        said.out.ends_with(&format!(
-            "\n{problem}\nit is damaged: stop what uses it, and restore it from a copy\n"
-        )),
+        lines.len() == 20 && lines[0].contains("unreadable") && lines[0].contains("parameters: "),
         "{said:?}"
     );
-    assert_eq!(
-        program.json("db check --json")["problems"],
-        json!([problem])
+    assert!(lines[1].contains("success"), "{said:?}");
+    let listed = program.json("runs --json");
+    assert_eq!(listed[0]["id"], json!(run));
+    assert!(
+        listed[0]["unreadable"]
+            .as_str()
+            .unwrap()
+            .starts_with("parameters: "),
+        "{listed}"
     );
+    assert_eq!(listed[1]["unreadable"], json!(null));
     program
         .database()
         .execute_batch("DELETE FROM plans")
         .unwrap();
-    let problems = program.json("db check --json")["problems"]
+    let unreadable = program.json("db check --json")["unreadable_runs"]
         .as_array()
         .unwrap()
         .len();
-    assert_eq!(problems, 21, "the first 20, and that there are more");
+    assert_eq!(unreadable, 21, "the first 20, and that there are more");
 }
 
 #[test]
@@ -390,7 +443,7 @@ fn pages_that_cannot_be_read_are_problems() {
         database
             .pragma_update(None, "journal_mode", "delete")
             .unwrap();
-        let page: u64 = database
+        let page: u32 = database
             .query_row(
                 "SELECT rootpage FROM sqlite_schema WHERE name = ?1",
                 [table],
@@ -417,7 +470,7 @@ fn pages_that_cannot_be_read_are_problems() {
 }
 
 #[test]
-fn a_flow_that_is_paused_has_its_next_tick_still() {
+fn paused_flow_still_shows_its_next_tick() {
     let program = Program::new();
     program.text("pause etl");
     let flows = program.text("flows");
@@ -432,7 +485,7 @@ fn a_flow_that_is_paused_has_its_next_tick_still() {
 }
 
 #[test]
-fn a_list_says_that_there_is_more_only_where_there_is() {
+fn list_announces_more_rows_only_if_there_are_more() {
     let program = Program::new();
     for date in ["2026-01-03", "2026-01-02", "2026-01-01"] {
         program.say(&format!("run etl --date {date}"));
@@ -538,7 +591,7 @@ fn runs_are_cancelled_by_their_ids_or_all_that_are_asked_for() {
 }
 
 #[test]
-fn what_is_older_than_is_said_is_pruned() {
+fn prune_removes_runs_older_than_the_given_age() {
     let program = Program::new();
     program.say("run etl");
     program.say("run decide");

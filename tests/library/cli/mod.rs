@@ -1,12 +1,15 @@
-//! The command line: a program (`tests/cli/pipelines.rs`) is run as people run theirs, in a folder of its own.
+//! The command line: a program (`tests/cli/pipelines.rs`) is run as people run theirs, in a folder
+//! of its own.
 
 mod backfills;
 mod beside;
 mod errors;
 mod given;
+mod help;
 mod looking;
 mod reading;
 mod running;
+mod screen;
 mod shapes;
 mod stored;
 mod terminal;
@@ -196,7 +199,8 @@ struct Heard {
 }
 
 impl Heard {
-    /// Hears what is read until there is no more, or until it fails: so a terminal says that everybody has left it.
+    /// Hears what is read until there is no more, or until it fails: so a terminal says that
+    /// everybody has left it.
     fn from(mut source: impl Read + Send + 'static) -> Self {
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&bytes);

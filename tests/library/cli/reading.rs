@@ -8,7 +8,7 @@ fn flows_are_listed_without_a_store() {
     assert_eq!(
         program.text("flows"),
         "FLOW SCHEDULE STATE NEXT LAST RUN FOR\nadaptive\nbroken\ncached\ndecide 0 */6 * * * TIME\nempty\netl 0 6 * * * in Europe/Zurich TIME\n\
-         flaky\ngreeting */5 * * * * TIME\ninvoice\nmapped\npooled\nslow\n"
+         flaky\ngreeting */5 * * * * TIME\ninvoice\nmapped\nnoisy\npooled\nslow\nstuck\nwide\n"
     );
     let flows = program.json("flows --json");
     let etl = flows
@@ -47,12 +47,17 @@ fn flows_are_listed_without_a_store() {
 #[test]
 fn a_flow_is_shown_with_its_parameters_and_tasks() {
     let program = Program::new();
+    // the line of the attribute, which is the one before the function
+    let mut lines = include_str!("../../cli/pipelines.rs").lines();
+    let line = lines.position(|line| line.starts_with("fn etl(")).unwrap();
     assert_eq!(
         program.text("show etl"),
-        "etl\n  Loads the customers of a region.\n  Each day at six.\ntags customers, daily\n\
-         source tests/cli/pipelines.rs:24\nschedule 0 6 * * * in Europe/Zurich\nmax active runs 1\nparameters\n  \
-         region Option<String> optional\ntasks\n  extract Reads the rows of a region.\n  \
-         load after extract Adds rows up.\n"
+        format!(
+            "etl\n  Loads the customers of a region.\n  Each day at six.\ntags customers, daily\n\
+             source tests/cli/pipelines.rs:{line}\nschedule 0 6 * * * in Europe/Zurich\n\
+             max active runs 1\nparameters\n  region Option<String> optional\ntasks\n  \
+             extract Reads the rows of a region.\n  load after extract Adds rows up.\n"
+        )
     );
     assert!(
         program
@@ -64,11 +69,7 @@ fn a_flow_is_shown_with_its_parameters_and_tasks() {
             .text("show invoice -p customer=a -p amount=1")
             .contains("multiply")
     );
-    assert!(
-        program
-            .text("show decide")
-            .contains("known when it has run")
-    );
+    assert!(program.text("show decide").contains("known after a run"));
     // what the program serves it with
     assert!(
         program
@@ -103,13 +104,13 @@ fn a_graph_is_drawn_in_three_languages() {
     assert_eq!(said.code, 2);
     assert_eq!(
         said.err,
-        "error: flow `decide` has no graph before it runs\n  it decides as it goes (`async fn`)\n\
+        "error: flow `decide` has no graph before it runs\n  an `async fn` flow builds its graph while it runs\n\
          hint: `runs show ID` shows the tasks that a run of it had\n"
     );
 }
 
 #[test]
-fn the_ticks_to_come_are_told_in_their_zone() {
+fn upcoming_ticks_are_shown_in_their_timezone() {
     let program = Program::new();
     let ticks = program.json("next etl -n 400 --json");
     let ticks = ticks.as_array().unwrap();
@@ -149,7 +150,7 @@ fn flows_are_checked_without_being_run() {
         "{said:?}"
     );
     assert!(
-        said.out.ends_with("\n12 flows: 1 error, 4 warnings\n"),
+        said.out.ends_with("\n15 flows: 1 error, 4 warnings\n"),
         "{said:?}"
     );
     let found = program.json("check --json");
@@ -161,7 +162,7 @@ fn flows_are_checked_without_being_run() {
 }
 
 #[test]
-fn shells_are_given_what_they_complete_by() {
+fn completion_scripts_are_printed_for_each_shell() {
     let program = Program::new();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = program.text(&format!("completions {shell}"));
@@ -175,7 +176,7 @@ fn shells_are_given_what_they_complete_by() {
 }
 
 #[test]
-fn what_is_not_there_leaves_no_hole() {
+fn empty_sections_say_none() {
     let program = Program::new();
     assert!(
         program
@@ -197,16 +198,20 @@ fn what_is_not_there_leaves_no_hole() {
 }
 
 #[test]
-fn an_async_flow_is_known_when_it_has_run() {
+fn async_flow_has_no_graph_before_it_runs() {
     let program = Program::new();
     for typed in ["show adaptive", "show adaptive -p times=2"] {
+        let _case = crate::support::case(typed);
         let shown = program.text(typed);
         assert!(
-            shown.ends_with("tasks\n  known when it has run: it decides as it goes (`async fn`)\n"),
+            shown.ends_with(
+                "tasks\n  known after a run: an `async fn` flow builds its graph while it runs\n"
+            ),
             "{shown}"
         );
     }
     for typed in ["graph adaptive", "graph adaptive -p times=2 --json"] {
+        let _case = crate::support::case(typed);
         let said = program.say(typed);
         assert_eq!(said.code, 2);
         assert!(
@@ -228,7 +233,7 @@ fn a_graph_is_json_by_either_name() {
 }
 
 #[test]
-fn what_a_schedule_is_stands_in_fields() {
+fn schedule_is_json_by_fields() {
     let schedules = &Program::new().json("show etl --json")["schedules"];
     let expected = serde_json::json!([
         {"text": "0 6 * * * in Europe/Zurich", "cron": "0 6 * * *", "timezone": "Europe/Zurich", "parameters": {}}
@@ -237,9 +242,10 @@ fn what_a_schedule_is_stands_in_fields() {
 }
 
 #[test]
-fn ticks_are_asked_for_in_bounds() {
+fn number_of_ticks_is_bounded() {
     let program = Program::new();
     for count in ["0", "10001", "18446744073709551615"] {
+        let _case = crate::support::case(format_args!("{count}"));
         let said = program.say(&format!("next etl -n {count}"));
         assert_eq!((said.code, &*said.out), (2, ""), "{said:?}");
     }
@@ -247,7 +253,7 @@ fn ticks_are_asked_for_in_bounds() {
 }
 
 #[test]
-fn what_is_lacking_is_a_line_a_kind_and_may_be_allowed() {
+fn missing_docs_and_tags_are_one_line_each_and_may_be_allowed() {
     let program = Program::new();
     let said = program.say("check");
     for line in [
@@ -263,7 +269,7 @@ fn what_is_lacking_is_a_line_a_kind_and_may_be_allowed() {
     let program = Program::with_pool();
     assert_eq!(program.say("check --strict --allow docs,tags").code, 1);
     let said = program.say("check --strict --allow docs,tags --allow pool");
-    assert_eq!((said.code, &*said.out), (0, "12 flows: nothing is wrong\n"));
+    assert_eq!((said.code, &*said.out), (0, "15 flows: nothing is wrong\n"));
     assert_eq!(program.say("check --allow flow").code, 2);
 }
 
@@ -289,7 +295,7 @@ fn names_of_flows_are_completed() {
 }
 
 #[test]
-fn the_store_stands_behind_what_a_command_has_of_its_own() {
+fn store_option_comes_after_a_commands_own_options() {
     let help = Program::new().text("runs --help");
     let [store, json] = ["--store", "--json"].map(|option| help.find(option).unwrap());
     assert!(store > json, "{help}");

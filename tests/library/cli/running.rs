@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{Program, path, plain};
 
 #[test]
-fn a_run_prints_what_the_flow_returned() {
+fn run_prints_the_output_of_its_flow() {
     let program = Program::new();
     let said = program.say("run etl");
     assert_eq!((said.code, &*said.out), (0, "10\n"));
@@ -20,6 +20,44 @@ fn a_run_prints_what_the_flow_returned() {
     assert_eq!(
         (&runs[2]["kind"], &runs[2]["state"]),
         (&json!("manual"), &json!("success"))
+    );
+}
+
+#[test]
+fn standard_output_has_the_result_alone_whatever_tasks_print() {
+    let program = Program::new();
+    let file = program.file("there");
+    std::fs::write(&file, "").unwrap();
+    let said = program.say(&format!("run noisy -p file={}", path(&file)));
+    assert_eq!((said.code, &*said.out), (0, "20\n"), "{said:?}");
+    for line in [
+        "wired",
+        "printed 0",
+        "complained 19",
+        "half and half 7",
+        "of a child",
+        "a child complains",
+    ] {
+        assert!(
+            said.err.lines().any(|said| said == line),
+            "{line}: {said:?}"
+        );
+    }
+    let run = program.latest("noisy");
+    assert_eq!(program.say(&format!("runs rerun {run} --all")).out, "20\n");
+    let filled = "backfill noisy --from 2026-01-01 --to 2026-01-02 --schedule @daily --json";
+    assert_eq!(
+        program.json(&format!("{filled} -p file={}", path(&file)))["succeeded"],
+        2
+    );
+    // the function of a flow may print, too
+    assert_eq!(
+        program.json("graph noisy --json -p file=a")["nodes"][0]["key"],
+        "print_all"
+    );
+    assert_eq!(
+        program.json("show noisy --json -p file=a")["tasks"][0]["key"],
+        "print_all"
     );
 }
 
@@ -41,6 +79,7 @@ fn parameters_are_checked_before_there_is_a_run() {
             "the parameters of flow `invoice` are refused\n  parameter `amount: u64`: invalid type: string \"many\", expected u64",
         ),
     ] {
+        let _case = crate::support::case(typed);
         let said = program.say(&format!("run invoice {typed}"));
         assert_eq!(said.code, 2, "{said:?}");
         assert_eq!(
@@ -98,6 +137,7 @@ fn a_date_is_that_day_s_tick() {
             "2026-02-01T00:00:00Z",
         ),
     ] {
+        let _case = crate::support::case(typed);
         program.say(&format!("run {typed}"));
         let run = &program.json("runs --limit 1 --json")[0];
         assert_eq!(run["logical_date"], date, "{typed}");
@@ -150,7 +190,7 @@ fn there_is_one_run_for_a_key() {
 }
 
 #[test]
-fn what_is_cached_is_computed_again_where_that_is_asked_for() {
+fn refresh_option_computes_cached_results_again() {
     let program = Program::new();
     let cached = |typed: &str| {
         program.text(typed);
@@ -230,7 +270,7 @@ fn a_program_with_a_runtime_keeps_its_runs_where_the_environment_says() {
 }
 
 #[test]
-fn what_a_run_waits_for_is_said() {
+fn run_command_says_what_its_run_waits_for() {
     let program = Program::new();
     let first = program.start("run slow -p file=never");
     super::eventually("the first has its turn", || {
@@ -262,7 +302,7 @@ fn what_a_run_waits_for_is_said() {
 }
 
 #[test]
-fn all_that_is_missing_is_said_at_once() {
+fn missing_parameters_are_reported_together() {
     let said = Program::new().say("run invoice");
     assert_eq!(said.code, 2);
     assert_eq!(
@@ -294,6 +334,7 @@ fn a_date_at_the_end_of_the_calendar_is_refused() {
         "run etl --date +262142-12-31",
         "runs --until +262142-12-31",
     ] {
+        let _case = crate::support::case(typed);
         let said = program.say(typed);
         assert_eq!(said.code, 2, "{said:?}");
         assert!(
@@ -302,4 +343,59 @@ fn a_date_at_the_end_of_the_calendar_is_refused() {
             "{said:?}"
         );
     }
+}
+
+#[test]
+fn results_are_shown_as_the_json_of_their_types_with_all_digits() {
+    let program = Program::new();
+    let wide = "340282366920938463463374607431768211455";
+    let said = program.say(&format!("run wide -p network=10.0.0.0 -p addresses={wide}"));
+    assert_eq!(said.code, 0, "{said:?}");
+    let expected = format!(
+        "{{\n  \"addresses\": {wide},\n  \"half\": 0.1,\n  \"network\": \"10.0.0.0\"\n}}\n"
+    );
+    assert_eq!(said.out, expected);
+    let run = program.latest("wide");
+    let shown = program.say(&format!("runs show {run}")).out;
+    assert!(shown.contains(&format!("addresses = {wide}")), "{shown}");
+    assert!(
+        shown.contains(&format!(
+            "{{\"addresses\":{wide},\"half\":0.1,\"network\":\"10.0.0.0\"}}"
+        )),
+        "{shown}"
+    );
+    for typed in ["runs --json".to_owned(), format!("runs show {run} --json")] {
+        let shown = program.say(&typed).out;
+        assert!(
+            shown.contains(&format!("\"addresses\": {wide}")) && !shown.contains("$orchestrator"),
+            "{shown}"
+        );
+    }
+    let said = program.say(&format!(
+        "run wide -p network=10.0.0.0 -p addresses={wide}0"
+    ));
+    assert!(
+        said.code == 2 && said.err.contains("parameter `addresses: u128`"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_parameter_that_is_too_deep_is_refused_and_not_taken_as_a_text() {
+    let program = Program::new();
+    for levels in [65, 127, 200] {
+        let _case = crate::support::case(format_args!("{levels} levels"));
+        let deep = "[".repeat(levels) + &"]".repeat(levels);
+        let said = program.say(&format!("run mapped -p numbers={deep}"));
+        let expected =
+            "parameter `numbers: Vec<u64>`: expected at most 64 values inside each other, got more";
+        assert!(said.code == 2 && said.err.contains(expected), "{said:?}");
+        // a text that looks like it is one
+        let said = program.say(&format!("run greeting -p name={deep}"));
+        assert_eq!(said.out, format!("\"hello, {deep}\"\n"), "{said:?}");
+    }
+    assert_eq!(
+        program.json("runs --flow mapped --json"),
+        serde_json::json!([])
+    );
 }

@@ -143,7 +143,7 @@ fn tell_of_json(program: &Program, command: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn json_has_the_shape_that_the_help_tells() {
+fn json_has_the_shape_that_the_help_describes() {
     let program = Program::new();
     for typed in [
         "etl",

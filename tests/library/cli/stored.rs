@@ -33,7 +33,7 @@ fn a_run_is_shown_with_its_tasks() {
 }
 
 #[test]
-fn runs_are_listed_by_what_is_asked_for() {
+fn runs_are_listed_by_filters() {
     let program = Program::new();
     program.say("run etl --date 2026-01-30");
     program.say("run etl --date 2026-01-31");
@@ -58,7 +58,7 @@ fn runs_are_listed_by_what_is_asked_for() {
 }
 
 #[test]
-fn reasons_are_told_as_a_chain() {
+fn reasons_are_shown_as_a_chain() {
     let program = Program::new();
     program.say("run broken");
     let run = program.latest("broken");
@@ -160,7 +160,7 @@ fn a_failure_is_not_cached_and_says_so() {
 }
 
 #[test]
-fn what_is_cached_is_listed_explained_and_removed() {
+fn cached_results_are_listed_explained_and_removed() {
     let program = Program::new();
     for customer in ["ada", "ada", "grace"] {
         program.say(&format!("run cached -p customer={customer}"));
@@ -262,7 +262,7 @@ fn a_reader_may_leave_before_the_end() {
 }
 
 #[test]
-fn what_was_logged_and_what_failed_moves_no_cursor() {
+fn control_characters_in_logs_and_errors_are_escaped() {
     let program = Program::new();
     program.say("run broken");
     let run = program.latest("broken");

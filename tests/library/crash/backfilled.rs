@@ -30,7 +30,8 @@ pub(super) async fn act(runtime: &Runtime) {
     assert_eq!(backfill().await.unwrap().skipped(), TICKS);
 }
 
-/// Has an effect elsewhere, which is known by its tick and its idempotency key, and differs each time.
+/// Has an effect elsewhere, which is known by its tick and its idempotency key, and differs each
+/// time.
 #[task]
 async fn books(before: &Made, #[context] context: &Context) -> Made {
     static NEXT: AtomicU32 = AtomicU32::new(1);
@@ -62,6 +63,7 @@ fn a_backfill_killed_at_random_moments_has_one_run_and_one_result_for_each_tick(
     let mut random = Random(17);
     let (mut kills, mut backfills) = (0, 0);
     while kills < wanted() / 5 {
+        let _case = crate::support::case(format_args!("seed {backfills}"));
         let place = Place::new("backfilled");
         let (killed, history) = kill_until_final(&place, "backfilled", backfills, &mut random);
         check(&place);

@@ -47,8 +47,58 @@ fn shown(place: &Place) -> Vec<String> {
     lines.map(|line| line[25..].to_owned()).collect()
 }
 
+/// Says much, keeps its thread for two seconds, and dies.
+#[task]
+async fn keeps_its_thread() {
+    (0..999).for_each(|line| tracing::info!(line, "said"));
+    let said = Instant::now();
+    while said.elapsed() < Duration::from_secs(2) {
+        std::thread::park_timeout(Duration::from_secs(2));
+    }
+    std::process::abort();
+}
+
+#[flow(name = "crash_kept_thread")]
+fn kept_thread() -> Node<()> {
+    keeps_its_thread()
+}
+
+/// On all threads of tokio. Each commit is written through to the disk, which takes a thread of
+/// tokio.
+pub(super) fn keep_all_threads(tokio: &mut tokio::runtime::Builder) {
+    assert!(orchestrator::init_logs());
+    tokio.enable_all().build().unwrap().block_on(async {
+        let url = format!("{}?synchronous=full", Place::here().url());
+        let runtime = Runtime::builder().store(url).build().await.unwrap();
+        kept_thread().on(&runtime).run().await.unwrap();
+    });
+}
+
 #[test]
-fn what_was_logged_a_second_before_a_kill_is_there() {
+fn logs_are_stored_while_bodies_block_all_threads() {
+    for act in ["kept_thread", "kept_threads"] {
+        let _case = crate::support::case(act);
+        let place = Place::new(act);
+        let process = place.start(act, &[("ORCHESTRATOR_LOG", "info")]);
+        assert_eq!(process.wait().signal(), Some(SIGABRT), "{}", place.said());
+        let mut stored = stored(&place);
+        // which is told when it has been so for a second, in the middle of what the body says
+        stored.retain(|line| !line.contains("has kept its thread"));
+        let said = stored
+            .iter()
+            .filter(|line| *line == "2 keeps_its_thread 1 said")
+            .count();
+        assert_eq!(
+            (said, stored.len()),
+            (999, 1_000),
+            "{act}: {:?}",
+            stored.first()
+        );
+    }
+}
+
+#[test]
+fn logs_from_a_second_before_a_kill_are_kept() {
     let place = Place::new("logged");
     let process = place.start("logged", &[("ORCHESTRATOR_LOG", "")]);
     place.wait_until("it says something", || place.said().contains("rows=7"));
@@ -81,7 +131,7 @@ fn what_was_logged_a_second_before_a_kill_is_there() {
 }
 
 #[test]
-fn a_warning_is_known_for_its_tasks_where_nothing_less_is_heard() {
+fn warning_names_its_task_if_lower_levels_are_off() {
     let place = Place::new("logged");
     let process = place.start("logged", &[("ORCHESTRATOR_LOG", "warn")]);
     place.wait_until("it is stored", || !stored(&place).is_empty());

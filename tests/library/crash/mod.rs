@@ -1,9 +1,11 @@
 //! Processes that die, and what the next ones make of it.
 //!
-//! The processes are this test binary, run again at [`child`] alone: a variable says what it is to act. Bodies of tasks
-//! note in a file what they do; what is committed is read from the database itself, with a connection that only reads.
+//! The processes are this test binary, run again at [`child`] alone: a variable says what it is to
+//! act. Bodies of tasks note in a file what they do; what is committed is read from the database
+//! itself, with a connection that only reads.
 
 mod backfilled;
+mod blamed;
 mod changed;
 mod logged;
 mod points;
@@ -14,7 +16,7 @@ mod stopped;
 mod taken;
 mod tasks;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::OpenOptions;
 use std::ops::Deref;
 use std::os::unix::process::ExitStatusExt as _;
@@ -32,16 +34,25 @@ use tasks::Made;
 
 use crate::support::Random;
 
-/// What the other process acts, where it finds the store, and at which hit of which point it dies (`name 3`).
+/// What the other process acts, where it finds the store, and at which hit of which point it dies
+/// (`name 3`).
 const ACT: &str = "CRASH_ACT";
 const FOLDER: &str = "CRASH_FOLDER";
 const DIES_AT: &str = "CRASH_DIES_AT";
+/// Its grace period, in milliseconds.
+const GRACE: &str = "CRASH_GRACE";
 
 /// How long anything may take here.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+const SIGINT: i32 = 2;
 const SIGABRT: i32 = 6;
 const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
+/// What is added to the number of a signal that a process ended by: its exit status.
+const SIGNALLED: i32 = 128;
+/// The exit status of a process that stopped and left runs.
+const RUNS_LEFT: i32 = 75;
 
 /// The other process.
 #[test]
@@ -57,6 +68,17 @@ fn child() {
         };
         fail::cfg_callback(point, reach).unwrap();
     }
+    match act.as_str() {
+        "kept_thread" => {
+            return logged::keep_all_threads(&mut tokio::runtime::Builder::new_current_thread());
+        }
+        "kept_threads" => {
+            return logged::keep_all_threads(
+                tokio::runtime::Builder::new_multi_thread().worker_threads(1),
+            );
+        }
+        _ => {}
+    }
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -64,7 +86,9 @@ fn child() {
         .unwrap();
     let status = tokio.block_on(async {
         // some bodies never end by themselves
-        let grace = Duration::from_millis(if act == "taken" { 200 } else { 30_000 });
+        let grace = std::env::var(GRACE).map(|grace| grace.parse().unwrap());
+        let grace =
+            Duration::from_millis(grace.unwrap_or(if act == "taken" { 200 } else { 30_000 }));
         let runtime = Runtime::builder()
             .store(Place::here().url())
             .grace(grace)
@@ -78,6 +102,7 @@ fn child() {
             "rerun" => rerun::act(&runtime).await,
             "changed" => changed::act(&runtime).await,
             "taken" => taken::act(&runtime).await,
+            "blamed" => blamed::act(&runtime).await,
             "served" => return served::act(&runtime).await,
             "logged" => logged::act(&runtime).await,
             "stopped" => return stopped::act(&runtime).await,
@@ -95,6 +120,27 @@ fn child() {
 
 /// The tasks whose success is committed: whose result is in which cell of which run.
 type Committed = BTreeMap<(Vec<u8>, (i64, i64)), Option<String>>;
+
+/// The states of tasks, at the positions of their codes in the database.
+const TASK_STATES: [TaskState; 8] = [
+    TaskState::Pending,
+    TaskState::Running,
+    TaskState::Retrying,
+    TaskState::Success,
+    TaskState::Failed,
+    TaskState::Skipped,
+    TaskState::UpstreamFailed,
+    TaskState::Cancelled,
+];
+
+/// The states of runs, at the positions of their codes in the database.
+const RUN_STATES: [RunState; 5] = [
+    RunState::Pending,
+    RunState::Running,
+    RunState::Success,
+    RunState::Failed,
+    RunState::Cancelled,
+];
 
 /// A folder with a store, and with what was done.
 #[derive(Clone, Debug)]
@@ -202,10 +248,17 @@ impl Place {
         format!("{said}\n{}", self.0.display())
     }
 
+    /// What stands at the end of a line of `effects`: without it, its process was killed while it
+    /// wrote the line.
+    const END_OF_EFFECT: &str = ".\n";
+
     /// What was done, line by line.
     fn effects(&self) -> Vec<String> {
         let effects = std::fs::read_to_string(self.0.join("effects")).unwrap_or_default();
-        effects.lines().map(str::to_owned).collect()
+        let whole = effects
+            .split_inclusive('\n')
+            .filter_map(|line| line.strip_suffix(Self::END_OF_EFFECT));
+        whole.map(str::to_owned).collect()
     }
 
     /// The database, to be looked at; none where no process lived long enough to make one.
@@ -238,13 +291,23 @@ impl Place {
                 number: row.get(1)?,
                 cell: (row.get(2)?, row.get(3)?),
                 attempt: row.get(4)?,
-                state: row.get(5)?,
+                state: TASK_STATES[usize::from(row.get::<_, u8>(5)?)],
                 started: row.get(6)?,
                 took: row.get(7)?,
                 body: row.get(8)?,
             })
         });
         rows.unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    /// The recorded state of the only run.
+    fn run_state(&self) -> RunState {
+        RUN_STATES[usize::try_from(self.of_run("state")).unwrap()]
+    }
+
+    /// Whether a process has the only run.
+    fn is_owned(&self) -> bool {
+        self.of_run("owner IS NOT NULL") == 1
     }
 
     /// A number of the only run, as `takeovers`.
@@ -259,14 +322,14 @@ impl Place {
             .unwrap()
     }
 
-    /// The tasks whose success is committed: whose row it is by its cell. One has one row of success, and none after it;
-    /// its attempts are numbered upwards.
+    /// The tasks whose success is committed: whose row it is by its cell. One has one row of
+    /// success, and none after it; its attempts are numbered upwards.
     fn committed(&self) -> Committed {
         let mut last: BTreeMap<_, AttemptRow> = BTreeMap::new();
         for row in self.rows() {
             if let Some(before) = last.get(&(row.run.clone(), row.cell)) {
                 assert!(
-                    before.state < 3,
+                    !before.state.is_final(),
                     "a row after the end: {before:?}, then {row:?}\n{}",
                     self.said()
                 );
@@ -275,12 +338,13 @@ impl Place {
             last.insert((row.run.clone(), row.cell), row);
         }
         last.into_iter()
-            .filter(|(_, row)| row.state == 3)
+            .filter(|(_, row)| row.state == TaskState::Success)
             .map(|(cell, row)| (cell, self.whose(&row)))
             .collect()
     }
 
-    /// Whose result a row has; none where it is that of a flow in a flow, whose result is its tasks', or an empty list.
+    /// Whose result a row has; none where it is that of a flow in a flow, whose result is its
+    /// tasks', or an empty list.
     fn whose(&self, row: &AttemptRow) -> Option<String> {
         #[derive(Deserialize)]
         #[serde(untagged)]
@@ -375,7 +439,7 @@ struct AttemptRow {
     number: i64,
     cell: (i64, i64),
     attempt: i64,
-    state: i64,
+    state: TaskState,
     started: i64,
     took: i64,
     body: Option<Vec<u8>>,
@@ -387,7 +451,7 @@ impl AttemptRow {
         let (flags, rest) = self
             .body
             .as_deref()
-            .filter(|_| self.state == 3)?
+            .filter(|_| self.state == TaskState::Success)?
             .split_first()?;
         (*flags == 0).then(|| rmp_serde::from_slice(rest).unwrap())
     }
@@ -453,7 +517,8 @@ impl History {
         }
     }
 
-    /// Looks at what there is after a death: nothing that was committed before is gone or is another's.
+    /// Looks at what there is after a death: nothing that was committed before is gone or is
+    /// another's.
     fn died(&mut self) {
         let death = Death {
             committed: self.place.committed(),
@@ -489,6 +554,11 @@ impl History {
                 "done before death {number}, and again: {again:?}: {}",
                 self.place.said()
             );
+        }
+        let mut tries = HashSet::new();
+        for start in effects.iter().filter(|line| line.starts_with("start ")) {
+            // each try of a task has a number of its own
+            assert!(tries.insert(start), "twice: {start}: {}", self.place.said());
         }
         self.place.check_integrity();
     }

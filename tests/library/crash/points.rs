@@ -13,19 +13,22 @@ enum Life {
 }
 use Life::{First, Second};
 
-/// Every failure point, the lives in which runs come to it, and the hits at which the process dies. A process has three
-/// runs under way.
-const POINTS: [(&str, &[Life], [u32; 3]); 25] = [
+/// Every failure point, the lives in which runs come to it, and the hits at which the process dies.
+/// A process has three runs under way.
+const POINTS: [(&str, &[Life], [u32; 3]); 26] = [
     ("blob-put", &[First], [1, 2, 3]),
     ("body-over", &[First, Second], [1, 2, 17]),
     ("body-told", &[First, Second], [1, 2, 6]),
-    ("checkpoint", &[First], [1, 2, 2]),
+    // a second one is made or not, by how fast the disk is
+    ("checkpoint", &[First], [1, 1, 1]),
     ("end-committed", &[First, Second], [1, 2, 13]),
     ("end-recorded", &[First, Second], [1, 2, 23]),
     ("flight-claimed", &[First], [1, 2, 3]),
     ("mapping-opened", &[First, Second], [1, 2, 7]),
     ("plan-told", &[First, Second], [1, 2, 11]),
-    ("planned", &[First, Second], [1, 2, 5]),
+    ("planned", &[First], [1, 2, 5]),
+    // little is left to be planned
+    ("planned", &[Second], [1, 1, 2]),
     ("retry-committed", &[First, Second], [1, 2, 5]),
     ("retry-recorded", &[First, Second], [1, 2, 5]),
     // of runs that are run again: see `rerun`
@@ -114,7 +117,8 @@ fn points_in_sources() -> BTreeSet<String> {
     names
 }
 
-/// Goes on with the runs that there are, asks for those that there are not, and sees that all end well.
+/// Goes on with the runs that there are, asks for those that there are not, and sees that all end
+/// well.
 pub(super) async fn act(runtime: &Runtime) {
     for record in runtime.resume().await.unwrap() {
         assert_eq!(record.state(), RunState::Success, "{record:?}");
@@ -199,7 +203,8 @@ async fn decides(number: u64) -> Result<Made> {
     Ok(made)
 }
 
-/// A dynamic flow: branches, mappings, static and dynamic flows in the flow, one after the other and at once.
+/// A dynamic flow: branches, mappings, static and dynamic flows in the flow, one after the other
+/// and at once.
 #[flow(name = "crash_whole")]
 async fn whole(number: u64) -> Result<u64> {
     let branch = |number: u64| async move {

@@ -1,11 +1,13 @@
-//! Finished runs that are run again by a process that dies: what was kept stays, what was to run again does.
+//! Finished runs that are run again by a process that dies: what was kept stays, what was to run
+//! again does.
 
 use orchestrator::{Rerun, RunRecord};
 
 use super::tasks::*;
 use super::*;
 
-/// Runs the flow where nobody did; runs it again where it failed, and goes on with it where somebody died doing so.
+/// Runs the flow where nobody did; runs it again where it failed, and goes on with it where
+/// somebody died doing so.
 pub(super) async fn act(runtime: &Runtime) {
     let runs = runtime.runs("crash_again").await.unwrap();
     let Some(run) = runs.first() else {
@@ -88,6 +90,7 @@ fn a_re_run_whose_process_dies_at_any_named_point_goes_on() {
         ("run-end-committed", &[1]),
     ] {
         for hit in hits {
+            let _case = crate::support::case(format_args!("{point}, hit {hit}"));
             let place = Place::new(point);
             place.acts("rerun", &[]);
             let before = record(&place);
@@ -147,7 +150,7 @@ fn a_re_run_whose_process_dies_at_any_named_point_goes_on() {
 }
 
 #[test]
-fn the_total_of_a_mended_run_is_that_of_one_that_was_never_broken() {
+fn total_of_a_rerun_is_that_of_a_run_without_failures() {
     let place = Place::new("never-broken");
     std::fs::write(place.0.join("mended"), "").unwrap();
     place.acts("rerun", &[]);

@@ -84,7 +84,7 @@ fn three_processes_killed_at_random_make_each_ticks_run_once() {
         process.signal("TERM");
         let ended = process.wait();
         assert!(
-            matches!(ended.code(), Some(0 | 75)),
+            matches!(ended.code(), Some(0 | RUNS_LEFT)),
             "{ended}: {}",
             place.said()
         );
@@ -96,6 +96,7 @@ fn three_processes_killed_at_random_make_each_ticks_run_once() {
         ("crash_served", EACH),
         ("crash_served_alone", ONE_AT_A_TIME),
     ] {
+        let _case = crate::support::case(flow);
         let mut runs = runs(&place, flow);
         runs.sort_by_key(|run| run.logical_date);
         let every = i64::try_from(every.as_micros()).unwrap();

@@ -66,7 +66,10 @@ pub(super) fn note(line: &str) {
             .open(Place::here().0.join("effects"))
             .unwrap()
     });
-    (&*file).write_all(format!("{line}\n").as_bytes()).unwrap();
+    // a killed process may leave half of a line, which must not become the beginning of the next
+    (&*file)
+        .write_all(format!("\n{line}{}", Place::END_OF_EFFECT).as_bytes())
+        .unwrap();
 }
 
 pub(super) async fn pause(milliseconds: u64) {

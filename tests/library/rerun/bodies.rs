@@ -24,7 +24,7 @@ async fn decides(world: String) -> Result<u64> {
 }
 
 #[tokio::test]
-async fn a_body_may_decide_otherwise_when_it_is_run_again() {
+async fn rerun_body_may_take_another_branch() {
     let (runtime, world) = (sqlite().await, "body");
     let run = decides(world.to_owned()).on(&runtime).run().await.unwrap();
     assert_eq!(
@@ -65,7 +65,8 @@ async fn a_body_may_decide_otherwise_when_it_is_run_again() {
             .count(),
         11
     );
-    // alone, it still decides: what is asked for otherwise runs, what is asked for as before is kept
+    // alone, it still decides: what is asked for otherwise runs, what is asked for as before is
+    // kept
     adds(world, "first", 4);
     ran(world);
     let again = runtime.rerun(run.id(), only("first")).await.unwrap();
@@ -127,7 +128,7 @@ fn outer_static(world: String) -> Node<u64> {
 }
 
 #[tokio::test]
-async fn flows_in_flows_run_again_with_what_they_are_made_of() {
+async fn inner_flows_are_rerun_with_their_tasks() {
     let (runtime, world) = (sqlite().await, "inner");
     fails(world, &["rerun_inner/y"]);
     let run = outer(world.to_owned()).on(&runtime).run().await.unwrap();
@@ -154,6 +155,7 @@ async fn flows_in_flows_run_again_with_what_they_are_made_of() {
         (only("rerun_inner/y"), "rerun_inner/y"),
         (from("last"), "last"),
     ] {
+        let _case = crate::support::case(format_args!("{what:?}"));
         let again = runtime.rerun(run.id(), what.clone()).await.unwrap();
         assert_eq!(
             (ran(world), again.state()),
@@ -183,7 +185,7 @@ async fn flows_in_flows_run_again_with_what_they_are_made_of() {
 }
 
 #[tokio::test]
-async fn a_body_that_decided_otherwise_is_left_and_goes_on() {
+async fn rerun_body_on_another_branch_resumes_after_a_stop() {
     let (path, world) = (file(), "left body");
     let runtime = open(&path).await;
     let run = decides(world.to_owned()).on(&runtime).run().await.unwrap();
@@ -226,7 +228,7 @@ async fn a_body_that_decided_otherwise_is_left_and_goes_on() {
 }
 
 #[tokio::test]
-async fn what_is_kept_must_be_as_it_was_and_what_runs_again_need_not() {
+async fn kept_tasks_must_be_wired_as_before_and_rerun_tasks_need_not() {
     #[flow(name = "rerun_changes")]
     fn changes(world: String) -> Node<u64> {
         let kept = step(&world, added(&world, "kept wiring")).named("kept");
@@ -255,7 +257,9 @@ async fn what_is_kept_must_be_as_it_was_and_what_runs_again_need_not() {
     let again = runtime.rerun(run.id(), from("other")).await.unwrap();
     let text = again.error().unwrap().to_string();
     assert!(
-        text.contains("recorded `kept` as `step()`, but the flow asks for it with other inputs"),
+        text.contains(
+            "recorded `kept` as `step()`, but the flow asks for it with another `world`, or another `input`: the"
+        ),
         "{text}"
     );
     assert_eq!(

@@ -1,4 +1,5 @@
-//! The life of a re-run: its attempts, its time, its end; left, cancelled, asked for twice, refused.
+//! The life of a re-run: its attempts, its time, its end; left, cancelled, asked for twice,
+//! refused.
 
 use std::sync::atomic::AtomicBool;
 
@@ -57,7 +58,7 @@ async fn retries_and_their_delays_begin_anew() {
 }
 
 #[tokio::test]
-async fn what_runs_again_is_not_taken_from_the_cache() {
+async fn rerun_tasks_are_not_taken_from_the_cache() {
     static BODIES: AtomicU32 = AtomicU32::new(0);
     #[task(cache = "1h")]
     async fn cached(n: u64) -> u64 {
@@ -103,6 +104,7 @@ async fn what_runs_again_is_not_taken_from_the_cache() {
 #[tokio::test]
 async fn a_re_run_that_is_left_goes_on() {
     for round in 0..3 {
+        let _case = support::case(format_args!("round {round}"));
         let (path, world) = (file(), format!("left {round}"));
         let runtime = open(&path).await;
         fails(&world, &["first[1]", "first[2]"]);
@@ -167,13 +169,14 @@ async fn a_re_run_that_is_left_goes_on() {
 }
 
 #[tokio::test]
-async fn of_two_who_run_a_run_again_at_once_one_does() {
+async fn concurrent_reruns_of_one_run_happen_once() {
     let (path, world) = (file(), "race");
     let (one, two) = (open(&path).await, open(&path).await);
     fails(world, &["b"]);
     let run = chain(world.to_owned()).on(&one).run().await.unwrap();
     fails(world, &[]);
     for round in 0..10 {
+        let _case = support::case(format_args!("round {round}"));
         ran(world);
         let what = if round == 0 { Failed } else { from("b") };
         let (a, b, c) = tokio::join!(
@@ -211,7 +214,7 @@ fn said<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
 }
 
 #[tokio::test]
-async fn what_cannot_be_run_again_says_why() {
+async fn refused_rerun_says_why() {
     #[task]
     async fn waits() -> u64 {
         std::future::pending().await
@@ -234,6 +237,7 @@ async fn what_cannot_be_run_again_says_why() {
         ("nothing_like_it", ""),
         ("", ""),
     ] {
+        let _case = support::case(key);
         let expected = format!("run {id} has no task `{key}`{expected}");
         assert_eq!(said(runtime.rerun(id, from(key)).await), expected);
         assert_eq!(said(runtime.rerun(id, only(key)).await), expected);
@@ -268,7 +272,7 @@ async fn what_cannot_be_run_again_says_why() {
 }
 
 #[tokio::test]
-async fn of_a_run_without_results_only_all_can_run_again() {
+async fn run_without_stored_results_can_only_be_rerun_whole() {
     let world = "memory";
     let runtime = Runtime::in_memory();
     fails(world, &["first[2]"]);
@@ -480,6 +484,7 @@ async fn large_results_are_those_of_the_last_attempt() {
     SIZE.store(3 << 20, SeqCst);
     let run = large().on(&runtime).run().await.unwrap();
     for size in [10, 2 << 20, 4 << 20, 20] {
+        let _case = support::case(format_args!("{size} bytes"));
         SIZE.store(size, SeqCst);
         runtime.rerun(run.id(), only("made")).await.unwrap();
         let again = runtime.rerun(run.id(), from("measured")).await.unwrap();

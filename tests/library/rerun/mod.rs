@@ -1,5 +1,5 @@
-//! Finished runs, run again: what runs, what is kept, and what is told of it. On files of SQLite, but for what says
-//! otherwise: a store in memory keeps no results.
+//! Finished runs, run again: what runs, what is kept, and what is told of it. On files of SQLite,
+//! but for what says otherwise: a store in memory keeps no results.
 
 mod bodies;
 mod lives;
@@ -166,7 +166,8 @@ async fn paused() -> Runtime {
         .unwrap()
 }
 
-/// The tasks as `key state attempts`, where the state is not `success`, and `key attempts` where it is.
+/// The tasks as `key state attempts`, where the state is not `success`, and `key attempts` where it
+/// is.
 fn tasks(record: &RunRecord) -> String {
     let task = |task: orchestrator::TaskRun<'_>| match task.state() {
         TaskState::Success => format!("{} {}", task.key(), task.attempts()),

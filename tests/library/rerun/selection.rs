@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_red_run_becomes_green_by_what_failed() {
+async fn failed_run_succeeds_after_its_failed_tasks_are_rerun() {
     let (runtime, world) = (sqlite().await, "green");
     fails(world, &["b"]);
     let run = chain(world.to_owned()).on(&runtime).run().await.unwrap();
@@ -77,7 +77,7 @@ fn diamond(world: String) -> Node<u64> {
 }
 
 #[tokio::test]
-async fn each_selection_runs_what_hangs_on_it() {
+async fn each_selection_reruns_its_downstream_tasks() {
     let runtime = sqlite().await;
     for (number, (failing, what, expected)) in [
         (&[][..], All, "a b c d e"),
@@ -100,6 +100,7 @@ async fn each_selection_runs_what_hangs_on_it() {
     .into_iter()
     .enumerate()
     {
+        let _case = crate::support::case(format_args!("{what:?} of {failing:?}"));
         let world = format!("diamond {number}");
         fails(&world, failing);
         let run = diamond(world.clone()).on(&runtime).run().await.unwrap();
@@ -126,7 +127,7 @@ async fn each_selection_runs_what_hangs_on_it() {
 }
 
 #[tokio::test]
-async fn a_task_alone_leaves_what_takes_its_result_as_it_is() {
+async fn rerun_of_a_single_task_leaves_its_downstream_tasks() {
     let (runtime, world) = (sqlite().await, "alone");
     let run = chain(world.to_owned()).on(&runtime).run().await.unwrap();
     assert_eq!(run.output(), Some(&2));
@@ -163,7 +164,7 @@ async fn a_task_alone_leaves_what_takes_its_result_as_it_is() {
 }
 
 #[tokio::test]
-async fn of_a_mapping_the_elements_that_failed_run_again() {
+async fn failed_elements_of_a_mapping_are_rerun() {
     let (runtime, world) = (sqlite().await, "elements");
     fails(world, &["first[2]", "second[0]"]);
     let run = mapped(world.to_owned()).on(&runtime).run().await.unwrap();
@@ -200,6 +201,7 @@ async fn of_a_mapping_the_elements_that_failed_run_again() {
             "first[0] first[1] first[2] first[3] list second[0] second[1] second[2] second[3] total",
         ),
     ] {
+        let _case = crate::support::case(format_args!("{what:?}"));
         let again = runtime.rerun(run.id(), what.clone()).await.unwrap();
         assert_eq!(
             (ran(world), again.state()),
@@ -262,7 +264,7 @@ async fn a_list_of_another_length_has_other_elements() {
 }
 
 #[tokio::test]
-async fn a_list_that_never_came_comes_and_the_other_way_round() {
+async fn missing_list_may_appear_in_a_rerun_and_the_reverse() {
     let (runtime, world) = (sqlite().await, "unexpanded");
     fails(world, &["list"]);
     let run = mapped(world.to_owned()).on(&runtime).run().await.unwrap();
@@ -352,6 +354,7 @@ async fn mappings_in_mappings_run_again_where_they_failed() {
         (only("deep[0][0]"), "deep[0][0]"),
         (only("deep"), "deep[0][0] deep[1][0] deep[1][1]"),
     ] {
+        let _case = crate::support::case(format_args!("{what:?}"));
         let again = runtime.rerun(run.id(), what.clone()).await.unwrap();
         assert_eq!(
             (ran(world), again.state()),

@@ -1,4 +1,5 @@
-//! Clocks that are set, that ran ahead, and that stand at the ends of time, while schedules are served.
+//! Clocks that are set, that ran ahead, and that stand at the ends of time, while schedules are
+//! served.
 
 use super::*;
 use crate::support::{file, url};
@@ -26,15 +27,16 @@ async fn a_clock_that_is_set_by_a_day_doubles_and_loses_nothing() -> Result<()> 
         pass(HOUR).await;
         clock.shift(TimeDelta::days(1));
         pass(HOUR).await;
-        // what the jump passed over is made up for by policy: 11 o'clock to 12 o'clock on the next day
+        // what the jump passed over is made up for by policy: 11 o'clock to 12 o'clock on the next
+        // day
         assert_eq!(ticks(&runtime, "serving_set_all").await.len(), 26);
         assert_eq!(
             ticks(&runtime, "serving_set_latest").await,
             ["10 11:00:00", "11 11:00:00", "11 12:00:00"]
         );
         clock.shift(TimeDelta::days(-1));
-        // the day comes again: what has its run keeps it, and what was passed over comes in its time (but for noon, which
-        // came and went while the clock was ahead)
+        // the day comes again: what has its run keeps it, and what was passed over comes in its
+        // time (but for noon, which came and went while the clock was ahead)
         pass(26 * HOUR).await;
         let all = ticks(&runtime, "serving_set_all").await;
         assert_eq!(all.len(), 28, "{all:?}");
@@ -57,7 +59,7 @@ async fn a_clock_that_is_set_by_a_day_doubles_and_loses_nothing() -> Result<()> 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tick_that_comes_again_cancels_nothing() -> Result<()> {
+async fn repeated_tick_cancels_no_run() -> Result<()> {
     #[flow(
         name = "serving_again_cancel",
         max_active_runs = 1,

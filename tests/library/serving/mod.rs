@@ -1,5 +1,6 @@
 //! Schedules that are served: ticks, missed runs, overlap, pauses, and what other processes ask.
 
+mod bounds;
 mod clock;
 mod processes;
 
@@ -206,7 +207,7 @@ async fn missed_ticks_that_get_no_run_are_warned_of() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_made_up_for_does_not_run_all_at_once() -> Result<()> {
+async fn catch_up_has_at_most_sixteen_runs_at_once() -> Result<()> {
     static UNDER_WAY: AtomicU32 = AtomicU32::new(0);
     static MOST: AtomicU32 = AtomicU32::new(0);
     #[task]
@@ -277,7 +278,7 @@ async fn several_schedules_of_a_flow_have_parameters_of_their_own() -> Result<()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_served_is_refused_by_name() -> Result<()> {
+async fn invalid_flows_are_refused_by_name_when_served() -> Result<()> {
     struct Database;
     #[task]
     async fn stored(#[resource] database: &Database) -> u32 {
@@ -329,7 +330,7 @@ async fn what_cannot_be_served_is_refused_by_name() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn overlapping_runs_wait_are_skipped_or_take_the_place_of_the_oldest() -> Result<()> {
+async fn overlapping_runs_wait_are_skipped_or_replace_the_oldest() -> Result<()> {
     #[flow(name = "serving_queue", max_active_runs = 1)]
     fn queue() -> Node<u32> {
         takes(Duration::from_secs(100 * 60))
@@ -426,7 +427,7 @@ async fn a_pause_holds_ticks_back_and_they_were_missed_when_it_ends() -> Result<
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_triggered_run_is_taken_by_who_serves() -> Result<()> {
+async fn triggered_run_is_executed_by_the_serving_process() -> Result<()> {
     #[flow(name = "serving_triggered")]
     fn triggered(n: u32) -> Node<u32> {
         let _ = n;
@@ -727,7 +728,7 @@ async fn the_same_schedule_of_a_flow_twice_is_refused() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_triggered_is_checked_as_what_is_started() -> Result<()> {
+async fn triggered_runs_are_checked_like_started_ones() -> Result<()> {
     #[flow(name = "serving_trigger_checked")]
     fn checked() -> Node<u32> {
         one()
@@ -748,7 +749,7 @@ async fn what_is_triggered_is_checked_as_what_is_started() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_triggered_in_a_body_goes_where_the_body_runs() -> Result<()> {
+async fn run_triggered_in_a_body_goes_to_the_store_of_its_runtime() -> Result<()> {
     #[flow(name = "serving_inner")]
     fn inner() -> Node<u32> {
         one()

@@ -14,7 +14,8 @@ async fn runs_that_were_left_take_turns_when_they_go_on() -> Result<()> {
     }
     let (store, clock) = (crate::support::store(), Clock::tokio(utc("03-01T09:30:00")));
     let open = || open(&store, &clock, Duration::from_secs(1));
-    // each process leaves a run that was under way: nobody executed the first one when the second one started
+    // each process leaves a run that was under way: nobody executed the first one when the second
+    // one started
     for _ in 0..2 {
         let runtime = open().await;
         let _run = turns().on(&runtime).start().await?;
@@ -201,6 +202,7 @@ async fn two_processes_that_serve_with_cancel_running_leave_the_newest_run() -> 
     };
     let act = async {
         for tick in 1..=100 {
+            let _case = crate::support::case(format_args!("tick {tick}"));
             pass(Duration::from_secs(60)).await;
             let runs = one
                 .find_runs(&RunFilter::new().flow("serving_both_cancel_running"))

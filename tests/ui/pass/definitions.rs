@@ -1,4 +1,5 @@
-//! What the macros write down of tasks and flows, and that arguments reach the parameters that they are for.
+//! What the macros write down of tasks and flows, and that arguments reach the parameters that they
+//! are for.
 
 use orchestrator::__private::{Code, TaskDef, TaskEntry, inventory};
 use orchestrator::prelude::*;

@@ -1,49 +1,58 @@
 //! Opening the file.
 //!
-//! A file is looked at before anything is written to it, and what is refused stays as it was. It is read by SQLite and
-//! never by `std::fs`: closing any handle of a file drops the locks that this process holds on it, those of its other
-//! connections included.
+//! A file is inspected before anything is written to it: a file that is refused stays unchanged. It
+//! is read through SQLite and never through `std::fs`: closing any handle of a file drops all locks
+//! that this process holds on it, including those of its other connections.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::creation;
 use super::failure;
 use super::location::{Location, Synchronous};
 use super::schema::{self, MIGRATIONS, Migration, State};
+use crate::clock::Timestamp;
 use crate::error::StoreError;
 
-/// How long a call waits for other processes. Their commits take milliseconds and checkpoints more, on a slow disk
-/// seconds.
+/// The time that a call waits for other processes. Their commits take milliseconds, their
+/// checkpoints longer: seconds on a slow disk.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often the change to the write-ahead log is tried. Each failure waits until the other process is done, so that a
-/// second one means a third process.
+const MIGRATING: Duration = Duration::from_secs(300);
+
+/// The number of attempts to switch to the write-ahead log. Each failure waits until the other
+/// process is done, so that a second one means a third process.
 const TRIES: usize = 32;
 
-/// Of each connection: 16 MiB of cached pages, and a notice of damage when a page is read rather than when it is used.
-const SETTINGS: &str =
-    "PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY; PRAGMA cell_size_check = ON;";
+/// The settings of each connection: 16 MiB of cached pages, and damage reported when a page is read
+/// rather than when it is used.
+const SETTINGS: &str = "PRAGMA cache_size = -16384; PRAGMA cell_size_check = ON;";
 
-/// Opens the file for writing, and makes it or brings it to the last schema. `now` is in microseconds since 1970.
-/// Checkpoints are the caller's: none is automatic.
-pub(super) fn open(location: &Location, now: i64) -> Result<Connection, StoreError> {
+/// Keeps temporary data in memory. Set only once the schema is current: the temporary data of a
+/// migration may be as large as a table.
+const IN_MEMORY: &str = "PRAGMA temp_store = MEMORY;";
+
+/// Opens the file for writing, creating or migrating it. There are no automatic checkpoints: they
+/// are up to the caller.
+pub(super) fn open(location: &Location, now: Timestamp) -> Result<Connection, StoreError> {
     open_with(location, now, MIGRATIONS)
 }
 
-fn open_with(location: &Location, now: i64, known: &[Migration]) -> Result<Connection, StoreError> {
+fn open_with(
+    location: &Location,
+    now: Timestamp,
+    known: &[Migration],
+) -> Result<Connection, StoreError> {
     let path = location.path.as_path();
     make_folder(path)?;
     let failed = |error: rusqlite::Error| failure::classify(path, &error);
-    // SQLite takes a file of one byte for an empty one
-    if fs::metadata(path).is_ok_and(|file| file.len() == 1) {
-        return Err(schema::no_database(path));
-    }
-    // what is in a log is part of a file that may be refused: it is not to be moved by closing the connection
-    // (it stands beside the real file, where the path is a link)
+    creation::prepare(path)?;
+    // a refused file must stay unchanged, and its log is part of it: closing the connection must
+    // not copy the log into it (the log is beside the real file if the path is a link)
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let logged = fs::metadata(beside(&real, "-wal")).is_ok_and(|log| log.len() > 0);
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_CREATE)?;
@@ -52,29 +61,67 @@ fn open_with(location: &Location, now: i64, known: &[Migration]) -> Result<Conne
         .map_err(failed)?;
     let state = schema::inspect(&connection, path, known)?;
     if connection.is_readonly("main").map_err(failed)? {
-        return Err(StoreError::ReadOnly {
+        let said = StoreError::ReadOnly {
             path: path.to_owned(),
             problem: "it is read-only".to_owned(),
-        });
+        };
+        return Err(failure::unopened(path, said));
     }
     connection
         .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
         .map_err(failed)?;
     connection.execute_batch(SETTINGS).map_err(failed)?;
     write_ahead(&connection, location, state)?;
-    schema::migrate(&mut connection, path, known, now)?;
+    if state != State::At(known.len() as u32) {
+        // another process may be migrating, which takes some seconds per gigabyte
+        connection.busy_timeout(MIGRATING).map_err(failed)?;
+        schema::migrate(&mut connection, path, known, now)?;
+        connection.busy_timeout(PATIENCE).map_err(failed)?;
+    }
+    connection.execute_batch(IN_MEMORY).map_err(failed)?;
     Ok(connection)
 }
 
-/// Opens a connection that only reads. The file is there: it was opened for writing before.
+/// The length in bytes of a write-ahead log that is copied at the start of a process: the length at
+/// which a running process copies it.
+const LONG_LOG: u64 = 2_000 * 4_096;
+
+/// Opens a connection that only reads. The file exists: it was opened for writing before.
 pub(super) fn reader(location: &Location) -> Result<Connection, StoreError> {
     let path = location.path.as_path();
-    let connection = connect(path, OpenFlags::empty())?;
+    let connection = connect(path, OpenFlags::empty()).map_err(|error| match path.exists() {
+        true => error,
+        false => StoreError::FileLost {
+            path: path.to_owned(),
+            found: "it is not there any more",
+        },
+    })?;
     let set = connection
         .execute_batch(SETTINGS)
-        .and_then(|()| connection.execute_batch("PRAGMA query_only = ON;"));
+        .and_then(|()| connection.execute_batch(IN_MEMORY));
+    let set = set.and_then(|()| connection.execute_batch("PRAGMA query_only = ON;"));
     set.map_err(|error| failure::classify(path, &error))
         .map(|()| connection)
+}
+
+/// Prepares a connection to be closed without copying and deleting the write-ahead log. SQLite
+/// would delete the log by its name, and if the store's file was replaced, that may be the log of
+/// another store.
+pub(super) fn forsake(connection: &Connection) {
+    if let Err(error) = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
+        tracing::debug!("closing without a checkpoint failed: {error}");
+    }
+}
+
+/// Copies the write-ahead log into the file if it is long. A process that dies early never does,
+/// and each start reads the whole log: in a crash loop, starts would become slower and slower.
+pub(super) fn copy_long_log(connection: &Connection, path: &Path) {
+    let length = fs::metadata(beside(path, "-wal")).map_or(0, |log| log.len());
+    if length > LONG_LOG
+        && let Err(error) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+    {
+        tracing::debug!("checkpoint at start failed: {error}");
+    }
 }
 
 /// Opens the file without reading it.
@@ -85,26 +132,30 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
         connection.busy_timeout(PATIENCE)?;
         Ok(connection)
     };
-    open().map_err(|error| failure::classify(path, &error))
+    open().map_err(|error: rusqlite::Error| match error.sqlite_error_code() {
+        Some(ErrorCode::CannotOpen) => failure::unopened(path, failure::classify(path, &error)),
+        _ => failure::classify(path, &error),
+    })
 }
 
-/// Changes to the write-ahead log, where the file is not there yet.
+/// Switches the file to the write-ahead log, if it is not in that mode yet.
 fn write_ahead(
     connection: &Connection,
     location: &Location,
     state: State,
 ) -> Result<(), StoreError> {
     let failed = |error: rusqlite::Error| failure::classify(&location.path, &error);
-    // before the change: the default is `full`, and the change itself is a commit
+    // before the switch: the default is `full`, and the switch itself is a commit
     let synchronous = match location.synchronous {
         Synchronous::Normal => "PRAGMA synchronous = NORMAL;",
         Synchronous::Full => "PRAGMA synchronous = FULL;",
     };
     connection.execute_batch(synchronous).map_err(failed)?;
     if state == State::New {
-        // nothing is there that a rollback journal on the disk could bring back, so its fsyncs are saved
+        // the file is empty: there is nothing that a rollback journal on disk could restore, so its
+        // fsyncs are saved
         match connection.execute_batch("PRAGMA journal_mode = MEMORY;") {
-            // another process has made the change already
+            // another process has already switched
             Err(error) if failure::is_busy(&error) => {}
             done => done.map_err(failed)?,
         }
@@ -114,7 +165,8 @@ fn write_ahead(
         match connection
             .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))
         {
-            // SQLite does not wait here, as it reads before it writes: wait for the same lock by a transaction
+            // SQLite does not use the busy time-out here, since it reads before it writes: wait for
+            // the same lock by a transaction
             Err(error) if failure::is_busy(&error) && tries < TRIES => {
                 tries += 1;
                 connection
@@ -137,18 +189,29 @@ fn write_ahead(
         .map_err(failed)
 }
 
-/// Makes the folder that the file is to be in.
+/// Creates the folder of the file.
 fn make_folder(path: &Path) -> Result<(), StoreError> {
     let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) else {
         return Ok(());
     };
-    fs::create_dir_all(folder).map_err(|error| StoreError::Folder {
-        path: folder.to_owned(),
-        problem: error.to_string(),
+    fs::create_dir_all(folder).map_err(|error| {
+        // if a file is in the way, the system only says that it exists
+        let in_the_way = folder
+            .ancestors()
+            .find(|ancestor| ancestor.exists())
+            .filter(|found| !found.is_dir());
+        let problem = match in_the_way {
+            Some(file) => format!(" and cannot be made: `{}` is not a folder", file.display()),
+            None => format!(" and cannot be made: {error}"),
+        };
+        StoreError::Folder {
+            path: folder.to_owned(),
+            problem,
+        }
     })
 }
 
-/// The file beside a file, whose name has this ending.
+/// Returns the path of the file beside another, with this ending appended to its name.
 pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
@@ -164,6 +227,7 @@ mod tests {
 
     use super::*;
     use crate::store::sqlite::child;
+    use crate::store::suite::time;
 
     fn location(folder: &TempDir) -> Location {
         Location {
@@ -176,17 +240,18 @@ mod tests {
         connection.query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
-    /// Each file of a folder with its bytes.
+    /// Returns each file of a folder with its bytes.
     fn files(folder: &TempDir) -> BTreeMap<PathBuf, Vec<u8>> {
         let entries = fs::read_dir(folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().path());
         entries
+            .filter(|path| path.is_file())
             .map(|path| (path.clone(), fs::read(path).unwrap()))
             .collect()
     }
 
-    /// MIGRATIONS, and a later version's.
+    /// Returns the migrations, and those of a later version.
     fn with(later: &[Migration]) -> Vec<Migration> {
         let numbered = (MIGRATIONS.len() as u32 + 1..).zip(later);
         MIGRATIONS
@@ -207,7 +272,7 @@ mod tests {
         sql: "CREATE TABLE latest (a);",
     };
 
-    /// When each migration was applied.
+    /// Returns when each migration was applied.
     fn applied(times: &[&str]) -> String {
         let own = vec![times[0]; MIGRATIONS.len()];
         [&own[..], &times[1..]].concat().join(",")
@@ -220,29 +285,29 @@ mod tests {
             path: folder.path().join("a/b/runs.db"),
             ..location(&folder)
         };
-        let connection = open(&location, 77).unwrap();
+        let connection = open(&location, time(77)).unwrap();
         assert_eq!(
             ask::<i32>(&connection, "PRAGMA application_id"),
             i32::from_be_bytes(*b"orch")
         );
         assert_eq!(
-            ask::<usize>(&connection, "PRAGMA user_version"),
-            MIGRATIONS.len()
+            ask::<u32>(&connection, "PRAGMA user_version"),
+            MIGRATIONS.len() as u32
         );
         assert_eq!(
-            ask::<usize>(
+            ask::<u32>(
                 &connection,
                 "SELECT count(*) FROM migrations WHERE applied = 77"
             ),
-            MIGRATIONS.len()
+            MIGRATIONS.len() as u32
         );
         assert_eq!(
             ask::<String>(
                 &connection,
                 "SELECT group_concat(name, ' ' ORDER BY name) FROM sqlite_schema WHERE sql > ''"
             ),
-            "attempts cache cache_by_inputs flights garbage logs migrations pauses plans processes runs runs_active \
-             runs_by_flow runs_by_key runs_by_tick runs_to_prune runs_unfinished schedules sqlite_sequence",
+            "attempts cache cache_by_hash cache_by_task flights garbage logs migrations pauses plans \
+             processes runs runs_active runs_by_flow runs_by_key runs_by_tick runs_to_prune runs_unfinished schedules sqlite_sequence",
         );
         assert_eq!(ask::<String>(&connection, "PRAGMA integrity_check"), "ok");
     }
@@ -255,14 +320,22 @@ mod tests {
                 synchronous,
                 ..location(&folder)
             };
-            let writer = open(&location, 0).unwrap();
+            let writer = open(&location, time(0)).unwrap();
             assert_eq!(ask::<String>(&writer, "PRAGMA journal_mode"), "wal");
-            assert_eq!(ask::<i64>(&writer, "PRAGMA synchronous"), number);
-            assert_eq!(ask::<i64>(&writer, "PRAGMA wal_autocheckpoint"), 0);
-            for connection in [&writer, &reader(&location).unwrap()] {
-                assert_eq!(ask::<i64>(connection, "PRAGMA busy_timeout"), 10_000);
-                assert_eq!(ask::<i64>(connection, "PRAGMA cache_size"), -16_384);
-                assert_eq!(ask::<i64>(connection, "PRAGMA temp_store"), 2);
+            for (pragma, expected) in [("synchronous", number), ("wal_autocheckpoint", 0)] {
+                let found = ask::<i64>(&writer, &format!("PRAGMA {pragma}"));
+                assert_eq!(found, expected, "{pragma} of the writer, {synchronous:?}");
+            }
+            let reader = reader(&location).unwrap();
+            for (name, connection) in [("writer", &writer), ("reader", &reader)] {
+                for (pragma, expected) in [
+                    ("busy_timeout", 10_000),
+                    ("cache_size", -16_384),
+                    ("temp_store", 2),
+                ] {
+                    let found = ask::<i64>(connection, &format!("PRAGMA {pragma}"));
+                    assert_eq!(found, expected, "{pragma} of the {name}");
+                }
             }
         }
     }
@@ -271,10 +344,10 @@ mod tests {
     fn an_empty_file_is_new() {
         let folder = TempDir::new().unwrap();
         fs::write(location(&folder).path, "").unwrap();
-        let connection = open(&location(&folder), 0).unwrap();
+        let connection = open(&location(&folder), time(0)).unwrap();
         assert_eq!(
-            ask::<usize>(&connection, "PRAGMA user_version"),
-            MIGRATIONS.len()
+            ask::<u32>(&connection, "PRAGMA user_version"),
+            MIGRATIONS.len() as u32
         );
     }
 
@@ -283,10 +356,10 @@ mod tests {
         let folder = TempDir::new().unwrap();
         foreign(&folder, "PRAGMA journal_mode = WAL;");
         assert!(fs::metadata(location(&folder).path).unwrap().len() > 0);
-        let connection = open(&location(&folder), 0).unwrap();
+        let connection = open(&location(&folder), time(0)).unwrap();
         assert_eq!(
-            ask::<usize>(&connection, "PRAGMA user_version"),
-            MIGRATIONS.len()
+            ask::<u32>(&connection, "PRAGMA user_version"),
+            MIGRATIONS.len() as u32
         );
         assert_eq!(ask::<String>(&connection, "PRAGMA journal_mode"), "wal");
     }
@@ -294,16 +367,16 @@ mod tests {
     #[test]
     fn a_store_that_is_opened_again_stays_as_it_is() {
         let folder = TempDir::new().unwrap();
-        drop(open(&location(&folder), 1).unwrap());
+        drop(open(&location(&folder), time(1)).unwrap());
         let before = files(&folder);
-        drop(open(&location(&folder), 2).unwrap());
+        drop(open(&location(&folder), time(2)).unwrap());
         assert_eq!(files(&folder), before);
     }
 
     #[test]
     fn a_store_that_died_with_a_full_log_is_opened() {
         let folder = TempDir::new().unwrap();
-        let alive = open(&location(&folder), 1).unwrap();
+        let alive = open(&location(&folder), time(1)).unwrap();
         alive
             .execute("INSERT INTO flights VALUES (x'01', 1)", [])
             .unwrap();
@@ -312,50 +385,73 @@ mod tests {
             let from = beside(&location(&folder).path, ending);
             fs::copy(from, beside(&location(&copies).path, ending)).unwrap();
         }
-        let connection = open(&location(&copies), 2).unwrap();
+        let connection = open(&location(&copies), time(2)).unwrap();
         assert_eq!(ask::<i64>(&connection, "SELECT count(*) FROM flights"), 1);
+    }
+
+    #[test]
+    fn a_long_log_that_was_left_is_copied() {
+        let folder = TempDir::new().unwrap();
+        let alive = open(&location(&folder), time(1)).unwrap();
+        let grow = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+             INSERT INTO plans SELECT 1, i, randomblob(4000) FROM n;";
+        alive.execute_batch(grow).unwrap();
+        let copies = TempDir::new().unwrap();
+        let path = location(&copies).path;
+        for ending in ["", "-wal"] {
+            fs::copy(
+                beside(&location(&folder).path, ending),
+                beside(&path, ending),
+            )
+            .unwrap();
+        }
+        let connection = open(&location(&copies), time(2)).unwrap();
+        assert!(fs::metadata(&path).unwrap().len() < LONG_LOG);
+        copy_long_log(&connection, &path);
+        assert!(fs::metadata(&path).unwrap().len() > LONG_LOG);
+        connection
+            .execute("INSERT INTO flights VALUES (x'01', 1)", [])
+            .unwrap();
+        assert_eq!(ask::<i64>(&connection, "SELECT count(*) FROM plans"), 3000);
     }
 
     #[test]
     fn a_reader_sees_what_is_committed_and_writes_nothing() {
         let folder = TempDir::new().unwrap();
-        let writer = open(&location(&folder), 0).unwrap();
+        let writer = open(&location(&folder), time(0)).unwrap();
         let reader = reader(&location(&folder)).unwrap();
         writer
             .execute("INSERT INTO flights VALUES (x'01', 1)", [])
             .unwrap();
         assert_eq!(ask::<i64>(&reader, "SELECT count(*) FROM flights"), 1);
         let refused = reader.execute("DELETE FROM flights", []).unwrap_err();
-        assert_eq!(
-            refused.sqlite_error_code(),
-            Some(rusqlite::ErrorCode::ReadOnly)
-        );
+        assert_eq!(refused.sqlite_error_code(), Some(ErrorCode::ReadOnly));
     }
 
     #[test]
     fn pending_migrations_are_applied_together() {
         let folder = TempDir::new().unwrap();
-        drop(open(&location(&folder), 1).unwrap());
+        drop(open(&location(&folder), time(1)).unwrap());
         let broken = Migration {
             number: 0,
             name: "broken",
             sql: "CREATE TABLE runs (a);",
         };
-        let failed = open_with(&location(&folder), 2, &with(&[LATER, broken])).unwrap_err();
+        let failed = open_with(&location(&folder), time(2), &with(&[LATER, broken])).unwrap_err();
         assert!(
             failed.to_string().contains("table runs already exists"),
             "{failed}"
         );
-        let connection = open(&location(&folder), 3).unwrap();
+        let connection = open(&location(&folder), time(3)).unwrap();
         assert_eq!(
-            ask::<usize>(&connection, "PRAGMA user_version"),
-            MIGRATIONS.len()
+            ask::<u32>(&connection, "PRAGMA user_version"),
+            MIGRATIONS.len() as u32
         );
         drop(connection);
-        let connection = open_with(&location(&folder), 4, &with(&[LATER, LATEST])).unwrap();
+        let connection = open_with(&location(&folder), time(4), &with(&[LATER, LATEST])).unwrap();
         assert_eq!(
-            ask::<usize>(&connection, "PRAGMA user_version"),
-            MIGRATIONS.len() + 2
+            ask::<u32>(&connection, "PRAGMA user_version"),
+            MIGRATIONS.len() as u32 + 2
         );
         assert_eq!(
             ask::<String>(&connection, "SELECT group_concat(applied) FROM migrations"),
@@ -371,14 +467,15 @@ mod tests {
             std::thread::scope(|scope| {
                 let open = || {
                     start.wait();
-                    open_with(&location(&folder), 5, &with(&[LATER, LATEST])).map(drop)
+                    open_with(&location(&folder), time(5), &with(&[LATER, LATEST])).map(drop)
                 };
                 let opened: Vec<_> = (0..6).map(|_| scope.spawn(open)).collect();
                 for opened in opened {
                     assert_eq!(opened.join().unwrap(), Ok(()), "round {round}");
                 }
             });
-            let connection = open_with(&location(&folder), 6, &with(&[LATER, LATEST])).unwrap();
+            let connection =
+                open_with(&location(&folder), time(6), &with(&[LATER, LATEST])).unwrap();
             assert_eq!(
                 ask::<String>(&connection, "SELECT group_concat(applied) FROM migrations"),
                 applied(&["5", "5", "5"])
@@ -387,14 +484,15 @@ mod tests {
         }
     }
 
-    /// A database of another program, made by `sql`; with its log, where it has one, as after `kill -9`.
+    /// Creates a database of another program by `sql`; with its log, if it has one, as after `kill
+    /// -9`.
     fn foreign(folder: &TempDir, sql: &str) {
         let elsewhere = TempDir::new().unwrap();
         let path = location(&elsewhere).path;
         let connection = Connection::open(&path).unwrap();
         connection.execute_batch(sql).unwrap();
         for ending in ["", "-wal"] {
-            // an empty log is none
+            // an empty log counts as missing
             if let Some(bytes) = fs::read(beside(&path, ending))
                 .ok()
                 .filter(|bytes| !bytes.is_empty())
@@ -405,24 +503,24 @@ mod tests {
     }
 
     fn ours(folder: &TempDir, sql: &str) {
-        let connection = open(&location(folder), 0).unwrap();
+        let connection = open(&location(folder), time(0)).unwrap();
         connection.execute_batch(sql).unwrap();
     }
 
     #[test]
-    fn what_is_no_store_of_ours_is_refused_and_left_as_it_is() {
+    fn foreign_file_is_refused_and_left_unchanged() {
         type Make = fn(&TempDir);
-        let cases: [(&str, Make); 17] = [
-            ("it is no SQLite database", |folder| {
+        let cases: [(&str, Make); 22] = [
+            ("it is not an SQLite database", |folder| {
                 fs::write(location(folder).path, "x").unwrap()
             }),
-            ("it is no SQLite database", |folder| {
+            ("it is not an SQLite database", |folder| {
                 fs::write(location(folder).path, "id,name\n".repeat(9)).unwrap()
             }),
-            ("it is no SQLite database", |folder| {
+            ("it is not an SQLite database", |folder| {
                 fs::write(location(folder).path, "id,name\n".repeat(9999)).unwrap()
             }),
-            ("it is no SQLite database", |folder| {
+            ("it is not an SQLite database", |folder| {
                 fs::write(location(folder).path, [0; 8192]).unwrap()
             }),
             ("the SQLite database of another", |folder| {
@@ -447,13 +545,46 @@ mod tests {
                 );
             }),
             ("was written by a newer version of the program", |folder| {
-                drop(open_with(&location(folder), 0, &with(&[LATER])).unwrap());
+                drop(open_with(&location(folder), time(0), &with(&[LATER])).unwrap());
             }),
             ("was written by a newer version of the program", |folder| {
                 ours(folder, "PRAGMA user_version = 9999;")
             }),
             ("has another schema 1 (`runs`)", |folder| {
                 ours(folder, "UPDATE migrations SET checksum = x'00';")
+            }),
+            ("its index `runs_by_tick` is missing", |folder| {
+                ours(folder, "DROP INDEX runs_by_tick;")
+            }),
+            (
+                "its index `runs_by_key` is not as the program made it",
+                |folder| {
+                    ours(
+                        folder,
+                        "DROP INDEX runs_by_key; CREATE INDEX runs_by_key ON runs (flow, key);",
+                    );
+                },
+            ),
+            ("its table `flights` is missing", |folder| {
+                ours(folder, "DROP TABLE flights;")
+            }),
+            ("it is empty, and `", |folder| {
+                fs::write(location(folder).path, "").unwrap();
+                fs::create_dir(beside(&location(folder).path, "-owners")).unwrap();
+            }),
+            ("is damaged", |folder| {
+                // the first page of a table that opening the file does not write to
+                ours(folder, "");
+                let connection = Connection::open(location(folder).path).unwrap();
+                let page: u32 = ask(
+                    &connection,
+                    "SELECT rootpage FROM sqlite_schema WHERE name = 'attempts'",
+                );
+                drop(connection);
+                let mut bytes = fs::read(location(folder).path).unwrap();
+                let end = page as usize * 4096;
+                bytes[end - 4096..end].fill(0xa5);
+                fs::write(location(folder).path, bytes).unwrap();
             }),
             ("is damaged", |folder| {
                 ours(folder, "DROP TABLE migrations;")
@@ -465,13 +596,13 @@ mod tests {
                 ours(folder, "UPDATE migrations SET number = number + 6;")
             }),
             ("is damaged", |folder| {
-                // cut off
+                // the file truncated
                 ours(folder, "");
                 let bytes = fs::read(location(folder).path).unwrap();
                 fs::write(location(folder).path, &bytes[..bytes.len() / 2]).unwrap();
             }),
             ("is damaged", |folder| {
-                // the list of tables overwritten
+                // the schema table overwritten
                 ours(folder, "");
                 let mut bytes = fs::read(location(folder).path).unwrap();
                 bytes[100..4096].fill(0xa5);
@@ -482,7 +613,7 @@ mod tests {
             let folder = TempDir::new().unwrap();
             make(&folder);
             let before = files(&folder);
-            let opened = open(&location(&folder), 1);
+            let opened = open(&location(&folder), time(1));
             let refused = opened
                 .err()
                 .unwrap_or_else(|| panic!("case {number} was opened"))
@@ -493,7 +624,7 @@ mod tests {
             );
             assert!(!refused.contains('\n'), "case {number}: {refused}");
             let mut after = files(&folder);
-            // the index of a log is rebuilt by whoever reads it
+            // the index of a log is rebuilt by every reader
             let index = beside(&location(&folder).path, "-shm");
             if !before.contains_key(&index)
                 && before.contains_key(&beside(&location(&folder).path, "-wal"))
@@ -522,7 +653,7 @@ mod tests {
         let middle = bytes.len() / 8192 * 4096;
         bytes[middle..middle + 4096].fill(0xa5);
         fs::write(&path, bytes).unwrap();
-        let connection = open(&location(&folder), 0).unwrap();
+        let connection = open(&location(&folder), time(0)).unwrap();
         let error = connection
             .query_row("SELECT sum(length(body)) FROM plans", [], |_| Ok(()))
             .unwrap_err();
@@ -542,34 +673,74 @@ mod tests {
                 path,
                 ..location(&folder)
             },
-            0,
+            time(0),
         )
         .unwrap_err();
-        let StoreError::Folder { path, .. } = refused else {
-            panic!("{refused}")
-        };
-        assert_eq!(path, folder.path().join("file/sub"));
+        let file = folder.path().join("file").display().to_string();
+        let expected = format!(
+            "the folder `{file}/sub` of the store does not exist and cannot be made: `{file}` is not a folder; create it, \
+             or give another path"
+        );
+        assert_eq!(refused.to_string(), expected);
     }
 
     #[cfg(unix)]
     #[test]
-    fn what_may_not_be_written_is_refused() {
+    fn dangling_link_is_reported_as_such() {
+        let folder = TempDir::new().unwrap();
+        let (first, second) = (
+            folder.path().join("first.db"),
+            folder.path().join("second.db"),
+        );
+        std::os::unix::fs::symlink("second.db", &first).unwrap();
+        std::os::unix::fs::symlink("disk/runs.db", &second).unwrap();
+        let refused = open(
+            &Location {
+                path: first.clone(),
+                ..location(&folder)
+            },
+            time(0),
+        )
+        .unwrap_err();
+        let expected = format!(
+            "the folder `{}` of the store does not exist, and the link `{}` leads there; create it, or give another path",
+            folder.path().join("disk").display(),
+            first.display()
+        );
+        assert_eq!(refused.to_string(), expected);
+        fs::create_dir(folder.path().join("disk")).unwrap();
+        drop(
+            open(
+                &Location {
+                    path: first,
+                    ..location(&folder)
+                },
+                time(0),
+            )
+            .unwrap(),
+        );
+        assert!(folder.path().join("disk/runs.db").is_file());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn unwritable_store_is_refused() {
         use std::os::unix::fs::{MetadataExt, PermissionsExt};
         use std::os::unix::process::CommandExt;
 
-        // root may write everything: try as somebody else
+        // root may write everything: try as another user
         if let Some(folder) = child::folder() {
             for (name, problem) in [
-                ("file", "it is read-only"),
+                ("file", "Permission denied"),
                 ("folder", "readonly database"),
-                ("new", "unable to open"),
-                ("hidden", "unable to open"),
+                ("new", "Permission denied"),
+                ("hidden", "Permission denied"),
             ] {
                 let location = Location {
                     path: folder.join(name).join("runs.db"),
                     synchronous: Synchronous::Normal,
                 };
-                let refused = open(&location, 0).unwrap_err();
+                let refused = open(&location, time(0)).unwrap_err();
                 let StoreError::ReadOnly { problem: found, .. } = &refused else {
                     panic!("{name}: {refused}")
                 };
@@ -580,7 +751,7 @@ mod tests {
                     path: folder.join("new/sub/runs.db"),
                     synchronous: Synchronous::Normal,
                 },
-                0,
+                time(0),
             );
             assert!(
                 matches!(refused, Err(StoreError::Folder { .. })),
@@ -607,7 +778,7 @@ mod tests {
                             path: path.join("runs.db"),
                             synchronous: Synchronous::Normal,
                         },
-                        0,
+                        time(0),
                     )
                     .unwrap(),
                 );
@@ -616,7 +787,7 @@ mod tests {
             allow(&path, of_folder);
         }
         allow(folder.path(), 0o755);
-        let test = "store::sqlite::connection::tests::what_may_not_be_written_is_refused";
+        let test = "store::sqlite::connection::tests::unwritable_store_is_refused";
         let mut child = child::again(test, folder.path());
         if fs::metadata(folder.path()).unwrap().uid() == 0 {
             child.uid(65_534).gid(65_534);
@@ -631,6 +802,60 @@ mod tests {
         allow(&folder.path().join("folder"), 0o755);
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_new_store_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = TempDir::new().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let connection = open(&location(&folder), time(0)).unwrap();
+        connection
+            .execute("INSERT INTO flights VALUES (x'01', 1)", [])
+            .unwrap();
+        for ending in ["", "-wal", "-shm"] {
+            assert_eq!(
+                mode(&beside(&location(&folder).path, ending)),
+                0o600,
+                "{ending}"
+            );
+        }
+        drop(connection);
+        assert_eq!(files(&folder).len(), 1);
+        // so is the target of a link to a new store
+        let link = folder.path().join("link.db");
+        std::os::unix::fs::symlink("behind.db", &link).unwrap();
+        drop(
+            open(
+                &Location {
+                    path: link,
+                    ..location(&folder)
+                },
+                time(0),
+            )
+            .unwrap(),
+        );
+        assert_eq!(mode(&folder.path().join("behind.db")), 0o600);
+        // permissions that its owner grants are kept
+        fs::set_permissions(location(&folder).path, fs::Permissions::from_mode(0o640)).unwrap();
+        drop(open(&location(&folder), time(0)).unwrap());
+        assert_eq!(mode(&location(&folder).path), 0o640);
+    }
+
+    #[test]
+    fn an_empty_file_that_becomes_a_store_is_waited_for() {
+        let folder = TempDir::new().unwrap();
+        let ready = TempDir::new().unwrap();
+        drop(open(&location(&ready), time(1)).unwrap());
+        fs::write(location(&folder).path, "").unwrap();
+        fs::create_dir(beside(&location(&folder).path, "-owners")).unwrap();
+        std::thread::scope(|scope| {
+            let opened = scope.spawn(|| open(&location(&folder), time(2)).map(drop));
+            fs::rename(location(&ready).path, location(&folder).path).unwrap();
+            assert_eq!(opened.join().unwrap(), Ok(()));
+        });
+    }
+
     #[test]
     #[ignore = "a measurement, to be read with --release --nocapture"]
     fn opening_a_new_file_costs_what_its_schema_costs() {
@@ -643,7 +868,7 @@ mod tests {
             connection.execute_batch("COMMIT;").unwrap();
             connection
         };
-        // a round each in turn: the disk has its moods
+        // alternating rounds: the speed of the disk varies
         let mut times = [const { Vec::new() }; 3];
         for _ in 0..200 {
             let folder = TempDir::new().unwrap();
@@ -656,8 +881,8 @@ mod tests {
                 connection
             };
             let _raw = measure(0, &|| raw(&path));
-            let _ours = measure(1, &|| open(&location, 0).unwrap());
-            let _again = measure(2, &|| open(&location, 0).unwrap());
+            let _ours = measure(1, &|| open(&location, time(0)).unwrap());
+            let _again = measure(2, &|| open(&location, time(0)).unwrap());
         }
         for (name, times) in ["raw", "ours", "ours, opened again"].iter().zip(&mut times) {
             times.sort();

@@ -1,25 +1,27 @@
-//! What is damaged, missing or from the future is an error that names it, and never a panic.
+//! Damaged, missing and newer data is an error that names it, never a panic.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 
-use super::{SqliteStore, read, rows};
+use super::{SqliteStore, cache, history, rows};
 use crate::error::StoreError;
 use crate::id::RunId;
+use crate::journal::{
+    CacheHit, CacheKey, CacheMiss, CacheQuery, Encoded, Kept, NewEntry, RunEnd, RunFilter,
+    RunRecord, TaskEnd, Transition,
+};
 use crate::state::{RunState, TaskState};
 use crate::store::suite::{
-    Opened, Random, a_long_life, created, finish, left, line, new_run, node, started, success, told,
+    Opened, Random, a_long_life, case, created, finish, left, line, new_run, node, row_place,
+    started, success, time, told,
 };
-use crate::store::{
-    CacheHit, CacheKey, CacheMiss, CacheQuery, Encoded, Kept, Lookup, NewEntry, RunEnd, RunRecord,
-    Store, TaskEnd, Transition,
-};
-use crate::task::scope::NONE;
+use crate::store::{Accept, Lookup, Store, Wanted};
 
 const MIB: usize = 1 << 20;
 
@@ -27,7 +29,7 @@ fn open(folder: &Path) -> SqliteStore {
     SqliteStore::open(
         &format!("sqlite:{}", folder.join("runs.db").display()),
         None,
-        0,
+        time(0),
     )
     .unwrap()
 }
@@ -35,18 +37,34 @@ fn open(folder: &Path) -> SqliteStore {
 fn query(key: u8) -> CacheQuery {
     CacheQuery {
         key: CacheKey([key; 32]),
-        task: "task".to_owned(),
+        task: "task".into(),
         inputs: [1; 32],
         expiry: Some(Duration::from_secs(9)),
     }
 }
 
-/// An end whose result goes into the cache, too.
+fn wanted() -> Wanted {
+    Wanted {
+        query: query(1),
+        accept: Accept::Any,
+    }
+}
+
+/// Looks up the result under key 1.
+async fn look_up(store: &SqliteStore) -> Lookup {
+    store
+        .look_up(Arc::new([wanted()]), 0, time(1_500))
+        .await
+        .unwrap()
+        .remove(0)
+}
+
+/// Creates a success whose result is cached, too.
 fn cached(run: RunId, cell: u32, key: u8, result: Vec<u8>) -> Transition {
     let result = Encoded(result.into());
     let hit = CacheHit {
         run,
-        created: 1_000,
+        created: time(1_000),
         result: Kept::Encoded(result.clone()),
     };
     let cache = Some(Box::new(NewEntry {
@@ -67,7 +85,7 @@ fn with_result(cell: u32, result: Vec<u8>) -> Transition {
     })
 }
 
-/// The files of blobs.
+/// Returns the files of blobs.
 fn blobs(folder: &Path) -> Vec<PathBuf> {
     let list = |folder: &Path| {
         fs::read_dir(folder)
@@ -82,7 +100,7 @@ fn blobs(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Bytes with a few mistakes.
+/// Returns a copy of the bytes with a few random changes.
 fn mutated(random: &mut Random, bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for _ in 0..=random.below(4) {
@@ -104,9 +122,9 @@ fn mutated(random: &mut Random, bytes: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Reads everything, in all ways. Says whether nothing was wrong.
+/// Reads everything, in all ways. Returns `true` if no error was found.
 fn read_all(connection: &Connection, id: RunId) -> bool {
-    let read = read::run(connection, id);
+    let read = history::run(connection, id);
     let is_well = match read {
         Ok(Some(read)) => {
             if let Some(output) = &read.output {
@@ -132,8 +150,8 @@ fn read_all(connection: &Connection, id: RunId) -> bool {
         }
     };
     is_well
-        & read::history(connection, id).is_ok()
-        & read::cached(connection, &query(1), 1_500).is_ok()
+        & history::history(connection, id).is_ok()
+        & cache::look_up(connection, &[wanted()], 0, 0, &[], time(1_500)).is_ok()
 }
 
 #[tokio::test]
@@ -144,7 +162,7 @@ async fn no_change_of_any_row_ends_in_a_panic() {
     for transition in a_long_life(3, id) {
         log.record(transition);
     }
-    log.record(Transition::Planned(vec![node("kept", NONE, 5)]));
+    log.record(Transition::Planned(vec![node("kept", None, 5)]));
     log.record(cached(id, 5, 1, vec![1, 2, 3]));
     finish(&*log, 90, RunState::Failed).await;
     assert!(told(&opened.store.run(id).await.unwrap().unwrap()).len() > 15);
@@ -200,8 +218,9 @@ async fn no_change_of_any_row_ends_in_a_panic() {
         let (number, value) = &rows[random.below(rows.len() as u64) as usize];
         let changed = match value {
             Value::Blob(body) => Value::Blob(mutated(&mut random, body)),
-            _ => Value::Integer(strange[random.below(11) as usize]),
+            _ => Value::Integer(strange[random.below(strange.len() as u64) as usize]),
         };
+        let _case = case(format_args!("{update}: row {number}, {changed:?}"));
         connection
             .execute(update, params![number, changed])
             .unwrap();
@@ -216,7 +235,13 @@ async fn no_change_of_any_row_ends_in_a_panic() {
 }
 
 #[tokio::test]
-async fn what_a_later_version_wrote_is_refused_by_name() {
+async fn a_run_that_cannot_be_read_is_named_and_harms_no_other() {
+    // no deeper than the JSON that older versions accepted
+    let nested = format!(
+        "UPDATE runs SET parameters = '{{\"a\":{}{}}}'",
+        "[".repeat(127),
+        "]".repeat(127)
+    );
     for (change, problem) in [
         ("UPDATE plans SET body = x'63'", "unknown kind 99"),
         ("UPDATE plans SET body = x''", "a plan is empty"),
@@ -235,13 +260,23 @@ async fn what_a_later_version_wrote_is_refused_by_name() {
             "UPDATE attempts SET state = 4, body = x'00ff'",
             "a row cannot be read",
         ),
-        ("UPDATE runs SET state = 9", "unknown state"),
-        ("UPDATE runs SET kind = 9", "unknown kind"),
-        ("UPDATE runs SET parameters = '{'", "parameters"),
-        ("UPDATE runs SET id = x'00'", ""),
+        ("UPDATE runs SET state = 9", "state: 9 is unknown"),
+        ("UPDATE runs SET kind = 9", "kind: 9 is unknown"),
+        ("UPDATE runs SET parameters = '{'", "parameters: EOF"),
+        (&nested, "parameters: recursion limit exceeded"),
+        ("UPDATE runs SET key = CAST(x'ff' AS TEXT)", "key: "),
+        ("UPDATE runs SET id = x'00'", "id: "),
         (
             "UPDATE runs SET created = 9223372036854775807",
-            "is no time",
+            "created: 9223372036854775807 is not a valid time",
+        ),
+        (
+            "UPDATE runs SET state = 3, finished = 1, error = x'ff'",
+            "error: ",
+        ),
+        (
+            "UPDATE runs SET state = 2, finished = 1, output = x'0201'",
+            "a reference is cut off",
         ),
     ] {
         let opened = Opened::new("sqlite");
@@ -250,19 +285,86 @@ async fn what_a_later_version_wrote_is_refused_by_name() {
         log.commit().wait().await.unwrap();
         let connection = Connection::open(opened.folder().join("runs.db")).unwrap();
         connection.execute_batch(change).unwrap();
-        let refused = opened.store.runs("etl").await.map(drop).unwrap_err();
-        let is_named = matches!(&refused, StoreError::Damaged { problem: named, .. } if named.contains(problem));
-        assert!(is_named, "{change}: {refused}");
-        // and that harms nobody else
-        let other = started(&*opened.store, new_run("other"), 1).await;
+        let id = log.snapshot().id();
+        let alone = opened.store.run(id).await.map(|run| run.is_some());
+        match &alone {
+            Err(StoreError::UnreadableRun {
+                run,
+                problem: named,
+            }) => {
+                assert!(*run == id && named.contains(problem), "{change}: {named}");
+            }
+            found => assert_eq!((found, change), (&Ok(false), "UPDATE runs SET id = x'00'")),
+        }
+        // another of the same flow
+        let other = started(&*opened.store, new_run("etl"), 1).await;
         finish(&*other, 90, RunState::Success).await;
+        let listed = opened.store.runs("etl").await.unwrap();
+        let unreadable: Vec<bool> = listed
+            .iter()
+            .map(|run| run.unreadable().is_some())
+            .collect();
+        assert_eq!(unreadable, [true, false], "{change}");
+        assert!(
+            listed[0].unreadable().unwrap().contains(problem),
+            "{change}: {:?}",
+            listed[0].unreadable()
+        );
+        let summaries = opened
+            .store
+            .summaries(&RunFilter::new().oldest_first())
+            .await
+            .unwrap();
+        assert_eq!(summaries.len(), 2, "{change}");
+        let of_row = change.starts_with("UPDATE runs") && !change.contains("output");
+        assert_eq!(summaries[0].unreadable.is_some(), of_row, "{change}");
+        let check = opened.store.check().await.unwrap();
+        assert_eq!(
+            (
+                check.problems.len(),
+                change.contains("output") || check.unreadable_runs.len() == 1
+            ),
+            (0, true)
+        );
+        let (first, last) = (RunId::from_bytes([0; 16]), RunId::from_bytes([0xff; 16]));
+        assert!(
+            opened
+                .store
+                .ids(first, last)
+                .await
+                .unwrap()
+                .contains(&other.snapshot().id()),
+            "{change}"
+        );
+        opened
+            .store
+            .prune(time(1_000), time(1_000), 0)
+            .await
+            .unwrap();
+        let next = opened.reopen();
+        connection
+            .execute("UPDATE runs SET owner = NULL", [])
+            .unwrap();
+        next.abandoned().await.unwrap();
+        if alone.is_err() && !change.contains("runs SET state") {
+            assert!(next.take_over(id).await.is_err(), "{change}");
+            let owned = "SELECT count(*) FROM runs WHERE owner IS NOT NULL";
+            assert_eq!(
+                connection.query_row(owned, [], |row| row.get(0)),
+                Ok(0),
+                "{change}"
+            );
+        }
     }
 }
 
 #[tokio::test]
 async fn a_line_of_a_log_that_cannot_be_read_is_named() {
     for (change, problem) in [
-        ("UPDATE logs SET at = 9223372036854775807", "is no time"),
+        (
+            "UPDATE logs SET at = 9223372036854775807",
+            "is not a valid time",
+        ),
         ("UPDATE logs SET level = 9", "unknown level"),
         ("UPDATE logs SET fields = '[1]'", "fields"),
         ("UPDATE logs SET fields = '{'", "fields"),
@@ -279,12 +381,12 @@ async fn a_line_of_a_log_that_cannot_be_read_is_named() {
             .await
             .snapshot()
             .id();
-        opened
-            .store
-            .append_logs(vec![line(id, "said")])
-            .wait()
-            .await
-            .unwrap();
+        assert!(
+            opened
+                .store
+                .append_logs(&mut vec![line(id, "said")], true)
+                .unwrap()
+        );
         let connection = Connection::open(opened.folder().join("runs.db")).unwrap();
         connection.execute_batch(change).unwrap();
         match opened.store.logs(id, 0, 10).await {
@@ -294,13 +396,13 @@ async fn a_line_of_a_log_that_cannot_be_read_is_named() {
                 assert!(is_damaged, "{change}: {refused}");
             }
         }
-        // and it can be written to
-        opened
-            .store
-            .append_logs(vec![line(id, "more")])
-            .wait()
-            .await
-            .unwrap();
+        // the store can still be written to
+        assert!(
+            opened
+                .store
+                .append_logs(&mut vec![line(id, "more")], true)
+                .unwrap()
+        );
     }
 }
 
@@ -315,11 +417,11 @@ async fn results_above_one_mebibyte_are_blobs() {
     log.commit().wait().await.unwrap();
     assert_eq!(blobs(folder.path()).len(), 0);
     log.record(cached(id, 1, 1, blob.clone()));
-    log.record(Transition::RunStarted { at: 77 });
+    log.record(Transition::RunStarted { at: time(77) });
     log.commit().wait().await.unwrap();
     // the run's own, and that of the cache
     assert_eq!(blobs(folder.path()).len(), 2);
-    match store.look_up(&query(1), 1_500).await.unwrap() {
+    match look_up(&store).await {
         Lookup::Hit(CacheHit {
             result: Kept::Encoded(found),
             ..
@@ -330,7 +432,10 @@ async fn results_above_one_mebibyte_are_blobs() {
     let store = open(folder.path());
     left(&store, id).await;
     let results = store.take_over(id).await.unwrap().unwrap().history.results;
-    assert!(results[&(0, 0)].0[..] == inline[..] && results[&(0, 1)].0[..] == blob[..]);
+    assert!(
+        results[&row_place(0, 0)].0[..] == inline[..]
+            && results[&row_place(0, 1)].0[..] == blob[..]
+    );
     let connection = Connection::open(folder.path().join("runs.db")).unwrap();
     let lengths: String = connection
         .query_row(
@@ -340,10 +445,10 @@ async fn results_above_one_mebibyte_are_blobs() {
         )
         .unwrap();
     assert_eq!(lengths, format!("{},49", MIB + 1));
-    let size: usize = connection
+    let size: u32 = connection
         .query_row("SELECT size FROM cache", [], |row| row.get(0))
         .unwrap();
-    assert_eq!(size, MIB + 1);
+    assert_eq!(size as usize, MIB + 1);
 }
 
 #[tokio::test]
@@ -358,7 +463,7 @@ async fn a_blob_that_is_gone_or_altered_is_named_and_its_run_goes_on_when_it_is_
         let ended = started(&dies, new_run("etl"), 1).await;
         let output = Some(Encoded(vec![2; MIB + 1].into()));
         ended.record(Transition::RunFinished(RunEnd {
-            at: 5,
+            at: time(5),
             state: RunState::Success,
             error: None,
             output: None,
@@ -390,15 +495,15 @@ async fn a_blob_that_is_gone_or_altered_is_named_and_its_run_goes_on_when_it_is_
                 .filter(|blob| text.contains(&blob.display().to_string()));
             assert!(named.count() == 1 && text.contains(damage), "{text}");
         }
-        // what is cached can be made again
+        // a cached result can be computed again
         assert!(matches!(
-            store.look_up(&query(1), 1_500).await,
-            Ok(Lookup::Miss(CacheMiss::Unreadable))
+            look_up(&store).await,
+            Lookup::Miss(CacheMiss::Unreadable, _)
         ));
         assert_eq!(
             store.abandoned().await.unwrap().len(),
             1,
-            "nobody executes the run, nor can anybody else"
+            "nothing executes the run, nor can another process"
         );
         for blob in &blobs {
             fs::write(blob, &bytes).unwrap();
@@ -406,7 +511,12 @@ async fn a_blob_that_is_gone_or_altered_is_named_and_its_run_goes_on_when_it_is_
         let taken = store.take_over(id).await.unwrap().unwrap();
         assert_eq!(taken.history.takeovers, 1);
         assert_eq!(
-            taken.history.tables.frames[0].rows[0].state,
+            taken
+                .history
+                .tables
+                .row(row_place(0, 0))
+                .unwrap()
+                .task_state(),
             TaskState::Success
         );
         assert!(
@@ -428,13 +538,13 @@ async fn a_blob_goes_with_the_row_that_refers_to_it() {
     let value = |byte: u8| vec![byte; MIB + 1];
     let old = started(&store, new_run("etl"), 3).await;
     let id = old.snapshot().id();
-    // another run has an equal one, and so has the cache; one is the run's output
+    // another run has an equal blob, and so has the cache; one is the output of the run
     old.record(with_result(0, value(1)));
     old.record(cached(id, 1, 1, value(2)));
     old.record(with_result(2, value(4)));
     let output = Some(Encoded(value(3).into()));
     old.record(Transition::RunFinished(RunEnd {
-        at: 50,
+        at: time(50),
         state: RunState::Success,
         error: None,
         output: None,
@@ -445,15 +555,12 @@ async fn a_blob_goes_with_the_row_that_refers_to_it() {
     young.record(with_result(0, value(1)));
     finish(&*young, 200, RunState::Success).await;
     assert_eq!(blobs(folder.path()).len(), 6);
-    store.prune(100, 1_500, u64::MAX).await.unwrap();
+    store.prune(time(100), time(1_500), u64::MAX).await.unwrap();
     assert_eq!(blobs(folder.path()).len(), 3);
-    assert!(matches!(
-        store.look_up(&query(1), 1_500).await,
-        Ok(Lookup::Hit(_))
-    ));
-    store.prune(100, 1_500, 0).await.unwrap();
+    assert!(matches!(look_up(&store).await, Lookup::Hit(_)));
+    store.prune(time(100), time(1_500), 0).await.unwrap();
     assert_eq!(blobs(folder.path()).len(), 2);
-    store.prune(201, 1_500, 0).await.unwrap();
+    store.prune(time(201), time(1_500), 0).await.unwrap();
     assert_eq!(blobs(folder.path()).len(), 1);
     assert!(store.run(id).await.unwrap().unwrap().output().is_some());
 }

@@ -1,17 +1,19 @@
-//! The lines of runs' logs, as rows.
+//! Log lines as rows.
 //!
-//! A line may come from a process that does not execute the run any more, and does no harm then. Lines are numbered
-//! within their run, in the transaction that stores them: so whoever has read one finds all later ones after it.
+//! A line may come from a process that no longer owns the run; it does no harm. Lines are numbered
+//! within their run, in the transaction that stores them: a reader that has seen a line finds all
+//! later ones after it.
 
-use chrono::DateTime;
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
-use super::read::Failure;
-use super::rows::Code as _;
+use super::codes::Code as _;
+use super::failure::Failure;
+use super::rows::unsigned;
+use crate::clock::Timestamp;
 use crate::id::RunId;
 use crate::log::{LogLevel, LogLine};
 
-/// Puts lines at the ends of their runs' logs. Those of runs that are not there, or were pruned, are dropped.
+/// Appends lines to their runs' logs. Lines of unknown or pruned runs are dropped.
 pub(super) fn append(connection: &Connection, lines: &[LogLine]) -> rusqlite::Result<()> {
     let mut find = connection.prepare_cached(
         "SELECT run, (SELECT coalesce(max(number), 0) FROM logs WHERE logs.run = runs.run) FROM runs \
@@ -32,7 +34,7 @@ pub(super) fn append(connection: &Connection, lines: &[LogLine]) -> rusqlite::Re
             insert.execute(params![
                 run,
                 number,
-                line.at.timestamp_micros(),
+                Timestamp::from(line.at),
                 line.level.code(),
                 line.task,
                 line.attempt,
@@ -46,7 +48,7 @@ pub(super) fn append(connection: &Connection, lines: &[LogLine]) -> rusqlite::Re
     Ok(())
 }
 
-/// The lines of a run after a number, at most so many.
+/// Returns at most `at_most` lines of a run after a number.
 pub(super) fn after(
     connection: &Connection,
     id: RunId,
@@ -67,7 +69,7 @@ pub(super) fn after(
 }
 
 fn line(row: &SqlRow<'_>, run: RunId) -> Result<LogLine, Failure> {
-    let micros: i64 = row.get(1)?;
+    let at: Timestamp = row.get(1)?;
     let fields: Option<String> = row.get(8)?;
     let fields = fields
         .map(|fields| serde_json::from_str(&fields))
@@ -76,9 +78,10 @@ fn line(row: &SqlRow<'_>, run: RunId) -> Result<LogLine, Failure> {
     let unreadable =
         |problem: String| Failure::Row(format!("a line of a log cannot be read: {problem}"));
     Ok(LogLine {
-        number: row.get(0)?,
-        at: DateTime::from_timestamp_micros(micros)
-            .ok_or_else(|| unreadable(format!("{micros} is no time")))?,
+        number: unsigned(0, row.get(0)?)?,
+        at: at
+            .to_datetime()
+            .ok_or_else(|| unreadable(format!("{} is not a valid time", at.micros())))?,
         level: LogLevel::of(row.get(2)?)
             .ok_or_else(|| unreadable("it has an unknown level".to_owned()))?,
         target: row.get(6)?,
@@ -96,7 +99,7 @@ fn line(row: &SqlRow<'_>, run: RunId) -> Result<LogLine, Failure> {
     })
 }
 
-/// Deletes the first lines of a run, at most so many. Says how many.
+/// Deletes the first lines of a run, at most `at_most`. Returns their number.
 pub(super) fn delete(connection: &Connection, run: i64, at_most: usize) -> rusqlite::Result<usize> {
     let mut delete = connection.prepare_cached(
         "DELETE FROM logs WHERE run = ?1 AND number <= (SELECT max(number) FROM \

@@ -3,12 +3,13 @@
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
-use super::read::{self, Failure};
-use super::rows::Code;
-use crate::state::RunKind;
-use crate::store::{RunFilter, RunSummary};
+use super::codes::{Code, sql};
+use super::failure::Failure;
+use super::history;
+use crate::clock::Timestamp;
+use crate::journal::{RunFilter, RunSummary};
 
-/// Runs without their tasks.
+/// Returns the runs that match a filter, without their tasks.
 pub(super) fn summaries(
     connection: &Connection,
     filter: &RunFilter,
@@ -22,10 +23,10 @@ pub(super) fn summaries(
         one("flow =", flow.clone().into());
     }
     if let Some(since) = filter.since {
-        one("logical_date >=", since.timestamp_micros().into());
+        one("logical_date >=", Timestamp::from(since).micros().into());
     }
     if let Some(until) = filter.until {
-        one("logical_date <=", until.timestamp_micros().into());
+        one("logical_date <=", Timestamp::from(until).micros().into());
     }
     let codes = |codes: Vec<i64>| {
         codes
@@ -39,9 +40,9 @@ pub(super) fn summaries(
             "state IN ({})",
             codes(filter.states.iter().map(|state| state.code()).collect())
         ));
-        // said in the words of the index on them
+        // repeated in the words of the partial index: SQLite would not use the index otherwise
         if filter.states.iter().all(|state| !state.is_final()) {
-            conditions.push("state < 2".to_owned());
+            conditions.push(sql!(RUN_OPEN).to_owned());
         }
     }
     if !filter.kinds.is_empty() {
@@ -49,8 +50,8 @@ pub(super) fn summaries(
             "kind IN ({})",
             codes(filter.kinds.iter().map(|kind| kind.code()).collect())
         ));
-        if !filter.kinds.contains(&RunKind::Manual) {
-            conditions.push("kind <> 0".to_owned());
+        if filter.kinds.iter().all(|kind| kind.has_tick()) {
+            conditions.push(sql!(RUN_HAS_TICK).to_owned());
         }
     }
     let order = if filter.oldest_first {
@@ -66,7 +67,7 @@ pub(super) fn summaries(
     } else {
         conditions.join(" AND ")
     };
-    read::summaries(
+    history::summaries(
         connection,
         &format!("{condition} ORDER BY {order}{limit}"),
         values,

@@ -1,27 +1,28 @@
 use std::path::{Path, PathBuf};
 
-use crate::error::StoreError;
+use crate::error::{StoreError, without_secrets};
 
-/// Where a store's file is and how safely it is written, as its URL says: `sqlite:PATH?synchronous=full`.
+/// The path of a store's file and its durability, as given by its URL:
+/// `sqlite:PATH?synchronous=full`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Location {
-    /// Absolute, so that it stays the same file where the process changes its folder.
+    /// Absolute, so that it stays valid if the process changes its working directory.
     pub(super) path: PathBuf,
     pub(super) synchronous: Synchronous,
 }
 
-/// When a commit is safe from a loss of power. From the death of the process it always is.
+/// When a commit survives a power failure. It always survives the death of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Synchronous {
     /// At the next checkpoint.
     #[default]
     Normal,
-    /// At once, for an fsync a commit.
+    /// Immediately, at the cost of an fsync per commit.
     Full,
 }
 
 impl Synchronous {
-    /// The word in URLs and for SQLite.
+    /// Returns the keyword in URLs and for SQLite.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Normal => "normal",
@@ -31,11 +32,12 @@ impl Synchronous {
 }
 
 impl Location {
-    /// Reads a URL: `sqlite:PATH`, then `?` and options. Between `sqlite:` and the path two slashes may stand, as other
-    /// libraries ask for: `sqlite://runs.db` is relative and `sqlite:///srv/runs.db` is not.
+    /// Parses a URL: `sqlite:PATH`, then `?` and options. Two slashes are allowed before the path,
+    /// since other libraries require them: `sqlite://runs.db` is relative and
+    /// `sqlite:///srv/runs.db` is not.
     pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
         let refused = |problem: String| StoreError::Location {
-            url: url.to_owned(),
+            url: without_secrets(url),
             problem,
         };
         let rest = url
@@ -69,7 +71,7 @@ impl Location {
     }
 }
 
-/// Reads the options behind the `?`.
+/// Parses the options after the `?`.
 fn synchronous(options: &str) -> Result<Synchronous, String> {
     let mut synchronous = None;
     for option in options.split('&').filter(|option| !option.is_empty()) {
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_a_url_is_named() {
+    fn fault_in_a_url_is_named() {
         for (url, problem) in [
             (
                 "sqlite:",

@@ -1,9 +1,11 @@
 use std::sync::Arc;
 
-use super::rows::{self, AttemptRow, Code};
+use super::rows::{self, AttemptRow};
 use super::writer::{CacheRow, Owned, Write, Writer};
+use crate::clock::saturating_micros;
+use crate::journal::{Encoded, Kept, NewEntry, RunRecord, Transition};
 use crate::store::mirror::Mirror;
-use crate::store::{Commit, Encoded, Kept, NewEntry, RunLog, RunRecord, Transition};
+use crate::store::{Commit, RunLog};
 use crate::value::{EncodingError, Value};
 
 /// The log of a run in the file.
@@ -36,7 +38,7 @@ fn write_of(transition: &Transition) -> Option<Write> {
         )),
         Transition::Cancelling => Some(Write::Cancelling),
         Transition::RunFinished(end) => Some(Write::Finished {
-            state: end.state.code(),
+            state: end.state,
             at: end.at,
             error: end.error.as_ref().map(rows::error_body),
             output: end
@@ -44,8 +46,10 @@ fn write_of(transition: &Transition) -> Option<Write> {
                 .as_ref()
                 .map_or(rows::Body::None, |output| rows::result_body(output, None)),
         }),
+        Transition::Draining => Some(Write::Leaving(1)),
+        Transition::Leaving => Some(Write::Leaving(2)),
         Transition::Released => Some(Write::Released),
-        // rows of `plans`
+        // stored in `plans`, above
         Transition::Planned(_)
         | Transition::Expanded(_)
         | Transition::Extended { .. }
@@ -58,17 +62,14 @@ fn cache_row(entry: &NewEntry) -> Option<CacheRow> {
     let Kept::Encoded(result) = &entry.hit.result else {
         return None;
     };
-    let expiry = entry
-        .query
-        .expiry
-        .map(|expiry| i64::try_from(expiry.as_micros()).unwrap_or(i64::MAX));
+    let expiry = entry.query.expiry.map(saturating_micros);
     Some(CacheRow {
         key: entry.query.key.0,
-        task: entry.query.task.clone(),
+        task: Arc::clone(&entry.query.task),
         inputs: entry.query.inputs,
         run: entry.hit.run,
         created: entry.hit.created,
-        expires: expiry.map(|expiry| entry.hit.created.saturating_add(expiry)),
+        expires: expiry.map(|expiry| entry.hit.created.shifted(expiry)),
         size: i64::try_from(result.0.len()).unwrap_or(i64::MAX),
         body: rows::result_body(result, None),
     })
@@ -76,7 +77,7 @@ fn cache_row(entry: &NewEntry) -> Option<CacheRow> {
 
 impl RunLog for SqliteLog {
     fn encode(&self, value: &Value) -> Result<Option<Encoded>, EncodingError> {
-        value.encode().map(|bytes| Some(Encoded(bytes.into())))
+        value.keep().map(|bytes| Some(bytes.into()))
     }
 
     fn record(&self, transition: Transition) {

@@ -1,66 +1,78 @@
-//! Runs in a file of SQLite.
+//! The store in an SQLite file.
 //!
-//! Any number of processes may have the file open; SQLite orders their commits. A run is written by the process whose
-//! number stands in its `owner`, and by nobody else: [`owner`] says how a process is known to be alive. Errors about
-//! locks never leave this folder: who finds the file busy waits for his turn.
+//! Any number of processes may have the file open; SQLite orders their commits. A run has one
+//! writer, the process whose number is in its `owner` column: [`owner`] describes how a process is
+//! known to be alive. Errors about locks never leave this folder: a caller that finds the file busy
+//! waits for its turn.
 //!
-//! A transition of a run becomes a row ([`rows`]), goes on the writer's queue ([`log`]) and is committed with what else
-//! waits ([`writer`]); reading adds the rows up again ([`read`]), on connections of its own.
+//! A transition of a run becomes a row ([`rows`]), goes to the writer's queue ([`log`]) and is
+//! committed together with everything else that is queued ([`writer`]). Reads apply the rows again
+//! ([`history`]), on connections of their own.
 
+mod cache;
 #[cfg(test)]
 mod child;
+mod codes;
 mod connection;
+mod creation;
 #[cfg(test)]
 mod damage;
 mod failure;
+mod history;
+mod length;
 mod lines;
 mod list;
 mod location;
 mod log;
 mod owner;
+mod ownership;
+mod presence;
 mod prune;
-mod read;
 mod rows;
+mod runs;
 mod schema;
 mod serving;
 mod upkeep;
 mod writer;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 use tokio::sync::Semaphore;
 
+use cache::{Doomed, Found};
 use location::Location;
 use log::SqliteLog;
 use owner::Owner;
-use read::Reopening;
+use ownership::{RELEASE, Reopening};
+use prune::Slice;
 use rows::stored_result;
 use writer::{Owned, Writer};
 
 use super::mirror::Mirror;
 use super::{
-    Abandoned, AttemptRecord, CacheEntry, CacheFilter, CacheHit, CacheKey, CacheMiss, CacheQuery,
-    Cleared, Commit, Created, Kept, Look, Lookup, NewRun, Pruned, RunFilter, RunLog, RunRecord,
-    RunSummary, ScheduleKey, Store, StoreCheck, TakenOver, Transition, clearing,
+    Abandoned, CacheEntry, CacheFilter, Claim, Created, Look, Lookup, Pruned, RunLog, ScheduleKey,
+    Store, StoreCheck, TakenOver, Wanted,
 };
-use crate::blob::{self, Blobs};
-use crate::error::{Error, RerunError, StoreError};
+use crate::blob::{self, BlobRef, Blobs};
+use crate::clock::Timestamp;
+use crate::error::{BlobError, Error, RerunError, StoreError};
 use crate::failpoint;
 use crate::id::{self, RunId};
+use crate::journal::{
+    AttemptRecord, CacheHit, CacheKey, CacheMiss, Cleared, Encoded, Kept, NewRun, RunFilter,
+    RunRecord, RunSummary, Transition, clearing,
+};
 use crate::log::LogLine;
 use crate::state::Rerun;
 
-/// Leaves a run to whoever goes on with it.
-const RELEASE: &str = "UPDATE runs SET owner = NULL WHERE id = ?1 AND owner = ?2";
-
-/// How many connections read at once.
+/// The number of connections that read at once.
 const READERS: usize = 4;
 
-/// Keeps runs in a file of SQLite.
+/// A store in an SQLite file.
 #[derive(Debug)]
 struct SqliteStore {
     file: Arc<File>,
@@ -74,44 +86,83 @@ struct File {
     owner: Owner,
     blobs: Arc<dyn Blobs>,
     readers: Mutex<Vec<Connection>>,
-    /// How many may read at once.
+    /// Permits for concurrent reads.
     reading: Semaphore,
 }
 
-/// Opens the file that a URL names, and makes it where it is not there. Large results go to `blobs`, or to a folder
-/// beside the file. `now` is in microseconds since 1970.
-pub(super) fn open(url: &str, blobs: Option<&str>, now: i64) -> Result<Arc<dyn Store>, StoreError> {
+impl File {
+    /// Returns the dead processes.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if other processes take this one for dead.
+    fn dead(&self, connection: &Connection) -> Result<Vec<i64>, failure::Failure> {
+        self.owner.check(connection)?;
+        Ok(owner::dead_owners(
+            connection,
+            &self.location,
+            self.owner.number(),
+        )?)
+    }
+}
+
+/// Opens the file at a URL, and creates it if it does not exist. Large results go to `blobs`, or to
+/// a folder beside the file.
+pub(super) fn open(
+    url: &str,
+    blobs: Option<&str>,
+    now: Timestamp,
+) -> Result<Arc<dyn Store>, StoreError> {
     SqliteStore::open(url, blobs, now).map(|store| Arc::new(store) as _)
 }
 
-/// Whether the file that a URL names is there. Of a URL that names none, to open it says what is wrong.
+/// Returns `true` if the file at a URL exists, or if the URL is invalid: opening it then reports
+/// the error.
 #[cfg(feature = "cli")]
 pub(super) fn exists(url: &str) -> bool {
     Location::parse(url).map_or(true, |location| location.path.exists())
 }
 
+impl Drop for File {
+    fn drop(&mut self) {
+        // closing the last connection deletes the write-ahead log by its name: if the file was
+        // replaced, that is the log of another store
+        if self.owner.process().presence.check().is_err() {
+            let readers = std::mem::take(&mut *self.readers.lock());
+            self.writer.forsake();
+            readers.iter().for_each(connection::forsake);
+        }
+    }
+}
+
 impl SqliteStore {
-    fn open(url: &str, blobs: Option<&str>, now: i64) -> Result<Self, StoreError> {
+    fn open(url: &str, blobs: Option<&str>, now: Timestamp) -> Result<Self, StoreError> {
         let location = Location::parse(url)?;
+        let blobs = match blobs {
+            Some(url) => blob::blobs_by_url(url)?,
+            None => {
+                blob::blobs_beside(connection::beside(&location.path, "-blobs"), &location.path)
+            }
+        };
         let mut random = [0; 16];
         let (entropy, mut first_blob) = (id::entropy(), [0; 8]);
         random.copy_from_slice(&entropy[..16]);
         first_blob.copy_from_slice(&entropy[16..24]);
         let connection = connection::open(&location, now)?;
         let owner = Owner::register(&connection, &location, random, now)?;
-        // a process that ends without closing its store leaves its row and its file
-        for dead in owner::dead_owners(&connection, &location, owner.number())? {
-            owner::forget(&connection, &location, dead)?;
-        }
-        // who leads commits does not wait for other processes where it stands
+        connection::copy_long_log(&connection, &location.path);
+        // checked on a second connection, before anything depends on the registration
+        let reader = connection::reader(&location)?;
+        owner
+            .check(&reader)
+            .map_err(|failure| failure.at(&location.path))?;
+        // an inline leader must not wait for other processes: it would block a thread of tokio
         let patient = connection.busy_timeout(std::time::Duration::ZERO);
         patient.map_err(|error| failure::classify(&location.path, &error))?;
-        let folder = connection::beside(&location.path, "-blobs");
-        let blobs = blob::blobs_by_url(blobs.unwrap_or(&folder.to_string_lossy()))?;
         let writer = Arc::new(Writer::new(
             connection,
             location.clone(),
-            owner.number(),
+            owner.process().clone(),
             Arc::clone(&blobs),
             u64::from_le_bytes(first_blob),
         ));
@@ -121,16 +172,16 @@ impl SqliteStore {
                 writer,
                 owner,
                 blobs,
-                readers: Mutex::default(),
+                readers: Mutex::new(vec![reader]),
                 reading: Semaphore::new(READERS),
             }),
         })
     }
 
-    /// Reads, on a thread that may block and a connection that only reads.
+    /// Runs a read on a thread that may block, on a connection that only reads.
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Connection) -> Result<T, read::Failure> + Send + 'static,
+        read: impl FnOnce(&Connection) -> Result<T, failure::Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
         let file = Arc::clone(&self.file);
         let _permit = self.file.reading.acquire().await;
@@ -138,9 +189,19 @@ impl SqliteStore {
             let pooled = file.readers.lock().pop();
             let connection = match pooled {
                 Some(connection) => connection,
-                None => connection::reader(&file.location)?,
+                None => {
+                    let opened = connection::reader(&file.location);
+                    // after opening: a file that was replaced before that is noticed now
+                    file.writer.look()?;
+                    opened?
+                }
             };
             let read = read(&connection).map_err(|failure| failure.at(&file.location.path));
+            if let Err(lost @ (StoreError::ProcessLost { .. } | StoreError::FileLost { .. })) =
+                &read
+            {
+                file.writer.give_up(lost);
+            }
             file.readers.lock().push(connection);
             read
         });
@@ -155,37 +216,103 @@ impl SqliteStore {
         self.file.writer.call(statements).await
     }
 
-    /// The processes that are dead.
+    /// Returns the dead processes.
     async fn dead(&self) -> Result<Vec<i64>, StoreError> {
         let file = Arc::clone(&self.file);
-        self.read(move |connection| {
-            Ok(owner::dead_owners(
-                connection,
-                &file.location,
-                file.owner.number(),
-            )?)
-        })
-        .await
+        self.read(move |connection| file.dead(connection)).await
     }
 
-    /// Strikes off the record the dead whose runs have all been taken over.
+    /// Removes the rows and lock files of dead processes whose runs have all been taken over.
     async fn forget(&self, dead: &[i64]) {
-        for number in dead.iter().copied() {
-            let location = self.file.location.clone();
-            let forgotten = self
-                .call(move |connection| Ok(owner::forget(connection, &location, number)))
-                .await;
-            if let Ok(Err(error)) | Err(error) = forgotten {
-                tracing::debug!("a dead process could not be struck off the record: {error}");
-            }
+        let dead = dead.to_vec();
+        let strike = move |connection: &Connection| {
+            let struck = dead
+                .iter()
+                .filter_map(|dead| owner::strike(connection, *dead).transpose());
+            struck.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        let struck = self.call(strike).await;
+        if let Err(error) =
+            struck.and_then(|locks| owner::remove_locks(&self.file.location, &locks))
+        {
+            tracing::debug!("removing a dead process failed: {error}");
         }
     }
 
-    async fn fetch(&self, body: &[u8]) -> Result<super::Encoded, StoreError> {
+    async fn fetch(&self, body: &[u8]) -> Result<Encoded, StoreError> {
         match stored_result(body).map_err(|problem| self.damaged(problem))? {
             Ok(inline) => Ok(inline),
-            Err(blob) => Ok(super::Encoded(self.file.blobs.get(&blob).await?.into())),
+            Err(blob) => Ok(self.file.blobs.get(&blob).await?.into()),
         }
+    }
+
+    /// Does long work in short transactions, until `goes_on` returns `false`. Each transaction is
+    /// followed by a pause as long as it took: without pauses, writers of other processes would
+    /// wait until all of it is done.
+    async fn in_slices<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Connection, &mut Slice) -> rusqlite::Result<T> + Clone + Send + 'static,
+        mut goes_on: impl FnMut(T) -> bool,
+    ) -> Result<(), StoreError> {
+        loop {
+            let work = work.clone();
+            let slice = self.call(move |connection| {
+                let mut slice = Slice::new();
+                Ok((work(connection, &mut slice)?, slice.began))
+            });
+            let (done, began) = slice.await?;
+            if !goes_on(done) {
+                return Ok(());
+            }
+            tokio::time::sleep(began.elapsed()).await;
+        }
+    }
+
+    /// Does work on each of many items, in short transactions. `work` returns the number of items
+    /// that it has processed.
+    async fn each_in_slices<T: Send + Sync + 'static, U: Send + 'static>(
+        &self,
+        all: Arc<[T]>,
+        work: impl Fn(&Connection, &[T], &mut Slice) -> rusqlite::Result<(U, usize)>
+        + Clone
+        + Send
+        + 'static,
+        mut each: impl FnMut(U),
+    ) -> Result<(), StoreError> {
+        if all.is_empty() {
+            return Ok(());
+        }
+        let (next, length) = (Arc::new(AtomicUsize::new(0)), all.len());
+        let from = Arc::clone(&next);
+        let slice = move |connection: &Connection, slice: &mut Slice| {
+            work(connection, &all[from.load(Ordering::Acquire)..], slice)
+        };
+        // advanced only after the commit: a transaction may be rolled back and run again, and would
+        // skip items
+        let goes_on = |(result, done)| {
+            each(result);
+            next.fetch_add(done, Ordering::AcqRel) + done < length
+        };
+        self.in_slices(slice, goes_on).await
+    }
+
+    async fn delete_cached(&self, doomed: Vec<Doomed>) -> Result<u64, StoreError> {
+        let mut deleted = 0;
+        self.each_in_slices(doomed.into(), cache::delete, |count: u64| deleted += count)
+            .await?;
+        Ok(deleted)
+    }
+
+    async fn found(
+        &self,
+        wanted: Arc<[Wanted]>,
+        claims: usize,
+        dead: Vec<i64>,
+        now: Timestamp,
+    ) -> Result<Vec<Found>, StoreError> {
+        let own = self.file.owner.number();
+        self.call(move |connection| cache::look_up(connection, &wanted, claims, own, &dead, now))
+            .await
     }
 
     fn failed(&self, problem: String) -> StoreError {
@@ -203,14 +330,15 @@ impl SqliteStore {
     }
 }
 
-/// Who asked for a run may be gone before he hears that it is his. Then nobody would execute it as long as this process
-/// lives, and so it is undone.
+/// Undoes a claim of a run if the caller's future is dropped before it receives the run. Without
+/// this the run would belong to this process, which does not know of it, and nothing would execute
+/// it as long as the process lives.
 struct Unheard<'a> {
     writer: &'a Arc<Writer>,
     undo: &'static str,
     id: RunId,
     owner: i64,
-    /// Whether there is something to be undone.
+    /// Whether the claim was made, so that there is something to undo.
     done: Arc<AtomicBool>,
     heard: bool,
 }
@@ -236,7 +364,8 @@ impl Drop for Unheard<'_> {
     fn drop(&mut self) {
         let (undo, id, owner, done) = (self.undo, self.id, self.owner, Arc::clone(&self.done));
         if !self.heard {
-            // what was asked for stands before this in the queue, or is done
+            // the claim is ahead of this in the queue, or was committed: `done` is set by the time
+            // that this runs
             self.writer
                 .note(move |connection| match done.load(Ordering::Acquire) {
                     true => connection
@@ -254,7 +383,12 @@ impl Store for SqliteStore {
         true
     }
 
+    fn failure(&self) -> Option<StoreError> {
+        self.file.writer.failure()
+    }
+
     async fn create_run(&self, run: NewRun) -> Result<Created, StoreError> {
+        self.file.writer.look()?;
         let head = Arc::new(run);
         let (new, owner) = (Arc::clone(&head), self.file.owner.number());
         let unheard = Unheard::new(
@@ -265,7 +399,7 @@ impl Store for SqliteStore {
         );
         let done = Arc::clone(&unheard.done);
         let created = self.call(move |connection| {
-            let created = read::insert(connection, &new, Some(owner))?;
+            let created = runs::insert(connection, &new, Some(owner))?;
             done.store(created.is_some(), Ordering::Release);
             Ok(created)
         });
@@ -284,10 +418,11 @@ impl Store for SqliteStore {
     }
 
     async fn submit_run(&self, run: NewRun) -> Result<Option<RunRecord>, StoreError> {
+        self.file.writer.look()?;
         let new = Arc::new(run);
         let head = Arc::clone(&new);
         match self
-            .call(move |connection| read::insert(connection, &new, None))
+            .call(move |connection| runs::insert(connection, &new, None))
             .await?
         {
             Some(_) => Ok(None),
@@ -298,18 +433,27 @@ impl Store for SqliteStore {
     async fn runs(&self, flow: &str) -> Result<Vec<RunRecord>, StoreError> {
         let flow = flow.to_owned();
         let runs = self
-            .read(move |connection| read::runs_of(connection, &flow))
+            .read(move |connection| history::runs_of(connection, &flow))
             .await?;
         let mut records = Vec::with_capacity(runs.len());
         for run in runs {
-            records.push(self.with_output(run).await?);
+            let without = run.tables.without_tasks();
+            records.push(match self.with_output(run).await {
+                Err(StoreError::UnreadableRun { problem, .. }) => {
+                    RunRecord::from(without.unreadable(problem))
+                }
+                Err(StoreError::Blob(
+                    lost @ (BlobError::Missing { .. } | BlobError::Altered { .. }),
+                )) => RunRecord::from(without.unreadable(lost.to_string())),
+                record => record?,
+            });
         }
         Ok(records)
     }
 
     async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
         match self
-            .read(move |connection| read::run(connection, id))
+            .read(move |connection| history::run(connection, id))
             .await?
         {
             Some(run) => self.with_output(run).await.map(Some),
@@ -325,18 +469,19 @@ impl Store for SqliteStore {
 
     async fn abandoned(&self) -> Result<Vec<Abandoned>, StoreError> {
         let dead = self.dead().await?;
-        self.read(move |connection| read::abandoned(connection, &dead))
+        self.read(move |connection| ownership::abandoned(connection, &dead))
             .await
     }
 
     async fn take_over(&self, id: RunId) -> Result<Option<TakenOver>, StoreError> {
+        // read before the transaction: a dead process stays dead, so the list stays right
         let dead = self.dead().await?;
         let owner = self.file.owner.number();
         let gone = dead.clone();
         let unheard = Unheard::new(&self.file.writer, RELEASE, id, owner);
         let done = Arc::clone(&unheard.done);
         let taken = self.call(move |connection| {
-            let taken = read::take_over(connection, id, &gone, owner)?;
+            let taken = ownership::take_over(connection, id, &gone, owner)?;
             done.store(taken, Ordering::Release);
             Ok(taken)
         });
@@ -348,7 +493,7 @@ impl Store for SqliteStore {
         self.forget(&dead).await;
         let taken = self.recorded(id).await;
         if taken.is_err() {
-            // what cannot be read is not gone on with
+            // a run that cannot be read is released
             self.call(move |connection| connection.execute(RELEASE, params![id.as_bytes(), owner]))
                 .await?;
         }
@@ -361,7 +506,7 @@ impl Store for SqliteStore {
         id: RunId,
         flow: &str,
         runs: u32,
-        now: i64,
+        now: Timestamp,
     ) -> Result<bool, StoreError> {
         let claim = |dead: Vec<i64>| {
             let flow = flow.to_owned();
@@ -369,9 +514,10 @@ impl Store for SqliteStore {
                 serving::claim_turn(connection, id, &flow, runs, &dead, now)
             }
         };
+        // first without the dead: most claims then need no look at the lock files
         match self.call(claim(Vec::new())).await? {
             true => Ok(true),
-            // whoever has the turns may be dead
+            // the processes that hold the slots may be dead
             false => match self.dead().await? {
                 dead if dead.is_empty() => Ok(false),
                 dead => self.call(claim(dead)).await,
@@ -392,63 +538,78 @@ impl Store for SqliteStore {
 
     async fn cancelling(&self) -> Result<Vec<RunId>, StoreError> {
         let own = self.file.owner.number();
-        self.read(move |connection| serving::cancelling(connection, own))
-            .await
+        let file = Arc::clone(&self.file);
+        self.read(move |connection| {
+            file.owner.check(connection)?;
+            serving::cancelling(connection, own)
+        })
+        .await
     }
 
     async fn look(&self) -> Result<Look, StoreError> {
         let file = Arc::clone(&self.file);
-        let look = move |connection: &Connection| {
-            let own = file.owner.number();
-            let dead = owner::dead_owners(connection, &file.location, own)?;
-            serving::look(connection, &dead)
-        };
+        let look =
+            move |connection: &Connection| serving::look(connection, &file.dead(connection)?);
         self.read(look).await
     }
 
-    async fn decided(&self, schedules: &[ScheduleKey], now: i64) -> Result<Vec<i64>, StoreError> {
+    async fn decided(
+        &self,
+        schedules: &[ScheduleKey],
+        now: Timestamp,
+    ) -> Result<Vec<Timestamp>, StoreError> {
         let schedules = schedules.to_vec();
         self.call(move |connection| serving::decided(connection, &schedules, now))
             .await
     }
 
-    fn decide(&self, schedule: &ScheduleKey, up_to: i64) {
+    fn decide(&self, schedule: &ScheduleKey, up_to: Timestamp) {
         let schedule = schedule.clone();
         self.file
             .writer
             .note(move |connection| serving::decide(connection, &schedule, up_to));
     }
 
-    fn set_back(&self, schedules: &[ScheduleKey], to: i64) {
+    fn set_back(&self, schedules: &[ScheduleKey], to: Timestamp) {
         let schedules = schedules.to_vec();
         self.file
             .writer
             .note(move |connection| serving::set_back(connection, &schedules, to));
     }
 
-    async fn set_paused(&self, flow: &str, paused: bool, now: i64) -> Result<bool, StoreError> {
+    async fn set_paused(
+        &self,
+        flow: &str,
+        paused: bool,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let flow = flow.to_owned();
         self.call(move |connection| serving::set_paused(connection, &flow, paused, now))
             .await
     }
 
-    async fn paused(&self) -> Result<Vec<(String, i64)>, StoreError> {
+    async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
         self.read(serving::paused).await
     }
 
-    async fn reopen(&self, id: RunId, what: &Rerun, at: i64) -> Result<Option<TakenOver>, Error> {
+    async fn reopen(
+        &self,
+        id: RunId,
+        what: &Rerun,
+        at: Timestamp,
+    ) -> Result<Option<TakenOver>, Error> {
         let Some(mut recorded) = self
-            .read(move |connection| read::history_of_final(connection, id))
+            .read(move |connection| history::history_of_final(connection, id))
             .await?
         else {
             return Ok(None);
         };
         let tables = &recorded.history.tables;
         if tables.pruned && *what != Rerun::All {
-            let problem = "what was kept of its tasks was deleted by age".to_owned();
+            let problem = "the record of its tasks was deleted by age".to_owned();
             return Err(RerunError::NoResults { run: id, problem }.into());
         }
-        let ranges = clearing::cells(tables, &recorded.history.told.answers, what)?;
+        let ranges = clearing::cells(tables, &recorded.history.await_order.deliveries, what)?;
         let cleared = Cleared {
             at,
             what: what.clone(),
@@ -463,13 +624,20 @@ impl Store for SqliteStore {
         };
         recorded.clear(cleared);
         (recorded.history.takeovers, recorded.history.cancelling) = (0, false);
-        // a run whose results cannot be read stays what it is
+        // before the run is changed: if its results cannot be read, it stays final
         self.fetch_results(&mut recorded).await?;
+        if run.pruned {
+            let row = run.row;
+            let rest = move |connection: &Connection, slice: &mut Slice| {
+                prune::rest_of(connection, row, slice)
+            };
+            self.in_slices(rest, |more| more).await?;
+        }
         let owner = self.file.owner.number();
         let unheard = Unheard::new(&self.file.writer, RELEASE, id, owner);
         let done = Arc::clone(&unheard.done);
         let reopened = self.call(move |connection| {
-            let reopened = read::reopen(connection, &run, owner)?;
+            let reopened = ownership::reopen(connection, &run, owner)?;
             done.store(reopened, Ordering::Release);
             Ok(reopened)
         });
@@ -484,80 +652,92 @@ impl Store for SqliteStore {
     }
 
     async fn attempts(&self, id: RunId) -> Result<Option<Vec<AttemptRecord>>, StoreError> {
-        self.read(move |connection| read::attempts_of(connection, id))
+        self.read(move |connection| history::attempts_of(connection, id))
             .await
     }
 
     async fn flush(&self) -> Result<(), StoreError> {
-        // it stands behind all of that in the queue
+        // the queue is in order: this is committed after everything pushed before
         self.call(|_| Ok(())).await
     }
 
-    async fn look_up(&self, query: &CacheQuery, now: i64) -> Result<Lookup, StoreError> {
-        let asked = query.clone();
-        let found = self
-            .read(move |connection| read::cached(connection, &asked, now))
+    async fn look_up(
+        &self,
+        wanted: Arc<[Wanted]>,
+        claims: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Lookup>, StoreError> {
+        // the claims made so far stay valid, so an error from here on is only logged: returning it
+        // would leave the claimed flights without a process that computes them
+        let unknown = |error: &StoreError| {
+            tracing::warn!(
+                "cannot tell whether the processes that compute the results are alive: {error}"
+            );
+        };
+        let mut found = self
+            .found(Arc::clone(&wanted), claims, Vec::new(), now)
             .await?;
-        let (run, created, body) = match found {
-            Ok(found) => found,
-            Err(miss) => return Ok(Lookup::Miss(miss)),
-        };
-        match self.fetch(&body).await {
-            Ok(encoded) => Ok(Lookup::Hit(CacheHit {
-                run,
-                created,
-                result: Kept::Encoded(encoded),
-            })),
-            // what is cached can be computed again
-            Err(error) => {
-                tracing::warn!("a cached result cannot be read, and is computed again: {error}");
-                Ok(Lookup::Miss(CacheMiss::Unreadable))
+        let is_taken = |found: &Found| matches!(found, Found::Miss(_, Claim::Other));
+        if found.iter().any(is_taken) {
+            // the process that holds the flight may be dead
+            let dead = self.dead().await.inspect_err(unknown).unwrap_or_default();
+            let claimed = found
+                .iter()
+                .filter(|found| matches!(found, Found::Miss(_, Claim::Own)))
+                .count();
+            let left = claims - claimed;
+            if !dead.is_empty() && left > 0 {
+                let taken = found
+                    .iter_mut()
+                    .zip(&*wanted)
+                    .filter(|(found, _)| is_taken(found));
+                let (taken, again): (Vec<_>, Vec<Wanted>) =
+                    taken.map(|(found, wanted)| (found, wanted.clone())).unzip();
+                let again = self
+                    .found(again.into(), left, dead, now)
+                    .await
+                    .inspect_err(unknown)
+                    .unwrap_or_default();
+                taken
+                    .into_iter()
+                    .zip(again)
+                    .for_each(|(found, again)| *found = again);
             }
         }
-    }
-
-    async fn claim_flight(&self, key: CacheKey) -> Result<bool, StoreError> {
-        let own = self.file.owner.number();
-        let claim = |dead: Vec<i64>| {
-            move |connection: &Connection| {
-                let mut insert =
-                    connection.prepare_cached("INSERT OR IGNORE INTO flights VALUES (?1, ?2)")?;
-                if insert.execute(params![key.0, own])? > 0 {
-                    return Ok(None);
-                }
-                let mut select =
-                    connection.prepare_cached("SELECT owner FROM flights WHERE key = ?1")?;
-                let owner: Option<i64> = select.query_row([key.0], |row| row.get(0)).optional()?;
-                if owner.is_some_and(|owner| owner == own || dead.contains(&owner)) {
-                    connection
-                        .prepare_cached("UPDATE flights SET owner = ?2 WHERE key = ?1")?
-                        .execute(params![key.0, own])?;
-                    return Ok(None);
-                }
-                Ok(owner)
-            }
-        };
-        match self.call(claim(Vec::new())).await? {
-            None => Ok(true),
-            // whoever has it may be dead
-            Some(_) => Ok(self.call(claim(self.dead().await?)).await?.is_none()),
+        let mut looked_up = Vec::with_capacity(found.len());
+        for found in found {
+            looked_up.push(match found {
+                Found::Miss(miss, claim) => Lookup::Miss(miss, claim),
+                Found::Hit { run, created, body } => match self.fetch(&body).await {
+                    Ok(encoded) => Lookup::Hit(CacheHit {
+                        run,
+                        created,
+                        result: Kept::Encoded(encoded),
+                    }),
+                    // a cached result can be computed again
+                    Err(error) => {
+                        tracing::warn!("cached result unreadable, computing it again: {error}");
+                        Lookup::Miss(CacheMiss::Unreadable, Claim::NotMade)
+                    }
+                },
+            });
         }
+        Ok(looked_up)
     }
 
-    fn end_flight(&self, key: CacheKey) {
+    fn end_flights(&self, keys: Vec<CacheKey>) {
         let own = self.file.owner.number();
-        self.file.writer.note(move |connection| {
-            let mut delete =
-                connection.prepare_cached("DELETE FROM flights WHERE key = ?1 AND owner = ?2")?;
-            delete.execute(params![key.0, own]).map(drop)
-        });
-    }
-
-    fn append_logs(&self, lines: Vec<LogLine>) -> Commit {
         self.file
             .writer
-            .push_call(move |connection| lines::append(connection, &lines));
-        self.file.writer.commit(None)
+            .note(move |connection| cache::end_flights(connection, &keys, own));
+    }
+
+    fn append_logs(&self, lines: &mut Vec<LogLine>, may_block: bool) -> Result<bool, StoreError> {
+        let is_written = self.file.writer.append(lines, may_block)?;
+        if is_written {
+            lines.clear();
+        }
+        Ok(is_written)
     }
 
     async fn logs(
@@ -570,69 +750,70 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn prune(&self, before: i64, now: i64, cache_bytes: u64) -> Result<Pruned, StoreError> {
-        let mut pruned = Pruned::default();
+    async fn prune(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+        cache_bytes: u64,
+    ) -> Result<Pruned, StoreError> {
         let bytes = i64::try_from(cache_bytes).unwrap_or(i64::MAX);
-        loop {
-            let (runs, more) = self
-                .call(move |connection| prune::runs(connection, before))
-                .await?;
+        let mut pruned = Pruned::default();
+        let runs = move |connection: &Connection, slice: &mut Slice| {
+            prune::runs(connection, before, slice)
+        };
+        let count = |(runs, more)| {
             pruned.runs += runs;
-            if !more {
-                break;
-            }
-        }
+            more
+        };
+        self.in_slices(runs, count).await?;
+        let doomed = self
+            .read(move |connection| Ok(cache::doomed(connection, now, bytes)?))
+            .await?;
+        pruned.cached = self.delete_cached(doomed).await?;
         loop {
-            let (entries, more) = self
-                .call(move |connection| prune::cached(connection, now, bytes))
-                .await?;
-            pruned.cached += entries;
-            if !more {
-                break;
-            }
-        }
-        loop {
-            let garbage = self
+            let garbage: Arc<[BlobRef]> = self
                 .read(|connection| Ok(prune::garbage(connection)?))
-                .await?;
+                .await?
+                .into();
             if garbage.is_empty() {
                 break;
             }
-            for blob in &garbage {
+            // removed before their rows are deleted: after a crash in between they are removed
+            // again. In the other order the crash would leave blobs that nothing refers to
+            for blob in &*garbage {
                 self.file.blobs.remove(blob).await?;
             }
-            self.call(move |connection| prune::removed(connection, &garbage))
-                .await?;
+            self.each_in_slices(
+                garbage,
+                |connection, blobs, slice| Ok(((), prune::removed(connection, blobs, slice)?)),
+                drop,
+            )
+            .await?;
         }
         let dead = self.dead().await?;
         let gone = dead.clone();
-        self.call(move |connection| prune::flights(connection, &gone))
+        self.call(move |connection| cache::end_flights_of(connection, &gone))
             .await?;
         self.forget(&dead).await;
         Ok(pruned)
     }
 
-    async fn cached(&self, filter: &CacheFilter, now: i64) -> Result<Vec<CacheEntry>, StoreError> {
+    async fn cached(
+        &self,
+        filter: &CacheFilter,
+        now: Timestamp,
+    ) -> Result<Vec<CacheEntry>, StoreError> {
         let filter = filter.clone();
         self.read(move |connection| upkeep::cached(connection, &filter, now))
             .await
     }
 
-    async fn forget_cached(&self, filter: &CacheFilter, now: i64) -> Result<u64, StoreError> {
-        let keys: Vec<String> = self
-            .cached(filter, now)
-            .await?
-            .into_iter()
-            .map(|entry| entry.key)
-            .collect();
-        let mut forgotten = 0;
-        for keys in keys.chunks(prune::AT_ONCE) {
-            let keys = keys.to_vec();
-            forgotten += self
-                .call(move |connection| upkeep::forget(connection, &keys))
-                .await?;
-        }
-        Ok(forgotten)
+    async fn forget_cached(&self, filter: &CacheFilter, now: Timestamp) -> Result<u64, StoreError> {
+        let filter = filter.clone();
+        let doomed = self
+            .read(move |connection| upkeep::matching(connection, &filter, now))
+            .await?;
+        self.delete_cached(doomed).await
     }
 
     async fn ids(&self, first: RunId, last: RunId) -> Result<Vec<RunId>, StoreError> {
@@ -654,12 +835,12 @@ impl Store for SqliteStore {
 }
 
 impl SqliteStore {
-    /// The run for which a new one was not accepted; none where that is because its flow is paused.
+    /// Returns the run that prevented a new one. Returns `None` if its flow is paused.
     async fn in_the_way_of(&self, new: &Arc<NewRun>) -> Result<Option<RunRecord>, StoreError> {
         let (asked, id) = (Arc::clone(new), new.id);
         let why = self.read(move |connection| {
-            let taken = read::taken(connection, &asked)?;
-            Ok((taken, read::exists(connection, asked.id)?))
+            let taken = runs::taken(connection, &asked)?;
+            Ok((taken, runs::exists(connection, asked.id)?))
         });
         match why.await? {
             (Some(id), _) => match self.run(id).await? {
@@ -675,26 +856,26 @@ impl SqliteStore {
         }
     }
 
-    /// A run that this process owns, with all that is recorded of it.
+    /// Reads a run that this process owns.
     async fn recorded(&self, id: RunId) -> Result<TakenOver, StoreError> {
         let mut recorded = self
-            .read(move |connection| read::history(connection, id))
+            .read(move |connection| history::history(connection, id))
             .await?;
         self.fetch_results(&mut recorded).await?;
         Ok(self.owned(id, recorded))
     }
 
-    /// Takes large results out of their blobs.
-    async fn fetch_results(&self, recorded: &mut read::Recorded) -> Result<(), StoreError> {
+    /// Reads large results from their blobs.
+    async fn fetch_results(&self, recorded: &mut history::Recorded) -> Result<(), StoreError> {
         for (cell, blob) in recorded.blobs.drain() {
-            let result = super::Encoded(self.file.blobs.get(&blob).await?.into());
+            let result = Encoded::from(self.file.blobs.get(&blob).await?);
             recorded.history.results.insert(cell, result);
         }
         Ok(())
     }
 
-    fn owned(&self, id: RunId, recorded: read::Recorded) -> TakenOver {
-        let read::Recorded {
+    fn owned(&self, id: RunId, recorded: history::Recorded) -> TakenOver {
+        let history::Recorded {
             row, next, history, ..
         } = recorded;
         let owned = Owned::new(id, row, next, history.takeovers > 0);
@@ -709,12 +890,19 @@ impl SqliteStore {
         }
     }
 
-    /// A run's record, with its output out of its blob.
-    async fn with_output(&self, run: read::Read) -> Result<RunRecord, StoreError> {
-        let read::Read { mut tables, output } = run;
+    /// Returns a run's record, with its output read from its blob.
+    async fn with_output(&self, run: history::Read) -> Result<RunRecord, StoreError> {
+        let history::Read { mut tables, output } = run;
         if let (Some(end), Some(body)) = (&tables.end, output) {
-            let mut end = read::copy_end(end);
-            end.output = Some(Kept::Encoded(self.fetch(&body).await?));
+            let mut end = history::copy_end(end);
+            let output = self.fetch(&body).await.map_err(|error| match error {
+                StoreError::Damaged { problem, .. } => StoreError::UnreadableRun {
+                    run: tables.head.id,
+                    problem,
+                },
+                error => error,
+            });
+            end.output = Some(Kept::Encoded(output?));
             tables.end = Some(Arc::new(end));
         }
         Ok(RunRecord::from(tables))

@@ -1,79 +1,83 @@
 //! Transitions as rows, and back.
 //!
-//! A row of `attempts` is a state that a node or an element went over into; a row of `plans` says what was planned, by
-//! a first byte that tells what it is. Both are numbered together, in the order in which they were recorded.
+//! A row of `attempts` is a change of state of a node or an element. A row of `plans` is any other
+//! transition of the plan; its first byte tells which. Both share one sequence of numbers, in the
+//! order in which they were recorded.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use rusqlite::Row as SqlRow;
+use rusqlite::types::{FromSql, FromSqlResult, ToSqlOutput, ValueRef};
+use rusqlite::{Row as SqlRow, ToSql};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::codes::Code;
 use crate::blob::BlobRef;
+use crate::clock::Timestamp;
 use crate::error::TaskError;
 use crate::graph::{NodeMeta, Wired};
-use crate::log::LogLevel;
-use crate::state::{Rerun, RunKind, RunState, TaskState};
-use crate::store::transition::CellRange;
-use crate::store::{CacheNote, Cleared, Encoded, FrameMeta, Row, TaskEnd, Transition};
+use crate::index::{FrameNumber, NodeNumber};
+use crate::journal::transition::CellRange;
+use crate::journal::{
+    CacheNote, CellState, Cleared, ElementPlace, Encoded, FrameMeta, RowPlace, TaskEnd, Transition,
+};
+use crate::state::{Rerun, TaskState};
 
-/// What stands in a row beside its numbers.
+/// Stored as the microseconds since 1970.
+impl ToSql for Timestamp {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.micros().into())
+    }
+}
+
+impl FromSql for Timestamp {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        i64::column_result(value).map(Self::from_micros)
+    }
+}
+
+/// Returns the column of an instant that may be missing, as 0.
+fn or_zero(at: Option<Timestamp>) -> i64 {
+    at.map_or(0, Timestamp::micros)
+}
+
+/// Returns the instant of a column in which 0 means never.
+pub(super) fn unless_zero(micros: i64) -> Option<Timestamp> {
+    (micros != 0).then_some(Timestamp::from_micros(micros))
+}
+
+/// The body of a row.
 #[derive(Debug)]
 pub(super) enum Body {
     None,
     Bytes(Vec<u8>),
-    /// A result that goes into a blob; what comes before the reference.
+    /// A result that goes into a blob, and the bytes before the reference.
     Large(Vec<u8>, Encoded),
 }
 
-/// Results up to this size stand in their rows.
+/// Converts a number of a column that is never negative. `FromSql` is not used, since only some
+/// versions of rusqlite implement it for `u64`.
+pub(super) fn unsigned(column: usize, number: i64) -> rusqlite::Result<u64> {
+    u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
+}
+
+/// The largest result that is stored in its row.
 const INLINE: usize = 1 << 20;
 
-/// What a body begins with: a note of the cache follows; a reference to a blob follows; how long it took follows, in
-/// microseconds.
+/// The flags in the first byte of a body: a note of the cache follows; a reference to a blob
+/// follows; the duration follows, in microseconds; the attempt starts alone.
 const NOTE: u8 = 1;
 pub(super) const BLOB: u8 = 2;
 const TOOK: u8 = 4;
-
-macro_rules! codes {
-    ($($type:ty: $($state:ident $code:literal),+;)+) => {$(
-        impl Code for $type {
-            fn code(self) -> i64 {
-                match self {
-                    $(Self::$state => $code,)+
-                }
-            }
-
-            fn of(code: i64) -> Option<Self> {
-                match code {
-                    $($code => Some(Self::$state),)+
-                    _ => None,
-                }
-            }
-        }
-    )+};
-}
-
-/// What stands in the tables for a state. Never changed: rows of old versions are read by new ones.
-pub(super) trait Code: Sized {
-    fn code(self) -> i64;
-    fn of(code: i64) -> Option<Self>;
-}
-
-codes! {
-    TaskState: Pending 0, Running 1, Retrying 2, Success 3, Failed 4, Skipped 5, UpstreamFailed 6, Cancelled 7;
-    RunState: Pending 0, Running 1, Success 2, Failed 3, Cancelled 4;
-    RunKind: Manual 0, Scheduled 1, Backfill 2;
-    LogLevel: Trace 0, Debug 1, Info 2, Warn 3, Error 4;
-}
+const ALONE: u8 = 16;
 
 fn pack<T: Serialize>(value: &T) -> Vec<u8> {
-    // of plain structures of ours: nothing in them can refuse
+    // cannot fail: these are plain structures of our own
     rmp_serde::to_vec(value).unwrap_or_default()
 }
 
-/// Why a row cannot be read.
+/// The reason why a row cannot be read.
 pub(super) type Unreadable = String;
 
 fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
@@ -82,13 +86,13 @@ fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
 
 #[derive(Serialize, Deserialize)]
 struct PlannedRow<'a> {
-    /// What nodes refer to by number: names, prefixes, types.
+    /// The strings that nodes refer to by number: names, prefixes, types.
     #[serde(borrow)]
     words: Vec<Cow<'a, str>>,
     nodes: Vec<NodeRow>,
 }
 
-/// The word for nothing.
+/// Stands for a missing word.
 const NO_WORD: u32 = u32::MAX;
 
 #[derive(Serialize, Deserialize)]
@@ -106,7 +110,7 @@ struct NodeRow {
     upstreams: Vec<u32>,
 }
 
-/// Sixteen bytes as bytes, rather than as sixteen numbers.
+/// Serializes sixteen bytes as bytes rather than as sixteen numbers.
 mod serde_bytes_16 {
     use serde::de::{Error, Visitor};
     use serde::{Deserializer, Serializer};
@@ -139,7 +143,7 @@ mod serde_bytes_16 {
     }
 }
 
-/// The words of one row, each once.
+/// The distinct words of one row.
 #[derive(Default)]
 struct Words<'a> {
     words: Vec<Cow<'a, str>>,
@@ -158,7 +162,6 @@ impl<'a> Words<'a> {
 
 fn planned(nodes: &[NodeMeta]) -> Vec<u8> {
     let mut words = Words::default();
-    let some = |id: u32| (id != u32::MAX).then_some(id);
     let nodes = nodes.iter().map(|node| {
         let wired = node.wired.as_deref();
         let task = wired.map_or(&*node.name, |wired| &*wired.task);
@@ -166,15 +169,17 @@ fn planned(nodes: &[NodeMeta]) -> Vec<u8> {
             prefix: node.prefix.as_deref().map(|prefix| words.number(prefix)),
             name: words.number(&node.name),
             number: node.number,
-            region: some(node.region),
+            region: node.region.map(NodeNumber::get),
             local: node.local,
             hidden: node.hidden,
             wiring: wired.map(|wired| wired.hash).unwrap_or_default(),
             task: (task != node.name).then(|| words.number(task)),
             output: words.number(wired.map_or("", |wired| &wired.output)),
             upstreams: wired
-                .map(|wired| wired.upstreams.to_vec())
-                .unwrap_or_default(),
+                .iter()
+                .flat_map(|wired| &wired.upstreams)
+                .map(|upstream| upstream.get())
+                .collect(),
         }
     });
     let nodes = nodes.collect();
@@ -204,13 +209,13 @@ fn nodes(bytes: &[u8]) -> Result<Vec<NodeMeta>, Unreadable> {
             hash: node.wiring,
             task,
             output: word(node.output)?,
-            upstreams: node.upstreams.into(),
+            upstreams: node.upstreams.into_iter().map(NodeNumber::new).collect(),
         };
         Ok(NodeMeta {
             prefix: node.prefix.map(word).transpose()?,
             name,
             number: node.number,
-            region: node.region.unwrap_or(u32::MAX),
+            region: node.region.map(NodeNumber::new),
             local: node.local,
             hidden: node.hidden,
             wired: Some(Box::new(wired)),
@@ -223,7 +228,7 @@ fn nodes(bytes: &[u8]) -> Result<Vec<NodeMeta>, Unreadable> {
         .map_err(str::to_owned)
 }
 
-/// What a row of `plans` says, by its first byte.
+/// The kinds of rows of `plans`, by their first byte.
 const PLANNED: u8 = 1;
 const EXPANDED: u8 = 2;
 const EXTENDED: u8 = 3;
@@ -231,27 +236,25 @@ const AWAITED: u8 = 4;
 const CLEARED: u8 = 5;
 const AWAITED_AGAIN: u8 = 6;
 
-/// A row of `plans`; `None` for a transition that is none.
+/// Returns the row of `plans` for a transition. Returns `None` if it is stored elsewhere.
 pub(super) fn plan(transition: &Transition) -> Option<Vec<u8>> {
     let (tag, rest) = match transition {
         Transition::Planned(nodes) => (PLANNED, planned(nodes)),
         Transition::Expanded(meta) => {
-            let region = (meta.region != u32::MAX).then_some(meta.region);
-            (
-                EXPANDED,
-                pack(&(region, meta.parent, meta.len, meta.unexpanded)),
-            )
+            let region = meta.region.map(NodeNumber::get);
+            let parent = (meta.parent.frame.get(), meta.parent.index);
+            (EXPANDED, pack(&(region, parent, meta.len, meta.unexpanded)))
         }
-        Transition::Extended { frame } => (EXTENDED, pack(frame)),
-        Transition::Awaited { node, asked: None } => (AWAITED, pack(node)),
+        Transition::Extended { frame } => (EXTENDED, pack(&frame.get())),
+        Transition::Awaited { node, known: None } => (AWAITED, pack(&node.get())),
         Transition::Awaited {
             node,
-            asked: Some(asked),
-        } => (AWAITED_AGAIN, pack(&(node, asked))),
+            known: Some(known),
+        } => (AWAITED_AGAIN, pack(&(node.get(), known))),
         Transition::Cleared(Cleared { at, what, ranges }) => {
             let ranges: Vec<_> = ranges
                 .iter()
-                .map(|range| (range.frame, range.from, range.len))
+                .map(|range| (range.frame.get(), range.from, range.len))
                 .collect();
             (CLEARED, pack(&(at, what, ranges)))
         }
@@ -263,40 +266,47 @@ pub(super) fn plan(transition: &Transition) -> Option<Vec<u8>> {
     Some(body)
 }
 
-/// The transition that a row of `plans` is.
+/// Decodes the transition of a row of `plans`.
 pub(super) fn planned_of(body: &[u8]) -> Result<Transition, Unreadable> {
     let (tag, rest) = body.split_first().ok_or("a plan is empty")?;
     match *tag {
         PLANNED => nodes(rest).map(Transition::Planned),
         EXPANDED => {
-            let (region, parent, len, unexpanded) =
+            let (region, (outer, index), len, unexpanded) =
                 unpack::<(Option<u32>, (u32, u32), u32, bool)>(rest)?;
             Ok(Transition::Expanded(FrameMeta {
-                region: region.unwrap_or(u32::MAX),
-                parent,
+                region: region.map(NodeNumber::new),
+                parent: ElementPlace {
+                    frame: FrameNumber::new(outer),
+                    index,
+                },
                 len,
                 unexpanded,
             }))
         }
         EXTENDED => Ok(Transition::Extended {
-            frame: unpack(rest)?,
+            frame: FrameNumber::new(unpack(rest)?),
         }),
         AWAITED => Ok(Transition::Awaited {
-            node: unpack(rest)?,
-            asked: None,
+            node: NodeNumber::new(unpack(rest)?),
+            known: None,
         }),
         AWAITED_AGAIN => {
-            let (node, asked) = unpack(rest)?;
+            let (node, known) = unpack(rest)?;
             Ok(Transition::Awaited {
-                node,
-                asked: Some(asked),
+                node: NodeNumber::new(node),
+                known: Some(known),
             })
         }
         CLEARED => {
-            let (at, what, ranges) = unpack::<(i64, Rerun, Vec<(u32, u32, u32)>)>(rest)?;
+            let (at, what, ranges) = unpack::<(Timestamp, Rerun, Vec<(u32, u32, u32)>)>(rest)?;
             let ranges = ranges
                 .into_iter()
-                .map(|(frame, from, len)| CellRange { frame, from, len })
+                .map(|(frame, from, len)| CellRange {
+                    frame: FrameNumber::new(frame),
+                    from,
+                    len,
+                })
                 .collect();
             Ok(Transition::Cleared(Cleared { at, what, ranges }))
         }
@@ -304,13 +314,13 @@ pub(super) fn planned_of(body: &[u8]) -> Result<Transition, Unreadable> {
     }
 }
 
-/// A row of `attempts`, but for its numbers.
+/// A row of `attempts`, without its run and number.
 #[derive(Debug)]
 pub(super) struct AttemptRow {
     pub(super) frame: u32,
     pub(super) cell: u32,
     pub(super) attempt: u16,
-    pub(super) state: i64,
+    pub(super) state: TaskState,
     pub(super) started: i64,
     pub(super) took: i64,
     pub(super) body: Body,
@@ -318,42 +328,48 @@ pub(super) struct AttemptRow {
 
 impl AttemptRow {
     pub(super) fn new(end: &TaskEnd) -> Self {
-        let Row {
-            started,
-            finished,
-            ref error,
-            attempts,
-            state,
-            ..
-        } = end.row;
+        let (started, took, failed) = match end.state {
+            CellState::Pending => (None, 0, None),
+            CellState::Running { since } => (Some(since), 0, None),
+            CellState::Retrying {
+                started,
+                failed,
+                due,
+            } => (Some(started), due.micros_since(started), failed),
+            CellState::Ended { started, at, .. } => {
+                let took = at.micros_since(started.unwrap_or(Timestamp::EPOCH));
+                (started, took, None)
+            }
+        };
+        let started = or_zero(started);
+        let state = end.state.task_state();
         let note = end.note.as_ref().map(|note| pack(&**note));
-        let error = error
-            .as_ref()
+        let error = (end.error.as_ref())
             .filter(|_| state != TaskState::Success)
             .map(pack);
-        let took = end.failed.map(|failed| (failed - started).to_le_bytes());
-        let body = match (&end.result, error, took) {
+        let failed = failed.map(|failed| (failed.micros() - started).to_le_bytes());
+        let body = match (&end.result, error, failed) {
             (Some(result), ..) => result_body(result, note),
-            (None, Some(error), Some(took)) => {
-                Body::Bytes(prefixed(note, TOOK, &[&took, &*error].concat()))
+            (None, Some(error), Some(failed)) => {
+                Body::Bytes(prefixed(note, TOOK, &[&failed, &*error].concat()))
             }
             (None, Some(error), None) => Body::Bytes(prefixed(note, 0, &error)),
+            (None, None, _) if end.alone => Body::Bytes(prefixed(note, ALONE, &[])),
             (None, None, _) if note.is_some() => Body::Bytes(prefixed(note, 0, &[])),
             (None, None, _) => Body::None,
         };
-        let took = if finished == 0 { 0 } else { finished - started };
         Self {
-            frame: end.frame,
-            cell: end.cell,
-            attempt: attempts,
-            state: state.code(),
+            frame: end.place.frame.get(),
+            cell: end.place.cell,
+            attempt: end.attempts,
+            state,
             started,
             took,
             body,
         }
     }
 
-    /// The change of state that a row is; its result is in a blob where one is given.
+    /// Reads the change of state of a row, and the reference to its result if that is in a blob.
     pub(super) fn read(
         row: &SqlRow<'_>,
         first: usize,
@@ -365,12 +381,7 @@ impl AttemptRow {
         let small = |at: usize| u32::try_from(get(at)?).map_err(|error| error.to_string());
         let state = TaskState::of(get(3)?).ok_or("a row has an unknown state")?;
         let attempts = u16::try_from(get(2)?).map_err(|error| error.to_string())?;
-        let (started, span) = (get(4)?, get(5)?);
-        let finished = if state == TaskState::Running {
-            0
-        } else {
-            started.saturating_add(span)
-        };
+        let (started, span) = (Timestamp::from_micros(get(4)?), get(5)?);
         let body = row.get_ref(first + 6).map_err(|error| error.to_string())?;
         let body = body
             .as_blob_or_null()
@@ -380,6 +391,7 @@ impl AttemptRow {
             note,
             took,
             is_blob,
+            alone,
             rest,
         } = split(body)?;
         let (mut error, mut result, mut blob) = (None, None, None);
@@ -387,30 +399,44 @@ impl AttemptRow {
             TaskState::Success if is_blob => {
                 blob = Some(BlobRef::from_bytes(rest).ok_or("a reference is cut off")?)
             }
-            TaskState::Success if !rest.is_empty() => result = Some(Encoded(rest.into())),
+            TaskState::Success if !rest.is_empty() => result = Some(rest.to_vec().into()),
             TaskState::Success => {}
             _ if !rest.is_empty() => error = Some(unpack::<TaskError>(rest)?),
             _ => {}
         }
-        let row = Row {
-            started,
-            finished,
-            error,
-            attempts,
-            state,
-            ..Row::PENDING
+        let until = started.shifted(span);
+        let state = match state {
+            TaskState::Pending => CellState::Pending,
+            TaskState::Running => CellState::Running { since: started },
+            TaskState::Retrying => CellState::Retrying {
+                started,
+                failed: took.map(|took| started.shifted(took)),
+                due: until,
+            },
+            TaskState::Success
+            | TaskState::Failed
+            | TaskState::Skipped
+            | TaskState::UpstreamFailed
+            | TaskState::Cancelled => CellState::Ended {
+                state,
+                started: unless_zero(started.micros()),
+                at: until,
+            },
         };
         let note = note.map(Box::new);
-        let failed = took.map(|took| started.saturating_add(took));
         Ok((
             TaskEnd {
-                frame: small(0)?,
-                cell: small(1)?,
-                row,
-                failed,
+                place: RowPlace {
+                    frame: FrameNumber::new(small(0)?),
+                    cell: small(1)?,
+                },
+                state,
+                attempts,
+                error,
                 result,
                 note,
                 cache: None,
+                alone,
             },
             blob,
         ))
@@ -431,7 +457,7 @@ fn prefixed(note: Option<Vec<u8>>, flags: u8, rest: &[u8]) -> Vec<u8> {
     body
 }
 
-/// A result as it stands in a row, or the blob that it goes into.
+/// Returns the body of a result: the bytes for its row, or the blob to be written.
 pub(super) fn result_body(result: &Encoded, note: Option<Vec<u8>>) -> Body {
     match result.0.len() <= INLINE {
         true => Body::Bytes(prefixed(note, 0, &result.0)),
@@ -443,8 +469,9 @@ pub(super) fn result_body(result: &Encoded, note: Option<Vec<u8>>) -> Body {
 struct Parts<'a> {
     note: Option<CacheNote>,
     took: Option<i64>,
-    /// Whether the rest is a reference.
+    /// Whether the rest is a reference to a blob.
     is_blob: bool,
+    alone: bool,
     rest: &'a [u8],
 }
 
@@ -467,11 +494,12 @@ fn split(body: &[u8]) -> Result<Parts<'_>, Unreadable> {
         note,
         took,
         is_blob: flags & BLOB != 0,
+        alone: flags & ALONE != 0,
         rest,
     })
 }
 
-/// A stored result: its bytes, or where they are.
+/// Returns a stored result: its bytes, or the reference to its blob.
 pub(super) fn stored_result(body: &[u8]) -> Result<Result<Encoded, BlobRef>, Unreadable> {
     match split(body)? {
         Parts {
@@ -481,7 +509,7 @@ pub(super) fn stored_result(body: &[u8]) -> Result<Result<Encoded, BlobRef>, Unr
         } => BlobRef::from_bytes(rest)
             .map(Err)
             .ok_or_else(|| "a reference is cut off".into()),
-        Parts { rest, .. } => Ok(Ok(Encoded(rest.into()))),
+        Parts { rest, .. } => Ok(Ok(rest.to_vec().into())),
     }
 }
 
@@ -491,4 +519,39 @@ pub(super) fn error_body(error: &TaskError) -> Vec<u8> {
 
 pub(super) fn error_of(body: &[u8]) -> Result<TaskError, Unreadable> {
     unpack(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Numbers;
+    use crate::store::suite::expanded;
+
+    #[test]
+    fn plans_are_recorded_with_plain_numbers() {
+        let mut known = Numbers::default();
+        for number in [0, 1, 5] {
+            known.add(NodeNumber::new(number));
+        }
+        let (frame, node) = (FrameNumber::new(2), NodeNumber::new(3));
+        for (transition, bytes) in [
+            (
+                Transition::Expanded(expanded(4, (1, 7), 300)),
+                &[2, 0x94, 4, 0x92, 1, 7, 0xcd, 1, 44, 0xc2][..],
+            ),
+            (Transition::Extended { frame }, &[3, 2]),
+            (Transition::Awaited { node, known: None }, &[4, 3]),
+            (
+                Transition::Awaited {
+                    node,
+                    known: Some(Box::new(known)),
+                },
+                &[6, 0x92, 3, 0x92, 0x92, 0, 2, 0x92, 5, 6],
+            ),
+        ] {
+            assert_eq!(plan(&transition).as_deref(), Some(bytes));
+            let read = planned_of(bytes).unwrap();
+            assert_eq!(format!("{read:?}"), format!("{transition:?}"));
+        }
+    }
 }

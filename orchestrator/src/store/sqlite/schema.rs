@@ -1,20 +1,22 @@
-//! What is in the file: numbered migrations, and whether a file is ours.
+//! The schema of the file: numbered migrations, and checks that a file is a store.
 //!
-//! A migration that was released is never edited; a change is a new number. All that a file lacks is applied in one
-//! transaction, under the write lock and after looking again: of two processes that open a new file, one makes the
-//! schema and the other finds it.
+//! A released migration is never edited; a change is a new number. All missing migrations are
+//! applied in one transaction, under the write lock and after a second look at the file: of two
+//! processes that open a new file, one creates the schema and the other finds it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use super::failure;
+use crate::clock::Timestamp;
 use crate::error::StoreError;
 
-/// Stands in the file's header, so that the file is known for a store: `orch`.
+/// The application id in the file's header, which identifies a store: `orch`.
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"orch");
 
-/// One step of the schema.
+/// One migration of the schema.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Migration {
     pub(super) number: u32,
@@ -22,7 +24,7 @@ pub(super) struct Migration {
     pub(super) sql: &'static str,
 }
 
-/// All steps, by number, from 1 without a gap.
+/// All migrations, by number, from 1 without gaps.
 pub(super) const MIGRATIONS: &[Migration] = &[
     Migration {
         number: 1,
@@ -44,21 +46,31 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "upkeep",
         sql: include_str!("migrations/004_upkeep.sql"),
     },
+    Migration {
+        number: 5,
+        name: "deaths",
+        sql: include_str!("migrations/005_deaths.sql"),
+    },
+    Migration {
+        number: 6,
+        name: "cache",
+        sql: include_str!("migrations/006_cache.sql"),
+    },
 ];
 
 impl Migration {
     fn checksum(&self) -> [u8; 32] {
-        // git may write the ends of lines as it likes
+        // git may convert line endings
         *blake3::hash(self.sql.replace('\r', "").as_bytes()).as_bytes()
     }
 }
 
-/// Which migrations a file has.
+/// The migrations that a file has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// None, nor anything else.
+    /// An empty file.
     New,
-    /// Those up to this number, and they are the ones that are known.
+    /// The known migrations up to this number.
     At(u32),
 }
 
@@ -71,29 +83,122 @@ impl State {
     }
 }
 
-/// Looks at a file without writing to it, and refuses what is no store of this version.
+/// Inspects a file without writing to it.
+///
+/// # Errors
+///
+/// Returns an error if the file is not a store, or is one of a newer version.
 pub(super) fn inspect(
     connection: &Connection,
     path: &Path,
     known: &[Migration],
 ) -> Result<State, StoreError> {
-    // one read transaction: another process may be making the schema
+    // one read transaction: another process may be creating the schema
     let transaction = connection
         .unchecked_transaction()
         .map_err(|error| unreadable(path, &error))?;
     let state = look(&transaction, path, known)?;
+    if let State::At(last) = state {
+        let lacking = lacking(&transaction, &known[..last as usize]);
+        if let Some(problem) = lacking.map_err(|error| failure::classify(path, &error))? {
+            return Err(StoreError::Damaged {
+                path: path.to_owned(),
+                problem,
+            });
+        }
+    }
     transaction
         .finish()
         .map_err(|error| failure::classify(path, &error))?;
     Ok(state)
 }
 
-/// Brings a file to the last migration. `now` is in microseconds since 1970.
+/// Returns a description of the first table or index that a file lacks of its migrations. Without a
+/// unique index, duplicates would be accepted silently. Additional tables and indexes are allowed.
+/// Each table is read up to its first row.
+fn lacking(connection: &Connection, applied: &[Migration]) -> rusqlite::Result<Option<String>> {
+    let found = objects(connection)?;
+    let mut first_rows = Vec::new();
+    for (name, made) in made(applied) {
+        match (found.get(&name), &made) {
+            (Some(_), Made::Table) => first_rows.push(format!("(SELECT 1 FROM {name} LIMIT 1)")),
+            (Some(sql), Made::Index(statement)) if is_made_by(sql, statement) => {}
+            (Some(_), Made::Index(_)) => {
+                return Ok(Some(format!(
+                    "its index `{name}` is not as the program made it"
+                )));
+            }
+            (None, Made::Table) => return Ok(Some(format!("its table `{name}` is missing"))),
+            (None, Made::Index(_)) => return Ok(Some(format!("its index `{name}` is missing"))),
+        }
+    }
+    if !first_rows.is_empty() {
+        connection.query_row(&format!("SELECT {}", first_rows.join(", ")), [], |_| Ok(()))?;
+    }
+    Ok(None)
+}
+
+/// What a migration creates.
+#[derive(Debug, PartialEq, Eq)]
+enum Made {
+    Table,
+    /// An index, with the text of the migration from its statement on. Tables are not compared:
+    /// their statement changes when columns are added.
+    Index(String),
+}
+
+/// Returns what exists after some migrations, by name. Each statement begins a line. Creating them
+/// in memory and reading the schema would take longer than everything else that opening a file
+/// does.
+fn made(applied: &[Migration]) -> BTreeMap<String, Made> {
+    let mut all = BTreeMap::new();
+    for migration in applied {
+        let sql = migration.sql.replace('\r', "");
+        let mut rest = sql.as_str();
+        while !rest.is_empty() {
+            let words: Vec<&str> = rest.split([' ', ';', '\n']).take(6).collect();
+            match words[..] {
+                ["CREATE", "TABLE", name, ..] => drop(all.insert(name.to_owned(), Made::Table)),
+                ["CREATE", "INDEX", name, ..] | ["CREATE", "UNIQUE", "INDEX", name, ..] => {
+                    all.insert(name.to_owned(), Made::Index(rest.to_owned()));
+                }
+                ["DROP", "TABLE" | "INDEX", name, ..] => drop(all.remove(name)),
+                ["ALTER", "TABLE", name, "RENAME", "TO", renamed] => {
+                    let made = all.remove(name);
+                    all.extend(made.map(|made| (renamed.to_owned(), made)));
+                }
+                _ => {}
+            }
+            rest = rest.split_once('\n').map_or("", |(_, rest)| rest);
+        }
+    }
+    all
+}
+
+/// Returns `true` if a file's index was created by the statement with which a text begins.
+fn is_made_by(sql: &str, statement: &str) -> bool {
+    statement
+        .strip_prefix(sql)
+        .is_some_and(|rest| rest.starts_with(';'))
+}
+
+/// Returns the statements that created the tables and indexes of a file, except SQLite's own, by
+/// name.
+fn objects(connection: &Connection) -> rusqlite::Result<BTreeMap<String, String>> {
+    // git may convert line endings
+    let mut select = connection.prepare(
+        "SELECT name, replace(sql, char(13), '') FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'",
+    )?;
+    let objects = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    objects.collect()
+}
+
+/// Migrates a file to the last migration.
 pub(super) fn migrate(
     connection: &mut Connection,
     path: &Path,
     known: &[Migration],
-    now: i64,
+    now: Timestamp,
 ) -> Result<(), StoreError> {
     let failed = |error: rusqlite::Error| failure::classify(path, &error);
     let transaction = connection
@@ -112,7 +217,7 @@ fn apply(
     state: State,
     pending: &[Migration],
     last: u32,
-    now: i64,
+    now: Timestamp,
 ) -> rusqlite::Result<()> {
     if state == State::New {
         transaction.execute_batch(
@@ -190,7 +295,7 @@ fn look(connection: &Connection, path: &Path, known: &[Migration]) -> Result<Sta
     }
 }
 
-/// Whose file it is, the number of the schema, how many things are in it.
+/// Returns the application id, the number of the schema and the number of tables and indexes.
 fn header(connection: &Connection) -> rusqlite::Result<(i32, i64, i64)> {
     connection.query_row(
         "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) \
@@ -200,7 +305,7 @@ fn header(connection: &Connection) -> rusqlite::Result<(i32, i64, i64)> {
     )
 }
 
-/// The numbers and checksums of the migrations that a file has.
+/// Returns the numbers and checksums of the migrations that a file has.
 fn applied(connection: &Connection) -> rusqlite::Result<Vec<(i64, Vec<u8>)>> {
     let mut select =
         connection.prepare("SELECT number, checksum FROM migrations ORDER BY number")?;
@@ -209,7 +314,7 @@ fn applied(connection: &Connection) -> rusqlite::Result<Vec<(i64, Vec<u8>)>> {
         .collect()
 }
 
-/// What it means that the file's first page cannot be read.
+/// Returns the error for a file whose first page cannot be read.
 fn unreadable(path: &Path, error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => no_database(path),
@@ -217,10 +322,33 @@ fn unreadable(path: &Path, error: &rusqlite::Error) -> StoreError {
     }
 }
 
-/// Refuses a file that is of another kind.
+/// Returns the error for a file that is not a database.
 pub(super) fn no_database(path: &Path) -> StoreError {
     StoreError::Foreign {
         path: path.to_owned(),
-        found: "it is no SQLite database".to_owned(),
+        found: "it is not an SQLite database".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_of_migrations_are_known_without_running_them() {
+        let dropping = Migration {
+            number: 0,
+            name: "dropping",
+            sql: "DROP INDEX runs_by_flow;\nDROP TABLE pauses;",
+        };
+        for applied in [MIGRATIONS.to_vec(), [MIGRATIONS, &[dropping]].concat()] {
+            let connection = Connection::open_in_memory().unwrap();
+            applied
+                .iter()
+                .for_each(|migration| connection.execute_batch(migration.sql).unwrap());
+            let (found, made) = (objects(&connection).unwrap(), made(&applied));
+            assert!(found.keys().eq(made.keys()), "{found:?} {made:?}");
+            assert_eq!(lacking(&connection, &applied), Ok(None));
+        }
     }
 }

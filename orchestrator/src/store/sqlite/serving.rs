@@ -1,26 +1,33 @@
-//! What serving processes tell each other by the file: turns, cancellations, pauses, and how far schedules have come.
+//! State that serving processes share through the file: slots of runs, cancellations, pauses, and
+//! how far schedules have been decided.
 
 use rusqlite::{Connection, params};
 
-use super::read::{self, Failure};
-use super::rows::Code;
+use super::codes::{Code, sql};
+use super::failure::Failure;
+use super::ownership;
+use crate::clock::Timestamp;
 use crate::id::RunId;
 use crate::state::{RunKind, RunState};
 use crate::store::{Look, ScheduleKey};
 
-/// Lets a run start, unless as many others are under way: those of the `dead` are not.
+/// Claims one of the flow's slots for a run. Returns `false` if as many other runs are active;
+/// those of `dead` processes do not count.
+///
+/// The count and the update are one transaction: two processes cannot both claim the last slot.
 pub(super) fn claim_turn(
     connection: &Connection,
     id: RunId,
     flow: &str,
     runs: u32,
     dead: &[i64],
-    now: i64,
+    now: Timestamp,
 ) -> rusqlite::Result<bool> {
-    let mut owners = connection.prepare_cached(
-        "SELECT owner FROM runs WHERE flow = ?1 AND state < 2 AND state = ?2 AND kind <> ?3 AND id <> ?4 \
-         AND owner IS NOT NULL",
-    )?;
+    let mut owners = connection.prepare_cached(sql!(
+        "SELECT owner FROM runs WHERE flow = ?1 AND ",
+        RUN_OPEN,
+        " AND state = ?2 AND kind <> ?3 AND id <> ?4 AND owner IS NOT NULL",
+    ))?;
     let others = params![
         flow,
         RunState::Running.code(),
@@ -33,56 +40,66 @@ pub(super) fn claim_turn(
     if owners.iter().filter(|owner| !dead.contains(owner)).count() >= runs as usize {
         return Ok(false);
     }
-    let mut update = connection.prepare_cached(
+    let mut update = connection.prepare_cached(sql!(
         "UPDATE runs SET state = ?2, started = CASE started WHEN 0 THEN ?3 ELSE started END \
-         WHERE id = ?1 AND state < 2",
-    )?;
+             WHERE id = ?1 AND ",
+        RUN_OPEN,
+    ))?;
     update.execute(params![id.as_bytes(), RunState::Running.code(), now])?;
     Ok(true)
 }
 
-/// Lets a run that goes on wait for its turn anew: two that were under way would wait for each other.
+/// Releases the slot held by a previous execution of a run. Two resumed runs that kept their slots
+/// would wait for each other.
 pub(super) fn leave_turn(connection: &Connection, id: RunId, own: i64) -> rusqlite::Result<()> {
-    let mut update = connection
-        .prepare_cached("UPDATE runs SET state = ?3 WHERE id = ?1 AND owner = ?2 AND state < 2")?;
+    let mut update = connection.prepare_cached(sql!(
+        "UPDATE runs SET state = ?3 WHERE id = ?1 AND owner = ?2 AND ",
+        RUN_OPEN
+    ))?;
     update
         .execute(params![id.as_bytes(), own, RunState::Pending.code()])
         .map(drop)
 }
 
-/// Records that a run's cancellation was asked for. Says whether there is such a run that is not final.
+/// Requests the cancellation of a run. Returns `false` if there is no such unfinished run.
 pub(super) fn request_cancel(connection: &Connection, id: RunId) -> rusqlite::Result<bool> {
-    let mut update =
-        connection.prepare_cached("UPDATE runs SET cancelling = 1 WHERE id = ?1 AND state < 2")?;
+    let mut update = connection.prepare_cached(sql!(
+        "UPDATE runs SET cancelling = 1 WHERE id = ?1 AND ",
+        RUN_OPEN
+    ))?;
     Ok(update.execute([id.as_bytes()])? > 0)
 }
 
-/// The runs of the process `own` whose cancellation was asked for.
+/// Returns the runs of the process `own` whose cancellation was requested.
 pub(super) fn cancelling(connection: &Connection, own: i64) -> Result<Vec<RunId>, Failure> {
-    let mut select = connection
-        .prepare_cached("SELECT id FROM runs WHERE owner = ?1 AND state < 2 AND cancelling = 1")?;
+    let mut select = connection.prepare_cached(sql!(
+        "SELECT id FROM runs WHERE owner = ?1 AND ",
+        RUN_OPEN,
+        " AND cancelling = 1 AND length(id) = 16",
+    ))?;
     let cancelling = select.query_map([own], |row| Ok(RunId::from_bytes(row.get(0)?)))?;
     Ok(cancelling.collect::<rusqlite::Result<_>>()?)
 }
 
-/// What the dead and those who stopped have left, and which flows are paused.
+/// Returns the runs that dead and stopped processes left, and the paused flows.
 pub(super) fn look(connection: &Connection, dead: &[i64]) -> Result<Look, Failure> {
     let paused = paused(connection)?
         .into_iter()
         .map(|(flow, _)| flow)
         .collect();
     Ok(Look {
-        abandoned: read::abandoned(connection, dead)?,
+        abandoned: ownership::abandoned(connection, dead)?,
         paused,
     })
 }
 
-/// Up to which instant the ticks of schedules are decided; of new ones, up to `now`.
+/// Returns, for each schedule, the instant up to which its ticks are decided; `now` for new
+/// schedules.
 pub(super) fn decided(
     connection: &Connection,
     schedules: &[ScheduleKey],
-    now: i64,
-) -> rusqlite::Result<Vec<i64>> {
+    now: Timestamp,
+) -> rusqlite::Result<Vec<Timestamp>> {
     let mut insert =
         connection.prepare_cached("INSERT OR IGNORE INTO schedules VALUES (?1, ?2, ?3)")?;
     let mut select = connection
@@ -97,7 +114,7 @@ pub(super) fn decided(
 pub(super) fn decide(
     connection: &Connection,
     schedule: &ScheduleKey,
-    up_to: i64,
+    up_to: Timestamp,
 ) -> rusqlite::Result<()> {
     let mut upsert = connection.prepare_cached(
         "INSERT INTO schedules VALUES (?1, ?2, ?3) \
@@ -111,7 +128,7 @@ pub(super) fn decide(
 pub(super) fn set_back(
     connection: &Connection,
     schedules: &[ScheduleKey],
-    to: i64,
+    to: Timestamp,
 ) -> rusqlite::Result<()> {
     let mut update = connection.prepare_cached(
         "UPDATE schedules SET decided = min(decided, ?3) WHERE flow = ?1 AND schedule = ?2",
@@ -127,7 +144,7 @@ pub(super) fn set_paused(
     connection: &Connection,
     flow: &str,
     paused: bool,
-    now: i64,
+    now: Timestamp,
 ) -> rusqlite::Result<bool> {
     let changed = match paused {
         true => connection.execute(
@@ -139,7 +156,7 @@ pub(super) fn set_paused(
     Ok(changed > 0)
 }
 
-pub(super) fn paused(connection: &Connection) -> Result<Vec<(String, i64)>, Failure> {
+pub(super) fn paused(connection: &Connection) -> Result<Vec<(String, Timestamp)>, Failure> {
     let mut select = connection.prepare_cached("SELECT flow, since FROM pauses ORDER BY flow")?;
     let paused = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(paused.collect::<rusqlite::Result<_>>()?)

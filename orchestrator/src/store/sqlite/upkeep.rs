@@ -1,23 +1,26 @@
-//! What people look at and tidy up: cached results, and the file as a whole.
+//! Inspection and maintenance: cached results, and the file as a whole.
 
 use std::path::Path;
 
-use chrono::DateTime;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::read::{self, Failure};
+use super::cache::Doomed;
+use super::codes::sql;
+use super::failure::{self, Failure};
+use super::history;
+use super::rows::unsigned;
 use super::schema::MIGRATIONS;
-use super::{failure, prune};
+use crate::clock::Timestamp;
 use crate::id::RunId;
 use crate::store::entry::hex;
 use crate::store::{CacheEntry, CacheFilter, StoreCheck};
 
-/// The tables that a check counts, by the words that people know.
+/// The counts of a check, by the names that users know.
 const COUNTED: [(&str, &str); 7] = [
     ("runs", "SELECT count(*) FROM runs"),
     (
         "unfinished_runs",
-        "SELECT count(*) FROM runs WHERE state < 2",
+        sql!("SELECT count(*) FROM runs WHERE ", RUN_OPEN),
     ),
     ("attempts", "SELECT count(*) FROM attempts"),
     ("cached_results", "SELECT count(*) FROM cache"),
@@ -26,86 +29,91 @@ const COUNTED: [(&str, &str); 7] = [
     ("processes", "SELECT count(*) FROM processes"),
 ];
 
-/// How many problems of a file are told.
+/// The maximum number of problems that are reported.
 const TOLD: u32 = 20;
 
-/// Cached results, without the results, by task and age.
+/// Lists cached results by task and age, without their values.
 pub(super) fn cached(
     connection: &Connection,
     filter: &CacheFilter,
-    now: i64,
+    now: Timestamp,
 ) -> Result<Vec<CacheEntry>, Failure> {
+    let mut entries = Vec::new();
+    each_cached(connection, filter, now, |entry, _| entries.push(entry)).map(|()| entries)
+}
+
+/// Returns the cached results that match a filter, to be deleted.
+pub(super) fn matching(
+    connection: &Connection,
+    filter: &CacheFilter,
+    now: Timestamp,
+) -> Result<Vec<Doomed>, Failure> {
+    let mut matching = Vec::new();
+    each_cached(connection, filter, now, |_, doomed| matching.push(doomed)).map(|()| matching)
+}
+
+fn each_cached(
+    connection: &Connection,
+    filter: &CacheFilter,
+    now: Timestamp,
+    mut each: impl FnMut(CacheEntry, Doomed),
+) -> Result<(), Failure> {
     let mut select = connection.prepare_cached(
-        "SELECT key, task, inputs, run, created, expires, size FROM cache ORDER BY task, created",
+        "SELECT key, task, inputs, run, created, expires, size, entry FROM cache ORDER BY task, created",
     )?;
     let mut rows = select.query([])?;
-    let mut entries = Vec::new();
     while let Some(row) = rows.next()? {
-        let instant = |micros: i64| DateTime::from_timestamp_micros(micros);
+        let (key, created): ([u8; 32], Timestamp) = (row.get(0)?, row.get(4)?);
         let entry = CacheEntry {
-            key: hex(&row.get::<_, [u8; 32]>(0)?),
+            key: hex(&key),
             task: row.get(1)?,
             inputs: hex(row
                 .get_ref(2)?
                 .as_blob()
                 .map_err(|error| error.to_string())?),
             run: RunId::from_bytes(row.get(3)?),
-            created_at: instant(row.get(4)?).unwrap_or_default(),
-            expires_at: row.get::<_, Option<i64>>(5)?.and_then(instant),
-            size: row.get(6)?,
+            created_at: created.to_datetime().unwrap_or_default(),
+            expires_at: row
+                .get::<_, Option<Timestamp>>(5)?
+                .and_then(Timestamp::to_datetime),
+            size: row
+                .get::<_, Option<i64>>(6)?
+                .map(|size| unsigned(6, size))
+                .transpose()?,
         };
         if filter.matches(&entry, now) {
-            entries.push(entry);
+            each(entry, Doomed::new(row.get(7)?, created));
         }
     }
-    Ok(entries)
+    Ok(())
 }
 
-/// Deletes cached results by their keys, in hexadecimal digits. Says how many were there.
-pub(super) fn forget(connection: &Connection, keys: &[String]) -> rusqlite::Result<u64> {
-    let mut forgotten = 0;
-    for key in keys {
-        let mut select =
-            connection.prepare_cached("SELECT body FROM cache WHERE key = unhex(?1)")?;
-        let bodies = select
-            .query_map([key], |row| row.get::<_, Vec<u8>>(0))?
-            .collect::<rusqlite::Result<Vec<_>>>()?;
-        for body in bodies {
-            prune::throw_away_body(connection, &body)?;
-            connection
-                .prepare_cached("DELETE FROM cache WHERE key = unhex(?1)")?
-                .execute([key])?;
-            forgotten += 1;
-        }
-    }
-    Ok(forgotten)
-}
-
-/// The ids of runs within bounds, both included, in their own order.
+/// Returns the ids of runs from `first` to `last`, both included, in ascending order.
 pub(super) fn ids(
     connection: &Connection,
     first: RunId,
     last: RunId,
 ) -> Result<Vec<RunId>, Failure> {
-    let mut select =
-        connection.prepare_cached("SELECT id FROM runs WHERE id BETWEEN ?1 AND ?2 ORDER BY id")?;
+    let mut select = connection.prepare_cached(
+        "SELECT id FROM runs WHERE id BETWEEN ?1 AND ?2 AND length(id) = 16 ORDER BY id",
+    )?;
     let ids = select.query_map(params![first.as_bytes(), last.as_bytes()], |row| {
         Ok(RunId::from_bytes(row.get(0)?))
     })?;
     Ok(ids.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The ids of runs that end so, in hexadecimal digits, in their own order. No index has ends: all ids are looked at,
-/// some three million a second.
+/// Returns the ids of runs that end with these hexadecimal digits, in ascending order. No index
+/// covers the ends of ids: all ids are scanned, at about three million a second.
 pub(super) fn ids_ending(connection: &Connection, digits: &str) -> Result<Vec<RunId>, Failure> {
     let mut select = connection.prepare_cached(
-        "SELECT id FROM runs WHERE substr(hex(id), -length(?1)) = upper(?1) ORDER BY id",
+        "SELECT id FROM runs WHERE substr(hex(id), -length(?1)) = upper(?1) AND length(id) = 16 ORDER BY id",
     )?;
     let ids = select.query_map([digits], |row| Ok(RunId::from_bytes(row.get(0)?)))?;
     Ok(ids.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Looks at the whole file. What cannot be read is what is looked for, and no error.
+/// Checks the whole file. Unreadable data is a finding, not an error.
 pub(super) fn check(connection: &Connection, path: &Path) -> StoreCheck {
     let mut check = StoreCheck {
         store: path.display().to_string(),
@@ -119,7 +127,7 @@ pub(super) fn check(connection: &Connection, path: &Path) -> StoreCheck {
         Err(error) => problems.push(failure::text(&error)),
     }
     for (what, count) in COUNTED {
-        match connection.query_row(count, [], |row| row.get(0)) {
+        match connection.query_row(count, [], |row| unsigned(0, row.get(0)?)) {
             Ok(counted) => drop(check.counts.insert(what, counted)),
             Err(error) => problems.push(format!(
                 "{}: {}",
@@ -128,13 +136,13 @@ pub(super) fn check(connection: &Connection, path: &Path) -> StoreCheck {
             )),
         }
     }
-    if let Err(failure) = runs(connection, problems) {
-        problems.push(format!("runs: {}", text(&failure)));
+    if let Err(failure) = runs(connection, &mut check.unreadable_runs) {
+        problems.push(format!("runs: {}", failure.text()));
     }
     check
 }
 
-/// What SQLite finds wrong with the file.
+/// Returns the problems that SQLite finds in the file.
 fn pages(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut pragma = connection.prepare(&format!("PRAGMA integrity_check({TOLD})"))?;
     let mut found = pragma
@@ -144,22 +152,13 @@ fn pages(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     Ok(found)
 }
 
-/// What is wrong, without the file's path.
-fn text(failure: &Failure) -> String {
-    match failure {
-        Failure::Sql(error) => failure::text(error),
-        Failure::Row(problem) => problem.clone(),
-        Failure::Store(error) => error.to_string(),
-    }
-}
-
-/// Reads each run with its tasks, one at a time, until too much is wrong.
-fn runs(connection: &Connection, problems: &mut Vec<String>) -> Result<(), Failure> {
+/// Reads each run with its tasks, one at a time, until too many are unreadable.
+fn runs(connection: &Connection, unreadable: &mut Vec<String>) -> Result<(), Failure> {
     let mut select =
         connection.prepare("SELECT run, id FROM runs WHERE run > ?1 ORDER BY run LIMIT 1")?;
     let (mut last, mut told) = (i64::MIN, 0);
     loop {
-        // no transaction is open from run to run: the log may be emptied meanwhile
+        // no transaction is open between runs, so that the log can be checkpointed meanwhile
         let next = select
             .query_row([last], |row| Ok((row.get(0)?, row.get::<_, [u8; 16]>(1))))
             .optional()?;
@@ -167,9 +166,9 @@ fn runs(connection: &Connection, problems: &mut Vec<String>) -> Result<(), Failu
         let problem = match id {
             Ok(id) => {
                 let id = RunId::from_bytes(id);
-                let read = read::run(connection, id).map(drop);
+                let read = history::run(connection, id).map(drop);
                 read.err()
-                    .map(|failure| format!("run {id}: {}", text(&failure)))
+                    .map(|failure| format!("run {id}: {}", failure.text()))
             }
             Err(error) => Some(format!(
                 "the run in row {run} has no id: {}",
@@ -178,10 +177,10 @@ fn runs(connection: &Connection, problems: &mut Vec<String>) -> Result<(), Failu
         };
         if let Some(problem) = problem {
             if told == TOLD {
-                problems.push("and more runs: these are the first".to_owned());
+                unreadable.push("and more runs: these are the first".to_owned());
                 return Ok(());
             }
-            problems.push(problem);
+            unreadable.push(problem);
             told += 1;
         }
         last = run;

@@ -1,10 +1,18 @@
-//! Commits: everything that waits goes into one transaction.
+//! The writer: group commit of everything that is queued.
 //!
-//! Who has something to record pushes it on the queue. Who waits for it leads, unless somebody does: the leader commits
-//! a bounded batch of all that waits, wakes those who wait for it, and looks again; it stops leading under the same lock
-//! under which it finds the queue empty, so that no push is overlooked. A commit in the write-ahead log is a dozen
-//! microseconds of copying, so a leader commits inline, on the thread it is on. What may take longer goes elsewhere: an
-//! fsync a commit (`synchronous=full`), large results, a file that another process is writing, a disk that is full.
+//! Writes are pushed to the queue, in order. The first caller that asks for a commit becomes the
+//! leader: it commits a bounded batch of the queue in one transaction, wakes the callers that wait
+//! for it, and takes the next batch. It gives up the lead under the same lock under which it finds
+//! the queue empty. Otherwise an entry pushed between the two would find a leader that does not
+//! look again, and would never be committed.
+//!
+//! A commit to the write-ahead log is a dozen microseconds of copying, so the leader commits
+//! inline, on the thread it is on. It hands the lead to a task that may block ([`Leader`]) for
+//! everything that may take longer: an fsync per commit (`synchronous=full`), large results, a file
+//! that another process is writing to, a full disk, an overdue checkpoint.
+//!
+//! Log lines bypass the queue and have transactions of their own ([`Writer::append`]): a leader may
+//! have to wait for tokio, but log lines must not.
 
 #[cfg(test)]
 mod tests;
@@ -22,78 +30,109 @@ use rusqlite::{Connection, params};
 use tokio::runtime::Handle as Tokio;
 use tokio::sync::oneshot;
 
+use super::cache;
+use super::codes::Code as _;
 use super::connection;
-use super::failure;
+use super::failure::{self, Failure};
+use super::length;
+use super::lines;
 use super::location::{Location, Synchronous};
-use super::rows::{AttemptRow, BLOB, Body};
-use crate::blob::{BlobRef, Blobs};
+use super::owner::Process;
+use super::rows::{AttemptRow, Body};
+use crate::blob::Blobs;
+use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::failpoint;
 use crate::id::RunId;
+use crate::log::LogLine;
+use crate::state::RunState;
 use crate::store::Commit;
 
-/// How much goes into one transaction. A row takes about two microseconds.
+/// The number of entries in one transaction. A row takes about two microseconds.
 const BATCH: usize = 512;
 
-/// How many batches a leader commits for others when its own is done.
+/// The number of batches that an inline leader commits after its own, before it hands over the
+/// lead: the body that it interrupts must not be held up by the writes of others.
 const ROUNDS: usize = 4;
 
-/// After so many pages of 4 KiB, the write-ahead log is copied into the file; after more, writers wait for that.
+/// The length of the write-ahead log, in pages of 4 KiB, at which it is copied into the file; and
+/// the length at which writers wait for that.
 const CHECKPOINT: u32 = 2_000;
 const OVERDUE: u32 = 8_000;
 
-/// How long a commit that waits for another process's waits at a time, and one that waits for room on the disk.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The interval at which a commit looks whether another process still has the file, and the number
+/// of looks before it starts again. SQLite's own handler waits up to 100 ms between looks: it would
+/// miss the pauses of a process that prunes.
+const LOOK: Duration = Duration::from_millis(1);
+const LOOKS: i32 = 5_000;
+
+/// The time between attempts to commit while the disk is full.
 const FULL: Duration = Duration::from_secs(1);
 
-/// Writes one file.
+/// The time that log lines wait for the leader, which may itself be waiting for another process.
+const TURN: Duration = Duration::from_millis(100);
+
+/// The writer of one file.
 #[derive(Debug)]
 pub(super) struct Writer {
     location: Location,
-    owner: i64,
+    process: Process,
     blobs: Arc<dyn Blobs>,
+    /// Locked only to push and to take, never during a commit: bodies that record must not wait for
+    /// the disk.
     queue: Mutex<Queue>,
-    /// Locked by the leader alone.
+    /// Locked by the leader, and while log lines are written.
     connection: Mutex<Connection>,
-    /// How long the write-ahead log is, in pages.
-    logged: Arc<AtomicU32>,
-    /// How long it was when it was last copied into the file.
+    /// The length of the write-ahead log, in pages.
+    logged: AtomicU32,
+    /// Its length when it was last copied into the file.
     copied: AtomicU32,
-    /// How long it was when writers last waited for that.
+    /// Its length when writers last waited for that.
     tried: AtomicU32,
+    /// Whether a checkpoint is running: one at a time.
     checkpointing: AtomicBool,
-    /// The number of the next blob: no other process has one near it.
+    /// The number of the next blob. It starts at a random number, far from those of other
+    /// processes.
     blob: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// What is to be committed, in order.
     entries: VecDeque<Entry>,
+    /// The number of entries pushed so far: the ticket of the last one.
     pushed: u64,
+    /// The number of entries committed so far. A ticket up to it is done.
     committed: u64,
+    /// Whether there is a leader. Set and reset under the lock of the queue.
     leading: bool,
-    /// Somebody will commit what nobody waits for.
+    /// Whether a task is spawned that commits entries without a waiter.
     soon: bool,
+    /// The callers that wait for a commit, with their tickets.
     waiters: Vec<(u64, Waker)>,
-    /// The file cannot be written any more.
+    /// Set once the file can no longer be written: every later write and commit gets this error.
     failed: Option<StoreError>,
 }
 
-/// What the writer knows of a run that this process executes.
+/// The writer's view of a run that this process executes.
 #[derive(Debug)]
 pub(super) struct Owned {
     pub(super) id: RunId,
     pub(super) row: AtomicI64,
     /// The number of the next row.
     next: AtomicU32,
-    /// Another process took it over.
+    /// Whether another process took it over.
     pub(super) lost: AtomicBool,
-    /// An end of a node is to clear how often processes died with the run.
+    /// Whether the next end of a node resets the run's `takeovers`.
     died: AtomicBool,
 }
 
 impl Queue {
-    /// Puts something at the end, unless the file cannot be written any more.
+    /// Appends an entry.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the writer if the file can no longer be written.
     fn push(&mut self, entry: impl FnOnce() -> Entry) -> Result<(), StoreError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -116,7 +155,7 @@ impl Owned {
     }
 }
 
-/// Something to be written.
+/// An entry of the queue.
 #[derive(Debug)]
 struct Entry {
     run: Option<Arc<Owned>>,
@@ -138,16 +177,17 @@ impl Entry {
 pub(super) enum Write {
     Plan(Vec<u8>),
     Attempt(AttemptRow, Option<Box<CacheRow>>),
-    Started(i64),
+    Started(Timestamp),
     Cancelling,
     Finished {
-        state: i64,
-        at: i64,
+        state: RunState,
+        at: Timestamp,
         error: Option<Vec<u8>>,
         output: Body,
     },
+    Leaving(i64),
     Released,
-    /// Anything else, in a transaction with the rest.
+    /// Other statements, in the same transaction as the rest.
     Call(Box<dyn Call>),
     Nothing,
 }
@@ -156,16 +196,17 @@ pub(super) enum Write {
 #[derive(Debug)]
 pub(super) struct CacheRow {
     pub(super) key: [u8; 32],
-    pub(super) task: String,
+    pub(super) task: Arc<str>,
     pub(super) inputs: [u8; 32],
     pub(super) run: RunId,
-    pub(super) created: i64,
-    pub(super) expires: Option<i64>,
+    pub(super) created: Timestamp,
+    pub(super) expires: Option<Timestamp>,
     pub(super) size: i64,
     pub(super) body: Body,
 }
 
-/// Statements that are run in a transaction with the rest. They may be run again, where the transaction is rolled back.
+/// Statements that run in the same transaction as the rest of a batch. They run again if the
+/// transaction is rolled back, so that any other effect must be repeatable.
 pub(super) trait Call: Send {
     fn run(&mut self, connection: &Connection) -> rusqlite::Result<()>;
     fn done(&mut self, committed: Result<(), StoreError>);
@@ -177,6 +218,7 @@ impl fmt::Debug for dyn Call {
     }
 }
 
+/// A call with its result and the channel to its caller, if there is one.
 struct Asked<T, F> {
     statements: F,
     result: Option<T>,
@@ -191,17 +233,35 @@ impl<T: Send, F: FnMut(&Connection) -> rusqlite::Result<T> + Send> Call for Aske
 
     fn done(&mut self, committed: Result<(), StoreError>) {
         if let Some(answer) = self.answer.take() {
-            // who asked may be gone
+            // the caller may be gone: its future was dropped
             let _ = answer.send(committed.map(|()| self.result.take()));
         } else if let Err(error) = committed {
-            tracing::debug!("what nobody waits for could not be written: {error}");
+            tracing::debug!("background write failed: {error}");
         }
     }
 }
 
-/// What kept a batch from being written.
+/// The behaviour of a commit while another process is writing to the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// Fails at once. For inline leaders: waiting would block a thread of tokio.
+    None,
+    /// Waits, on a thread that may block.
+    Waits,
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "SQLite waits on its own thread, which is one that may block"
+)]
+fn look_again(looks: i32) -> bool {
+    std::thread::sleep(LOOK);
+    looks < LOOKS
+}
+
+/// The reason why a batch was not written.
 enum Trouble {
-    /// Another process writes.
+    /// Another process is writing.
     Busy,
     Full,
     Failed(StoreError),
@@ -211,29 +271,19 @@ impl Writer {
     pub(super) fn new(
         mut connection: Connection,
         location: Location,
-        owner: i64,
+        process: Process,
         blobs: Arc<dyn Blobs>,
         first_blob: u64,
     ) -> Self {
-        let logged = Arc::new(AtomicU32::new(0));
-        let pages = Arc::clone(&logged);
-        let hooked = connection.wal_hook(Some(
-            move |_: &mut rusqlite::hooks::Wal, length: std::ffi::c_int| {
-                pages.store(u32::try_from(length).unwrap_or(0), Ordering::Relaxed);
-                Ok(())
-            },
-        ));
-        if let Err(error) = hooked {
-            tracing::warn!("the length of the write-ahead log is not known: {error}");
-        }
+        length::report(&mut connection);
         connection.set_prepared_statement_cache_capacity(32);
         Self {
             location,
-            owner,
+            process,
             blobs,
             queue: Mutex::default(),
             connection: Mutex::new(connection),
-            logged,
+            logged: AtomicU32::new(0),
             copied: AtomicU32::new(0),
             tried: AtomicU32::new(0),
             checkpointing: AtomicBool::new(false),
@@ -241,9 +291,10 @@ impl Writer {
         }
     }
 
-    /// Pushes what is to be written of a run.
+    /// Pushes a write of a run. Rows are numbered under the queue's lock, so that the numbers have
+    /// the order of the queue.
     pub(super) fn push(&self, run: &Arc<Owned>, write: Write) {
-        // where the file cannot be written any more, who waits for the commit is told
+        // if the file can no longer be written, the next commit of the run returns the error
         let _ = self.queue.lock().push(|| {
             let numbered = matches!(write, Write::Plan(_) | Write::Attempt(..));
             let number = if numbered {
@@ -259,7 +310,12 @@ impl Writer {
         });
     }
 
-    /// Runs statements in a transaction, with what else waits.
+    /// Runs statements in a transaction with the rest of the queue, and returns their result.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the statements, which does not fail the rest of the batch, or that of
+    /// the commit.
     pub(super) async fn call<T: Send + 'static>(
         self: &Arc<Self>,
         statements: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -275,7 +331,8 @@ impl Writer {
         let commit = self.commit(None).wait();
         let answer = tokio::select! {
             biased;
-            // it may be refused before anything is committed
+            // polled first: a call is refused before the commit if its statements fail, or if the
+            // disk is full and the rest of the batch waits
             answer = &mut receiver => answer,
             committed = commit => {
                 committed?;
@@ -290,7 +347,7 @@ impl Writer {
         answer.unwrap_or(Ok(None))?.ok_or_else(unanswered)
     }
 
-    /// Runs statements in a transaction with what else waits, some time soon; nobody waits for them.
+    /// Schedules statements for the next transaction, without waiting for it.
     pub(super) fn note(
         self: &Arc<Self>,
         statements: impl FnMut(&Connection) -> rusqlite::Result<()> + Send + 'static,
@@ -299,7 +356,7 @@ impl Writer {
         self.commit_soon();
     }
 
-    /// Pushes statements that nobody waits for: a failure of theirs is told to nobody.
+    /// Pushes statements without a waiter: a failure of theirs is only logged.
     pub(super) fn push_call(
         &self,
         statements: impl FnMut(&Connection) -> rusqlite::Result<()> + Send + 'static,
@@ -313,7 +370,10 @@ impl Writer {
         });
     }
 
-    /// Commits what was pushed until now. `run` says whose: a run that was lost is an error.
+    /// Commits everything pushed so far.
+    ///
+    /// The caller becomes the leader, unless there is one. `run` is the run on whose behalf it
+    /// waits: the commit then fails if the run was lost to another process.
     pub(super) fn commit(self: &Arc<Self>, run: Option<&Arc<Owned>>) -> Commit {
         let ticket = {
             let mut queue = self.queue.lock();
@@ -340,14 +400,14 @@ impl Writer {
         self.waiting(ticket, run)
     }
 
-    /// Sees to it that what was pushed is committed soon.
+    /// Schedules a commit of everything pushed so far, without waiting for it.
     pub(super) fn commit_soon(self: &Arc<Self>) {
         let Ok(tokio) = Tokio::try_current() else {
             return;
         };
         if !std::mem::replace(&mut self.queue.lock().soon, true) {
             let (writer, soon) = (Arc::clone(self), Soon(Arc::clone(self)));
-            // at the back of the thread's queue: what is about to be pushed goes with it
+            // the task runs behind those that are ready now: what they push is committed with it
             tokio.spawn(async move {
                 drop(soon);
                 drop(writer.commit(None));
@@ -370,7 +430,9 @@ impl Writer {
                 Some(_) => {}
                 None => queue.waiters.push((ticket, cx.waker().clone())),
             }
-            // the tokio runtime that the leader was on is gone
+            // the ticket is not committed and there is no leader: the tokio runtime of the last one
+            // is gone. Without a new one this would wait for ever. The waker is registered under
+            // the lock under which the lead is released, so that its release is not missed
             if !std::mem::replace(&mut queue.leading, true) {
                 drop(queue);
                 writer.lead_elsewhere();
@@ -379,8 +441,8 @@ impl Writer {
         })))
     }
 
-    /// Commits batches inline until the queue is empty. What would take long, or what comes after `ticket` and is much,
-    /// is left to another leader.
+    /// Commits batches inline until the queue is empty. Hands over the lead if a batch may block,
+    /// or if much remains beyond `ticket`, which is all that the caller waits for.
     fn lead(self: &Arc<Self>, ticket: u64) {
         let mut rounds = 0;
         loop {
@@ -391,7 +453,7 @@ impl Writer {
                 self.put_back(batch);
                 return self.lead_elsewhere();
             }
-            match self.write(&mut batch, Duration::ZERO) {
+            match self.write(&mut batch, Patience::None) {
                 Ok(()) => {
                     self.checkpoint();
                     rounds += usize::from(self.committed(batch) >= ticket);
@@ -410,7 +472,9 @@ impl Writer {
 
     /// Hands the lead to a task that may block.
     fn lead_elsewhere(self: &Arc<Self>) {
-        // made here: where tokio goes down, a task may be dropped before it is polled
+        // created here and not in the task: while tokio shuts down, a task may be dropped before it
+        // is first polled. Dropping the leader then releases the lead; a flag without an owner
+        // would stop all commits
         let leader = Leader {
             writer: Arc::clone(self),
             batch: Vec::new(),
@@ -421,7 +485,8 @@ impl Writer {
         }
     }
 
-    /// Takes what is to be committed next. Where there is nothing, nobody leads any more.
+    /// Takes the next batch. If the queue is empty, gives up the lead under the same lock, so that
+    /// no push is overlooked.
     fn next_batch(&self) -> Option<Vec<Entry>> {
         let mut queue = self.queue.lock();
         if queue.entries.is_empty() {
@@ -432,6 +497,9 @@ impl Writer {
         Some(queue.entries.drain(..length).collect())
     }
 
+    /// Returns a batch to the front of the queue. Must come before the lead is passed on: otherwise
+    /// the next leader would write later entries first, and a run's rows would be committed out of
+    /// order.
     fn put_back(&self, batch: Vec<Entry>) {
         let mut queue = self.queue.lock();
         batch
@@ -440,7 +508,8 @@ impl Writer {
             .for_each(|entry| queue.entries.push_front(entry));
     }
 
-    /// Wakes those who waited for a batch. Gives the ticket up to which all is committed.
+    /// Marks a batch as committed and wakes its waiters. Returns the ticket up to which everything
+    /// is committed.
     fn committed(&self, batch: Vec<Entry>) -> u64 {
         let (committed, woken) = {
             let mut queue = self.queue.lock();
@@ -456,6 +525,7 @@ impl Writer {
             };
             (committed, woken)
         };
+        // outside of the lock: a waker may run code that pushes to the queue
         woken.into_iter().for_each(Waker::wake);
         for entry in batch {
             if let Write::Call(mut call) = entry.write {
@@ -465,7 +535,7 @@ impl Writer {
         committed
     }
 
-    /// The file cannot be written: everyone is told, now and from now on.
+    /// Fails all queued entries, all waiters and everything that comes later.
     fn fail(&self, batch: Vec<Entry>, error: &StoreError) {
         let (waiters, entries) = {
             let mut queue = self.queue.lock();
@@ -484,12 +554,39 @@ impl Writer {
         }
     }
 
-    /// Writes large results where they belong, before anything refers to them.
+    /// Checks that the file is still at its path. If not, fails the writer.
+    pub(super) fn look(&self) -> Result<(), StoreError> {
+        self.process
+            .presence
+            .check()
+            .inspect_err(|lost| self.give_up(lost))
+    }
+
+    /// Prepares the connection to be closed without touching the files that are now at the store's
+    /// path.
+    pub(super) fn forsake(&self) {
+        connection::forsake(&self.connection.lock());
+    }
+
+    /// Fails the writer: other processes take this one for dead, or cannot see its writes.
+    pub(super) fn give_up(&self, error: &StoreError) {
+        if self.failure().is_none() {
+            self.fail(Vec::new(), error);
+        }
+    }
+
+    /// Returns the error of a writer that has failed.
+    pub(super) fn failure(&self) -> Option<StoreError> {
+        self.queue.lock().failed.clone()
+    }
+
+    /// Writes large results to their blobs. This comes before the transaction that refers to them:
+    /// a crash in between leaves a blob without a row, and never a row without its blob.
     async fn put_large(&self, batch: &mut [Entry]) -> Result<(), StoreError> {
         for body in batch.iter_mut().flat_map(|entry| entry.write.bodies()) {
             if let Body::Large(prefix, result) = body {
                 let number = self.blob.fetch_add(1, Ordering::Relaxed);
-                let blob = self.blobs.put(result.0.to_vec(), number).await?;
+                let blob = self.blobs.put(Arc::clone(&result.0), number).await?;
                 prefix.extend(blob.to_bytes());
                 *body = Body::Bytes(std::mem::take(prefix));
                 failpoint::hit("blob-put");
@@ -498,26 +595,85 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes a batch in one transaction. Statements that somebody asked for and that fail are refused alone.
-    fn write(&self, batch: &mut [Entry], patience: Duration) -> Result<(), Trouble> {
-        let connection = self.connection.lock();
-        let trouble = |error: rusqlite::Error| {
-            if failure::is_busy(&error) {
-                return Trouble::Busy;
-            }
-            match failure::classify(&self.location.path, &error) {
+    fn trouble(&self, failure: Failure) -> Trouble {
+        match failure {
+            Failure::Sql(error) if failure::is_busy(&error) => Trouble::Busy,
+            failure => match failure.at(&self.location.path) {
                 StoreError::Full { .. } => Trouble::Full,
                 error => Trouble::Failed(error),
+            },
+        }
+    }
+
+    /// Writes log lines in a transaction of their own, on this thread. Returns `false` if another
+    /// process is writing, if the leader holds the connection for long, or if the call would block
+    /// and `may_block` is `false`.
+    pub(super) fn append(
+        self: &Arc<Self>,
+        lines: &[LogLine],
+        may_block: bool,
+    ) -> Result<bool, StoreError> {
+        if let Some(error) = self.failure() {
+            return Err(error);
+        }
+        if self.is_overdue() {
+            if !may_block {
+                return Ok(false);
             }
+            self.restart_log();
+        }
+        let connection = match (may_block, self.location.synchronous) {
+            (true, _) => self.connection.try_lock_for(TURN),
+            (false, Synchronous::Normal) => self.connection.try_lock(),
+            (false, Synchronous::Full) => None,
         };
-        if !patience.is_zero() {
-            connection.busy_timeout(patience).map_err(trouble)?;
+        let Some(connection) = connection else {
+            return Ok(false);
+        };
+        let written = self.append_with(&connection, lines);
+        if written.is_err() && !connection.is_autocommit() {
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+        drop(connection);
+        match written.map_err(|failure| self.trouble(failure)) {
+            Ok(()) => {
+                self.checkpoint();
+                Ok(true)
+            }
+            Err(Trouble::Busy) => Ok(false),
+            Err(Trouble::Full) => Err(StoreError::Full {
+                path: self.location.path.clone(),
+            }),
+            Err(Trouble::Failed(error)) => Err(error),
+        }
+    }
+
+    fn append_with(&self, connection: &Connection, lines: &[LogLine]) -> Result<(), Failure> {
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        self.process.check(connection)?;
+        lines::append(connection, lines)?;
+        connection.prepare_cached("COMMIT")?.execute([])?;
+        if let Some(length) = length::take() {
+            self.logged.store(length, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Writes a batch in one transaction. If the statements of a call fail, the transaction is
+    /// rolled back, the call gets the error, and the rest of the batch is written without it.
+    fn write(&self, batch: &mut [Entry], patience: Patience) -> Result<(), Trouble> {
+        let mut connection = self.connection.lock();
+        let trouble = |failure| self.trouble(failure);
+        if patience == Patience::Waits {
+            connection
+                .busy_handler(Some(look_again))
+                .map_err(|error| trouble(error.into()))?;
         }
         let written = loop {
             let mut at = None;
             let written = self.write_with(&connection, batch, &mut at);
             if written.is_err() && !connection.is_autocommit() {
-                // some errors roll back by themselves
+                // unless SQLite has rolled back by itself, as it does after some errors
                 let _ = connection.execute_batch("ROLLBACK");
             }
             let failed = match written.map_err(trouble) {
@@ -536,20 +692,33 @@ impl Writer {
                 _ => break Err(Trouble::Failed(failed)),
             }
         };
-        if !patience.is_zero() {
-            connection.busy_timeout(Duration::ZERO).map_err(trouble)?;
+        // inline leaders share the connection, and must not wait
+        if patience == Patience::Waits {
+            connection
+                .busy_timeout(Duration::ZERO)
+                .map_err(|error| trouble(error.into()))?;
         }
         written
     }
 
-    /// `at` is told which entry is in hand.
+    /// Writes a batch. On an error, `at` is the index of the entry that failed.
     fn write_with(
         &self,
         connection: &Connection,
         batch: &mut [Entry],
         at: &mut Option<usize>,
-    ) -> rusqlite::Result<()> {
+    ) -> Result<(), Failure> {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        // checked in each transaction: once other processes take this one for dead they execute its
+        // runs, and a late write would mix with theirs
+        self.process.check(connection)?;
+        if batch
+            .iter()
+            .any(|entry| matches!(entry.write, Write::Finished { .. }))
+        {
+            // a finished run is reported as such, so it must be in the file that others read
+            self.process.presence.check()?;
+        }
         failpoint::hit("transaction-begun");
         let mut last: Option<(*const Owned, bool)> = None;
         let mut revived = Vec::new();
@@ -576,18 +745,26 @@ impl Writer {
         *at = None;
         failpoint::hit("transaction-written");
         connection.prepare_cached("COMMIT")?.execute([])?;
+        if let Some(length) = length::take() {
+            self.logged.store(length, Ordering::Relaxed);
+        }
         failpoint::hit("transaction-committed");
+        // only after the commit: after a rollback, `takeovers` must be reset again
         revived
             .iter()
             .for_each(|run| run.died.store(false, Ordering::Release));
         Ok(())
     }
 
-    /// Whether the run is still this process's: no other may have taken it over.
+    /// Returns `true` if this process still owns the run. Otherwise marks the run as lost: another
+    /// process took it over, and its entries are skipped.
     fn is_owned(&self, connection: &Connection, run: &Owned) -> rusqlite::Result<bool> {
         let mut select =
             connection.prepare_cached("SELECT 1 FROM runs WHERE run = ?1 AND owner = ?2")?;
-        let owned = select.exists(params![run.row.load(Ordering::Relaxed), self.owner])?;
+        let owned = select.exists(params![
+            run.row.load(Ordering::Relaxed),
+            self.process.number
+        ])?;
         if !owned {
             run.lost.store(true, Ordering::Release);
         }
@@ -618,7 +795,7 @@ impl Writer {
                     took,
                     body,
                 },
-                cache,
+                entry,
             ) => {
                 let mut insert = connection.prepare_cached(
                     "INSERT INTO attempts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
@@ -629,7 +806,7 @@ impl Writer {
                     frame,
                     cell,
                     attempt,
-                    state,
+                    state.code(),
                     started,
                     took,
                     body.bytes()
@@ -639,44 +816,14 @@ impl Writer {
                         .prepare_cached("UPDATE runs SET takeovers = 0 WHERE run = ?1")?
                         .execute([row])?;
                 }
-                if let Some(cache) = cache {
-                    // a result that stands in its row may be as long as a reference
-                    let mut replaced = connection.prepare_cached(
-                        "INSERT OR IGNORE INTO garbage SELECT substr(body, 2) FROM cache \
-                         WHERE key = ?1 AND length(body) = ?2 AND substr(body, 1, 1) = ?3",
-                    )?;
-                    replaced.execute(params![cache.key, 1 + BlobRef::LENGTH, [BLOB]])?;
-                    let CacheRow {
-                        key,
-                        task,
-                        inputs,
-                        run,
-                        created,
-                        expires,
-                        size,
-                        body,
-                    } = &**cache;
-                    let mut insert = connection.prepare_cached(
-                        "INSERT OR REPLACE INTO cache (key, task, inputs, run, created, expires, size, body) \
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                    )?;
-                    let run = run.as_bytes();
-                    insert.execute(params![
-                        key,
-                        task,
-                        inputs,
-                        run,
-                        created,
-                        expires,
-                        size,
-                        body.bytes()
-                    ])?;
+                if let Some(entry) = entry {
+                    cache::insert(connection, entry)?;
                 }
             }
             Write::Started(at) => {
                 let mut update = connection
-                    .prepare_cached("UPDATE runs SET state = 1, started = ?2 WHERE run = ?1")?;
-                update.execute(params![row, at])?;
+                    .prepare_cached("UPDATE runs SET state = ?2, started = ?3 WHERE run = ?1")?;
+                update.execute(params![row, RunState::Running.code(), at])?;
             }
             Write::Cancelling => {
                 connection
@@ -692,20 +839,27 @@ impl Writer {
                 let mut update = connection.prepare_cached(
                     "UPDATE runs SET state = ?2, finished = ?3, error = ?4, output = ?5 WHERE run = ?1",
                 )?;
-                update.execute(params![row, state, at, error, output.bytes()])?;
+                update.execute(params![row, state.code(), at, error, output.bytes()])?;
+            }
+            Write::Leaving(how) => {
+                connection
+                    .prepare_cached("UPDATE runs SET leaving = ?2 WHERE run = ?1")?
+                    .execute([row, *how])?;
             }
             Write::Released => {
-                connection
-                    .prepare_cached("UPDATE runs SET owner = NULL WHERE run = ?1")?
-                    .execute([row])?;
+                let mut update = connection.prepare_cached(
+                    "UPDATE runs SET owner = NULL, deaths = deaths + (leaving = 2), leaving = 0 WHERE run = ?1",
+                )?;
+                update.execute([row])?;
             }
             Write::Call(_) | Write::Nothing => {}
         }
         Ok(())
     }
 
-    /// Whether the write-ahead log has become so long that writers are to wait until it is copied. Where a reader keeps it
-    /// from beginning anew, it is tried again after it has grown some more.
+    /// Returns `true` if writers must wait until the write-ahead log is copied. A reader may keep
+    /// the log from restarting: it is then tried again only after the log has grown by another
+    /// [`CHECKPOINT`], since each try makes all writers wait.
     fn is_overdue(&self) -> bool {
         let (logged, tried) = (
             self.logged.load(Ordering::Relaxed),
@@ -714,7 +868,8 @@ impl Writer {
         logged > OVERDUE && (logged < tried || logged - tried > CHECKPOINT)
     }
 
-    /// Copies the write-ahead log into the file, so that the next commit begins it anew. It blocks.
+    /// Copies the write-ahead log into the file, so that the next commit restarts it. Blocks: it
+    /// holds the connection, so that no commit of this process adds to the log meanwhile.
     fn restart_log(&self) {
         self.tried
             .store(self.logged.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -724,12 +879,27 @@ impl Writer {
             .query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
         match copied {
             Ok(()) => self.copied.store(0, Ordering::Relaxed),
-            Err(error) => tracing::debug!("the write-ahead log could not be copied yet: {error}"),
+            Err(error) => self.uncopied(&error),
         }
     }
 
-    /// Copies the write-ahead log into the file when it has grown by as much as is worth it, on a connection of its own.
-    /// The log begins anew when all of it is copied; where writers leave no gap for that, they are made to.
+    /// Logs that the write-ahead log could not be copied. No data is lost, but the log grows.
+    fn uncopied(&self, error: &rusqlite::Error) {
+        match failure::is_busy(error) {
+            true => tracing::debug!("checkpoint postponed, the file is busy: {error}"),
+            false => {
+                let error = failure::classify(&self.location.path, error);
+                tracing::warn!("checkpoint failed, the write-ahead log grows: {error}");
+            }
+        }
+    }
+
+    /// Copies the write-ahead log into the file once it has grown by [`CHECKPOINT`] pages. Copies
+    /// on a thread that may block; outside of tokio on this one.
+    ///
+    /// SQLite restarts the log when all of it is copied and no reader uses it. Under a steady load
+    /// there is no such moment, and the log grows until [`is_overdue`](Self::is_overdue) makes
+    /// writers wait.
     fn checkpoint(self: &Arc<Self>) {
         let (logged, copied) = (
             self.logged.load(Ordering::Relaxed),
@@ -743,26 +913,39 @@ impl Writer {
         if grown < CHECKPOINT || self.checkpointing.swap(true, Ordering::AcqRel) {
             return;
         }
-        let Ok(tokio) = Tokio::try_current() else {
-            return;
-        };
         self.copied.store(logged, Ordering::Relaxed);
-        let writer = Arc::clone(self);
-        drop(tokio.spawn_blocking(move || {
-            failpoint::hit("checkpoint");
-            let copied = connection::reader(&writer.location).map(|connection| {
-                connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-            });
-            if let Ok(Err(error)) = copied {
-                tracing::debug!("the write-ahead log could not be copied yet: {error}");
+        match Tokio::try_current() {
+            Ok(tokio) => {
+                let writer = Arc::clone(self);
+                drop(tokio.spawn_blocking(move || writer.copy_log()));
             }
-            writer.checkpointing.store(false, Ordering::Release);
-        }));
+            Err(_) => self.copy_log(),
+        }
+    }
+
+    /// Copies the write-ahead log into the file on a connection of its own, so that commits
+    /// continue meanwhile.
+    fn copy_log(&self) {
+        failpoint::hit("checkpoint");
+        let copied = connection::reader(&self.location).map(|connection| {
+            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+        });
+        match copied {
+            Ok(Err(error)) => self.uncopied(&error),
+            Err(error) => {
+                tracing::warn!("checkpoint failed, the write-ahead log grows: {error}")
+            }
+            Ok(Ok(())) => {}
+        }
+        self.checkpointing.store(false, Ordering::Release);
     }
 }
 
-/// Who leads where that may take long. When it is gone, however it went, its batch is back in its place and another may
-/// lead: tokio may go down in the middle of its work, and the file be written by those on another tokio runtime.
+/// A leader on a task that may block.
+///
+/// However it is dropped, its batch returns to the front of the queue and another leader can
+/// follow. This matters if tokio shuts down in the middle of its work: other tokio runtimes may
+/// still write to the file.
 #[derive(Debug)]
 struct Leader {
     writer: Arc<Writer>,
@@ -771,11 +954,13 @@ struct Leader {
 }
 
 impl Leader {
-    /// Takes the next batch. Where there is none, this leads no more.
+    /// Takes the next batch. Returns `false` if the queue is empty: this leader then no longer
+    /// leads.
     fn next(&mut self) -> bool {
         match self.writer.next_batch() {
             Some(batch) => self.batch = batch,
-            // whoever found the queue empty said so under its lock: by now another may lead
+            // `next_batch` gave up the lead under the queue's lock: there may be another leader by
+            // now, whose lead `drop` must not take
             None => self.leads = false,
         }
         self.leads
@@ -788,7 +973,7 @@ impl Leader {
     /// Writes the batch, on a thread that may block.
     fn write(&mut self) -> Result<(), Trouble> {
         let Self { writer, batch, .. } = self;
-        writer.write(batch, PATIENCE)?;
+        writer.write(batch, Patience::Waits)?;
         writer.committed(std::mem::take(batch));
         Ok(())
     }
@@ -799,13 +984,14 @@ impl Drop for Leader {
         if !self.leads {
             return;
         }
+        // before the lead is released: another leader would write later entries first
         self.put_back();
         let waiters = {
             let mut queue = self.writer.queue.lock();
             queue.leading = false;
             std::mem::take(&mut queue.waiters)
         };
-        // one of them leads
+        // the first one that is polled becomes the leader
         waiters.into_iter().for_each(|(_, waker)| waker.wake());
     }
 }
@@ -828,7 +1014,7 @@ async fn lead_slowly(mut leader: Leader) {
         if let Err(error) = writer.put_large(&mut leader.batch).await {
             if !full {
                 tracing::error!(
-                    "a large result cannot be kept; runs wait, and go on when it can: {error}"
+                    "storing a large result failed, runs wait and it is retried: {error}"
                 );
             }
             full = true;
@@ -836,7 +1022,9 @@ async fn lead_slowly(mut leader: Leader) {
             tokio::time::sleep(FULL).await;
             continue;
         }
-        // the thread takes the lead with it: it writes to the end, whatever becomes of this task
+        // the leader moves to the thread: if this task is dropped, the thread finishes the batch
+        // and only then releases the lead. Released earlier, it would let another leader write
+        // later entries first
         let written = tokio::task::spawn_blocking(move || {
             let written = leader.write();
             (leader, written)
@@ -848,12 +1036,12 @@ async fn lead_slowly(mut leader: Leader) {
         match written {
             Ok(()) => {
                 if std::mem::take(&mut full) {
-                    tracing::info!(path = %writer.location.path.display(), "there is room again: runs go on");
+                    tracing::info!(path = %writer.location.path.display(), "writing works again, runs continue");
                 }
                 writer.checkpoint();
             }
             Err(Trouble::Busy) => {
-                tracing::debug!(path = %writer.location.path.display(), "another process is writing for long");
+                tracing::debug!(path = %writer.location.path.display(), "commit retried: another process has been writing for long");
                 leader.put_back();
             }
             Err(Trouble::Full) => {
@@ -861,7 +1049,7 @@ async fn lead_slowly(mut leader: Leader) {
                     path: writer.location.path.clone(),
                 };
                 if !std::mem::replace(&mut full, true) {
-                    tracing::error!("{error}; runs wait, and go on when there is room");
+                    tracing::error!("{error}; runs wait until there is room");
                 }
                 refuse_calls(&mut leader.batch, &error);
                 leader.put_back();
@@ -875,7 +1063,8 @@ async fn lead_slowly(mut leader: Leader) {
     }
 }
 
-/// Nobody will commit any more what nobody waits for, once this is gone.
+/// Resets [`Queue::soon`] when it is dropped: also if the task is dropped before it ran. Otherwise
+/// no later commit would be scheduled.
 struct Soon(Arc<Writer>);
 
 impl Drop for Soon {
@@ -894,7 +1083,8 @@ fn outcome(queue: &Queue, run: Option<&Arc<Owned>>) -> Result<(), StoreError> {
     }
 }
 
-/// Who asked for something is told that it cannot be had; what runs have recorded waits.
+/// Refuses the calls of a batch on a full disk, since their callers can handle the error. The
+/// records of runs stay queued.
 fn refuse_calls(batch: &mut [Entry], error: &StoreError) {
     for entry in batch {
         if let Write::Call(call) = &mut entry.write {
@@ -918,10 +1108,9 @@ impl Entry {
 }
 
 impl Write {
-    /// Whether a node comes to its end.
+    /// Returns `true` if a node ends.
     fn is_end(&self) -> bool {
-        // 3 and more are ends
-        matches!(self, Self::Attempt(AttemptRow { state: 3.., .. }, _))
+        matches!(self, Self::Attempt(row, _) if row.state.is_final())
     }
 
     fn bodies(&mut self) -> impl Iterator<Item = &mut Body> {
@@ -938,7 +1127,7 @@ impl Write {
 }
 
 impl Body {
-    fn bytes(&self) -> Option<&[u8]> {
+    pub(super) fn bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Bytes(bytes) => Some(bytes),
             Self::None | Self::Large(..) => None,

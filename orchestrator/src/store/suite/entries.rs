@@ -3,7 +3,7 @@
 use super::*;
 
 async fn listed(store: &dyn Store, filter: CacheFilter, now: i64) -> Vec<String> {
-    let entries = store.cached(&filter, now).await.unwrap();
+    let entries = store.cached(&filter, time(now)).await.unwrap();
     let told = |entry: CacheEntry| {
         let expires = entry
             .expires_at
@@ -18,10 +18,10 @@ async fn listed(store: &dyn Store, filter: CacheFilter, now: i64) -> Vec<String>
     entries.into_iter().map(told).collect()
 }
 
-/// A result of a task, under a key that begins with a byte.
+/// Creates the query for a result of a task, with a key that begins with a byte.
 fn of_task(task: &str, key: u8, expiry: Option<u64>) -> CacheQuery {
     CacheQuery {
-        task: task.to_owned(),
+        task: task.into(),
         ..query(key, key, expiry)
     }
 }
@@ -72,7 +72,7 @@ async fn cached_results_are_listed_by_task_and_age() {
             expired.iter().all(|entry| entry.starts_with("a::score")),
             "{expired:?}"
         );
-        let entries = store.cached(&CacheFilter::new(), 0).await.unwrap();
+        let entries = store.cached(&CacheFilter::new(), time(0)).await.unwrap();
         assert!(
             entries
                 .iter()
@@ -83,31 +83,34 @@ async fn cached_results_are_listed_by_task_and_age() {
 }
 
 #[tokio::test]
-async fn what_was_forgotten_is_computed_again() {
+async fn forgotten_result_is_computed_again() {
     on_each(async |opened| {
         let store = &*opened.store;
         with_entries(store).await;
         assert_eq!(
             store
-                .forget_cached(&CacheFilter::new().key("1a"), 0)
+                .forget_cached(&CacheFilter::new().key("1a"), time(0))
                 .await
                 .unwrap(),
             1
         );
-        let found = store
-            .look_up(&of_task("a::b::score", 0x1a, None), 50)
-            .await
-            .unwrap();
-        assert!(matches!(found, Lookup::Miss(CacheMiss::Empty)), "{found:?}");
+        let found = look_up(store, &of_task("a::b::score", 0x1a, None), 50).await;
+        assert!(
+            matches!(found, Lookup::Miss(CacheMiss::Empty, _)),
+            "{found:?}"
+        );
         assert_eq!(
             store
-                .forget_cached(&CacheFilter::new().task("nothing"), 0)
+                .forget_cached(&CacheFilter::new().task("nothing"), time(0))
                 .await
                 .unwrap(),
             0
         );
         assert_eq!(
-            store.forget_cached(&CacheFilter::new(), 0).await.unwrap(),
+            store
+                .forget_cached(&CacheFilter::new(), time(0))
+                .await
+                .unwrap(),
             2
         );
         assert_eq!(listed(store, CacheFilter::new(), 0).await, [""; 0]);

@@ -1,4 +1,4 @@
-//! What serving processes tell each other.
+//! State that serving processes share.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn dated(flow: &str, kind: RunKind, second: i64) -> NewRun {
 }
 
 #[tokio::test]
-async fn lists_hold_what_is_asked_for_in_order() {
+async fn lists_hold_the_matching_runs_in_order() {
     on_each(async |opened| {
         let store = &*opened.store;
         for second in 1..=4 {
@@ -75,12 +75,12 @@ async fn lists_hold_what_is_asked_for_in_order() {
 }
 
 #[tokio::test]
-async fn a_paused_flow_gets_no_scheduled_run_and_others_as_ever() {
+async fn paused_flow_gets_no_scheduled_runs_and_other_runs_as_before() {
     on_each(async |opened| {
         let store = &*opened.store;
-        assert!(store.set_paused("a", true, 7).await.unwrap());
-        assert!(!store.set_paused("a", true, 8).await.unwrap());
-        assert_eq!(store.paused().await.unwrap(), [("a".to_owned(), 7)]);
+        assert!(store.set_paused("a", true, time(7)).await.unwrap());
+        assert!(!store.set_paused("a", true, time(8)).await.unwrap());
+        assert_eq!(store.paused().await.unwrap(), [("a".to_owned(), time(7))]);
         assert_eq!(store.look().await.unwrap().paused, ["a"]);
         let paused = store
             .create_run(dated("a", RunKind::Scheduled, 1))
@@ -90,14 +90,14 @@ async fn a_paused_flow_gets_no_scheduled_run_and_others_as_ever() {
         created(store, dated("a", RunKind::Backfill, 2)).await;
         created(store, dated("a", RunKind::Manual, 1)).await;
         created(store, dated("b", RunKind::Scheduled, 1)).await;
-        // a tick that has its run is told as such
+        // a tick that has its run is reported as taken, even if its flow is paused
         let taken = store
             .create_run(dated("a", RunKind::Scheduled, 2))
             .await
             .unwrap();
         assert!(matches!(taken, Created::Taken(_)));
-        assert!(store.set_paused("a", false, 9).await.unwrap());
-        assert!(!store.set_paused("a", false, 9).await.unwrap());
+        assert!(store.set_paused("a", false, time(9)).await.unwrap());
+        assert!(!store.set_paused("a", false, time(9)).await.unwrap());
         created(store, dated("a", RunKind::Scheduled, 1)).await;
         assert_eq!(store.paused().await.unwrap(), []);
     })
@@ -105,7 +105,7 @@ async fn a_paused_flow_gets_no_scheduled_run_and_others_as_ever() {
 }
 
 #[tokio::test]
-async fn how_far_a_schedule_has_come_only_grows() {
+async fn schedule_progress_only_grows() {
     on_each(async |opened| {
         let store = &*opened.store;
         let key = |flow, schedule: &str| ScheduleKey {
@@ -113,12 +113,18 @@ async fn how_far_a_schedule_has_come_only_grows() {
             schedule: schedule.to_owned(),
         };
         let keys = [key("a", "@daily"), key("a", "@hourly"), key("b", "@daily")];
-        assert_eq!(store.decided(&keys, 10).await.unwrap(), [10, 10, 10]);
-        store.decide(&keys[0], 30);
-        store.decide(&keys[0], 20);
-        store.decide(&keys[2], 5);
-        // what was decided stands before this in the queue
-        assert_eq!(store.decided(&keys, 99).await.unwrap(), [30, 10, 10]);
+        assert_eq!(
+            store.decided(&keys, time(10)).await.unwrap(),
+            [10, 10, 10].map(time)
+        );
+        store.decide(&keys[0], time(30));
+        store.decide(&keys[0], time(20));
+        store.decide(&keys[2], time(5));
+        // the decision is ahead of this in the queue
+        assert_eq!(
+            store.decided(&keys, time(99)).await.unwrap(),
+            [30, 10, 10].map(time)
+        );
     })
     .await;
     on_each_durable(async |opened| {
@@ -128,10 +134,13 @@ async fn how_far_a_schedule_has_come_only_grows() {
         };
         opened
             .store
-            .decided(std::slice::from_ref(&key), 10)
+            .decided(std::slice::from_ref(&key), time(10))
             .await
             .unwrap();
-        assert_eq!(opened.reopen().decided(&[key], 99).await.unwrap(), [10]);
+        assert_eq!(
+            opened.reopen().decided(&[key], time(99)).await.unwrap(),
+            [time(10)]
+        );
     })
     .await;
 }
@@ -154,26 +163,26 @@ async fn turns_are_those_of_all_living_processes() {
         let backfill = created(&*other, of(RunKind::Backfill)("a")).await;
         assert!(
             other
-                .claim_turn(backfill.snapshot().id(), "a", 1, 5)
+                .claim_turn(backfill.snapshot().id(), "a", 1, time(5))
                 .await
                 .unwrap()
         );
-        // a backfill's runs are not counted, nor those of other flows
-        assert!(store.claim_turn(one, "a", 1, 5).await.unwrap());
+        // runs of backfills and of other flows do not count
+        assert!(store.claim_turn(one, "a", 1, time(5)).await.unwrap());
         assert!(
-            store.claim_turn(one, "a", 1, 6).await.unwrap(),
+            store.claim_turn(one, "a", 1, time(6)).await.unwrap(),
             "it has its turn already"
         );
-        assert!(!other.claim_turn(two, "a", 1, 5).await.unwrap());
-        assert!(other.claim_turn(two, "a", 2, 5).await.unwrap());
+        assert!(!other.claim_turn(two, "a", 1, time(5)).await.unwrap());
+        assert!(other.claim_turn(two, "a", 2, time(5)).await.unwrap());
         drop(others);
         let waiting = new_run("a");
         let waits = waiting.id;
         created(store, waiting).await;
-        assert!(!store.claim_turn(waits, "a", 2, 5).await.unwrap());
-        // a dead process holds no turn
+        assert!(!store.claim_turn(waits, "a", 2, time(5)).await.unwrap());
+        // a dead process holds no slot
         drop((backfill, other));
-        assert!(store.claim_turn(waits, "a", 2, 5).await.unwrap());
+        assert!(store.claim_turn(waits, "a", 2, time(5)).await.unwrap());
         finish(&*log, 50, RunState::Success).await;
         let record = store.run(waits).await.unwrap().unwrap();
         assert_eq!(record.state(), RunState::Running);
@@ -183,7 +192,7 @@ async fn turns_are_those_of_all_living_processes() {
 }
 
 #[tokio::test]
-async fn who_executes_a_run_hears_that_it_is_to_be_cancelled() {
+async fn executing_process_learns_of_a_cancel_request() {
     on_each_durable(async |opened| {
         let store = &*opened.store;
         let other = opened.reopen();
@@ -202,7 +211,7 @@ async fn who_executes_a_run_hears_that_it_is_to_be_cancelled() {
 }
 
 #[tokio::test]
-async fn a_submitted_run_is_there_for_whoever_serves() {
+async fn submitted_run_is_there_for_any_serving_process() {
     on_each_durable(async |opened| {
         let store = &*opened.store;
         let run = NewRun {

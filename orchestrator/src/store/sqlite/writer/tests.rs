@@ -10,11 +10,13 @@ use tokio::time::timeout;
 
 use super::super::{SqliteStore, child};
 use super::*;
+use crate::blob::BlobRef;
+use crate::journal::{Encoded, RunRecord, TaskEnd, Transition};
 use crate::state::{RunState, TaskState};
-use crate::store::suite::{created, finish, left, new_run, row, started, success};
-use crate::store::{Encoded, RunLog, RunRecord, Store, TaskEnd, Transition};
+use crate::store::suite::{change, created, finish, left, new_run, started, success, time};
+use crate::store::{RunLog, Store};
 
-/// More than any of this takes.
+/// Longer than any test here takes.
 const LONG: Duration = Duration::from_secs(30);
 
 fn path(folder: &Path) -> PathBuf {
@@ -29,12 +31,12 @@ fn open_with(folder: &Path, options: &str) -> SqliteStore {
     SqliteStore::open(
         &format!("sqlite:{}{options}", path(folder).display()),
         None,
-        0,
+        time(0),
     )
     .unwrap()
 }
 
-/// The file as another program opens it.
+/// Opens the file as another program would.
 fn other(folder: &Path) -> Connection {
     let connection = Connection::open(path(folder)).unwrap();
     connection.busy_timeout(LONG).unwrap();
@@ -52,7 +54,7 @@ fn assert_intact(folder: &Path) {
     assert_eq!(check, "ok");
 }
 
-/// Counts the transactions from now on.
+/// Counts commits from now on.
 fn count_commits(store: &SqliteStore) -> Arc<AtomicUsize> {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);
@@ -60,17 +62,11 @@ fn count_commits(store: &SqliteStore) -> Arc<AtomicUsize> {
         counted.fetch_add(1, Ordering::Relaxed);
         false
     };
-    store
-        .file
-        .writer
-        .connection
-        .lock()
-        .commit_hook(Some(hook))
-        .unwrap();
+    let _ = store.file.writer.connection.lock().commit_hook(Some(hook));
     count
 }
 
-/// Lets the file grow no further; gives what lets it grow again.
+/// Prevents the file from growing. The returned function lets it grow again.
 fn fill(store: &SqliteStore) -> impl FnOnce() {
     let writer = Arc::clone(&store.file.writer);
     writer
@@ -87,7 +83,7 @@ fn fill(store: &SqliteStore) -> impl FnOnce() {
     }
 }
 
-/// Holds the write lock for a time, as another process does that writes for long.
+/// Holds the write lock for a time, like another process with a long write.
 fn hold(folder: &Path, time: Duration) -> std::thread::JoinHandle<()> {
     let other = other(folder);
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -98,7 +94,7 @@ fn hold(folder: &Path, time: Duration) -> std::thread::JoinHandle<()> {
     })
 }
 
-/// What a future says when it is polled once.
+/// Polls a future once.
 async fn polled<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
 }
@@ -120,7 +116,7 @@ fn ended(record: &RunRecord) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
-async fn what_threads_commit_at_once_is_there_in_order_and_shares_transactions() {
+async fn concurrent_commits_keep_their_order_and_share_transactions() {
     let folder = TempDir::new().unwrap();
     let store = Arc::new(open(folder.path()));
     let logs: Vec<Arc<dyn RunLog>> =
@@ -220,7 +216,7 @@ async fn commits_that_are_safe_from_a_loss_of_power_leave_the_thread() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn runs_wait_for_room_on_the_disk_and_who_asks_is_told() {
+async fn runs_wait_for_disk_space_and_requests_get_an_error() {
     let folder = TempDir::new().unwrap();
     let store = open(folder.path());
     let log = started(&store, new_run("etl"), 3).await;
@@ -237,7 +233,7 @@ async fn runs_wait_for_room_on_the_disk_and_who_asks_is_told() {
             }
         );
     }
-    // reading goes on, and what comes later is in its place
+    // reads still work, and later writes keep their order
     assert_eq!(ended(&store.runs("etl").await.unwrap()[0]), 0);
     log.record(done(1));
     free();
@@ -312,7 +308,7 @@ async fn a_full_file_system_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_commit_that_nobody_waits_for_any_more_is_made() {
+async fn commit_whose_waiter_is_gone_is_made() {
     let folder = TempDir::new().unwrap();
     let store = open(folder.path());
     let log = started(&store, new_run("etl"), 40).await;
@@ -323,7 +319,7 @@ async fn a_commit_that_nobody_waits_for_any_more_is_made() {
         let mut commit = Box::pin(log.commit().wait());
         assert!(polled(&mut commit).await.is_pending());
     }
-    // nor does who asked for a run that was not made yet leave one behind
+    // a caller that gives up on creating a run leaves no run behind
     let mut creating = Box::pin(store.create_run(new_run("given up")));
     assert!(polled(&mut creating).await.is_pending());
     drop(creating);
@@ -338,7 +334,7 @@ async fn a_commit_that_nobody_waits_for_any_more_is_made() {
 }
 
 #[tokio::test]
-async fn a_takeover_that_nobody_waits_for_any_more_leaves_the_run_to_others() {
+async fn takeover_whose_waiter_is_gone_leaves_the_run_to_others() {
     let folder = TempDir::new().unwrap();
     let dies = open(folder.path());
     let id = started(&dies, new_run("etl"), 1).await.snapshot().id();
@@ -351,7 +347,7 @@ async fn a_takeover_that_nobody_waits_for_any_more_leaves_the_run_to_others() {
             if let Poll::Ready(taken) = polled(&mut taking).await {
                 return taken.unwrap().is_some();
             }
-            // for what is read meanwhile
+            // time for concurrent reads
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         false
@@ -429,7 +425,7 @@ fn tokio_may_go_down_in_the_middle_of_a_commit() {
 }
 
 #[test]
-fn who_waits_on_another_tokio_runtime_leads_when_the_leader_s_goes_down() {
+fn waiter_on_another_tokio_runtime_leads_after_the_leader_is_gone() {
     let folder = TempDir::new().unwrap();
     let (first, second) = (
         tokio_of_one(),
@@ -466,7 +462,7 @@ fn who_waits_on_another_tokio_runtime_leads_when_the_leader_s_goes_down() {
 }
 
 #[test]
-fn what_nobody_waits_for_is_committed_on_another_tokio_runtime() {
+fn unawaited_writes_are_committed_on_another_tokio_runtime() {
     let folder = TempDir::new().unwrap();
     let first = tokio_of_one();
     let (store, log) = first.block_on(async {
@@ -485,16 +481,12 @@ fn what_nobody_waits_for_is_committed_on_another_tokio_runtime() {
     });
 }
 
-/// Executes so many runs, some side by side.
+/// Executes this number of runs, some concurrently.
 async fn execute(store: &SqliteStore, flow: &str, runs: usize) {
     for _ in 0..runs / 10 {
         let side_by_side = (0..10).map(|_| async {
             let log = started(store, new_run(flow), 2).await;
-            log.record(Transition::Task(TaskEnd::new(
-                0,
-                0,
-                row(TaskState::Running, 1),
-            )));
+            log.record(Transition::Task(change(0, 0, TaskState::Running, 1)));
             log.commit_soon();
             tokio::task::yield_now().await;
             log.record(done(0));
@@ -615,7 +607,14 @@ async fn pruning_goes_in_steps() {
         finish(&*log, 90, RunState::Success).await;
     }
     let commits = count_commits(&store);
-    assert_eq!(store.prune(100, 0, u64::MAX).await.unwrap().runs, 250);
+    assert_eq!(
+        store
+            .prune(time(100), time(0), u64::MAX)
+            .await
+            .unwrap()
+            .runs,
+        250
+    );
     assert!(commits.load(Ordering::Relaxed) >= 3);
     assert_eq!(
         ask(&other(folder.path()), "SELECT count(*) FROM attempts"),
@@ -624,7 +623,7 @@ async fn pruning_goes_in_steps() {
     assert_eq!(ask(&other(folder.path()), "SELECT count(*) FROM plans"), 0);
 }
 
-/// Keeps blobs, and tells when it has one.
+/// Stores blobs, and notifies the test of each.
 #[derive(Debug)]
 struct Telling(
     Arc<dyn Blobs>,
@@ -634,7 +633,11 @@ struct Telling(
 
 #[async_trait::async_trait]
 impl Blobs for Telling {
-    async fn put(&self, bytes: Vec<u8>, number: u64) -> Result<BlobRef, crate::error::BlobError> {
+    async fn put(
+        &self,
+        bytes: Arc<Vec<u8>>,
+        number: u64,
+    ) -> Result<BlobRef, crate::error::BlobError> {
         let put = self.0.put(bytes, number).await;
         let _ = self.1.send(());
         let _permit = self.2.acquire().await;
@@ -648,6 +651,51 @@ impl Blobs for Telling {
     async fn remove(&self, blob: &BlobRef) -> Result<(), crate::error::BlobError> {
         self.0.remove(blob).await
     }
+}
+
+/// Records the addresses of the bytes that it stores.
+#[derive(Debug)]
+struct Locating(Arc<dyn Blobs>, std::sync::Mutex<Vec<usize>>);
+
+#[async_trait::async_trait]
+impl Blobs for Locating {
+    async fn put(
+        &self,
+        bytes: Arc<Vec<u8>>,
+        number: u64,
+    ) -> Result<BlobRef, crate::error::BlobError> {
+        self.1.lock().unwrap().push(bytes.as_ptr().addr());
+        self.0.put(bytes, number).await
+    }
+
+    async fn get(&self, blob: &BlobRef) -> Result<Vec<u8>, crate::error::BlobError> {
+        self.0.get(blob).await
+    }
+
+    async fn remove(&self, blob: &BlobRef) -> Result<(), crate::error::BlobError> {
+        self.0.remove(blob).await
+    }
+}
+
+#[tokio::test]
+async fn a_large_result_is_not_copied_on_its_way_to_its_blob() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let file = Arc::get_mut(&mut store.file).unwrap();
+    let blobs = Arc::new(Locating(
+        Arc::clone(&file.blobs),
+        std::sync::Mutex::default(),
+    ));
+    Arc::get_mut(&mut file.writer).unwrap().blobs = Arc::clone(&blobs) as _;
+    let log = started(&store, new_run("etl"), 1).await;
+    let bytes = vec![7; (1 << 20) + 1];
+    let address = bytes.as_ptr().addr();
+    log.record(Transition::Task(TaskEnd {
+        result: Some(bytes.into()),
+        ..success(0, b"")
+    }));
+    log.commit().wait().await.unwrap();
+    assert_eq!(*blobs.1.lock().unwrap(), [address]);
 }
 
 #[tokio::test]
@@ -675,11 +723,88 @@ async fn a_blob_that_is_about_to_be_referred_to_is_not_pruned() {
     log.record(end(0));
     let committing = tokio::spawn(log.commit().wait());
     put.recv().await.unwrap();
-    assert_eq!(pruning.prune(100, 0, u64::MAX).await.unwrap().runs, 1);
+    assert_eq!(
+        pruning
+            .prune(time(100), time(0), u64::MAX)
+            .await
+            .unwrap()
+            .runs,
+        1
+    );
     go_on.add_permits(1);
     committing.await.unwrap().unwrap();
     let id = log.snapshot().id();
     drop(store);
     left(&pruning, id).await;
     pruning.take_over(id).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_process_that_is_not_on_record_writes_nothing() {
+    for undo in [
+        "DELETE FROM processes",
+        "UPDATE processes SET lock = 'another'",
+    ] {
+        let folder = TempDir::new().unwrap();
+        let store = open(folder.path());
+        let log = started(&store, new_run("etl"), 1).await;
+        other(folder.path()).execute(undo, []).unwrap();
+        log.record(Transition::Task(success(0, b"1")));
+        let lost = StoreError::ProcessLost { process: 1 };
+        assert_eq!(log.commit().wait().await, Err(lost.clone()), "{undo}");
+        assert_eq!(
+            store.create_run(new_run("etl")).await.map(drop),
+            Err(lost.clone()),
+            "{undo}"
+        );
+        assert_eq!(store.failure(), Some(lost), "{undo}");
+        let attempts = ask(&other(folder.path()), "SELECT count(*) FROM attempts");
+        assert_eq!(attempts, 0, "{undo}");
+    }
+}
+
+#[tokio::test]
+async fn reader_notices_that_its_process_is_not_on_record() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path());
+    let id = started(&store, new_run("etl"), 1).await.snapshot().id();
+    other(folder.path())
+        .execute("DELETE FROM processes", [])
+        .unwrap();
+    let lost = Some(StoreError::ProcessLost { process: 1 });
+    assert_eq!(store.look().await.err(), lost);
+    assert_eq!(store.cancelling().await.err(), lost);
+    assert_eq!(store.failure(), lost);
+    // its runs can be taken over
+    let next = open(folder.path());
+    assert_eq!(
+        next.abandoned()
+            .await
+            .unwrap()
+            .iter()
+            .map(|run| run.id)
+            .collect::<Vec<_>>(),
+        [id]
+    );
+    assert!(next.take_over(id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn lines_of_logs_alone_have_the_write_ahead_log_copied() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path());
+    let run = started(&store, new_run("etl"), 1).await.snapshot().id();
+    let lines: Vec<_> = (0..10)
+        .map(|_| crate::store::suite::line(run, &"x".repeat(1_000)))
+        .collect();
+    // nine times as many pages as make writers wait; a concurrent checkpoint is not a failure
+    for _ in 0..4_000 {
+        assert!(store.file.writer.append(&lines, true).unwrap());
+        tokio::task::yield_now().await;
+    }
+    let pages = std::fs::metadata(connection::beside(&path(folder.path()), "-wal"))
+        .unwrap()
+        .len()
+        / 4_096;
+    assert!(pages <= u64::from(OVERDUE) * 4, "{pages} pages");
 }

@@ -1,0 +1,41 @@
+//! Code that both attributes generate.
+
+use super::data::{Data, arguments_of};
+use super::names::written;
+use super::signature::Parameter;
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::ext::IdentExt;
+
+/// Returns the path of the module that generated code calls.
+pub(crate) fn private() -> TokenStream {
+    quote!(::orchestrator::__private)
+}
+
+pub(crate) fn option(value: Option<TokenStream>) -> TokenStream {
+    match value {
+        Some(value) => quote!(::core::option::Option::Some(#value)),
+        None => quote!(::core::option::Option::None),
+    }
+}
+
+/// Returns a parameter's part of the definition.
+pub(crate) fn described(parameter: &Parameter) -> TokenStream {
+    let (private, names) = (private(), names(parameter));
+    let unordered = match Data::of(&parameter.ty) {
+        Data::Owned(ty) | Data::Borrowed(ty) => arguments_of(ty, "HashSet").is_some(),
+        Data::Slice(_) | Data::Str => false,
+    };
+    let in_key = parameter.no_cache.is_empty();
+    quote!(#private::Parameter { #names, unordered: #unordered, in_key: #in_key })
+}
+
+/// Returns the fields for a parameter's name and type.
+pub(crate) fn names(parameter: &Parameter) -> TokenStream {
+    let name = parameter
+        .name()
+        .map(|name| name.unraw().to_string())
+        .unwrap_or_default();
+    let type_name = written(&parameter.ty);
+    quote!(name: #name, type_name: #type_name)
+}

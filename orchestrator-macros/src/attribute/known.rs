@@ -1,0 +1,80 @@
+//! The options of the attributes. Each attribute also knows the options of the other, to tell where
+//! they belong.
+
+/// An option that an attribute knows.
+pub(crate) struct Known {
+    pub(crate) name: &'static str,
+    pub(crate) form: Form,
+    /// An example, for messages.
+    pub(crate) example: &'static str,
+}
+
+/// The form of an option after its name.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Form {
+    /// `= expression`
+    Value,
+    /// `= expression`, or nothing
+    MaybeValue,
+    /// nothing
+    Switch,
+    /// `= [Type, …]`
+    Types,
+    /// `(options)`
+    Options,
+}
+
+/// The options that are allowed in one place.
+pub(crate) struct KnownOptions {
+    /// The attribute whose documentation lists them.
+    pub(crate) attribute: &'static str,
+    pub(crate) known: Vec<&'static Known>,
+    /// The place where an option that is unknown here belongs, as the end of a sentence.
+    pub(crate) elsewhere: fn(&str) -> Option<String>,
+}
+
+const fn known(name: &'static str, example: &'static str) -> Known {
+    Known {
+        name,
+        form: Form::Value,
+        example,
+    }
+}
+
+/// The options for names and descriptions.
+pub(crate) const LABEL: [Known; 3] = [
+    known("name", "name = \"extract\""),
+    known("description", "description = \"Reads the new orders.\""),
+    known("tags", "tags = [\"daily\"]"),
+];
+
+/// The options for the caching of a task's results.
+pub(crate) const CACHE: [Known; 3] = [
+    Known {
+        name: "cache",
+        form: Form::MaybeValue,
+        example: "cache = \"1h\"",
+    },
+    known("cache_key", "cache_key = day_of"),
+    known("version", "version = \"2\""),
+];
+
+/// The options that only a flow has.
+pub(crate) const OF_FLOWS: [Known; 8] = [
+    known("schedule", "schedule = \"0 6 * * *\""),
+    known("timezone", "timezone = \"Europe/Zurich\""),
+    known("missed", "missed = \"all\""),
+    known("max_active_runs", "max_active_runs = 1"),
+    known("overlap", "overlap = \"skip\""),
+    known("timeout", "timeout = \"2h\""),
+    Known {
+        name: "defaults",
+        form: Form::Options,
+        example: "defaults(retries = 2)",
+    },
+    Known {
+        name: "resources",
+        form: Form::Types,
+        example: "resources = [Database]",
+    },
+];

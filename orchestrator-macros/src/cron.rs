@@ -1,1 +1,0 @@
-../../orchestrator/src/schedule/cron.rs

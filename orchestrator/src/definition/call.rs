@@ -1,0 +1,215 @@
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::ops::Deref;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::Context;
+use crate::error::TaskError;
+use crate::panic::Fragile;
+use crate::scope::{Convert, MappingSpec, Projection, Resolved};
+use crate::value::{Data, Value};
+
+/// The future of an async body.
+pub type BodyFuture = Pin<Box<dyn Future<Output = Result<Value, TaskError>> + Send>>;
+
+/// A blocking body, ready to run.
+pub type BlockingBody = Box<dyn FnOnce() -> Result<Value, TaskError> + Send>;
+
+/// The resources of a runtime, by type.
+#[derive(Clone, Default)]
+pub(crate) struct Resources(HashMap<TypeId, Fragile<Arc<dyn Any + Send + Sync>>>);
+
+impl Resources {
+    pub(crate) fn insert<T: Send + Sync + 'static>(&mut self, resource: T) {
+        self.0
+            .insert(TypeId::of::<T>(), Fragile::new(Arc::new(resource)));
+    }
+
+    pub(crate) fn has(&self, id: TypeId) -> bool {
+        self.0.contains_key(&id)
+    }
+}
+
+impl fmt::Debug for Resources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Resources({})", self.0.len())
+    }
+}
+
+/// The elements of a mapping, made one at a time from the lists that are mapped over.
+#[derive(Debug)]
+pub(crate) struct Elements {
+    pub(crate) lists: SmallVec<[Value; 1]>,
+    pub(crate) spec: MappingSpec,
+}
+
+impl Elements {
+    pub(crate) fn get(&self, index: u32) -> Value {
+        (self.spec.get)(&self.lists, index as usize)
+    }
+}
+
+/// An input on its way to a body. User code (a projection, a conversion) runs when the body takes
+/// it.
+#[derive(Debug)]
+pub(crate) enum Arg {
+    Value(Value),
+    Element(Arc<Elements>, u32),
+    Derived(Box<Derived>),
+    /// The input was taken: each is taken once.
+    Taken,
+}
+
+/// An input that is computed when it is taken.
+#[derive(Debug)]
+pub(crate) struct Derived {
+    pub(crate) given: Given,
+    pub(crate) projection: Option<Projection>,
+    pub(crate) convert: Convert,
+}
+
+#[derive(Debug)]
+pub(crate) enum Given {
+    Node(Resolved),
+    Element(Arc<Elements>, u32),
+    Many(Vec<Arg>, fn(Vec<Value>) -> Value),
+}
+
+impl Arg {
+    pub(crate) fn into_value(self) -> Value {
+        match self {
+            Self::Value(value) => value,
+            Self::Element(elements, index) => elements.get(index),
+            Self::Derived(derived) => derived.into_value(),
+            Self::Taken => unreachable!("an input is taken once"),
+        }
+    }
+}
+
+impl Derived {
+    fn into_value(self) -> Value {
+        let resolved = match self.given {
+            Given::Node(resolved) => resolved,
+            Given::Element(elements, index) => Resolved::Success(elements.get(index)),
+            Given::Many(args, combine) => {
+                Resolved::Success(combine(args.into_iter().map(Arg::into_value).collect()))
+            }
+        };
+        let projected = match (resolved, &self.projection) {
+            (Resolved::Success(value), Some(projection)) => {
+                Resolved::Success(projection.apply(value))
+            }
+            (other, _) => other,
+        };
+        self.convert.apply(projected)
+    }
+}
+
+pub(crate) type Args = SmallVec<[Arg; 3]>;
+
+/// One call of a task's body: its inputs, to be taken once each, the resources and the context.
+pub struct Call<'a> {
+    args: Args,
+    resources: &'a Resources,
+    context: Option<Arc<Context>>,
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn new(args: Args, resources: &'a Resources, context: Option<Arc<Context>>) -> Self {
+        Self {
+            args,
+            resources,
+            context,
+        }
+    }
+
+    fn arg(&mut self, index: usize) -> Arg {
+        match self.args.get_mut(index) {
+            Some(arg) => std::mem::replace(arg, Arg::Taken),
+            None => unreachable!("input {index} of a task that has {}", self.args.len()),
+        }
+    }
+
+    /// Takes an input by value: moves it if it has no other users, and clones it otherwise.
+    pub fn owned<T: Data>(&mut self, index: usize) -> T {
+        match self.arg(index) {
+            Arg::Element(elements, element) if elements.spec.plain => {
+                elements.lists[0].get::<Vec<T>>()[element as usize].clone()
+            }
+            other => other.into_value().take(),
+        }
+    }
+
+    /// Takes an input by reference, without a copy.
+    pub fn borrowed<T: Data>(&mut self, index: usize) -> Borrowed<T> {
+        match self.arg(index) {
+            Arg::Element(elements, element) if elements.spec.plain => Borrowed(Lender::Element(
+                Fragile::new(elements.lists[0].clone().share()),
+                element as usize,
+            )),
+            other => Borrowed(Lender::Value(Fragile::new(other.into_value().share()))),
+        }
+    }
+
+    /// Returns a resource, whose presence was checked before the run.
+    pub fn resource<T: Send + Sync + 'static>(&self) -> Arc<T> {
+        let found = self
+            .resources
+            .0
+            .get(&TypeId::of::<T>())
+            .map(|resource| Arc::clone(resource));
+        match found.and_then(|resource| resource.downcast().ok()) {
+            Some(resource) => resource,
+            None => unreachable!(
+                "the resource `{}` was checked before the run",
+                std::any::type_name::<T>()
+            ),
+        }
+    }
+
+    /// Returns the context of this attempt.
+    pub fn context(&self) -> Arc<Context> {
+        match &self.context {
+            Some(context) => Arc::clone(context),
+            None => unreachable!("a task that takes the context is cooperative"),
+        }
+    }
+}
+
+impl fmt::Debug for Call<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("args", &self.args)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An input that a body borrows.
+pub struct Borrowed<T>(Lender<T>);
+
+enum Lender<T> {
+    Value(Fragile<Arc<T>>),
+    Element(Fragile<Arc<Vec<T>>>, usize),
+}
+
+impl<T> fmt::Debug for Borrowed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Borrowed")
+    }
+}
+
+impl<T> Deref for Borrowed<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match &self.0 {
+            Lender::Value(value) => value,
+            Lender::Element(list, index) => &list[*index],
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Definitions: the statics that `#[task]` and `#[flow]` generate, and the calls made through them.
+//!
+//! A definition names a function. A [`Call`] has the arguments of a task's function, a [`FlowCall`]
+//! those of a flow's. Definitions and [`scope`](crate::scope) depend on each other: the function of
+//! a flow returns nodes, which refer to definitions.
+
+mod call;
+mod context;
+mod flow;
+mod flow_call;
+mod function;
+pub(crate) mod options;
+mod parameters;
+mod returns;
+mod serving;
+mod task;
+
+pub(crate) use call::{Arg, Args, Derived, Elements, Given, Resources};
+pub use call::{BlockingBody, BodyFuture, Borrowed, Call};
+pub use context::{Context, Interval};
+pub(crate) use context::{Place, RunFacts};
+pub use flow::{FlowDef, FlowEntry};
+pub(crate) use flow_call::FlowCall;
+pub use function::{FlowFunction, Function, Kept};
+pub use options::{Delay, Pool, TaskOptions};
+#[doc(inline)]
+pub use orchestrator_grammar::trigger::{ParseTriggerError, Trigger};
+pub use parameters::Parameters;
+pub(crate) use returns::Progress;
+pub use returns::{FlowBody, FlowReturn};
+pub use serving::{Missed, Overlap, ScheduleDef};
+pub use task::{Body, CacheDef, Code, KeyFn, Parameter, Resource, TaskDef, TaskEntry};

@@ -1,0 +1,73 @@
+use std::task::{Context as Cx, Poll};
+
+use tokio::time::Instant;
+
+use super::super::ambient::AMBIENT;
+use super::super::limits::Slots;
+use super::{Attempt, Outcome, Running, Site};
+use crate::error::TaskError;
+use crate::panic;
+use crate::task::{Args, BlockingBody, Body, Call};
+
+/// A body that was called.
+pub(in crate::runtime) enum Started {
+    Ended(Outcome),
+    Running(Running),
+}
+
+impl Attempt {
+    /// Calls the body, or its mock, and polls it once. This runs user code beyond the body:
+    /// projections of inputs, and their `Clone` and `Drop`.
+    pub(super) fn call(
+        &self,
+        args: Args,
+        slots: Option<Slots>,
+        site: &Site<'_>,
+        cx: &mut Cx<'_>,
+    ) -> Started {
+        let _entered = self.span.enter();
+        let called = panic::catch(|| {
+            let environment = site.environment;
+            let mut call = Call::new(args, &environment.resources, self.context.clone());
+            let mut body = match (environment.mock_of(self.task), &self.task.body) {
+                (Some(mock), _) => mock.body(&mut call),
+                (None, Body::Async(body)) => body(&mut call),
+                (None, Body::Blocking(body)) => {
+                    return Started::Running(self.spawn(body(&mut call), slots, site));
+                }
+            };
+            match body.as_mut().poll(cx) {
+                Poll::Pending => Started::Running(Running::Body(body, slots)),
+                Poll::Ready(result) => {
+                    drop(body);
+                    Started::Ended(Outcome::Returned(result))
+                }
+            }
+        });
+        called.unwrap_or_else(|panicked| {
+            Started::Ended(Outcome::failed(TaskError::panicked(&panicked)))
+        })
+    }
+
+    /// Calls a blocking body on a blocking thread. From now on the thread, rather than the lane,
+    /// holds the slots, since it may outlive the attempt.
+    fn spawn(&self, body: BlockingBody, mut slots: Option<Slots>, site: &Site<'_>) -> Running {
+        if let Some(slots) = &mut slots {
+            slots.pass_to(&site.pulse.of_thread(self.task));
+        }
+        let (span, ambient) = (self.span.clone(), AMBIENT.try_with(Clone::clone).ok());
+        let thread = (site.enter_thread)();
+        Running::Thread(tokio::task::spawn_blocking(move || {
+            let result = panic::catch(|| match ambient {
+                Some(ambient) => AMBIENT.sync_scope(ambient, || span.in_scope(body)),
+                None => span.in_scope(body),
+            });
+            let returned = Instant::now();
+            // released by the thread that used them, since the attempt may have ended long ago
+            drop(slots);
+            drop(thread);
+            let result = result.unwrap_or_else(|panicked| Err(TaskError::panicked(&panicked)));
+            (result, returned)
+        }))
+    }
+}

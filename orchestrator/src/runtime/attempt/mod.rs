@@ -1,0 +1,109 @@
+//! One attempt of one task: the body is called, its timeout and cancellation are watched, and the
+//! outcome is returned.
+//!
+//! ```text
+//!                                   start
+//!   Attempt ── call, first poll ──────┬──► Started::Ended(Outcome)
+//!                                     │                     ▲
+//!                                     └──► Started::Running(Running)
+//!                                            │              │
+//!                                            └── end ───────┘
+//!                                                polls the body, or waits for its thread;
+//!                                                watches the timeout and the cancelling
+//! ```
+//!
+//! An attempt knows its task, its number, its span and its times, but no plan, store or run. Its
+//! caller provides the inputs, the slots, a [`Site`] to run at and the means to cancel it, and
+//! decides what follows from the [`Outcome`]: a retry, a state, a record. In this process, the
+//! caller is [`task_job`](super::task_job).
+
+mod call;
+mod environment;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::task::Context as Cx;
+use std::time::Duration;
+
+pub(super) use call::Started;
+pub(super) use environment::{Environment, Site};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::Span;
+pub(super) use watch::{Cancelling, Running};
+
+use super::limits::Slots;
+use crate::clock::Timestamp;
+use crate::error::TaskError;
+use crate::task::{Args, Context, TaskDef};
+use crate::value::Value;
+
+/// One attempt of one task.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) task: &'static TaskDef,
+    /// Its number, from 1.
+    pub(super) number: u16,
+    /// The time that the body may take, counted from the start of the attempt.
+    pub(super) timeout: Option<Duration>,
+    /// The context of the body, if it uses it.
+    pub(super) context: Option<Arc<Context>>,
+    /// The span in which the body runs.
+    pub(super) span: Span,
+    pub(super) started: Timestamp,
+    /// The time of its end; of its start while it is running.
+    pub(super) finished: Timestamp,
+}
+
+/// The outcome of an attempt.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The body returned, panicked, or ran out of time.
+    Returned(Result<Value, TaskError>),
+    /// Blocking work timed out and could not be stopped. The next attempt must wait until the
+    /// handle reports that it has returned.
+    Abandoned(TaskError, JoinHandle<()>),
+    Cancelled,
+}
+
+impl Attempt {
+    /// Calls the body with its inputs and polls it once. A body that never waits has ended by then,
+    /// and needs no future of the runtime's.
+    pub(super) fn start(
+        &mut self,
+        args: Args,
+        slots: Option<Slots>,
+        site: &Site<'_>,
+        cx: &mut Cx<'_>,
+    ) -> Started {
+        let started = site.pulse.poll(|| self.call(args, slots, site, cx));
+        let Started::Ended(outcome) = started else {
+            return started;
+        };
+        self.finished = site.clock.timestamp();
+        Started::Ended(self.unless_late(outcome))
+    }
+
+    /// Returns the outcome of a body that returned at its first poll, unless it was too late.
+    fn unless_late(&self, outcome: Outcome) -> Outcome {
+        match self.timeout {
+            Some(timeout) if self.finished.since(self.started) > timeout => {
+                Outcome::failed(TaskError::timed_out(timeout))
+            }
+            _ => outcome,
+        }
+    }
+}
+
+impl Outcome {
+    /// Returns the outcome of an attempt that ends with an error.
+    pub(super) fn failed(error: TaskError) -> Self {
+        Self::Returned(Err(error))
+    }
+}
+
+/// The result of a blocking body, and the time at which it returned: its lane may notice later.
+type Returned = (Result<Value, TaskError>, Instant);

@@ -1,0 +1,158 @@
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context as Cx, Poll};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::super::limits::Slots;
+use super::super::pulse::Pulse;
+use super::{Attempt, Outcome, Returned};
+use crate::clock::{Clock, Deadline, in_time, passed};
+use crate::error::TaskError;
+use crate::panic;
+use crate::task::BodyFuture;
+use crate::value::Value;
+
+/// A body that did not end at its first poll.
+pub(in crate::runtime) enum Running {
+    /// An async body that waits, and its slots.
+    Body(BodyFuture, Option<Slots>),
+    /// A blocking body on its thread.
+    Thread(JoinHandle<Returned>),
+}
+
+/// The cancellation of an attempt.
+#[derive(Debug)]
+pub(in crate::runtime) struct Cancelling {
+    pub(in crate::runtime) token: CancellationToken,
+    /// The time that a body that checks for its cancellation may take to end.
+    pub(in crate::runtime) grace: Duration,
+}
+
+impl Running {
+    /// Waits for the end of the body, its timeout or its cancellation, whichever comes first.
+    pub(in crate::runtime) async fn end(
+        self,
+        attempt: &mut Attempt,
+        clock: &Clock,
+        pulse: &Arc<Pulse>,
+        cancelling: Cancelling,
+    ) -> Outcome {
+        let deadline = attempt.deadline(clock);
+        let outcome = match self {
+            Self::Body(mut body, slots) => {
+                let outcome = attempt
+                    .watch_body(&mut body, pulse, deadline, cancelling)
+                    .await;
+                // the slots are released after the body's `Drop`, which may use them, and may panic
+                let dropped = panic::catch(|| drop(body));
+                drop(slots);
+                match dropped {
+                    Ok(()) => outcome,
+                    Err(panicked) => Outcome::failed(TaskError::panicked(&panicked)),
+                }
+            }
+            Self::Thread(handle) => attempt.watch_thread(handle, deadline, cancelling).await,
+        };
+        attempt.finished = clock.timestamp();
+        outcome
+    }
+}
+
+impl Attempt {
+    /// Waits for an async body. On cancellation, a body that has checked for it gets the grace
+    /// period to end by itself; any other body is dropped at once.
+    async fn watch_body(
+        &self,
+        body: &mut BodyFuture,
+        pulse: &Pulse,
+        deadline: Deadline,
+        cancelling: Cancelling,
+    ) -> Outcome {
+        let mut polled = poll_fn(|cx| pulse.poll(|| self.poll(body, cx)));
+        // biased: if the body has ended, that counts, whatever else has happened meanwhile
+        tokio::select! {
+            biased;
+            result = &mut polled => {
+                return Outcome::Returned(unless_late(result, Instant::now(), deadline));
+            }
+            () = cancelling.token.cancelled() => {}
+            timeout = passed(deadline) => return Outcome::failed(TaskError::timed_out(timeout)),
+        }
+        let has_asked = self
+            .context
+            .as_ref()
+            .is_some_and(|context| context.has_asked());
+        if !has_asked {
+            return Outcome::Cancelled;
+        }
+        match timeout(cancelling.grace, polled).await {
+            Ok(Ok(value)) => Outcome::Returned(Ok(value)),
+            Ok(Err(_)) | Err(_) => Outcome::Cancelled,
+        }
+    }
+
+    fn poll(&self, body: &mut BodyFuture, cx: &mut Cx<'_>) -> Poll<Result<Value, TaskError>> {
+        let _entered = self.span.enter();
+        match panic::catch(|| body.as_mut().poll(cx)) {
+            Ok(poll) => poll,
+            Err(panicked) => Poll::Ready(Err(TaskError::panicked(&panicked))),
+        }
+    }
+
+    /// Waits for a blocking body. It cannot be stopped: on cancellation or timeout it is notified,
+    /// and left on its thread when its time or its grace period is over.
+    async fn watch_thread(
+        &self,
+        mut handle: JoinHandle<Returned>,
+        deadline: Deadline,
+        cancelling: Cancelling,
+    ) -> Outcome {
+        let timed_out = tokio::select! {
+            biased;
+            joined = &mut handle => match joined {
+                Ok((result, returned)) => {
+                    return Outcome::Returned(unless_late(result, returned, deadline));
+                }
+                // the tokio runtime is shutting down and drops this future: the run has not ended
+                Err(_) => std::future::pending().await,
+            },
+            () = cancelling.token.cancelled() => None,
+            timeout = passed(deadline) => Some(timeout),
+        };
+        if let Some(context) = &self.context {
+            context.cancel();
+        }
+        if let Some(timeout) = timed_out {
+            let returned = tokio::spawn(async move { drop(handle.await) });
+            return Outcome::Abandoned(TaskError::timed_out(timeout), returned);
+        }
+        match timeout(cancelling.grace, &mut handle).await {
+            Ok(Ok((Ok(value), _))) => Outcome::Returned(Ok(value)),
+            _ => Outcome::Cancelled,
+        }
+    }
+
+    /// Returns the deadline of the attempt. The time of its first poll counts.
+    fn deadline(&self, clock: &Clock) -> Deadline {
+        let timeout = self.timeout?;
+        let spent = clock.timestamp().since(self.started);
+        Some((timeout, in_time(timeout.saturating_sub(spent))))
+    }
+}
+
+/// Returns the result of a body, or the timeout if the deadline had passed when it returned: a body
+/// that blocks its thread returns before its lane can check the time.
+fn unless_late(
+    result: Result<Value, TaskError>,
+    returned: Instant,
+    deadline: Deadline,
+) -> Result<Value, TaskError> {
+    match deadline {
+        Some((timeout, at)) if at < returned => Err(TaskError::timed_out(timeout)),
+        _ => result,
+    }
+}

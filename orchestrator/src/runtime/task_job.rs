@@ -1,0 +1,491 @@
+//! The job of a lane: one attempt of a task is executed, its outcome is recorded, and the plan is
+//! updated.
+//!
+//! The steps, of which most tasks take only those in the first column:
+//!
+//! ```text
+//! announce
+//!    │ ───────────► record the start, and commit it      a retry, or a run that was taken over:
+//!    │ ◄───────────────────┘                             its death must be known by its number
+//! call the body
+//!    │ ───────────► record the start; wait for the end   the body waits, or blocks a thread
+//!    │ ◄───────────────────┘
+//! conclude ───────► record the retry, and commit it; be ready again when it is due
+//!    │
+//! record the end
+//!    │ ───────────► wait for the commit                  a durable run; many ends have one commit
+//!    │ ◄───────────────────┘
+//! tell the plan, and take the next job
+//! ```
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context as Cx, Poll};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::attempt::{Attempt, Cancelling, Outcome, Running, Site, Started};
+use super::cached::Flight;
+use super::hold::Thread;
+use super::lane::{Ended, Lane};
+use super::limits::Slots;
+use super::live::RunCore;
+use crate::clock::in_time;
+use crate::error::{Cause, TaskError};
+use crate::event::Event;
+use crate::failpoint;
+use crate::journal::{
+    CacheHit, CacheMiss, CacheNote, CacheQuery, CellState, Kept, NewEntry, RowPlace, TaskEnd,
+    Transition,
+};
+use crate::plan::{End, Instance, Job, Work};
+use crate::task::Args;
+
+/// A task that a lane took from the plan, with its current attempt.
+#[derive(Debug)]
+pub(super) struct TaskJob {
+    pub(super) at: Instance,
+    place: RowPlace,
+    pub(super) attempt: Attempt,
+    caching: Option<Box<Caching>>,
+}
+
+/// The cache data of a task whose result is to be cached.
+#[derive(Debug)]
+pub(super) struct Caching {
+    pub(super) query: CacheQuery,
+    pub(super) miss: CacheMiss,
+    pub(super) flight: Flight,
+}
+
+/// The progress of a task after its first poll.
+pub(super) enum Progress {
+    /// The task has ended; contains the lane's next job if there is one before the commit.
+    Ended(Option<Job>),
+    /// The task waits for its body or for a commit.
+    Waits(Box<Waiting>),
+}
+
+/// A task that waits.
+pub(super) struct Waiting {
+    job: TaskJob,
+    step: Step,
+}
+
+/// The next step of a task that waits.
+enum Step {
+    /// Commit its start, then call its body.
+    Begin(Args, Option<Slots>),
+    /// Wait for its body.
+    Run(Running),
+    /// Conclude from its outcome.
+    Conclude(Outcome),
+}
+
+/// Starts an attempt of a task. If its body succeeds at once, records the end and returns the
+/// lane's next job without waiting.
+pub(super) fn start(
+    run: &Arc<RunCore>,
+    lane: &mut Lane,
+    job: Job,
+    slots: Option<Slots>,
+    caching: Option<Box<Caching>>,
+    cx: &mut Cx<'_>,
+) -> Progress {
+    let Some((mut job, args)) = TaskJob::new(run, lane, job, caching) else {
+        return Progress::Ended(None);
+    };
+    job.announce(run);
+    if run.resumed || (run.durable && job.attempt.number > 1) {
+        let step = Step::Begin(args, slots);
+        return Progress::Waits(Box::new(Waiting { job, step }));
+    }
+    match job.begin(run, lane, args, slots, cx) {
+        Step::Conclude(Outcome::Returned(Ok(value))) => {
+            Progress::Ended(job.end(run, lane, End::Success(value)))
+        }
+        step => Progress::Waits(Box::new(Waiting { job, step })),
+    }
+}
+
+/// Ends an attempt of a task with an error, before its body could be called.
+pub(super) async fn fail(run: &Arc<RunCore>, lane: &mut Lane, job: Job, error: TaskError) {
+    if let Some((mut job, _)) = TaskJob::new(run, lane, job, None) {
+        job.attempt.span = run.span(job.at, job.attempt.number);
+        job.conclude(run, lane, Outcome::failed(error)).await;
+    }
+}
+
+impl Waiting {
+    /// Returns `true` if the body has ended.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.step, Step::Conclude(_))
+    }
+
+    /// Waits for the end of the task, and takes the lane's next job.
+    pub(super) async fn end(self, run: &Arc<RunCore>, lane: &mut Lane) -> Option<Job> {
+        let Self { mut job, mut step } = self;
+        if let Step::Begin(args, slots) = step {
+            job.record_running(run);
+            failpoint::hit("start-recorded");
+            run.commit().await;
+            failpoint::hit("start-committed");
+            lane.settle(run).await;
+            step = job.begin_recorded(run, lane, args, slots).await;
+        } else if matches!(step, Step::Run(_)) {
+            job.record_running(run);
+        }
+        // ended tasks are committed now: they must not wait for a body that may take hours
+        lane.settle(run).await;
+        let outcome = match step {
+            Step::Begin(..) => return None,
+            Step::Conclude(outcome) => outcome,
+            Step::Run(running) => {
+                lane.wait(run);
+                let cancelling = job.cancelling(run);
+                let (clock, pulse) = (&run.clock, Arc::clone(&lane.pulse));
+                let outcome = running
+                    .end(&mut job.attempt, clock, &pulse, cancelling)
+                    .await;
+                lane.now = job.attempt.finished;
+                outcome
+            }
+        };
+        job.conclude(run, lane, outcome).await
+    }
+}
+
+impl TaskJob {
+    fn new(
+        run: &RunCore,
+        lane: &Lane,
+        job: Job,
+        caching: Option<Box<Caching>>,
+    ) -> Option<(Self, Args)> {
+        let Work::Task {
+            definition: task,
+            args,
+        } = job.work
+        else {
+            return None;
+        };
+        let context = task.cooperative.then(|| run.context(job.at, job.attempt));
+        let attempt = Attempt {
+            task,
+            number: job.attempt,
+            timeout: job.timeout,
+            context,
+            span: tracing::Span::none(),
+            started: lane.now,
+            finished: lane.now,
+        };
+        let (at, place) = (job.at, job.place);
+        let job = Self {
+            at,
+            place,
+            attempt,
+            caching,
+        };
+        Some((job, args))
+    }
+
+    /// Logs and emits that the attempt starts.
+    fn announce(&mut self, run: &RunCore) {
+        self.attempt.span = run.span(self.at, self.attempt.number);
+        tracing::debug!(parent: &self.attempt.span, "attempt started");
+        run.runtime.events.emit(|| Event::TaskStarted {
+            run: run.facts.id,
+            key: run.live.lock().plan.key(self.at),
+            attempt: u32::from(self.attempt.number),
+        });
+    }
+
+    /// Calls the body, and polls it once.
+    fn begin(
+        &mut self,
+        run: &RunCore,
+        lane: &mut Lane,
+        args: Args,
+        slots: Option<Slots>,
+        cx: &mut Cx<'_>,
+    ) -> Step {
+        let (environment, at) = (&run.runtime.environment, self.at);
+        lane.pulse.begin(at);
+        let site = Site {
+            environment,
+            clock: &run.clock,
+            pulse: &lane.pulse,
+            enter_thread: &|| {
+                let live = run.live.lock();
+                Thread::new(&environment.threads, live.hold.clone(), live.plan.key(at))
+            },
+        };
+        match self.attempt.start(args, slots, &site, cx) {
+            Started::Running(running) => Step::Run(running),
+            Started::Ended(outcome) => {
+                lane.now = self.attempt.finished;
+                Step::Conclude(outcome)
+            }
+        }
+    }
+
+    /// Calls the body of an attempt whose start is recorded. If the run was released or cancelled
+    /// meanwhile, the body is not called: another process may be executing it, or it should not run
+    /// at all.
+    async fn begin_recorded(
+        &mut self,
+        run: &RunCore,
+        lane: &mut Lane,
+        args: Args,
+        slots: Option<Slots>,
+    ) -> Step {
+        if run.released.load(Ordering::Acquire) || self.token(run).is_cancelled() {
+            return Step::Conclude(Outcome::Cancelled);
+        }
+        let mut given = Some((args, slots));
+        let begun = poll_fn(|cx| {
+            let begun = given.take();
+            Poll::Ready(begun.map(|(args, slots)| self.begin(run, lane, args, slots, cx)))
+        });
+        begun.await.unwrap_or(Step::Conclude(Outcome::Cancelled))
+    }
+
+    fn token(&self, run: &RunCore) -> CancellationToken {
+        run.live.lock().token(self.at.node).clone()
+    }
+
+    /// Returns the token and the grace period of the attempt's cancellation. The token of a
+    /// clean-up task is cancelled after its grace period.
+    fn cancelling(&self, run: &RunCore) -> Cancelling {
+        let live = run.live.lock();
+        let node = &live.plan.wiring.nodes[self.at.node];
+        Cancelling {
+            token: live.token(self.at.node).clone(),
+            grace: match node.policy.run_on_cancel {
+                true => Duration::ZERO,
+                false => run.runtime.environment.grace,
+            },
+        }
+    }
+
+    /// Records that the attempt is running, without waiting for the commit.
+    fn record_running(&self, run: &RunCore) {
+        let live = run.live.lock();
+        let is_on_trial = run.resumed && live.plan.on_trial() == Some(self.at);
+        let alone = is_on_trial && !run.runtime.trials.company.any();
+        let since = self.attempt.started;
+        let started = self.changed(CellState::Running { since }, None);
+        // recorded under the lock, like every transition of a task, so that the log has the order
+        // of the plan
+        run.record(Transition::Task(TaskEnd { alone, ..started }));
+        drop(live);
+        run.log.commit_soon();
+    }
+
+    fn changed(&self, state: CellState, error: Option<TaskError>) -> TaskEnd {
+        let note = self.caching.as_ref();
+        let note = note.map(|caching| Box::new(CacheNote::Missed(caching.miss)));
+        TaskEnd {
+            note,
+            error,
+            ..TaskEnd::new(self.place, state, self.attempt.number)
+        }
+    }
+
+    /// Concludes from the outcome of the attempt: the task is retried, or has ended.
+    async fn conclude(self, run: &Arc<RunCore>, lane: &mut Lane, outcome: Outcome) -> Option<Job> {
+        let (result, abandoned) = match outcome {
+            Outcome::Returned(result) => (result, None),
+            Outcome::Abandoned(error, returned) => (Err(error), Some(returned)),
+            Outcome::Cancelled => (Err(TaskError::cancelled()), None),
+        };
+        let span = &self.attempt.span;
+        let end = match result {
+            Ok(value) => End::Success(value),
+            Err(error) if error.is_cancelled() => {
+                tracing::info!(parent: span, task = run.loose_key(self.at), "task cancelled");
+                End::Cancelled
+            }
+            Err(error) if error.is_skipped() => {
+                tracing::info!(parent: span, task = run.loose_key(self.at), "task skipped: {error}");
+                End::Skipped(error)
+            }
+            Err(error) => {
+                let (policy, key, tries) = run.live.lock().plan.policy(self.at);
+                let ending = match policy.run_on_cancel {
+                    true => self.token(run),
+                    false => run.cancel.clone(),
+                };
+                match policy.next_delay(&error, tries, run.facts.id, &key) {
+                    Ok(Some(delay)) if !ending.is_cancelled() => {
+                        return self.retry(run, lane, error, key, delay, abandoned).await;
+                    }
+                    Ok(_) => End::Failed(error),
+                    Err(panicked) => End::Failed(TaskError::new(
+                        Cause::Panicked,
+                        format!(
+                            "{error}; whether to try again is not known: its `retry_if` {panicked}"
+                        ),
+                    )),
+                }
+            }
+        };
+        match self.end(run, lane, end) {
+            None => {
+                lane.settle(run).await;
+                lane.tell(run)
+            }
+            next => next,
+        }
+    }
+
+    /// Records the end. If the run is durable, the lane updates the plan after the commit;
+    /// otherwise the plan is updated at once. Returns the next job if there is one before the
+    /// commit.
+    fn end(self, run: &Arc<RunCore>, lane: &mut Lane, mut end: End) -> Option<Job> {
+        if let (true, End::Success(value)) = (run.runtime.simulated, &end) {
+            end = self
+                .through_encoding(run, value)
+                .map_or_else(End::Failed, End::Success);
+        }
+        let (result, end) = match &end {
+            End::Success(value) => match run.log.encode(value) {
+                Ok(result) => (result, end),
+                Err(problem) => {
+                    let text = format!("its result cannot be kept: {problem}");
+                    (None, End::Failed(TaskError::new(Cause::Fatal, text)))
+                }
+            },
+            _ => (None, end),
+        };
+        failpoint::hit("body-over");
+        let span = &self.attempt.span;
+        match &end {
+            End::Failed(error) => {
+                tracing::error!(parent: span, task = run.loose_key(self.at), "task failed: {error}");
+            }
+            End::Success(_) => tracing::debug!(parent: span, "task succeeded"),
+            _ => {}
+        }
+        let finished = self.attempt.finished;
+        let state = CellState::Ended {
+            state: end.state(),
+            started: Some(self.attempt.started),
+            at: finished,
+        };
+        let change = self.changed(state, end.error().cloned());
+        let cache = match (&self.caching, &end) {
+            (Some(caching), End::Success(value)) => {
+                let result = result
+                    .clone()
+                    .map_or_else(|| Kept::Live(value.clone()), Kept::Encoded);
+                let hit = CacheHit {
+                    run: run.facts.id,
+                    created: finished,
+                    result,
+                };
+                let query = caching.query.clone();
+                Some(Box::new(NewEntry { query, hit }))
+            }
+            _ => None,
+        };
+        let live = &mut *run.live.lock();
+        if !(live.plan.is_changed && matches!(end, End::Cancelled)) {
+            run.record(Transition::Task(TaskEnd {
+                result,
+                cache,
+                ..change
+            }));
+        }
+        failpoint::hit("end-recorded");
+        lane.resume(live);
+        if run.durable {
+            return lane.ended(run, live, self.ended(end));
+        }
+        lane.landed.extend(self.ended(end).tell(run, live));
+        lane.take(run, live)
+    }
+
+    /// Converts the job to the update for the plan.
+    fn ended(self, end: End) -> Ended {
+        let Attempt {
+            number,
+            started,
+            finished,
+            ..
+        } = self.attempt;
+        Ended {
+            at: self.at,
+            attempts: number,
+            took: finished.since(started),
+            end,
+            flight: self.caching.map(|caching| caching.flight),
+        }
+    }
+
+    /// Records that the task is retried after a delay, and schedules the retry. If its blocking
+    /// body is still running, the retry is scheduled when the body has returned: two attempts must
+    /// not run at once.
+    async fn retry(
+        self,
+        run: &Arc<RunCore>,
+        lane: &mut Lane,
+        error: TaskError,
+        key: String,
+        delay: Duration,
+        abandoned: Option<JoinHandle<()>>,
+    ) -> Option<Job> {
+        let (span, shown) = (&self.attempt.span, humantime::format_duration(delay));
+        tracing::warn!(
+            parent: span,
+            task = run.loose_key(self.at),
+            "attempt failed, next in {shown}: {error}"
+        );
+        run.runtime.events.emit(|| Event::TaskRetrying {
+            run: run.facts.id,
+            key,
+            attempt: u32::from(self.attempt.number),
+            delay,
+            error: error.clone(),
+        });
+        let due = run.runtime.clock.timestamp().after(delay);
+        let retrying = CellState::Retrying {
+            started: self.attempt.started,
+            failed: Some(self.attempt.finished),
+            due,
+        };
+        let change = self.changed(retrying, Some(error));
+        {
+            let _live = run.live.lock();
+            run.record(Transition::Task(change));
+        }
+        failpoint::hit("retry-recorded");
+        let (at, due) = (self.at, in_time(delay));
+        run.commit().await;
+        failpoint::hit("retry-committed");
+        let live = &mut *run.live.lock();
+        if run.released.load(Ordering::Acquire) {
+            return None;
+        }
+        live.plan.retry_later(at);
+        match abandoned {
+            None => {
+                live.retry_at(at, due);
+                run.wake.notify_one();
+            }
+            Some(returned) => {
+                let run = Arc::clone(run);
+                tokio::spawn(async move {
+                    let _ = returned.await;
+                    run.live.lock().retry_at(at, due);
+                    run.wake.notify_one();
+                });
+            }
+        }
+        lane.resume(live);
+        lane.take(run, live)
+    }
+}

@@ -1,0 +1,131 @@
+//! The codes of states and kinds in the tables, and named conditions on them.
+//!
+//! Statements refer to conditions on states by name ([`sql`]) and do not contain codes. A new state
+//! gets its code here, and the tests here show which conditions it belongs to.
+
+use crate::log::LogLevel;
+use crate::state::{RunKind, RunState, TaskState};
+
+macro_rules! codes {
+    ($($type:ty: $($state:ident $code:literal),+;)+) => {$(
+        impl Code for $type {
+            fn code(self) -> i64 {
+                match self {
+                    $(Self::$state => $code,)+
+                }
+            }
+
+            fn of(code: i64) -> Option<Self> {
+                match code {
+                    $($code => Some(Self::$state),)+
+                    _ => None,
+                }
+            }
+
+            #[cfg(test)]
+            const ALL: &[Self] = &[$(Self::$state),+];
+        }
+    )+};
+}
+
+/// A value that is stored as a code. Codes never change: new versions read the rows of old ones.
+pub(super) trait Code: Sized + 'static {
+    fn code(self) -> i64;
+    fn of(code: i64) -> Option<Self>;
+
+    #[cfg(test)]
+    const ALL: &[Self];
+}
+
+codes! {
+    TaskState: Pending 0, Running 1, Retrying 2, Success 3, Failed 4, Skipped 5, UpstreamFailed 6,
+        Cancelled 7;
+    RunState: Pending 0, Running 1, Success 2, Failed 3, Cancelled 4;
+    RunKind: Manual 0, Scheduled 1, Backfill 2;
+    LogLevel: Trace 0, Debug 1, Info 2, Warn 3, Error 4;
+}
+
+/// Builds the text of a statement from literals and names of conditions: `sql!("SELECT owner FROM
+/// runs WHERE id = ?1 AND ", RUN_OPEN)`.
+///
+/// The conditions have the wording of the partial indexes: SQLite uses such an index only if the
+/// statement contains its condition.
+macro_rules! sql {
+    // the run is not final
+    (@part RUN_OPEN) => { "state < 2" };
+    // the run is final
+    (@part RUN_FINAL) => { "state >= 2" };
+    // the run belongs to a tick
+    (@part RUN_HAS_TICK) => { "kind <> 0" };
+    // the attempt succeeded: its body is a result
+    (@part ATTEMPT_SUCCEEDED) => { "state = 3" };
+    (@part $text:literal) => { $text };
+    ($($part:tt),+ $(,)?) => { concat!($($crate::store::sqlite::codes::sql!(@part $part)),+) };
+}
+pub(super) use sql;
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::store::sqlite::schema::MIGRATIONS;
+
+    /// Checks that a condition on a column holds for exactly the expected codes.
+    fn check<T: Code + Copy + std::fmt::Debug>(
+        column: &str,
+        condition: &str,
+        is_meant: impl Fn(T) -> bool,
+    ) {
+        let connection = Connection::open_in_memory().unwrap();
+        let select = format!("SELECT {condition} FROM (SELECT ?1 AS {column})");
+        for state in T::ALL {
+            let holds: bool = connection
+                .query_row(&select, [state.code()], |row| row.get(0))
+                .unwrap();
+            assert_eq!(holds, is_meant(*state), "{condition} for {state:?}");
+        }
+    }
+
+    #[test]
+    fn conditions_hold_for_the_states_that_they_name() {
+        check("state", sql!(RUN_OPEN), |state: RunState| !state.is_final());
+        check("state", sql!(RUN_FINAL), RunState::is_final);
+        check("kind", sql!(RUN_HAS_TICK), RunKind::has_tick);
+        check("state", sql!(ATTEMPT_SUCCEEDED), |state: TaskState| {
+            state == TaskState::Success
+        });
+    }
+
+    #[test]
+    fn partial_indexes_have_the_conditions_of_statements() {
+        let indexes = MIGRATIONS
+            .iter()
+            .flat_map(|migration| migration.sql.lines())
+            .filter(|line| line.starts_with("CREATE") && line.contains("INDEX"))
+            .filter_map(|line| line.split_once(" WHERE "));
+        let on_states: Vec<_> = indexes
+            .filter(|(_, condition)| condition.contains("state") || condition.contains("kind"))
+            .collect();
+        assert_eq!(on_states.len(), 4, "{on_states:?}");
+        for (index, condition) in on_states {
+            let named = [sql!(RUN_OPEN), sql!(RUN_FINAL), sql!(RUN_HAS_TICK)];
+            let first = condition.split(';').next().unwrap_or_default();
+            let first = first.split(" AND ").next().unwrap_or_default();
+            assert!(named.contains(&first), "{index} WHERE {condition}");
+        }
+    }
+
+    #[test]
+    fn each_state_has_a_code_of_its_own() {
+        fn check<T: Code + Copy + PartialEq + std::fmt::Debug>() {
+            for state in T::ALL {
+                assert_eq!(T::of(state.code()), Some(*state));
+            }
+        }
+        check::<TaskState>();
+        check::<RunState>();
+        check::<RunKind>();
+        check::<LogLevel>();
+    }
+}

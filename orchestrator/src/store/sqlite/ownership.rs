@@ -1,0 +1,114 @@
+//! The owner of a run: taking over abandoned runs, releasing a run, reopening a final one.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::codes::{Code, sql};
+use super::failure::Failure;
+use super::prune;
+use super::rows;
+use crate::id::RunId;
+use crate::state::RunState;
+use crate::store::Abandoned;
+
+/// Releases a run, so that another process can take it over.
+pub(super) const RELEASE: &str = "UPDATE runs SET owner = NULL WHERE id = ?1 AND owner = ?2";
+
+/// Returns the runs that are not final and that no living process executes.
+pub(super) fn abandoned(connection: &Connection, dead: &[i64]) -> Result<Vec<Abandoned>, Failure> {
+    let mut select = connection.prepare_cached(sql!(
+        "SELECT run, id, flow FROM runs WHERE owner IS ?1 AND ",
+        RUN_OPEN,
+        " AND length(id) = 16"
+    ))?;
+    let mut abandoned = Vec::new();
+    for owner in std::iter::once(None).chain(dead.iter().copied().map(Some)) {
+        let mut rows = select.query([owner])?;
+        while let Some(row) = rows.next()? {
+            let flow = String::from_utf8_lossy(row.get_ref(2)?.as_bytes().unwrap_or_default())
+                .into_owned();
+            let run = Abandoned {
+                id: RunId::from_bytes(row.get(1)?),
+                flow,
+            };
+            abandoned.push((row.get::<_, i64>(0)?, run));
+        }
+    }
+    abandoned.sort_unstable_by_key(|(accepted, _)| *accepted);
+    Ok(abandoned.into_iter().map(|(_, run)| run).collect())
+}
+
+/// Makes a process the owner of an abandoned run. Returns `false` if a living process owns it.
+/// Counts a crash of the previous owner, unless that released the run or was being stopped.
+pub(super) fn take_over(
+    connection: &Connection,
+    id: RunId,
+    dead: &[i64],
+    owner: i64,
+) -> rusqlite::Result<bool> {
+    let mut select =
+        connection.prepare_cached(sql!("SELECT owner FROM runs WHERE id = ?1 AND ", RUN_OPEN))?;
+    let Some(old) = select
+        .query_row([id.as_bytes()], |row| row.get::<_, Option<i64>>(0))
+        .optional()?
+    else {
+        return Ok(false);
+    };
+    if old.is_some_and(|old| !dead.contains(&old)) {
+        return Ok(false);
+    }
+    let mut update = connection.prepare_cached(
+        "UPDATE runs SET owner = ?2, takeovers = takeovers + (owner IS NOT NULL AND leaving = 0), \
+         deaths = deaths + (owner IS NOT NULL), leaving = 0 WHERE id = ?1 AND owner IS ?3",
+    )?;
+    Ok(update.execute(params![id.as_bytes(), owner, old])? > 0)
+}
+
+/// Makes a process the owner of a final run, and the run pending again. Returns `false` if the run
+/// changed since it was read.
+pub(super) fn reopen(
+    connection: &Connection,
+    run: &Reopening,
+    owner: i64,
+) -> rusqlite::Result<bool> {
+    let mut select = connection.prepare_cached(sql!(
+        "SELECT pruned, output FROM runs WHERE run = ?1 AND ",
+        RUN_FINAL
+    ))?;
+    let found = select.query_row([run.row], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, Option<Vec<u8>>>(1)?))
+    });
+    let Some((pruned, output)) = found.optional()? else {
+        return Ok(false);
+    };
+    if (pruned != 0) != run.pruned {
+        return Ok(false);
+    }
+    if run.pruned {
+        prune::rest(connection, run.row)?;
+    }
+    let mut insert =
+        connection.prepare_cached("INSERT OR IGNORE INTO plans VALUES (?1, ?2, ?3)")?;
+    if insert.execute(params![run.row, run.number, run.plan])? == 0 {
+        return Ok(false);
+    }
+    if let Some(Ok(Err(blob))) = output.as_deref().map(rows::stored_result) {
+        prune::throw_away(connection, &blob)?;
+    }
+    let mut update = connection.prepare_cached(
+        "UPDATE runs SET state = ?3, started = 0, finished = 0, error = NULL, output = NULL, owner = ?2, takeovers = 0, \
+         cancelling = 0, pruned = 0 WHERE run = ?1",
+    )?;
+    update
+        .execute(params![run.row, owner, RunState::Pending.code()])
+        .map(|updated| updated > 0)
+}
+
+/// A final run that is to be re-run.
+#[derive(Debug)]
+pub(super) struct Reopening {
+    pub(super) row: i64,
+    /// The number of the row that records the re-run.
+    pub(super) number: u32,
+    pub(super) plan: Vec<u8>,
+    pub(super) pruned: bool,
+}

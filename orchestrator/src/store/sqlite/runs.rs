@@ -1,0 +1,70 @@
+//! Accepting runs.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::codes::{Code, sql};
+use super::failure::Failure;
+use crate::clock::Timestamp;
+use crate::id::RunId;
+use crate::journal::NewRun;
+use crate::state::{RunKind, RunState};
+
+/// Inserts a pending run, and returns its row. Returns `None` if a run with its key, its tick or
+/// its id exists, or if the run is scheduled and its flow is paused. A run without an owner is left
+/// to the serving processes.
+///
+/// The conditions are part of the `INSERT`: two processes cannot both create the run of a tick.
+pub(super) fn insert(
+    connection: &Connection,
+    new: &NewRun,
+    owner: Option<i64>,
+) -> rusqlite::Result<Option<i64>> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO runs (id, flow, kind, key, logical_date, interval_start, interval_end, parameters, refresh, \
+         created, state, started, finished, owner, takeovers, cancelling, pruned) \
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?12, 0, 0, ?11, 0, 0, 0 \
+         WHERE ?3 <> ?13 OR NOT EXISTS (SELECT 1 FROM pauses WHERE flow = ?2) ON CONFLICT DO NOTHING",
+    )?;
+    let parameters = serde_json::Value::Object(new.parameters.clone()).to_string();
+    let inserted = insert.execute(params![
+        new.id.as_bytes(),
+        new.flow,
+        new.kind.code(),
+        new.key,
+        Timestamp::from(new.logical_date),
+        Timestamp::from(new.interval.start),
+        Timestamp::from(new.interval.end),
+        parameters,
+        new.refresh_cache,
+        Timestamp::from(new.created),
+        owner,
+        RunState::Pending.code(),
+        RunKind::Scheduled.code(),
+    ])?;
+    Ok((inserted > 0).then(|| connection.last_insert_rowid()))
+}
+
+/// Returns the run that already has the key of a new one, or else its tick.
+pub(super) fn taken(connection: &Connection, new: &NewRun) -> Result<Option<RunId>, Failure> {
+    let mut by_key =
+        connection.prepare_cached("SELECT id FROM runs WHERE flow = ?1 AND key = ?2")?;
+    let mut by_tick = connection.prepare_cached(sql!(
+        "SELECT id FROM runs WHERE flow = ?1 AND logical_date = ?2 AND ",
+        RUN_HAS_TICK
+    ))?;
+    let mut id = by_key
+        .query_row(params![new.flow, new.key], |row| row.get::<_, [u8; 16]>(0))
+        .optional()?;
+    if id.is_none() && new.kind.has_tick() {
+        let tick = params![new.flow, Timestamp::from(new.logical_date)];
+        id = by_tick.query_row(tick, |row| row.get(0)).optional()?;
+    }
+    Ok(id.map(RunId::from_bytes))
+}
+
+/// Returns `true` if a run with this id exists.
+pub(super) fn exists(connection: &Connection, id: RunId) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?
+        .exists([id.as_bytes()])
+}
