@@ -82,6 +82,7 @@ mod clock;
 mod error;
 mod event;
 mod excerpt;
+mod executor;
 #[cfg(feature = "failpoints")]
 mod failpoint;
 #[cfg(not(feature = "failpoints"))]

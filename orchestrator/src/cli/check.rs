@@ -152,7 +152,7 @@ fn of_task(runtime: &Runtime, task: &TaskDef, found: &mut Vec<Found>) {
         "it takes {} slot(s) of the pool `{}`",
         pool.slots, pool.name
     );
-    match runtime.0.pool_size(pool.name) {
+    match runtime.host.pool_size(pool.name) {
         Some(size) if pool.slots > size => {
             tell(Finding::Pool, format!("{taken}, which has {size}"))
         }
@@ -244,7 +244,7 @@ fn of_flow(context: &Context, flow: &Known<'_>, found: &mut Vec<Found>) {
             .iter()
             .filter_map(|schedule| schedule.next(bare.now()))
             .min();
-        if let Err(error) = bare.0.check_call(&call, tick) {
+        if let Err(error) = bare.host.check_call(&call, tick) {
             let (kind, task) = match &error {
                 Error::Pool { task, .. } => (Finding::Pool, Some(task.clone())),
                 _ => (Finding::Flow, None),

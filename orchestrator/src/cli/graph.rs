@@ -68,7 +68,7 @@ pub(super) fn nodes(graph: &Graph) -> Vec<Node> {
 
 /// Returns the graph of a flow, or `None` if it is known only after the flow has run.
 pub(super) fn of(context: &Context, call: &Arc<FlowCall>) -> Result<Option<Graph>, Error> {
-    match context.bare().0.graph(call, &Request::default()) {
+    match context.bare().host.graph(call, &Request::default()) {
         Ok(graph) => Ok(Some(graph)),
         Err(Error::Graph {
             source: GraphError::Dynamic { .. },
@@ -88,7 +88,7 @@ pub(super) fn graph(context: &Context, args: &args::Graph) -> Done {
         );
     }
     let call = flow.call(&(&args.parameters).into())?;
-    let graph = context.bare().0.graph(&call, &Request::default())?;
+    let graph = context.bare().host.graph(&call, &Request::default())?;
     let format = if args.json {
         GraphFormat::Json
     } else {

@@ -41,7 +41,7 @@ pub(super) async fn rerun(context: &Context, args: &args::RunsRerun) -> Done {
         Ok(ended) => {
             let record = ended?;
             following.end().await;
-            run::report(&record, runtime.0.store.is_durable())
+            run::report(&record, runtime.host.services.store.is_durable())
         }
         Err(halted) => {
             drop(following);

@@ -45,7 +45,7 @@ pub(super) async fn run(context: &Context, args: &args::Run) -> Done {
         return detach(&runtime, &call, &request).await;
     }
     progress::with_logs(LogLevel::Trace);
-    let graph = quietly(|| runtime.0.graph(&call, &request));
+    let graph = quietly(|| runtime.host.graph(&call, &request));
     let tasks = graph.map_or(0, |graph| graph.nodes().len());
     let following = Following::new(runtime.events(), tasks);
     let ended = runtime
@@ -59,7 +59,7 @@ pub(super) async fn run(context: &Context, args: &args::Run) -> Done {
             } else {
                 drop(following);
             }
-            report(&record, runtime.0.store.is_durable())
+            report(&record, runtime.host.services.store.is_durable())
         }
         Err(halted) => {
             drop(following);
@@ -69,14 +69,14 @@ pub(super) async fn run(context: &Context, args: &args::Run) -> Done {
 }
 
 async fn detach(runtime: &Runtime, call: &Arc<FlowCall>, request: &Request) -> Done {
-    if !runtime.0.store.is_durable() {
+    if !runtime.host.services.store.is_durable() {
         return Err(
             Failure::usage("a run in a store in memory cannot be left to another process")
                 .why("the store ends with this one")
                 .hint("leave `--detach` out, or name a store: `--store sqlite:PATH`"),
         );
     }
-    let run = runtime.0.submit(call, request).await?;
+    let run = runtime.host.submit(call, request).await?;
     output::print(format_args!("{run}\n"))?;
     match runtime.find_run(run).await? {
         Some(record) if record.state().is_final() => has_the_key(&record),
@@ -92,7 +92,7 @@ async fn to_its_end(
     call: &Arc<FlowCall>,
     request: &Request,
 ) -> Result<(RunRecord, bool), Error> {
-    let taken = match runtime.0.accept(call, request).await? {
+    let taken = match runtime.host.accept(call, request).await? {
         Accepted::Started(started) => {
             let run = started.id;
             let mut end = std::pin::pin!(started.end());
@@ -109,7 +109,7 @@ async fn to_its_end(
     request.check_is_that_of(call, &taken)?;
     has_the_key(&taken);
     match wait(
-        &runtime.0,
+        &runtime.host,
         call.definition,
         taken,
         &CancellationToken::new(),

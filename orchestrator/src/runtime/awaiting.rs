@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::ambient::{AMBIENT, Ambient};
-use super::{Runtime, body, launch};
+use super::Runtime;
 use crate::error::{Cause, TaskError};
+use crate::executor::alone;
+use crate::executor::ambient::{AMBIENT, Ambient};
+use crate::executor::conductor::body::BODIES;
 use crate::index::NodeId;
 use crate::panic::catch;
 use crate::scope::{self, Handle, Kind, Loose, NodeSpec, Promise, Wait};
@@ -59,7 +61,7 @@ impl<T: Data> Node<T> {
     /// Returns the task's error, or an error if the node is part of a flow.
     pub async fn on(self, runtime: &Runtime) -> Result<T, TaskError> {
         match self.handle {
-            Handle::Loose(_) => alone(Ambient::on(&runtime.0), self).await,
+            Handle::Loose(_) => alone(Ambient::on(&runtime.host), self).await,
             Handle::Scoped { .. } | Handle::Element { .. } => Err(misplaced(
                 "a node of a flow runs with the flow: put the flow on a runtime, not the node",
             )),
@@ -73,13 +75,13 @@ fn misplaced(text: impl Into<String>) -> TaskError {
 
 /// Returns the context of a task that is awaited outside of any body.
 fn default_ambient() -> Ambient {
-    if body::BODIES.any() && tokio::task::try_id().is_some() {
+    if BODIES.any() && tokio::task::try_id().is_some() {
         tracing::warn!(
             "task awaited on a tokio task of its own while flows are active: if a flow spawned it, it is not part of \
              that flow (use `join!` instead of `spawn`)"
         );
     }
-    Ambient::outside(&Runtime::of_loose_tasks().0)
+    Ambient::outside(&Runtime::of_loose_tasks().host)
 }
 
 /// Waits for a node of the flow whose body is running.
@@ -130,7 +132,7 @@ async fn alone<T: Data>(ambient: Ambient, node: Node<T>) -> Result<T, TaskError>
             return Err(misplaced("the node is part of a flow"));
         }
     };
-    let value = launch::alone(ambient, name, move || {
+    let value = alone::alone(ambient, name, move || {
         let source = Source::Node(plant(&node.handle)?);
         Ok(Input {
             source,

@@ -4,16 +4,13 @@ use std::time::Duration;
 
 use tokio::runtime::Handle as Tokio;
 
-use super::attempt::Environment;
-use super::hold::Count;
-use super::limits::Limits;
-use super::stop::{StopSignal, UnderWay};
-use super::trial::Trials;
-use super::{Inner, Runtime};
+use super::Runtime;
 use crate::bounds;
 use crate::capture::LogSink;
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, SecretUrl, StoreError, without_secrets};
+use crate::executor::active::{ActiveRuns, StopSignal};
+use crate::executor::{Admission, Environment, Host, Limits, Retention, Services};
 use crate::id::IdSource;
 use crate::store::{self, Store};
 use crate::task::{Resources, TaskOptions};
@@ -247,7 +244,7 @@ impl RuntimeBuilder {
             Some(problem) => Err(Error::Options(problem)),
             None => {
                 let store = self.open().await?;
-                Ok(Runtime(Arc::new(self.inner(store))))
+                Ok(self.runtime(store))
             }
         }
     }
@@ -273,7 +270,7 @@ impl RuntimeBuilder {
             self.blobs.as_ref().map(|url| url.0.as_str()),
             self.now(),
         )?;
-        Ok(Runtime(Arc::new(self.inner(store))))
+        Ok(self.runtime(store))
     }
 
     /// Returns the store's URL.
@@ -289,35 +286,39 @@ impl RuntimeBuilder {
             .map_or_else(|| Clock::system().timestamp(), Clock::timestamp)
     }
 
-    pub(super) fn inner(self, store: Arc<dyn Store>) -> Inner {
+    pub(super) fn runtime(self, store: Arc<dyn Store>) -> Runtime {
         let clock = self.clock.unwrap_or_else(Clock::system);
         let logs = self.stores_logs.then(|| LogSink::new(Arc::clone(&store)));
-        Inner {
-            store,
-            logs,
-            keep: self.keep,
-            cache_bytes: self.cache_bytes,
-            simulated: false,
-            clock,
-            ids: Arc::new(
-                self.seed
-                    .map_or_else(IdSource::from_entropy, IdSource::from_seed),
-            ),
-            limits: Limits::new(self.running, self.blocking, &self.pools),
+        let limits = Limits::new(self.running, self.blocking, &self.pools);
+        let ids = self
+            .seed
+            .map_or_else(IdSource::from_entropy, IdSource::from_seed);
+        let host = Host {
+            admission: Admission::new(limits, Arc::clone(&store)),
+            services: Services {
+                store,
+                clock,
+                ids: Arc::new(ids),
+                events: Arc::default(),
+                logs,
+            },
             environment: Environment {
                 resources: self.resources,
                 mocks: HashMap::new(),
-                threads: Count::default(),
                 grace: self.grace,
             },
             defaults: self.defaults,
-            events: Arc::default(),
-            flights: Arc::default(),
+            simulated: false,
+            active: ActiveRuns::default(),
             stop: StopSignal::default(),
+            retention: Retention {
+                keep: self.keep,
+                cache_bytes: self.cache_bytes,
+            },
             control: Arc::default(),
-            under_way: UnderWay::default(),
-            trials: Trials::default(),
-            active: Arc::default(),
+        };
+        Runtime {
+            host: Arc::new(host),
         }
     }
 }
@@ -327,27 +328,32 @@ impl Runtime {
     /// Returns a runtime with the same limits, resources and clock on another store. It shares
     /// nothing that belongs to the runs of this one.
     pub(crate) async fn on_store(&self, url: &str) -> Result<Self, Error> {
+        let Services {
+            clock, ids, logs, ..
+        } = &self.host.services;
         let store = RuntimeBuilder::new()
             .store(url)
-            .clock(self.0.clock.clone())
+            .clock(clock.clone())
             .open()
             .await?;
-        let logs = self
-            .0
-            .logs
-            .as_ref()
-            .map(|_| LogSink::new(Arc::clone(&store)));
-        Ok(Self(Arc::new(Inner {
-            store,
-            logs,
-            events: Arc::default(),
-            flights: Arc::default(),
+        let logs = logs.as_ref().map(|_| LogSink::new(Arc::clone(&store)));
+        let limits = self.host.admission.limits.clone();
+        let host = Host {
+            admission: Admission::new(limits, Arc::clone(&store)),
+            services: Services {
+                store,
+                clock: clock.clone(),
+                ids: Arc::clone(ids),
+                events: Arc::default(),
+                logs,
+            },
+            active: ActiveRuns::default(),
             stop: StopSignal::default(),
             control: Arc::default(),
-            under_way: UnderWay::default(),
-            trials: Trials::default(),
-            active: Arc::default(),
-            ..(*self.0).clone()
-        })))
+            ..(*self.host).clone()
+        };
+        Ok(Self {
+            host: Arc::new(host),
+        })
     }
 }

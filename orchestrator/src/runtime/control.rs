@@ -6,8 +6,9 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
-use super::{Inner, Purpose, Runtime};
+use super::{Purpose, Runtime};
 use crate::error::Error;
+use crate::executor::Host;
 use crate::flow::{Flow, FlowCall, Request, registry};
 use crate::id::RunId;
 use crate::journal::{RunFilter, RunSummary};
@@ -45,7 +46,7 @@ impl Runtime {
             flow: flow.to_owned(),
             problem,
         })?;
-        self.0.submit(&call, &Request::default()).await
+        self.host.submit(&call, &Request::default()).await
     }
 
     /// Returns the runs that match a filter, without their tasks.
@@ -54,7 +55,7 @@ impl Runtime {
     ///
     /// Returns an error if the store fails.
     pub async fn find_runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, Error> {
-        Ok(self.0.store.summaries(filter).await?)
+        Ok(self.host.services.store.summaries(filter).await?)
     }
 
     /// Requests the cancellation of a run, whichever process executes it. Returns `false` if the
@@ -65,21 +66,22 @@ impl Runtime {
     ///
     /// Returns [`Error::UnknownRun`] if there is no such run, and an error if the store fails.
     pub async fn cancel(&self, run: RunId) -> Result<bool, Error> {
-        if !self.0.request_cancel(run).await? {
+        if !self.host.request_cancel(run).await? {
             return match self.find_run(run).await? {
                 Some(_) => Ok(false),
                 None => Err(Error::UnknownRun { run }),
             };
         }
         let abandoned = self
-            .0
+            .host
+            .services
             .store
             .abandoned()
             .await?
             .into_iter()
             .find(|abandoned| abandoned.id == run);
         if let Some(definition) = abandoned.and_then(|abandoned| registry::find(&abandoned.flow))
-            && let Some(started) = self.0.go_on(definition, run, Purpose::Cancel).await?
+            && let Some(started) = self.host.go_on(definition, run, Purpose::Cancel).await?
         {
             started.end().await?;
         }
@@ -96,7 +98,7 @@ impl Runtime {
     ///
     /// Returns an error if this binary has no such flow, or if the store fails.
     pub async fn pause(&self, flow: &str) -> Result<bool, Error> {
-        self.0.set_paused(flow, true).await
+        self.host.set_paused(flow, true).await
     }
 
     /// Unpauses the schedules of a flow. Returns `true` if they were paused.
@@ -105,7 +107,7 @@ impl Runtime {
     ///
     /// Returns an error if this binary has no such flow, or if the store fails.
     pub async fn unpause(&self, flow: &str) -> Result<bool, Error> {
-        self.0.set_paused(flow, false).await
+        self.host.set_paused(flow, false).await
     }
 
     /// Returns the paused flows by name, with the time of each pause.
@@ -114,19 +116,20 @@ impl Runtime {
     ///
     /// Returns an error if the store fails.
     pub async fn paused(&self) -> Result<Vec<(String, DateTime<Utc>)>, Error> {
-        let paused = self.0.store.paused().await?.into_iter();
+        let paused = self.host.services.store.paused().await?.into_iter();
         Ok(paused
             .map(|(flow, at)| (flow, at.to_datetime().unwrap_or_default()))
             .collect())
     }
 }
 
-impl Inner {
+impl Host {
     async fn set_paused(&self, flow: &str, paused: bool) -> Result<bool, Error> {
         registry::get(flow)?;
         let changed = self
+            .services
             .store
-            .set_paused(flow, paused, self.clock.timestamp())
+            .set_paused(flow, paused, self.services.clock.timestamp())
             .await?;
         self.control.send_replace(());
         Ok(changed)
@@ -134,12 +137,12 @@ impl Inner {
 
     /// Requests the cancellation of a run. Returns `true` if the run is not final.
     pub(crate) async fn request_cancel(&self, run: RunId) -> Result<bool, Error> {
-        match self.under_way.of(run) {
+        match self.active.of(run) {
             Some((cancel, _)) => {
                 cancel.cancel();
                 Ok(true)
             }
-            None => Ok(self.store.request_cancel(run).await?),
+            None => Ok(self.services.store.request_cancel(run).await?),
         }
     }
 
@@ -151,14 +154,14 @@ impl Inner {
         request: &Request,
     ) -> Result<RunId, Error> {
         use super::launch::Accepted;
-        let taken = if self.store.is_durable() {
+        let taken = if self.services.store.is_durable() {
             registry::check_name(call.definition)?;
             request.check()?;
             self.check_call(call, request.logical_date)?;
-            let created = self.clock.now();
+            let created = self.services.clock.now();
             let facts = request.facts(self, call.definition, created);
             let new = request.new_run(&facts, call.parameters.clone(), created);
-            match self.store.submit_run(new).await? {
+            match self.services.store.submit_run(new).await? {
                 Some(taken) => taken,
                 None => {
                     self.control.send_replace(());

@@ -8,9 +8,9 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::conduct::Finished;
-use super::stop::unless_left;
 use crate::error::{Error, TaskError};
+use crate::executor::Finished;
+use crate::executor::ambient::unless_left;
 use crate::id::RunId;
 use crate::journal::RunRecord;
 use crate::panic::catch;

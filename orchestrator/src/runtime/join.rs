@@ -6,20 +6,20 @@ use std::sync::Arc;
 use tokio::runtime::Handle as Tokio;
 use tokio_util::sync::CancellationToken;
 
-use super::Inner;
-use super::conduct::Finished;
 use super::handle::RunHandle;
-use super::launch::StartedRun;
 use super::resume::Purpose;
-use super::watch::LOOK;
 use crate::error::Error;
+use crate::executor::Finished;
+use crate::executor::Host;
+use crate::executor::StartedRun;
+use crate::executor::active::LOOK;
 use crate::flow::{FlowCall, FlowDef, Request};
 use crate::journal::RunRecord;
 use crate::value::{Data, OutputType};
 
 /// Returns a handle to the existing run with the requested key.
 pub(super) fn join<T: Data>(
-    runtime: Arc<Inner>,
+    host: Arc<Host>,
     tokio: &Tokio,
     flow: &FlowCall,
     request: &Request,
@@ -29,7 +29,7 @@ pub(super) fn join<T: Data>(
     let (id, definition) = (record.id(), flow.definition);
     let cancel = CancellationToken::new();
     let waiter = finish(
-        runtime,
+        host,
         definition,
         record,
         OutputType::of::<T>(),
@@ -48,14 +48,14 @@ pub(crate) enum Awaited {
 
 /// Waits for a run of an earlier request, and resumes it if no process executes it.
 pub(crate) async fn wait(
-    runtime: &Arc<Inner>,
+    host: &Arc<Host>,
     definition: &'static FlowDef,
     mut record: RunRecord,
     cancel: &CancellationToken,
 ) -> Result<Awaited, Error> {
     let (id, mut asked) = (record.id(), false);
     while !record.state().is_final() {
-        if let Some((run, done)) = runtime.under_way.of(id) {
+        if let Some((run, done)) = host.active.of(id) {
             tokio::select! {
                 () = done.cancelled() => {}
                 () = cancel.cancelled() => {
@@ -63,7 +63,8 @@ pub(crate) async fn wait(
                     done.cancelled().await;
                 }
             }
-        } else if runtime
+        } else if host
+            .services
             .store
             .abandoned()
             .await?
@@ -74,7 +75,7 @@ pub(crate) async fn wait(
                 cancel: run,
                 conducted: mut seen,
                 ..
-            }) = runtime.go_on(definition, id, Purpose::Run).await?
+            }) = host.go_on(definition, id, Purpose::Run).await?
             {
                 let finished = tokio::select! {
                     finished = &mut seen => finished,
@@ -87,15 +88,15 @@ pub(crate) async fn wait(
             }
         } else {
             if cancel.is_cancelled() && !asked {
-                asked = runtime.store.request_cancel(id).await?;
+                asked = host.services.store.request_cancel(id).await?;
             }
             tokio::time::sleep(LOOK).await;
         }
-        match runtime.store.run(id).await? {
+        match host.services.store.run(id).await? {
             Some(now) => record = now,
             None => break,
         }
-        if runtime.stop.soft.is_cancelled() && !record.state().is_final() {
+        if host.stop.soft.is_cancelled() && !record.state().is_final() {
             return Err(Error::Stopped {
                 flow: record.flow().to_owned(),
                 run: id,
@@ -106,13 +107,13 @@ pub(crate) async fn wait(
 }
 
 async fn finish(
-    runtime: Arc<Inner>,
+    host: Arc<Host>,
     definition: &'static FlowDef,
     record: RunRecord,
     output: &'static OutputType,
     cancel: CancellationToken,
 ) -> Result<Finished, Error> {
-    let record = match wait(&runtime, definition, record, &cancel).await? {
+    let record = match wait(&host, definition, record, &cancel).await? {
         Awaited::Here(finished) => return Ok(finished),
         Awaited::Elsewhere(record) => record,
     };

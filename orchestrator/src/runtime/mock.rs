@@ -1,31 +1,13 @@
 //! Mocks: tasks replaced by closures.
 
-use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{BoxError, IntoTaskError, TaskError};
+use crate::executor::Mock;
 use crate::panic::Fragile;
 use crate::scope::{self, Handle, Kind, Scope};
-use crate::task::{AnyHandle, BodyFuture, Call, Node, TaskDef};
+use crate::task::{AnyHandle, Call, Node, TaskDef};
 use crate::value::{Data, Value};
-
-/// The body that runs in place of a task's own.
-#[derive(Clone)]
-pub(crate) struct Mock(Fragile<Arc<MockedBody>>);
-
-type MockedBody = dyn Fn(&mut Call<'_>) -> Result<Value, TaskError> + Send + Sync;
-
-impl Mock {
-    pub(crate) fn body(&self, call: &mut Call<'_>) -> BodyFuture {
-        Box::pin(std::future::ready((self.0)(call)))
-    }
-}
-
-impl fmt::Debug for Mock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Mock")
-    }
-}
 
 /// A task function, by the types of its parameters.
 #[diagnostic::on_unimplemented(

@@ -1,77 +1,54 @@
-//! The runtime, which executes runs.
+//! What people call: a runtime is built, accepts requests for runs, resumes them, and is stopped.
 //!
-//! The life of a run, in files: [`launch`] accepts it. [`conduct`] polls the bodies of its flows
-//! ([`body`]) and handles deadlines, cancellation and the end. [`plan`](crate::plan) decides what
-//! may run next. [`lane`] takes ready work and runs it, each attempt in the steps of [`attempt`].
-//! At most one thread at a time holds a run's plan, and never across an await.
+//! [`launch`] accepts runs, and the [`executor`](crate::executor) executes them. Public methods are
+//! here by their subject: `Runtime`'s own in this file, its builder in [`builder`], requests from
+//! outside of the program's flow in [`control`], resumed runs in [`resume`] and [`join`], re-runs in
+//! [`rerun`], shutdown in [`stop`], the store's upkeep in [`upkeep`], simulated time in
+//! [`simulated`], mocks in [`mock`]; those of `Flow` in [`launch`], of `Node` in [`awaiting`], of
+//! `Run` and `RunHandle` in [`handle`].
 
-mod ambient;
-mod attempt;
 mod awaiting;
-mod body;
 mod builder;
-mod cached;
-mod conduct;
 mod control;
-mod grace;
 mod handle;
-mod hold;
 mod join;
-mod lane;
 mod launch;
-mod limits;
-mod live;
 mod mock;
-mod pulse;
-mod queue;
 mod rerun;
 mod resume;
 mod simulated;
 mod stop;
-mod task_job;
-mod trace;
-mod trial;
 mod upkeep;
 mod watch;
-mod watchdog;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch as latest};
 
-use attempt::Environment;
 pub use builder::RuntimeBuilder;
 #[cfg(feature = "cli")]
 pub(crate) use builder::default_store;
-use cached::Flights;
 pub use handle::{Run, RunHandle};
 #[cfg(feature = "cli")]
 pub(crate) use join::{Awaited, wait};
-pub(crate) use launch::{Accepted, StartedRun};
-use limits::Limits;
+pub(crate) use launch::Accepted;
 pub use mock::{MockFn, MockReturn, TaskFn};
 pub use rerun::RerunHandle;
 pub(crate) use resume::Purpose;
 pub(crate) use stop::Halted;
 pub use stop::Stopped;
-use stop::{StopSignal, UnderWay};
-use trial::Trials;
 pub(crate) use watch::Watch;
 
-use crate::capture::LogSink;
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::event::{EventSink, Events};
-use crate::id::{IdSource, RunId};
+use crate::event::Events;
+use crate::executor::Host;
+use crate::id::RunId;
 use crate::journal::RunRecord;
 use crate::log::LogLine;
-use crate::store::{Pruned, Store};
-use crate::task::TaskOptions;
+use crate::store::Pruned;
 
 /// An executor of runs: a store, a clock, limits and resources. Cheap to clone; all clones are the
 /// same runtime.
@@ -107,32 +84,8 @@ use crate::task::TaskOptions;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Runtime(pub(crate) Arc<Inner>);
-
-/// The state shared by the clones of a runtime.
-#[derive(Clone, Debug)]
-pub(crate) struct Inner {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) clock: Clock,
-    ids: Arc<IdSource>,
-    limits: Limits,
-    pub(crate) environment: Environment,
-    defaults: TaskOptions,
-    events: Arc<EventSink>,
-    /// `None` if log lines are not stored.
-    logs: Option<Arc<LogSink>>,
-    keep: Duration,
-    cache_bytes: u64,
-    /// Whether each result is encoded and decoded before it is passed on ([`Runtime::simulated`]).
-    simulated: bool,
-    flights: Arc<Flights>,
-    pub(crate) stop: StopSignal,
-    /// Notifies serving loops of requests made in this process.
-    pub(crate) control: Arc<latest::Sender<()>>,
-    under_way: UnderWay,
-    trials: Trials,
-    /// The slots of flows with `max_active_runs`, by the flow's name.
-    active: Arc<Mutex<HashMap<&'static str, Arc<Semaphore>>>>,
+pub struct Runtime {
+    pub(crate) host: Arc<Host>,
 }
 
 /// The maximum number of log lines per page.
@@ -148,9 +101,7 @@ impl Runtime {
     /// advances with tokio's, including under paused time.
     pub fn in_memory() -> Self {
         let builder = RuntimeBuilder::new().clock(Clock::tokio_from_now());
-        Self(Arc::new(
-            builder.inner(Arc::new(crate::store::MemoryStore::default())),
-        ))
+        builder.runtime(Arc::new(crate::store::MemoryStore::default()))
     }
 
     /// Returns the default runtime, which is created on first use. Its store is the one that the
@@ -181,9 +132,7 @@ impl Runtime {
     pub(crate) fn of_loose_tasks() -> &'static Self {
         static LOOSE: OnceLock<Runtime> = OnceLock::new();
         LOOSE.get_or_init(|| {
-            Self(Arc::new(
-                RuntimeBuilder::new().inner(Arc::new(crate::store::MemoryStore::default())),
-            ))
+            RuntimeBuilder::new().runtime(Arc::new(crate::store::MemoryStore::default()))
         })
     }
 
@@ -221,20 +170,20 @@ impl Runtime {
         Closure: MockFn<Args, Task::Output>,
     {
         if let Some((definition, mock)) = mock::prepare(task, closure) {
-            let inner = Arc::make_mut(&mut self.0);
-            inner.environment.mock(definition, mock);
+            let host = Arc::make_mut(&mut self.host);
+            host.environment.mock(definition, mock);
         }
         self
     }
 
     /// Subscribes to the events of this runtime, from now on.
     pub fn events(&self) -> Events {
-        self.0.events.subscribe()
+        self.host.services.events.subscribe()
     }
 
     /// Returns the current time of the runtime's clock.
     pub fn now(&self) -> DateTime<Utc> {
-        self.0.clock.now()
+        self.host.services.clock.now()
     }
 
     /// Returns all runs of a flow with all of their tasks, in the order in which they were
@@ -246,7 +195,7 @@ impl Runtime {
     ///
     /// Returns an error if the store fails.
     pub async fn runs(&self, flow: &str) -> Result<Vec<RunRecord>, Error> {
-        Ok(self.0.store.runs(flow).await?)
+        Ok(self.host.services.store.runs(flow).await?)
     }
 
     /// Returns a run with all of its tasks, or `None` if there is no such run.
@@ -256,7 +205,7 @@ impl Runtime {
     /// Returns [`StoreError::UnreadableRun`](crate::StoreError::UnreadableRun) if the record of the
     /// run cannot be read, and an error if the store fails.
     pub async fn find_run(&self, id: RunId) -> Result<Option<RunRecord>, Error> {
-        Ok(self.0.store.run(id).await?)
+        Ok(self.host.services.store.run(id).await?)
     }
 
     /// Returns the log lines of a run and its tasks in the order in which they were stored: the
@@ -299,8 +248,13 @@ impl Runtime {
     /// # }
     /// ```
     pub async fn logs(&self, run: RunId, after: Option<u64>) -> Result<Vec<LogLine>, Error> {
-        self.0.flush_logs().await;
-        Ok(self.0.store.logs(run, after.unwrap_or(0), LINES).await?)
+        self.host.services.flush_logs().await;
+        Ok(self
+            .host
+            .services
+            .store
+            .logs(run, after.unwrap_or(0), LINES)
+            .await?)
     }
 
     /// Deletes expired data: the task data and logs of runs that ended longer ago than
@@ -314,25 +268,16 @@ impl Runtime {
     ///
     /// Returns an error if the store fails.
     pub async fn prune(&self) -> Result<Pruned, Error> {
-        self.prune_older(self.0.keep).await
-    }
-}
-
-impl Inner {
-    /// Waits until all captured log lines are stored.
-    async fn flush_logs(&self) {
-        if let Some(logs) = &self.logs {
-            logs.flush().await;
-        }
+        self.prune_older(self.host.retention.keep).await
     }
 }
 
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runtime")
-            .field("store", &self.0.store)
-            .field("clock", &self.0.clock)
-            .field("limits", &self.0.limits)
+            .field("store", &self.host.services.store)
+            .field("clock", &self.host.services.clock)
+            .field("limits", &self.host.admission.limits)
             .finish_non_exhaustive()
     }
 }

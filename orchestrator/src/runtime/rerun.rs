@@ -12,9 +12,11 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle as Tokio;
 use tokio_util::sync::CancellationToken;
 
-use super::launch::StartedRun;
-use super::{Inner, Runtime, resume};
+use super::Runtime;
 use crate::error::{Error, RerunError};
+use crate::executor::Host;
+use crate::executor::StartedRun;
+use crate::executor::start;
 use crate::failpoint;
 use crate::flow::registry;
 use crate::id::RunId;
@@ -80,7 +82,7 @@ impl Runtime {
     pub async fn rerun(&self, run: RunId, what: Rerun) -> Result<RunRecord, Error> {
         let cancel = CancellationToken::new();
         let guard = cancel.clone().drop_guard();
-        let record = self.0.start_rerun(run, what, cancel).await?.end().await;
+        let record = self.host.start_rerun(run, what, cancel).await?.end().await;
         guard.disarm();
         record
     }
@@ -91,7 +93,7 @@ impl Runtime {
     ///
     /// Returns the same errors as [`rerun`](Self::rerun).
     pub async fn start_rerun(&self, run: RunId, what: Rerun) -> Result<RerunHandle, Error> {
-        self.0
+        self.host
             .start_rerun(run, what, CancellationToken::new())
             .await
             .map(RerunHandle)
@@ -105,7 +107,8 @@ impl Runtime {
     ///
     /// Returns [`Error::UnknownRun`] if there is no such run, and an error if the store fails.
     pub async fn attempts(&self, run: RunId) -> Result<Vec<AttemptRecord>, Error> {
-        self.0
+        self.host
+            .services
             .store
             .attempts(run)
             .await?
@@ -113,7 +116,7 @@ impl Runtime {
     }
 }
 
-impl Inner {
+impl Host {
     /// Starts a re-run of a finished run; `cancel` cancels it.
     pub(crate) async fn start_rerun(
         self: &Arc<Self>,
@@ -130,18 +133,19 @@ impl Inner {
 }
 
 async fn reopen(
-    runtime: Arc<Inner>,
+    host: Arc<Host>,
     tokio: Tokio,
     run: RunId,
     what: Rerun,
     cancel: CancellationToken,
 ) -> Result<StartedRun, Error> {
-    let _taking = runtime.under_way.taking();
+    let _taking = host.active.taking();
     loop {
-        if runtime.stop.soft.is_cancelled() {
+        if host.stop.soft.is_cancelled() {
             return Err(Error::Closed);
         }
-        let record = runtime
+        let record = host
+            .services
             .store
             .run(run)
             .await?
@@ -158,7 +162,7 @@ async fn reopen(
             }
             .into());
         };
-        let recalled = resume::recall(&runtime, definition, &record);
+        let recalled = start::recall(&host, definition, &record);
         if let Err(problem) = recalled.call {
             return Err(RerunError::Parameters { run, flow, problem }.into());
         }
@@ -166,14 +170,15 @@ async fn reopen(
             return Err(lacks);
         }
         // if another process was faster, the next round reads the changed record
-        if let Some(taken) = runtime
+        if let Some(taken) = host
+            .services
             .store
-            .reopen(run, &what, runtime.clock.timestamp())
+            .reopen(run, &what, host.services.clock.timestamp())
             .await?
         {
             failpoint::hit("rerun-begins");
-            return Ok(resume::conduct(
-                &runtime, &tokio, definition, recalled, taken, cancel,
+            return Ok(start::resume(
+                &host, &tokio, definition, recalled, taken, cancel,
             ));
         }
     }

@@ -8,21 +8,14 @@ use tokio::runtime::Handle as Tokio;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::ambient::Ambient;
-use super::body::{self, Called};
-use super::launch::StartedRun;
-use super::live::{Live, RunCore};
-use super::trace::Trace;
-use super::{Inner, Runtime, launch};
-use crate::error::{Cause, Error, StoreError, TaskError};
+use super::Runtime;
+use crate::error::{Error, StoreError};
+use crate::executor::{Host, StartedRun, start};
 use crate::failpoint;
-use crate::flow::{FlowCall, FlowDef, registry};
+use crate::flow::{FlowDef, registry};
 use crate::id::RunId;
 use crate::journal::RunRecord;
-use crate::plan::Replay;
-use crate::state::RunKind;
-use crate::store::{Abandoned, TakenOver};
-use crate::task::{Context, RunFacts};
+use crate::store::Abandoned;
 
 impl Runtime {
     /// Resumes the unfinished runs that no living process executes, and waits for their ends.
@@ -39,7 +32,7 @@ impl Runtime {
     /// ended.
     pub async fn resume(&self) -> Result<Vec<RunRecord>, Error> {
         let (under_way, mut failed) = Recovery::default()
-            .recover(&self.0, self.0.store.abandoned().await?)
+            .recover(&self.host, self.host.services.store.abandoned().await?)
             .await?;
         let mut records = Vec::new();
         for run in under_way {
@@ -68,7 +61,7 @@ impl Recovery {
     /// first error.
     pub(super) async fn recover(
         &mut self,
-        runtime: &Arc<Inner>,
+        host: &Arc<Host>,
         abandoned: Vec<Abandoned>,
     ) -> Result<(Vec<StartedRun>, Option<Error>), Error> {
         let tokio = Tokio::try_current().map_err(|_| Error::NoTokio)?;
@@ -86,7 +79,7 @@ impl Recovery {
             }
             match registry::find(&flow) {
                 Some(definition) => {
-                    match go_on(runtime, &tokio, definition, id, Purpose::Run).await {
+                    match go_on(host, &tokio, definition, id, Purpose::Run).await {
                         Ok(GoneOn::Here(run)) => under_way.push(run),
                         // not remembered: the process that has the run may leave it again
                         Ok(GoneOn::Elsewhere) => {}
@@ -121,7 +114,7 @@ impl Recovery {
     }
 }
 
-impl Inner {
+impl Host {
     /// Resumes a run. Returns `None` if another process does, or if it cannot run here.
     pub(crate) async fn go_on(
         self: &Arc<Self>,
@@ -156,16 +149,16 @@ pub(crate) enum Purpose {
 
 /// Takes a run over and resumes it.
 async fn go_on(
-    runtime: &Arc<Inner>,
+    host: &Arc<Host>,
     tokio: &Tokio,
     definition: &'static FlowDef,
     id: RunId,
     purpose: Purpose,
 ) -> Result<GoneOn, Error> {
-    let Some(recorded) = runtime.store.run(id).await? else {
+    let Some(recorded) = host.services.store.run(id).await? else {
         return Ok(GoneOn::Not);
     };
-    let recalled = recall(runtime, definition, &recorded);
+    let recalled = start::recall(host, definition, &recorded);
     // a run must not fail because this runtime lacks something: another may have it
     if let (Purpose::Run, Some(reason @ (Error::MissingResource { .. } | Error::Pool { .. }))) =
         (purpose, &recalled.lacks)
@@ -173,122 +166,16 @@ async fn go_on(
         tracing::warn!(run = %id, flow = definition.name, "run cannot be resumed here: {reason}");
         return Ok(GoneOn::Not);
     }
-    let _taking = runtime.under_way.taking();
-    if runtime.stop.soft.is_cancelled() {
+    let _taking = host.active.taking();
+    if host.stop.soft.is_cancelled() {
         return Err(Error::Closed);
     }
-    let Some(taken) = runtime.store.take_over(id).await? else {
+    let Some(taken) = host.services.store.take_over(id).await? else {
         return Ok(GoneOn::Elsewhere);
     };
     failpoint::hit("taken-over");
     let cancel = CancellationToken::new();
-    Ok(GoneOn::Here(conduct(
-        runtime, tokio, definition, recalled, taken, cancel,
+    Ok(GoneOn::Here(start::resume(
+        host, tokio, definition, recalled, taken, cancel,
     )))
-}
-
-/// A call of a recorded run's flow with its recorded parameters.
-pub(super) struct Recalled {
-    facts: Arc<RunFacts>,
-    kind: RunKind,
-    /// The call, or the reason why the recorded parameters do not fit the flow.
-    pub(super) call: Result<Arc<FlowCall>, String>,
-    /// The reason why it cannot run here.
-    pub(super) lacks: Option<Error>,
-}
-
-pub(super) fn recall(
-    runtime: &Arc<Inner>,
-    definition: &'static FlowDef,
-    recorded: &RunRecord,
-) -> Recalled {
-    let facts = Arc::new(RunFacts {
-        id: recorded.id(),
-        flow: definition.name,
-        logical_date: recorded.logical_date(),
-        interval: recorded.interval(),
-    });
-    let call = FlowCall::recall(definition, recorded.parameters());
-    let lacks = match &call {
-        Ok(call) if !definition.is_async => runtime.check_flow(call, &facts).err(),
-        _ => runtime
-            .check_has(definition.name, definition.resources)
-            .err(),
-    };
-    Recalled {
-        facts,
-        kind: recorded.kind(),
-        call,
-        lacks,
-    }
-}
-
-/// Conducts a run that was taken over.
-pub(super) fn conduct(
-    runtime: &Arc<Inner>,
-    tokio: &Tokio,
-    definition: &'static FlowDef,
-    recalled: Recalled,
-    taken: TakenOver,
-    cancel: CancellationToken,
-) -> StartedRun {
-    let Recalled {
-        facts,
-        kind,
-        call,
-        lacks,
-    } = recalled;
-    let TakenOver { log, history } = taken;
-    let (began, cancelling) = (history.tables.started, history.cancelling);
-    let refresh_cache = history.tables.head.refresh_cache;
-    let ambient = Ambient::outside(runtime);
-    let mut live = Live::new(&ambient.held, true, Some(Replay::new(history)));
-    let trace = Trace::new(runtime, &facts);
-    trace.release_early_lines();
-    let called = match call {
-        _ if cancelling && lacks.is_some() => Called::Cancelled,
-        Ok(call) => {
-            let context = Arc::new(Context::of_flow(Arc::clone(&facts), cancel.clone()));
-            body::call(
-                &mut live,
-                runtime,
-                &call,
-                None,
-                &trace.run,
-                context,
-                cancel.clone(),
-            )
-            .unwrap_or_else(|error| Called::Failed(error.into_task_error()))
-        }
-        Err(problem) => {
-            let text = format!(
-                "the flow's parameters are not those that the run was asked for with: {problem}; start a new run, or go \
-                 back to the code that began it"
-            );
-            Called::Failed(TaskError::new(Cause::Fatal, text))
-        }
-    };
-    if cancelling {
-        cancel.cancel();
-    }
-    let id = facts.id;
-    let under_way = runtime.under_way.enter(id, &cancel, runtime.heard());
-    let run = RunCore::new(
-        Arc::clone(runtime),
-        log,
-        trace,
-        cancel.clone(),
-        live,
-        &ambient,
-        refresh_cache,
-    );
-    let turns = launch::turns(definition, kind);
-    let conducted = tokio.spawn(launch::see_through(
-        run, called, definition, turns, began, ambient, under_way,
-    ));
-    StartedRun {
-        id,
-        cancel,
-        conducted,
-    }
 }

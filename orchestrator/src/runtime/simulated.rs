@@ -4,14 +4,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::live::RunCore;
-use super::task_job::TaskJob;
 use super::{Runtime, RuntimeBuilder};
 use crate::clock::Clock;
-use crate::error::{Cause, TaskError};
-use crate::panic;
 use crate::store::MemoryStore;
-use crate::value::Value;
 
 /// A fixed seed, so that the ids of a simulated runtime's runs are the same each time.
 const SEED: u64 = 0;
@@ -52,45 +47,8 @@ impl Runtime {
     /// ```
     pub fn simulated(start: DateTime<Utc>) -> Self {
         let builder = RuntimeBuilder::new().clock(Clock::tokio(start)).seed(SEED);
-        let mut inner = builder.inner(Arc::new(MemoryStore::default()));
-        inner.simulated = true;
-        Self(Arc::new(inner))
-    }
-}
-
-impl TaskJob {
-    /// Encodes and decodes a result, and returns the decoded value.
-    pub(super) fn through_encoding(
-        &self,
-        run: &RunCore,
-        value: &Value,
-    ) -> Result<Value, TaskError> {
-        let output = run.live.lock().plan.wiring.nodes[self.at.node].output;
-        let Some(output) = output else {
-            return Ok(value.clone());
-        };
-        // `Serialize`, `Deserialize` and `PartialEq` are user code, which may panic
-        let compared = panic::catch(|| {
-            let bytes = value.encode()?;
-            let back = output.decode(&bytes)?;
-            let is_same = match self.attempt.task.same.get() {
-                // a value that is not equal to itself contains a NaN
-                Some(same) if same(value, value) => same(value, &back),
-                _ => back.encode()?.len() == bytes.len(),
-            };
-            Ok::<_, crate::value::EncodingError>(is_same.then_some(back))
-        });
-        let problem = match compared {
-            Ok(Ok(Some(back))) => return Ok(back),
-            Ok(Ok(None)) => "it comes back as another value".to_owned(),
-            Ok(Err(error)) => error.to_string(),
-            Err(panicked) => return Err(TaskError::panicked(&panicked)),
-        };
-        let text = format!(
-            "its result, `{}`, does not come back from a store as it is: {problem}; look for `Option`s in `Option`s, \
-             and for fields that serde skips",
-            output.name()
-        );
-        Err(TaskError::new(Cause::Fatal, text))
+        let mut runtime = builder.runtime(Arc::new(MemoryStore::default()));
+        Arc::make_mut(&mut runtime.host).simulated = true;
+        runtime
     }
 }

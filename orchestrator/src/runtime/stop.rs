@@ -1,219 +1,16 @@
 //! Shutdown of a runtime: running bodies are drained, unfinished runs are left to be resumed.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, pending};
 use std::process::{ExitCode, Termination};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::ambient::{AMBIENT, Ambient};
-use super::hold::Hold;
-use super::{Runtime, watch};
+use super::Runtime;
 use crate::clock::in_time;
-use crate::error::Error;
+use crate::executor::active::few;
 use crate::id::RunId;
-use crate::store::Store;
-
-/// The shutdown signal of a runtime, in two steps: after `soft`, nothing starts any more; at
-/// `hard`, the grace period is over.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct StopSignal {
-    pub(crate) soft: CancellationToken,
-    pub(crate) hard: CancellationToken,
-}
-
-impl StopSignal {
-    /// Creates a signal without a grace period.
-    pub(super) fn at_once(stop: CancellationToken) -> Self {
-        Self {
-            soft: stop.clone(),
-            hard: stop,
-        }
-    }
-
-    /// Creates a signal of its own for a part of the runtime's work; this signal triggers it, too.
-    pub(crate) fn child(&self) -> Self {
-        Self {
-            soft: self.soft.child_token(),
-            hard: self.hard.child_token(),
-        }
-    }
-}
-
-/// Waits for a run. If the shutdown of the runtime prevents its end, a body that waits for it gets
-/// the error only when its own run is left by the same shutdown. Earlier, the error would be
-/// recorded as a failure of the body, although the body is to run again. A body that can be dropped
-/// never gets the error.
-pub(super) async fn unless_left<T>(
-    run: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    let run = run.await;
-    let stops = |ambient: &Ambient| {
-        ambient
-            .runtime
-            .stop
-            .soft
-            .is_cancelled()
-            .then(|| ambient.hold.clone())
-    };
-    if let Err(Error::Stopped { .. } | Error::Closed) = run
-        && let Ok(Some(hold)) = AMBIENT.try_with(stops)
-    {
-        match hold {
-            // a blocking body cannot be dropped, so it needs the error to return
-            Some(hold) => hold.left().cancelled().await,
-            None => pending().await,
-        }
-    }
-    run
-}
-
-/// The runs that a runtime executes.
-#[derive(Clone, Debug, Default)]
-pub(super) struct UnderWay(Arc<Mutex<Runs>>);
-
-#[derive(Debug, Default)]
-struct Runs {
-    by_id: HashMap<RunId, Arc<Entry>>,
-    /// The task that listens for cancel requests of other processes while there are runs.
-    listener: Option<JoinHandle<()>>,
-    /// One token per takeover in progress; cancelled when the run is registered here, or is not
-    /// taken over after all.
-    taking: Vec<CancellationToken>,
-    /// Runs that this process gave up while some of their bodies had not returned.
-    kept: HashMap<RunId, Weak<Hold>>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    cancel: CancellationToken,
-    done: CancellationToken,
-}
-
-impl UnderWay {
-    /// Registers a run until the returned guard is dropped. Until then, cancel requests of other
-    /// processes reach it through the store `heard`.
-    pub(super) fn enter(
-        &self,
-        run: RunId,
-        cancel: &CancellationToken,
-        heard: Option<&Arc<dyn Store>>,
-    ) -> Left {
-        let entry = Arc::new(Entry {
-            cancel: cancel.clone(),
-            done: CancellationToken::new(),
-        });
-        let mut runs = self.0.lock();
-        runs.by_id.insert(run, Arc::clone(&entry));
-        // a listener whose tokio runtime has shut down would never hear anything again
-        if let Some(store) = heard
-            && runs.listener.as_ref().is_none_or(JoinHandle::is_finished)
-        {
-            runs.listener = Some(tokio::spawn(watch::hear_cancels(
-                Arc::clone(store),
-                self.clone(),
-            )));
-        }
-        drop(runs);
-        Left {
-            under_way: self.clone(),
-            run,
-            entry,
-        }
-    }
-
-    /// Announces a takeover: [`Runtime::stop`] waits until the returned guard is dropped, so that
-    /// it does not miss a run that is being taken over.
-    pub(super) fn taking(&self) -> DropGuard {
-        let token = CancellationToken::new();
-        let taking = &mut self.0.lock().taking;
-        taking.retain(|other| !other.is_cancelled());
-        taking.push(token.clone());
-        token.drop_guard()
-    }
-
-    /// Returns the token that cancels a run, and the one that is cancelled at its end; `None` if
-    /// the run is not executed here.
-    pub(super) fn of(&self, run: RunId) -> Option<(CancellationToken, CancellationToken)> {
-        self.0
-            .lock()
-            .by_id
-            .get(&run)
-            .map(|entry| (entry.cancel.clone(), entry.done.clone()))
-    }
-
-    /// Remembers a run that was given up until all of its bodies have returned.
-    pub(super) fn keep(&self, run: RunId, hold: Weak<Hold>) {
-        self.0.lock().kept.insert(run, hold);
-    }
-
-    /// Returns the bodies of given-up runs that have not returned.
-    fn unreturned(&self) -> Vec<String> {
-        let kept = &mut self.0.lock().kept;
-        kept.retain(|_, hold| hold.strong_count() > 0);
-        let mut unreturned: Vec<String> = kept
-            .values()
-            .filter_map(Weak::upgrade)
-            .flat_map(|hold| hold.bodies())
-            .collect();
-        unreturned.sort_unstable();
-        unreturned
-    }
-
-    /// Cancels all runs.
-    pub(super) fn cancel(&self) {
-        self.0
-            .lock()
-            .by_id
-            .values()
-            .for_each(|entry| entry.cancel.cancel());
-    }
-
-    fn runs(&self) -> Vec<(RunId, CancellationToken)> {
-        self.0
-            .lock()
-            .by_id
-            .iter()
-            .map(|(run, entry)| (*run, entry.done.clone()))
-            .collect()
-    }
-}
-
-/// The registration of a run; dropping it removes the run.
-pub(super) struct Left {
-    under_way: UnderWay,
-    run: RunId,
-    entry: Arc<Entry>,
-}
-
-impl Drop for Left {
-    fn drop(&mut self) {
-        let mut runs = self.under_way.0.lock();
-        // a run whose end is recorded may be re-run before this guard is dropped: then the map
-        // holds the entry of the re-run, which must stay
-        if runs
-            .by_id
-            .get(&self.run)
-            .is_some_and(|entry| Arc::ptr_eq(entry, &self.entry))
-        {
-            runs.by_id.remove(&self.run);
-        }
-        let listener = if runs.by_id.is_empty() {
-            runs.listener.take()
-        } else {
-            None
-        };
-        drop(runs);
-        listener.inspect(JoinHandle::abort);
-        self.entry.done.cancel();
-    }
-}
 
 /// The outcome of a shutdown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -305,15 +102,6 @@ impl std::error::Error for Stopped {}
 /// committed.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// Joins the first few names and counts the rest.
-pub(super) fn few(names: &[String]) -> String {
-    const FEW: usize = 5;
-    match names.len().checked_sub(FEW).filter(|more| *more > 0) {
-        Some(more) => format!("{} and {more} more", names[..FEW].join(", ")),
-        None => names.join(", "),
-    }
-}
-
 impl Runtime {
     /// Shuts the runtime down. Nothing starts any more. Running bodies have the grace period to end
     /// ([`RuntimeBuilder::grace`](crate::RuntimeBuilder::grace), 30 seconds by default). Unfinished
@@ -334,19 +122,19 @@ impl Runtime {
     pub async fn stop(&self) -> Stopped {
         // taken before the signal: a run without running bodies is left at once, and would be
         // missing from the list otherwise
-        let mut runs = self.0.under_way.runs();
-        self.0.stop.soft.cancel();
+        let mut runs = self.host.active.runs();
+        self.host.stop.soft.cancel();
         // takeovers that begin from now on find the runtime stopped; those in progress may still
         // register a run, which has to be in the second list
-        let taking = self.0.under_way.0.lock().taking.clone();
+        let taking = self.host.active.takeovers();
         for taken in taking {
             taken.cancelled().await;
         }
-        runs.extend(self.0.under_way.runs());
+        runs.extend(self.host.active.runs());
         let mut left = Vec::new();
         for (run, done) in runs {
             done.cancelled().await;
-            let is_final = match self.0.store.run(run).await {
+            let is_final = match self.host.services.store.run(run).await {
                 Ok(Some(record)) => record.state().is_final(),
                 Ok(None) | Err(_) => false,
             };
@@ -354,8 +142,8 @@ impl Runtime {
                 left.push(run);
             }
         }
-        self.0.flush_logs().await;
-        if let Err(error) = self.0.store.flush().await {
+        self.host.services.flush_logs().await;
+        if let Err(error) = self.host.services.store.flush().await {
             tracing::error!("the last records of the stopped runtime were not committed: {error}");
         }
         left.sort_unstable();
@@ -363,7 +151,7 @@ impl Runtime {
         Stopped {
             left,
             cut_short_by: None,
-            unreturned: self.0.under_way.unreturned(),
+            unreturned: self.host.active.unreturned(),
         }
     }
 
@@ -419,25 +207,25 @@ impl Runtime {
             }
         }
         let (mut second, mut worked) = (None, false);
-        let mut last = in_time(self.0.environment.grace) + LAST_WORDS;
+        let mut last = in_time(self.host.environment.grace) + LAST_WORDS;
         let mut stop = std::pin::pin!(self.stop());
         loop {
             tokio::select! {
                 stopped = &mut stop => {
                     let stopped = Stopped { cut_short_by: second, ..stopped };
-                    let is_stuck = !stopped.unreturned.is_empty() || self.0.environment.threads.any();
+                    let is_stuck = !stopped.unreturned.is_empty() || self.host.active.threads.any();
                     return Err(Halted { stopped, is_stuck });
                 }
                 _ = &mut work, if !worked => worked = true,
                 signal = signals.next(), if second.is_none() => {
                     second = Some(signal);
-                    self.0.stop.hard.cancel();
+                    self.host.stop.hard.cancel();
                     last = Instant::now() + LAST_WORDS;
                 }
                 () = tokio::time::sleep_until(last) => {
                     tracing::error!("the store does not answer: the last records of the process may be missing");
-                    let left = self.0.under_way.runs().into_iter().map(|(run, _)| run).collect();
-                    let stopped = Stopped { left, cut_short_by: second, unreturned: self.0.under_way.unreturned() };
+                    let left = self.host.active.runs().into_iter().map(|(run, _)| run).collect();
+                    let stopped = Stopped { left, cut_short_by: second, unreturned: self.host.active.unreturned() };
                     return Err(Halted { stopped, is_stuck: true });
                 }
             }

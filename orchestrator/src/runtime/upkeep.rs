@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Inner, Runtime};
+use super::Runtime;
 use crate::clock::saturating_micros;
 use crate::error::{Error, StoreError};
+use crate::executor::Host;
 use crate::id::RunId;
 use crate::store::{CacheEntry, CacheFilter, Pruned, StoreCheck};
 
@@ -24,8 +25,14 @@ impl Runtime {
         let Some((first, last)) = bounds(part) else {
             return Ok(Vec::new());
         };
-        let mut ids = self.0.store.ids(first, last).await?;
-        ids.extend(self.0.store.ids_ending(&part.replace('-', "")).await?);
+        let mut ids = self.host.services.store.ids(first, last).await?;
+        ids.extend(
+            self.host
+                .services
+                .store
+                .ids_ending(&part.replace('-', ""))
+                .await?,
+        );
         ids.sort_unstable();
         ids.dedup();
         Ok(ids)
@@ -39,9 +46,10 @@ impl Runtime {
     /// Returns an error if the store fails.
     pub async fn cached(&self, filter: &CacheFilter) -> Result<Vec<CacheEntry>, Error> {
         Ok(self
-            .0
+            .host
+            .services
             .store
-            .cached(filter, self.0.clock.timestamp())
+            .cached(filter, self.host.services.clock.timestamp())
             .await?)
     }
 
@@ -53,9 +61,10 @@ impl Runtime {
     /// Returns an error if the store fails.
     pub async fn forget_cached(&self, filter: &CacheFilter) -> Result<u64, Error> {
         Ok(self
-            .0
+            .host
+            .services
             .store
-            .forget_cached(filter, self.0.clock.timestamp())
+            .forget_cached(filter, self.host.services.clock.timestamp())
             .await?)
     }
 
@@ -67,7 +76,7 @@ impl Runtime {
     /// Returns an error if the store fails. Damage within the store is reported in the result
     /// instead.
     pub async fn check_store(&self) -> Result<StoreCheck, Error> {
-        match self.0.store.check().await {
+        match self.host.services.store.check().await {
             Err(StoreError::Damaged { path, problem }) => Ok(StoreCheck::damaged(&path, problem)),
             check => Ok(check?),
         }
@@ -75,21 +84,26 @@ impl Runtime {
 
     /// [Prunes](Self::prune) the store with another retention of task data.
     pub(crate) async fn prune_older(&self, keep: Duration) -> Result<Pruned, Error> {
-        let now = self.0.clock.timestamp();
+        let now = self.host.services.clock.timestamp();
         let before = now.shifted(-saturating_micros(keep));
-        Ok(self.0.store.prune(before, now, self.0.cache_bytes).await?)
+        Ok(self
+            .host
+            .services
+            .store
+            .prune(before, now, self.host.retention.cache_bytes)
+            .await?)
     }
 }
 
-impl Inner {
+impl Host {
     /// Returns the number of slots of a pool, or `None` if there is no pool of this name.
     pub(crate) fn pool_size(&self, pool: &str) -> Option<u32> {
-        self.limits.pool_size(pool)
+        self.admission.limits.pool_size(pool)
     }
 
     /// Returns `true` if this process executes the run.
     pub(crate) fn executes(&self, run: RunId) -> bool {
-        self.under_way.of(run).is_some()
+        self.active.of(run).is_some()
     }
 }
 

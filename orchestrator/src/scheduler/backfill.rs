@@ -11,11 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::kept;
 use crate::error::{Error, RerunError};
+use crate::executor::{Host, StartedRun};
 use crate::flow::{Flow, FlowCall, Request};
 use crate::id::RunId;
 use crate::journal::{RunFilter, RunSummary};
 use crate::panic::catch;
-use crate::runtime::{Accepted, Inner, Purpose, StartedRun};
+use crate::runtime::{Accepted, Purpose};
 use crate::schedule::{IntoSchedule, Schedule, ScheduleError};
 use crate::state::{Rerun, RunKind, RunState};
 use crate::value::{Data, json_text};
@@ -79,7 +80,7 @@ impl<T: Data> Flow<T> {
 #[derive(Clone)]
 #[must_use = "a backfill does nothing until it is run"]
 pub struct Backfill {
-    host: Option<Arc<Inner>>,
+    host: Option<Arc<Host>>,
     call: Arc<FlowCall>,
     schedule: Result<Schedule, ScheduleError>,
     /// An option of the flow that applies to a single run only, if one was set.
@@ -176,7 +177,7 @@ impl Backfill {
         dates: RangeInclusive<NaiveDate>,
     ) -> Self {
         Self {
-            host: Some(Arc::clone(&runtime.0)),
+            host: Some(Arc::clone(&runtime.host)),
             ..Self::new(call, Ok(schedule), dates)
         }
     }
@@ -314,7 +315,7 @@ impl Backfill {
         }
     }
 
-    fn checked(&self) -> Result<(Arc<Inner>, Arc<FlowCall>, Schedule), Error> {
+    fn checked(&self) -> Result<(Arc<Host>, Arc<FlowCall>, Schedule), Error> {
         let flow = self.call.definition.name;
         let refused = |error: &ScheduleError| Error::Schedule {
             flow: flow.to_owned(),
@@ -342,14 +343,14 @@ impl Backfill {
         })?;
         let host = match &self.host {
             Some(host) => Arc::clone(host),
-            None => Inner::of_here()?,
+            None => Host::of_here()?,
         };
         Ok((host, call, schedule))
     }
 
     async fn plan(
         &self,
-        host: &Arc<Inner>,
+        host: &Arc<Host>,
         call: &Arc<FlowCall>,
         schedule: &Schedule,
     ) -> Result<Vec<BackfillTick>, Error> {
@@ -373,6 +374,7 @@ impl Backfill {
             .kind(RunKind::Scheduled)
             .kind(RunKind::Backfill);
         let runs = host
+            .services
             .store
             .summaries(&filter.since(*first).until(*last))
             .await?;
@@ -395,7 +397,7 @@ impl Backfill {
             .collect();
         let unfinished = runs.values().any(|(_, state)| !state.is_final());
         let abandoned = if unfinished {
-            host.store.abandoned().await?
+            host.services.store.abandoned().await?
         } else {
             Vec::new()
         };
@@ -403,7 +405,7 @@ impl Backfill {
         if self.newest_first {
             ticks.reverse();
         }
-        let now = host.clock.now();
+        let now = host.services.clock.now();
         let planned = |logical_date: DateTime<Utc>| {
             let run = runs.get(&logical_date).copied();
             let (action, reason) = match run {
@@ -450,7 +452,7 @@ impl Backfill {
 
     async fn start(
         &self,
-        host: &Arc<Inner>,
+        host: &Arc<Host>,
         call: &Arc<FlowCall>,
         schedule: &Schedule,
         tick: &BackfillTick,

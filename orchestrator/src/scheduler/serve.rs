@@ -96,7 +96,7 @@ impl Serve {
             missed, overlap, ..
         } = *flow.call.definition;
         let mut serve = Self {
-            host: flow.given_host().map(Runtime),
+            host: flow.given_host().map(|host| Runtime { host }),
             call: Arc::clone(&flow.call),
             schedules: Vec::new(),
             missed,
@@ -146,7 +146,7 @@ impl Serve {
     #[cfg(feature = "cli")]
     pub(crate) fn move_to(&mut self, from: &Runtime, to: &Runtime) {
         self.host = self.host.take().map(|host| {
-            if Arc::ptr_eq(&host.0, &from.0) {
+            if Arc::ptr_eq(&host.host, &from.host) {
                 to.clone()
             } else {
                 host

@@ -11,9 +11,10 @@ use super::missed::{COUNTED, Decision, Dropped, decide};
 use super::ticker::Due;
 use crate::clock::kept;
 use crate::error::{Error, StoreError};
+use crate::executor::Host;
 use crate::flow::{FlowCall, FlowDef, Missed, Overlap, Request};
 use crate::journal::RunFilter;
-use crate::runtime::{Accepted, Inner};
+use crate::runtime::Accepted;
 use crate::schedule::Schedule;
 use crate::state::RunKind;
 use crate::store::ScheduleKey;
@@ -99,7 +100,7 @@ impl Served {
 
     /// Queues due ticks, and spawns a task that works on the queue unless one is running.
     /// `due.schedule` is an index into the flow's own schedules.
-    pub(super) fn push(self: &Arc<Self>, host: &Arc<Inner>, due: Due) {
+    pub(super) fn push(self: &Arc<Self>, host: &Arc<Host>, due: Due) {
         let mut lane = self.lane.lock();
         lane.due.push_back(due);
         if !std::mem::replace(&mut lane.busy, true) {
@@ -107,7 +108,7 @@ impl Served {
         }
     }
 
-    async fn see_to_all(self: Arc<Self>, host: Arc<Inner>) {
+    async fn see_to_all(self: Arc<Self>, host: Arc<Host>) {
         loop {
             let Some(due) = self.next_due() else { return };
             let tick = match self.is_held() {
@@ -139,7 +140,7 @@ impl Served {
         due
     }
 
-    async fn see_to(&self, host: &Arc<Inner>, due: &Due, decision: &Decision) -> Tick {
+    async fn see_to(&self, host: &Arc<Host>, due: &Due, decision: &Decision) -> Tick {
         let served = &self.schedules[due.schedule];
         if let Some(dropped) = &decision.dropped {
             self.log_dropped(served, dropped);
@@ -167,9 +168,9 @@ impl Served {
 
     /// Records the progress of a schedule. Not if the clock was set back since: the ticks up to
     /// there come again, and count then.
-    fn decided(host: &Inner, served: &ServedSchedule, up_to: DateTime<Utc>) {
-        if up_to <= host.clock.now() {
-            host.store.decide(&served.key, up_to.into());
+    fn decided(host: &Host, served: &ServedSchedule, up_to: DateTime<Utc>) {
+        if up_to <= host.services.clock.now() {
+            host.services.store.decide(&served.key, up_to.into());
         }
     }
 
@@ -197,7 +198,7 @@ impl Served {
     /// Creates the run of a tick. Retries for as long as the store fails.
     async fn make_run(
         &self,
-        host: &Arc<Inner>,
+        host: &Arc<Host>,
         served: &ServedSchedule,
         tick: DateTime<Utc>,
         made_up: Option<OwnedSemaphorePermit>,
@@ -248,7 +249,7 @@ impl Served {
     /// Tries to create the run of a tick. Returns `None` if the flow is paused.
     async fn try_run(
         &self,
-        host: &Arc<Inner>,
+        host: &Arc<Host>,
         served: &ServedSchedule,
         tick: DateTime<Utc>,
     ) -> Result<Option<Accepted>, Skipped> {
@@ -261,6 +262,7 @@ impl Served {
                 .until(kept(tick))
                 .limit(1);
             let has_run = !host
+                .services
                 .store
                 .summaries(&of_tick.kind(RunKind::Scheduled).kind(RunKind::Backfill))
                 .await?
@@ -269,6 +271,7 @@ impl Served {
             // cancel another run for nothing
             if !has_run {
                 if host
+                    .services
                     .store
                     .paused()
                     .await?
@@ -287,7 +290,7 @@ impl Served {
     /// Applies the flow's `overlap` to the active runs, so that one more run may start.
     async fn make_room(
         &self,
-        host: &Arc<Inner>,
+        host: &Arc<Host>,
         tick: DateTime<Utc>,
         most: u32,
     ) -> Result<(), Skipped> {
@@ -296,7 +299,7 @@ impl Served {
             .unfinished()
             .oldest_first();
         let filter = filter.kind(RunKind::Manual).kind(RunKind::Scheduled);
-        let mut active = host.store.summaries(&filter).await?;
+        let mut active = host.services.store.summaries(&filter).await?;
         // another process may have created the run of this tick meanwhile: without this, it would
         // be cancelled to make room for itself
         active.retain(|run| run.kind == RunKind::Manual || run.logical_date != tick);

@@ -12,8 +12,9 @@ use super::ticker::{Due, SET_BACK, Ticker};
 use crate::capture::init_logs;
 use crate::clock::Timestamp;
 use crate::error::Error;
+use crate::executor::Host;
 use crate::flow::{Overlap, registry};
-use crate::runtime::{Halted, Inner, Runtime, Watch};
+use crate::runtime::{Halted, Runtime, Watch};
 use crate::store::ScheduleKey;
 use crate::value::json_text;
 
@@ -27,13 +28,13 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
 /// Serves flows until the process is asked to stop.
 pub(super) async fn serve(runtime: &Runtime, flows: Vec<Serve>) -> Result<Halted, Error> {
-    if runtime.0.store.is_durable() {
+    if runtime.host.services.store.is_durable() {
         // installs the default subscriber unless the program has its own, so that the logs of the
         // runs are shown and stored
         init_logs();
     }
     // a stop signal of its own: if this future is dropped, only the served runs stop
-    let host = Arc::new(runtime.0.with_own_stop());
+    let host = Arc::new(runtime.host.with_own_stop());
     let mut keys = HashSet::new();
     let prepared = flows
         .into_iter()
@@ -55,7 +56,7 @@ pub(super) async fn serve(runtime: &Runtime, flows: Vec<Serve>) -> Result<Halted
 /// tick.
 fn prepare(
     runtime: &Runtime,
-    host: &Arc<Inner>,
+    host: &Arc<Host>,
     keys: &mut HashSet<ScheduleKey>,
     serve: Serve,
 ) -> Result<Arc<Served>, Error> {
@@ -76,7 +77,7 @@ fn prepare(
     if let Some(problem) = problem {
         return Err(problem);
     }
-    if own.is_some_and(|own| !Arc::ptr_eq(&own.0, &runtime.0)) {
+    if own.is_some_and(|own| !Arc::ptr_eq(&own.host, &runtime.host)) {
         let text = "it was put on another runtime than the one that is to serve it";
         return Err(Error::Options(format!("flow `{flow}`: {text}")));
     }
@@ -96,7 +97,7 @@ fn prepare(
             flow: flow.to_owned(),
             problem,
         })?;
-        host.check_call(&call, schedule.next(host.clock.now()))?;
+        host.check_call(&call, schedule.next(host.services.clock.now()))?;
         let mut name = schedule.to_string();
         if !schedule.given_parameters().is_empty() {
             name = format!("{name} {}", json_text(schedule.given_parameters()));
@@ -120,7 +121,7 @@ fn prepare(
 /// The serving loop: the ticker, the flow of each of its schedules, and a watch on requests of
 /// other processes.
 struct Server {
-    host: Arc<Inner>,
+    host: Arc<Host>,
     served: Vec<Arc<Served>>,
     /// For each schedule of the ticker: the index of its flow, and of the schedule within the flow.
     places: Vec<(usize, usize)>,
@@ -130,7 +131,7 @@ struct Server {
 
 impl Server {
     /// Resumes what other processes left, and computes the missed ticks.
-    async fn start(host: Arc<Inner>, served: Vec<Arc<Served>>) -> Result<Self, Error> {
+    async fn start(host: Arc<Host>, served: Vec<Arc<Served>>) -> Result<Self, Error> {
         let mut watch = Watch::new(Arc::clone(&host));
         watch.look().await?;
         let of_flow = |(flow, served): (usize, &Arc<Served>)| {
@@ -142,14 +143,14 @@ impl Server {
             .iter()
             .map(|place| schedule(place).key.clone())
             .collect();
-        let now = host.clock.now();
-        let decided = host.store.decided(&keys, now.into()).await?;
+        let now = host.services.clock.now();
+        let decided = host.services.store.decided(&keys, now.into()).await?;
         // the clock ran ahead in an earlier process: without this, ticks from now until then would
         // count as decided
         let ran_ahead =
             |decided: &Timestamp| decided.to_datetime().is_some_and(|at| at - now > SET_BACK);
         if decided.iter().any(ran_ahead) {
-            host.store.set_back(&keys, now.into());
+            host.services.store.set_back(&keys, now.into());
         }
         let from = places.iter().zip(&decided).map(|(place, decided)| {
             (
@@ -207,16 +208,16 @@ impl Server {
         let mut others = JoinSet::<Result<(), Error>>::new();
         others.spawn(watching);
         others.spawn(prune(Arc::clone(&host)));
-        let longest = if host.clock.may_be_set() {
+        let longest = if host.services.clock.may_be_set() {
             SYSTEM_SLEEP
         } else {
             LONGEST_SLEEP
         };
         loop {
-            let now = host.clock.now();
+            let now = host.services.clock.now();
             let due = ticker.due(now);
             if ticker.was_set_back() {
-                host.store.set_back(&keys, now.into());
+                host.services.store.set_back(&keys, now.into());
             }
             for due in due {
                 let (flow, schedule) = places[due.schedule];
@@ -240,7 +241,7 @@ impl Server {
 
 /// Rewinds the schedules of a flow that was paused, so that the ticks held back are handed out
 /// again. `first` is the first of its schedules.
-async fn rewind(host: &Inner, served: &Served, first: Option<usize>, ticker: &mut Ticker) {
+async fn rewind(host: &Host, served: &Served, first: Option<usize>, ticker: &mut Ticker) {
     if !served.is_held() {
         return;
     }
@@ -249,8 +250,8 @@ async fn rewind(host: &Inner, served: &Served, first: Option<usize>, ticker: &mu
         .iter()
         .map(|schedule| schedule.key.clone())
         .collect();
-    let now = host.clock.now();
-    match host.store.decided(&keys, now.into()).await {
+    let now = host.services.clock.now();
+    match host.services.store.decided(&keys, now.into()).await {
         Ok(decided) => {
             served.release();
             for (schedule, decided) in (first.unwrap_or_default()..).zip(decided) {
@@ -268,9 +269,14 @@ async fn rewind(host: &Inner, served: &Served, first: Option<usize>, ticker: &mu
 }
 
 /// Prunes expired data, now and every hour.
-async fn prune(host: Arc<Inner>) -> Result<(), Error> {
+async fn prune(host: Arc<Host>) -> Result<(), Error> {
     loop {
-        if let Err(error) = Runtime(Arc::clone(&host)).prune().await {
+        if let Err(error) = (Runtime {
+            host: Arc::clone(&host),
+        })
+        .prune()
+        .await
+        {
             tracing::error!("pruning failed: {error}");
         }
         tokio::time::sleep(PRUNE_EVERY).await;

@@ -165,10 +165,11 @@ impl Runtime {
     pub async fn why(&self, run: RunId, task: Option<&str>) -> Result<Why, Error> {
         let record = self.find_run(run).await?.ok_or(Error::UnknownRun { run })?;
         let flow = registry::find(record.flow());
-        let executed = match record.state().is_final() || self.0.executes(run) {
+        let executed = match record.state().is_final() || self.host.executes(run) {
             true => Executed::Somewhere,
             false => match self
-                .0
+                .host
+                .services
                 .store
                 .abandoned()
                 .await?
@@ -187,7 +188,7 @@ impl Runtime {
             failed: self.failed_attempts(&record).await?,
             pool_of: &pool_of,
             cleans_up: &cleans_up,
-            slots: &|pool| self.0.pool_size(pool),
+            slots: &|pool| self.host.pool_size(pool),
         };
         match task {
             None => Ok(run::of(&record, &around)),
@@ -207,7 +208,8 @@ impl Runtime {
         let mut failed = HashMap::<_, Vec<_>>::new();
         if record.tasks().iter().any(|task| task.attempts() > 1) {
             for attempt in self
-                .0
+                .host
+                .services
                 .store
                 .attempts(record.id())
                 .await?

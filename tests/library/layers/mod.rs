@@ -13,7 +13,7 @@ use rings::{Ring, by_folder};
 use tree::Crate;
 
 /// The rings of folders that there are: to be mended, never added to.
-const RINGS_OF_FOLDERS: [(&str, &[&str]); 4] = [
+const RINGS_OF_FOLDERS: [(&str, &[&str]); 3] = [
     // the guard against panics makes errors of them, and errors guard what they hold
     ("orchestrator/src/", &["error/", "panic"]),
     // the fallback of a mistake keeps a signature, and a signature that is wrong falls back
@@ -23,14 +23,6 @@ const RINGS_OF_FOLDERS: [(&str, &[&str]); 4] = [
     ),
     // what a body writes down names definitions, and the call of a flow gives what its body wrote
     ("orchestrator/src/", &["definition/", "scope/"]),
-    // bodies that await something start runs, and an attempt is known to the run it belongs to
-    (
-        "orchestrator/src/runtime/",
-        &[
-            "ambient", "attempt/", "body", "cached", "conduct", "grace", "handle", "join", "lane",
-            "launch", "limits", "live", "pulse", "resume", "stop", "task_job", "watch", "watchdog",
-        ],
-    ),
 ];
 
 /// How many pairs of files of a folder use each other, directly or through others: to become fewer,

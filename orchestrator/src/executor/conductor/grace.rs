@@ -6,22 +6,22 @@ use std::sync::Arc;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::Instant;
 
-use super::conduct::{Conductor, Stop};
+use super::{Conductor, Stop};
 use crate::clock::in_time;
 use crate::index::ScopeId;
 
 /// The grace period of clean-up tasks after a cancellation: of all flows of the run, or of some of
 /// them.
-pub(super) struct Grace {
-    pub(super) scopes: Option<Vec<ScopeId>>,
+pub(crate) struct Grace {
+    pub(crate) scopes: Option<Vec<ScopeId>>,
     /// The end of the period, which begins when all other bodies have ended.
-    pub(super) ends: Option<Instant>,
+    pub(crate) ends: Option<Instant>,
 }
 
 impl Conductor {
     /// Resumes a run that was being cancelled when its process died. Its bodies are called and get
     /// the same answers as before; of its tasks, only clean-up tasks run.
-    pub(super) fn begin_catching_up(&mut self) {
+    pub(crate) fn begin_catching_up(&mut self) {
         self.catching_up = true;
         self.graces.push(Grace {
             scopes: None,
@@ -32,7 +32,7 @@ impl Conductor {
 
     /// Polls the bodies up to the point that they had reached, then cancels the nodes that they
     /// have planned.
-    pub(super) fn catch_up(&mut self) {
+    pub(crate) fn catch_up(&mut self) {
         while let Some(Some(ended)) = self.bodies.next().now_or_never() {
             self.body_ended(ended);
             if !self.catching_up {
@@ -53,7 +53,7 @@ impl Conductor {
     }
 
     /// Starts the grace periods whose other bodies have ended. Returns the end of the next period.
-    pub(super) fn begin_graces(&mut self) -> Option<Instant> {
+    pub(crate) fn begin_graces(&mut self) -> Option<Instant> {
         if self.graces.is_empty() {
             return None;
         }
@@ -66,7 +66,7 @@ impl Conductor {
                 None => live.plan.is_winding_down(None),
             };
             if ends.is_none() && !waits {
-                *ends = Some(in_time(self.run.runtime.environment.grace));
+                *ends = Some(in_time(self.run.host.environment.grace));
             }
         }
         // while catching up, the conductor must be woken at each step of the bodies
@@ -76,7 +76,7 @@ impl Conductor {
     }
 
     /// Ends the clean-up tasks whose grace period is over.
-    pub(super) fn end_graces(&mut self) {
+    pub(crate) fn end_graces(&mut self) {
         if self.catching_up {
             self.stop(Stop::Asked);
         }

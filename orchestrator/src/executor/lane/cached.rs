@@ -15,19 +15,18 @@
 //! the waiting instances computes the result for the others.
 
 use std::collections::VecDeque;
-use std::collections::hash_map::Entry;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
-use super::Inner;
-use super::lane::{self, Ended, Lane};
-use super::limits::{GateKey, Slots};
-use super::live::{Live, RunCore};
-use super::task_job::{self, Caching, Progress};
+use super::super::cache_key::query;
+use super::super::flight::Flight;
+use super::super::host::Host;
+use super::super::run::{Live, RunCore};
+use super::super::slots::{GateKey, Slots};
+use super::job::{self, Caching, Progress};
+use super::{Ended, Lane};
 use crate::clock::{Clock, Timestamp};
 use crate::error::{StoreError, TaskError};
 use crate::failpoint;
@@ -39,8 +38,8 @@ use crate::panic::catch;
 use crate::plan::{End, Instance, Job, Work};
 use crate::state::TaskState;
 use crate::store::{Accept, Claim, Lookup, Wanted};
-use crate::task::{Arg, Args, CacheDef, Call, Code, TaskDef};
-use crate::value::{OutputType, Value, feed};
+use crate::task::{Arg, Args, TaskDef};
+use crate::value::{OutputType, Value};
 
 /// The interval between two checks whether another process has finished a result.
 const LOOK: Duration = Duration::from_millis(200);
@@ -50,67 +49,6 @@ const LOOK: Duration = Duration::from_millis(200);
 /// lanes could take a part of it.
 const BATCH: usize = 512;
 const LONG: i64 = 5_000;
-
-/// The prefix of cache keys; its number changes with the way keys are made.
-const FORMAT: &str = "orchestrator cache 1";
-
-/// The flights of this process, each with the instances that wait for it.
-///
-/// Lock order: the plan of a run first, then the flights. A flight must be ended with neither lock
-/// held, since that locks the plans of all waiting runs.
-#[derive(Debug, Default)]
-pub(super) struct Flights(Mutex<ByHash<CacheKey, Vec<Waiter>>>);
-
-#[derive(Debug)]
-struct Waiter {
-    run: Arc<RunCore>,
-    at: Instance,
-}
-
-/// The right, and the obligation, to compute a result. Dropping it wakes the instances that wait.
-#[derive(Debug)]
-pub(super) struct Flight {
-    runtime: Arc<Inner>,
-    key: CacheKey,
-    /// Whether the flight is also claimed in the store.
-    claimed: bool,
-}
-
-impl Flight {
-    /// Ends flights with a single call to the store.
-    pub(super) fn end_all(flights: &mut Vec<Self>) {
-        let Some(first) = flights.first() else { return };
-        let runtime = Arc::clone(&first.runtime);
-        let claimed = flights
-            .iter_mut()
-            .filter_map(|flight| std::mem::take(&mut flight.claimed).then_some(flight.key));
-        let claimed: Vec<CacheKey> = claimed.collect();
-        if !claimed.is_empty() {
-            runtime.store.end_flights(claimed);
-        }
-        flights.clear();
-    }
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        if self.claimed {
-            self.runtime.store.end_flights(vec![self.key]);
-        }
-        let waiters = self
-            .runtime
-            .flights
-            .0
-            .lock()
-            .remove(&self.key)
-            .unwrap_or_default();
-        for Waiter { run, at } in waiters {
-            let live = &mut *run.live.lock();
-            live.plan.retry_now(at);
-            run.flush(live);
-        }
-    }
-}
 
 /// A task with its inputs, and its cache key or the reason why it has none.
 struct Called {
@@ -207,7 +145,7 @@ async fn keys(run: &Arc<RunCore>, lane: &mut Lane, jobs: Vec<Job>) -> Vec<Called
                     },
                     ..job
                 };
-                task_job::fail(run, lane, job, TaskError::panicked(&panicked)).await;
+                job::fail(run, lane, job, TaskError::panicked(&panicked)).await;
                 continue;
             }
         };
@@ -240,10 +178,10 @@ fn join(run: &Arc<RunCore>, called: Vec<Called>) -> (Vec<Joined>, Arc<[Wanted]>)
     // for each key, the index in `joined` of the task that looks it up, and the results that it
     // accepts
     let mut own = ByHash::<CacheKey, (usize, Accept)>::default();
-    // the plan is locked before the flights: in between, a flight could end and wake an instance
-    // that is not parked yet, whose wake-up would be lost
+    // the plan stays locked until all instances are parked: a flight that ends in between wakes an
+    // instance by its plan, and would find one that is not parked yet
     let live = &mut *run.live.lock();
-    let mut flights = run.runtime.flights.0.lock();
+    let flights = &run.host.admission.flights;
     let rerun = live
         .plan
         .rerun()
@@ -272,32 +210,21 @@ fn join(run: &Arc<RunCore>, called: Vec<Called>) -> (Vec<Joined>, Arc<[Wanted]>)
             true if !was_elsewhere => Accept::MadeBy(run.facts.id, rerun),
             _ => Accept::Any,
         };
-        match flights.entry(query.key) {
-            Entry::Occupied(mut waiters) => match own.get(&query.key) {
-                Some((index, accepted)) if *accepted == accept => {
-                    joined[*index].same.push((job, output))
-                }
-                _ => {
-                    waiters.get_mut().push(Waiter {
-                        run: Arc::clone(run),
-                        at,
-                    });
-                    live.plan.park(at);
-                }
-            },
-            Entry::Vacant(free) => {
-                free.insert(Vec::new());
-                let flight = Some(Flight {
-                    runtime: Arc::clone(&run.runtime),
-                    key: query.key,
-                    claimed: false,
-                });
+        if let Some((index, accepted)) = own.get(&query.key)
+            && *accepted == accept
+        {
+            joined[*index].same.push((job, output));
+            continue;
+        }
+        match flights.join(query.key, run, at) {
+            None => live.plan.park(at),
+            Some(flight) => {
                 own.insert(query.key, (joined.len(), accept));
                 live.computed_elsewhere.remove(&at);
                 joined.push(Joined {
                     job,
                     same: Vec::new(),
-                    flight,
+                    flight: Some(flight),
                     output,
                     problem: None,
                 });
@@ -305,7 +232,6 @@ fn join(run: &Arc<RunCore>, called: Vec<Called>) -> (Vec<Joined>, Arc<[Wanted]>)
             }
         }
     }
-    drop(flights);
     // parking may have made room for other work
     run.flush(live);
     (joined, wanted.into())
@@ -410,7 +336,7 @@ async fn look_up(
                 continue;
             }
             Some(Landing::Miss(miss, claim)) if claims && claim != Some(Claim::NotMade) => {
-                flight.claimed = claim.is_some() && run.runtime.store.is_durable();
+                flight.claimed = claim.is_some() && run.host.services.store.is_durable();
                 waiting.extend(same.iter().map(|(job, _)| (query.key, job.at)));
                 miss
             }
@@ -434,7 +360,7 @@ async fn look_up(
         let live = &mut *run.live.lock();
         waiting
             .into_iter()
-            .for_each(|(key, at)| wait_for(run, live, &key, at));
+            .for_each(|(key, at)| wait_for(run, live, key, at));
         elsewhere
             .into_iter()
             .for_each(|(at, flight, query)| wait_elsewhere(run, live, at, flight, query));
@@ -451,14 +377,9 @@ fn name(job: &Job) -> &'static str {
 }
 
 /// Parks an instance until a flight of this process ends. The caller holds the flight.
-fn wait_for(run: &Arc<RunCore>, live: &mut Live, key: &CacheKey, at: Instance) {
+fn wait_for(run: &Arc<RunCore>, live: &mut Live, key: CacheKey, at: Instance) {
     live.plan.park(at);
-    if let Some(waiters) = run.runtime.flights.0.lock().get_mut(key) {
-        waiters.push(Waiter {
-            run: Arc::clone(run),
-            at,
-        });
-    }
+    run.host.admission.flights.wait(key, run, at);
 }
 
 /// Parks an instance until another process ends its flight. The flight stays taken in this process,
@@ -472,14 +393,14 @@ fn wait_elsewhere(
     query: CacheQuery,
 ) {
     live.computed_elsewhere.insert(at);
-    wait_for(run, live, &flight.key, at);
-    tokio::spawn(until_landed(flight, query, run.clock.clone()));
+    wait_for(run, live, flight.key(), at);
+    let (host, clock) = (Arc::clone(&run.host), run.clock.clone());
+    tokio::spawn(until_landed(host, flight, query, clock));
 }
 
 /// Holds a flight until the process that computes the result has finished or died, or until the
 /// runs that wait are cancelled.
-async fn until_landed(mut flight: Flight, query: CacheQuery, clock: Clock) {
-    let runtime = Arc::clone(&flight.runtime);
+async fn until_landed(host: Arc<Host>, mut flight: Flight, query: CacheQuery, clock: Clock) {
     let wanted: Arc<[Wanted]> = [Wanted {
         query,
         accept: Accept::Any,
@@ -488,28 +409,16 @@ async fn until_landed(mut flight: Flight, query: CacheQuery, clock: Clock) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
-            () = runtime.stop.soft.cancelled() => return,
+            () = host.stop.soft.cancelled() => return,
         }
-        let is_given_up = |waiters: &Vec<Waiter>| {
-            waiters
-                .iter()
-                .all(|waiter| waiter.run.cancel.is_cancelled())
-        };
-        if runtime
-            .flights
-            .0
-            .lock()
-            .get(&flight.key)
-            .is_none_or(is_given_up)
-        {
+        if flight.is_given_up() {
             return;
         }
-        match runtime
+        let looked_up = host
+            .services
             .store
-            .look_up(Arc::clone(&wanted), 1, clock.timestamp())
-            .await
-            .as_deref()
-        {
+            .look_up(Arc::clone(&wanted), 1, clock.timestamp());
+        match looked_up.await.as_deref() {
             Ok([Lookup::Miss(_, Claim::Other)]) => {}
             Ok([Lookup::Miss(_, Claim::Own)]) => {
                 flight.claimed = true;
@@ -558,16 +467,16 @@ pub(super) async fn compute(
         let caching = match caching {
             Ok(caching) => Some(caching),
             Err(problem) => {
-                let (span, task) = (run.span(job.at, job.attempt), name(&job));
+                let (span, task) = (run.attempt_span(job.at, job.attempt), name(&job));
                 tracing::warn!(parent: &span, task, "the task runs uncached: {problem}");
                 None
             }
         };
         let mut given = Some((job, slots, caching));
         let started = poll_fn(|cx| {
-            let started = given.take().map(|(job, slots, caching)| {
-                task_job::start(run, lane, job, Some(slots), caching, cx)
-            });
+            let started = given
+                .take()
+                .map(|(job, slots, caching)| job::start(run, lane, job, Some(slots), caching, cx));
             Poll::Ready(started)
         });
         match started.await {
@@ -596,63 +505,13 @@ fn hand_over(run: &Arc<RunCore>, lane: &Lane, rest: VecDeque<Computed>) {
     let hold = run.live.lock().hold.clone();
     // a run that was given up has no hold: nothing of it may start
     if let (Some(hold), false) = (hold, rest.is_empty()) {
-        tokio::spawn(lane::take_over(
+        tokio::spawn(super::take_over(
             Arc::clone(run),
             lane.gate,
             hold,
             rest.into(),
         ));
     }
-}
-
-/// Returns the cache key of a call, or the reason why it has none, which names the parameter that
-/// cannot be hashed. This runs user code.
-fn query(
-    definition: &TaskDef,
-    cache: &CacheDef,
-    task: Arc<str>,
-    values: &[Value],
-) -> Result<CacheQuery, String> {
-    let inputs = match cache.key {
-        Some(key) => {
-            let nothing = crate::task::Resources::default();
-            let keyed = catch(|| {
-                key(&mut Call::new(
-                    values.iter().cloned().map(Arg::Value).collect(),
-                    &nothing,
-                    None,
-                ))
-            });
-            let keyed = keyed.map_err(|panicked| format!("its `cache_key` {panicked}"))?;
-            keyed.map_err(|problem| {
-                format!("what its `cache_key` returns cannot be hashed: {problem}")
-            })?
-        }
-        None => {
-            let mut hasher = blake3::Hasher::new();
-            let parameters = definition.parameters.iter().zip(values);
-            for (parameter, value) in parameters.filter(|(parameter, _)| parameter.in_key) {
-                let fed = value.feed(&mut hasher, parameter.unordered);
-                fed.map_err(|problem| {
-                    format!("its parameter {parameter} cannot be hashed: {problem}")
-                })?;
-            }
-            hasher.finalize().into()
-        }
-    };
-    let code = match cache.code {
-        Code::Tokens(tokens) => ("tokens", tokens),
-        Code::Version(version) => ("version", version),
-    };
-    let mut hasher = blake3::Hasher::new();
-    feed(&mut hasher, &(FORMAT, &*task, code, inputs), false)
-        .map_err(|problem| problem.to_string())?;
-    Ok(CacheQuery {
-        key: CacheKey(hasher.finalize().into()),
-        task,
-        inputs,
-        expiry: cache.expiry,
-    })
 }
 
 /// A cached result.
@@ -678,7 +537,7 @@ async fn land(
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let (store, now) = (&run.runtime.store, run.clock.timestamp());
+    let (store, now) = (&run.host.services.store, run.clock.timestamp());
     let found = store.look_up(Arc::clone(wanted), claims, now).await?;
     let mut landings: Vec<Landing> = found
         .into_iter()
@@ -781,99 +640,4 @@ fn finish_with(run: &Arc<RunCore>, lane: &mut Lane, job: &Job, hit: Found, fligh
     }
     lane.landed.extend(ended.tell(run, live));
     run.flush(live);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::task::{Body, Parameter, TaskOptions};
-
-    const fn parameter(name: &'static str, unordered: bool, in_key: bool) -> Parameter {
-        Parameter {
-            name,
-            type_name: "",
-            unordered,
-            in_key,
-        }
-    }
-
-    fn task(code: Code, key: Option<crate::task::KeyFn>) -> TaskDef {
-        TaskDef {
-            crate_name: "shop",
-            module: "shop::churn",
-            parameters: const {
-                &[
-                    parameter("customers", false, true),
-                    parameter("tags", true, true),
-                    parameter("client", false, false),
-                ]
-            },
-            // code outside of any function is attributed to its module
-            cache: Some(CacheDef {
-                path: || "shop::churn::score::__TASK::{{closure}}",
-                expiry: None,
-                code,
-                key,
-            }),
-            ..TaskDef::plain("score", Body::Async(|_| Box::pin(std::future::pending())))
-        }
-    }
-
-    fn key(task: &TaskDef, tags: [&str; 2], client: u32) -> String {
-        let inputs = [
-            Value::new(vec![1_u32, 2]),
-            Value::new(tags.map(str::to_owned).to_vec()),
-            Value::new(client),
-        ];
-        let cache = task.cache.as_ref().unwrap();
-        let query = query(task, cache, task.path().into(), &inputs).unwrap();
-        assert_eq!(&*query.task, "shop::shop::churn::score");
-        blake3::Hash::from_bytes(query.key.0).to_string()
-    }
-
-    /// A change of these keys invalidates everything that users have cached: `FORMAT` must change
-    /// with them.
-    #[test]
-    fn cache_keys_are_stable_across_releases() {
-        let tokens = task(Code::Tokens("( customers : & [ u32 ] ) { }"), None);
-        let version = task(Code::Version("2"), None);
-        let by_function = task(
-            Code::Version("2"),
-            Some(|call| crate::__private::cache_key(&call.owned::<Vec<u32>>(0))),
-        );
-        let keys = [&tokens, &version, &by_function].map(|task| key(task, ["a", "b"], 7));
-        assert_eq!(
-            keys,
-            [
-                "3e149ef3328324903e468ed3a0a3fb00e07e53008978fea41412b1897d41b114",
-                "afcd125f09a9221fd147776fd4efba97b5247d17125eb7288c9dbbad85223937",
-                "1c46121e5153f5edfc340accca9b12701e3bdf7c3e4fd18bbdf01c068a0a9d44",
-            ]
-        );
-        // options are not part of the code
-        let expiry = Some(Duration::from_secs(1));
-        let options = TaskOptions {
-            retries: Some(3),
-            ..TaskOptions::NONE
-        };
-        let cache = tokens
-            .cache
-            .as_ref()
-            .map(|cache| CacheDef { expiry, ..*cache });
-        assert_eq!(
-            key(
-                &TaskDef {
-                    options,
-                    cache,
-                    ..task(Code::Tokens(""), None)
-                },
-                ["a", "b"],
-                7
-            ),
-            keys[0]
-        );
-        // a set has no order, and parameters outside of the key do not change it
-        assert_eq!(key(&tokens, ["b", "a"], 8), keys[0]);
-        assert_ne!(key(&tokens, ["b", "c"], 7), keys[0]);
-    }
 }

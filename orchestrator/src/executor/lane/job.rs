@@ -27,12 +27,11 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{Attempt, Cancelling, Outcome, Running, Site, Started};
-use super::cached::Flight;
-use super::hold::Thread;
-use super::lane::{Ended, Lane};
-use super::limits::Slots;
-use super::live::RunCore;
+use super::super::attempt::{Attempt, Cancelling, Outcome, Running, Site, Started};
+use super::super::flight::Flight;
+use super::super::run::RunCore;
+use super::super::slots::Slots;
+use super::{Ended, Lane};
 use crate::clock::in_time;
 use crate::error::{Cause, TaskError};
 use crate::event::Event;
@@ -114,7 +113,7 @@ pub(super) fn start(
 /// Ends an attempt of a task with an error, before its body could be called.
 pub(super) async fn fail(run: &Arc<RunCore>, lane: &mut Lane, job: Job, error: TaskError) {
     if let Some((mut job, _)) = TaskJob::new(run, lane, job, None) {
-        job.attempt.span = run.span(job.at, job.attempt.number);
+        job.attempt.span = run.attempt_span(job.at, job.attempt.number);
         job.conclude(run, lane, Outcome::failed(error)).await;
     }
 }
@@ -194,9 +193,9 @@ impl TaskJob {
 
     /// Logs and emits that the attempt starts.
     fn announce(&mut self, run: &RunCore) {
-        self.attempt.span = run.span(self.at, self.attempt.number);
+        self.attempt.span = run.attempt_span(self.at, self.attempt.number);
         tracing::debug!(parent: &self.attempt.span, "attempt started");
-        run.runtime.events.emit(|| Event::TaskStarted {
+        run.host.services.events.emit(|| Event::TaskStarted {
             run: run.facts.id,
             key: run.live.lock().plan.key(self.at),
             attempt: u32::from(self.attempt.number),
@@ -212,16 +211,13 @@ impl TaskJob {
         slots: Option<Slots>,
         cx: &mut Cx<'_>,
     ) -> Step {
-        let (environment, at) = (&run.runtime.environment, self.at);
+        let (environment, at) = (&run.host.environment, self.at);
         lane.pulse.begin(at);
         let site = Site {
             environment,
             clock: &run.clock,
             pulse: &lane.pulse,
-            enter_thread: &|| {
-                let live = run.live.lock();
-                Thread::new(&environment.threads, live.hold.clone(), live.plan.key(at))
-            },
+            on_thread: &|body| run.on_thread(at, body),
         };
         match self.attempt.start(args, slots, &site, cx) {
             Started::Running(running) => Step::Run(running),
@@ -266,7 +262,7 @@ impl TaskJob {
             token: live.token(self.at.node).clone(),
             grace: match node.policy.run_on_cancel {
                 true => Duration::ZERO,
-                false => run.runtime.environment.grace,
+                false => run.host.environment.grace,
             },
         }
     }
@@ -275,7 +271,7 @@ impl TaskJob {
     fn record_running(&self, run: &RunCore) {
         let live = run.live.lock();
         let is_on_trial = run.resumed && live.plan.on_trial() == Some(self.at);
-        let alone = is_on_trial && !run.runtime.trials.company.any();
+        let alone = is_on_trial && !run.host.admission.trials.company.any();
         let since = self.attempt.started;
         let started = self.changed(CellState::Running { since }, None);
         // recorded under the lock, like every transition of a task, so that the log has the order
@@ -346,7 +342,7 @@ impl TaskJob {
     /// otherwise the plan is updated at once. Returns the next job if there is one before the
     /// commit.
     fn end(self, run: &Arc<RunCore>, lane: &mut Lane, mut end: End) -> Option<Job> {
-        if let (true, End::Success(value)) = (run.runtime.simulated, &end) {
+        if let (true, End::Success(value)) = (run.host.simulated, &end) {
             end = self
                 .through_encoding(run, value)
                 .map_or_else(End::Failed, End::Success);
@@ -444,14 +440,14 @@ impl TaskJob {
             task = run.loose_key(self.at),
             "attempt failed, next in {shown}: {error}"
         );
-        run.runtime.events.emit(|| Event::TaskRetrying {
+        run.host.services.events.emit(|| Event::TaskRetrying {
             run: run.facts.id,
             key,
             attempt: u32::from(self.attempt.number),
             delay,
             error: error.clone(),
         });
-        let due = run.runtime.clock.timestamp().after(delay);
+        let due = run.host.services.clock.timestamp().after(delay);
         let retrying = CellState::Retrying {
             started: self.attempt.started,
             failed: Some(self.attempt.finished),

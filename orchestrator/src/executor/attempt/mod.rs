@@ -15,10 +15,11 @@
 //! An attempt knows its task, its number, its span and its times, but no plan, store or run. Its
 //! caller provides the inputs, the slots, a [`Site`] to run at and the means to cancel it, and
 //! decides what follows from the [`Outcome`]: a retry, a state, a record. In this process, the
-//! caller is [`task_job`](super::task_job).
+//! caller is [a job of a lane](super::lane).
 
 mod call;
 mod environment;
+mod mock;
 mod watch;
 
 #[cfg(test)]
@@ -28,14 +29,15 @@ use std::sync::Arc;
 use std::task::Context as Cx;
 use std::time::Duration;
 
-pub(super) use call::Started;
-pub(super) use environment::{Environment, Site};
+pub(crate) use call::Started;
+pub(crate) use environment::{Environment, Site};
+pub(crate) use mock::Mock;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::Span;
-pub(super) use watch::{Cancelling, Running};
+pub(crate) use watch::{Cancelling, Running};
 
-use super::limits::Slots;
+use super::slots::Slots;
 use crate::clock::Timestamp;
 use crate::error::TaskError;
 use crate::task::{Args, Context, TaskDef};
@@ -43,24 +45,24 @@ use crate::value::Value;
 
 /// One attempt of one task.
 #[derive(Debug)]
-pub(super) struct Attempt {
-    pub(super) task: &'static TaskDef,
+pub(crate) struct Attempt {
+    pub(crate) task: &'static TaskDef,
     /// Its number, from 1.
-    pub(super) number: u16,
+    pub(crate) number: u16,
     /// The time that the body may take, counted from the start of the attempt.
-    pub(super) timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
     /// The context of the body, if it uses it.
-    pub(super) context: Option<Arc<Context>>,
+    pub(crate) context: Option<Arc<Context>>,
     /// The span in which the body runs.
-    pub(super) span: Span,
-    pub(super) started: Timestamp,
+    pub(crate) span: Span,
+    pub(crate) started: Timestamp,
     /// The time of its end; of its start while it is running.
-    pub(super) finished: Timestamp,
+    pub(crate) finished: Timestamp,
 }
 
 /// The outcome of an attempt.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// The body returned, panicked, or ran out of time.
     Returned(Result<Value, TaskError>),
     /// Blocking work timed out and could not be stopped. The next attempt must wait until the
@@ -72,7 +74,7 @@ pub(super) enum Outcome {
 impl Attempt {
     /// Calls the body with its inputs and polls it once. A body that never waits has ended by then,
     /// and needs no future of the runtime's.
-    pub(super) fn start(
+    pub(crate) fn start(
         &mut self,
         args: Args,
         slots: Option<Slots>,
@@ -100,7 +102,7 @@ impl Attempt {
 
 impl Outcome {
     /// Returns the outcome of an attempt that ends with an error.
-    pub(super) fn failed(error: TaskError) -> Self {
+    pub(crate) fn failed(error: TaskError) -> Self {
         Self::Returned(Err(error))
     }
 }

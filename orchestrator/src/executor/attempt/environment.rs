@@ -2,11 +2,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::hold::{Count, Thread};
-use super::super::mock::Mock;
-use super::super::pulse::Pulse;
+use super::super::slots::pulse::Pulse;
+use super::mock::Mock;
 use crate::clock::Clock;
-use crate::task::{Resources, TaskDef};
+use crate::task::{BlockingBody, Resources, TaskDef};
 
 /// The state that all attempts of a process share.
 #[derive(Clone, Debug)]
@@ -14,8 +13,6 @@ pub(crate) struct Environment {
     pub(crate) resources: Resources,
     /// The mocks of tasks, by the addresses of their definitions.
     pub(crate) mocks: HashMap<usize, Mock>,
-    /// The threads that run blocking bodies.
-    pub(crate) threads: Count,
     /// The time that a body that checks for its cancellation may take to end after it.
     pub(crate) grace: Duration,
 }
@@ -37,11 +34,12 @@ impl Environment {
 }
 
 /// The place where an attempt runs, such as a lane of a run.
-pub(in crate::runtime) struct Site<'a> {
-    pub(in crate::runtime) environment: &'a Environment,
-    pub(in crate::runtime) clock: &'a Clock,
+pub(crate) struct Site<'a> {
+    pub(crate) environment: &'a Environment,
+    pub(crate) clock: &'a Clock,
     /// Shows the watchdog that the body occupies the thread.
-    pub(in crate::runtime) pulse: &'a Arc<Pulse>,
-    /// Registers the thread of a blocking body with its run.
-    pub(in crate::runtime) enter_thread: &'a dyn Fn() -> Thread,
+    pub(crate) pulse: &'a Arc<Pulse>,
+    /// Wraps a blocking body in what its run needs on the body's thread, for as long as it runs
+    /// there.
+    pub(crate) on_thread: &'a dyn Fn(BlockingBody) -> BlockingBody,
 }

@@ -2,73 +2,78 @@
 //!
 //! A pulse costs its lane a few stores to memory per body, and no reading of a clock.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tracing::Span;
 
-use super::limits::GateKey;
-use super::live::RunCore;
 use super::queue::SlotQueue;
-use super::watchdog;
 use crate::flow::FlowDef;
 use crate::index::{FrameId, NodeId};
 use crate::plan::Instance;
-use crate::scope::Kind;
 use crate::task::TaskDef;
 
-/// The longest wait for a plan that is in use, to read the name of a task.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// A run, as far as the watchdog asks about its bodies. The answers may take the lock of the run's
+/// plan, but not wait for it for long.
+pub(crate) trait Watched: fmt::Debug + Send + Sync {
+    /// Returns the task at a location in the plan of the run.
+    fn task_at(&self, at: Instance) -> Option<&'static TaskDef>;
+
+    /// Returns the span of the attempt at a location in the plan of the run.
+    fn span_at(&self, at: Instance) -> Span;
+
+    /// Returns the span of the run.
+    fn span(&self) -> &Span;
+}
 
 /// The activity of a lane or of a flow's body.
 #[derive(Debug)]
 pub(crate) struct Pulse {
     place: usize,
-    pub(super) run: Weak<RunCore>,
-    pub(super) flow: &'static str,
+    pub(crate) run: Weak<dyn Watched>,
+    pub(crate) flow: &'static str,
     /// The flow whose body it is; `None` for a lane.
-    pub(super) body: Option<&'static FlowDef>,
+    pub(crate) body: Option<&'static FlowDef>,
     /// The task of a blocking body, which may outlive its run.
     task: OnceLock<&'static TaskDef>,
     /// The queues of the lane's slots.
-    pub(super) queues: [Option<Arc<SlotQueue>>; 2],
+    pub(crate) queues: [Option<Arc<SlotQueue>>; 2],
     /// The number of bodies that hold slots taken by the lane.
     holds: AtomicU32,
     /// The number of bodies that the lane has begun. The fields after it locate the last of them in
     /// the plan.
-    pub(super) bodies: AtomicU64,
+    pub(crate) bodies: AtomicU64,
     frame: AtomicU32,
     node: AtomicU32,
     index: AtomicU32,
     /// The number of beginnings and ends of polls: odd while a body occupies the thread.
-    pub(super) polls: AtomicU64,
+    pub(crate) polls: AtomicU64,
 }
 
 impl Pulse {
-    /// Creates the pulse of a lane.
-    pub(super) fn of_lane(run: &Arc<RunCore>, gate: &GateKey) -> Arc<Self> {
-        let queues = run.runtime.limits.queues(gate, run.nested);
-        Self::new(Arc::downgrade(run), run.facts.flow, None, queues)
+    /// Creates the pulse of a body that belongs to no run.
+    #[cfg(test)]
+    pub(crate) fn without_run(
+        flow: &'static str,
+        queues: [Option<Arc<SlotQueue>>; 2],
+    ) -> Arc<Self> {
+        Self::new(Weak::<NoRun>::new(), flow, None, queues)
     }
 
     /// Creates the pulse of the blocking body that began last, with its own count of slots. The
     /// lane may leave that body behind.
-    pub(super) fn of_thread(&self, task: &'static TaskDef) -> Arc<Self> {
+    pub(crate) fn of_thread(&self, task: &'static TaskDef) -> Arc<Self> {
         let pulse = Self::new(Weak::clone(&self.run), self.flow, None, self.queues.clone());
         let _ = pulse.task.set(task);
         pulse.begin(self.last());
         pulse
     }
 
-    /// Creates the pulse of a flow's body.
-    pub(super) fn of_flow(run: &Arc<RunCore>, flow: &'static FlowDef) -> Arc<Self> {
-        Self::new(Arc::downgrade(run), flow.name, Some(flow), [None, None])
-    }
-
-    pub(super) fn new(
-        run: Weak<RunCore>,
+    /// Creates the pulse of a lane, which takes its slots from `queues`, or of a flow's body.
+    pub(crate) fn new(
+        run: Weak<dyn Watched>,
         flow: &'static str,
         body: Option<&'static FlowDef>,
         queues: [Option<Arc<SlotQueue>>; 2],
@@ -87,16 +92,15 @@ impl Pulse {
             index: AtomicU32::new(0),
             polls: AtomicU64::new(0),
         });
-        watchdog::wake();
         pulse
     }
 
-    pub(super) fn queues(&self) -> [Option<&Arc<SlotQueue>>; 2] {
+    pub(crate) fn queues(&self) -> [Option<&Arc<SlotQueue>>; 2] {
         [self.queues[0].as_ref(), self.queues[1].as_ref()]
     }
 
     /// Notes that a body begins.
-    pub(super) fn begin(&self, at: Instance) {
+    pub(crate) fn begin(&self, at: Instance) {
         // a reader that sees a part of the new location also sees the new count, and discards the
         // location
         advance(&self.bodies);
@@ -107,28 +111,28 @@ impl Pulse {
     }
 
     /// Polls a body, and counts the beginning and the end of the poll.
-    pub(super) fn poll<T>(&self, poll: impl FnOnce() -> T) -> T {
+    pub(crate) fn poll<T>(&self, poll: impl FnOnce() -> T) -> T {
         advance(&self.polls);
         let polled = poll();
         advance(&self.polls);
         polled
     }
 
-    pub(super) fn take_slots(&self) {
+    pub(crate) fn take_slots(&self) {
         self.holds.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn release_slots(&self) {
+    pub(crate) fn release_slots(&self) {
         self.holds.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(super) fn has_slots(&self) -> bool {
+    pub(crate) fn has_slots(&self) -> bool {
         self.holds.load(Ordering::Relaxed) > 0
     }
 
     /// Returns the run and the location of the last body in its plan, unless another body has begun
     /// since.
-    fn at(&self, bodies: u64) -> Option<(Arc<RunCore>, Instance)> {
+    fn at(&self, bodies: u64) -> Option<(Arc<dyn Watched>, Instance)> {
         let last = self.last();
         fence(Ordering::Acquire);
         let is_last = self.bodies.load(Ordering::Relaxed) == bodies;
@@ -147,41 +151,27 @@ impl Pulse {
     }
 
     /// Returns the task whose body is running.
-    pub(super) fn task(&self, bodies: u64) -> Option<&'static TaskDef> {
+    pub(crate) fn task(&self, bodies: u64) -> Option<&'static TaskDef> {
         let Some((run, at)) = self.at(bodies) else {
             return self.task.get().copied();
         };
-        let plan = &run.live.try_lock_for(PATIENCE)?.plan;
-        match plan.wiring.nodes.get(at.node)?.kind {
-            Kind::Task(task) => Some(task),
-            Kind::Flow(_) | Kind::Mapping(_) | Kind::Gather(_) => None,
-        }
+        run.task_at(at)
     }
 
     /// Calls `say` in the span of the attempt or flow, with the subscriber of the run: the calling
     /// thread may have another.
-    pub(super) fn say(&self, bodies: u64, say: impl FnOnce()) {
+    pub(crate) fn say(&self, bodies: u64, say: impl FnOnce()) {
         let Some(run) = self.run.upgrade() else {
             return say();
         };
         let in_span = || {
             let span = match self.at(bodies).filter(|_| self.body.is_none()) {
-                Some((run, at)) => {
-                    let attempts = run
-                        .live
-                        .try_lock_for(PATIENCE)
-                        .map(|live| live.plan.attempts(at));
-                    attempts.map_or_else(Span::none, |attempts| run.span(at, attempts))
-                }
-                None => run.trace.run.clone(),
+                Some((run, at)) => run.span_at(at),
+                None => run.span().clone(),
             };
             span.in_scope(say);
         };
-        match run
-            .trace
-            .run
-            .with_subscriber(|(_, dispatch)| dispatch.clone())
-        {
+        match run.span().with_subscriber(|(_, dispatch)| dispatch.clone()) {
             Some(dispatch) => tracing::dispatcher::with_default(&dispatch, in_span),
             None => in_span(),
         }
@@ -232,7 +222,7 @@ impl Pulses {
 }
 
 /// Returns the pulses of this process.
-pub(super) fn all() -> Vec<Arc<Pulse>> {
+pub(crate) fn all() -> Vec<Arc<Pulse>> {
     // the upgraded pulses are dropped by the caller: dropping one takes this lock again, and would
     // deadlock
     PULSES
@@ -242,4 +232,23 @@ pub(super) fn all() -> Vec<Arc<Pulse>> {
         .flatten()
         .filter_map(Weak::upgrade)
         .collect()
+}
+
+#[cfg(test)]
+#[derive(Debug)]
+enum NoRun {}
+
+#[cfg(test)]
+impl Watched for NoRun {
+    fn task_at(&self, _: Instance) -> Option<&'static TaskDef> {
+        match *self {}
+    }
+
+    fn span_at(&self, _: Instance) -> Span {
+        match *self {}
+    }
+
+    fn span(&self) -> &Span {
+        match *self {}
+    }
 }

@@ -2,35 +2,42 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle as Tokio;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
-use super::Inner;
-use super::hold::Hold;
-use super::lane;
-use super::limits::GateKey;
-use super::stop::StopSignal;
+use super::active::StopSignal;
+use super::ambient::{AMBIENT, Ambient};
+use super::flight::Waits;
+use super::hold::{Hold, Thread};
+use super::host::Host;
+use super::slots::pulse::{Pulse, Watched};
+use super::slots::{self, GateKey};
 use super::trace::Trace;
 use crate::clock::{Clock, in_time};
 use crate::error::{Error, GraphError, StoreError, TaskError};
 use crate::event::Event;
 use crate::failpoint;
-use crate::graph::build::{Defaults, Wiring};
+use crate::flow::FlowDef;
+use crate::graph::build::Defaults;
 use crate::index::{GateId, IndexVec, NodeId, NodeNumber, ScopeId};
 use crate::journal::{CellState, Numbers, TaskEnd, Transition};
 use crate::plan::{Ended, Expected, Instance, Opened, Plan, Replay};
-use crate::scope::{Kind, NodeSpec, Promise, Scope};
+use crate::scope::{Kind, Promise, Scope};
 use crate::state::TaskState;
 use crate::store::RunLog;
-use crate::task::{Body, Context, Input, Place, Resolved, RunFacts, TaskDef};
+use crate::task::{BlockingBody, Body, Context, Input, Place, Resolved, RunFacts, TaskDef};
+
+/// The longest wait of the watchdog for a plan that is in use.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// An active run.
 ///
@@ -39,49 +46,49 @@ use crate::task::{Body, Context, Input, Place, Resolved, RunFacts, TaskDef};
 /// that must change together with it. Transitions of tasks are recorded under the same lock as the
 /// decision ([`flush`](Self::flush)), so that the log has them in the order of the plan.
 #[derive(Debug)]
-pub(super) struct RunCore {
-    pub(super) runtime: Arc<Inner>,
-    pub(super) facts: Arc<RunFacts>,
-    pub(super) log: Arc<dyn RunLog>,
+pub(crate) struct RunCore {
+    pub(crate) host: Arc<Host>,
+    pub(crate) facts: Arc<RunFacts>,
+    pub(crate) log: Arc<dyn RunLog>,
     /// The clock of the run and its attempts. It is set to the runtime's clock when the run starts
     /// and is steady from then on: if the system's clock is set meanwhile, the times of the run
     /// stay consistent. Recorded deadlines use the runtime's clock instead, since a later execution
     /// of the run reads them.
-    pub(super) clock: Clock,
-    pub(super) trace: Trace,
-    pub(super) cancel: CancellationToken,
+    pub(crate) clock: Clock,
+    pub(crate) trace: Trace,
+    pub(crate) cancel: CancellationToken,
     /// The stop signal of the run. A run that is part of another run's body gets it when that other
     /// run is left; until then it continues with the body.
-    pub(super) stop: StopSignal,
+    pub(crate) stop: StopSignal,
     /// Ends the tasks that clean up after a cancelled run, when their grace period is over or the
     /// process gives the run up.
-    pub(super) grace_over: CancellationToken,
+    pub(crate) grace_over: CancellationToken,
     /// Wakes the conductor.
-    pub(super) wake: Notify,
+    pub(crate) wake: Notify,
     /// The number of threads that run async bodies, and with it the number of lanes worth having at
     /// once.
-    pub(super) workers: usize,
+    pub(crate) workers: usize,
     /// Whether this is the run of a task that the body of another task awaits. It takes no slots of
     /// the runtime, since that body holds one: waiting for a second could deadlock.
-    pub(super) nested: bool,
+    pub(crate) nested: bool,
     /// The pools in which the bodies that wait for this run hold slots.
-    pub(super) held: Vec<&'static str>,
+    pub(crate) held: Vec<&'static str>,
     /// The run's flow, and the flows of the runs that wait for it.
-    pub(super) flows: Vec<&'static str>,
+    pub(crate) flows: Vec<&'static str>,
     /// Whether a lane panicked, so that the run may never end by itself.
-    pub(super) broken: AtomicBool,
+    pub(crate) broken: AtomicBool,
     /// Whether the effects of a transition have to wait for its commit.
-    pub(super) durable: bool,
+    pub(crate) durable: bool,
     /// Whether the run was resumed. If so, the start of an attempt is committed before its body
     /// runs.
-    pub(super) resumed: bool,
+    pub(crate) resumed: bool,
     /// Whether cached results are ignored.
-    pub(super) refresh_cache: bool,
+    pub(crate) refresh_cache: bool,
     /// Whether the process gave the run up. If so, nothing is recorded any more, since another
     /// process may be executing it. Set while `live` is locked on a store that is not durable, and
     /// otherwise before the hold is dropped.
-    pub(super) released: AtomicBool,
-    pub(super) live: Mutex<Live>,
+    pub(crate) released: AtomicBool,
+    pub(crate) live: Mutex<Live>,
 }
 
 /// The part of a run that is guarded by [`RunCore::live`].
@@ -92,51 +99,51 @@ pub(super) struct RunCore {
 /// garbage, and dropped after the lock is released. Only the function of a subflow is called under
 /// the lock, since the nodes that it adds are planned in the same step.
 #[derive(Debug)]
-pub(super) struct Live {
-    pub(super) plan: Plan,
+pub(crate) struct Live {
+    pub(crate) plan: Plan,
     gate_ids: HashMap<GateKey, GateId>,
-    pub(super) gates: IndexVec<GateId, Gate>,
+    pub(crate) gates: IndexVec<GateId, Gate>,
     /// The run's own flow, then its subflows.
-    pub(super) scopes: IndexVec<ScopeId, ScopeState>,
-    pub(super) timers: BinaryHeap<Reverse<Timer>>,
+    pub(crate) scopes: IndexVec<ScopeId, ScopeState>,
+    pub(crate) timers: BinaryHeap<Reverse<Timer>>,
     /// Instances whose results another process was found computing, until they are looked up again.
-    pub(super) computed_elsewhere: HashSet<Instance>,
+    pub(crate) computed_elsewhere: HashSet<Instance>,
     /// Subflow nodes that may start.
-    pub(super) flows: Vec<NodeId>,
+    pub(crate) flows: Vec<NodeId>,
     /// Transitions of planned nodes that are not recorded yet.
     planned: Vec<Transition>,
     /// The pools in which the bodies that wait for this run hold slots.
     held: Vec<&'static str>,
     /// Whether the cache options of tasks apply.
-    pub(super) caches: bool,
+    pub(crate) caches: bool,
     /// Whether the process is stopping: running bodies may end, and nothing starts.
-    pub(super) draining: bool,
+    pub(crate) draining: bool,
     /// Whether a suspect is being tried, or still runs after its trial. If so, the conductor is
     /// woken at each end.
-    pub(super) on_trial: bool,
+    pub(crate) on_trial: bool,
     /// The hold that lanes and threads share; `None` once the process gave the run up.
-    pub(super) hold: Option<Arc<Hold>>,
+    pub(crate) hold: Option<Arc<Hold>>,
     /// Whether a grace period of clean-up tasks waits for the other bodies to end. If so, the
     /// conductor is woken at each end.
-    pub(super) winding_down: bool,
+    pub(crate) winding_down: bool,
     /// The same token as [`RunCore::grace_over`].
-    pub(super) grace_over: CancellationToken,
+    pub(crate) grace_over: CancellationToken,
     /// What a resumed run needs and this runtime lacks.
-    pub(super) lacks: Option<String>,
+    pub(crate) lacks: Option<String>,
     /// How a resumed run differs from its record.
-    pub(super) problem: Option<GraphError>,
+    pub(crate) problem: Option<GraphError>,
 }
 
 /// Bodies that take the same slots.
 #[derive(Debug)]
-pub(super) struct Gate {
-    pub(super) key: Arc<GateKey>,
+pub(crate) struct Gate {
+    pub(crate) key: Arc<GateKey>,
     /// Whether a lane was spawned that has not begun.
-    pub(super) starting: bool,
+    pub(crate) starting: bool,
     /// The number of lanes that are polling bodies or looking for work.
-    pub(super) active: usize,
+    pub(crate) active: usize,
     /// The number of pieces of work that a lane takes at once, if it takes batches.
-    pub(super) batch: usize,
+    pub(crate) batch: usize,
 }
 
 impl Gate {
@@ -152,28 +159,28 @@ impl Gate {
 
 /// A flow or subflow of the run.
 #[derive(Debug)]
-pub(super) struct ScopeState {
-    pub(super) defaults: Defaults,
-    pub(super) cancel: CancellationToken,
+pub(crate) struct ScopeState {
+    pub(crate) defaults: Defaults,
+    pub(crate) cancel: CancellationToken,
     /// Ends the flow's clean-up tasks when their grace period is over.
-    pub(super) grace_over: CancellationToken,
+    pub(crate) grace_over: CancellationToken,
     /// The flow that called it.
-    pub(super) parent: Option<ScopeId>,
+    pub(crate) parent: Option<ScopeId>,
     /// The prefix of the keys of its nodes.
-    pub(super) prefix: Option<Arc<str>>,
+    pub(crate) prefix: Option<Arc<str>>,
     /// Answers for its body. They are given one at a time, so that a body that runs again asks for
     /// the same nodes in the same order.
     answers: VecDeque<(NodeId, Arc<Promise>, Resolved)>,
     /// The number of nodes that its body awaits, or awaited without taking the answer.
     awaiting: usize,
     /// Whether its body got an answer that no earlier execution of the run gave.
-    pub(super) has_moved_on: bool,
+    pub(crate) has_moved_on: bool,
     /// The waker of its body.
-    pub(super) waker: Option<Waker>,
+    pub(crate) waker: Option<Waker>,
 }
 
 impl ScopeState {
-    pub(super) fn new(
+    pub(crate) fn new(
         defaults: Defaults,
         cancel: CancellationToken,
         grace_over: CancellationToken,
@@ -197,35 +204,35 @@ impl ScopeState {
 
 /// An answer for the body of a flow.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// The node's number in the run's log.
-    pub(super) node: NodeNumber,
-    pub(super) promise: Arc<Promise>,
-    pub(super) resolved: Resolved,
+    pub(crate) node: NodeNumber,
+    pub(crate) promise: Arc<Promise>,
+    pub(crate) resolved: Resolved,
     /// Whether an earlier execution of the run gave the same answer.
-    pub(super) is_known: bool,
+    pub(crate) is_known: bool,
     /// Whether the body awaits other nodes, too, so that the order of answers matters.
-    pub(super) is_one_of_many: bool,
+    pub(crate) is_one_of_many: bool,
     /// The nodes that bodies have asked for so far, in a run that was re-run.
-    pub(super) known: Option<Box<Numbers>>,
+    pub(crate) known: Option<Box<Numbers>>,
 }
 
 /// A scheduled retry.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Timer {
-    pub(super) at: Instant,
+pub(crate) struct Timer {
+    pub(crate) at: Instant,
     instance: Instance,
 }
 
 /// The reason why nodes cannot be planned.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     Graph(GraphError),
     Runtime(Error),
 }
 
 impl Live {
-    pub(super) fn new(held: &[&'static str], durable: bool, replay: Option<Replay>) -> Self {
+    pub(crate) fn new(held: &[&'static str], durable: bool, replay: Option<Replay>) -> Self {
         Self {
             plan: Plan::new(durable, replay),
             gate_ids: HashMap::from([(GateKey::PLAIN, GateId::PLAIN)]),
@@ -248,9 +255,9 @@ impl Live {
     }
 
     /// Plans the nodes that the body of a flow has added, and checks that the runtime can run them.
-    pub(super) fn absorb(
+    pub(crate) fn absorb(
         &mut self,
-        runtime: &Inner,
+        host: &Host,
         scope: &mut Scope,
         number: ScopeId,
     ) -> Result<(), Refusal> {
@@ -264,8 +271,7 @@ impl Live {
         let first = self.plan.wiring.nodes.next_id();
         if scope.problem.is_none() {
             let defaults = &self.scopes[number].defaults;
-            if let Err(error) = runtime.check_specs(&scope.specs, defaults, &self.held, self.caches)
-            {
+            if let Err(error) = host.check_specs(&scope.specs, defaults, &self.held, self.caches) {
                 // if this runtime lacks something, a resumed run must not fail: another runtime may
                 // have it
                 self.lacks = self.plan.is_replayed().then(|| error.to_string());
@@ -284,7 +290,7 @@ impl Live {
             let Kind::Task(definition) = &node.kind else {
                 return GateId::PLAIN;
             };
-            let mocked = runtime.environment.mock_of(definition).is_some();
+            let mocked = host.environment.mock_of(definition).is_some();
             let blocking = matches!(definition.body, Body::Blocking(_)) && !mocked;
             let cached = definition.cache.is_some() && !mocked && caches;
             let pool = node.policy.pool.as_ref();
@@ -310,7 +316,7 @@ impl Live {
     }
 
     /// Returns the next answer for the body of a flow of the run.
-    pub(super) fn answer(&mut self, number: ScopeId) -> Option<Answer> {
+    pub(crate) fn answer(&mut self, number: ScopeId) -> Option<Answer> {
         let ScopeState {
             answers,
             prefix,
@@ -356,7 +362,7 @@ impl Live {
 
     /// Returns the token that cancels the attempts of a node: that of its flow or, for a clean-up
     /// task, that of the grace period after the cancellation.
-    pub(super) fn token(&self, node: NodeId) -> &CancellationToken {
+    pub(crate) fn token(&self, node: NodeId) -> &CancellationToken {
         let node = &self.plan.wiring.nodes[node];
         let scope = &self.scopes[node.scope];
         if node.policy.run_on_cancel {
@@ -367,7 +373,7 @@ impl Live {
     }
 
     /// Ends the clean-up tasks of the given cancelled flows, or of all flows.
-    pub(super) fn end_grace(&mut self, scopes: Option<&[ScopeId]>) {
+    pub(crate) fn end_grace(&mut self, scopes: Option<&[ScopeId]>) {
         let Some(scopes) = scopes else {
             self.grace_over.cancel();
             return self.plan.end_grace(None);
@@ -379,14 +385,14 @@ impl Live {
     }
 
     /// Notes the output of a subflow before the subflow ends.
-    pub(super) fn follow_output(&mut self, flow: ScopeId, node: NodeId, output: Option<&Input>) {
+    pub(crate) fn follow_output(&mut self, flow: ScopeId, node: NodeId, output: Option<&Input>) {
         if self.plan.has_unknown_starts() && !self.has_moved_on(flow) {
             self.plan.follow_output(node, output);
         }
     }
 
     /// Schedules a retry of a node.
-    pub(super) fn retry_at(&mut self, at: Instance, time: Instant) {
+    pub(crate) fn retry_at(&mut self, at: Instance, time: Instant) {
         self.timers.push(Reverse(Timer {
             at: time,
             instance: at,
@@ -394,7 +400,7 @@ impl Live {
     }
 
     /// Returns a flow of the run and all flows below it.
-    pub(super) fn family(&self, flow: ScopeId) -> Vec<ScopeId> {
+    pub(crate) fn family(&self, flow: ScopeId) -> Vec<ScopeId> {
         let mut family = vec![flow];
         for (number, scope) in self.scopes.entries() {
             if scope.parent.is_some_and(|parent| family.contains(&parent)) {
@@ -405,12 +411,12 @@ impl Live {
     }
 
     /// Returns the instant of the next timer.
-    pub(super) fn next_timer(&self) -> Option<Instant> {
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
         self.timers.peek().map(|Reverse(timer)| timer.at)
     }
 
     /// Makes the retries ready that are due.
-    pub(super) fn due(&mut self, now: Instant) {
+    pub(crate) fn due(&mut self, now: Instant) {
         while self
             .timers
             .peek()
@@ -423,122 +429,99 @@ impl Live {
     }
 }
 
-impl Inner {
-    /// Checks that the resources and pools of tasks exist, and that no other task has the same path
-    /// in the cache.
-    fn check_specs(
-        &self,
-        specs: &[NodeSpec],
-        defaults: &Defaults,
-        held: &[&'static str],
-        caches: bool,
-    ) -> Result<(), Error> {
-        let mut checked: Option<&TaskDef> = None;
-        for spec in specs {
-            let Kind::Task(definition) = &spec.kind else {
-                continue;
-            };
-            let own = spec
-                .more
-                .as_ref()
-                .and_then(|more| more.options.pool.as_ref());
-            let pool = own
-                .or(definition.options.pool.as_ref())
-                .or(defaults.flow.pool.as_ref());
-            if let Some(pool) = pool.or(defaults.runtime.pool.as_ref()) {
-                self.limits.check(spec.name(), pool)?;
-                // the waiting body holds a slot of a pool: waiting for another one could be waiting
-                // for itself, or for a body that waits for this one
-                if let Some(held) = held.first() {
-                    return Err(Error::Options(format!(
-                        "task `{}` takes a slot of the pool `{}`, and is awaited in the body of a task that has one of the \
-                         pool `{held}`: the two might wait for each other; pass nodes to tasks of a flow instead of awaiting \
-                         them in a body",
-                        spec.name(),
-                        pool.name
-                    )));
-                }
-            }
-            if !checked.is_some_and(|checked| std::ptr::eq(checked, *definition)) {
-                self.check_resources(definition.name, definition)?;
-                if caches {
-                    self.check_path(definition)?;
-                }
-                checked = Some(definition);
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks the tasks of a planned flow, including those of its subflows, so that errors are
-    /// reported before the run starts.
-    pub(super) fn check_wiring(&self, wiring: &Wiring) -> Result<(), Error> {
-        for node in &wiring.nodes {
-            let Kind::Task(definition) = &node.kind else {
-                continue;
-            };
-            if let Some(pool) = &node.policy.pool {
-                self.limits.check(&node.name, pool)?;
-            }
-            self.check_resources(definition.name, definition)?;
-            self.check_path(definition)?;
-        }
-        Ok(())
-    }
-
-    /// Checks that the cached results of a task cannot be mistaken for those of another.
-    fn check_path(&self, definition: &'static TaskDef) -> Result<(), Error> {
-        if definition.cache.is_none() || self.environment.mock_of(definition).is_some() {
-            return Ok(());
-        }
-        let Some(other) = definition.namesake() else {
-            return Ok(());
-        };
-        let (one, other) = (definition.place(), other.place());
-        let (first, second) = if one <= other {
-            (one, other)
-        } else {
-            (other, one)
-        };
-        Err(Error::DuplicateTask {
-            path: definition.path(),
-            first,
-            second,
+impl RunCore {
+    pub(crate) fn new(
+        host: Arc<Host>,
+        log: Arc<dyn RunLog>,
+        trace: Trace,
+        cancel: CancellationToken,
+        mut live: Live,
+        ambient: &Ambient,
+        refresh_cache: bool,
+    ) -> Arc<Self> {
+        let workers = Tokio::try_current().map_or(1, |tokio| tokio.metrics().num_workers());
+        let durable = log.needs_commits();
+        let mut flows = ambient.flows.clone();
+        // a task that runs alone does not belong to a flow
+        flows.extend(trace.is_recorded.then_some(trace.facts.flow));
+        // a task that a body awaits is part of the body's run
+        let outer = ambient.hold.clone().filter(|_| !trace.is_recorded);
+        let stop = outer.as_ref().map_or_else(
+            || host.stop.clone(),
+            |outer| StopSignal::at_once(outer.left()),
+        );
+        live.hold = Some(Hold::new(Arc::clone(&log), outer));
+        let clock = trace.clock.clone();
+        Arc::new(Self {
+            host,
+            facts: Arc::clone(&trace.facts),
+            log,
+            clock,
+            trace,
+            cancel,
+            stop,
+            grace_over: live.grace_over.clone(),
+            wake: Notify::new(),
+            workers,
+            nested: ambient.in_task,
+            held: ambient.held.clone(),
+            flows,
+            broken: AtomicBool::new(false),
+            durable,
+            resumed: live.plan.is_replayed(),
+            refresh_cache,
+            released: AtomicBool::new(false),
+            live: Mutex::new(live),
         })
     }
 
-    /// Checks that the resources of a task exist.
-    pub(super) fn check_resources(
-        &self,
-        task: &str,
-        definition: &'static TaskDef,
-    ) -> Result<(), Error> {
-        if definition.resources.is_empty() || self.environment.mock_of(definition).is_some() {
-            return Ok(());
-        }
-        self.check_has(task, definition.resources)
-    }
-
-    pub(super) fn check_has(
-        &self,
-        task: &str,
-        resources: &'static [crate::task::Resource],
-    ) -> Result<(), Error> {
-        match resources
-            .iter()
-            .find(|resource| !self.environment.resources.has((resource.id)()))
-        {
-            None => Ok(()),
-            Some(missing) => Err(Error::MissingResource {
-                task: task.to_owned(),
-                resource: missing.name,
-                type_name: missing.type_name,
-            }),
+    /// Returns the context of the bodies of a gate.
+    pub(crate) fn ambient(&self, gate: &GateKey, hold: Arc<Hold>) -> Ambient {
+        let mut held = self.held.clone();
+        held.extend(gate.pool.map(|(name, _)| name));
+        Ambient {
+            host: Arc::clone(&self.host),
+            held,
+            flows: self.flows.clone(),
+            in_task: true,
+            hold: Some(hold),
         }
     }
-}
 
-impl RunCore {
+    /// Creates the pulse of a lane.
+    pub(crate) fn lane_pulse(self: &Arc<Self>, gate: &GateKey) -> Arc<Pulse> {
+        let queues = self.host.admission.limits.queues(gate, self.nested);
+        slots::watch(self.watched(), self.facts.flow, None, queues)
+    }
+
+    /// Creates the pulse of a flow's body.
+    pub(crate) fn flow_pulse(self: &Arc<Self>, flow: &'static FlowDef) -> Arc<Pulse> {
+        slots::watch(self.watched(), flow.name, Some(flow), [None, None])
+    }
+
+    /// Wraps a blocking body: it has the context of its lane on its thread, too, and the run's hold
+    /// for as long as it runs there.
+    pub(crate) fn on_thread(&self, at: Instance, body: BlockingBody) -> BlockingBody {
+        let ambient = AMBIENT.try_with(Clone::clone).ok();
+        let thread = {
+            let live = self.live.lock();
+            let hold = live.hold.clone();
+            Thread::new(&self.host.active.threads, hold, live.plan.key(at))
+        };
+        Box::new(move || {
+            let _thread = thread;
+            match ambient {
+                Some(ambient) => AMBIENT.sync_scope(ambient, body),
+                None => body(),
+            }
+        })
+    }
+
+    fn watched(self: &Arc<Self>) -> Weak<dyn Watched> {
+        let run: Weak<Self> = Arc::downgrade(self);
+        run
+    }
+
     /// Records and publishes everything that the plan has decided since the last call.
     ///
     /// Called after a change of the plan and before the lock is released: in between, another
@@ -556,7 +539,7 @@ impl RunCore {
     /// 5. The commit is requested once, after all records, so that they share a transaction.
     /// 6. Lanes are spawned last. A new lane takes the lock first, so it starts after the caller
     ///    has released it, and finds all of the above.
-    pub(super) fn flush(self: &Arc<Self>, live: &mut Live) {
+    pub(crate) fn flush(self: &Arc<Self>, live: &mut Live) {
         let mut recorded = self.record_planned(live);
         let mut wake =
             live.plan.is_done() || live.winding_down || (live.draining && !live.plan.is_busy());
@@ -584,7 +567,7 @@ impl RunCore {
                     failpoint::hit("mapping-opened");
                 }
                 if let Some(elements) = elements {
-                    self.runtime.events.emit(|| Event::Expanded {
+                    self.host.services.events.emit(|| Event::Expanded {
                         run: self.facts.id,
                         key: live.plan.wiring.key_of_mapping(mapping),
                         elements: elements as usize,
@@ -615,7 +598,10 @@ impl RunCore {
             wake |= !(outbox.flows.is_empty() && outbox.due.is_empty());
             live.flows.extend(outbox.flows);
             for (at, retry) in outbox.due {
-                live.retry_at(at, in_time(retry.delay(self.runtime.clock.timestamp())));
+                live.retry_at(
+                    at,
+                    in_time(retry.delay(self.host.services.clock.timestamp())),
+                );
             }
             for (node, promise, resolved) in outbox.answers {
                 let scope = &mut live.scopes[live.plan.wiring.nodes[node].scope];
@@ -641,7 +627,7 @@ impl RunCore {
 
     /// Records planned nodes, which must come before their transitions. Returns `true` if there
     /// were any.
-    pub(super) fn record_planned(&self, live: &mut Live) -> bool {
+    pub(crate) fn record_planned(&self, live: &mut Live) -> bool {
         let any = !live.planned.is_empty();
         live.planned
             .drain(..)
@@ -653,20 +639,20 @@ impl RunCore {
     }
 
     /// Records a transition, unless the process gave the run up.
-    pub(super) fn record(&self, transition: Transition) {
+    pub(crate) fn record(&self, transition: Transition) {
         if !self.released.load(Ordering::Acquire) {
             self.log.record(transition);
         }
     }
 
     /// Ends all bodies at their next await, including those of clean-up tasks.
-    pub(super) fn end_bodies(&self) {
+    pub(crate) fn end_bodies(&self) {
         self.cancel.cancel();
         self.grace_over.cancel();
     }
 
     /// Waits until everything recorded so far is committed.
-    pub(super) async fn commit(&self) {
+    pub(crate) async fn commit(&self) {
         if self.durable {
             self.check(self.log.commit().wait().await);
         }
@@ -674,27 +660,14 @@ impl RunCore {
 
     /// Ends the bodies of the run if the store failed: work that cannot be recorded should not be
     /// done.
-    pub(super) fn check(&self, committed: Result<(), StoreError>) {
+    pub(crate) fn check(&self, committed: Result<(), StoreError>) {
         if let Err(error) = committed {
             tracing::error!(parent: &self.trace.run, "cannot commit a transition: {error}");
             self.end_bodies();
         }
     }
 
-    /// Spawns a lane for a gate if there is work for another one. One lane at a time is starting;
-    /// it calls this function when it begins, so that lanes are added for as long as there is work.
-    pub(super) fn staff(self: &Arc<Self>, live: &mut Live, gate: GateId) {
-        let wanted = live.plan.has_ready(gate) && !live.draining;
-        let state = &mut live.gates[gate];
-        if !wanted || state.starting || state.active >= self.workers {
-            return;
-        }
-        let Some(hold) = &live.hold else { return };
-        state.starting = true;
-        tokio::spawn(lane::run(Arc::clone(self), gate, Arc::clone(hold)));
-    }
-
-    pub(super) fn emit_finished(
+    pub(crate) fn emit_finished(
         &self,
         live: &Live,
         at: Instance,
@@ -707,7 +680,7 @@ impl RunCore {
         if live.plan.wiring.nodes[at.node].is_hidden() {
             return;
         }
-        self.runtime.events.emit(|| Event::TaskFinished {
+        self.host.services.events.emit(|| Event::TaskFinished {
             run: self.facts.id,
             key: live.plan.key(at),
             state,
@@ -718,7 +691,7 @@ impl RunCore {
     }
 
     /// Returns the span of an attempt.
-    pub(super) fn span(&self, at: Instance, attempt: u16) -> Span {
+    pub(crate) fn attempt_span(&self, at: Instance, attempt: u16) -> Span {
         self.trace.attempt(attempt, || {
             let live = self.live.lock();
             (live.plan.key_of(at), live.plan.map_index(at))
@@ -727,12 +700,12 @@ impl RunCore {
 
     /// Returns the key of a task that runs outside of a recorded run, for its log lines: the span
     /// names the task that awaits it.
-    pub(super) fn loose_key(&self, at: Instance) -> Option<String> {
+    pub(crate) fn loose_key(&self, at: Instance) -> Option<String> {
         (!self.trace.is_recorded).then(|| self.live.lock().plan.key(at))
     }
 
     /// Returns the context of an attempt, which contains its cancellation token.
-    pub(super) fn context(&self, at: Instance, attempt: u16) -> Arc<Context> {
+    pub(crate) fn context(&self, at: Instance, attempt: u16) -> Arc<Context> {
         let live = self.live.lock();
         let node = &live.plan.wiring.nodes[at.node];
         let place = Place {
@@ -743,5 +716,39 @@ impl RunCore {
         };
         let token = live.token(at.node).child_token();
         Arc::new(Context::of_task(Arc::clone(&self.facts), place, token))
+    }
+}
+
+impl Watched for RunCore {
+    fn task_at(&self, at: Instance) -> Option<&'static TaskDef> {
+        let plan = &self.live.try_lock_for(PATIENCE)?.plan;
+        match plan.wiring.nodes.get(at.node)?.kind {
+            Kind::Task(task) => Some(task),
+            Kind::Flow(_) | Kind::Mapping(_) | Kind::Gather(_) => None,
+        }
+    }
+
+    fn span_at(&self, at: Instance) -> Span {
+        let attempts = self
+            .live
+            .try_lock_for(PATIENCE)
+            .map(|live| live.plan.attempts(at));
+        attempts.map_or_else(Span::none, |attempts| self.attempt_span(at, attempts))
+    }
+
+    fn span(&self) -> &Span {
+        &self.trace.run
+    }
+}
+
+impl Waits for RunCore {
+    fn wake(self: Arc<Self>, at: Instance) {
+        let live = &mut *self.live.lock();
+        live.plan.retry_now(at);
+        self.flush(live);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
     }
 }

@@ -2,15 +2,14 @@ use std::task::{Context as Cx, Poll};
 
 use tokio::time::Instant;
 
-use super::super::ambient::AMBIENT;
-use super::super::limits::Slots;
+use super::super::slots::Slots;
 use super::{Attempt, Outcome, Running, Site};
 use crate::error::TaskError;
 use crate::panic;
 use crate::task::{Args, BlockingBody, Body, Call};
 
 /// A body that was called.
-pub(in crate::runtime) enum Started {
+pub(crate) enum Started {
     Ended(Outcome),
     Running(Running),
 }
@@ -55,17 +54,12 @@ impl Attempt {
         if let Some(slots) = &mut slots {
             slots.pass_to(&site.pulse.of_thread(self.task));
         }
-        let (span, ambient) = (self.span.clone(), AMBIENT.try_with(Clone::clone).ok());
-        let thread = (site.enter_thread)();
+        let (span, body) = (self.span.clone(), (site.on_thread)(body));
         Running::Thread(tokio::task::spawn_blocking(move || {
-            let result = panic::catch(|| match ambient {
-                Some(ambient) => AMBIENT.sync_scope(ambient, || span.in_scope(body)),
-                None => span.in_scope(body),
-            });
+            let result = panic::catch(|| span.in_scope(body));
             let returned = Instant::now();
             // released by the thread that used them, since the attempt may have ended long ago
             drop(slots);
-            drop(thread);
             let result = result.unwrap_or_else(|panicked| Err(TaskError::panicked(&panicked)));
             (result, returned)
         }))

@@ -2,14 +2,34 @@
 //!
 //! Slots are held only by running bodies.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+pub(crate) mod pulse;
+mod queue;
+mod watchdog;
 
-use super::pulse::Pulse;
-use super::queue::{Slot, SlotQueue};
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use pulse::{Pulse, Watched};
+use queue::{Slot, SlotQueue};
+
 use crate::bounds;
 use crate::error::Error;
+use crate::flow::FlowDef;
 use crate::task::Pool;
+
+/// Creates the pulse of a lane, which takes its slots from `queues`, or of a flow's body, and has
+/// the watchdog look at it.
+pub(crate) fn watch(
+    run: Weak<dyn Watched>,
+    flow: &'static str,
+    body: Option<&'static FlowDef>,
+    queues: [Option<Arc<SlotQueue>>; 2],
+) -> Arc<Pulse> {
+    let pulse = Pulse::new(run, flow, body, queues);
+    // after the pulse is there: the watchdog parks itself again if it finds none
+    watchdog::wake();
+    pulse
+}
 
 /// The slots of a runtime for each kind of body.
 #[derive(Clone, Debug)]

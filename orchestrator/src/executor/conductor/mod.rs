@@ -1,6 +1,10 @@
 //! The conductor of a run: polls the bodies of its flows and handles timers, deadlines,
 //! cancellation and the end.
 
+pub(crate) mod body;
+mod grace;
+mod trial;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,12 +14,12 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::body::{BODIES, Body, BodyEnd, Called, Step, call};
-use super::grace::Grace;
-use super::hold::Counted;
-use super::live::{Live, RunCore};
-use super::stop::few;
-use super::watch::LOOK;
+use body::{BODIES, Body, BodyEnd, Called, Step, call};
+use grace::Grace;
+
+use super::active::{LOOK, few};
+use super::hold::CountGuard;
+use super::run::{Live, RunCore};
 use crate::clock::{Deadline, Timestamp, in_time, passed, until};
 use crate::error::{Cause, Error, Panicked, StoreError, TaskError};
 use crate::event::Event;
@@ -33,15 +37,15 @@ use crate::value::Value;
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) record: RunRecord,
-    pub(super) returned: Returned,
+    pub(crate) returned: Returned,
 }
 
 /// The flow's output, or the reason why it has no value; `None` if the flow did not return.
-pub(super) type Returned = Option<Result<Value, TaskError>>;
+pub(crate) type Returned = Option<Result<Value, TaskError>>;
 
 impl Finished {
     /// Returns the flow's output if the run succeeded.
-    pub(super) fn into_value(self) -> Result<Value, TaskError> {
+    pub(crate) fn into_value(self) -> Result<Value, TaskError> {
         match (self.record.error(), self.returned) {
             (Some(error), _) => Err(error.clone()),
             (None, Some(returned)) => returned,
@@ -86,7 +90,7 @@ impl Ending {
 }
 
 /// The reason why a run is ended before its tasks are.
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// The run was cancelled.
     Asked,
     TimedOut(Duration),
@@ -111,9 +115,9 @@ enum Next {
     Finish,
 }
 
-pub(super) struct Conductor {
-    pub(super) run: Arc<RunCore>,
-    pub(super) bodies: FuturesUnordered<Body>,
+pub(crate) struct Conductor {
+    pub(crate) run: Arc<RunCore>,
+    pub(crate) bodies: FuturesUnordered<Body>,
     /// The flow's output.
     output: Option<Input>,
     /// The start times of running subflows, by node.
@@ -124,10 +128,10 @@ pub(super) struct Conductor {
     /// The end of the grace period; `None` unless the process is stopping.
     drained_by: Option<Instant>,
     stop: Option<Stop>,
-    pub(super) graces: Vec<Grace>,
+    pub(crate) graces: Vec<Grace>,
     /// Whether the run was being cancelled in an earlier execution, and its nodes are being planned
     /// again.
-    pub(super) catching_up: bool,
+    pub(crate) catching_up: bool,
     /// The start of the run in an earlier execution.
     began: Option<Timestamp>,
     /// The time that the resumed run waited for a slot. It does not count towards the timeout.
@@ -137,13 +141,13 @@ pub(super) struct Conductor {
     left: bool,
     /// The permit held while a suspect of the run is tried, and the instant at which the trial ends
     /// at the latest.
-    pub(super) trial: Option<(OwnedSemaphorePermit, Option<Instant>)>,
+    pub(crate) trial: Option<(OwnedSemaphorePermit, Option<Instant>)>,
     /// Suspects that still run after their trials.
-    pub(super) company: Vec<(Instance, Counted)>,
+    pub(crate) company: Vec<(Instance, CountGuard)>,
 }
 
 impl Conductor {
-    pub(super) fn new(
+    pub(crate) fn new(
         run: Arc<RunCore>,
         called: Called,
         timeout: Option<Duration>,
@@ -183,7 +187,7 @@ impl Conductor {
 
     /// Waits for one of the flow's `max_active_runs` slots, or until the run is cancelled or
     /// stopped.
-    pub(super) async fn wait_for_turn(
+    pub(crate) async fn wait_for_turn(
         &mut self,
         flow: &'static str,
         turns: u32,
@@ -197,7 +201,7 @@ impl Conductor {
             }
         };
         let turn = async {
-            let (store, id) = (&run.runtime.store, run.facts.id);
+            let (store, id) = (&run.host.services.store, run.facts.id);
             // the store may recover: until then, the run stays with this process
             let failed = |error: StoreError| {
                 tracing::error!(run = %id, flow, "cannot claim a run slot, retrying: {error}");
@@ -208,11 +212,17 @@ impl Conductor {
             }
             // first a slot of this process, in order of arrival; then one across processes, by
             // polling. In the opposite order, waiting runs of this process would all poll the store
-            let permit = run.runtime.turn(flow, turns).acquire_owned().await.ok();
+            let permit = run
+                .host
+                .admission
+                .turn(flow, turns)
+                .acquire_owned()
+                .await
+                .ok();
             let mut pause = FIRST_PAUSE;
             loop {
                 match store
-                    .claim_turn(id, flow, turns, run.runtime.clock.timestamp())
+                    .claim_turn(id, flow, turns, run.host.services.clock.timestamp())
                     .await
                 {
                     Ok(true) => return permit,
@@ -234,7 +244,7 @@ impl Conductor {
     }
 
     /// Conducts the run to its end, or until the process gives it up.
-    pub(super) async fn conduct(mut self) -> Result<Finished, Error> {
+    pub(crate) async fn conduct(mut self) -> Result<Finished, Error> {
         if self.run.stop.soft.is_cancelled() {
             return self.release().await;
         }
@@ -257,7 +267,7 @@ impl Conductor {
         let run = Arc::clone(&self.run);
         // the start of a resumed run was read off the system's clock, which may have been set back
         // since: the run's clock must not show a time before it
-        let now = run.runtime.clock.timestamp();
+        let now = run.host.services.clock.timestamp();
         let started = self.began.unwrap_or(now);
         run.clock.set_to(now.max(started));
         run.record(Transition::RunStarted { at: started });
@@ -290,7 +300,7 @@ impl Conductor {
         };
         if let Some(RerunRecord { what, .. }) = rerun {
             tracing::info!(parent: &run.trace.run, %logical_date, "run reopened: {what}");
-            run.runtime.events.emit(|| Event::RunReopened {
+            run.host.services.events.emit(|| Event::RunReopened {
                 run: id,
                 flow,
                 logical_date,
@@ -298,7 +308,7 @@ impl Conductor {
             });
         } else if run.resumed && goes_on {
             tracing::info!(parent: &run.trace.run, %logical_date, "run resumed");
-            run.runtime.events.emit(|| Event::RunResumed {
+            run.host.services.events.emit(|| Event::RunResumed {
                 run: id,
                 flow,
                 logical_date,
@@ -307,7 +317,7 @@ impl Conductor {
             if run.trace.is_recorded {
                 tracing::info!(parent: &run.trace.run, %logical_date, "run started");
             }
-            run.runtime.events.emit(|| Event::RunStarted {
+            run.host.services.events.emit(|| Event::RunStarted {
                 run: id,
                 flow,
                 logical_date,
@@ -392,7 +402,7 @@ impl Conductor {
                 run.commit().await;
             }
             () = run.stop.soft.cancelled(), if !is_draining => {
-                self.drained_by = Some(in_time(run.runtime.environment.grace));
+                self.drained_by = Some(in_time(run.host.environment.grace));
                 self.drain();
             }
             () = until(drained_by), if is_draining => return Next::Release,
@@ -406,7 +416,7 @@ impl Conductor {
                 }
             }
             () = run.wake.notified() => {}
-            permit = run.runtime.trials.permit(), if wants_trial => self.begin_trial(permit),
+            permit = run.host.admission.trials.permit(), if wants_trial => self.begin_trial(permit),
             () = until(trial_ends), if trial_ends.is_some() => self.acquit(),
             () = until(timer) => {
                 let live = &mut *run.live.lock();
@@ -481,13 +491,13 @@ impl Conductor {
                         tasks = few(&tasks),
                         "bodies have not returned: the run stays with this process until they do or the process ends"
                     );
-                    run.runtime.under_way.keep(run.facts.id, held);
+                    run.host.active.keep(run.facts.id, held);
                 }
             }
         }
         run.log.commit().wait().await?;
         tracing::info!(parent: &run.trace.run, "run released: it can be resumed");
-        run.runtime.flush_logs().await;
+        run.host.services.flush_logs().await;
         Err(Error::Stopped {
             flow: run.facts.flow.to_owned(),
             run: run.facts.id,
@@ -495,7 +505,7 @@ impl Conductor {
     }
 
     /// Starts the subflows that are ready.
-    pub(super) fn start_flows(&mut self) {
+    pub(crate) fn start_flows(&mut self) {
         let mut overdue = Vec::new();
         loop {
             let run = Arc::clone(&self.run);
@@ -521,15 +531,7 @@ impl Conductor {
             let timeout = flow.definition.timeout;
             let deadline = timeout.map(|timeout| (timeout, Box::pin(tokio::time::sleep(timeout))));
             let span = run.trace.flow(|| live.plan.key_of(Instance::in_flow(node)));
-            match call(
-                live,
-                &run.runtime,
-                &flow,
-                Some(node),
-                &span,
-                context,
-                cancel,
-            ) {
+            match call(live, &run.host, &flow, Some(node), &span, context, cancel) {
                 Ok(called) => {
                     run.flush(live);
                     // the timeout was reached in an earlier execution of the run
@@ -560,7 +562,7 @@ impl Conductor {
         }
     }
 
-    pub(super) fn body_ended(&mut self, (number, node, ended): (ScopeId, Option<NodeId>, BodyEnd)) {
+    pub(crate) fn body_ended(&mut self, (number, node, ended): (ScopeId, Option<NodeId>, BodyEnd)) {
         let run = Arc::clone(&self.run);
         if run.live.lock().lacks.is_some() {
             return;
@@ -655,7 +657,7 @@ impl Conductor {
     }
 
     /// Ends the run early: cancels what has not started, and signals what is running.
-    pub(super) fn stop(&mut self, why: Stop) {
+    pub(crate) fn stop(&mut self, why: Stop) {
         if matches!(why, Stop::Asked) {
             self.run.record(Transition::Cancelling);
         }
@@ -684,7 +686,7 @@ impl Conductor {
     }
 
     /// Ends a run whose conductor panicked.
-    pub(super) async fn give_up(
+    pub(crate) async fn give_up(
         run: &Arc<RunCore>,
         panicked: &Panicked,
     ) -> Result<Finished, Error> {
@@ -789,7 +791,7 @@ impl Conductor {
         if run.trace.is_recorded {
             // stored before the end is recorded: a process that sees the end must find all log
             // lines, too
-            run.runtime.flush_logs().await;
+            run.host.services.flush_logs().await;
         }
         let end = RunEnd {
             at,
@@ -815,9 +817,9 @@ impl Conductor {
             }
         }
         if run.trace.is_recorded {
-            run.runtime.flush_logs().await;
+            run.host.services.flush_logs().await;
         }
-        run.runtime.events.emit(|| Event::RunFinished {
+        run.host.services.events.emit(|| Event::RunFinished {
             run: run.facts.id,
             flow: run.facts.flow,
             state,

@@ -2,14 +2,12 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::sync::Weak;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::task::Poll;
 
 use tokio_util::sync::CancellationToken;
 
-use super::super::hold::{Count, Thread};
-use super::super::pulse::Pulse;
+use super::super::slots::pulse::Pulse;
 use super::*;
 use crate::clock::Clock;
 use crate::task::{Arg, BlockingBody, Body, BodyFuture, Call, Resources};
@@ -57,10 +55,9 @@ async fn execute(task: &'static TaskDef, input: u32, token: CancellationToken) -
     let environment = Environment {
         resources: Resources::default(),
         mocks: HashMap::new(),
-        threads: Count::default(),
         grace: Duration::ZERO,
     };
-    let pulse = Pulse::new(Weak::new(), "", None, [None, None]);
+    let pulse = Pulse::without_run("", [None, None]);
     let mut attempt = Attempt {
         task,
         number: 1,
@@ -76,7 +73,7 @@ async fn execute(task: &'static TaskDef, input: u32, token: CancellationToken) -
             environment: &environment,
             clock: &clock,
             pulse: &pulse,
-            enter_thread: &|| Thread::new(&environment.threads, None, "double".to_owned()),
+            on_thread: &|body| body,
         };
         let args = args.take().expect("it is polled once");
         Poll::Ready(attempt.start(args, None, &site, cx))

@@ -3,48 +3,21 @@
 //! The plan decides which suspect is next ([`quarantine`](crate::plan)). The conductor holds the
 //! runtime's permit for as long as the suspect is tried.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::conduct::Conductor;
-use super::hold::Count;
+use super::Conductor;
 use crate::journal::{TaskEnd, Transition};
 use crate::state::TaskState;
 
 /// The time after which a suspect that had not started by the end of its trial is looked at again.
 const TRIAL_AGAIN: Duration = Duration::from_secs(5);
 
-/// The state that keeps the suspects of a runtime's runs apart.
-#[derive(Clone, Debug)]
-pub(super) struct Trials {
-    /// Held while a suspect is tried: one at a time.
-    permit: Arc<Semaphore>,
-    /// Suspects that still run after their trials.
-    pub(super) company: Count,
-}
-
-impl Default for Trials {
-    fn default() -> Self {
-        Self {
-            permit: Arc::new(Semaphore::new(1)),
-            company: Count::default(),
-        }
-    }
-}
-
-impl Trials {
-    /// Waits until no other suspect is being tried.
-    pub(super) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.permit).acquire_owned().await.ok()
-    }
-}
-
 impl Conductor {
     /// Logs that tasks of the run are suspects, if any are.
-    pub(super) fn announce_suspects(&self) {
+    pub(crate) fn announce_suspects(&self) {
         let run = &self.run;
         let suspects = run.live.lock().plan.suspects();
         if suspects > 0 {
@@ -59,7 +32,7 @@ impl Conductor {
     /// Returns `true` if a suspect should be tried as soon as no other run tries one. Returns the
     /// permit of a trial that is over. Lifts the quarantine if no suspect can be tried before the
     /// work that is held back.
-    pub(super) fn wants_trial(&mut self) -> bool {
+    pub(crate) fn wants_trial(&mut self) -> bool {
         let live = &mut *self.run.live.lock();
         if live.plan.on_trial().is_none() {
             self.trial = None;
@@ -74,7 +47,7 @@ impl Conductor {
     }
 
     /// Starts the trial of the next suspect.
-    pub(super) fn begin_trial(&mut self, permit: Option<OwnedSemaphorePermit>) {
+    pub(crate) fn begin_trial(&mut self, permit: Option<OwnedSemaphorePermit>) {
         let live = &mut *self.run.live.lock();
         let longest = live.plan.begin_trial();
         self.trial = permit.map(|permit| (permit, longest.map(|longest| Instant::now() + longest)));
@@ -84,13 +57,13 @@ impl Conductor {
 
     /// Ends a trial that takes too long, so that other work may run. From now on, a crash is no
     /// longer attributed to its suspect.
-    pub(super) fn acquit(&mut self) {
+    pub(crate) fn acquit(&mut self) {
         self.break_off_trial();
         let live = &mut *self.run.live.lock();
         match live.plan.acquit() {
             Some(at) => self
                 .company
-                .push((at, self.run.runtime.trials.company.enter())),
+                .push((at, self.run.host.admission.trials.company.enter())),
             // the suspect waits for a slot, or for another process that computes its result: its
             // time starts anew
             None => {
@@ -104,7 +77,7 @@ impl Conductor {
 
     /// Withdraws the record that a suspect started alone, since the end of this process is not its
     /// fault.
-    pub(super) fn break_off_trial(&self) {
+    pub(crate) fn break_off_trial(&self) {
         let run = &self.run;
         // locked until the transition is recorded: otherwise an attempt that ends meanwhile could
         // record its end first, and this transition would undo it

@@ -5,19 +5,25 @@
 //! There are thus as many lanes as bodies that wait, plus at most one for each thread. Work that
 //! becomes ready when a body ends is taken by the same lane, or by others if there is more of it.
 
+mod cached;
+mod job;
+mod simulated;
+
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context as Cx, Poll};
 use std::time::Duration;
 
-use super::ambient::{AMBIENT, Ambient};
-use super::cached::{self, Computed, Flight};
+use cached::Computed;
+use job::{Progress, Waiting};
+
+use super::ambient::AMBIENT;
+use super::flight::Flight;
 use super::hold::Hold;
-use super::limits::{GateKey, Slots};
-use super::live::{Live, RunCore};
-use super::pulse::Pulse;
-use super::task_job::{self, Progress, Waiting};
+use super::run::{Live, RunCore};
+use super::slots::pulse::Pulse;
+use super::slots::{GateKey, Slots};
 use crate::clock::Timestamp;
 use crate::error::{Cause, TaskError};
 use crate::failpoint;
@@ -48,27 +54,37 @@ const BATCH_MICROS: i64 = 2_000;
 /// The number of elements that a gather takes under one lock.
 const GATHERED_AT_ONCE: u32 = 256;
 
+impl RunCore {
+    /// Spawns a lane for a gate if there is work for another one. One lane at a time is starting;
+    /// it calls this function when it begins, so that lanes are added for as long as there is work.
+    pub(crate) fn staff(self: &Arc<Self>, live: &mut Live, gate: GateId) {
+        let wanted = live.plan.has_ready(gate) && !live.draining;
+        let state = &mut live.gates[gate];
+        if !wanted || state.starting || state.active >= self.workers {
+            return;
+        }
+        let Some(hold) = &live.hold else { return };
+        state.starting = true;
+        tokio::spawn(run(Arc::clone(self), gate, Arc::clone(hold)));
+    }
+}
+
 /// Runs a lane of a gate until there is nothing left for it to do.
-pub(super) async fn run(run: Arc<RunCore>, gate: GateId, hold: Arc<Hold>) {
+async fn run(run: Arc<RunCore>, gate: GateId, hold: Arc<Hold>) {
     let key = Arc::clone(&run.live.lock().gates[gate].key);
     let alarm = Alarm(Arc::clone(&run));
-    let ambient = Ambient::of(&run, &key, hold);
+    let ambient = run.ambient(&key, hold);
     AMBIENT.scope(ambient, work(run, gate, key)).await;
     drop(alarm);
 }
 
 /// Runs a lane that takes over the rest of another lane's batch.
-pub(super) async fn take_over(
-    run: Arc<RunCore>,
-    gate: GateId,
-    hold: Arc<Hold>,
-    rest: Vec<Computed>,
-) {
+async fn take_over(run: Arc<RunCore>, gate: GateId, hold: Arc<Hold>, rest: Vec<Computed>) {
     let key = Arc::clone(&run.live.lock().gates[gate].key);
     let alarm = Alarm(Arc::clone(&run));
-    let ambient = Ambient::of(&run, &key, hold);
+    let ambient = run.ambient(&key, hold);
     let work = async {
-        let mut lane = Lane::new(gate, Takes::Batches, Pulse::of_lane(&run, &key));
+        let mut lane = Lane::new(gate, Takes::Batches, run.lane_pulse(&key));
         lane.resume(&mut run.live.lock());
         lane.begin_turn(&run);
         let slots_of = GateKey {
@@ -102,7 +118,7 @@ async fn work(run: Arc<RunCore>, gate: GateId, key: Arc<GateKey>) {
         key if key.cached => Takes::Batches,
         _ => Takes::One,
     };
-    let mut lane = Lane::new(gate, takes, Pulse::of_lane(&run, &key));
+    let mut lane = Lane::new(gate, takes, run.lane_pulse(&key));
     let mut slots = if key.cached {
         Slots::NONE
     } else {
@@ -127,7 +143,7 @@ async fn work(run: Arc<RunCore>, gate: GateId, key: Arc<GateKey>) {
             let started = poll_fn(|cx| {
                 Poll::Ready(
                     job.take()
-                        .map(|job| task_job::start(&run, &mut lane, job, slots.take(), None, cx)),
+                        .map(|job| job::start(&run, &mut lane, job, slots.take(), None, cx)),
                 )
             });
             if let Some(Progress::Waits(waiting)) = started.await {
@@ -200,7 +216,7 @@ impl Ended {
             flight,
         } = self;
         if !run.released.load(Ordering::Acquire) {
-            if run.runtime.events.is_heard() {
+            if run.host.services.events.is_heard() {
                 run.emit_finished(live, at, end.state(), attempts, took, end.error());
             }
             live.plan.finish(at, end);
@@ -401,7 +417,7 @@ impl Lane {
         loop {
             while let Some(piece) = job.take() {
                 *job = if matches!(piece.work, Work::Task { .. }) {
-                    match task_job::start(run, self, piece, None, None, cx) {
+                    match job::start(run, self, piece, None, None, cx) {
                         Progress::Ended(next) => next,
                         Progress::Waits(waiting) => return Turn::Waits(waiting),
                     }
@@ -449,7 +465,7 @@ impl Lane {
     /// Yields the thread, and also the slot if a body waits for one.
     async fn take_turns(&mut self, run: &RunCore, slots: Slots) -> Slots {
         self.yield_turn().await;
-        if !run.runtime.limits.has_waiters() {
+        if !run.host.admission.limits.has_waiters() {
             return slots;
         }
         drop(slots);
@@ -458,7 +474,8 @@ impl Lane {
 
     /// Waits for the slots of a gate.
     pub(super) async fn slots(&self, run: &RunCore, gate: &GateKey) -> Slots {
-        run.runtime
+        run.host
+            .admission
             .limits
             .acquire(gate, run.facts.flow, &self.pulse)
             .await
@@ -466,7 +483,8 @@ impl Lane {
 
     /// Takes the slots of a gate if they are free.
     pub(super) fn try_slots(&self, run: &RunCore, gate: &GateKey) -> Option<Slots> {
-        run.runtime
+        run.host
+            .admission
             .limits
             .try_acquire(gate, run.facts.flow, &self.pulse)
     }

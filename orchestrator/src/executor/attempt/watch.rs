@@ -7,8 +7,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::super::limits::Slots;
-use super::super::pulse::Pulse;
+use super::super::slots::Slots;
+use super::super::slots::pulse::Pulse;
 use super::{Attempt, Outcome, Returned};
 use crate::clock::{Clock, Deadline, in_time, passed};
 use crate::error::TaskError;
@@ -17,7 +17,7 @@ use crate::task::BodyFuture;
 use crate::value::Value;
 
 /// A body that did not end at its first poll.
-pub(in crate::runtime) enum Running {
+pub(crate) enum Running {
     /// An async body that waits, and its slots.
     Body(BodyFuture, Option<Slots>),
     /// A blocking body on its thread.
@@ -26,15 +26,15 @@ pub(in crate::runtime) enum Running {
 
 /// The cancellation of an attempt.
 #[derive(Debug)]
-pub(in crate::runtime) struct Cancelling {
-    pub(in crate::runtime) token: CancellationToken,
+pub(crate) struct Cancelling {
+    pub(crate) token: CancellationToken,
     /// The time that a body that checks for its cancellation may take to end.
-    pub(in crate::runtime) grace: Duration,
+    pub(crate) grace: Duration,
 }
 
 impl Running {
     /// Waits for the end of the body, its timeout or its cancellation, whichever comes first.
-    pub(in crate::runtime) async fn end(
+    pub(crate) async fn end(
         self,
         attempt: &mut Attempt,
         clock: &Clock,

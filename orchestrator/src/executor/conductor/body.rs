@@ -11,9 +11,10 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use tracing::Span;
 
-use super::hold::{Count, Counted};
-use super::live::{Answer, Live, Refusal, RunCore, ScopeState};
-use super::pulse::Pulse;
+use super::super::hold::{Count, CountGuard};
+use super::super::host::Host;
+use super::super::run::{Answer, Live, Refusal, RunCore, ScopeState};
+use super::super::slots::pulse::Pulse;
 use crate::error::TaskError;
 use crate::failpoint;
 use crate::flow::{FlowBody, FlowCall, FlowDef, Progress};
@@ -26,29 +27,29 @@ use crate::scope::{Promise, Scope};
 use crate::task::{Context, Input, TaskOptions};
 
 /// The number of active bodies of `async` flows in this process.
-pub(super) static BODIES: LazyLock<Count> = LazyLock::new(Count::default);
+pub(crate) static BODIES: LazyLock<Count> = LazyLock::new(Count::default);
 
 /// The body of a flow or subflow, including the wait for its output after its function returned.
-pub(super) struct Body {
-    pub(super) run: Option<Arc<RunCore>>,
+pub(crate) struct Body {
+    pub(crate) run: Option<Arc<RunCore>>,
     /// Its scope in the run.
-    pub(super) number: ScopeId,
+    pub(crate) number: ScopeId,
     /// The node of a subflow; `None` for the run's own flow.
-    pub(super) node: Option<NodeId>,
-    pub(super) scope: Option<Scope>,
-    pub(super) step: Step,
-    pub(super) span: Span,
+    pub(crate) node: Option<NodeId>,
+    pub(crate) scope: Option<Scope>,
+    pub(crate) step: Step,
+    pub(crate) span: Span,
     /// The next answer for its function, and the commit that it waits for.
-    pub(super) telling: Option<(Answer, BoxFuture<'static, ()>)>,
+    pub(crate) telling: Option<(Answer, BoxFuture<'static, ()>)>,
     /// The timeout of a subflow.
-    pub(super) deadline: Option<(Duration, Pin<Box<tokio::time::Sleep>>)>,
-    pub(super) under_way: Option<Counted>,
-    pub(super) definition: &'static FlowDef,
+    pub(crate) deadline: Option<(Duration, Pin<Box<tokio::time::Sleep>>)>,
+    pub(crate) under_way: Option<CountGuard>,
+    pub(crate) definition: &'static FlowDef,
     /// `None` until the first poll.
-    pub(super) pulse: Option<Arc<Pulse>>,
+    pub(crate) pulse: Option<Arc<Pulse>>,
 }
 
-pub(super) enum Step {
+pub(crate) enum Step {
     Polling(Fragile<BoxFuture<'static, Result<Input, TaskError>>>),
     /// The function returned; for a plain function, that is the whole body.
     Returned(Input),
@@ -57,14 +58,14 @@ pub(super) enum Step {
 }
 
 /// The result of a body.
-pub(super) enum BodyEnd {
+pub(crate) enum BodyEnd {
     /// Its function returned; for a subflow, the returned nodes have ended, too.
     Returned(Input),
     Failed(TaskError),
 }
 
 /// The result of calling a flow's function.
-pub(super) enum Called {
+pub(crate) enum Called {
     Returned(Input),
     Polling(Box<Body>),
     Failed(TaskError),
@@ -73,9 +74,9 @@ pub(super) enum Called {
 }
 
 /// Calls a flow's function and plans the nodes that it adds. An `async fn` has yet to be polled.
-pub(super) fn call(
+pub(crate) fn call(
     live: &mut Live,
-    runtime: &super::Inner,
+    host: &Host,
     flow: &FlowCall,
     node: Option<NodeId>,
     span: &Span,
@@ -87,7 +88,7 @@ pub(super) fn call(
     scope.first = live.plan.wiring.nodes.next_id();
     let defaults = Defaults {
         flow: flow.definition.defaults.clone(),
-        runtime: runtime.defaults.clone(),
+        runtime: host.defaults.clone(),
     };
     let parent = node.map(|node| live.plan.wiring.nodes[node].scope);
     let grace_over = live.grace_over.child_token();
@@ -102,7 +103,7 @@ pub(super) fn call(
         Ok(Err(panicked)) => return Err(CallError::Body(TaskError::panicked(&panicked))),
         Err(payload) => std::panic::resume_unwind(payload),
     };
-    live.absorb(runtime, &mut scope, number)
+    live.absorb(host, &mut scope, number)
         .map_err(CallError::Refused)?;
     Ok(match progress {
         Progress::Wired(output) => {
@@ -122,15 +123,15 @@ pub(super) fn call(
 }
 
 /// Plans the nodes that `plant` adds, in a scope of their own.
-pub(super) fn plant(
+pub(crate) fn plant(
     live: &mut Live,
-    runtime: &super::Inner,
+    host: &Host,
     cancel: tokio_util::sync::CancellationToken,
     plant: impl FnOnce() -> Result<Input, TaskError>,
 ) -> Result<Input, TaskError> {
     let defaults = Defaults {
         flow: TaskOptions::NONE,
-        runtime: runtime.defaults.clone(),
+        runtime: host.defaults.clone(),
     };
     let grace_over = live.grace_over.child_token();
     live.scopes
@@ -140,7 +141,7 @@ pub(super) fn plant(
         Ok(output) => output?,
         Err(payload) => std::panic::resume_unwind(payload),
     };
-    live.absorb(runtime, &mut scope, ScopeId::FLOW)
+    live.absorb(host, &mut scope, ScopeId::FLOW)
         .map_err(|refusal| CallError::Refused(refusal).into_task_error())?;
     live.plan.returned(&output, None);
     live.plan.close(ScopeId::FLOW);
@@ -148,14 +149,14 @@ pub(super) fn plant(
 }
 
 /// The reason why a flow's function gave no graph.
-pub(super) enum CallError {
+pub(crate) enum CallError {
     Refused(Refusal),
     Body(TaskError),
 }
 
 impl CallError {
     /// Converts the error to that of the body.
-    pub(super) fn into_task_error(self) -> TaskError {
+    pub(crate) fn into_task_error(self) -> TaskError {
         let text = match self {
             Self::Body(error) => return error,
             Self::Refused(Refusal::Graph(error)) => error.to_string(),
@@ -218,7 +219,7 @@ impl Future for Body {
 }
 
 impl Body {
-    pub(super) fn new(
+    pub(crate) fn new(
         definition: &'static FlowDef,
         number: ScopeId,
         node: Option<NodeId>,
@@ -308,7 +309,7 @@ impl Body {
         };
         let pulse = self
             .pulse
-            .get_or_insert_with(|| Pulse::of_flow(run, self.definition));
+            .get_or_insert_with(|| run.flow_pulse(self.definition));
         let entered = self.span.enter();
         let (mut scope, polled) =
             pulse.poll(|| scope.enter(|| panic::catch(|| body.as_mut().poll(cx))));
@@ -319,7 +320,7 @@ impl Body {
             Err(payload) => std::panic::resume_unwind(payload),
         };
         let live = &mut *run.live.lock();
-        let planned = live.absorb(&run.runtime, &mut scope, self.number);
+        let planned = live.absorb(&run.host, &mut scope, self.number);
         self.scope = Some(scope);
         match planned {
             Ok(()) => {

@@ -277,7 +277,7 @@ mod tests {
     use crate::value::Same;
 
     fn pulse(flow: &'static str, queue: Option<&Arc<SlotQueue>>) -> Arc<Pulse> {
-        Pulse::new(Weak::new(), flow, None, [None, queue.cloned()]).of_thread(&BLOCKS)
+        Pulse::without_run(flow, [None, queue.cloned()]).of_thread(&BLOCKS)
     }
 
     /// Returns the findings of a period, by their times in milliseconds.

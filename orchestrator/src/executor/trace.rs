@@ -13,7 +13,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tracing::Span;
 
-use super::Inner;
+use super::host::Host;
 use crate::capture::{self, Origin, RunOrigin};
 use crate::clock::Clock;
 use crate::graph::InstanceKey;
@@ -23,16 +23,16 @@ use crate::task::RunFacts;
 
 /// The spans of a run.
 #[derive(Debug)]
-pub(super) struct Trace {
-    pub(super) facts: Arc<RunFacts>,
+pub(crate) struct Trace {
+    pub(crate) facts: Arc<RunFacts>,
     /// The clock of the run and of its log lines, steady from the run's start on.
-    pub(super) clock: Clock,
+    pub(crate) clock: Clock,
     /// `None` if logs are not captured, or if the run is not recorded.
     origin: Option<Arc<RunOrigin>>,
     /// Whether the run is recorded. If not, its log lines belong to the body that awaits it.
-    pub(super) is_recorded: bool,
+    pub(crate) is_recorded: bool,
     /// The run's own span, or that of the body that awaits it. The parent of all others.
-    pub(super) run: Span,
+    pub(crate) run: Span,
 }
 
 macro_rules! span {
@@ -44,11 +44,11 @@ macro_rules! span {
 }
 
 impl Trace {
-    pub(super) fn new(runtime: &Inner, facts: &Arc<RunFacts>) -> Self {
-        let clock = runtime.clock.steady();
+    pub(crate) fn new(host: &Host, facts: &Arc<RunFacts>) -> Self {
+        let clock = host.services.clock.steady();
         let origin = capture::is_captured().then(|| {
             let (run, flow, clock) = (facts.id, facts.flow, clock.clone());
-            let sink = runtime.logs.as_ref().map(Arc::downgrade);
+            let sink = host.services.logs.as_ref().map(Arc::downgrade);
             let early = Mutex::new(Some(Backlog::new(RunOrigin::EARLY)));
             Arc::new(RunOrigin {
                 run,
@@ -73,15 +73,15 @@ impl Trace {
     }
 
     /// Lets the early lines of the run pass to the store, which has the run now.
-    pub(super) fn release_early_lines(&self) {
+    pub(crate) fn release_early_lines(&self) {
         if let Some(origin) = &self.origin {
             origin.release_early_lines();
         }
     }
 
     /// Creates the spans of an unrecorded run, whose log lines belong to the body that awaits it.
-    pub(super) fn unrecorded(runtime: &Inner, facts: &Arc<RunFacts>) -> Self {
-        let (facts, clock) = (Arc::clone(facts), runtime.clock.steady());
+    pub(crate) fn unrecorded(host: &Host, facts: &Arc<RunFacts>) -> Self {
+        let (facts, clock) = (Arc::clone(facts), host.services.clock.steady());
         Self {
             facts,
             clock,
@@ -92,7 +92,7 @@ impl Trace {
     }
 
     /// Returns the span of an attempt.
-    pub(super) fn attempt(
+    pub(crate) fn attempt(
         &self,
         number: u16,
         of: impl FnOnce() -> (InstanceKey, Option<usize>),
@@ -111,7 +111,7 @@ impl Trace {
     }
 
     /// Returns the span of a subflow.
-    pub(super) fn flow(&self, key: impl FnOnce() -> InstanceKey) -> Span {
+    pub(crate) fn flow(&self, key: impl FnOnce() -> InstanceKey) -> Span {
         if !is_heard() {
             return Span::none();
         }

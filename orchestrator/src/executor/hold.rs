@@ -17,7 +17,7 @@ use crate::store::RunLog;
 
 /// The state that lanes and threads share as long as a part of their run may be running.
 #[derive(Debug)]
-pub(super) struct Hold {
+pub(crate) struct Hold {
     log: Arc<dyn RunLog>,
     /// The hold of the run whose body waits for this one.
     outer: Option<Arc<Self>>,
@@ -30,7 +30,7 @@ pub(super) struct Hold {
 }
 
 impl Hold {
-    pub(super) fn new(log: Arc<dyn RunLog>, outer: Option<Arc<Self>>) -> Arc<Self> {
+    pub(crate) fn new(log: Arc<dyn RunLog>, outer: Option<Arc<Self>>) -> Arc<Self> {
         let (threads, leaves, let_go) = (
             Mutex::default(),
             AtomicBool::new(false),
@@ -48,7 +48,7 @@ impl Hold {
 
     /// Gives the run up: dropping the last share of the hold releases it to other processes.
     /// Returns a token that is cancelled then.
-    pub(super) fn leave(self: Arc<Self>) -> CancellationToken {
+    pub(crate) fn leave(self: Arc<Self>) -> CancellationToken {
         if Arc::strong_count(&self) > 1 {
             // recorded before any share can be dropped: once the run is released, nothing more may
             // be written about it
@@ -60,18 +60,18 @@ impl Hold {
     }
 
     /// Notifies the bodies that nothing of the run is recorded any more.
-    pub(super) fn abandon(&self) {
+    pub(crate) fn abandon(&self) {
         self.left.cancel();
     }
 
     /// Returns a token that is cancelled once nothing of the recorded run is recorded any more.
-    pub(super) fn left(&self) -> CancellationToken {
+    pub(crate) fn left(&self) -> CancellationToken {
         self.outermost().left.clone()
     }
 
     /// Returns the keys of the tasks whose bodies are running. `async` bodies are not listed by
     /// name.
-    pub(super) fn bodies(&self) -> Vec<String> {
+    pub(crate) fn bodies(&self) -> Vec<String> {
         let threads = self.threads.lock();
         match threads.running.is_empty() {
             true => vec!["(async)".to_owned()],
@@ -112,22 +112,22 @@ impl Drop for Hold {
 pub(crate) struct Count(Arc<AtomicUsize>);
 
 impl Count {
-    pub(super) fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         self.0.load(Ordering::Acquire) > 0
     }
 
     /// Increments the counter until the returned guard is dropped.
-    pub(super) fn enter(&self) -> Counted {
+    pub(crate) fn enter(&self) -> CountGuard {
         self.0.fetch_add(1, Ordering::AcqRel);
-        Counted(self.clone())
+        CountGuard(self.clone())
     }
 }
 
 /// A guard that decrements its counter when it is dropped.
 #[derive(Debug)]
-pub(super) struct Counted(Count);
+pub(crate) struct CountGuard(Count);
 
-impl Drop for Counted {
+impl Drop for CountGuard {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::AcqRel);
     }
@@ -135,14 +135,14 @@ impl Drop for Counted {
 
 /// The thread of a blocking body: it shares the hold of its run, and is counted.
 #[derive(Debug)]
-pub(super) struct Thread {
+pub(crate) struct Thread {
     hold: Option<Arc<Hold>>,
     number: u64,
-    _counted: Counted,
+    _counted: CountGuard,
 }
 
 impl Thread {
-    pub(super) fn new(threads: &Count, hold: Option<Arc<Hold>>, key: String) -> Self {
+    pub(crate) fn new(threads: &Count, hold: Option<Arc<Hold>>, key: String) -> Self {
         let number = hold.as_ref().map_or(0, |hold| {
             let threads = &mut *hold.outermost().threads.lock();
             threads.next += 1;

@@ -1,0 +1,241 @@
+//! The runs that a runtime executes, and its shutdown signal.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::hold::{Count, Hold};
+use crate::id::RunId;
+use crate::store::Store;
+
+/// The interval of looking at the store for changes by other processes; also that of waiting for
+/// their runs.
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
+
+/// The shutdown signal of a runtime, in two steps: after `soft`, nothing starts any more; at
+/// `hard`, the grace period is over.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StopSignal {
+    pub(crate) soft: CancellationToken,
+    pub(crate) hard: CancellationToken,
+}
+
+impl StopSignal {
+    /// Creates a signal without a grace period.
+    pub(crate) fn at_once(stop: CancellationToken) -> Self {
+        Self {
+            soft: stop.clone(),
+            hard: stop,
+        }
+    }
+
+    /// Creates a signal of its own for a part of the runtime's work; this signal triggers it, too.
+    pub(crate) fn child(&self) -> Self {
+        Self {
+            soft: self.soft.child_token(),
+            hard: self.hard.child_token(),
+        }
+    }
+}
+
+/// The runs that a runtime executes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ActiveRuns {
+    runs: Arc<Mutex<Runs>>,
+    /// The threads that run blocking bodies.
+    pub(crate) threads: Count,
+}
+
+#[derive(Debug, Default)]
+struct Runs {
+    by_id: HashMap<RunId, Arc<Entry>>,
+    /// The task that listens for cancel requests of other processes while there are runs.
+    listener: Option<JoinHandle<()>>,
+    /// One token per takeover in progress; cancelled when the run is registered here, or is not
+    /// taken over after all.
+    taking: Vec<CancellationToken>,
+    /// Runs that this process gave up while some of their bodies had not returned.
+    kept: HashMap<RunId, Weak<Hold>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    cancel: CancellationToken,
+    done: CancellationToken,
+}
+
+impl ActiveRuns {
+    /// Registers a run until the returned guard is dropped. Until then, cancel requests of other
+    /// processes reach it through the store `heard`.
+    pub(crate) fn enter(
+        &self,
+        run: RunId,
+        cancel: &CancellationToken,
+        heard: Option<&Arc<dyn Store>>,
+    ) -> ActiveRunGuard {
+        let entry = Arc::new(Entry {
+            cancel: cancel.clone(),
+            done: CancellationToken::new(),
+        });
+        let mut runs = self.runs.lock();
+        runs.by_id.insert(run, Arc::clone(&entry));
+        // a listener whose tokio runtime has shut down would never hear anything again
+        if let Some(store) = heard
+            && runs.listener.as_ref().is_none_or(JoinHandle::is_finished)
+        {
+            runs.listener = Some(tokio::spawn(hear_cancels(Arc::clone(store), self.clone())));
+        }
+        drop(runs);
+        ActiveRunGuard {
+            active: self.clone(),
+            run,
+            entry,
+        }
+    }
+
+    /// Announces a takeover: [`Runtime::stop`] waits until the returned guard is dropped, so that
+    /// it does not miss a run that is being taken over.
+    pub(crate) fn taking(&self) -> DropGuard {
+        let token = CancellationToken::new();
+        let taking = &mut self.runs.lock().taking;
+        taking.retain(|other| !other.is_cancelled());
+        taking.push(token.clone());
+        token.drop_guard()
+    }
+
+    /// Returns a token for each takeover in progress, which is cancelled at its end.
+    pub(crate) fn takeovers(&self) -> Vec<CancellationToken> {
+        self.runs.lock().taking.clone()
+    }
+
+    /// Returns the token that cancels a run, and the one that is cancelled at its end; `None` if
+    /// the run is not executed here.
+    pub(crate) fn of(&self, run: RunId) -> Option<(CancellationToken, CancellationToken)> {
+        self.runs
+            .lock()
+            .by_id
+            .get(&run)
+            .map(|entry| (entry.cancel.clone(), entry.done.clone()))
+    }
+
+    /// Remembers a run that was given up until all of its bodies have returned.
+    pub(crate) fn keep(&self, run: RunId, hold: Weak<Hold>) {
+        self.runs.lock().kept.insert(run, hold);
+    }
+
+    /// Returns the bodies of given-up runs that have not returned.
+    pub(crate) fn unreturned(&self) -> Vec<String> {
+        let kept = &mut self.runs.lock().kept;
+        kept.retain(|_, hold| hold.strong_count() > 0);
+        let mut unreturned: Vec<String> = kept
+            .values()
+            .filter_map(Weak::upgrade)
+            .flat_map(|hold| hold.bodies())
+            .collect();
+        unreturned.sort_unstable();
+        unreturned
+    }
+
+    /// Cancels all runs.
+    pub(crate) fn cancel(&self) {
+        self.runs
+            .lock()
+            .by_id
+            .values()
+            .for_each(|entry| entry.cancel.cancel());
+    }
+
+    pub(crate) fn runs(&self) -> Vec<(RunId, CancellationToken)> {
+        self.runs
+            .lock()
+            .by_id
+            .iter()
+            .map(|(run, entry)| (*run, entry.done.clone()))
+            .collect()
+    }
+}
+
+/// The registration of a run; dropping it removes the run.
+pub(crate) struct ActiveRunGuard {
+    active: ActiveRuns,
+    run: RunId,
+    entry: Arc<Entry>,
+}
+
+impl Drop for ActiveRunGuard {
+    fn drop(&mut self) {
+        let mut runs = self.active.runs.lock();
+        // a run whose end is recorded may be re-run before this guard is dropped: then the map
+        // holds the entry of the re-run, which must stay
+        if runs
+            .by_id
+            .get(&self.run)
+            .is_some_and(|entry| Arc::ptr_eq(entry, &self.entry))
+        {
+            runs.by_id.remove(&self.run);
+        }
+        let listener = if runs.by_id.is_empty() {
+            runs.listener.take()
+        } else {
+            None
+        };
+        drop(runs);
+        listener.inspect(JoinHandle::abort);
+        self.entry.done.cancel();
+    }
+}
+
+/// Cancels the runs of a runtime for which other processes have requested it. Cancels all of them
+/// if the store refuses all writes of this process, since other processes may be executing them by
+/// then. Looks once a second.
+pub(crate) async fn hear_cancels(store: Arc<dyn Store>, active: ActiveRuns) {
+    let mut sight = Sight::of("cancel requests of other processes");
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let cancelling = sight.now(store.cancelling().await).unwrap_or_default();
+        if store.failure().is_some() {
+            return active.cancel();
+        }
+        for (cancel, _) in cancelling.into_iter().filter_map(|run| active.of(run)) {
+            cancel.cancel();
+        }
+    }
+}
+
+/// A repeated observation. Its failure is logged once, and so is its recovery.
+pub(crate) struct Sight {
+    what: &'static str,
+    failing: bool,
+}
+
+impl Sight {
+    pub(crate) fn of(what: &'static str) -> Self {
+        Self {
+            what,
+            failing: false,
+        }
+    }
+
+    pub(crate) fn now<T, E: fmt::Display>(&mut self, looked: Result<T, E>) -> Option<T> {
+        let was_failing = std::mem::replace(&mut self.failing, looked.is_err());
+        match &looked {
+            Err(error) if !was_failing => tracing::error!("cannot read {}: {error}", self.what),
+            Ok(_) if was_failing => tracing::info!("can read {} again", self.what),
+            _ => {}
+        }
+        looked.ok()
+    }
+}
+/// Joins the first few names and counts the rest.
+pub(crate) fn few(names: &[String]) -> String {
+    const FEW: usize = 5;
+    match names.len().checked_sub(FEW).filter(|more| *more > 0) {
+        Some(more) => format!("{} and {more} more", names[..FEW].join(", ")),
+        None => names.join(", "),
+    }
+}

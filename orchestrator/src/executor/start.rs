@@ -1,0 +1,277 @@
+//! Starts runs: calls their flows, new or recorded, and conducts them to their ends.
+
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context as Cx, Poll};
+
+use tokio::runtime::Handle as Tokio;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::active::ActiveRunGuard;
+use super::ambient::{AMBIENT, Ambient};
+use super::conductor::body::{self, CallError, Called};
+use super::conductor::{Conductor, Finished};
+use super::host::Host;
+use super::run::{Live, Refusal, RunCore};
+use super::trace::Trace;
+use crate::clock::Timestamp;
+use crate::error::{Cause, Error, TaskError};
+use crate::flow::{FlowCall, FlowDef};
+use crate::graph;
+use crate::id::RunId;
+use crate::journal::RunRecord;
+use crate::panic::catch;
+use crate::plan::Replay;
+use crate::scope::Kind;
+use crate::state::RunKind;
+use crate::store::TakenOver;
+use crate::task::{Context, RunFacts};
+
+/// A run that this process executes.
+pub(crate) struct StartedRun {
+    pub(crate) id: RunId,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) conducted: JoinHandle<Result<Finished, Error>>,
+}
+
+impl StartedRun {
+    /// Waits for the run's end.
+    pub(crate) async fn end(self) -> Result<RunRecord, Error> {
+        match self.conducted.await {
+            Ok(finished) => finished.map(|finished| finished.record),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // the tokio runtime is shutting down
+                Err(_) => Err(Error::NoTokio),
+            },
+        }
+    }
+
+    /// Waits for the end of a run without a caller. The run logs its own result; logs only an error
+    /// that kept it from ending.
+    pub(crate) async fn attend(self) {
+        let run = self.id;
+        match self.end().await {
+            Ok(_) | Err(Error::Stopped { .. } | Error::NoTokio) => {}
+            Err(error) => tracing::error!(%run, "run given up: {error}"),
+        }
+    }
+}
+
+/// Returns the limit on active runs that applies to a run of this kind. Runs of backfills are
+/// limited by the backfill instead.
+pub(crate) fn turns(definition: &FlowDef, kind: RunKind) -> Option<u32> {
+    definition
+        .max_active_runs
+        .filter(|_| kind != RunKind::Backfill)
+}
+
+/// A run whose flow was called, and that is to be conducted.
+pub(crate) struct CalledRun {
+    pub(crate) run: Arc<RunCore>,
+    pub(crate) called: Called,
+    pub(crate) definition: &'static FlowDef,
+    pub(crate) kind: RunKind,
+    /// The start of the run in an earlier execution.
+    pub(crate) began: Option<Timestamp>,
+    /// The context of the body that asked for the run.
+    pub(crate) ambient: Ambient,
+    pub(crate) registration: ActiveRunGuard,
+}
+
+impl CalledRun {
+    /// Conducts the run on a tokio task of its own.
+    pub(crate) fn start(self, tokio: &Tokio) -> StartedRun {
+        StartedRun {
+            id: self.run.facts.id,
+            cancel: self.run.cancel.clone(),
+            conducted: tokio.spawn(conduct(self)),
+        }
+    }
+}
+
+/// Waits for a slot of the flow if necessary, and conducts the run to its end.
+async fn conduct(called: CalledRun) -> Result<Finished, Error> {
+    let CalledRun {
+        run,
+        called,
+        definition,
+        kind,
+        began,
+        ambient,
+        registration: _registration,
+    } = called;
+    let mut conductor = Conductor::new(Arc::clone(&run), called, definition.timeout, began);
+    let _turn = match turns(definition, kind) {
+        Some(turns) => conductor.wait_for_turn(definition.name, turns).await,
+        None => None,
+    };
+    let mut conducted = pin!(AMBIENT.scope(ambient, conductor.conduct()));
+    let polled = |cx: &mut Cx<'_>| match catch(|| conducted.as_mut().poll(cx)) {
+        Ok(polled) => polled.map(Ok),
+        Err(panicked) => Poll::Ready(Err(panicked)),
+    };
+    match poll_fn(polled).await {
+        Ok(finished) => finished,
+        // a bug of the runtime: the run still ends, both in the store and for its waiters
+        Err(panicked) => Conductor::give_up(&run, &panicked).await,
+    }
+}
+
+impl Host {
+    /// Checks whether the tasks of a static flow, and those of the static flows that it calls, can
+    /// run here.
+    pub(crate) fn check_flow(
+        &self,
+        flow: &Arc<FlowCall>,
+        facts: &Arc<RunFacts>,
+    ) -> Result<(), Error> {
+        let context = Arc::new(Context::of_flow(
+            Arc::clone(facts),
+            CancellationToken::new(),
+        ));
+        self.check_wiring(&graph::wire(flow, &context)?.0)
+    }
+
+    /// Calls a flow's function and checks the nodes that it adds. For a plain `fn` flow, this is
+    /// the whole body, so it is checked before a run is created.
+    pub(crate) fn call(
+        &self,
+        live: &mut Live,
+        flow: &Arc<FlowCall>,
+        facts: &Arc<RunFacts>,
+        trace: &Trace,
+        cancel: &CancellationToken,
+    ) -> Result<Called, Error> {
+        self.check_has(flow.definition.name, flow.definition.resources)?;
+        let context = Arc::new(Context::of_flow(Arc::clone(facts), cancel.clone()));
+        let called = match body::call(live, self, flow, None, &trace.run, context, cancel.clone()) {
+            Ok(called) => called,
+            Err(CallError::Refused(Refusal::Runtime(error))) => return Err(error),
+            Err(CallError::Refused(Refusal::Graph(source))) => {
+                return Err(Error::Graph {
+                    flow: flow.definition.name.to_owned(),
+                    source,
+                });
+            }
+            Err(error @ CallError::Body(_)) => Called::Failed(error.into_task_error()),
+        };
+        let is_static = |kind: &Kind| matches!(kind, Kind::Flow(call) if !call.definition.is_async);
+        if live
+            .plan
+            .wiring
+            .nodes
+            .iter()
+            .any(|node| is_static(&node.kind))
+        {
+            self.check_flow(flow, facts)?;
+        }
+        Ok(called)
+    }
+}
+
+/// A call of a recorded run's flow with its recorded parameters.
+pub(crate) struct Recalled {
+    facts: Arc<RunFacts>,
+    kind: RunKind,
+    /// The call, or the reason why the recorded parameters do not fit the flow.
+    pub(crate) call: Result<Arc<FlowCall>, String>,
+    /// The reason why it cannot run here.
+    pub(crate) lacks: Option<Error>,
+}
+
+pub(crate) fn recall(
+    host: &Arc<Host>,
+    definition: &'static FlowDef,
+    recorded: &RunRecord,
+) -> Recalled {
+    let facts = Arc::new(RunFacts {
+        id: recorded.id(),
+        flow: definition.name,
+        logical_date: recorded.logical_date(),
+        interval: recorded.interval(),
+    });
+    let call = FlowCall::recall(definition, recorded.parameters());
+    let lacks = match &call {
+        Ok(call) if !definition.is_async => host.check_flow(call, &facts).err(),
+        _ => host.check_has(definition.name, definition.resources).err(),
+    };
+    Recalled {
+        facts,
+        kind: recorded.kind(),
+        call,
+        lacks,
+    }
+}
+
+/// Starts a run that was taken over.
+pub(crate) fn resume(
+    host: &Arc<Host>,
+    tokio: &Tokio,
+    definition: &'static FlowDef,
+    recalled: Recalled,
+    taken: TakenOver,
+    cancel: CancellationToken,
+) -> StartedRun {
+    let Recalled {
+        facts,
+        kind,
+        call,
+        lacks,
+    } = recalled;
+    let TakenOver { log, history } = taken;
+    let (began, cancelling) = (history.tables.started, history.cancelling);
+    let refresh_cache = history.tables.head.refresh_cache;
+    let ambient = Ambient::outside(host);
+    let mut live = Live::new(&ambient.held, true, Some(Replay::new(history)));
+    let trace = Trace::new(host, &facts);
+    trace.release_early_lines();
+    let called = match call {
+        _ if cancelling && lacks.is_some() => Called::Cancelled,
+        Ok(call) => {
+            let context = Arc::new(Context::of_flow(Arc::clone(&facts), cancel.clone()));
+            body::call(
+                &mut live,
+                host,
+                &call,
+                None,
+                &trace.run,
+                context,
+                cancel.clone(),
+            )
+            .unwrap_or_else(|error| Called::Failed(error.into_task_error()))
+        }
+        Err(problem) => {
+            let text = format!(
+                "the flow's parameters are not those that the run was asked for with: {problem}; start a new run, or go \
+                 back to the code that began it"
+            );
+            Called::Failed(TaskError::new(Cause::Fatal, text))
+        }
+    };
+    if cancelling {
+        cancel.cancel();
+    }
+    let registration = host.active.enter(facts.id, &cancel, host.heard());
+    let run = RunCore::new(
+        Arc::clone(host),
+        log,
+        trace,
+        cancel,
+        live,
+        &ambient,
+        refresh_cache,
+    );
+    let run = CalledRun {
+        run,
+        called,
+        definition,
+        kind,
+        began,
+        ambient,
+        registration,
+    };
+    run.start(tokio)
+}
