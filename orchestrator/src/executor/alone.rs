@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 use super::ambient::{Ambient, unless_left};
 use super::conductor::Conductor;
 use super::conductor::body::{self, Called};
-use super::run::{Live, RunCore};
+use super::live::Live;
+use super::run::ActiveRun;
 use super::trace::Trace;
 use crate::error::{Cause, Error, TaskError};
 use crate::journal::NewRun;
@@ -67,7 +68,7 @@ pub(crate) async fn alone(
         in_task,
         hold,
     };
-    let run = RunCore::new(host, log, trace, cancel.clone(), live, &ambient, false);
+    let run = ActiveRun::new(host, log, trace, cancel.clone(), live, &ambient, false);
     let guard = cancel.drop_guard();
     let conducted =
         tokio.spawn(Conductor::new(run, Called::Returned(output), None, None).conduct());

@@ -20,6 +20,8 @@ mod flight;
 mod hold;
 mod host;
 mod lane;
+pub(crate) mod live;
+mod notice;
 mod requirements;
 pub(crate) mod run;
 mod slots;

@@ -14,7 +14,8 @@ use super::ambient::{AMBIENT, Ambient};
 use super::conductor::body::{self, CallError, Called};
 use super::conductor::{Conductor, Finished};
 use super::host::Host;
-use super::run::{Live, Refusal, RunCore};
+use super::live::{Live, Refusal};
+use super::run::ActiveRun;
 use super::trace::Trace;
 use crate::clock::Timestamp;
 use crate::error::{Cause, Error, TaskError};
@@ -70,7 +71,7 @@ pub(crate) fn turns(definition: &FlowDef, kind: RunKind) -> Option<u32> {
 
 /// A run whose flow was called, and that is to be conducted.
 pub(crate) struct CalledRun {
-    pub(crate) run: Arc<RunCore>,
+    pub(crate) run: Arc<ActiveRun>,
     pub(crate) called: Called,
     pub(crate) definition: &'static FlowDef,
     pub(crate) kind: RunKind,
@@ -255,7 +256,7 @@ pub(crate) fn resume(
         cancel.cancel();
     }
     let registration = host.active.enter(facts.id, &cancel, host.heard());
-    let run = RunCore::new(
+    let run = ActiveRun::new(
         Arc::clone(host),
         log,
         trace,

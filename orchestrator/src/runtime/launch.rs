@@ -18,7 +18,8 @@ use crate::excerpt::Excerpt;
 use crate::executor::Host;
 use crate::executor::ambient::{AMBIENT, Ambient, unless_left};
 use crate::executor::conductor::body::Called;
-use crate::executor::run::{Live, RunCore};
+use crate::executor::live::Live;
+use crate::executor::run::ActiveRun;
 use crate::executor::start::{CalledRun, StartedRun, turns};
 use crate::executor::trace::Trace;
 use crate::failpoint;
@@ -333,7 +334,7 @@ async fn accept_unless_paused(
     };
     failpoint::hit("run-created");
     trace.release_early_lines();
-    let run = RunCore::new(
+    let run = ActiveRun::new(
         host,
         log,
         trace,

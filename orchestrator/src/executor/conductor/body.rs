@@ -13,7 +13,8 @@ use tracing::Span;
 
 use super::super::hold::{Count, CountGuard};
 use super::super::host::Host;
-use super::super::run::{Answer, Live, Refusal, RunCore, ScopeState};
+use super::super::live::{Answer, Live, Refusal, ScopeState};
+use super::super::run::ActiveRun;
 use super::super::slots::pulse::Pulse;
 use crate::error::TaskError;
 use crate::failpoint;
@@ -31,7 +32,7 @@ pub(crate) static BODIES: LazyLock<Count> = LazyLock::new(Count::default);
 
 /// The body of a flow or subflow, including the wait for its output after its function returned.
 pub(crate) struct Body {
-    pub(crate) run: Option<Arc<RunCore>>,
+    pub(crate) run: Option<Arc<ActiveRun>>,
     /// Its scope in the run.
     pub(crate) number: ScopeId,
     /// The node of a subflow; `None` for the run's own flow.
@@ -263,7 +264,7 @@ impl Body {
     /// Gives the body the answer for one node that it awaits, if there is one. If it awaits other
     /// nodes as well, the await order is committed first: the keys of nodes that the body adds next
     /// depend on it, and a resumed run could not repeat it otherwise.
-    fn tell(&mut self, run: &Arc<RunCore>, cx: &mut Cx<'_>) -> Poll<bool> {
+    fn tell(&mut self, run: &Arc<ActiveRun>, cx: &mut Cx<'_>) -> Poll<bool> {
         let mut telling = match self.telling.take() {
             Some(telling) => telling,
             None => {
@@ -299,7 +300,11 @@ impl Body {
         Poll::Ready(true)
     }
 
-    fn poll_once(&mut self, run: &Arc<RunCore>, cx: &mut Cx<'_>) -> Poll<Result<Input, TaskError>> {
+    fn poll_once(
+        &mut self,
+        run: &Arc<ActiveRun>,
+        cx: &mut Cx<'_>,
+    ) -> Poll<Result<Input, TaskError>> {
         let Some(mut scope) = self.scope.take() else {
             return Poll::Pending;
         };

@@ -2,8 +2,11 @@
 //! cancellation and the end.
 
 pub(crate) mod body;
+mod ending;
 mod grace;
+mod subflows;
 mod trial;
+mod turn;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,80 +17,22 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use body::{BODIES, Body, BodyEnd, Called, Step, call};
+use body::{BODIES, Body, Called};
+use ending::Ending;
+pub(crate) use ending::Finished;
 use grace::Grace;
 
-use super::active::{LOOK, few};
+use super::active::few;
 use super::hold::CountGuard;
-use super::run::{Live, RunCore};
+use super::notice::Beginning;
+use super::run::ActiveRun;
 use crate::clock::{Deadline, Timestamp, in_time, passed, until};
-use crate::error::{Cause, Error, Panicked, StoreError, TaskError};
-use crate::event::Event;
+use crate::error::{Cause, Error, TaskError};
 use crate::failpoint;
-use crate::index::{NodeId, ScopeId};
-use crate::journal::{CellState, Kept, RerunRecord, RunEnd, RunRecord, TaskEnd, Transition};
-use crate::panic;
-use crate::plan::{End, Instance, Verdict};
-use crate::scope::Kind;
-use crate::state::{RunState, TaskState};
-use crate::task::{Arg, Context, Input};
-use crate::value::Value;
-
-/// A finished run.
-#[derive(Debug)]
-pub(crate) struct Finished {
-    pub(crate) record: RunRecord,
-    pub(crate) returned: Returned,
-}
-
-/// The flow's output, or the reason why it has no value; `None` if the flow did not return.
-pub(crate) type Returned = Option<Result<Value, TaskError>>;
-
-impl Finished {
-    /// Returns the flow's output if the run succeeded.
-    pub(crate) fn into_value(self) -> Result<Value, TaskError> {
-        match (self.record.error(), self.returned) {
-            (Some(error), _) => Err(error.clone()),
-            (None, Some(returned)) => returned,
-            (None, None) => Err(TaskError::cancelled()),
-        }
-    }
-}
-
-/// The way in which a run ends. Separate from the output: a run can fail although its flow
-/// returned.
-#[derive(Debug)]
-enum Ending {
-    Succeeded,
-    Failed(TaskError),
-    Cancelled,
-}
-
-impl Ending {
-    fn state(&self) -> RunState {
-        match self {
-            Self::Succeeded => RunState::Success,
-            Self::Failed(_) => RunState::Failed,
-            Self::Cancelled => RunState::Cancelled,
-        }
-    }
-
-    /// Returns the error that the run is recorded with.
-    fn error(&self) -> Option<TaskError> {
-        match self {
-            Self::Succeeded => None,
-            Self::Failed(error) => Some(error.clone()),
-            Self::Cancelled => Some(TaskError::cancelled()),
-        }
-    }
-
-    /// Turns a success into a failure.
-    fn or_fail(&mut self, error: TaskError) {
-        if matches!(self, Self::Succeeded) {
-            *self = Self::Failed(error);
-        }
-    }
-}
+use crate::index::NodeId;
+use crate::journal::{RerunRecord, RunEnd, Transition};
+use crate::plan::{End, Instance};
+use crate::task::Input;
 
 /// The reason why a run is ended before its tasks are.
 pub(crate) enum Stop {
@@ -97,10 +42,6 @@ pub(crate) enum Stop {
     /// The flow's body failed.
     Body(TaskError),
 }
-
-/// The delay before the store is asked again for a slot of the flow, while other processes hold all
-/// of them; doubled each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
 /// The time that cancelled bodies have to end before their run is kept until they return.
 const LET_GO: Duration = Duration::from_millis(100);
@@ -116,7 +57,7 @@ enum Next {
 }
 
 pub(crate) struct Conductor {
-    pub(crate) run: Arc<RunCore>,
+    pub(crate) run: Arc<ActiveRun>,
     pub(crate) bodies: FuturesUnordered<Body>,
     /// The flow's output.
     output: Option<Input>,
@@ -148,7 +89,7 @@ pub(crate) struct Conductor {
 
 impl Conductor {
     pub(crate) fn new(
-        run: Arc<RunCore>,
+        run: Arc<ActiveRun>,
         called: Called,
         timeout: Option<Duration>,
         began: Option<Timestamp>,
@@ -183,64 +124,6 @@ impl Conductor {
         body.under_way = Some(BODIES.enter());
         body.run = Some(Arc::clone(&self.run));
         self.bodies.push(body);
-    }
-
-    /// Waits for one of the flow's `max_active_runs` slots, or until the run is cancelled or
-    /// stopped.
-    pub(crate) async fn wait_for_turn(
-        &mut self,
-        flow: &'static str,
-        turns: u32,
-    ) -> Option<OwnedSemaphorePermit> {
-        let (run, began) = (Arc::clone(&self.run), self.began.is_some());
-        let asked = Instant::now();
-        let given_up = async {
-            tokio::select! {
-                () = run.cancel.cancelled() => {}
-                () = run.stop.soft.cancelled() => {}
-            }
-        };
-        let turn = async {
-            let (store, id) = (&run.host.services.store, run.facts.id);
-            // the store may recover: until then, the run stays with this process
-            let failed = |error: StoreError| {
-                tracing::error!(run = %id, flow, "cannot claim a run slot, retrying: {error}");
-                tokio::time::sleep(LOOK)
-            };
-            while let (true, Err(error)) = (began, store.leave_turn(id).await) {
-                failed(error).await;
-            }
-            // first a slot of this process, in order of arrival; then one across processes, by
-            // polling. In the opposite order, waiting runs of this process would all poll the store
-            let permit = run
-                .host
-                .admission
-                .turn(flow, turns)
-                .acquire_owned()
-                .await
-                .ok();
-            let mut pause = FIRST_PAUSE;
-            loop {
-                match store
-                    .claim_turn(id, flow, turns, run.host.services.clock.timestamp())
-                    .await
-                {
-                    Ok(true) => return permit,
-                    Ok(false) => tokio::time::sleep(pause).await,
-                    Err(error) => failed(error).await,
-                }
-                pause = LOOK.min(pause * 2);
-            }
-        };
-        let turn = tokio::select! {
-            biased;
-            () = given_up => None,
-            turn = turn => turn,
-        };
-        if began {
-            self.waited = asked.elapsed();
-        }
-        turn
     }
 
     /// Conducts the run to its end, or until the process gives it up.
@@ -289,40 +172,22 @@ impl Conductor {
         started
     }
 
-    /// Logs and emits that the run starts, is resumed, or is re-run.
+    /// Tells that the run starts, is resumed, or is re-run.
     fn announce(&self) {
         let run = &self.run;
-        let (id, flow, logical_date) = (run.facts.id, run.facts.flow, run.facts.logical_date);
         let goes_on = self.began.is_some();
         let rerun = match goes_on {
             true => None,
             false => run.live.lock().plan.rerun(),
         };
-        if let Some(RerunRecord { what, .. }) = rerun {
-            tracing::info!(parent: &run.trace.run, %logical_date, "run reopened: {what}");
-            run.host.services.events.emit(|| Event::RunReopened {
-                run: id,
-                flow,
-                logical_date,
-                what,
-            });
-        } else if run.resumed && goes_on {
-            tracing::info!(parent: &run.trace.run, %logical_date, "run resumed");
-            run.host.services.events.emit(|| Event::RunResumed {
-                run: id,
-                flow,
-                logical_date,
-            });
-        } else if !run.cancel.is_cancelled() {
-            if run.trace.is_recorded {
-                tracing::info!(parent: &run.trace.run, %logical_date, "run started");
-            }
-            run.host.services.events.emit(|| Event::RunStarted {
-                run: id,
-                flow,
-                logical_date,
-            });
-        }
+        let beginning = match rerun {
+            Some(RerunRecord { what, .. }) => Beginning::Reopened(what),
+            None if run.resumed && goes_on => Beginning::Resumed,
+            // it ends before it starts
+            None if run.cancel.is_cancelled() => return,
+            None => Beginning::Started,
+        };
+        run.tell_beginning(&beginning);
     }
 
     /// Starts ready subflows, inspects the run, and decides on the next step.
@@ -504,158 +369,6 @@ impl Conductor {
         })
     }
 
-    /// Starts the subflows that are ready.
-    pub(crate) fn start_flows(&mut self) {
-        let mut overdue = Vec::new();
-        loop {
-            let run = Arc::clone(&self.run);
-            let live = &mut *run.live.lock();
-            let Some(node) = live.flows.pop() else { break };
-            if !live.plan.is_running(node) {
-                // cancelled since
-                continue;
-            }
-            let Kind::Flow(flow) = &live.plan.wiring.nodes[node].kind else {
-                continue;
-            };
-            let flow = Arc::clone(flow);
-            self.started.insert(node, run.clock.timestamp());
-            if self.stop.is_some() {
-                self.flow_ended(live, node, End::Cancelled);
-                continue;
-            }
-            let scope = live.plan.wiring.nodes[node].scope;
-            let cancel = live.scopes[scope].cancel.child_token();
-            let context = Arc::new(Context::of_flow(Arc::clone(&run.facts), cancel.clone()));
-            let number = live.scopes.next_id();
-            let timeout = flow.definition.timeout;
-            let deadline = timeout.map(|timeout| (timeout, Box::pin(tokio::time::sleep(timeout))));
-            let span = run.trace.flow(|| live.plan.key_of(Instance::in_flow(node)));
-            match call(live, &run.host, &flow, Some(node), &span, context, cancel) {
-                Ok(called) => {
-                    run.flush(live);
-                    // the timeout was reached in an earlier execution of the run
-                    if let Some(timeout) = timeout.filter(|_| live.plan.took_too_long(node)) {
-                        overdue.push((number, node, timeout));
-                        continue;
-                    }
-                    match called {
-                        Called::Polling(body) => self.poll_body(Body { deadline, ..*body }),
-                        Called::Returned(output) => {
-                            let step = Step::Returned(output);
-                            let body = Body::new(flow.definition, number, Some(node), step, span);
-                            self.poll_body(Body { deadline, ..body });
-                        }
-                        Called::Failed(error) => self.flow_ended(live, node, End::Failed(error)),
-                        Called::Cancelled => self.flow_ended(live, node, End::Cancelled),
-                    }
-                }
-                Err(error) => self.flow_ended(live, node, End::Failed(error.into_task_error())),
-            }
-        }
-        for (number, node, timeout) in overdue {
-            self.body_ended((
-                number,
-                Some(node),
-                BodyEnd::Failed(TaskError::timed_out(timeout)),
-            ));
-        }
-    }
-
-    pub(crate) fn body_ended(&mut self, (number, node, ended): (ScopeId, Option<NodeId>, BodyEnd)) {
-        let run = Arc::clone(&self.run);
-        if run.live.lock().lacks.is_some() {
-            return;
-        }
-        match (node, ended) {
-            (None, BodyEnd::Returned(output)) => self.output = Some(output),
-            (None, BodyEnd::Failed(_)) if self.catching_up => self.stop(Stop::Asked),
-            (None, BodyEnd::Failed(error)) => self.stop(Stop::Body(error)),
-            (Some(node), BodyEnd::Returned(output)) => {
-                let arg = {
-                    let live = &mut *run.live.lock();
-                    live.follow_output(number, node, Some(&output));
-                    let plan = &mut live.plan;
-                    plan.output(&output)
-                        .map_err(|(source, end)| plan.without_output(source, end))
-                };
-                let end = match arg.map(value_of) {
-                    Ok(Ok(value)) => End::Success(value),
-                    Ok(Err(panicked)) => End::Failed(panicked),
-                    Err(end) => end,
-                };
-                self.flow_ended(&mut run.live.lock(), node, end);
-            }
-            (Some(node), BodyEnd::Failed(error)) => {
-                self.drop_family(number);
-                run.live.lock().follow_output(number, node, None);
-                let end = if error.is_skipped() {
-                    End::Skipped(error)
-                } else {
-                    End::Failed(error)
-                };
-                self.flow_ended(&mut run.live.lock(), node, end);
-            }
-        }
-    }
-
-    /// Cancels a subflow and all flows below it.
-    fn drop_family(&mut self, number: ScopeId) {
-        let run = Arc::clone(&self.run);
-        let family = run.live.lock().family(number);
-        let bodies = std::mem::take(&mut self.bodies).into_iter();
-        let (dropped, kept): (Vec<Body>, Vec<Body>) =
-            bodies.partition(|body| family.contains(&body.number));
-        self.bodies.extend(kept);
-        drop(dropped);
-        let live = &mut *run.live.lock();
-        self.graces.push(Grace {
-            scopes: Some(family.clone()),
-            ends: None,
-        });
-        for number in family {
-            live.plan.cancel(Some(number));
-            live.scopes[number].cancel.cancel();
-            for node in live.plan.running_flows() {
-                if live.plan.wiring.nodes[node].scope == number {
-                    live.flows.retain(|flow| *flow != node);
-                    self.flow_ended(live, node, End::Cancelled);
-                }
-            }
-        }
-        run.flush(live);
-    }
-
-    /// Records the end of a subflow and passes it to the plan.
-    fn flow_ended(&self, live: &mut Live, node: NodeId, end: End) {
-        self.run.record_planned(live);
-        let at = Instance::in_flow(node);
-        let started = self.started.get(&node).copied();
-        let finished = self.run.clock.timestamp();
-        let attempts = live.plan.attempts(at) + 1;
-        let state = CellState::Ended {
-            state: end.state(),
-            started,
-            at: finished,
-        };
-        let place = live.plan.row_of(at);
-        if let End::Failed(error) = &end {
-            let span = self.run.trace.flow(|| live.plan.key_of(at));
-            tracing::error!(parent: &span, "flow failed: {error}");
-        }
-        if let Some(place) = place.filter(|_| !live.plan.is_changed) {
-            self.run.record(Transition::Task(TaskEnd {
-                error: end.error().cloned(),
-                ..TaskEnd::new(place, state, attempts)
-            }));
-        }
-        let duration = started.map_or(Duration::ZERO, |started| finished.since(started));
-        self.run
-            .emit_finished(live, at, end.state(), attempts, duration, end.error());
-        live.plan.finish(at, end);
-        self.run.flush(live);
-    }
-
     /// Ends the run early: cancels what has not started, and signals what is running.
     pub(crate) fn stop(&mut self, why: Stop) {
         if matches!(why, Stop::Asked) {
@@ -684,155 +397,4 @@ impl Conductor {
         }
         run.flush(live);
     }
-
-    /// Ends a run whose conductor panicked.
-    pub(crate) async fn give_up(
-        run: &Arc<RunCore>,
-        panicked: &Panicked,
-    ) -> Result<Finished, Error> {
-        run.cancel.cancel();
-        {
-            let live = &mut *run.live.lock();
-            live.plan.abandon();
-            run.flush(live);
-        }
-        let text = format!("the runtime itself {panicked}");
-        let error = TaskError::new(Cause::Panicked, text);
-        let now = run.clock.timestamp();
-        Self::record(run, Ending::Failed(error), None, now).await
-    }
-
-    async fn finish(mut self, started: Timestamp) -> Result<Finished, Error> {
-        let run = Arc::clone(&self.run);
-        let (verdict, output) = {
-            let live = &mut *run.live.lock();
-            // only checked if the flow was not stopped: a stopped body has not asked for all of its
-            // nodes again
-            if self.stop.is_none()
-                && let Some(problem) = live.plan.forgotten()
-            {
-                self.stop = Some(Stop::Body(TaskError::new(
-                    Cause::Fatal,
-                    problem.to_string(),
-                )));
-            }
-            let output = match (&self.stop, self.output.take()) {
-                (None, Some(output)) => Some(live.plan.output(&output)),
-                _ => None,
-            };
-            let verdict = match live.plan.verdict() {
-                // the run was being cancelled in an earlier execution, whose process died before it
-                // could record that; or another part of a cancelled run was re-run
-                Verdict::Green if live.plan.was_cancelled => Verdict::Cancelled,
-                verdict => verdict,
-            };
-            (verdict, output)
-        };
-        let mut ending = match (self.stop, verdict) {
-            (Some(Stop::Asked), _) | (None, Verdict::Cancelled) => Ending::Cancelled,
-            (Some(Stop::TimedOut(timeout)), _) => Ending::Failed(TaskError::timed_out(timeout)),
-            (Some(Stop::Body(error)), _) if error.is_skipped() => {
-                return Self::record(&run, Ending::Succeeded, Some(Err(error)), started).await;
-            }
-            (Some(Stop::Body(error)), _) | (None, Verdict::Red(error)) => Ending::Failed(error),
-            (None, Verdict::Green) => Ending::Succeeded,
-        };
-        let returned = match output.map(|output| output.map(value_of)) {
-            None => None,
-            Some(Ok(Ok(value))) => Some(Ok(value)),
-            // the projection of what was returned panicked
-            Some(Ok(Err(panicked))) => {
-                ending.or_fail(panicked);
-                None
-            }
-            Some(Err((_, end))) => end.error().cloned().map(Err),
-        };
-        Self::record(&run, ending, returned, started).await
-    }
-
-    /// Records the end of the run, then logs and emits it.
-    async fn record(
-        run: &RunCore,
-        mut ending: Ending,
-        returned: Returned,
-        started: Timestamp,
-    ) -> Result<Finished, Error> {
-        let at = run.clock.timestamp();
-        let duration = at.since(started);
-        let output = match &returned {
-            Some(Ok(value)) => Some(value.clone()),
-            Some(Err(_)) | None => None,
-        };
-        let encoded = match output.as_ref().map(|output| run.log.encode(output)) {
-            None => None,
-            Some(Ok(encoded)) => encoded,
-            Some(Err(problem)) => {
-                let text = format!("what the flow returned cannot be kept: {problem}");
-                ending.or_fail(TaskError::new(Cause::Failed, text));
-                None
-            }
-        };
-        let (state, error) = (ending.state(), ending.error());
-        if run.resumed && !run.live.lock().plan.is_changed {
-            // rows of an earlier execution that were not planned again
-            let open = {
-                let live = run.live.lock();
-                run.log.snapshot().open(|node| live.plan.is_planned(node))
-            };
-            for (place, attempts) in open {
-                let state = CellState::Ended {
-                    state: TaskState::Cancelled,
-                    started: None,
-                    at,
-                };
-                run.record(Transition::Task(TaskEnd::new(place, state, attempts)));
-            }
-        }
-        if run.trace.is_recorded {
-            // stored before the end is recorded: a process that sees the end must find all log
-            // lines, too
-            run.host.services.flush_logs().await;
-        }
-        let end = RunEnd {
-            at,
-            state,
-            error: error.clone(),
-            output: output.map(Kept::Live),
-            encoded,
-        };
-        run.record(Transition::RunFinished(end));
-        failpoint::hit("run-end-recorded");
-        run.log.commit().wait().await?;
-        failpoint::hit("run-end-committed");
-        let shown = humantime::format_duration(duration);
-        let span = &run.trace.run;
-        match &error {
-            _ if !run.trace.is_recorded => {}
-            None => tracing::info!(parent: span, %state, duration = %shown, "run finished"),
-            Some(error) if state == RunState::Cancelled => {
-                tracing::warn!(parent: span, %state, duration = %shown, "run finished: {error}");
-            }
-            Some(error) => {
-                tracing::error!(parent: span, %state, duration = %shown, "run finished: {error}")
-            }
-        }
-        if run.trace.is_recorded {
-            run.host.services.flush_logs().await;
-        }
-        run.host.services.events.emit(|| Event::RunFinished {
-            run: run.facts.id,
-            flow: run.facts.flow,
-            state,
-            duration,
-            error,
-        });
-        Ok(Finished {
-            record: run.log.snapshot(),
-            returned,
-        })
-    }
-}
-
-fn value_of(arg: Arg) -> Result<Value, TaskError> {
-    panic::catch(|| arg.into_value()).map_err(|panicked| TaskError::panicked(&panicked))
 }

@@ -23,7 +23,8 @@ use std::time::Duration;
 use super::super::cache_key::query;
 use super::super::flight::Flight;
 use super::super::host::Host;
-use super::super::run::{Live, RunCore};
+use super::super::live::Live;
+use super::super::run::ActiveRun;
 use super::super::slots::{GateKey, Slots};
 use super::job::{self, Caching, Progress};
 use super::{Ended, Lane};
@@ -76,7 +77,12 @@ pub(super) struct Computed {
 }
 
 /// Processes the ready work of a gate in batches.
-pub(super) async fn work(run: &Arc<RunCore>, lane: &mut Lane, mut jobs: Vec<Job>, gate: &GateKey) {
+pub(super) async fn work(
+    run: &Arc<ActiveRun>,
+    lane: &mut Lane,
+    mut jobs: Vec<Job>,
+    gate: &GateKey,
+) {
     let slots_of = GateKey {
         cached: false,
         ..gate.clone()
@@ -115,7 +121,7 @@ pub(super) async fn work(run: &Arc<RunCore>, lane: &mut Lane, mut jobs: Vec<Job>
 
 /// Computes inputs and keys. This runs user code: projections and conversions of inputs,
 /// `cache_key`, `Serialize`.
-async fn keys(run: &Arc<RunCore>, lane: &mut Lane, jobs: Vec<Job>) -> Vec<Called> {
+async fn keys(run: &Arc<ActiveRun>, lane: &mut Lane, jobs: Vec<Job>) -> Vec<Called> {
     let mut called = Vec::with_capacity(jobs.len());
     let mut path: Option<(&'static TaskDef, Arc<str>)> = None;
     for job in jobs {
@@ -170,7 +176,7 @@ async fn keys(run: &Arc<RunCore>, lane: &mut Lane, jobs: Vec<Job>) -> Vec<Called
 /// Takes the flights of keys. An instance whose flight is taken is parked until the flight ends,
 /// except if the flight belongs to this batch: then one look-up serves both. Returns the tasks that
 /// are not parked, and the look-ups of those with a flight, in the same order.
-fn join(run: &Arc<RunCore>, called: Vec<Called>) -> (Vec<Joined>, Arc<[Wanted]>) {
+fn join(run: &Arc<ActiveRun>, called: Vec<Called>) -> (Vec<Joined>, Arc<[Wanted]>) {
     let (mut joined, mut wanted) = (
         Vec::<Joined>::with_capacity(called.len()),
         Vec::with_capacity(called.len()),
@@ -238,7 +244,7 @@ fn join(run: &Arc<RunCore>, called: Vec<Called>) -> (Vec<Joined>, Arc<[Wanted]>)
 }
 
 /// Reduces the batch size of a gate.
-fn shrink(run: &RunCore, lane: &Lane) {
+fn shrink(run: &ActiveRun, lane: &Lane) {
     let batch = &mut run.live.lock().gates[lane.gate].batch;
     *batch = (*batch / 2).max(1);
 }
@@ -247,7 +253,7 @@ fn shrink(run: &RunCore, lane: &Lane) {
 type Left = Vec<(Instance, Option<Flight>)>;
 
 /// Makes instances ready again that were taken from the plan.
-fn put_back(run: &Arc<RunCore>, left: Left) {
+fn put_back(run: &Arc<ActiveRun>, left: Left) {
     if left.is_empty() {
         return;
     }
@@ -264,7 +270,7 @@ fn put_back(run: &Arc<RunCore>, left: Left) {
 /// it. Returns the tasks to be computed, and those that go back to the plan: without a slot
 /// (`claims`), all that are not cached.
 async fn look_up(
-    run: &Arc<RunCore>,
+    run: &Arc<ActiveRun>,
     lane: &mut Lane,
     joined: Vec<Joined>,
     wanted: Arc<[Wanted]>,
@@ -377,7 +383,7 @@ fn name(job: &Job) -> &'static str {
 }
 
 /// Parks an instance until a flight of this process ends. The caller holds the flight.
-fn wait_for(run: &Arc<RunCore>, live: &mut Live, key: CacheKey, at: Instance) {
+fn wait_for(run: &Arc<ActiveRun>, live: &mut Live, key: CacheKey, at: Instance) {
     live.plan.park(at);
     run.host.admission.flights.wait(key, run, at);
 }
@@ -386,7 +392,7 @@ fn wait_for(run: &Arc<RunCore>, live: &mut Live, key: CacheKey, at: Instance) {
 /// so that other instances with the same key wait as well, and one periodic look-up serves all of
 /// them.
 fn wait_elsewhere(
-    run: &Arc<RunCore>,
+    run: &Arc<ActiveRun>,
     live: &mut Live,
     at: Instance,
     flight: Flight,
@@ -433,7 +439,7 @@ async fn until_landed(host: Arc<Host>, mut flight: Flight, query: CacheQuery, cl
 /// Computes missing results in place, one after another. While a body waits, another lane continues
 /// with the rest.
 pub(super) async fn compute(
-    run: &Arc<RunCore>,
+    run: &Arc<ActiveRun>,
     lane: &mut Lane,
     computed: Vec<Computed>,
     mut slot: Option<Slots>,
@@ -501,7 +507,7 @@ pub(super) async fn compute(
 }
 
 /// Hands tasks over to another lane.
-fn hand_over(run: &Arc<RunCore>, lane: &Lane, rest: VecDeque<Computed>) {
+fn hand_over(run: &Arc<ActiveRun>, lane: &Lane, rest: VecDeque<Computed>) {
     let hold = run.live.lock().hold.clone();
     // a run that was given up has no hold: nothing of it may start
     if let (Some(hold), false) = (hold, rest.is_empty()) {
@@ -529,7 +535,7 @@ enum Landing {
 
 /// Looks results up, and claims at most `claims` flights of missing results.
 async fn land(
-    run: &RunCore,
+    run: &ActiveRun,
     wanted: &Arc<[Wanted]>,
     outputs: &[Option<&'static OutputType>],
     claims: usize,
@@ -603,7 +609,13 @@ fn read(found: Lookup, output: Option<&'static OutputType>, wanted: &Wanted) -> 
 }
 
 /// Ends an instance with the result of another run.
-fn finish_with(run: &Arc<RunCore>, lane: &mut Lane, job: &Job, hit: Found, flight: Option<Flight>) {
+fn finish_with(
+    run: &Arc<ActiveRun>,
+    lane: &mut Lane,
+    job: &Job,
+    hit: Found,
+    flight: Option<Flight>,
+) {
     let Found { value, hit } = hit;
     let result = match hit.result {
         Kept::Encoded(encoded) => Some(encoded),

@@ -29,12 +29,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::attempt::{Attempt, Cancelling, Outcome, Running, Site, Started};
 use super::super::flight::Flight;
-use super::super::run::RunCore;
+use super::super::run::ActiveRun;
 use super::super::slots::Slots;
 use super::{Ended, Lane};
 use crate::clock::in_time;
 use crate::error::{Cause, TaskError};
-use crate::event::Event;
 use crate::failpoint;
 use crate::journal::{
     CacheHit, CacheMiss, CacheNote, CacheQuery, CellState, Kept, NewEntry, RowPlace, TaskEnd,
@@ -87,7 +86,7 @@ enum Step {
 /// Starts an attempt of a task. If its body succeeds at once, records the end and returns the
 /// lane's next job without waiting.
 pub(super) fn start(
-    run: &Arc<RunCore>,
+    run: &Arc<ActiveRun>,
     lane: &mut Lane,
     job: Job,
     slots: Option<Slots>,
@@ -111,7 +110,7 @@ pub(super) fn start(
 }
 
 /// Ends an attempt of a task with an error, before its body could be called.
-pub(super) async fn fail(run: &Arc<RunCore>, lane: &mut Lane, job: Job, error: TaskError) {
+pub(super) async fn fail(run: &Arc<ActiveRun>, lane: &mut Lane, job: Job, error: TaskError) {
     if let Some((mut job, _)) = TaskJob::new(run, lane, job, None) {
         job.attempt.span = run.attempt_span(job.at, job.attempt.number);
         job.conclude(run, lane, Outcome::failed(error)).await;
@@ -125,7 +124,7 @@ impl Waiting {
     }
 
     /// Waits for the end of the task, and takes the lane's next job.
-    pub(super) async fn end(self, run: &Arc<RunCore>, lane: &mut Lane) -> Option<Job> {
+    pub(super) async fn end(self, run: &Arc<ActiveRun>, lane: &mut Lane) -> Option<Job> {
         let Self { mut job, mut step } = self;
         if let Step::Begin(args, slots) = step {
             job.record_running(run);
@@ -159,7 +158,7 @@ impl Waiting {
 
 impl TaskJob {
     fn new(
-        run: &RunCore,
+        run: &ActiveRun,
         lane: &Lane,
         job: Job,
         caching: Option<Box<Caching>>,
@@ -191,21 +190,16 @@ impl TaskJob {
         Some((job, args))
     }
 
-    /// Logs and emits that the attempt starts.
-    fn announce(&mut self, run: &RunCore) {
+    /// Tells that the attempt starts.
+    fn announce(&mut self, run: &ActiveRun) {
         self.attempt.span = run.attempt_span(self.at, self.attempt.number);
-        tracing::debug!(parent: &self.attempt.span, "attempt started");
-        run.host.services.events.emit(|| Event::TaskStarted {
-            run: run.facts.id,
-            key: run.live.lock().plan.key(self.at),
-            attempt: u32::from(self.attempt.number),
-        });
+        run.tell_attempt_started(&self.attempt, self.at);
     }
 
     /// Calls the body, and polls it once.
     fn begin(
         &mut self,
-        run: &RunCore,
+        run: &ActiveRun,
         lane: &mut Lane,
         args: Args,
         slots: Option<Slots>,
@@ -233,7 +227,7 @@ impl TaskJob {
     /// at all.
     async fn begin_recorded(
         &mut self,
-        run: &RunCore,
+        run: &ActiveRun,
         lane: &mut Lane,
         args: Args,
         slots: Option<Slots>,
@@ -249,13 +243,13 @@ impl TaskJob {
         begun.await.unwrap_or(Step::Conclude(Outcome::Cancelled))
     }
 
-    fn token(&self, run: &RunCore) -> CancellationToken {
+    fn token(&self, run: &ActiveRun) -> CancellationToken {
         run.live.lock().token(self.at.node).clone()
     }
 
     /// Returns the token and the grace period of the attempt's cancellation. The token of a
     /// clean-up task is cancelled after its grace period.
-    fn cancelling(&self, run: &RunCore) -> Cancelling {
+    fn cancelling(&self, run: &ActiveRun) -> Cancelling {
         let live = run.live.lock();
         let node = &live.plan.wiring.nodes[self.at.node];
         Cancelling {
@@ -268,7 +262,7 @@ impl TaskJob {
     }
 
     /// Records that the attempt is running, without waiting for the commit.
-    fn record_running(&self, run: &RunCore) {
+    fn record_running(&self, run: &ActiveRun) {
         let live = run.live.lock();
         let is_on_trial = run.resumed && live.plan.on_trial() == Some(self.at);
         let alone = is_on_trial && !run.host.admission.trials.company.any();
@@ -292,23 +286,21 @@ impl TaskJob {
     }
 
     /// Concludes from the outcome of the attempt: the task is retried, or has ended.
-    async fn conclude(self, run: &Arc<RunCore>, lane: &mut Lane, outcome: Outcome) -> Option<Job> {
+    async fn conclude(
+        self,
+        run: &Arc<ActiveRun>,
+        lane: &mut Lane,
+        outcome: Outcome,
+    ) -> Option<Job> {
         let (result, abandoned) = match outcome {
             Outcome::Returned(result) => (result, None),
             Outcome::Abandoned(error, returned) => (Err(error), Some(returned)),
             Outcome::Cancelled => (Err(TaskError::cancelled()), None),
         };
-        let span = &self.attempt.span;
         let end = match result {
             Ok(value) => End::Success(value),
-            Err(error) if error.is_cancelled() => {
-                tracing::info!(parent: span, task = run.loose_key(self.at), "task cancelled");
-                End::Cancelled
-            }
-            Err(error) if error.is_skipped() => {
-                tracing::info!(parent: span, task = run.loose_key(self.at), "task skipped: {error}");
-                End::Skipped(error)
-            }
+            Err(error) if error.is_cancelled() => End::Cancelled,
+            Err(error) if error.is_skipped() => End::Skipped(error),
             Err(error) => {
                 let (policy, key, tries) = run.live.lock().plan.policy(self.at);
                 let ending = match policy.run_on_cancel {
@@ -341,7 +333,7 @@ impl TaskJob {
     /// Records the end. If the run is durable, the lane updates the plan after the commit;
     /// otherwise the plan is updated at once. Returns the next job if there is one before the
     /// commit.
-    fn end(self, run: &Arc<RunCore>, lane: &mut Lane, mut end: End) -> Option<Job> {
+    fn end(self, run: &Arc<ActiveRun>, lane: &mut Lane, mut end: End) -> Option<Job> {
         if let (true, End::Success(value)) = (run.host.simulated, &end) {
             end = self
                 .through_encoding(run, value)
@@ -358,14 +350,7 @@ impl TaskJob {
             _ => (None, end),
         };
         failpoint::hit("body-over");
-        let span = &self.attempt.span;
-        match &end {
-            End::Failed(error) => {
-                tracing::error!(parent: span, task = run.loose_key(self.at), "task failed: {error}");
-            }
-            End::Success(_) => tracing::debug!(parent: span, "task succeeded"),
-            _ => {}
-        }
+        run.log_task_end(&self.attempt, self.at, &end);
         let finished = self.attempt.finished;
         let state = CellState::Ended {
             state: end.state(),
@@ -427,26 +412,14 @@ impl TaskJob {
     /// not run at once.
     async fn retry(
         self,
-        run: &Arc<RunCore>,
+        run: &Arc<ActiveRun>,
         lane: &mut Lane,
         error: TaskError,
         key: String,
         delay: Duration,
         abandoned: Option<JoinHandle<()>>,
     ) -> Option<Job> {
-        let (span, shown) = (&self.attempt.span, humantime::format_duration(delay));
-        tracing::warn!(
-            parent: span,
-            task = run.loose_key(self.at),
-            "attempt failed, next in {shown}: {error}"
-        );
-        run.host.services.events.emit(|| Event::TaskRetrying {
-            run: run.facts.id,
-            key,
-            attempt: u32::from(self.attempt.number),
-            delay,
-            error: error.clone(),
-        });
+        run.tell_retry(&self.attempt, self.at, key, delay, &error);
         let due = run.host.services.clock.timestamp().after(delay);
         let retrying = CellState::Retrying {
             started: self.attempt.started,

@@ -21,7 +21,8 @@ use job::{Progress, Waiting};
 use super::ambient::AMBIENT;
 use super::flight::Flight;
 use super::hold::Hold;
-use super::run::{Live, RunCore};
+use super::live::Live;
+use super::run::ActiveRun;
 use super::slots::pulse::Pulse;
 use super::slots::{GateKey, Slots};
 use crate::clock::Timestamp;
@@ -54,7 +55,7 @@ const BATCH_MICROS: i64 = 2_000;
 /// The number of elements that a gather takes under one lock.
 const GATHERED_AT_ONCE: u32 = 256;
 
-impl RunCore {
+impl ActiveRun {
     /// Spawns a lane for a gate if there is work for another one. One lane at a time is starting;
     /// it calls this function when it begins, so that lanes are added for as long as there is work.
     pub(crate) fn staff(self: &Arc<Self>, live: &mut Live, gate: GateId) {
@@ -70,7 +71,7 @@ impl RunCore {
 }
 
 /// Runs a lane of a gate until there is nothing left for it to do.
-async fn run(run: Arc<RunCore>, gate: GateId, hold: Arc<Hold>) {
+async fn run(run: Arc<ActiveRun>, gate: GateId, hold: Arc<Hold>) {
     let key = Arc::clone(&run.live.lock().gates[gate].key);
     let alarm = Alarm(Arc::clone(&run));
     let ambient = run.ambient(&key, hold);
@@ -79,7 +80,7 @@ async fn run(run: Arc<RunCore>, gate: GateId, hold: Arc<Hold>) {
 }
 
 /// Runs a lane that takes over the rest of another lane's batch.
-async fn take_over(run: Arc<RunCore>, gate: GateId, hold: Arc<Hold>, rest: Vec<Computed>) {
+async fn take_over(run: Arc<ActiveRun>, gate: GateId, hold: Arc<Hold>, rest: Vec<Computed>) {
     let key = Arc::clone(&run.live.lock().gates[gate].key);
     let alarm = Alarm(Arc::clone(&run));
     let ambient = run.ambient(&key, hold);
@@ -101,7 +102,7 @@ async fn take_over(run: Arc<RunCore>, gate: GateId, hold: Arc<Hold>, rest: Vec<C
 
 /// Wakes the conductor if a lane panics: otherwise, the run would wait forever for its work. Panics
 /// of user code are caught elsewhere; this is for bugs of the runtime.
-struct Alarm(Arc<RunCore>);
+struct Alarm(Arc<ActiveRun>);
 
 impl Drop for Alarm {
     fn drop(&mut self) {
@@ -112,7 +113,7 @@ impl Drop for Alarm {
     }
 }
 
-async fn work(run: Arc<RunCore>, gate: GateId, key: Arc<GateKey>) {
+async fn work(run: Arc<ActiveRun>, gate: GateId, key: Arc<GateKey>) {
     let takes = match &*key {
         key if *key == GateKey::PLAIN => Takes::Pieces,
         key if key.cached => Takes::Batches,
@@ -207,7 +208,7 @@ pub(super) struct Ended {
 
 impl Ended {
     /// Emits the end and updates the plan. Returns the flight.
-    pub(super) fn tell(self, run: &RunCore, live: &mut Live) -> Option<Flight> {
+    pub(super) fn tell(self, run: &ActiveRun, live: &mut Live) -> Option<Flight> {
         let Self {
             at,
             attempts,
@@ -217,7 +218,7 @@ impl Ended {
         } = self;
         if !run.released.load(Ordering::Acquire) {
             if run.host.services.events.is_heard() {
-                run.emit_finished(live, at, end.state(), attempts, took, end.error());
+                run.emit_task_end(live, at, end.state(), attempts, took, end.error());
             }
             live.plan.finish(at, end);
         }
@@ -265,7 +266,7 @@ impl Lane {
 
     /// Takes the first piece of work. Returns `true` with it if another lane was spawned for the
     /// rest.
-    fn begin(&mut self, run: &Arc<RunCore>) -> (Option<Job>, bool) {
+    fn begin(&mut self, run: &Arc<ActiveRun>) -> (Option<Job>, bool) {
         let live = &mut *run.live.lock();
         let gate = &mut live.gates[self.gate];
         gate.starting = false;
@@ -285,7 +286,7 @@ impl Lane {
     }
 
     /// Takes the next piece of work, under the lock.
-    pub(super) fn take(&mut self, run: &Arc<RunCore>, live: &mut Live) -> Option<Job> {
+    pub(super) fn take(&mut self, run: &Arc<ActiveRun>, live: &mut Live) -> Option<Job> {
         let job = match self.takes {
             Takes::Pieces if !self.is_superfluous(run, live) => live.plan.next(self.gate),
             _ => None,
@@ -301,7 +302,7 @@ impl Lane {
 
     /// Takes a batch of at most as many pieces of work as the gate allows. Takes nothing if other
     /// lanes handle the rest.
-    pub(super) fn take_batch(&mut self, run: &Arc<RunCore>, batch: &mut Vec<Job>) {
+    pub(super) fn take_batch(&mut self, run: &Arc<ActiveRun>, batch: &mut Vec<Job>) {
         {
             let live = &mut *run.live.lock();
             let at_most = live.gates[self.gate].batch;
@@ -323,7 +324,7 @@ impl Lane {
 
     /// Returns `true` if this lane should take no more work: after a wait, more lanes may be active
     /// than are worth having.
-    fn is_superfluous(&self, run: &RunCore, live: &Live) -> bool {
+    fn is_superfluous(&self, run: &ActiveRun, live: &Live) -> bool {
         live.draining || live.gates[self.gate].active > run.workers
     }
 
@@ -331,7 +332,7 @@ impl Lane {
     /// commit.
     pub(super) fn ended(
         &mut self,
-        run: &Arc<RunCore>,
+        run: &Arc<ActiveRun>,
         live: &mut Live,
         ended: Ended,
     ) -> Option<Job> {
@@ -358,7 +359,7 @@ impl Lane {
     }
 
     /// Commits the ended tasks and updates the plan.
-    pub(super) async fn settle(&mut self, run: &Arc<RunCore>) {
+    pub(super) async fn settle(&mut self, run: &Arc<ActiveRun>) {
         if !self.ended.is_empty() {
             run.check(run.log.commit().wait().await);
             let live = &mut *run.live.lock();
@@ -376,14 +377,14 @@ impl Lane {
 
     /// Updates the plan with the ended tasks, which are committed, and takes the next piece of
     /// work.
-    pub(super) fn tell(&mut self, run: &Arc<RunCore>) -> Option<Job> {
+    pub(super) fn tell(&mut self, run: &Arc<ActiveRun>) -> Option<Job> {
         let live = &mut *run.live.lock();
         self.tell_plan(run, live);
         self.resume(live);
         self.take(run, live)
     }
 
-    fn tell_plan(&mut self, run: &Arc<RunCore>, live: &mut Live) {
+    fn tell_plan(&mut self, run: &Arc<ActiveRun>, live: &mut Live) {
         failpoint::hit("end-committed");
         for ended in self.ended.drain(..) {
             self.landed.extend(ended.tell(run, live));
@@ -399,7 +400,7 @@ impl Lane {
     }
 
     /// Marks the lane as inactive before it waits or ends, and spawns another one if there is work.
-    pub(super) fn wait(&mut self, run: &Arc<RunCore>) {
+    pub(super) fn wait(&mut self, run: &Arc<ActiveRun>) {
         let live = &mut *run.live.lock();
         self.rest(live);
         run.staff(live, self.gate);
@@ -413,7 +414,7 @@ impl Lane {
     }
 
     /// Works until something waits or the turn is over.
-    fn turn(&mut self, run: &Arc<RunCore>, job: &mut Option<Job>, cx: &mut Cx<'_>) -> Turn {
+    fn turn(&mut self, run: &Arc<ActiveRun>, job: &mut Option<Job>, cx: &mut Cx<'_>) -> Turn {
         loop {
             while let Some(piece) = job.take() {
                 *job = if matches!(piece.work, Work::Task { .. }) {
@@ -445,7 +446,7 @@ impl Lane {
         }
     }
 
-    fn begin_turn(&mut self, run: &RunCore) {
+    fn begin_turn(&mut self, run: &ActiveRun) {
         self.now = run.clock.timestamp();
         (self.pieces, self.turn_began) = (0, self.now);
     }
@@ -463,7 +464,7 @@ impl Lane {
     }
 
     /// Yields the thread, and also the slot if a body waits for one.
-    async fn take_turns(&mut self, run: &RunCore, slots: Slots) -> Slots {
+    async fn take_turns(&mut self, run: &ActiveRun, slots: Slots) -> Slots {
         self.yield_turn().await;
         if !run.host.admission.limits.has_waiters() {
             return slots;
@@ -473,7 +474,7 @@ impl Lane {
     }
 
     /// Waits for the slots of a gate.
-    pub(super) async fn slots(&self, run: &RunCore, gate: &GateKey) -> Slots {
+    pub(super) async fn slots(&self, run: &ActiveRun, gate: &GateKey) -> Slots {
         run.host
             .admission
             .limits
@@ -482,7 +483,7 @@ impl Lane {
     }
 
     /// Takes the slots of a gate if they are free.
-    pub(super) fn try_slots(&self, run: &RunCore, gate: &GateKey) -> Option<Slots> {
+    pub(super) fn try_slots(&self, run: &ActiveRun, gate: &GateKey) -> Option<Slots> {
         run.host
             .admission
             .limits
@@ -491,7 +492,7 @@ impl Lane {
 }
 
 /// Opens a mapping, or collects its results.
-fn machinery(run: &Arc<RunCore>, job: Job) {
+fn machinery(run: &Arc<ActiveRun>, job: Job) {
     match job.work {
         Work::Open { spec, lists } => {
             let worked_out = panic::catch(|| {
@@ -549,7 +550,7 @@ fn failed(problem: String) -> End {
 
 /// The elements of a gather, taken in portions.
 struct Collected<'a> {
-    run: &'a RunCore,
+    run: &'a ActiveRun,
     gathering: &'a crate::plan::Gathering,
     next: u32,
     taken: Option<smallvec::IntoIter<[crate::task::Resolved; 64]>>,

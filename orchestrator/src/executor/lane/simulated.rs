@@ -1,6 +1,6 @@
 //! Results in a [simulated](crate::Runtime::simulated) runtime.
 
-use super::super::run::RunCore;
+use super::super::run::ActiveRun;
 use super::job::TaskJob;
 use crate::error::{Cause, TaskError};
 use crate::panic;
@@ -10,7 +10,7 @@ impl TaskJob {
     /// Encodes and decodes a result, and returns the decoded value.
     pub(super) fn through_encoding(
         &self,
-        run: &RunCore,
+        run: &ActiveRun,
         value: &Value,
     ) -> Result<Value, TaskError> {
         let output = run.live.lock().plan.wiring.nodes[self.at.node].output;

@@ -78,7 +78,7 @@ impl Pulse {
         body: Option<&'static FlowDef>,
         queues: [Option<Arc<SlotQueue>>; 2],
     ) -> Arc<Self> {
-        let pulse = Arc::new_cyclic(|pulse| Self {
+        Arc::new_cyclic(|pulse| Self {
             place: PULSES.lock().enter(Weak::clone(pulse)),
             run,
             flow,
@@ -91,8 +91,7 @@ impl Pulse {
             node: AtomicU32::new(0),
             index: AtomicU32::new(0),
             polls: AtomicU64::new(0),
-        });
-        pulse
+        })
     }
 
     pub(crate) fn queues(&self) -> [Option<&Arc<SlotQueue>>; 2] {
