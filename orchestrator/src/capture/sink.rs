@@ -264,7 +264,7 @@ mod tests {
         }
         drop(in_hand);
         sink.flush().await;
-        let lines = opened.store.logs(id, 0, 20_000).await.unwrap();
+        let lines = opened.store.read_logs(id, 0, 20_000).await.unwrap();
         assert_eq!(lines.len(), 10_001);
         assert_eq!(
             (&*lines[999].message, &lines[1_000].fields["dropped"]),
@@ -319,7 +319,7 @@ mod tests {
         sink.push(line(id, "second"));
         other.execute_batch("COMMIT").unwrap();
         sink.flush().await;
-        let lines = opened.store.logs(id, 0, 10).await.unwrap();
+        let lines = opened.store.read_logs(id, 0, 10).await.unwrap();
         assert_eq!(
             lines.iter().map(|line| &*line.message).collect::<Vec<_>>(),
             ["first", "second"]
@@ -341,7 +341,7 @@ mod tests {
         assert_eq!(before, tokio::time::Instant::now());
         sink.push(line(id, "at last"));
         drop(sink);
-        let lines = opened.store.logs(id, 0, 10).await.unwrap();
+        let lines = opened.store.read_logs(id, 0, 10).await.unwrap();
         assert_eq!(
             lines.iter().map(|line| &*line.message).collect::<Vec<_>>(),
             ["flushed", "at last"]

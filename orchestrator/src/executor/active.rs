@@ -197,7 +197,9 @@ pub(crate) async fn hear_cancels(store: Arc<dyn Store>, active: ActiveRuns) {
     let mut sight = Sight::of("cancel requests of other processes");
     loop {
         tokio::time::sleep(LOOK).await;
-        let cancelling = sight.now(store.cancelling().await).unwrap_or_default();
+        let cancelling = sight
+            .now(store.find_cancel_requests().await)
+            .unwrap_or_default();
         if store.failure().is_some() {
             return active.cancel();
         }

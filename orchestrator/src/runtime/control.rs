@@ -55,7 +55,7 @@ impl Runtime {
     ///
     /// Returns an error if the store fails.
     pub async fn find_runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, Error> {
-        Ok(self.host.services.store.summaries(filter).await?)
+        Ok(self.host.services.store.find_runs(filter).await?)
     }
 
     /// Requests the cancellation of a run, whichever process executes it. Returns `false` if the
@@ -76,7 +76,7 @@ impl Runtime {
             .host
             .services
             .store
-            .abandoned()
+            .find_abandoned()
             .await?
             .into_iter()
             .find(|abandoned| abandoned.id == run);
@@ -116,7 +116,7 @@ impl Runtime {
     ///
     /// Returns an error if the store fails.
     pub async fn paused(&self) -> Result<Vec<(String, DateTime<Utc>)>, Error> {
-        let paused = self.host.services.store.paused().await?.into_iter();
+        let paused = self.host.services.store.list_paused().await?.into_iter();
         Ok(paused
             .map(|(flow, at)| (flow, at.to_datetime().unwrap_or_default()))
             .collect())

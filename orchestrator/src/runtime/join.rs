@@ -66,7 +66,7 @@ pub(crate) async fn wait(
         } else if host
             .services
             .store
-            .abandoned()
+            .find_abandoned()
             .await?
             .iter()
             .any(|run| run.id == id)
@@ -92,7 +92,7 @@ pub(crate) async fn wait(
             }
             tokio::time::sleep(LOOK).await;
         }
-        match host.services.store.run(id).await? {
+        match host.services.store.find_run(id).await? {
             Some(now) => record = now,
             None => break,
         }

@@ -195,7 +195,7 @@ impl Runtime {
     ///
     /// Returns an error if the store fails.
     pub async fn runs(&self, flow: &str) -> Result<Vec<RunRecord>, Error> {
-        Ok(self.host.services.store.runs(flow).await?)
+        Ok(self.host.services.store.list_runs(flow).await?)
     }
 
     /// Returns a run with all of its tasks, or `None` if there is no such run.
@@ -205,7 +205,7 @@ impl Runtime {
     /// Returns [`StoreError::UnreadableRun`](crate::StoreError::UnreadableRun) if the record of the
     /// run cannot be read, and an error if the store fails.
     pub async fn find_run(&self, id: RunId) -> Result<Option<RunRecord>, Error> {
-        Ok(self.host.services.store.run(id).await?)
+        Ok(self.host.services.store.find_run(id).await?)
     }
 
     /// Returns the log lines of a run and its tasks in the order in which they were stored: the
@@ -253,7 +253,7 @@ impl Runtime {
             .host
             .services
             .store
-            .logs(run, after.unwrap_or(0), LINES)
+            .read_logs(run, after.unwrap_or(0), LINES)
             .await?)
     }
 

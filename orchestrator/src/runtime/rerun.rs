@@ -110,7 +110,7 @@ impl Runtime {
         self.host
             .services
             .store
-            .attempts(run)
+            .read_attempts(run)
             .await?
             .ok_or(Error::UnknownRun { run })
     }
@@ -147,7 +147,7 @@ async fn reopen(
         let record = host
             .services
             .store
-            .run(run)
+            .find_run(run)
             .await?
             .ok_or(Error::UnknownRun { run })?;
         let (flow, state) = (record.flow().to_owned(), record.state());
@@ -173,7 +173,7 @@ async fn reopen(
         if let Some(taken) = host
             .services
             .store
-            .reopen(run, &what, host.services.clock.timestamp())
+            .reopen_run(run, &what, host.services.clock.timestamp())
             .await?
         {
             failpoint::hit("rerun-begins");

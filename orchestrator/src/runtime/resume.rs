@@ -32,7 +32,7 @@ impl Runtime {
     /// ended.
     pub async fn resume(&self) -> Result<Vec<RunRecord>, Error> {
         let (under_way, mut failed) = Recovery::default()
-            .recover(&self.host, self.host.services.store.abandoned().await?)
+            .recover(&self.host, self.host.services.store.find_abandoned().await?)
             .await?;
         let mut records = Vec::new();
         for run in under_way {
@@ -155,7 +155,7 @@ async fn go_on(
     id: RunId,
     purpose: Purpose,
 ) -> Result<GoneOn, Error> {
-    let Some(recorded) = host.services.store.run(id).await? else {
+    let Some(recorded) = host.services.store.find_run(id).await? else {
         return Ok(GoneOn::Not);
     };
     let recalled = start::recall(host, definition, &recorded);
@@ -170,7 +170,7 @@ async fn go_on(
     if host.stop.soft.is_cancelled() {
         return Err(Error::Closed);
     }
-    let Some(taken) = host.services.store.take_over(id).await? else {
+    let Some(taken) = host.services.store.take_over_run(id).await? else {
         return Ok(GoneOn::Elsewhere);
     };
     failpoint::hit("taken-over");

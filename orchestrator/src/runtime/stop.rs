@@ -134,7 +134,7 @@ impl Runtime {
         let mut left = Vec::new();
         for (run, done) in runs {
             done.cancelled().await;
-            let is_final = match self.host.services.store.run(run).await {
+            let is_final = match self.host.services.store.find_run(run).await {
                 Ok(Some(record)) => record.state().is_final(),
                 Ok(None) | Err(_) => false,
             };
@@ -143,7 +143,7 @@ impl Runtime {
             }
         }
         self.host.services.flush_logs().await;
-        if let Err(error) = self.host.services.store.flush().await {
+        if let Err(error) = self.host.services.store.flush_writes().await {
             tracing::error!("the last records of the stopped runtime were not committed: {error}");
         }
         left.sort_unstable();

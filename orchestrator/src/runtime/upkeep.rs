@@ -25,12 +25,12 @@ impl Runtime {
         let Some((first, last)) = bounds(part) else {
             return Ok(Vec::new());
         };
-        let mut ids = self.host.services.store.ids(first, last).await?;
+        let mut ids = self.host.services.store.find_ids(first, last).await?;
         ids.extend(
             self.host
                 .services
                 .store
-                .ids_ending(&part.replace('-', ""))
+                .find_ids_ending(&part.replace('-', ""))
                 .await?,
         );
         ids.sort_unstable();
@@ -49,7 +49,7 @@ impl Runtime {
             .host
             .services
             .store
-            .cached(filter, self.host.services.clock.timestamp())
+            .list_cached(filter, self.host.services.clock.timestamp())
             .await?)
     }
 
@@ -76,7 +76,7 @@ impl Runtime {
     /// Returns an error if the store fails. Damage within the store is reported in the result
     /// instead.
     pub async fn check_store(&self) -> Result<StoreCheck, Error> {
-        match self.host.services.store.check().await {
+        match self.host.services.store.check_store().await {
             Err(StoreError::Damaged { path, problem }) => Ok(StoreCheck::damaged(&path, problem)),
             check => Ok(check?),
         }
@@ -90,7 +90,7 @@ impl Runtime {
             .host
             .services
             .store
-            .prune(before, now, self.host.retention.cache_bytes)
+            .prune_store(before, now, self.host.retention.cache_bytes)
             .await?)
     }
 }

@@ -24,7 +24,7 @@ impl Watch {
 
     /// Looks once: resumes the runs that no process executes, and returns the paused flows.
     pub(crate) async fn look(&mut self) -> Result<Vec<String>, Error> {
-        let Look { abandoned, paused } = self.host.services.store.look().await?;
+        let Look { abandoned, paused } = self.host.services.store.read_serving_state().await?;
         // the recovery logs why a run cannot be resumed
         let (under_way, _) = self.recovery.recover(&self.host, abandoned).await?;
         under_way

@@ -376,7 +376,7 @@ impl Backfill {
         let runs = host
             .services
             .store
-            .summaries(&filter.since(*first).until(*last))
+            .find_runs(&filter.since(*first).until(*last))
             .await?;
         let unreadable: HashSet<RunId> = runs
             .iter()
@@ -397,7 +397,7 @@ impl Backfill {
             .collect();
         let unfinished = runs.values().any(|(_, state)| !state.is_final());
         let abandoned = if unfinished {
-            host.services.store.abandoned().await?
+            host.services.store.find_abandoned().await?
         } else {
             Vec::new()
         };

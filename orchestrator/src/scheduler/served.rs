@@ -170,7 +170,9 @@ impl Served {
     /// there come again, and count then.
     fn decided(host: &Host, served: &ServedSchedule, up_to: DateTime<Utc>) {
         if up_to <= host.services.clock.now() {
-            host.services.store.decide(&served.key, up_to.into());
+            host.services
+                .store
+                .record_progress(&served.key, up_to.into());
         }
     }
 
@@ -264,7 +266,7 @@ impl Served {
             let has_run = !host
                 .services
                 .store
-                .summaries(&of_tick.kind(RunKind::Scheduled).kind(RunKind::Backfill))
+                .find_runs(&of_tick.kind(RunKind::Scheduled).kind(RunKind::Backfill))
                 .await?
                 .is_empty();
             // if the tick has a run already or gets none, room must not be made for it: that would
@@ -273,7 +275,7 @@ impl Served {
                 if host
                     .services
                     .store
-                    .paused()
+                    .list_paused()
                     .await?
                     .iter()
                     .any(|(flow, _)| flow == self.definition.name)
@@ -299,7 +301,7 @@ impl Served {
             .unfinished()
             .oldest_first();
         let filter = filter.kind(RunKind::Manual).kind(RunKind::Scheduled);
-        let mut active = host.services.store.summaries(&filter).await?;
+        let mut active = host.services.store.find_runs(&filter).await?;
         // another process may have created the run of this tick meanwhile: without this, it would
         // be cancelled to make room for itself
         active.retain(|run| run.kind == RunKind::Manual || run.logical_date != tick);

@@ -144,13 +144,13 @@ impl Server {
             .map(|place| schedule(place).key.clone())
             .collect();
         let now = host.services.clock.now();
-        let decided = host.services.store.decided(&keys, now.into()).await?;
+        let decided = host.services.store.read_progress(&keys, now.into()).await?;
         // the clock ran ahead in an earlier process: without this, ticks from now until then would
         // count as decided
         let ran_ahead =
             |decided: &Timestamp| decided.to_datetime().is_some_and(|at| at - now > SET_BACK);
         if decided.iter().any(ran_ahead) {
-            host.services.store.set_back(&keys, now.into());
+            host.services.store.rewind_progress(&keys, now.into());
         }
         let from = places.iter().zip(&decided).map(|(place, decided)| {
             (
@@ -217,7 +217,7 @@ impl Server {
             let now = host.services.clock.now();
             let due = ticker.due(now);
             if ticker.was_set_back() {
-                host.services.store.set_back(&keys, now.into());
+                host.services.store.rewind_progress(&keys, now.into());
             }
             for due in due {
                 let (flow, schedule) = places[due.schedule];
@@ -251,7 +251,7 @@ async fn rewind(host: &Host, served: &Served, first: Option<usize>, ticker: &mut
         .map(|schedule| schedule.key.clone())
         .collect();
     let now = host.services.clock.now();
-    match host.services.store.decided(&keys, now.into()).await {
+    match host.services.store.read_progress(&keys, now.into()).await {
         Ok(decided) => {
             served.release();
             for (schedule, decided) in (first.unwrap_or_default()..).zip(decided) {

@@ -251,7 +251,7 @@ impl Store for MemoryStore {
         }
     }
 
-    async fn runs(&self, flow: &str) -> Result<Vec<RunRecord>, StoreError> {
+    async fn list_runs(&self, flow: &str) -> Result<Vec<RunRecord>, StoreError> {
         let runs = self
             .runs
             .lock()
@@ -262,12 +262,12 @@ impl Store for MemoryStore {
         Ok(runs.iter().map(|run| run.snapshot()).collect())
     }
 
-    async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
+    async fn find_run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
         let run = self.runs.lock().by_id.get(&id).cloned();
         Ok(run.map(|run| run.snapshot()))
     }
 
-    async fn summaries(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError> {
+    async fn find_runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError> {
         let runs = match &filter.flow {
             Some(flow) => self
                 .runs
@@ -287,11 +287,11 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn abandoned(&self) -> Result<Vec<Abandoned>, StoreError> {
+    async fn find_abandoned(&self) -> Result<Vec<Abandoned>, StoreError> {
         Ok(Vec::new())
     }
 
-    async fn take_over(&self, _: RunId) -> Result<Option<TakenOver>, StoreError> {
+    async fn take_over_run(&self, _: RunId) -> Result<Option<TakenOver>, StoreError> {
         Ok(None)
     }
 
@@ -306,7 +306,7 @@ impl Store for MemoryStore {
         Ok(true)
     }
 
-    async fn leave_turn(&self, _: RunId) -> Result<(), StoreError> {
+    async fn release_turn(&self, _: RunId) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -315,19 +315,19 @@ impl Store for MemoryStore {
         Ok(run.is_some_and(|run| !run.mirror.summary().state.is_final()))
     }
 
-    async fn cancelling(&self) -> Result<Vec<RunId>, StoreError> {
+    async fn find_cancel_requests(&self) -> Result<Vec<RunId>, StoreError> {
         // all callers are in this process, which cancels its runs directly
         Ok(Vec::new())
     }
 
-    async fn look(&self) -> Result<Look, StoreError> {
+    async fn read_serving_state(&self) -> Result<Look, StoreError> {
         Ok(Look {
             paused: self.serving.lock().paused.keys().cloned().collect(),
             ..Look::default()
         })
     }
 
-    async fn decided(
+    async fn read_progress(
         &self,
         schedules: &[ScheduleKey],
         now: Timestamp,
@@ -339,13 +339,13 @@ impl Store for MemoryStore {
             .collect())
     }
 
-    fn decide(&self, schedule: &ScheduleKey, up_to: Timestamp) {
+    fn record_progress(&self, schedule: &ScheduleKey, up_to: Timestamp) {
         let decided = &mut self.serving.lock().decided;
         let last = decided.entry(schedule.clone()).or_insert(up_to);
         *last = up_to.max(*last);
     }
 
-    fn set_back(&self, schedules: &[ScheduleKey], to: Timestamp) {
+    fn rewind_progress(&self, schedules: &[ScheduleKey], to: Timestamp) {
         let decided = &mut self.serving.lock().decided;
         for schedule in schedules {
             decided
@@ -368,7 +368,7 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
+    async fn list_paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
         Ok(self
             .serving
             .lock()
@@ -378,7 +378,7 @@ impl Store for MemoryStore {
             .collect())
     }
 
-    async fn reopen(
+    async fn reopen_run(
         &self,
         id: RunId,
         what: &Rerun,
@@ -423,7 +423,7 @@ impl Store for MemoryStore {
         Ok(Some(TakenOver { log: run, history }))
     }
 
-    async fn attempts(&self, id: RunId) -> Result<Option<Vec<AttemptRecord>>, StoreError> {
+    async fn read_attempts(&self, id: RunId) -> Result<Option<Vec<AttemptRecord>>, StoreError> {
         let Some(run) = self.runs.lock().by_id.get(&id).cloned() else {
             return Ok(None);
         };
@@ -435,11 +435,11 @@ impl Store for MemoryStore {
         )))
     }
 
-    async fn flush(&self) -> Result<(), StoreError> {
+    async fn flush_writes(&self) -> Result<(), StoreError> {
         Ok(())
     }
 
-    async fn look_up(
+    async fn look_up_cached(
         &self,
         wanted: Arc<[Wanted]>,
         mut claims: usize,
@@ -472,7 +472,7 @@ impl Store for MemoryStore {
         Ok(true)
     }
 
-    async fn logs(
+    async fn read_logs(
         &self,
         run: RunId,
         after: u64,
@@ -482,7 +482,7 @@ impl Store for MemoryStore {
         Ok(run.map_or_else(Vec::new, |run| run.lines.lock().after(after, at_most)))
     }
 
-    async fn prune(
+    async fn prune_store(
         &self,
         before: Timestamp,
         now: Timestamp,
@@ -504,7 +504,7 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn cached(
+    async fn list_cached(
         &self,
         filter: &CacheFilter,
         now: Timestamp,
@@ -528,16 +528,16 @@ impl Store for MemoryStore {
             .retain(|entry| !filter.matches(&entry.listed(), now)))
     }
 
-    async fn ids(&self, first: RunId, last: RunId) -> Result<Vec<RunId>, StoreError> {
+    async fn find_ids(&self, first: RunId, last: RunId) -> Result<Vec<RunId>, StoreError> {
         Ok(self.ids_where(|id| (first..=last).contains(id)))
     }
 
-    async fn ids_ending(&self, digits: &str) -> Result<Vec<RunId>, StoreError> {
+    async fn find_ids_ending(&self, digits: &str) -> Result<Vec<RunId>, StoreError> {
         let digits = digits.to_ascii_lowercase();
         Ok(self.ids_where(|id| hex(id.as_bytes()).ends_with(&digits)))
     }
 
-    async fn check(&self) -> Result<StoreCheck, StoreError> {
+    async fn check_store(&self) -> Result<StoreCheck, StoreError> {
         let runs = self.runs.lock().all.clone();
         let unfinished = runs
             .iter()

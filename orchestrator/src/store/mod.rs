@@ -63,25 +63,25 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     async fn submit_run(&self, run: NewRun) -> Result<Option<RunRecord>, StoreError>;
 
     /// Returns all runs of a flow, in the order in which they were accepted.
-    async fn runs(&self, flow: &str) -> Result<Vec<RunRecord>, StoreError>;
+    async fn list_runs(&self, flow: &str) -> Result<Vec<RunRecord>, StoreError>;
 
     /// Returns the run with an id.
     ///
     /// # Errors
     ///
     /// Returns [`StoreError::UnreadableRun`] if its record cannot be read.
-    async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError>;
+    async fn find_run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError>;
 
     /// Returns the runs that match a filter, without their tasks.
-    async fn summaries(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError>;
+    async fn find_runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError>;
 
     /// Returns the unfinished runs that no living process executes, in the order in which they were
     /// accepted.
-    async fn abandoned(&self) -> Result<Vec<Abandoned>, StoreError>;
+    async fn find_abandoned(&self) -> Result<Vec<Abandoned>, StoreError>;
 
     /// Makes this process the owner of an abandoned run. Returns `None` if another process took it
     /// over first.
-    async fn take_over(&self, id: RunId) -> Result<Option<TakenOver>, StoreError>;
+    async fn take_over_run(&self, id: RunId) -> Result<Option<TakenOver>, StoreError>;
 
     /// Claims one of the flow's `max_active_runs` slots across all live processes, and marks the
     /// run as running at `now`. Backfill runs do not count. Returns `false` if no slot is free.
@@ -95,20 +95,20 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
 
     /// Releases the slot held by a previous execution of the run. The run then waits for a slot
     /// like any other; without this, two resumed runs could wait for each other.
-    async fn leave_turn(&self, id: RunId) -> Result<(), StoreError>;
+    async fn release_turn(&self, id: RunId) -> Result<(), StoreError>;
 
     /// Requests the cancellation of a run. Returns `false` if there is no such unfinished run.
     async fn request_cancel(&self, id: RunId) -> Result<bool, StoreError>;
 
     /// Returns the runs of this process whose cancellation was requested.
-    async fn cancelling(&self) -> Result<Vec<RunId>, StoreError>;
+    async fn find_cancel_requests(&self) -> Result<Vec<RunId>, StoreError>;
 
     /// Returns the abandoned runs and the paused flows. Serving processes poll this.
-    async fn look(&self) -> Result<Look, StoreError>;
+    async fn read_serving_state(&self) -> Result<Look, StoreError>;
 
     /// Returns, for each schedule, the instant up to which its ticks are decided. New schedules are
     /// recorded as decided up to `now`.
-    async fn decided(
+    async fn read_progress(
         &self,
         schedules: &[ScheduleKey],
         now: Timestamp,
@@ -116,10 +116,10 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
 
     /// Records that the ticks of a schedule are decided up to an instant. Does not wait for the
     /// commit.
-    fn decide(&self, schedule: &ScheduleKey, up_to: Timestamp);
+    fn record_progress(&self, schedule: &ScheduleKey, up_to: Timestamp);
 
     /// Records that the clock was set back to an instant: no later tick is decided.
-    fn set_back(&self, schedules: &[ScheduleKey], to: Timestamp);
+    fn rewind_progress(&self, schedules: &[ScheduleKey], to: Timestamp);
 
     /// Pauses or resumes the schedules of a flow. Returns `false` if they were in that state
     /// already.
@@ -131,11 +131,11 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     ) -> Result<bool, StoreError>;
 
     /// Returns the flows whose schedules are paused, and since when.
-    async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError>;
+    async fn list_paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError>;
 
     /// Makes a final run pending again, in part or completely, and this process its owner. Returns
     /// `None` if the run changed in the meantime.
-    async fn reopen(
+    async fn reopen_run(
         &self,
         id: RunId,
         what: &Rerun,
@@ -143,17 +143,17 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     ) -> Result<Option<TakenOver>, Error>;
 
     /// Returns every attempt of a run's tasks, by start. Returns `None` if there is no such run.
-    async fn attempts(&self, id: RunId) -> Result<Option<Vec<AttemptRecord>>, StoreError>;
+    async fn read_attempts(&self, id: RunId) -> Result<Option<Vec<AttemptRecord>>, StoreError>;
 
     /// Commits everything recorded so far, including writes without a waiter.
-    async fn flush(&self) -> Result<(), StoreError>;
+    async fn flush_writes(&self) -> Result<(), StoreError>;
 
     /// Looks up cached results, and claims the flights of at most `claims` missing ones, in order.
     /// A flight that another living process has is not claimed.
     ///
     /// Look-up and claim are atomic: no result can be inserted between the two, which would be
     /// computed twice.
-    async fn look_up(
+    async fn look_up_cached(
         &self,
         wanted: Arc<[Wanted]>,
         claims: usize,
@@ -173,7 +173,7 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
 
     /// Returns at most `at_most` lines of a run after a number, in order. Unknown and pruned runs
     /// have no lines.
-    async fn logs(
+    async fn read_logs(
         &self,
         run: RunId,
         after: u64,
@@ -182,7 +182,7 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
 
     /// Deletes the task records of runs that ended before `before`, the cached results that have
     /// expired at `now`, and the oldest cached results beyond `cache_bytes`.
-    async fn prune(
+    async fn prune_store(
         &self,
         before: Timestamp,
         now: Timestamp,
@@ -190,7 +190,7 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     ) -> Result<Pruned, StoreError>;
 
     /// Lists cached results by task and age, without their values.
-    async fn cached(
+    async fn list_cached(
         &self,
         filter: &CacheFilter,
         now: Timestamp,
@@ -200,14 +200,14 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     async fn forget_cached(&self, filter: &CacheFilter, now: Timestamp) -> Result<u64, StoreError>;
 
     /// Returns the ids of runs from `first` to `last`, both included, in ascending order.
-    async fn ids(&self, first: RunId, last: RunId) -> Result<Vec<RunId>, StoreError>;
+    async fn find_ids(&self, first: RunId, last: RunId) -> Result<Vec<RunId>, StoreError>;
 
     /// Returns the ids of runs that end with these hexadecimal digits, in ascending order. Scans
     /// all ids.
-    async fn ids_ending(&self, digits: &str) -> Result<Vec<RunId>, StoreError>;
+    async fn find_ids_ending(&self, digits: &str) -> Result<Vec<RunId>, StoreError>;
 
     /// Checks the whole store.
-    async fn check(&self) -> Result<StoreCheck, StoreError>;
+    async fn check_store(&self) -> Result<StoreCheck, StoreError>;
 }
 
 /// The URLs of the stores in this build, for error messages.

@@ -439,17 +439,17 @@ async fn a_record_has_all_that_was_asked_for() {
         let mut stores = vec![Arc::clone(&opened.store)];
         stores.extend(opened.store.is_durable().then(|| opened.reopen()));
         for store in stores {
-            assert_eq!(told(&store.run(run.id).await.unwrap().unwrap()), asked);
-            assert_eq!(told(&store.runs("etl").await.unwrap()[0]), asked);
+            assert_eq!(told(&store.find_run(run.id).await.unwrap().unwrap()), asked);
+            assert_eq!(told(&store.list_runs("etl").await.unwrap()[0]), asked);
             assert_eq!(
                 store
-                    .run(new_run("etl").id)
+                    .find_run(new_run("etl").id)
                     .await
                     .unwrap()
                     .map(|run| run.id()),
                 None
             );
-            assert!(store.runs("other").await.unwrap().is_empty());
+            assert!(store.list_runs("other").await.unwrap().is_empty());
         }
     })
     .await;
@@ -473,7 +473,7 @@ async fn numbers_of_parameters_come_back_to_the_last_bit() {
             ..new_run("etl")
         };
         created(&*opened.store, run.clone()).await;
-        let read = opened.store.run(run.id).await.unwrap().unwrap();
+        let read = opened.store.find_run(run.id).await.unwrap().unwrap();
         assert!(*read.parameters() == run.parameters);
     })
     .await;
@@ -490,7 +490,7 @@ async fn runs_are_listed_in_order_of_acceptance() {
             created(&*opened.store, run).await;
         }
         let ids = |runs: Vec<RunRecord>| runs.iter().map(RunRecord::id).collect::<Vec<_>>();
-        assert_eq!(ids(opened.store.runs("etl").await.unwrap()), asked);
+        assert_eq!(ids(opened.store.list_runs("etl").await.unwrap()), asked);
     })
     .await;
 }
@@ -538,12 +538,12 @@ async fn transitions_add_up_the_same_in_every_store() {
     async fn check(opened: &Opened, log: &Arc<dyn RunLog>, expected: &[String]) {
         let id = log.snapshot().id();
         assert_eq!(
-            told(&opened.store.run(id).await.unwrap().unwrap()),
+            told(&opened.store.find_run(id).await.unwrap().unwrap()),
             expected
         );
         if opened.store.is_durable() {
             assert_eq!(
-                told(&opened.reopen().run(id).await.unwrap().unwrap()),
+                told(&opened.reopen().find_run(id).await.unwrap().unwrap()),
                 expected
             );
         }
@@ -572,7 +572,7 @@ async fn there_is_one_run_for_each_flow_and_key() {
         created(&*opened.store, keyed("etl", "tuesday")).await;
         created(&*opened.store, keyed("other", "monday")).await;
         created(&*opened.store, new_run("etl")).await;
-        assert_eq!(opened.store.runs("etl").await.unwrap().len(), 3);
+        assert_eq!(opened.store.list_runs("etl").await.unwrap().len(), 3);
     })
     .await;
 }
@@ -613,7 +613,7 @@ async fn there_is_one_run_for_each_flow_and_tick_and_none_for_runs_by_hand() {
             ..of_tick("etl", RunKind::Scheduled, 60)
         };
         assert_eq!(taken(store, new_key).await, id);
-        assert_eq!(opened.store.runs("etl").await.unwrap().len(), 5);
+        assert_eq!(opened.store.list_runs("etl").await.unwrap().len(), 5);
     })
     .await;
 }
@@ -655,7 +655,7 @@ async fn look_up(store: &dyn Store, query: &CacheQuery, now: i64) -> Lookup {
         accept: Accept::Any,
     };
     store
-        .look_up(Arc::new([wanted]), 0, time(now))
+        .look_up_cached(Arc::new([wanted]), 0, time(now))
         .await
         .unwrap()
         .remove(0)
@@ -668,7 +668,7 @@ async fn claim<const N: usize>(store: &dyn Store, keys: [u8; N]) -> [Claim; N] {
         accept: Accept::Nothing,
     });
     let claims = store
-        .look_up(Arc::new(wanted), N, time(0))
+        .look_up_cached(Arc::new(wanted), N, time(0))
         .await
         .unwrap()
         .into_iter()
@@ -755,7 +755,7 @@ async fn a_result_is_cached_with_the_end_that_made_it() {
         assert_eq!(found(&*other, &kept, 1_000).await, "Empty");
         log.commit().wait().await.unwrap();
         assert_eq!(found(&*other, &kept, 1_000).await, "1000 [97]");
-        let record = other.run(log.snapshot().id()).await.unwrap().unwrap();
+        let record = other.find_run(log.snapshot().id()).await.unwrap().unwrap();
         assert_eq!(record.task("work").unwrap().state(), TaskState::Success);
     })
     .await;
@@ -763,7 +763,7 @@ async fn a_result_is_cached_with_the_end_that_made_it() {
 
 async fn ids(store: &dyn Store) -> Vec<RunId> {
     store
-        .abandoned()
+        .find_abandoned()
         .await
         .unwrap()
         .iter()
@@ -798,7 +798,11 @@ async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
 
 async fn take(store: &dyn Store, id: RunId) -> TakenOver {
     left(store, id).await;
-    store.take_over(id).await.unwrap().expect("it is abandoned")
+    store
+        .take_over_run(id)
+        .await
+        .unwrap()
+        .expect("it is abandoned")
 }
 
 #[tokio::test]
@@ -808,7 +812,7 @@ async fn store_in_memory_has_no_abandoned_runs() {
     assert!(ids(&store).await.is_empty());
     assert!(
         store
-            .take_over(log.snapshot().id())
+            .take_over_run(log.snapshot().id())
             .await
             .unwrap()
             .is_none()
@@ -836,7 +840,7 @@ async fn only_unfinished_runs_of_the_dead_are_abandoned() {
             assert!(
                 opened
                     .store
-                    .take_over(log.snapshot().id())
+                    .take_over_run(log.snapshot().id())
                     .await
                     .unwrap()
                     .is_none()
@@ -845,7 +849,7 @@ async fn only_unfinished_runs_of_the_dead_are_abandoned() {
         assert!(
             opened
                 .store
-                .take_over(new_run("etl").id)
+                .take_over_run(new_run("etl").id)
                 .await
                 .unwrap()
                 .is_none()
@@ -856,7 +860,7 @@ async fn only_unfinished_runs_of_the_dead_are_abandoned() {
         assert!(
             opened
                 .store
-                .take_over(left.snapshot().id())
+                .take_over_run(left.snapshot().id())
                 .await
                 .unwrap()
                 .is_none()
@@ -873,7 +877,7 @@ async fn concurrent_takeovers_have_one_winner() {
             let id = orphan(opened, new_run("etl")).await.snapshot().id();
             left(&*opened.store, id).await;
             let taking = takers.iter().cloned().map(|store| {
-                tokio::spawn(async move { store.take_over(id).await.unwrap().is_some() })
+                tokio::spawn(async move { store.take_over_run(id).await.unwrap().is_some() })
             });
             let taken = futures_util::future::join_all(taking).await;
             let won = taken
@@ -896,18 +900,21 @@ async fn process_that_lost_a_run_cannot_write_to_it() {
         drop(dies);
         let id = first.snapshot().id();
         let taken = take(&*opened.store, id).await;
-        let before = told(&opened.store.run(id).await.unwrap().unwrap());
+        let before = told(&opened.store.find_run(id).await.unwrap().unwrap());
         first.record(Transition::Task(success(0, b"late")));
         cache(&*first, 1, &query(1, 1, None), 50, b"late");
         first.record(Transition::Cancelling);
         let refused = first.commit().wait().await;
         assert_eq!(refused, Err(StoreError::RunLost { run: id }));
         finish_refused(&*first, id).await;
-        assert_eq!(told(&opened.store.run(id).await.unwrap().unwrap()), before);
+        assert_eq!(
+            told(&opened.store.find_run(id).await.unwrap().unwrap()),
+            before
+        );
         assert_eq!(found(&*opened.store, &query(1, 1, None), 60).await, "Empty");
         taken.log.record(Transition::Task(success(0, b"in time")));
         finish(&*taken.log, 90, RunState::Success).await;
-        let record = opened.reopen().run(id).await.unwrap().unwrap();
+        let record = opened.reopen().find_run(id).await.unwrap().unwrap();
         assert_eq!(
             (
                 record.state(),
@@ -1031,7 +1038,7 @@ async fn takeovers_are_counted_until_a_node_ends() {
         let retrying = TaskEnd::new(row_place(0, 3), cell_state(TaskState::Retrying, 20, 99), 1);
         assert_eq!(life(Some(Transition::Task(retrying)), Dies).await, 0);
         assert_eq!(life(None, Dies).await, 1);
-        let record = opened.store.run(id).await.unwrap().unwrap();
+        let record = opened.store.find_run(id).await.unwrap().unwrap();
         assert_eq!(record.tasks().iter().next().unwrap().crashes(), 8);
     })
     .await;
@@ -1118,7 +1125,7 @@ async fn resumed_run_keeps_its_numbers_and_records_nothing_twice() {
         log.record(Transition::Planned(vec![node("more", None, 8)]));
         log.record(Transition::Task(success(8, b"new")));
         finish(&*log, 90, RunState::Success).await;
-        let record = opened.reopen().run(head.id).await.unwrap().unwrap();
+        let record = opened.reopen().find_run(head.id).await.unwrap().unwrap();
         assert_eq!(told(&record), told(&log.snapshot()));
         assert_eq!(record.task("more").unwrap().state(), TaskState::Success);
     })
@@ -1135,7 +1142,7 @@ async fn a_run_that_is_run_again_adds_up_the_same_everywhere() {
             assert!(
                 opened
                     .store
-                    .reopen(id, &Rerun::All, time(80))
+                    .reopen_run(id, &Rerun::All, time(80))
                     .await
                     .unwrap()
                     .is_none()
@@ -1150,14 +1157,14 @@ async fn a_run_that_is_run_again_adds_up_the_same_everywhere() {
                 history,
             } = opened
                 .store
-                .reopen(id, &Rerun::All, time(7_000))
+                .reopen_run(id, &Rerun::All, time(7_000))
                 .await
                 .unwrap()
                 .expect("it is final");
             assert!(
                 opened
                     .store
-                    .reopen(id, &Rerun::All, time(7_001))
+                    .reopen_run(id, &Rerun::All, time(7_001))
                     .await
                     .unwrap()
                     .is_none()
@@ -1168,7 +1175,7 @@ async fn a_run_that_is_run_again_adds_up_the_same_everywhere() {
             );
             // the process that finished it can no longer write to it
             log.record(Transition::RunStarted { at: time(7_001) });
-            let read = opened.store.run(id).await.unwrap().unwrap();
+            let read = opened.store.find_run(id).await.unwrap().unwrap();
             for record in [&read, &again.snapshot(), &RunRecord::from(history.tables)] {
                 assert_eq!(
                     (
@@ -1209,7 +1216,7 @@ async fn a_run_that_is_run_again_adds_up_the_same_everywhere() {
             let attempts = u16::try_from(before.task("first").unwrap().attempts()).unwrap() + 1;
             again.record(Transition::Task(change(0, 0, TaskState::Success, attempts)));
             finish(&*again, 7_200, RunState::Success).await;
-            let read = opened.store.run(id).await.unwrap().unwrap();
+            let read = opened.store.find_run(id).await.unwrap().unwrap();
             assert_eq!(told(&read), told(&again.snapshot()));
             // an element that was not requested again is not shown
             assert_eq!(
@@ -1219,7 +1226,7 @@ async fn a_run_that_is_run_again_adds_up_the_same_everywhere() {
                     .collect::<Vec<_>>(),
                 ["first", "each[1][2]"]
             );
-            let attempts = opened.store.attempts(id).await.unwrap().unwrap();
+            let attempts = opened.store.read_attempts(id).await.unwrap().unwrap();
             assert!(
                 attempts
                     .iter()
@@ -1240,7 +1247,7 @@ async fn concurrent_reopens_have_one_winner() {
         let id = log.snapshot().id();
         finish(&*log, 30, RunState::Failed).await;
         let reopening = stores.iter().cloned().map(|store| {
-            tokio::spawn(async move { store.reopen(id, &Rerun::All, time(40)).await.unwrap() })
+            tokio::spawn(async move { store.reopen_run(id, &Rerun::All, time(40)).await.unwrap() })
         });
         let reopened = futures_util::future::join_all(reopening).await;
         let won: Vec<_> = reopened
@@ -1249,7 +1256,7 @@ async fn concurrent_reopens_have_one_winner() {
             .collect();
         assert_eq!(won.len(), 1);
         finish(&*won[0].log, 50, RunState::Success).await;
-        let record = opened.store.run(id).await.unwrap().unwrap();
+        let record = opened.store.find_run(id).await.unwrap().unwrap();
         assert_eq!(
             (record.reruns().len(), record.state()),
             (1, RunState::Success)
@@ -1306,7 +1313,7 @@ async fn look_up_claims_missing_results_up_to_its_limit() {
         let wanted: Arc<[Wanted]> = wanted
             .map(|(query, accept)| Wanted { query, accept })
             .into();
-        let found = store.look_up(wanted, 3, time(1_005)).await.unwrap();
+        let found = store.look_up_cached(wanted, 3, time(1_005)).await.unwrap();
         let told = |found: &Lookup| match found {
             Lookup::Hit(_) => "hit".to_owned(),
             Lookup::Miss(CacheMiss::Expired { .. }, claim) => format!("expired {claim:?}"),
@@ -1358,10 +1365,10 @@ async fn old_runs_lose_their_tasks_and_nothing_else() {
             log.record(Transition::Task(success(0, b"result")));
             finish(&**log, at, RunState::Failed).await;
         }
-        let prune = || store.prune(time(100), time(0), u64::MAX);
+        let prune = || store.prune_store(time(100), time(0), u64::MAX);
         assert_eq!(prune().await.unwrap(), Pruned { runs: 1, cached: 0 });
         assert_eq!(prune().await.unwrap(), Pruned::default());
-        let runs = store.runs("etl").await.unwrap();
+        let runs = store.list_runs("etl").await.unwrap();
         let kept: Vec<(bool, usize)> = runs
             .iter()
             .map(|run| (run.is_pruned(), run.tasks().len()))
@@ -1400,12 +1407,12 @@ async fn lines_of_logs_come_back_in_order_and_as_they_were() {
         assert!(store.append_logs(&mut vec![line(one, "c"), line(two, "d")], true).unwrap());
         let stores = [Some(Arc::clone(store)), store.is_durable().then(|| opened.reopen())];
         for store in stores.into_iter().flatten() {
-            let lines = store.logs(one, 0, 10).await.unwrap();
+            let lines = store.read_logs(one, 0, 10).await.unwrap();
             let expected = [line(one, "a"), full.clone(), line(one, "c")];
             let numbered = (1..).zip(expected).map(|(number, line)| LogLine { number, ..line });
             assert_eq!(lines, numbered.collect::<Vec<_>>());
             let messages = async |after, at_most| {
-                let lines = store.logs(two, after, at_most).await.unwrap();
+                let lines = store.read_logs(two, after, at_most).await.unwrap();
                 lines.into_iter().map(|line| line.message).collect::<Vec<_>>()
             };
             assert_eq!(messages(0, 10).await, ["b", "d"]);
@@ -1413,7 +1420,7 @@ async fn lines_of_logs_come_back_in_order_and_as_they_were() {
             assert_eq!(messages(1, 10).await, ["d"]);
             assert_eq!(messages(2, 10).await, [""; 0]);
             assert_eq!(messages(u64::MAX, 10).await, [""; 0]);
-            assert_eq!(store.logs(new_run("etl").id, 0, 10).await.unwrap(), []);
+            assert_eq!(store.read_logs(new_run("etl").id, 0, 10).await.unwrap(), []);
         }
     })
     .await;
@@ -1434,7 +1441,7 @@ async fn lines_of_logs_go_with_the_tasks_of_their_run() {
         }
         let left = async |log: &Arc<dyn RunLog>| {
             store
-                .logs(log.snapshot().id(), 0, 20_000)
+                .read_logs(log.snapshot().id(), 0, 20_000)
                 .await
                 .unwrap()
                 .len()
@@ -1444,7 +1451,7 @@ async fn lines_of_logs_go_with_the_tasks_of_their_run() {
         assert_eq!((left(&old).await, left(&fresh).await), (7_000, 7_000));
         assert_eq!(
             store
-                .prune(time(100), time(0), u64::MAX)
+                .prune_store(time(100), time(0), u64::MAX)
                 .await
                 .unwrap()
                 .runs,
@@ -1455,7 +1462,7 @@ async fn lines_of_logs_go_with_the_tasks_of_their_run() {
         assert_eq!((left(&old).await, left(&fresh).await), (0, 7_000));
         assert_eq!(
             store
-                .prune(time(101), time(0), u64::MAX)
+                .prune_store(time(101), time(0), u64::MAX)
                 .await
                 .unwrap()
                 .runs,
@@ -1477,7 +1484,7 @@ async fn cached_results_go_by_age_and_by_their_size() {
         log.commit().wait().await.unwrap();
         assert_eq!(
             store
-                .prune(time(0), time(1_099), u64::MAX)
+                .prune_store(time(0), time(1_099), u64::MAX)
                 .await
                 .unwrap()
                 .cached,
@@ -1485,7 +1492,7 @@ async fn cached_results_go_by_age_and_by_their_size() {
         );
         assert_eq!(
             store
-                .prune(time(0), time(1_100), u64::MAX)
+                .prune_store(time(0), time(1_100), u64::MAX)
                 .await
                 .unwrap()
                 .cached,
@@ -1494,7 +1501,11 @@ async fn cached_results_go_by_age_and_by_their_size() {
         assert_eq!(found(store, &brief, 1_000).await, "NewInputs");
         assert_eq!(found(store, &lasting, 1_100).await, "1000 [98]");
         assert_eq!(
-            store.prune(time(0), time(1_100), 0).await.unwrap().cached,
+            store
+                .prune_store(time(0), time(1_100), 0)
+                .await
+                .unwrap()
+                .cached,
             1
         );
         if !store.is_durable() {
@@ -1513,7 +1524,7 @@ async fn cached_results_go_by_age_and_by_their_size() {
         log.commit().wait().await.unwrap();
         assert_eq!(
             store
-                .prune(time(0), time(20_000), 1_500)
+                .prune_store(time(0), time(20_000), 1_500)
                 .await
                 .unwrap()
                 .cached,
@@ -1521,7 +1532,7 @@ async fn cached_results_go_by_age_and_by_their_size() {
         );
         assert_eq!(
             store
-                .prune(time(0), time(20_000), 295)
+                .prune_store(time(0), time(20_000), 295)
                 .await
                 .unwrap()
                 .cached,

@@ -171,7 +171,7 @@ impl Runtime {
                 .host
                 .services
                 .store
-                .abandoned()
+                .find_abandoned()
                 .await?
                 .iter()
                 .any(|abandoned| abandoned.id == run)
@@ -211,7 +211,7 @@ impl Runtime {
                 .host
                 .services
                 .store
-                .attempts(record.id())
+                .read_attempts(record.id())
                 .await?
                 .unwrap_or_default()
             {

@@ -37,7 +37,7 @@ impl Conductor {
                 tracing::error!(run = %id, flow, "cannot claim a run slot, retrying: {error}");
                 tokio::time::sleep(LOOK)
             };
-            while let (true, Err(error)) = (began, store.leave_turn(id).await) {
+            while let (true, Err(error)) = (began, store.release_turn(id).await) {
                 failed(error).await;
             }
             // first a slot of this process, in order of arrival; then one across processes, by

@@ -420,10 +420,10 @@ async fn until_landed(host: Arc<Host>, mut flight: Flight, query: CacheQuery, cl
         if flight.is_given_up() {
             return;
         }
-        let looked_up = host
-            .services
-            .store
-            .look_up(Arc::clone(&wanted), 1, clock.timestamp());
+        let looked_up =
+            host.services
+                .store
+                .look_up_cached(Arc::clone(&wanted), 1, clock.timestamp());
         match looked_up.await.as_deref() {
             Ok([Lookup::Miss(_, Claim::Other)]) => {}
             Ok([Lookup::Miss(_, Claim::Own)]) => {
@@ -544,7 +544,9 @@ async fn land(
         return Ok(Vec::new());
     }
     let (store, now) = (&run.host.services.store, run.clock.timestamp());
-    let found = store.look_up(Arc::clone(wanted), claims, now).await?;
+    let found = store
+        .look_up_cached(Arc::clone(wanted), claims, now)
+        .await?;
     let mut landings: Vec<Landing> = found
         .into_iter()
         .zip(outputs)
@@ -573,10 +575,11 @@ async fn land(
         })
         .unzip();
     if !again.is_empty() && claims > claimed {
-        for (landing, again) in taken
-            .into_iter()
-            .zip(store.look_up(again.into(), claims - claimed, now).await?)
-        {
+        for (landing, again) in taken.into_iter().zip(
+            store
+                .look_up_cached(again.into(), claims - claimed, now)
+                .await?,
+        ) {
             if let (Landing::Miss(_, claim), Lookup::Miss(_, new)) = (landing, again) {
                 *claim = Some(new);
             }

@@ -53,7 +53,7 @@ fn wanted() -> Wanted {
 /// Looks up the result under key 1.
 async fn look_up(store: &SqliteStore) -> Lookup {
     store
-        .look_up(Arc::new([wanted()]), 0, time(1_500))
+        .look_up_cached(Arc::new([wanted()]), 0, time(1_500))
         .await
         .unwrap()
         .remove(0)
@@ -165,7 +165,7 @@ async fn no_change_of_any_row_ends_in_a_panic() {
     log.record(Transition::Planned(vec![node("kept", None, 5)]));
     log.record(cached(id, 5, 1, vec![1, 2, 3]));
     finish(&*log, 90, RunState::Failed).await;
-    assert!(told(&opened.store.run(id).await.unwrap().unwrap()).len() > 15);
+    assert!(told(&opened.store.find_run(id).await.unwrap().unwrap()).len() > 15);
 
     let connection = Connection::open(opened.folder().join("runs.db")).unwrap();
     connection
@@ -286,7 +286,7 @@ async fn a_run_that_cannot_be_read_is_named_and_harms_no_other() {
         let connection = Connection::open(opened.folder().join("runs.db")).unwrap();
         connection.execute_batch(change).unwrap();
         let id = log.snapshot().id();
-        let alone = opened.store.run(id).await.map(|run| run.is_some());
+        let alone = opened.store.find_run(id).await.map(|run| run.is_some());
         match &alone {
             Err(StoreError::UnreadableRun {
                 run,
@@ -299,7 +299,7 @@ async fn a_run_that_cannot_be_read_is_named_and_harms_no_other() {
         // another of the same flow
         let other = started(&*opened.store, new_run("etl"), 1).await;
         finish(&*other, 90, RunState::Success).await;
-        let listed = opened.store.runs("etl").await.unwrap();
+        let listed = opened.store.list_runs("etl").await.unwrap();
         let unreadable: Vec<bool> = listed
             .iter()
             .map(|run| run.unreadable().is_some())
@@ -312,13 +312,13 @@ async fn a_run_that_cannot_be_read_is_named_and_harms_no_other() {
         );
         let summaries = opened
             .store
-            .summaries(&RunFilter::new().oldest_first())
+            .find_runs(&RunFilter::new().oldest_first())
             .await
             .unwrap();
         assert_eq!(summaries.len(), 2, "{change}");
         let of_row = change.starts_with("UPDATE runs") && !change.contains("output");
         assert_eq!(summaries[0].unreadable.is_some(), of_row, "{change}");
-        let check = opened.store.check().await.unwrap();
+        let check = opened.store.check_store().await.unwrap();
         assert_eq!(
             (
                 check.problems.len(),
@@ -330,7 +330,7 @@ async fn a_run_that_cannot_be_read_is_named_and_harms_no_other() {
         assert!(
             opened
                 .store
-                .ids(first, last)
+                .find_ids(first, last)
                 .await
                 .unwrap()
                 .contains(&other.snapshot().id()),
@@ -338,16 +338,16 @@ async fn a_run_that_cannot_be_read_is_named_and_harms_no_other() {
         );
         opened
             .store
-            .prune(time(1_000), time(1_000), 0)
+            .prune_store(time(1_000), time(1_000), 0)
             .await
             .unwrap();
         let next = opened.reopen();
         connection
             .execute("UPDATE runs SET owner = NULL", [])
             .unwrap();
-        next.abandoned().await.unwrap();
+        next.find_abandoned().await.unwrap();
         if alone.is_err() && !change.contains("runs SET state") {
-            assert!(next.take_over(id).await.is_err(), "{change}");
+            assert!(next.take_over_run(id).await.is_err(), "{change}");
             let owned = "SELECT count(*) FROM runs WHERE owner IS NOT NULL";
             assert_eq!(
                 connection.query_row(owned, [], |row| row.get(0)),
@@ -389,7 +389,7 @@ async fn a_line_of_a_log_that_cannot_be_read_is_named() {
         );
         let connection = Connection::open(opened.folder().join("runs.db")).unwrap();
         connection.execute_batch(change).unwrap();
-        match opened.store.logs(id, 0, 10).await {
+        match opened.store.read_logs(id, 0, 10).await {
             Ok(lines) => assert!(problem.is_empty() && lines.is_empty(), "{change}"),
             Err(refused) => {
                 let is_damaged = matches!(&refused, StoreError::Damaged { problem: named, .. } if named.contains(problem));
@@ -431,7 +431,13 @@ async fn results_above_one_mebibyte_are_blobs() {
     drop(store);
     let store = open(folder.path());
     left(&store, id).await;
-    let results = store.take_over(id).await.unwrap().unwrap().history.results;
+    let results = store
+        .take_over_run(id)
+        .await
+        .unwrap()
+        .unwrap()
+        .history
+        .results;
     assert!(
         results[&row_place(0, 0)].0[..] == inline[..]
             && results[&row_place(0, 1)].0[..] == blob[..]
@@ -482,9 +488,9 @@ async fn a_blob_that_is_gone_or_altered_is_named_and_its_run_goes_on_when_it_is_
         let store = open(folder.path());
         left(&store, id).await;
         for refused in [
-            store.take_over(id).await.map(drop).unwrap_err(),
+            store.take_over_run(id).await.map(drop).unwrap_err(),
             store
-                .run(ended.snapshot().id())
+                .find_run(ended.snapshot().id())
                 .await
                 .map(drop)
                 .unwrap_err(),
@@ -501,14 +507,14 @@ async fn a_blob_that_is_gone_or_altered_is_named_and_its_run_goes_on_when_it_is_
             Lookup::Miss(CacheMiss::Unreadable, _)
         ));
         assert_eq!(
-            store.abandoned().await.unwrap().len(),
+            store.find_abandoned().await.unwrap().len(),
             1,
             "nothing executes the run, nor can another process"
         );
         for blob in &blobs {
             fs::write(blob, &bytes).unwrap();
         }
-        let taken = store.take_over(id).await.unwrap().unwrap();
+        let taken = store.take_over_run(id).await.unwrap().unwrap();
         assert_eq!(taken.history.takeovers, 1);
         assert_eq!(
             taken
@@ -521,7 +527,7 @@ async fn a_blob_that_is_gone_or_altered_is_named_and_its_run_goes_on_when_it_is_
         );
         assert!(
             store
-                .run(ended.snapshot().id())
+                .find_run(ended.snapshot().id())
                 .await
                 .unwrap()
                 .unwrap()
@@ -555,12 +561,23 @@ async fn a_blob_goes_with_the_row_that_refers_to_it() {
     young.record(with_result(0, value(1)));
     finish(&*young, 200, RunState::Success).await;
     assert_eq!(blobs(folder.path()).len(), 6);
-    store.prune(time(100), time(1_500), u64::MAX).await.unwrap();
+    store
+        .prune_store(time(100), time(1_500), u64::MAX)
+        .await
+        .unwrap();
     assert_eq!(blobs(folder.path()).len(), 3);
     assert!(matches!(look_up(&store).await, Lookup::Hit(_)));
-    store.prune(time(100), time(1_500), 0).await.unwrap();
+    store.prune_store(time(100), time(1_500), 0).await.unwrap();
     assert_eq!(blobs(folder.path()).len(), 2);
-    store.prune(time(201), time(1_500), 0).await.unwrap();
+    store.prune_store(time(201), time(1_500), 0).await.unwrap();
     assert_eq!(blobs(folder.path()).len(), 1);
-    assert!(store.run(id).await.unwrap().unwrap().output().is_some());
+    assert!(
+        store
+            .find_run(id)
+            .await
+            .unwrap()
+            .unwrap()
+            .output()
+            .is_some()
+    );
 }

@@ -430,7 +430,7 @@ impl Store for SqliteStore {
         }
     }
 
-    async fn runs(&self, flow: &str) -> Result<Vec<RunRecord>, StoreError> {
+    async fn list_runs(&self, flow: &str) -> Result<Vec<RunRecord>, StoreError> {
         let flow = flow.to_owned();
         let runs = self
             .read(move |connection| history::runs_of(connection, &flow))
@@ -451,7 +451,7 @@ impl Store for SqliteStore {
         Ok(records)
     }
 
-    async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
+    async fn find_run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
         match self
             .read(move |connection| history::run(connection, id))
             .await?
@@ -461,19 +461,19 @@ impl Store for SqliteStore {
         }
     }
 
-    async fn summaries(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError> {
+    async fn find_runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError> {
         let filter = filter.clone();
         self.read(move |connection| list::summaries(connection, &filter))
             .await
     }
 
-    async fn abandoned(&self) -> Result<Vec<Abandoned>, StoreError> {
+    async fn find_abandoned(&self) -> Result<Vec<Abandoned>, StoreError> {
         let dead = self.dead().await?;
         self.read(move |connection| ownership::abandoned(connection, &dead))
             .await
     }
 
-    async fn take_over(&self, id: RunId) -> Result<Option<TakenOver>, StoreError> {
+    async fn take_over_run(&self, id: RunId) -> Result<Option<TakenOver>, StoreError> {
         // read before the transaction: a dead process stays dead, so the list stays right
         let dead = self.dead().await?;
         let owner = self.file.owner.number();
@@ -525,7 +525,7 @@ impl Store for SqliteStore {
         }
     }
 
-    async fn leave_turn(&self, id: RunId) -> Result<(), StoreError> {
+    async fn release_turn(&self, id: RunId) -> Result<(), StoreError> {
         let own = self.file.owner.number();
         self.call(move |connection| serving::leave_turn(connection, id, own))
             .await
@@ -536,7 +536,7 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn cancelling(&self) -> Result<Vec<RunId>, StoreError> {
+    async fn find_cancel_requests(&self) -> Result<Vec<RunId>, StoreError> {
         let own = self.file.owner.number();
         let file = Arc::clone(&self.file);
         self.read(move |connection| {
@@ -546,14 +546,14 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn look(&self) -> Result<Look, StoreError> {
+    async fn read_serving_state(&self) -> Result<Look, StoreError> {
         let file = Arc::clone(&self.file);
         let look =
             move |connection: &Connection| serving::look(connection, &file.dead(connection)?);
         self.read(look).await
     }
 
-    async fn decided(
+    async fn read_progress(
         &self,
         schedules: &[ScheduleKey],
         now: Timestamp,
@@ -563,14 +563,14 @@ impl Store for SqliteStore {
             .await
     }
 
-    fn decide(&self, schedule: &ScheduleKey, up_to: Timestamp) {
+    fn record_progress(&self, schedule: &ScheduleKey, up_to: Timestamp) {
         let schedule = schedule.clone();
         self.file
             .writer
             .note(move |connection| serving::decide(connection, &schedule, up_to));
     }
 
-    fn set_back(&self, schedules: &[ScheduleKey], to: Timestamp) {
+    fn rewind_progress(&self, schedules: &[ScheduleKey], to: Timestamp) {
         let schedules = schedules.to_vec();
         self.file
             .writer
@@ -588,11 +588,11 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
+    async fn list_paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
         self.read(serving::paused).await
     }
 
-    async fn reopen(
+    async fn reopen_run(
         &self,
         id: RunId,
         what: &Rerun,
@@ -651,17 +651,17 @@ impl Store for SqliteStore {
         Ok(Some(self.owned(id, recorded)))
     }
 
-    async fn attempts(&self, id: RunId) -> Result<Option<Vec<AttemptRecord>>, StoreError> {
+    async fn read_attempts(&self, id: RunId) -> Result<Option<Vec<AttemptRecord>>, StoreError> {
         self.read(move |connection| history::attempts_of(connection, id))
             .await
     }
 
-    async fn flush(&self) -> Result<(), StoreError> {
+    async fn flush_writes(&self) -> Result<(), StoreError> {
         // the queue is in order: this is committed after everything pushed before
         self.call(|_| Ok(())).await
     }
 
-    async fn look_up(
+    async fn look_up_cached(
         &self,
         wanted: Arc<[Wanted]>,
         claims: usize,
@@ -740,7 +740,7 @@ impl Store for SqliteStore {
         Ok(is_written)
     }
 
-    async fn logs(
+    async fn read_logs(
         &self,
         run: RunId,
         after: u64,
@@ -750,7 +750,7 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn prune(
+    async fn prune_store(
         &self,
         before: Timestamp,
         now: Timestamp,
@@ -798,7 +798,7 @@ impl Store for SqliteStore {
         Ok(pruned)
     }
 
-    async fn cached(
+    async fn list_cached(
         &self,
         filter: &CacheFilter,
         now: Timestamp,
@@ -816,18 +816,18 @@ impl Store for SqliteStore {
         self.delete_cached(doomed).await
     }
 
-    async fn ids(&self, first: RunId, last: RunId) -> Result<Vec<RunId>, StoreError> {
+    async fn find_ids(&self, first: RunId, last: RunId) -> Result<Vec<RunId>, StoreError> {
         self.read(move |connection| upkeep::ids(connection, first, last))
             .await
     }
 
-    async fn ids_ending(&self, digits: &str) -> Result<Vec<RunId>, StoreError> {
+    async fn find_ids_ending(&self, digits: &str) -> Result<Vec<RunId>, StoreError> {
         let digits = digits.to_owned();
         self.read(move |connection| upkeep::ids_ending(connection, &digits))
             .await
     }
 
-    async fn check(&self) -> Result<StoreCheck, StoreError> {
+    async fn check_store(&self) -> Result<StoreCheck, StoreError> {
         let path = self.file.location.path.clone();
         self.read(move |connection| Ok(upkeep::check(connection, &path)))
             .await
@@ -843,7 +843,7 @@ impl SqliteStore {
             Ok((taken, runs::exists(connection, asked.id)?))
         });
         match why.await? {
-            (Some(id), _) => match self.run(id).await? {
+            (Some(id), _) => match self.find_run(id).await? {
                 Some(record) => Ok(Some(record)),
                 None => Err(self.damaged(format!("run {id} is not there"))),
             },

@@ -3,7 +3,7 @@
 use super::*;
 
 async fn listed(store: &dyn Store, filter: CacheFilter, now: i64) -> Vec<String> {
-    let entries = store.cached(&filter, time(now)).await.unwrap();
+    let entries = store.list_cached(&filter, time(now)).await.unwrap();
     let told = |entry: CacheEntry| {
         let expires = entry
             .expires_at
@@ -72,7 +72,10 @@ async fn cached_results_are_listed_by_task_and_age() {
             expired.iter().all(|entry| entry.starts_with("a::score")),
             "{expired:?}"
         );
-        let entries = store.cached(&CacheFilter::new(), time(0)).await.unwrap();
+        let entries = store
+            .list_cached(&CacheFilter::new(), time(0))
+            .await
+            .unwrap();
         assert!(
             entries
                 .iter()
@@ -127,19 +130,19 @@ async fn runs_are_found_by_the_bounds_and_by_the_ends_of_their_ids() {
             ids.push(created(store, new_run("flow")).await.snapshot().id());
         }
         ids.sort_unstable();
-        assert_eq!(store.ids(ids[0], ids[2]).await.unwrap(), ids);
-        assert_eq!(store.ids(ids[1], ids[1]).await.unwrap(), [ids[1]]);
-        assert_eq!(store.ids(ids[2], ids[0]).await.unwrap(), []);
+        assert_eq!(store.find_ids(ids[0], ids[2]).await.unwrap(), ids);
+        assert_eq!(store.find_ids(ids[1], ids[1]).await.unwrap(), [ids[1]]);
+        assert_eq!(store.find_ids(ids[2], ids[0]).await.unwrap(), []);
         for id in &ids {
             let digits = id.to_string().replace('-', "").to_uppercase();
-            assert_eq!(store.ids_ending(&digits[12..]).await.unwrap(), [*id]);
+            assert_eq!(store.find_ids_ending(&digits[12..]).await.unwrap(), [*id]);
             assert_eq!(
-                store.ids_ending(&digits[21..]).await.unwrap(),
+                store.find_ids_ending(&digits[21..]).await.unwrap(),
                 [*id],
                 "an odd number of digits"
             );
         }
-        assert_eq!(store.ids_ending("%").await.unwrap(), []);
+        assert_eq!(store.find_ids_ending("%").await.unwrap(), []);
     })
     .await;
 }
@@ -150,7 +153,7 @@ async fn a_sound_store_is_counted() {
         let store = &*opened.store;
         with_entries(store).await;
         let _open = created(store, new_run("flow")).await;
-        let check = store.check().await.unwrap();
+        let check = store.check_store().await.unwrap();
         assert_eq!(check.problems, [""; 0]);
         assert_eq!(
             [

@@ -33,7 +33,7 @@ async fn lists_hold_the_matching_runs_in_order() {
         created(store, dated("b", RunKind::Manual, 9)).await;
         let at = |second: i64| DateTime::from_timestamp(second, 0).unwrap();
         let listed = async |filter: RunFilter| {
-            let runs = store.summaries(&filter).await.unwrap();
+            let runs = store.find_runs(&filter).await.unwrap();
             runs.iter()
                 .map(|run| run.logical_date.timestamp())
                 .collect::<Vec<_>>()
@@ -65,10 +65,10 @@ async fn lists_hold_the_matching_runs_in_order() {
         );
         assert!(listed(RunFilter::new().flow("c")).await.is_empty());
         let first = &store
-            .summaries(&of_a().oldest_first().limit(1))
+            .find_runs(&of_a().oldest_first().limit(1))
             .await
             .unwrap()[0];
-        let record = store.run(first.id).await.unwrap().unwrap();
+        let record = store.find_run(first.id).await.unwrap().unwrap();
         assert_eq!(format!("{first:?}"), format!("{:?}", record.summary()));
     })
     .await;
@@ -80,8 +80,11 @@ async fn paused_flow_gets_no_scheduled_runs_and_other_runs_as_before() {
         let store = &*opened.store;
         assert!(store.set_paused("a", true, time(7)).await.unwrap());
         assert!(!store.set_paused("a", true, time(8)).await.unwrap());
-        assert_eq!(store.paused().await.unwrap(), [("a".to_owned(), time(7))]);
-        assert_eq!(store.look().await.unwrap().paused, ["a"]);
+        assert_eq!(
+            store.list_paused().await.unwrap(),
+            [("a".to_owned(), time(7))]
+        );
+        assert_eq!(store.read_serving_state().await.unwrap().paused, ["a"]);
         let paused = store
             .create_run(dated("a", RunKind::Scheduled, 1))
             .await
@@ -99,7 +102,7 @@ async fn paused_flow_gets_no_scheduled_runs_and_other_runs_as_before() {
         assert!(store.set_paused("a", false, time(9)).await.unwrap());
         assert!(!store.set_paused("a", false, time(9)).await.unwrap());
         created(store, dated("a", RunKind::Scheduled, 1)).await;
-        assert_eq!(store.paused().await.unwrap(), []);
+        assert_eq!(store.list_paused().await.unwrap(), []);
     })
     .await;
 }
@@ -114,15 +117,15 @@ async fn schedule_progress_only_grows() {
         };
         let keys = [key("a", "@daily"), key("a", "@hourly"), key("b", "@daily")];
         assert_eq!(
-            store.decided(&keys, time(10)).await.unwrap(),
+            store.read_progress(&keys, time(10)).await.unwrap(),
             [10, 10, 10].map(time)
         );
-        store.decide(&keys[0], time(30));
-        store.decide(&keys[0], time(20));
-        store.decide(&keys[2], time(5));
+        store.record_progress(&keys[0], time(30));
+        store.record_progress(&keys[0], time(20));
+        store.record_progress(&keys[2], time(5));
         // the decision is ahead of this in the queue
         assert_eq!(
-            store.decided(&keys, time(99)).await.unwrap(),
+            store.read_progress(&keys, time(99)).await.unwrap(),
             [30, 10, 10].map(time)
         );
     })
@@ -134,11 +137,15 @@ async fn schedule_progress_only_grows() {
         };
         opened
             .store
-            .decided(std::slice::from_ref(&key), time(10))
+            .read_progress(std::slice::from_ref(&key), time(10))
             .await
             .unwrap();
         assert_eq!(
-            opened.reopen().decided(&[key], time(99)).await.unwrap(),
+            opened
+                .reopen()
+                .read_progress(&[key], time(99))
+                .await
+                .unwrap(),
             [time(10)]
         );
     })
@@ -184,7 +191,7 @@ async fn turns_are_those_of_all_living_processes() {
         drop((backfill, other));
         assert!(store.claim_turn(waits, "a", 2, time(5)).await.unwrap());
         finish(&*log, 50, RunState::Success).await;
-        let record = store.run(waits).await.unwrap().unwrap();
+        let record = store.find_run(waits).await.unwrap().unwrap();
         assert_eq!(record.state(), RunState::Running);
         assert_eq!(record.started_at(), DateTime::from_timestamp_micros(5));
     })
@@ -198,12 +205,12 @@ async fn executing_process_learns_of_a_cancel_request() {
         let other = opened.reopen();
         let log = started(store, new_run("a"), 1).await;
         let id = log.snapshot().id();
-        assert_eq!(store.cancelling().await.unwrap(), []);
+        assert_eq!(store.find_cancel_requests().await.unwrap(), []);
         assert!(other.request_cancel(id).await.unwrap());
-        assert_eq!(other.cancelling().await.unwrap(), []);
-        assert_eq!(store.cancelling().await.unwrap(), [id]);
+        assert_eq!(other.find_cancel_requests().await.unwrap(), []);
+        assert_eq!(store.find_cancel_requests().await.unwrap(), [id]);
         finish(&*log, 50, RunState::Cancelled).await;
-        assert_eq!(store.cancelling().await.unwrap(), []);
+        assert_eq!(store.find_cancel_requests().await.unwrap(), []);
         assert!(!other.request_cancel(id).await.unwrap());
         assert!(!other.request_cancel(new_run("a").id).await.unwrap());
     })
@@ -229,11 +236,18 @@ async fn submitted_run_is_there_for_any_serving_process() {
             .unwrap();
         assert_eq!(taken.map(|run| run.id()), Some(id));
         let other = opened.reopen();
-        let abandoned = other.look().await.unwrap().abandoned;
+        let abandoned = other.read_serving_state().await.unwrap().abandoned;
         assert_eq!(abandoned.iter().map(|run| run.id).collect::<Vec<_>>(), [id]);
-        let taken = other.take_over(id).await.unwrap().unwrap();
+        let taken = other.take_over_run(id).await.unwrap().unwrap();
         assert_eq!(taken.history.takeovers, 0, "nobody died with it");
-        assert!(store.look().await.unwrap().abandoned.is_empty());
+        assert!(
+            store
+                .read_serving_state()
+                .await
+                .unwrap()
+                .abandoned
+                .is_empty()
+        );
     })
     .await;
 }

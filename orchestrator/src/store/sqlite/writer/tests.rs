@@ -149,7 +149,7 @@ async fn concurrent_commits_keep_their_order_and_share_transactions() {
     );
     for log in logs {
         assert_eq!(
-            ended(&store.run(log.snapshot().id()).await.unwrap().unwrap()),
+            ended(&store.find_run(log.snapshot().id()).await.unwrap().unwrap()),
             500
         );
     }
@@ -186,7 +186,7 @@ async fn another_process_that_writes_for_long_is_waited_for_and_the_thread_is_fr
     );
     assert!(ticked >= 10, "the thread was blocked: {ticked}");
     holding.join().unwrap();
-    assert_eq!(store.runs("etl").await.unwrap().len(), 2);
+    assert_eq!(store.list_runs("etl").await.unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -210,7 +210,7 @@ async fn commits_that_are_safe_from_a_loss_of_power_leave_the_thread() {
     commit.wait().await.unwrap();
     finish(&*log, 90, RunState::Success).await;
     assert_eq!(
-        ended(&open(folder.path()).runs("etl").await.unwrap()[0]),
+        ended(&open(folder.path()).list_runs("etl").await.unwrap()[0]),
         600
     );
 }
@@ -234,13 +234,13 @@ async fn runs_wait_for_disk_space_and_requests_get_an_error() {
         );
     }
     // reads still work, and later writes keep their order
-    assert_eq!(ended(&store.runs("etl").await.unwrap()[0]), 0);
+    assert_eq!(ended(&store.list_runs("etl").await.unwrap()[0]), 0);
     log.record(done(1));
     free();
     timeout(LONG, waiting).await.unwrap().unwrap();
     finish(&*log, 90, RunState::Success).await;
     created(&store, new_run("etl")).await;
-    let runs = open(folder.path()).runs("etl").await.unwrap();
+    let runs = open(folder.path()).list_runs("etl").await.unwrap();
     assert_eq!(
         (runs.len(), ended(&runs[0]), runs[0].state()),
         (2, 2, RunState::Success)
@@ -256,7 +256,7 @@ async fn a_count_of_takeovers_is_cleared_by_the_end_that_is_committed_and_not_by
     drop(dies);
     let store = open(folder.path());
     left(&store, id).await;
-    let log = store.take_over(id).await.unwrap().unwrap().log;
+    let log = store.take_over_run(id).await.unwrap().unwrap().log;
     let free = fill(&store);
     log.record(done(0));
     log.record(large(1));
@@ -300,7 +300,10 @@ async fn a_full_file_system_is_waited_for() {
         assert!(matches!(refused, StoreError::Full { .. }), "{refused}");
         std::fs::remove_file(folder.path().join("ballast")).unwrap();
         timeout(LONG, &mut waiting).await.unwrap().unwrap();
-        assert_eq!(ended(&store.runs("etl").await.unwrap()[0]), cell as usize);
+        assert_eq!(
+            ended(&store.list_runs("etl").await.unwrap()[0]),
+            cell as usize
+        );
         drop(store);
         assert_intact(folder.path());
     }
@@ -329,8 +332,8 @@ async fn commit_whose_waiter_is_gone_is_made() {
     holding.join().unwrap();
     created(&store, new_run("etl")).await;
     let store = open(folder.path());
-    assert_eq!(ended(&store.runs("etl").await.unwrap()[0]), 21);
-    assert!(store.runs("given up").await.unwrap().is_empty());
+    assert_eq!(ended(&store.list_runs("etl").await.unwrap()[0]), 21);
+    assert!(store.list_runs("given up").await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -342,7 +345,7 @@ async fn takeover_whose_waiter_is_gone_leaves_the_run_to_others() {
     let store = open(folder.path());
     left(&store, id).await;
     let polls = async |polls: usize| {
-        let mut taking = Box::pin(store.take_over(id));
+        let mut taking = Box::pin(store.take_over_run(id));
         for _ in 0..polls {
             if let Poll::Ready(taken) = polled(&mut taking).await {
                 return taken.unwrap().is_some();
@@ -391,7 +394,7 @@ fn tokio_may_go_down_before_the_leader_was_polled() {
             .await
             .expect("nobody leads")
             .unwrap();
-        assert_eq!(ended(&store.runs("etl").await.unwrap()[0]), 2);
+        assert_eq!(ended(&store.list_runs("etl").await.unwrap()[0]), 2);
     });
 }
 
@@ -418,7 +421,11 @@ fn tokio_may_go_down_in_the_middle_of_a_commit() {
                 .await
                 .expect("nobody leads")
                 .unwrap();
-            assert_eq!(ended(&store.runs("etl").await.unwrap()[0]), 2_000, "{held}");
+            assert_eq!(
+                ended(&store.list_runs("etl").await.unwrap()[0]),
+                2_000,
+                "{held}"
+            );
             created(&store, new_run("etl")).await;
         });
     }
@@ -458,7 +465,10 @@ fn waiter_on_another_tokio_runtime_leads_after_the_leader_is_gone() {
             .unwrap()
             .unwrap()
     });
-    assert_eq!(ended(&second.block_on(store.runs("etl")).unwrap()[0]), 1);
+    assert_eq!(
+        ended(&second.block_on(store.list_runs("etl")).unwrap()[0]),
+        1
+    );
 }
 
 #[test]
@@ -477,7 +487,7 @@ fn unawaited_writes_are_committed_on_another_tokio_runtime() {
         log.record(done(1));
         log.commit_soon();
         tokio::task::yield_now().await;
-        assert_eq!(ended(&store.runs("etl").await.unwrap()[0]), 2);
+        assert_eq!(ended(&store.list_runs("etl").await.unwrap()[0]), 2);
     });
 }
 
@@ -499,7 +509,7 @@ async fn execute(store: &SqliteStore, flow: &str, runs: usize) {
 }
 
 async fn assert_executed(store: &SqliteStore, flow: &str, runs: usize) {
-    let records = store.runs(flow).await.unwrap();
+    let records = store.list_runs(flow).await.unwrap();
     assert_eq!(records.len(), runs);
     assert!(
         records
@@ -571,7 +581,7 @@ async fn statements_that_fail_are_refused_alone() {
         0
     );
     finish(&*log, 90, RunState::Success).await;
-    assert_eq!(ended(&store.runs("etl").await.unwrap()[0]), 1);
+    assert_eq!(ended(&store.list_runs("etl").await.unwrap()[0]), 1);
 }
 
 #[tokio::test]
@@ -609,7 +619,7 @@ async fn pruning_goes_in_steps() {
     let commits = count_commits(&store);
     assert_eq!(
         store
-            .prune(time(100), time(0), u64::MAX)
+            .prune_store(time(100), time(0), u64::MAX)
             .await
             .unwrap()
             .runs,
@@ -725,7 +735,7 @@ async fn a_blob_that_is_about_to_be_referred_to_is_not_pruned() {
     put.recv().await.unwrap();
     assert_eq!(
         pruning
-            .prune(time(100), time(0), u64::MAX)
+            .prune_store(time(100), time(0), u64::MAX)
             .await
             .unwrap()
             .runs,
@@ -736,7 +746,7 @@ async fn a_blob_that_is_about_to_be_referred_to_is_not_pruned() {
     let id = log.snapshot().id();
     drop(store);
     left(&pruning, id).await;
-    pruning.take_over(id).await.unwrap().unwrap();
+    pruning.take_over_run(id).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -772,13 +782,13 @@ async fn reader_notices_that_its_process_is_not_on_record() {
         .execute("DELETE FROM processes", [])
         .unwrap();
     let lost = Some(StoreError::ProcessLost { process: 1 });
-    assert_eq!(store.look().await.err(), lost);
-    assert_eq!(store.cancelling().await.err(), lost);
+    assert_eq!(store.read_serving_state().await.err(), lost);
+    assert_eq!(store.find_cancel_requests().await.err(), lost);
     assert_eq!(store.failure(), lost);
     // its runs can be taken over
     let next = open(folder.path());
     assert_eq!(
-        next.abandoned()
+        next.find_abandoned()
             .await
             .unwrap()
             .iter()
@@ -786,7 +796,7 @@ async fn reader_notices_that_its_process_is_not_on_record() {
             .collect::<Vec<_>>(),
         [id]
     );
-    assert!(next.take_over(id).await.unwrap().is_some());
+    assert!(next.take_over_run(id).await.unwrap().is_some());
 }
 
 #[tokio::test]
