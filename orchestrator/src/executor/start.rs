@@ -27,7 +27,7 @@ use crate::panic::catch;
 use crate::plan::Replay;
 use crate::scope::Kind;
 use crate::state::RunKind;
-use crate::store::TakenOver;
+use crate::store::Takeover;
 use crate::task::{Context, RunFacts};
 
 /// A run that this process executes.
@@ -213,7 +213,7 @@ pub(crate) fn resume(
     tokio: &Tokio,
     definition: &'static FlowDef,
     recalled: Recalled,
-    taken: TakenOver,
+    taken: Takeover,
     cancel: CancellationToken,
 ) -> StartedRun {
     let Recalled {
@@ -222,7 +222,7 @@ pub(crate) fn resume(
         call,
         lacks,
     } = recalled;
-    let TakenOver { log, history } = taken;
+    let Takeover { log, history } = taken;
     let (began, cancelling) = (history.tables.started, history.cancelling);
     let refresh_cache = history.tables.head.refresh_cache;
     let ambient = Ambient::outside(host);

@@ -29,7 +29,7 @@ use crate::journal::{NewRun, RunRecord};
 use crate::schedule::Schedule;
 use crate::scope;
 use crate::state::RunKind;
-use crate::store::Created;
+use crate::store::RunCreation;
 use crate::task::{Context, Interval, RunFacts};
 use crate::value::{Data, json_text};
 
@@ -328,9 +328,9 @@ async fn accept_unless_paused(
     }
     let new = request.new_run(&facts, flow.parameters.clone(), created);
     let log = match host.services.store.create_run(new).await? {
-        Created::New(log) => log,
-        Created::Taken(record) => return Ok(Some(Accepted::Taken(record))),
-        Created::Paused => return Ok(None),
+        RunCreation::New(log) => log,
+        RunCreation::Taken(record) => return Ok(Some(Accepted::Taken(record))),
+        RunCreation::Paused => return Ok(None),
     };
     failpoint::hit("run-created");
     trace.release_early_lines();

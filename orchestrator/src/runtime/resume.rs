@@ -15,7 +15,7 @@ use crate::failpoint;
 use crate::flow::{FlowDef, registry};
 use crate::id::RunId;
 use crate::journal::RunRecord;
-use crate::store::Abandoned;
+use crate::store::AbandonedRun;
 
 impl Runtime {
     /// Resumes the unfinished runs that no living process executes, and waits for their ends.
@@ -62,14 +62,14 @@ impl Recovery {
     pub(super) async fn recover(
         &mut self,
         host: &Arc<Host>,
-        abandoned: Vec<Abandoned>,
+        abandoned: Vec<AbandonedRun>,
     ) -> Result<(Vec<StartedRun>, Option<Error>), Error> {
         let tokio = Tokio::try_current().map_err(|_| Error::NoTokio)?;
         let (mut under_way, mut failed) = (Vec::new(), None);
         let mut unknown = BTreeMap::<String, usize>::new();
         let before = std::mem::take(&mut self.tried);
         let now = Instant::now();
-        for Abandoned { id, flow } in abandoned {
+        for AbandonedRun { id, flow } in abandoned {
             match before.get(&id) {
                 Some(again) if again.is_none_or(|again| now < again) => {
                     self.tried.insert(id, *again);

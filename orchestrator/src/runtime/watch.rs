@@ -6,7 +6,7 @@ use super::resume::Recovery;
 use crate::error::Error;
 use crate::executor::Host;
 use crate::executor::active::{LOOK, Sight};
-use crate::store::Look;
+use crate::store::ServingState;
 
 /// A watch on the store; every serving runtime has one.
 pub(crate) struct Watch {
@@ -24,7 +24,8 @@ impl Watch {
 
     /// Looks once: resumes the runs that no process executes, and returns the paused flows.
     pub(crate) async fn look(&mut self) -> Result<Vec<String>, Error> {
-        let Look { abandoned, paused } = self.host.services.store.read_serving_state().await?;
+        let ServingState { abandoned, paused } =
+            self.host.services.store.read_serving_state().await?;
         // the recovery logs why a run cannot be resumed
         let (under_way, _) = self.recovery.recover(&self.host, abandoned).await?;
         under_way

@@ -6,7 +6,7 @@ use crate::journal::{CacheHit, CacheMiss, CacheQuery};
 
 /// A cache look-up: the query, and which entries it accepts.
 #[derive(Clone, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct CacheRequest {
     pub(crate) query: CacheQuery,
     pub(crate) accept: Accept,
 }

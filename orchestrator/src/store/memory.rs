@@ -9,8 +9,8 @@ use super::cached::has_expired;
 use super::entry::hex;
 use super::mirror::Mirror;
 use super::{
-    Abandoned, Accept, Backlog, CacheEntry, CacheFilter, Claim, Commit, Created, Look, Lookup,
-    Pruned, RunLog, ScheduleKey, Store, StoreCheck, TakenOver, Wanted,
+    AbandonedRun, Accept, Backlog, CacheEntry, CacheFilter, CacheRequest, Claim, Commit, Lookup,
+    Pruned, RunCreation, RunLog, ScheduleKey, ServingState, Store, StoreCheck, Takeover,
 };
 use crate::clock::Timestamp;
 use crate::error::{Error, RerunError, StoreError};
@@ -108,7 +108,7 @@ impl Cache {
 
     fn look_up(
         &self,
-        Wanted { query, accept }: &Wanted,
+        CacheRequest { query, accept }: &CacheRequest,
         now: Timestamp,
     ) -> Result<CacheHit, CacheMiss> {
         match self.entries.get(&query.key) {
@@ -219,7 +219,7 @@ impl Store for MemoryStore {
         false
     }
 
-    async fn create_run(&self, run: NewRun) -> Result<Created, StoreError> {
+    async fn create_run(&self, run: NewRun) -> Result<RunCreation, StoreError> {
         let (flow, id) = (run.flow.clone().into_owned(), run.id);
         let key = run.key.clone().map(|key| (flow.clone(), key));
         let tick = run
@@ -229,10 +229,10 @@ impl Store for MemoryStore {
         let mut runs = self.runs.lock();
         let by_key = key.as_ref().and_then(|key| runs.by_key.get(key));
         if let Some(taken) = by_key.or_else(|| runs.by_tick.get(tick.as_ref()?)) {
-            return Ok(Created::Taken(taken.snapshot()));
+            return Ok(RunCreation::Taken(taken.snapshot()));
         }
         if run.kind == RunKind::Scheduled && self.serving.lock().paused.contains_key(&flow) {
-            return Ok(Created::Paused);
+            return Ok(RunCreation::Paused);
         }
         let log = Arc::new(MemoryRun::new(run, Arc::clone(&self.cache)));
         runs.all.push(Arc::clone(&log));
@@ -241,13 +241,13 @@ impl Store for MemoryStore {
         runs.by_key.extend(key.map(|key| (key, Arc::clone(&log))));
         runs.by_tick
             .extend(tick.map(|tick| (tick, Arc::clone(&log))));
-        Ok(Created::New(log))
+        Ok(RunCreation::New(log))
     }
 
     async fn submit_run(&self, run: NewRun) -> Result<Option<RunRecord>, StoreError> {
         match self.create_run(run).await? {
-            Created::Taken(record) => Ok(Some(record)),
-            Created::New(_) | Created::Paused => Ok(None),
+            RunCreation::Taken(record) => Ok(Some(record)),
+            RunCreation::New(_) | RunCreation::Paused => Ok(None),
         }
     }
 
@@ -287,11 +287,11 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn find_abandoned(&self) -> Result<Vec<Abandoned>, StoreError> {
+    async fn find_abandoned(&self) -> Result<Vec<AbandonedRun>, StoreError> {
         Ok(Vec::new())
     }
 
-    async fn take_over_run(&self, _: RunId) -> Result<Option<TakenOver>, StoreError> {
+    async fn take_over_run(&self, _: RunId) -> Result<Option<Takeover>, StoreError> {
         Ok(None)
     }
 
@@ -320,10 +320,10 @@ impl Store for MemoryStore {
         Ok(Vec::new())
     }
 
-    async fn read_serving_state(&self) -> Result<Look, StoreError> {
-        Ok(Look {
+    async fn read_serving_state(&self) -> Result<ServingState, StoreError> {
+        Ok(ServingState {
             paused: self.serving.lock().paused.keys().cloned().collect(),
-            ..Look::default()
+            ..ServingState::default()
         })
     }
 
@@ -383,7 +383,7 @@ impl Store for MemoryStore {
         id: RunId,
         what: &Rerun,
         at: Timestamp,
-    ) -> Result<Option<TakenOver>, Error> {
+    ) -> Result<Option<Takeover>, Error> {
         if *what != Rerun::All {
             let problem = "a store in memory keeps no results of tasks".to_owned();
             return Err(RerunError::NoResults { run: id, problem }.into());
@@ -420,7 +420,7 @@ impl Store for MemoryStore {
         places
             .filter(|place| Arc::ptr_eq(place, &old))
             .for_each(|place| *place = Arc::clone(&run));
-        Ok(Some(TakenOver { log: run, history }))
+        Ok(Some(Takeover { log: run, history }))
     }
 
     async fn read_attempts(&self, id: RunId) -> Result<Option<Vec<AttemptRecord>>, StoreError> {
@@ -441,7 +441,7 @@ impl Store for MemoryStore {
 
     async fn look_up_cached(
         &self,
-        wanted: Arc<[Wanted]>,
+        wanted: Arc<[CacheRequest]>,
         mut claims: usize,
         now: Timestamp,
     ) -> Result<Vec<Lookup>, StoreError> {

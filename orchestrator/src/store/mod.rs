@@ -28,7 +28,7 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
 pub(crate) use backlog::Backlog;
-pub(crate) use cached::{Accept, Claim, Lookup, Wanted};
+pub(crate) use cached::{Accept, CacheRequest, Claim, Lookup};
 pub use entry::{CacheEntry, CacheFilter, StoreCheck};
 pub(crate) use memory::{MemoryStore, unrecorded};
 
@@ -56,7 +56,7 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
 
     /// Inserts a pending run owned by this process, unless its key or its tick already has one.
     /// Manual runs have no tick.
-    async fn create_run(&self, run: NewRun) -> Result<Created, StoreError>;
+    async fn create_run(&self, run: NewRun) -> Result<RunCreation, StoreError>;
 
     /// Inserts a pending run like [`create_run`](Self::create_run), but without an owner: a serving
     /// process executes it. Returns the run that already has its key or tick, if there is one.
@@ -77,11 +77,11 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
 
     /// Returns the unfinished runs that no living process executes, in the order in which they were
     /// accepted.
-    async fn find_abandoned(&self) -> Result<Vec<Abandoned>, StoreError>;
+    async fn find_abandoned(&self) -> Result<Vec<AbandonedRun>, StoreError>;
 
     /// Makes this process the owner of an abandoned run. Returns `None` if another process took it
     /// over first.
-    async fn take_over_run(&self, id: RunId) -> Result<Option<TakenOver>, StoreError>;
+    async fn take_over_run(&self, id: RunId) -> Result<Option<Takeover>, StoreError>;
 
     /// Claims one of the flow's `max_active_runs` slots across all live processes, and marks the
     /// run as running at `now`. Backfill runs do not count. Returns `false` if no slot is free.
@@ -104,7 +104,7 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     async fn find_cancel_requests(&self) -> Result<Vec<RunId>, StoreError>;
 
     /// Returns the abandoned runs and the paused flows. Serving processes poll this.
-    async fn read_serving_state(&self) -> Result<Look, StoreError>;
+    async fn read_serving_state(&self) -> Result<ServingState, StoreError>;
 
     /// Returns, for each schedule, the instant up to which its ticks are decided. New schedules are
     /// recorded as decided up to `now`.
@@ -140,7 +140,7 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
         id: RunId,
         what: &Rerun,
         at: Timestamp,
-    ) -> Result<Option<TakenOver>, Error>;
+    ) -> Result<Option<Takeover>, Error>;
 
     /// Returns every attempt of a run's tasks, by start. Returns `None` if there is no such run.
     async fn read_attempts(&self, id: RunId) -> Result<Option<Vec<AttemptRecord>>, StoreError>;
@@ -155,7 +155,7 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     /// computed twice.
     async fn look_up_cached(
         &self,
-        wanted: Arc<[Wanted]>,
+        wanted: Arc<[CacheRequest]>,
         claims: usize,
         now: Timestamp,
     ) -> Result<Vec<Lookup>, StoreError>;
@@ -246,7 +246,7 @@ fn unknown(url: &str) -> StoreError {
 
 /// The outcome of a request for a run.
 #[derive(Debug)]
-pub(crate) enum Created {
+pub(crate) enum RunCreation {
     New(Arc<dyn RunLog>),
     /// Its key or its tick already has this run.
     Taken(RunRecord),
@@ -264,22 +264,22 @@ pub(crate) struct ScheduleKey {
 
 /// Abandoned runs and paused flows, as a serving process polls them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Look {
-    pub(crate) abandoned: Vec<Abandoned>,
+pub(crate) struct ServingState {
+    pub(crate) abandoned: Vec<AbandonedRun>,
     /// The flows whose schedules are paused.
     pub(crate) paused: Vec<String>,
 }
 
 /// An unfinished run that no living process executes.
 #[derive(Clone, Debug)]
-pub(crate) struct Abandoned {
+pub(crate) struct AbandonedRun {
     pub(crate) id: RunId,
     pub(crate) flow: String,
 }
 
 /// A run that this process resumes.
 #[derive(Debug)]
-pub(crate) struct TakenOver {
+pub(crate) struct Takeover {
     pub(crate) log: Arc<dyn RunLog>,
     pub(crate) history: History,
 }

@@ -109,17 +109,17 @@ fn of_tick(flow: &str, kind: RunKind, micros: i64) -> NewRun {
 
 pub(super) async fn created(store: &dyn Store, run: NewRun) -> Arc<dyn RunLog> {
     match store.create_run(run).await.unwrap() {
-        Created::New(log) => log,
-        Created::Taken(record) => panic!("{record:?} has its place"),
-        Created::Paused => panic!("its flow is paused"),
+        RunCreation::New(log) => log,
+        RunCreation::Taken(record) => panic!("{record:?} has its place"),
+        RunCreation::Paused => panic!("its flow is paused"),
     }
 }
 
 async fn taken(store: &dyn Store, run: NewRun) -> RunId {
     match store.create_run(run).await.unwrap() {
-        Created::New(log) => panic!("{:?} is new", log.snapshot()),
-        Created::Taken(record) => record.id(),
-        Created::Paused => panic!("its flow is paused"),
+        RunCreation::New(log) => panic!("{:?} is new", log.snapshot()),
+        RunCreation::Taken(record) => record.id(),
+        RunCreation::Paused => panic!("its flow is paused"),
     }
 }
 
@@ -559,9 +559,9 @@ async fn there_is_one_run_for_each_flow_and_key() {
                 let run = keyed("etl", "monday");
                 let id = run.id;
                 match store.create_run(run).await.unwrap() {
-                    Created::New(_) => (id, true),
-                    Created::Taken(record) => (record.id(), false),
-                    Created::Paused => panic!("its flow is paused"),
+                    RunCreation::New(_) => (id, true),
+                    RunCreation::Taken(record) => (record.id(), false),
+                    RunCreation::Paused => panic!("its flow is paused"),
                 }
             })
         });
@@ -650,7 +650,7 @@ fn cache(log: &dyn RunLog, cell: u32, query: &CacheQuery, created: i64, result: 
 
 /// Looks up one result, without a claim.
 async fn look_up(store: &dyn Store, query: &CacheQuery, now: i64) -> Lookup {
-    let wanted = Wanted {
+    let wanted = CacheRequest {
         query: query.clone(),
         accept: Accept::Any,
     };
@@ -663,7 +663,7 @@ async fn look_up(store: &dyn Store, query: &CacheQuery, now: i64) -> Lookup {
 
 /// Claims flights, and returns their owners.
 async fn claim<const N: usize>(store: &dyn Store, keys: [u8; N]) -> [Claim; N] {
-    let wanted = keys.map(|key| Wanted {
+    let wanted = keys.map(|key| CacheRequest {
         query: query(key, key, None),
         accept: Accept::Nothing,
     });
@@ -796,7 +796,7 @@ async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
     panic!("it never is so");
 }
 
-async fn take(store: &dyn Store, id: RunId) -> TakenOver {
+async fn take(store: &dyn Store, id: RunId) -> Takeover {
     left(store, id).await;
     store
         .take_over_run(id)
@@ -1015,7 +1015,7 @@ async fn takeovers_are_counted_until_a_node_ends() {
         let mut attempts = 0;
         let mut life = async |ends: Option<Transition>, leaves: Leaves| {
             let process = opened.reopen();
-            let TakenOver { log, history } = take(&*process, id).await;
+            let Takeover { log, history } = take(&*process, id).await;
             attempts += 1;
             log.record(Transition::Task(change(0, 0, TaskState::Running, attempts)));
             for transition in ends
@@ -1068,7 +1068,7 @@ async fn lone_start_is_charged_with_the_death_of_its_process_unless_it_was_stopp
         };
         let life = async |transitions: Vec<Transition>| {
             let process = opened.reopen();
-            let TakenOver { log, history } = take(&*process, id).await;
+            let Takeover { log, history } = take(&*process, id).await;
             transitions
                 .into_iter()
                 .for_each(|transition| log.record(transition));
@@ -1116,7 +1116,7 @@ async fn resumed_run_keeps_its_numbers_and_records_nothing_twice() {
         log.record(Transition::Task(success(0, b"once")));
         log.commit().wait().await.unwrap();
         let before = told(&log.snapshot());
-        let TakenOver { log, .. } = take(&*opened.store, head.id).await;
+        let Takeover { log, .. } = take(&*opened.store, head.id).await;
         assert_eq!(told(&log.snapshot()), before);
         // it reaches its recorded states again
         log.record(Transition::RunStarted { at: time(77) });
@@ -1152,7 +1152,7 @@ async fn a_run_that_is_run_again_adds_up_the_same_everywhere() {
                 .for_each(|transition| log.record(transition));
             finish(&*log, 6_500, RunState::Failed).await;
             let before = log.snapshot();
-            let TakenOver {
+            let Takeover {
                 log: again,
                 history,
             } = opened
@@ -1310,8 +1310,8 @@ async fn look_up_claims_missing_results_up_to_its_limit() {
             (query(1, 1, None), Accept::MadeBy(run, time(1_000))),
             (query(4, 4, None), Accept::Any),
         ];
-        let wanted: Arc<[Wanted]> = wanted
-            .map(|(query, accept)| Wanted { query, accept })
+        let wanted: Arc<[CacheRequest]> = wanted
+            .map(|(query, accept)| CacheRequest { query, accept })
             .into();
         let found = store.look_up_cached(wanted, 3, time(1_005)).await.unwrap();
         let told = |found: &Lookup| match found {

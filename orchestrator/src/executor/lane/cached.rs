@@ -38,7 +38,7 @@ use crate::journal::{
 use crate::panic::catch;
 use crate::plan::{End, Instance, Job, Work};
 use crate::state::TaskState;
-use crate::store::{Accept, Claim, Lookup, Wanted};
+use crate::store::{Accept, CacheRequest, Claim, Lookup};
 use crate::task::{Arg, Args, TaskDef};
 use crate::value::{OutputType, Value};
 
@@ -176,7 +176,7 @@ async fn keys(run: &Arc<ActiveRun>, lane: &mut Lane, jobs: Vec<Job>) -> Vec<Call
 /// Takes the flights of keys. An instance whose flight is taken is parked until the flight ends,
 /// except if the flight belongs to this batch: then one look-up serves both. Returns the tasks that
 /// are not parked, and the look-ups of those with a flight, in the same order.
-fn join(run: &Arc<ActiveRun>, called: Vec<Called>) -> (Vec<Joined>, Arc<[Wanted]>) {
+fn join(run: &Arc<ActiveRun>, called: Vec<Called>) -> (Vec<Joined>, Arc<[CacheRequest]>) {
     let (mut joined, mut wanted) = (
         Vec::<Joined>::with_capacity(called.len()),
         Vec::with_capacity(called.len()),
@@ -234,7 +234,7 @@ fn join(run: &Arc<ActiveRun>, called: Vec<Called>) -> (Vec<Joined>, Arc<[Wanted]
                     output,
                     problem: None,
                 });
-                wanted.push(Wanted { query, accept });
+                wanted.push(CacheRequest { query, accept });
             }
         }
     }
@@ -273,7 +273,7 @@ async fn look_up(
     run: &Arc<ActiveRun>,
     lane: &mut Lane,
     joined: Vec<Joined>,
-    wanted: Arc<[Wanted]>,
+    wanted: Arc<[CacheRequest]>,
     claims: bool,
 ) -> (Vec<Computed>, Left) {
     let outputs: Vec<_> = joined
@@ -318,7 +318,7 @@ async fn look_up(
             }
             continue;
         };
-        let Some(Wanted { query, .. }) = wanted.next() else {
+        let Some(CacheRequest { query, .. }) = wanted.next() else {
             continue;
         };
         let landing = match &mut landings {
@@ -407,7 +407,7 @@ fn wait_elsewhere(
 /// Holds a flight until the process that computes the result has finished or died, or until the
 /// runs that wait are cancelled.
 async fn until_landed(host: Arc<Host>, mut flight: Flight, query: CacheQuery, clock: Clock) {
-    let wanted: Arc<[Wanted]> = [Wanted {
+    let wanted: Arc<[CacheRequest]> = [CacheRequest {
         query,
         accept: Accept::Any,
     }]
@@ -536,7 +536,7 @@ enum Landing {
 /// Looks results up, and claims at most `claims` flights of missing results.
 async fn land(
     run: &ActiveRun,
-    wanted: &Arc<[Wanted]>,
+    wanted: &Arc<[CacheRequest]>,
     outputs: &[Option<&'static OutputType>],
     claims: usize,
 ) -> Result<Vec<Landing>, StoreError> {
@@ -560,14 +560,14 @@ async fn land(
         .iter()
         .filter(|landing| matches!(landing, Landing::Miss(_, Some(Claim::Own))))
         .count();
-    let (taken, again): (Vec<_>, Vec<Wanted>) = landings
+    let (taken, again): (Vec<_>, Vec<CacheRequest>) = landings
         .iter_mut()
         .zip(&**wanted)
         .filter(|(landing, _)| unreadable(landing))
-        .map(|(landing, Wanted { query, .. })| {
+        .map(|(landing, CacheRequest { query, .. })| {
             (
                 landing,
-                Wanted {
+                CacheRequest {
                     query: query.clone(),
                     accept: Accept::Nothing,
                 },
@@ -594,7 +594,7 @@ async fn land(
     Ok(landings)
 }
 
-fn read(found: Lookup, output: Option<&'static OutputType>, wanted: &Wanted) -> Landing {
+fn read(found: Lookup, output: Option<&'static OutputType>, wanted: &CacheRequest) -> Landing {
     match (found, output) {
         (Lookup::Miss(miss, claim), _) => Landing::Miss(miss, Some(claim)),
         (Lookup::Hit(_), None) => Landing::Miss(CacheMiss::Unreadable, Some(Claim::NotMade)),

@@ -15,16 +15,16 @@ use crate::clock::Timestamp;
 use crate::id::RunId;
 use crate::journal::{CacheKey, CacheMiss, CacheQuery};
 use crate::store::cached::has_expired;
-use crate::store::{Accept, Claim, Wanted};
+use crate::store::{Accept, CacheRequest, Claim};
 
 /// A cached result that was chosen to be deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Doomed {
+pub(super) struct Eviction {
     entry: i64,
     created: Timestamp,
 }
 
-impl Doomed {
+impl Eviction {
     pub(super) fn new(entry: i64, created: Timestamp) -> Self {
         Self { entry, created }
     }
@@ -41,9 +41,9 @@ pub(super) fn doomed(
     connection: &Connection,
     now: Timestamp,
     bytes: i64,
-) -> rusqlite::Result<Vec<Doomed>> {
+) -> rusqlite::Result<Vec<Eviction>> {
     let chosen = |row: &rusqlite::Row<'_>| {
-        Ok(Doomed {
+        Ok(Eviction {
             entry: row.get(0)?,
             created: row.get(1)?,
         })
@@ -80,11 +80,11 @@ pub(super) fn doomed(
 /// chosen. Returns how many existed, and how many of the list were processed.
 pub(super) fn delete(
     connection: &Connection,
-    doomed: &[Doomed],
+    doomed: &[Eviction],
     slice: &mut Slice,
 ) -> rusqlite::Result<(u64, usize)> {
     let (mut deleted, mut done) = (0, 0);
-    for Doomed { entry, created } in doomed {
+    for Eviction { entry, created } in doomed {
         if !slice.has_time_for(1) {
             break;
         }
@@ -104,7 +104,7 @@ pub(super) fn delete(
 }
 
 /// The outcome of a look-up.
-pub(super) enum Found {
+pub(super) enum LookupRow {
     /// The body of the entry, which may refer to a blob.
     Hit {
         run: RunId,
@@ -118,19 +118,19 @@ pub(super) enum Found {
 /// `own`. Flights of other processes are only taken over from the `dead`.
 pub(super) fn look_up(
     connection: &Connection,
-    wanted: &[Wanted],
+    wanted: &[CacheRequest],
     mut claims: usize,
     own: i64,
     dead: &[i64],
     now: Timestamp,
-) -> rusqlite::Result<Vec<Found>> {
+) -> rusqlite::Result<Vec<LookupRow>> {
     let mut select = connection.prepare_cached(
         "SELECT run, created, body FROM cache WHERE substr(inputs, 1, 8) = ?1 AND substr(key, 1, 8) = ?2 AND key = ?3",
     )?;
     let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO flights VALUES (?1, ?2)")?;
     let mut reasons = Reasons::new(connection)?;
     let mut found = Vec::with_capacity(wanted.len());
-    for Wanted { query, accept } in wanted {
+    for CacheRequest { query, accept } in wanted {
         let mut rows = select.query(params![
             beginning(&query.inputs),
             beginning(&query.key.0),
@@ -146,7 +146,7 @@ pub(super) fn look_up(
                         created: created.to_datetime().unwrap_or_default(),
                     }
                 } else {
-                    found.push(Found::Hit {
+                    found.push(LookupRow::Hit {
                         run,
                         created,
                         body: row.get(2)?,
@@ -163,7 +163,7 @@ pub(super) fn look_up(
             _ => take_over(connection, query.key, own, dead)?,
         };
         claims -= usize::from(claim == Claim::Own);
-        found.push(Found::Miss(miss, claim));
+        found.push(LookupRow::Miss(miss, claim));
     }
     Ok(found)
 }

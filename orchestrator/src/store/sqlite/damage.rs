@@ -21,7 +21,7 @@ use crate::store::suite::{
     Opened, Random, a_long_life, case, created, finish, left, line, new_run, node, row_place,
     started, success, time, told,
 };
-use crate::store::{Accept, Lookup, Store, Wanted};
+use crate::store::{Accept, CacheRequest, Lookup, Store};
 
 const MIB: usize = 1 << 20;
 
@@ -43,8 +43,8 @@ fn query(key: u8) -> CacheQuery {
     }
 }
 
-fn wanted() -> Wanted {
-    Wanted {
+fn wanted() -> CacheRequest {
+    CacheRequest {
         query: query(1),
         accept: Accept::Any,
     }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::rows::{self, AttemptRow};
-use super::writer::{CacheRow, Owned, Write, Writer};
+use super::writer::{CacheRow, OwnedRun, Write, Writer};
 use crate::clock::saturating_micros;
 use crate::journal::{Encoded, Kept, NewEntry, RunRecord, Transition};
 use crate::store::mirror::Mirror;
@@ -12,12 +12,12 @@ use crate::value::{EncodingError, Value};
 #[derive(Debug)]
 pub(super) struct SqliteLog {
     mirror: Mirror,
-    run: Arc<Owned>,
+    run: Arc<OwnedRun>,
     writer: Arc<Writer>,
 }
 
 impl SqliteLog {
-    pub(super) fn new(mirror: Mirror, run: Owned, writer: Arc<Writer>) -> Self {
+    pub(super) fn new(mirror: Mirror, run: OwnedRun, writer: Arc<Writer>) -> Self {
         Self {
             mirror,
             run: Arc::new(run),

@@ -43,19 +43,19 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, params};
 use tokio::sync::Semaphore;
 
-use cache::{Doomed, Found};
+use cache::{Eviction, LookupRow};
 use location::Location;
 use log::SqliteLog;
 use owner::Owner;
 use ownership::{RELEASE, Reopening};
 use prune::Slice;
 use rows::stored_result;
-use writer::{Owned, Writer};
+use writer::{OwnedRun, Writer};
 
 use super::mirror::Mirror;
 use super::{
-    Abandoned, CacheEntry, CacheFilter, Claim, Created, Look, Lookup, Pruned, RunLog, ScheduleKey,
-    Store, StoreCheck, TakenOver, Wanted,
+    AbandonedRun, CacheEntry, CacheFilter, CacheRequest, Claim, Lookup, Pruned, RunCreation,
+    RunLog, ScheduleKey, ServingState, Store, StoreCheck, Takeover,
 };
 use crate::blob::{self, BlobRef, Blobs};
 use crate::clock::Timestamp;
@@ -296,7 +296,7 @@ impl SqliteStore {
         self.in_slices(slice, goes_on).await
     }
 
-    async fn delete_cached(&self, doomed: Vec<Doomed>) -> Result<u64, StoreError> {
+    async fn delete_cached(&self, doomed: Vec<Eviction>) -> Result<u64, StoreError> {
         let mut deleted = 0;
         self.each_in_slices(doomed.into(), cache::delete, |count: u64| deleted += count)
             .await?;
@@ -305,11 +305,11 @@ impl SqliteStore {
 
     async fn found(
         &self,
-        wanted: Arc<[Wanted]>,
+        wanted: Arc<[CacheRequest]>,
         claims: usize,
         dead: Vec<i64>,
         now: Timestamp,
-    ) -> Result<Vec<Found>, StoreError> {
+    ) -> Result<Vec<LookupRow>, StoreError> {
         let own = self.file.owner.number();
         self.call(move |connection| cache::look_up(connection, &wanted, claims, own, &dead, now))
             .await
@@ -333,17 +333,17 @@ impl SqliteStore {
 /// Undoes a claim of a run if the caller's future is dropped before it receives the run. Without
 /// this the run would belong to this process, which does not know of it, and nothing would execute
 /// it as long as the process lives.
-struct Unheard<'a> {
+struct ClaimGuard<'a> {
     writer: &'a Arc<Writer>,
     undo: &'static str,
     id: RunId,
     owner: i64,
     /// Whether the claim was made, so that there is something to undo.
     done: Arc<AtomicBool>,
-    heard: bool,
+    is_armed: bool,
 }
 
-impl<'a> Unheard<'a> {
+impl<'a> ClaimGuard<'a> {
     fn new(writer: &'a Arc<Writer>, undo: &'static str, id: RunId, owner: i64) -> Self {
         Self {
             writer,
@@ -351,19 +351,19 @@ impl<'a> Unheard<'a> {
             id,
             owner,
             done: Arc::default(),
-            heard: false,
+            is_armed: true,
         }
     }
 
-    fn was_heard(mut self) {
-        self.heard = true;
+    fn disarm(mut self) {
+        self.is_armed = false;
     }
 }
 
-impl Drop for Unheard<'_> {
+impl Drop for ClaimGuard<'_> {
     fn drop(&mut self) {
         let (undo, id, owner, done) = (self.undo, self.id, self.owner, Arc::clone(&self.done));
-        if !self.heard {
+        if self.is_armed {
             // the claim is ahead of this in the queue, or was committed: `done` is set by the time
             // that this runs
             self.writer
@@ -387,34 +387,34 @@ impl Store for SqliteStore {
         self.file.writer.failure()
     }
 
-    async fn create_run(&self, run: NewRun) -> Result<Created, StoreError> {
+    async fn create_run(&self, run: NewRun) -> Result<RunCreation, StoreError> {
         self.file.writer.look()?;
         let head = Arc::new(run);
         let (new, owner) = (Arc::clone(&head), self.file.owner.number());
-        let unheard = Unheard::new(
+        let guard = ClaimGuard::new(
             &self.file.writer,
             "DELETE FROM runs WHERE id = ?1 AND owner = ?2",
             head.id,
             owner,
         );
-        let done = Arc::clone(&unheard.done);
+        let done = Arc::clone(&guard.done);
         let created = self.call(move |connection| {
             let created = runs::insert(connection, &new, Some(owner))?;
             done.store(created.is_some(), Ordering::Release);
             Ok(created)
         });
         let created = created.await?;
-        unheard.was_heard();
+        guard.disarm();
         let Some(row) = created else {
             return Ok(match self.in_the_way_of(&head).await? {
-                Some(record) => Created::Taken(record),
-                None => Created::Paused,
+                Some(record) => RunCreation::Taken(record),
+                None => RunCreation::Paused,
             });
         };
-        let owned = Owned::new(head.id, row, 0, false);
+        let owned = OwnedRun::new(head.id, row, 0, false);
         let head = Arc::try_unwrap(head).unwrap_or_else(|shared| (*shared).clone());
         let log = SqliteLog::new(Mirror::new(head), owned, Arc::clone(&self.file.writer));
-        Ok(Created::New(Arc::new(log)))
+        Ok(RunCreation::New(Arc::new(log)))
     }
 
     async fn submit_run(&self, run: NewRun) -> Result<Option<RunRecord>, StoreError> {
@@ -467,26 +467,26 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn find_abandoned(&self) -> Result<Vec<Abandoned>, StoreError> {
+    async fn find_abandoned(&self) -> Result<Vec<AbandonedRun>, StoreError> {
         let dead = self.dead().await?;
         self.read(move |connection| ownership::abandoned(connection, &dead))
             .await
     }
 
-    async fn take_over_run(&self, id: RunId) -> Result<Option<TakenOver>, StoreError> {
+    async fn take_over_run(&self, id: RunId) -> Result<Option<Takeover>, StoreError> {
         // read before the transaction: a dead process stays dead, so the list stays right
         let dead = self.dead().await?;
         let owner = self.file.owner.number();
         let gone = dead.clone();
-        let unheard = Unheard::new(&self.file.writer, RELEASE, id, owner);
-        let done = Arc::clone(&unheard.done);
+        let guard = ClaimGuard::new(&self.file.writer, RELEASE, id, owner);
+        let done = Arc::clone(&guard.done);
         let taken = self.call(move |connection| {
             let taken = ownership::take_over(connection, id, &gone, owner)?;
             done.store(taken, Ordering::Release);
             Ok(taken)
         });
         if !taken.await? {
-            unheard.was_heard();
+            guard.disarm();
             return Ok(None);
         }
         failpoint::hit("run-claimed");
@@ -497,7 +497,7 @@ impl Store for SqliteStore {
             self.call(move |connection| connection.execute(RELEASE, params![id.as_bytes(), owner]))
                 .await?;
         }
-        unheard.was_heard();
+        guard.disarm();
         taken.map(Some)
     }
 
@@ -546,7 +546,7 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn read_serving_state(&self) -> Result<Look, StoreError> {
+    async fn read_serving_state(&self) -> Result<ServingState, StoreError> {
         let file = Arc::clone(&self.file);
         let look =
             move |connection: &Connection| serving::look(connection, &file.dead(connection)?);
@@ -597,7 +597,7 @@ impl Store for SqliteStore {
         id: RunId,
         what: &Rerun,
         at: Timestamp,
-    ) -> Result<Option<TakenOver>, Error> {
+    ) -> Result<Option<Takeover>, Error> {
         let Some(mut recorded) = self
             .read(move |connection| history::history_of_final(connection, id))
             .await?
@@ -634,20 +634,20 @@ impl Store for SqliteStore {
             self.in_slices(rest, |more| more).await?;
         }
         let owner = self.file.owner.number();
-        let unheard = Unheard::new(&self.file.writer, RELEASE, id, owner);
-        let done = Arc::clone(&unheard.done);
+        let guard = ClaimGuard::new(&self.file.writer, RELEASE, id, owner);
+        let done = Arc::clone(&guard.done);
         let reopened = self.call(move |connection| {
             let reopened = ownership::reopen(connection, &run, owner)?;
             done.store(reopened, Ordering::Release);
             Ok(reopened)
         });
         if !reopened.await? {
-            unheard.was_heard();
+            guard.disarm();
             return Ok(None);
         }
         failpoint::hit("run-reopened");
         recorded.next += 1;
-        unheard.was_heard();
+        guard.disarm();
         Ok(Some(self.owned(id, recorded)))
     }
 
@@ -663,7 +663,7 @@ impl Store for SqliteStore {
 
     async fn look_up_cached(
         &self,
-        wanted: Arc<[Wanted]>,
+        wanted: Arc<[CacheRequest]>,
         claims: usize,
         now: Timestamp,
     ) -> Result<Vec<Lookup>, StoreError> {
@@ -677,13 +677,13 @@ impl Store for SqliteStore {
         let mut found = self
             .found(Arc::clone(&wanted), claims, Vec::new(), now)
             .await?;
-        let is_taken = |found: &Found| matches!(found, Found::Miss(_, Claim::Other));
+        let is_taken = |found: &LookupRow| matches!(found, LookupRow::Miss(_, Claim::Other));
         if found.iter().any(is_taken) {
             // the process that holds the flight may be dead
             let dead = self.dead().await.inspect_err(unknown).unwrap_or_default();
             let claimed = found
                 .iter()
-                .filter(|found| matches!(found, Found::Miss(_, Claim::Own)))
+                .filter(|found| matches!(found, LookupRow::Miss(_, Claim::Own)))
                 .count();
             let left = claims - claimed;
             if !dead.is_empty() && left > 0 {
@@ -691,7 +691,7 @@ impl Store for SqliteStore {
                     .iter_mut()
                     .zip(&*wanted)
                     .filter(|(found, _)| is_taken(found));
-                let (taken, again): (Vec<_>, Vec<Wanted>) =
+                let (taken, again): (Vec<_>, Vec<CacheRequest>) =
                     taken.map(|(found, wanted)| (found, wanted.clone())).unzip();
                 let again = self
                     .found(again.into(), left, dead, now)
@@ -707,8 +707,8 @@ impl Store for SqliteStore {
         let mut looked_up = Vec::with_capacity(found.len());
         for found in found {
             looked_up.push(match found {
-                Found::Miss(miss, claim) => Lookup::Miss(miss, claim),
-                Found::Hit { run, created, body } => match self.fetch(&body).await {
+                LookupRow::Miss(miss, claim) => Lookup::Miss(miss, claim),
+                LookupRow::Hit { run, created, body } => match self.fetch(&body).await {
                     Ok(encoded) => Lookup::Hit(CacheHit {
                         run,
                         created,
@@ -857,7 +857,7 @@ impl SqliteStore {
     }
 
     /// Reads a run that this process owns.
-    async fn recorded(&self, id: RunId) -> Result<TakenOver, StoreError> {
+    async fn recorded(&self, id: RunId) -> Result<Takeover, StoreError> {
         let mut recorded = self
             .read(move |connection| history::history(connection, id))
             .await?;
@@ -874,17 +874,17 @@ impl SqliteStore {
         Ok(())
     }
 
-    fn owned(&self, id: RunId, recorded: history::Recorded) -> TakenOver {
+    fn owned(&self, id: RunId, recorded: history::Recorded) -> Takeover {
         let history::Recorded {
             row, next, history, ..
         } = recorded;
-        let owned = Owned::new(id, row, next, history.takeovers > 0);
+        let owned = OwnedRun::new(id, row, next, history.takeovers > 0);
         let log = SqliteLog::new(
             Mirror::of(history.tables.clone()),
             owned,
             Arc::clone(&self.file.writer),
         );
-        TakenOver {
+        Takeover {
             log: Arc::new(log) as Arc<dyn RunLog>,
             history,
         }

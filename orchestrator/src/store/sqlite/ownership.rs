@@ -8,13 +8,16 @@ use super::prune;
 use super::rows;
 use crate::id::RunId;
 use crate::state::RunState;
-use crate::store::Abandoned;
+use crate::store::AbandonedRun;
 
 /// Releases a run, so that another process can take it over.
 pub(super) const RELEASE: &str = "UPDATE runs SET owner = NULL WHERE id = ?1 AND owner = ?2";
 
 /// Returns the runs that are not final and that no living process executes.
-pub(super) fn abandoned(connection: &Connection, dead: &[i64]) -> Result<Vec<Abandoned>, Failure> {
+pub(super) fn abandoned(
+    connection: &Connection,
+    dead: &[i64],
+) -> Result<Vec<AbandonedRun>, Failure> {
     let mut select = connection.prepare_cached(sql!(
         "SELECT run, id, flow FROM runs WHERE owner IS ?1 AND ",
         RUN_OPEN,
@@ -26,7 +29,7 @@ pub(super) fn abandoned(connection: &Connection, dead: &[i64]) -> Result<Vec<Aba
         while let Some(row) = rows.next()? {
             let flow = String::from_utf8_lossy(row.get_ref(2)?.as_bytes().unwrap_or_default())
                 .into_owned();
-            let run = Abandoned {
+            let run = AbandonedRun {
                 id: RunId::from_bytes(row.get(1)?),
                 flow,
             };

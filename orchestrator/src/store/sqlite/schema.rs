@@ -121,15 +121,21 @@ fn lacking(connection: &Connection, applied: &[Migration]) -> rusqlite::Result<O
     let mut first_rows = Vec::new();
     for (name, made) in made(applied) {
         match (found.get(&name), &made) {
-            (Some(_), Made::Table) => first_rows.push(format!("(SELECT 1 FROM {name} LIMIT 1)")),
-            (Some(sql), Made::Index(statement)) if is_made_by(sql, statement) => {}
-            (Some(_), Made::Index(_)) => {
+            (Some(_), SchemaObject::Table) => {
+                first_rows.push(format!("(SELECT 1 FROM {name} LIMIT 1)"))
+            }
+            (Some(sql), SchemaObject::Index(statement)) if is_made_by(sql, statement) => {}
+            (Some(_), SchemaObject::Index(_)) => {
                 return Ok(Some(format!(
                     "its index `{name}` is not as the program made it"
                 )));
             }
-            (None, Made::Table) => return Ok(Some(format!("its table `{name}` is missing"))),
-            (None, Made::Index(_)) => return Ok(Some(format!("its index `{name}` is missing"))),
+            (None, SchemaObject::Table) => {
+                return Ok(Some(format!("its table `{name}` is missing")));
+            }
+            (None, SchemaObject::Index(_)) => {
+                return Ok(Some(format!("its index `{name}` is missing")));
+            }
         }
     }
     if !first_rows.is_empty() {
@@ -140,7 +146,7 @@ fn lacking(connection: &Connection, applied: &[Migration]) -> rusqlite::Result<O
 
 /// What a migration creates.
 #[derive(Debug, PartialEq, Eq)]
-enum Made {
+enum SchemaObject {
     Table,
     /// An index, with the text of the migration from its statement on. Tables are not compared:
     /// their statement changes when columns are added.
@@ -150,7 +156,7 @@ enum Made {
 /// Returns what exists after some migrations, by name. Each statement begins a line. Creating them
 /// in memory and reading the schema would take longer than everything else that opening a file
 /// does.
-fn made(applied: &[Migration]) -> BTreeMap<String, Made> {
+fn made(applied: &[Migration]) -> BTreeMap<String, SchemaObject> {
     let mut all = BTreeMap::new();
     for migration in applied {
         let sql = migration.sql.replace('\r', "");
@@ -158,9 +164,11 @@ fn made(applied: &[Migration]) -> BTreeMap<String, Made> {
         while !rest.is_empty() {
             let words: Vec<&str> = rest.split([' ', ';', '\n']).take(6).collect();
             match words[..] {
-                ["CREATE", "TABLE", name, ..] => drop(all.insert(name.to_owned(), Made::Table)),
+                ["CREATE", "TABLE", name, ..] => {
+                    drop(all.insert(name.to_owned(), SchemaObject::Table))
+                }
                 ["CREATE", "INDEX", name, ..] | ["CREATE", "UNIQUE", "INDEX", name, ..] => {
-                    all.insert(name.to_owned(), Made::Index(rest.to_owned()));
+                    all.insert(name.to_owned(), SchemaObject::Index(rest.to_owned()));
                 }
                 ["DROP", "TABLE" | "INDEX", name, ..] => drop(all.remove(name)),
                 ["ALTER", "TABLE", name, "RENAME", "TO", renamed] => {

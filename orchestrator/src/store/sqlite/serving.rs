@@ -9,7 +9,7 @@ use super::ownership;
 use crate::clock::Timestamp;
 use crate::id::RunId;
 use crate::state::{RunKind, RunState};
-use crate::store::{Look, ScheduleKey};
+use crate::store::{ScheduleKey, ServingState};
 
 /// Claims one of the flow's slots for a run. Returns `false` if as many other runs are active;
 /// those of `dead` processes do not count.
@@ -82,12 +82,12 @@ pub(super) fn cancelling(connection: &Connection, own: i64) -> Result<Vec<RunId>
 }
 
 /// Returns the runs that dead and stopped processes left, and the paused flows.
-pub(super) fn look(connection: &Connection, dead: &[i64]) -> Result<Look, Failure> {
+pub(super) fn look(connection: &Connection, dead: &[i64]) -> Result<ServingState, Failure> {
     let paused = paused(connection)?
         .into_iter()
         .map(|(flow, _)| flow)
         .collect();
-    Ok(Look {
+    Ok(ServingState {
         abandoned: ownership::abandoned(connection, dead)?,
         paused,
     })

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::cache::Doomed;
+use super::cache::Eviction;
 use super::codes::sql;
 use super::failure::{self, Failure};
 use super::history;
@@ -47,7 +47,7 @@ pub(super) fn matching(
     connection: &Connection,
     filter: &CacheFilter,
     now: Timestamp,
-) -> Result<Vec<Doomed>, Failure> {
+) -> Result<Vec<Eviction>, Failure> {
     let mut matching = Vec::new();
     each_cached(connection, filter, now, |_, doomed| matching.push(doomed)).map(|()| matching)
 }
@@ -56,7 +56,7 @@ fn each_cached(
     connection: &Connection,
     filter: &CacheFilter,
     now: Timestamp,
-    mut each: impl FnMut(CacheEntry, Doomed),
+    mut each: impl FnMut(CacheEntry, Eviction),
 ) -> Result<(), Failure> {
     let mut select = connection.prepare_cached(
         "SELECT key, task, inputs, run, created, expires, size, entry FROM cache ORDER BY task, created",
@@ -82,7 +82,7 @@ fn each_cached(
                 .transpose()?,
         };
         if filter.matches(&entry, now) {
-            each(entry, Doomed::new(row.get(7)?, created));
+            each(entry, Eviction::new(row.get(7)?, created));
         }
     }
     Ok(())

@@ -116,7 +116,7 @@ struct Queue {
 
 /// The writer's view of a run that this process executes.
 #[derive(Debug)]
-pub(super) struct Owned {
+pub(super) struct OwnedRun {
     pub(super) id: RunId,
     pub(super) row: AtomicI64,
     /// The number of the next row.
@@ -143,7 +143,7 @@ impl Queue {
     }
 }
 
-impl Owned {
+impl OwnedRun {
     pub(super) fn new(id: RunId, row: i64, next: u32, died: bool) -> Self {
         Self {
             id,
@@ -158,7 +158,7 @@ impl Owned {
 /// An entry of the queue.
 #[derive(Debug)]
 struct Entry {
-    run: Option<Arc<Owned>>,
+    run: Option<Arc<OwnedRun>>,
     number: u32,
     write: Write,
 }
@@ -219,13 +219,13 @@ impl fmt::Debug for dyn Call {
 }
 
 /// A call with its result and the channel to its caller, if there is one.
-struct Asked<T, F> {
+struct QueuedCall<T, F> {
     statements: F,
     result: Option<T>,
     answer: Option<oneshot::Sender<Result<Option<T>, StoreError>>>,
 }
 
-impl<T: Send, F: FnMut(&Connection) -> rusqlite::Result<T> + Send> Call for Asked<T, F> {
+impl<T: Send, F: FnMut(&Connection) -> rusqlite::Result<T> + Send> Call for QueuedCall<T, F> {
     fn run(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         self.result = Some((self.statements)(connection)?);
         Ok(())
@@ -293,7 +293,7 @@ impl Writer {
 
     /// Pushes a write of a run. Rows are numbered under the queue's lock, so that the numbers have
     /// the order of the queue.
-    pub(super) fn push(&self, run: &Arc<Owned>, write: Write) {
+    pub(super) fn push(&self, run: &Arc<OwnedRun>, write: Write) {
         // if the file can no longer be written, the next commit of the run returns the error
         let _ = self.queue.lock().push(|| {
             let numbered = matches!(write, Write::Plan(_) | Write::Attempt(..));
@@ -322,7 +322,7 @@ impl Writer {
     ) -> Result<T, StoreError> {
         let (sender, mut receiver) = oneshot::channel();
         self.queue.lock().push(|| {
-            Entry::call(Asked {
+            Entry::call(QueuedCall {
                 statements,
                 result: None,
                 answer: Some(sender),
@@ -362,7 +362,7 @@ impl Writer {
         statements: impl FnMut(&Connection) -> rusqlite::Result<()> + Send + 'static,
     ) {
         let _ = self.queue.lock().push(|| {
-            Entry::call(Asked {
+            Entry::call(QueuedCall {
                 statements,
                 result: None,
                 answer: None,
@@ -374,7 +374,7 @@ impl Writer {
     ///
     /// The caller becomes the leader, unless there is one. `run` is the run on whose behalf it
     /// waits: the commit then fails if the run was lost to another process.
-    pub(super) fn commit(self: &Arc<Self>, run: Option<&Arc<Owned>>) -> Commit {
+    pub(super) fn commit(self: &Arc<Self>, run: Option<&Arc<OwnedRun>>) -> Commit {
         let ticket = {
             let mut queue = self.queue.lock();
             let ticket = queue.pushed;
@@ -415,7 +415,7 @@ impl Writer {
         }
     }
 
-    fn waiting(self: &Arc<Self>, ticket: u64, run: Option<&Arc<Owned>>) -> Commit {
+    fn waiting(self: &Arc<Self>, ticket: u64, run: Option<&Arc<OwnedRun>>) -> Commit {
         let (writer, run) = (Arc::clone(self), run.cloned());
         Commit::Waiting(Box::pin(poll_fn(move |cx| {
             let mut queue = writer.queue.lock();
@@ -720,7 +720,7 @@ impl Writer {
             self.process.presence.check()?;
         }
         failpoint::hit("transaction-begun");
-        let mut last: Option<(*const Owned, bool)> = None;
+        let mut last: Option<(*const OwnedRun, bool)> = None;
         let mut revived = Vec::new();
         for (number, entry) in batch.iter_mut().enumerate() {
             *at = Some(number);
@@ -758,7 +758,7 @@ impl Writer {
 
     /// Returns `true` if this process still owns the run. Otherwise marks the run as lost: another
     /// process took it over, and its entries are skipped.
-    fn is_owned(&self, connection: &Connection, run: &Owned) -> rusqlite::Result<bool> {
+    fn is_owned(&self, connection: &Connection, run: &OwnedRun) -> rusqlite::Result<bool> {
         let mut select =
             connection.prepare_cached("SELECT 1 FROM runs WHERE run = ?1 AND owner = ?2")?;
         let owned = select.exists(params![
@@ -774,7 +774,7 @@ impl Writer {
     fn write_entry(
         &self,
         connection: &Connection,
-        run: &Owned,
+        run: &OwnedRun,
         number: u32,
         write: &Write,
     ) -> rusqlite::Result<()> {
@@ -1073,7 +1073,7 @@ impl Drop for Soon {
     }
 }
 
-fn outcome(queue: &Queue, run: Option<&Arc<Owned>>) -> Result<(), StoreError> {
+fn outcome(queue: &Queue, run: Option<&Arc<OwnedRun>>) -> Result<(), StoreError> {
     match (&queue.failed, run) {
         (Some(error), _) => Err(error.clone()),
         (None, Some(run)) if run.lost.load(Ordering::Acquire) => {

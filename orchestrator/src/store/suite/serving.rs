@@ -89,7 +89,7 @@ async fn paused_flow_gets_no_scheduled_runs_and_other_runs_as_before() {
             .create_run(dated("a", RunKind::Scheduled, 1))
             .await
             .unwrap();
-        assert!(matches!(paused, Created::Paused));
+        assert!(matches!(paused, RunCreation::Paused));
         created(store, dated("a", RunKind::Backfill, 2)).await;
         created(store, dated("a", RunKind::Manual, 1)).await;
         created(store, dated("b", RunKind::Scheduled, 1)).await;
@@ -98,7 +98,7 @@ async fn paused_flow_gets_no_scheduled_runs_and_other_runs_as_before() {
             .create_run(dated("a", RunKind::Scheduled, 2))
             .await
             .unwrap();
-        assert!(matches!(taken, Created::Taken(_)));
+        assert!(matches!(taken, RunCreation::Taken(_)));
         assert!(store.set_paused("a", false, time(9)).await.unwrap());
         assert!(!store.set_paused("a", false, time(9)).await.unwrap());
         created(store, dated("a", RunKind::Scheduled, 1)).await;
