@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::cached::has_expired;
+use super::cache::has_expired;
 use super::entry::hex;
 use super::mirror::Mirror;
 use super::{

@@ -9,7 +9,7 @@
 //! ([`RunTables`](crate::journal::RunTables)), in every store.
 
 mod backlog;
-mod cached;
+mod cache;
 mod entry;
 mod memory;
 mod mirror;
@@ -28,7 +28,7 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
 pub(crate) use backlog::Backlog;
-pub(crate) use cached::{Accept, CacheRequest, Claim, Lookup};
+pub(crate) use cache::{Accept, CacheRequest, Claim, Lookup};
 pub use entry::{CacheEntry, CacheFilter, StoreCheck};
 pub(crate) use memory::{MemoryStore, unrecorded};
 

@@ -14,7 +14,7 @@ use crate::blob::BlobRef;
 use crate::clock::Timestamp;
 use crate::id::RunId;
 use crate::journal::{CacheKey, CacheMiss, CacheQuery};
-use crate::store::cached::has_expired;
+use crate::store::cache::has_expired;
 use crate::store::{Accept, CacheRequest, Claim};
 
 /// A cached result that was chosen to be deleted.
