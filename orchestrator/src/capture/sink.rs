@@ -17,7 +17,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::error::StoreError;
 use crate::log::LogLine;
-use crate::store::{Backlog, Store};
+use crate::store::{Backlog, LogStore};
 
 /// The longest time that a line waits for others before it is stored.
 pub(super) const DELAY: Duration = Duration::from_millis(200);
@@ -45,7 +45,7 @@ pub(crate) struct LogSink(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    store: Arc<dyn Store>,
+    store: Arc<dyn LogStore>,
     is_durable: bool,
     buffer: Mutex<Buffer>,
     /// Notified when the buffer is long, or is closed.
@@ -74,7 +74,7 @@ enum Drained {
 }
 
 impl LogSink {
-    pub(crate) fn new(store: Arc<dyn Store>) -> Arc<Self> {
+    pub(crate) fn new(store: Arc<dyn LogStore>, is_durable: bool) -> Arc<Self> {
         let buffer = Buffer {
             lines: Backlog::new(ROOM),
             is_closed: false,
@@ -82,7 +82,7 @@ impl LogSink {
             thread: None,
         };
         Arc::new(Self(Arc::new(Shared {
-            is_durable: store.is_durable(),
+            is_durable,
             store,
             buffer: Mutex::new(buffer),
             stirred: Condvar::new(),
@@ -250,7 +250,7 @@ mod tests {
         let run = new_run("etl");
         let id = run.id;
         let log = started(&*opened.store, run, 1).await;
-        let sink = LogSink::new(Arc::clone(&opened.store));
+        let sink = LogSink::new(Arc::clone(&opened.store) as _, true);
         (opened, id, log, sink)
     }
 

@@ -288,7 +288,9 @@ impl RuntimeBuilder {
 
     pub(super) fn runtime(self, store: Arc<dyn Store>) -> Runtime {
         let clock = self.clock.unwrap_or_else(Clock::system);
-        let logs = self.stores_logs.then(|| LogSink::new(Arc::clone(&store)));
+        let logs = self
+            .stores_logs
+            .then(|| LogSink::new(Arc::clone(&store) as _, store.is_durable()));
         let limits = Limits::new(self.running, self.blocking, &self.pools);
         let ids = self
             .seed
@@ -336,7 +338,9 @@ impl Runtime {
             .clock(clock.clone())
             .open()
             .await?;
-        let logs = logs.as_ref().map(|_| LogSink::new(Arc::clone(&store)));
+        let logs = logs
+            .as_ref()
+            .map(|_| LogSink::new(Arc::clone(&store) as _, store.is_durable()));
         let limits = self.host.admission.limits.clone();
         let host = Host {
             admission: Admission::new(limits, Arc::clone(&store)),

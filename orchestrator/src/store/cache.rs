@@ -1,8 +1,47 @@
+//! Stored results of tasks whose results are cached.
+
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+
+use super::{CacheEntry, CacheFilter};
 use crate::clock::Timestamp;
+use crate::error::StoreError;
 use crate::id::RunId;
-use crate::journal::{CacheHit, CacheMiss, CacheQuery};
+use crate::journal::{CacheHit, CacheKey, CacheMiss, CacheQuery};
+
+/// Stores cached results, and which process computes a missing one.
+///
+/// A result is inserted with the end of the attempt that computed it, by the log of its run.
+#[async_trait]
+pub(crate) trait CacheStore: fmt::Debug + Send + Sync {
+    /// Looks up cached results, and claims the flights of at most `claims` missing ones, in order.
+    /// A flight that another living process has is not claimed.
+    ///
+    /// Look-up and claim are atomic: no result can be inserted between the two, which would be
+    /// computed twice.
+    async fn look_up_cached(
+        &self,
+        wanted: Arc<[CacheRequest]>,
+        claims: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Lookup>, StoreError>;
+
+    /// Ends flights of this process, which no longer computes these results.
+    fn end_flights(&self, keys: Vec<CacheKey>);
+
+    /// Lists cached results by task and age, without their values.
+    async fn list_cached(
+        &self,
+        filter: &CacheFilter,
+        now: Timestamp,
+    ) -> Result<Vec<CacheEntry>, StoreError>;
+
+    /// Deletes the cached results that match a filter. Returns their number.
+    async fn forget_cached(&self, filter: &CacheFilter, now: Timestamp) -> Result<u64, StoreError>;
+}
 
 /// A cache look-up: the query, and which entries it accepts.
 #[derive(Clone, Debug)]

@@ -1,6 +1,4 @@
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -125,35 +123,6 @@ impl NewEntry {
             created_at: instant(hit.created),
             expires_at: expires.map(|expiry| instant(hit.created.shifted(expiry))),
             size: None,
-        }
-    }
-}
-
-/// The result of a check of a whole store.
-#[derive(Clone, Debug, Default, Serialize)]
-#[non_exhaustive]
-pub struct StoreCheck {
-    /// The store: `memory`, or the path of a file.
-    pub store: String,
-    /// The number of its schema, if it has one.
-    pub schema: Option<u32>,
-    /// The size of its file in bytes, if it has one.
-    pub size: Option<u64>,
-    /// The number of items by kind: runs, attempts, cached results and so on.
-    pub counts: BTreeMap<&'static str, u64>,
-    /// The problems of the store as a whole; empty for a sound one.
-    pub problems: Vec<String>,
-    /// The unreadable runs, each with its reason. All others can be read.
-    pub unreadable_runs: Vec<String>,
-}
-
-impl StoreCheck {
-    /// Creates the report on a file so damaged that nothing else can be checked.
-    pub(crate) fn damaged(path: &Path, problem: String) -> Self {
-        Self {
-            store: path.display().to_string(),
-            problems: vec![problem],
-            ..Self::default()
         }
     }
 }

@@ -13,13 +13,14 @@ use tempfile::TempDir;
 use super::*;
 use crate::error::{Cause, TaskError};
 use crate::graph::NodeMeta;
+use crate::id::RunId;
 use crate::index::{FrameNumber, NodeNumber};
 pub(crate) use crate::journal::samples::*;
 use crate::journal::*;
-use crate::log::LogLevel;
-use crate::state::{RunKind, RunState, TaskState};
+use crate::log::{LogLevel, LogLine};
+use crate::state::{Rerun, RunKind, RunState, TaskState};
 use crate::task::Interval;
-use crate::value::OutputType;
+use crate::value::{OutputType, Value};
 
 /// A store that belongs to one test.
 pub(crate) struct Opened {

@@ -54,8 +54,9 @@ use writer::{OwnedRun, Writer};
 
 use super::mirror::Mirror;
 use super::{
-    AbandonedRun, CacheEntry, CacheFilter, CacheRequest, Claim, Lookup, Pruned, RunCreation,
-    RunLog, ScheduleKey, ServingState, Store, StoreCheck, Takeover,
+    AbandonedRun, AdminStore, CacheEntry, CacheFilter, CacheRequest, CacheStore, Claim, LogStore,
+    Lookup, Pruned, RunCreation, RunLog, RunStore, ScheduleKey, ScheduleStore, ServingState, Store,
+    StoreCheck, Takeover,
 };
 use crate::blob::{self, BlobRef, Blobs};
 use crate::clock::Timestamp;
@@ -377,7 +378,6 @@ impl Drop for ClaimGuard<'_> {
     }
 }
 
-#[async_trait]
 impl Store for SqliteStore {
     fn is_durable(&self) -> bool {
         true
@@ -386,7 +386,10 @@ impl Store for SqliteStore {
     fn failure(&self) -> Option<StoreError> {
         self.file.writer.failure()
     }
+}
 
+#[async_trait]
+impl RunStore for SqliteStore {
     async fn create_run(&self, run: NewRun) -> Result<RunCreation, StoreError> {
         self.file.writer.look()?;
         let head = Arc::new(run);
@@ -430,6 +433,22 @@ impl Store for SqliteStore {
         }
     }
 
+    async fn find_run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
+        match self
+            .read(move |connection| history::run(connection, id))
+            .await?
+        {
+            Some(run) => self.with_output(run).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn find_runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError> {
+        let filter = filter.clone();
+        self.read(move |connection| list::summaries(connection, &filter))
+            .await
+    }
+
     async fn list_runs(&self, flow: &str) -> Result<Vec<RunRecord>, StoreError> {
         let flow = flow.to_owned();
         let runs = self
@@ -451,19 +470,8 @@ impl Store for SqliteStore {
         Ok(records)
     }
 
-    async fn find_run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
-        match self
-            .read(move |connection| history::run(connection, id))
-            .await?
-        {
-            Some(run) => self.with_output(run).await.map(Some),
-            None => Ok(None),
-        }
-    }
-
-    async fn find_runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError> {
-        let filter = filter.clone();
-        self.read(move |connection| list::summaries(connection, &filter))
+    async fn read_attempts(&self, id: RunId) -> Result<Option<Vec<AttemptRecord>>, StoreError> {
+        self.read(move |connection| history::attempts_of(connection, id))
             .await
     }
 
@@ -499,97 +507,6 @@ impl Store for SqliteStore {
         }
         guard.disarm();
         taken.map(Some)
-    }
-
-    async fn claim_turn(
-        &self,
-        id: RunId,
-        flow: &str,
-        runs: u32,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let claim = |dead: Vec<i64>| {
-            let flow = flow.to_owned();
-            move |connection: &Connection| {
-                serving::claim_turn(connection, id, &flow, runs, &dead, now)
-            }
-        };
-        // first without the dead: most claims then need no look at the lock files
-        match self.call(claim(Vec::new())).await? {
-            true => Ok(true),
-            // the processes that hold the slots may be dead
-            false => match self.dead().await? {
-                dead if dead.is_empty() => Ok(false),
-                dead => self.call(claim(dead)).await,
-            },
-        }
-    }
-
-    async fn release_turn(&self, id: RunId) -> Result<(), StoreError> {
-        let own = self.file.owner.number();
-        self.call(move |connection| serving::leave_turn(connection, id, own))
-            .await
-    }
-
-    async fn request_cancel(&self, id: RunId) -> Result<bool, StoreError> {
-        self.call(move |connection| serving::request_cancel(connection, id))
-            .await
-    }
-
-    async fn find_cancel_requests(&self) -> Result<Vec<RunId>, StoreError> {
-        let own = self.file.owner.number();
-        let file = Arc::clone(&self.file);
-        self.read(move |connection| {
-            file.owner.check(connection)?;
-            serving::cancelling(connection, own)
-        })
-        .await
-    }
-
-    async fn read_serving_state(&self) -> Result<ServingState, StoreError> {
-        let file = Arc::clone(&self.file);
-        let look =
-            move |connection: &Connection| serving::look(connection, &file.dead(connection)?);
-        self.read(look).await
-    }
-
-    async fn read_progress(
-        &self,
-        schedules: &[ScheduleKey],
-        now: Timestamp,
-    ) -> Result<Vec<Timestamp>, StoreError> {
-        let schedules = schedules.to_vec();
-        self.call(move |connection| serving::decided(connection, &schedules, now))
-            .await
-    }
-
-    fn record_progress(&self, schedule: &ScheduleKey, up_to: Timestamp) {
-        let schedule = schedule.clone();
-        self.file
-            .writer
-            .note(move |connection| serving::decide(connection, &schedule, up_to));
-    }
-
-    fn rewind_progress(&self, schedules: &[ScheduleKey], to: Timestamp) {
-        let schedules = schedules.to_vec();
-        self.file
-            .writer
-            .note(move |connection| serving::set_back(connection, &schedules, to));
-    }
-
-    async fn set_paused(
-        &self,
-        flow: &str,
-        paused: bool,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let flow = flow.to_owned();
-        self.call(move |connection| serving::set_paused(connection, &flow, paused, now))
-            .await
-    }
-
-    async fn list_paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
-        self.read(serving::paused).await
     }
 
     async fn reopen_run(
@@ -651,16 +568,108 @@ impl Store for SqliteStore {
         Ok(Some(self.owned(id, recorded)))
     }
 
-    async fn read_attempts(&self, id: RunId) -> Result<Option<Vec<AttemptRecord>>, StoreError> {
-        self.read(move |connection| history::attempts_of(connection, id))
+    async fn claim_turn(
+        &self,
+        id: RunId,
+        flow: &str,
+        runs: u32,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let claim = |dead: Vec<i64>| {
+            let flow = flow.to_owned();
+            move |connection: &Connection| {
+                serving::claim_turn(connection, id, &flow, runs, &dead, now)
+            }
+        };
+        // first without the dead: most claims then need no look at the lock files
+        match self.call(claim(Vec::new())).await? {
+            true => Ok(true),
+            // the processes that hold the slots may be dead
+            false => match self.dead().await? {
+                dead if dead.is_empty() => Ok(false),
+                dead => self.call(claim(dead)).await,
+            },
+        }
+    }
+
+    async fn release_turn(&self, id: RunId) -> Result<(), StoreError> {
+        let own = self.file.owner.number();
+        self.call(move |connection| serving::leave_turn(connection, id, own))
             .await
+    }
+
+    async fn request_cancel(&self, id: RunId) -> Result<bool, StoreError> {
+        self.call(move |connection| serving::request_cancel(connection, id))
+            .await
+    }
+
+    async fn find_cancel_requests(&self) -> Result<Vec<RunId>, StoreError> {
+        let own = self.file.owner.number();
+        let file = Arc::clone(&self.file);
+        self.read(move |connection| {
+            file.owner.check(connection)?;
+            serving::cancelling(connection, own)
+        })
+        .await
     }
 
     async fn flush_writes(&self) -> Result<(), StoreError> {
         // the queue is in order: this is committed after everything pushed before
         self.call(|_| Ok(())).await
     }
+}
 
+#[async_trait]
+impl ScheduleStore for SqliteStore {
+    async fn read_serving_state(&self) -> Result<ServingState, StoreError> {
+        let file = Arc::clone(&self.file);
+        let look =
+            move |connection: &Connection| serving::look(connection, &file.dead(connection)?);
+        self.read(look).await
+    }
+
+    async fn read_progress(
+        &self,
+        schedules: &[ScheduleKey],
+        now: Timestamp,
+    ) -> Result<Vec<Timestamp>, StoreError> {
+        let schedules = schedules.to_vec();
+        self.call(move |connection| serving::decided(connection, &schedules, now))
+            .await
+    }
+
+    fn record_progress(&self, schedule: &ScheduleKey, up_to: Timestamp) {
+        let schedule = schedule.clone();
+        self.file
+            .writer
+            .note(move |connection| serving::decide(connection, &schedule, up_to));
+    }
+
+    fn rewind_progress(&self, schedules: &[ScheduleKey], to: Timestamp) {
+        let schedules = schedules.to_vec();
+        self.file
+            .writer
+            .note(move |connection| serving::set_back(connection, &schedules, to));
+    }
+
+    async fn set_paused(
+        &self,
+        flow: &str,
+        paused: bool,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let flow = flow.to_owned();
+        self.call(move |connection| serving::set_paused(connection, &flow, paused, now))
+            .await
+    }
+
+    async fn list_paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
+        self.read(serving::paused).await
+    }
+}
+
+#[async_trait]
+impl CacheStore for SqliteStore {
     async fn look_up_cached(
         &self,
         wanted: Arc<[CacheRequest]>,
@@ -732,6 +741,27 @@ impl Store for SqliteStore {
             .note(move |connection| cache::end_flights(connection, &keys, own));
     }
 
+    async fn list_cached(
+        &self,
+        filter: &CacheFilter,
+        now: Timestamp,
+    ) -> Result<Vec<CacheEntry>, StoreError> {
+        let filter = filter.clone();
+        self.read(move |connection| upkeep::cached(connection, &filter, now))
+            .await
+    }
+
+    async fn forget_cached(&self, filter: &CacheFilter, now: Timestamp) -> Result<u64, StoreError> {
+        let filter = filter.clone();
+        let doomed = self
+            .read(move |connection| upkeep::matching(connection, &filter, now))
+            .await?;
+        self.delete_cached(doomed).await
+    }
+}
+
+#[async_trait]
+impl LogStore for SqliteStore {
     fn append_logs(&self, lines: &mut Vec<LogLine>, may_block: bool) -> Result<bool, StoreError> {
         let is_written = self.file.writer.append(lines, may_block)?;
         if is_written {
@@ -749,7 +779,10 @@ impl Store for SqliteStore {
         self.read(move |connection| lines::after(connection, run, after, at_most))
             .await
     }
+}
 
+#[async_trait]
+impl AdminStore for SqliteStore {
     async fn prune_store(
         &self,
         before: Timestamp,
@@ -798,22 +831,10 @@ impl Store for SqliteStore {
         Ok(pruned)
     }
 
-    async fn list_cached(
-        &self,
-        filter: &CacheFilter,
-        now: Timestamp,
-    ) -> Result<Vec<CacheEntry>, StoreError> {
-        let filter = filter.clone();
-        self.read(move |connection| upkeep::cached(connection, &filter, now))
+    async fn check_store(&self) -> Result<StoreCheck, StoreError> {
+        let path = self.file.location.path.clone();
+        self.read(move |connection| Ok(upkeep::check(connection, &path)))
             .await
-    }
-
-    async fn forget_cached(&self, filter: &CacheFilter, now: Timestamp) -> Result<u64, StoreError> {
-        let filter = filter.clone();
-        let doomed = self
-            .read(move |connection| upkeep::matching(connection, &filter, now))
-            .await?;
-        self.delete_cached(doomed).await
     }
 
     async fn find_ids(&self, first: RunId, last: RunId) -> Result<Vec<RunId>, StoreError> {
@@ -824,12 +845,6 @@ impl Store for SqliteStore {
     async fn find_ids_ending(&self, digits: &str) -> Result<Vec<RunId>, StoreError> {
         let digits = digits.to_owned();
         self.read(move |connection| upkeep::ids_ending(connection, &digits))
-            .await
-    }
-
-    async fn check_store(&self) -> Result<StoreCheck, StoreError> {
-        let path = self.file.location.path.clone();
-        self.read(move |connection| Ok(upkeep::check(connection, &path)))
             .await
     }
 }

@@ -14,7 +14,7 @@ use crate::blob::BlobRef;
 use crate::journal::{Encoded, RunRecord, TaskEnd, Transition};
 use crate::state::{RunState, TaskState};
 use crate::store::suite::{change, created, finish, left, new_run, started, success, time};
-use crate::store::{RunLog, Store};
+use crate::store::{AdminStore as _, RunLog, RunStore as _, ScheduleStore as _, Store as _};
 
 /// Longer than any test here takes.
 const LONG: Duration = Duration::from_secs(30);
