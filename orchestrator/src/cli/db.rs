@@ -30,8 +30,8 @@ async fn look(context: &Context) -> Result<StoreCheck, Failure> {
                 return Err(failure);
             };
             match store::open(&url, None, context.bare().now().into()) {
-                Err(StoreError::Damaged { path, problem }) => {
-                    Ok(StoreCheck::damaged(&path, problem))
+                Err(StoreError::Damaged { place, problem }) => {
+                    Ok(StoreCheck::damaged(place, problem))
                 }
                 _ => Err(failure),
             }

@@ -1,9 +1,9 @@
-use std::path::PathBuf;
-
 use super::BlobError;
 use crate::id::RunId;
 
-/// An error of a store.
+/// An error of a store, by its cause.
+///
+/// `place` is the store as it is shown to users: the path of a file, or a URL without its secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -25,32 +25,32 @@ pub enum StoreError {
     },
     /// The folder of the store does not exist, and cannot or must not be created.
     #[error(
-        "the folder `{path}` of the store does not exist{problem}; create it, or give another path"
+        "the folder `{folder}` of the store does not exist{problem}; create it, or give another path"
     )]
     Folder {
-        /// The folder.
-        path: PathBuf,
+        /// The path of the folder.
+        folder: String,
         /// The reason why it was not created, including the separator from the text before it.
         problem: String,
     },
-    /// The file belongs to another program. It was not changed.
+    /// The database belongs to another program. It was not changed.
     #[error(
-        "expected `{path}` to be a store, but {found}: it was left as it is; give another path"
+        "expected `{place}` to be a store, but {found}: it was left as it is; choose another store"
     )]
     Foreign {
-        /// The file.
-        path: PathBuf,
-        /// The kind of file that it is.
+        /// The place of the database.
+        place: String,
+        /// What it is instead.
         found: String,
     },
     /// The store was written by a newer version of the program. It was not changed.
     #[error(
-        "`{path}` was written by a newer version of the program: expected at most the schema {known}, got {found}; \
-         update this program, or give another path"
+        "`{place}` was written by a newer version of the program: expected at most the schema {known}, got {found}; \
+         update this program, or choose another store"
     )]
     Newer {
-        /// The store's file.
-        path: PathBuf,
+        /// The place of the store.
+        place: String,
         /// The latest schema that this version supports.
         known: u32,
         /// The schema of the store.
@@ -59,59 +59,59 @@ pub enum StoreError {
     /// The store was created by a version of the program that has a different schema with the same
     /// number: an unreleased version or a fork. It was not changed.
     #[error(
-        "`{path}` has another schema {number} (`{name}`) than this program: it was made by a version that was never \
-         released; give another path"
+        "`{place}` has another schema {number} (`{name}`) than this program: it was made by a version that was never \
+         released; choose another store"
     )]
     Altered {
-        /// The store's file.
-        path: PathBuf,
+        /// The place of the store.
+        place: String,
         /// The number of the migration.
         number: u32,
         /// Its name.
         name: &'static str,
     },
-    /// The store's file is damaged.
-    #[error("`{path}` is damaged ({problem}): restore it from a copy, or give another path")]
+    /// The store is damaged.
+    #[error("`{place}` is damaged ({problem}): restore it from a copy, or choose another store")]
     Damaged {
-        /// The store's file.
-        path: PathBuf,
+        /// The place of the store.
+        place: String,
         /// The place where the damage was noticed.
         problem: String,
     },
-    /// The store cannot be opened for writing.
+    /// The store cannot be written by this process.
     #[error(
-        "`{path}` cannot be written ({problem}): check the permissions of the file and of its folder"
+        "`{place}` cannot be written ({problem}): check its permissions (for a file, also those of its folder)"
     )]
     ReadOnly {
-        /// The store's file.
-        path: PathBuf,
+        /// The place of the store.
+        place: String,
         /// The error of the system.
         problem: String,
     },
     /// The disk is full. Committed data is safe.
-    #[error("no space is left on the disk of `{path}`: free some; what was committed is safe")]
+    #[error("no space is left on the disk of `{place}`: free some; what was committed is safe")]
     Full {
-        /// The store's file.
-        path: PathBuf,
+        /// The place of the store.
+        place: String,
     },
-    /// The disk failed: a file cannot be read or written, although its contents are not damaged.
+    /// The disk failed: the store cannot be read or written, although its contents are not damaged.
     ///
     /// If this happens while a process writes, the process stops writing: its runs end with this
     /// error, unfinished, and continue when the program is started again.
     #[error(
-        "the disk of `{path}` fails ({problem}): check the disk, then start the program again; what was committed is kept"
+        "the disk of `{place}` fails ({problem}): check the disk, then start the program again; what was committed is kept"
     )]
     Io {
-        /// The store's file.
-        path: PathBuf,
+        /// The place of the store.
+        place: String,
         /// The operation that failed.
         problem: String,
     },
     /// The store failed for another reason.
-    #[error("`{path}`: {problem}")]
+    #[error("`{place}`: {problem}")]
     Failed {
-        /// The store's file.
-        path: PathBuf,
+        /// The place of the store.
+        place: String,
         /// The error of the store.
         problem: String,
     },
@@ -137,12 +137,12 @@ pub enum StoreError {
     /// The store's file was deleted, moved or replaced while the process had it open. The process
     /// stops writing to it, since the data could not be reached by any path.
     #[error(
-        "the store `{path}` was deleted, moved or replaced while it was in use ({found}): what this process recorded since \
+        "the store `{place}` was deleted, moved or replaced while it was in use ({found}): what this process recorded since \
          then is lost; put the file back if it was moved, and start the program again"
     )]
     FileLost {
-        /// The path of the store's file.
-        path: PathBuf,
+        /// The place of the store's file.
+        place: String,
         /// The file that is there instead.
         found: &'static str,
     },

@@ -77,7 +77,7 @@ impl Runtime {
     /// instead.
     pub async fn check_store(&self) -> Result<StoreCheck, Error> {
         match self.host.services.store.check_store().await {
-            Err(StoreError::Damaged { path, problem }) => Ok(StoreCheck::damaged(&path, problem)),
+            Err(StoreError::Damaged { place, problem }) => Ok(StoreCheck::damaged(place, problem)),
             check => Ok(check?),
         }
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -63,10 +62,10 @@ pub struct StoreCheck {
 }
 
 impl StoreCheck {
-    /// Creates the report on a file so damaged that nothing else can be checked.
-    pub(crate) fn damaged(path: &Path, problem: String) -> Self {
+    /// Creates the report on a store so damaged that nothing else can be checked.
+    pub(crate) fn damaged(place: String, problem: String) -> Self {
         Self {
-            store: path.display().to_string(),
+            store: place,
             problems: vec![problem],
             ..Self::default()
         }

@@ -13,7 +13,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::creation;
 use super::failure;
-use super::location::{Location, Synchronous};
+use super::location::{Location, Synchronous, place_of};
 use super::schema::{self, MIGRATIONS, Migration, State};
 use crate::clock::Timestamp;
 use crate::error::StoreError;
@@ -62,7 +62,7 @@ fn open_with(
     let state = schema::inspect(&connection, path, known)?;
     if connection.is_readonly("main").map_err(failed)? {
         let said = StoreError::ReadOnly {
-            path: path.to_owned(),
+            place: place_of(path),
             problem: "it is read-only".to_owned(),
         };
         return Err(failure::unopened(path, said));
@@ -92,7 +92,7 @@ pub(super) fn reader(location: &Location) -> Result<Connection, StoreError> {
     let connection = connect(path, OpenFlags::empty()).map_err(|error| match path.exists() {
         true => error,
         false => StoreError::FileLost {
-            path: path.to_owned(),
+            place: place_of(path),
             found: "it is not there any more",
         },
     })?;
@@ -180,7 +180,7 @@ fn write_ahead(
         let problem = "expected a file system with shared memory, as SQLite's write-ahead log needs it: \
                        put the store on a local disk";
         return Err(StoreError::Failed {
-            path: location.path.clone(),
+            place: place_of(&location.path),
             problem: problem.to_owned(),
         });
     }
@@ -205,7 +205,7 @@ fn make_folder(path: &Path) -> Result<(), StoreError> {
             None => format!(" and cannot be made: {error}"),
         };
         StoreError::Folder {
-            path: folder.to_owned(),
+            folder: place_of(folder),
             problem,
         }
     })

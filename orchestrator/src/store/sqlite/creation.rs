@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::connection::beside;
 use super::failure;
+use super::location::place_of;
 use super::schema;
 use crate::error::StoreError;
 
@@ -71,7 +72,7 @@ fn make(path: &Path) -> Result<(), StoreError> {
                 false => format!(", and the link `{}` leads there", path.display()),
             };
             Err(StoreError::Folder {
-                path: target.parent().unwrap_or(Path::new("")).to_owned(),
+                folder: place_of(target.parent().unwrap_or(Path::new(""))),
                 problem,
             })
         }
@@ -120,7 +121,7 @@ fn refuse_emptied(path: &Path) -> Result<(), StoreError> {
         owners.display()
     );
     Err(StoreError::Damaged {
-        path: path.to_owned(),
+        place: place_of(path),
         problem,
     })
 }

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use rusqlite::{Error, ErrorCode, ffi};
 
 use super::connection::beside;
+use super::location::place_of;
 use super::rows::Unreadable;
 use crate::error::StoreError;
 use crate::id::RunId;
@@ -75,7 +76,7 @@ impl Failure {
         match self {
             Self::Sql(error) => classify(path, &error),
             Self::Row(problem) => StoreError::Damaged {
-                path: path.to_owned(),
+                place: place_of(path),
                 problem,
             },
             Self::Store(error) => error,
@@ -86,45 +87,44 @@ impl Failure {
 /// Converts an error of SQLite into an error of the store. Errors about locks are handled before,
 /// except if another process keeps the file locked for too long.
 pub(super) fn classify(path: &Path, error: &Error) -> StoreError {
-    let path = path.to_owned();
-    let problem = text(error);
+    let (place, problem) = (place_of(path), text(error));
     let Error::SqliteFailure(cause, _) = error else {
         return match is_damage(error) {
-            true => StoreError::Damaged { path, problem },
-            false => StoreError::Failed { path, problem },
+            true => StoreError::Damaged { place, problem },
+            false => StoreError::Failed { place, problem },
         };
     };
     match (cause.code, cause.extended_code) {
-        (ErrorCode::DiskFull, _) => StoreError::Full { path },
+        (ErrorCode::DiskFull, _) => StoreError::Full { place },
         (_, extended @ (ffi::SQLITE_IOERR_SHMSIZE | ffi::SQLITE_IOERR_SHMOPEN)) => {
             no_index(path, extended)
         }
         // a failed read does not mean damaged data; SQLite uses this code for EIO
         (_, ffi::SQLITE_IOERR_CORRUPTFS) => StoreError::Io {
-            path,
+            place,
             problem: "reading fails".to_owned(),
         },
         (ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _)
         | (_, ffi::SQLITE_IOERR_DATA | ffi::SQLITE_IOERR_SHORT_READ) => {
-            StoreError::Damaged { path, problem }
+            StoreError::Damaged { place, problem }
         }
         (ErrorCode::SystemIoFailure, extended) => StoreError::Io {
-            path,
+            place,
             problem: operation(extended).to_owned(),
         },
         // SQLite silently opens a file for reading if it cannot open it for writing
         (ErrorCode::CannotOpen, _) | (_, ffi::SQLITE_READONLY) => {
-            unopened_beside(&path).unwrap_or(StoreError::ReadOnly { path, problem })
+            unopened_beside(path).unwrap_or(StoreError::ReadOnly { place, problem })
         }
         (ErrorCode::ReadOnly | ErrorCode::PermissionDenied, _) => {
-            StoreError::ReadOnly { path, problem }
+            StoreError::ReadOnly { place, problem }
         }
         (ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _) => {
             let problem =
                 "another program has kept it locked for too long: find it and close it".to_owned();
-            StoreError::Failed { path, problem }
+            StoreError::Failed { place, problem }
         }
-        _ => StoreError::Failed { path, problem },
+        _ => StoreError::Failed { place, problem },
     }
 }
 
@@ -153,15 +153,15 @@ fn operation(extended: i32) -> &'static str {
 
 /// Returns the error for an index of the log that could not be created or extended. SQLite does not
 /// report the reason: a probe file of the same size is created to learn it.
-fn no_index(path: PathBuf, extended: i32) -> StoreError {
-    let probe = beside(&path, "-probe");
+fn no_index(path: &Path, extended: i32) -> StoreError {
+    let probe = beside(path, "-probe");
     let written = fs::write(&probe, [0; 1 << 15]);
     let _ = fs::remove_file(&probe);
-    match written.map_err(|error| of_system(&path, &error)) {
+    match written.map_err(|error| of_system(path, &error)) {
         // the probe succeeded: the disk was full only for a moment, or the system refused the index
         // for another reason
         Ok(()) => StoreError::Io {
-            path,
+            place: place_of(path),
             problem: operation(extended).to_owned(),
         },
         Err(error) => error,
@@ -170,20 +170,20 @@ fn no_index(path: PathBuf, extended: i32) -> StoreError {
 
 /// Converts an error of the system into an error of the store.
 pub(super) fn of_system(path: &Path, error: &io::Error) -> StoreError {
-    let (path, problem) = (path.to_owned(), error.to_string());
+    let (place, problem) = (place_of(path), error.to_string());
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { path },
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { place },
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            StoreError::ReadOnly { path, problem }
+            StoreError::ReadOnly { place, problem }
         }
         io::ErrorKind::Unsupported => {
             let problem =
                 "expected a file system with locks: put the store on a local disk".to_owned();
-            StoreError::Failed { path, problem }
+            StoreError::Failed { place, problem }
         }
         // errors of the disk have no `ErrorKind`
-        _ if is_disk(error) => StoreError::Io { path, problem },
-        _ => StoreError::Failed { path, problem },
+        _ if is_disk(error) => StoreError::Io { place, problem },
+        _ => StoreError::Failed { place, problem },
     }
 }
 
@@ -203,7 +203,7 @@ pub(super) fn unopened(path: &Path, said: StoreError) -> StoreError {
         Err(error) if error.kind() == io::ErrorKind::NotFound => said,
         Err(error) => of_system(path, &error),
         Ok(()) => StoreError::Io {
-            path: path.to_owned(),
+            place: place_of(path),
             problem: "opening it failed".to_owned(),
         },
     }
@@ -220,7 +220,7 @@ fn unopened_beside(path: &Path) -> Option<StoreError> {
         }
     }
     Some(StoreError::Io {
-        path: path.to_owned(),
+        place: place_of(path),
         problem: "opening its log failed".to_owned(),
     })
 }
@@ -283,24 +283,29 @@ mod tests {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("runs.db");
         let io = |problem: &str| StoreError::Io {
-            path: path.clone(),
+            place: place_of(&path),
             problem: problem.to_owned(),
         };
         let problem = || "what SQLite says".to_owned();
         let damaged = StoreError::Damaged {
-            path: path.clone(),
+            place: place_of(&path),
             problem: problem(),
         };
         let read_only = StoreError::ReadOnly {
-            path: path.clone(),
+            place: place_of(&path),
             problem: problem(),
         };
         let failed = StoreError::Failed {
-            path: path.clone(),
+            place: place_of(&path),
             problem: problem(),
         };
         for (code, expected) in [
-            (ffi::SQLITE_FULL, StoreError::Full { path: path.clone() }),
+            (
+                ffi::SQLITE_FULL,
+                StoreError::Full {
+                    place: place_of(&path),
+                },
+            ),
             (ffi::SQLITE_CORRUPT, damaged.clone()),
             (ffi::SQLITE_CORRUPT_INDEX, damaged.clone()),
             (ffi::SQLITE_NOTADB, damaged.clone()),
@@ -371,7 +376,7 @@ mod tests {
         assert_eq!(
             classify(Path::new("runs.db"), &error),
             StoreError::Full {
-                path: "runs.db".into()
+                place: "runs.db".to_owned()
             }
         );
     }

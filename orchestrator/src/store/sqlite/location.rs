@@ -92,6 +92,11 @@ fn synchronous(options: &str) -> Result<Synchronous, String> {
     Ok(synchronous.unwrap_or_default())
 }
 
+/// Returns the path of a store's file as errors show it.
+pub(super) fn place_of(path: &Path) -> String {
+    path.display().to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

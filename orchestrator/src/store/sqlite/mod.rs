@@ -44,7 +44,7 @@ use rusqlite::{Connection, params};
 use tokio::sync::Semaphore;
 
 use cache::{Eviction, LookupRow};
-use location::Location;
+use location::{Location, place_of};
 use log::SqliteLog;
 use owner::Owner;
 use ownership::{RELEASE, Reopening};
@@ -318,14 +318,14 @@ impl SqliteStore {
 
     fn failed(&self, problem: String) -> StoreError {
         StoreError::Failed {
-            path: self.file.location.path.clone(),
+            place: place_of(&self.file.location.path),
             problem,
         }
     }
 
     fn damaged(&self, problem: String) -> StoreError {
         StoreError::Damaged {
-            path: self.file.location.path.clone(),
+            place: place_of(&self.file.location.path),
             problem,
         }
     }

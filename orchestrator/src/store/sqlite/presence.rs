@@ -9,7 +9,7 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::path::PathBuf;
 
-use super::location::Location;
+use super::location::{Location, place_of};
 use crate::error::StoreError;
 
 /// The identity of the store's file when this process opened it.
@@ -39,7 +39,7 @@ impl Presence {
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let lost = |found| {
             Err(StoreError::FileLost {
-                path: self.path.clone(),
+                place: place_of(&self.path),
                 found,
             })
         };

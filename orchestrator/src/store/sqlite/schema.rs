@@ -10,6 +10,7 @@ use std::path::Path;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use super::failure;
+use super::location::place_of;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 
@@ -102,7 +103,7 @@ pub(super) fn inspect(
         let lacking = lacking(&transaction, &known[..last as usize]);
         if let Some(problem) = lacking.map_err(|error| failure::classify(path, &error))? {
             return Err(StoreError::Damaged {
-                path: path.to_owned(),
+                place: place_of(path),
                 problem,
             });
         }
@@ -259,7 +260,7 @@ fn look(connection: &Connection, path: &Path, known: &[Migration]) -> Result<Sta
         _ => {
             let found = "it is the SQLite database of another program".to_owned();
             return Err(StoreError::Foreign {
-                path: path.to_owned(),
+                place: place_of(path),
                 found,
             });
         }
@@ -267,13 +268,13 @@ fn look(connection: &Connection, path: &Path, known: &[Migration]) -> Result<Sta
     let last = known.last().map_or(0, |migration| migration.number);
     if version > i64::from(last) {
         return Err(StoreError::Newer {
-            path: path.to_owned(),
+            place: place_of(path),
             known: last,
             found: version,
         });
     }
     let damaged = |problem: String| StoreError::Damaged {
-        path: path.to_owned(),
+        place: place_of(path),
         problem,
     };
     let applied = applied(connection).map_err(|error| match error.sqlite_error_code() {
@@ -296,7 +297,7 @@ fn look(connection: &Connection, path: &Path, known: &[Migration]) -> Result<Sta
     {
         None => Ok(State::At(applied.len() as u32)),
         Some((Migration { number, name, .. }, _)) => Err(StoreError::Altered {
-            path: path.to_owned(),
+            place: place_of(path),
             number: *number,
             name,
         }),
@@ -333,7 +334,7 @@ fn unreadable(path: &Path, error: &rusqlite::Error) -> StoreError {
 /// Returns the error for a file that is not a database.
 pub(super) fn no_database(path: &Path) -> StoreError {
     StoreError::Foreign {
-        path: path.to_owned(),
+        place: place_of(path),
         found: "it is not an SQLite database".to_owned(),
     }
 }

@@ -36,7 +36,7 @@ use super::connection;
 use super::failure::{self, Failure};
 use super::length;
 use super::lines;
-use super::location::{Location, Synchronous};
+use super::location::{Location, Synchronous, place_of};
 use super::owner::Process;
 use super::rows::{AttemptRow, Body};
 use crate::blob::Blobs;
@@ -341,7 +341,7 @@ impl Writer {
         };
         let problem = || "a statement was not run".to_owned();
         let unanswered = || StoreError::Failed {
-            path: self.location.path.clone(),
+            place: place_of(&self.location.path),
             problem: problem(),
         };
         answer.unwrap_or(Ok(None))?.ok_or_else(unanswered)
@@ -642,7 +642,7 @@ impl Writer {
             }
             Err(Trouble::Busy) => Ok(false),
             Err(Trouble::Full) => Err(StoreError::Full {
-                path: self.location.path.clone(),
+                place: place_of(&self.location.path),
             }),
             Err(Trouble::Failed(error)) => Err(error),
         }
@@ -1046,7 +1046,7 @@ async fn lead_slowly(mut leader: Leader) {
             }
             Err(Trouble::Full) => {
                 let error = StoreError::Full {
-                    path: writer.location.path.clone(),
+                    place: place_of(&writer.location.path),
                 };
                 if !std::mem::replace(&mut full, true) {
                     tracing::error!("{error}; runs wait until there is room");

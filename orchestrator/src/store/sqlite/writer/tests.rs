@@ -229,7 +229,7 @@ async fn runs_wait_for_disk_space_and_requests_get_an_error() {
         assert_eq!(
             refused,
             StoreError::Full {
-                path: path(folder.path())
+                place: place_of(&path(folder.path()))
             }
         );
     }
