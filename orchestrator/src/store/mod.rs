@@ -19,6 +19,8 @@ mod run_log;
 mod runs;
 mod schedules;
 #[cfg(feature = "sqlite")]
+mod sql;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(not(feature = "sqlite"))]
 #[path = "no_sqlite.rs"]

@@ -10,9 +10,9 @@ use rusqlite::{Error, ErrorCode, ffi};
 
 use super::connection::beside;
 use super::location::place_of;
-use super::rows::Unreadable;
 use crate::error::StoreError;
 use crate::id::RunId;
+use crate::store::sql::rows::Unreadable;
 
 /// The reason why something could not be read.
 pub(super) enum Failure {

@@ -5,34 +5,24 @@
 //! known to be alive. Errors about locks never leave this folder: a caller that finds the file busy
 //! waits for its turn.
 //!
-//! A transition of a run becomes a row ([`rows`]), goes to the writer's queue ([`log`]) and is
+//! A transition of a run becomes a row ([`rows`](super::sql::rows)), goes to the writer's queue ([`run_log`]) and is
 //! committed together with everything else that is queued ([`writer`]). Reads apply the rows again
-//! ([`history`]), on connections of their own.
+//! ([`history`](statements::history)), on connections of their own.
 
-mod cache;
 #[cfg(test)]
 mod child;
-mod codes;
 mod connection;
 mod creation;
 #[cfg(test)]
 mod damage;
 mod failure;
-mod history;
 mod length;
-mod lines;
-mod list;
 mod location;
-mod log;
 mod owner;
-mod ownership;
 mod presence;
-mod prune;
-mod rows;
-mod runs;
+mod run_log;
 mod schema;
-mod serving;
-mod upkeep;
+mod statements;
 mod writer;
 
 use std::sync::Arc;
@@ -43,16 +33,17 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, params};
 use tokio::sync::Semaphore;
 
-use cache::{Eviction, LookupRow};
 use location::{Location, place_of};
-use log::SqliteLog;
 use owner::Owner;
-use ownership::{RELEASE, Reopening};
-use prune::Slice;
-use rows::stored_result;
+use run_log::SqliteLog;
+use statements::cache::{Eviction, LookupRow};
+use statements::ownership::{RELEASE, Reopening};
+use statements::prune::Slice;
+use statements::{cache, history, lines, list, ownership, prune, runs, serving, upkeep};
 use writer::{OwnedRun, Writer};
 
 use super::mirror::Mirror;
+use super::sql::rows::{self, stored_result};
 use super::{
     AbandonedRun, AdminStore, CacheEntry, CacheFilter, CacheRequest, CacheStore, Claim, LogStore,
     Lookup, Pruned, RunCreation, RunLog, RunStore, ScheduleKey, ScheduleStore, ServingState, Store,

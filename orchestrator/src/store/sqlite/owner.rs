@@ -30,7 +30,6 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::codes::sql;
 use super::connection::beside;
 use super::failure::{self, Failure};
 use super::location::Location;
@@ -38,6 +37,7 @@ use super::presence::Presence;
 use crate::blob::private;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
+use crate::store::sql::codes::sql;
 
 /// A process, as it is registered in the file.
 #[derive(Debug, Clone)]

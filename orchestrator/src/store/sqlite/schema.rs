@@ -342,6 +342,53 @@ pub(super) fn no_database(path: &Path) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::{RunKind, RunState, TaskState};
+    use crate::store::sql::codes::{Code, sql};
+
+    /// Checks that a condition on a column holds for exactly the expected codes.
+    fn check<T: Code + Copy + std::fmt::Debug>(
+        column: &str,
+        condition: &str,
+        is_meant: impl Fn(T) -> bool,
+    ) {
+        let connection = Connection::open_in_memory().unwrap();
+        let select = format!("SELECT {condition} FROM (SELECT ?1 AS {column})");
+        for state in T::ALL {
+            let holds: bool = connection
+                .query_row(&select, [state.code()], |row| row.get(0))
+                .unwrap();
+            assert_eq!(holds, is_meant(*state), "{condition} for {state:?}");
+        }
+    }
+
+    #[test]
+    fn conditions_hold_for_the_states_that_they_name() {
+        check("state", sql!(RUN_OPEN), |state: RunState| !state.is_final());
+        check("state", sql!(RUN_FINAL), RunState::is_final);
+        check("kind", sql!(RUN_HAS_TICK), RunKind::has_tick);
+        check("state", sql!(ATTEMPT_SUCCEEDED), |state: TaskState| {
+            state == TaskState::Success
+        });
+    }
+
+    #[test]
+    fn partial_indexes_have_the_conditions_of_statements() {
+        let indexes = MIGRATIONS
+            .iter()
+            .flat_map(|migration| migration.sql.lines())
+            .filter(|line| line.starts_with("CREATE") && line.contains("INDEX"))
+            .filter_map(|line| line.split_once(" WHERE "));
+        let on_states: Vec<_> = indexes
+            .filter(|(_, condition)| condition.contains("state") || condition.contains("kind"))
+            .collect();
+        assert_eq!(on_states.len(), 4, "{on_states:?}");
+        for (index, condition) in on_states {
+            let named = [sql!(RUN_OPEN), sql!(RUN_FINAL), sql!(RUN_HAS_TICK)];
+            let first = condition.split(';').next().unwrap_or_default();
+            let first = first.split(" AND ").next().unwrap_or_default();
+            assert!(named.contains(&first), "{index} WHERE {condition}");
+        }
+    }
 
     #[test]
     fn objects_of_migrations_are_known_without_running_them() {

@@ -30,15 +30,13 @@ use rusqlite::{Connection, params};
 use tokio::runtime::Handle as Tokio;
 use tokio::sync::oneshot;
 
-use super::cache;
-use super::codes::Code as _;
 use super::connection;
 use super::failure::{self, Failure};
 use super::length;
-use super::lines;
 use super::location::{Location, Synchronous, place_of};
 use super::owner::Process;
-use super::rows::{AttemptRow, Body};
+use super::statements::cache;
+use super::statements::lines;
 use crate::blob::Blobs;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
@@ -47,6 +45,8 @@ use crate::id::RunId;
 use crate::log::LogLine;
 use crate::state::RunState;
 use crate::store::Commit;
+use crate::store::sql::codes::Code as _;
+use crate::store::sql::rows::{AttemptRow, Body};
 
 /// The number of entries in one transaction. A row takes about two microseconds.
 const BATCH: usize = 512;

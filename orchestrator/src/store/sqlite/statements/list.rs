@@ -3,14 +3,14 @@
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
-use super::codes::{Code, sql};
-use super::failure::Failure;
+use super::super::failure::Failure;
 use super::history;
 use crate::clock::Timestamp;
 use crate::journal::{RunFilter, RunSummary};
+use crate::store::sql::codes::{Code, sql};
 
 /// Returns the runs that match a filter, without their tasks.
-pub(super) fn summaries(
+pub(crate) fn summaries(
     connection: &Connection,
     filter: &RunFilter,
 ) -> Result<Vec<RunSummary>, Failure> {

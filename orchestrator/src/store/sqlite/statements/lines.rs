@@ -6,15 +6,15 @@
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
-use super::codes::Code as _;
-use super::failure::Failure;
-use super::rows::unsigned;
+use super::super::failure::Failure;
 use crate::clock::Timestamp;
 use crate::id::RunId;
 use crate::log::{LogLevel, LogLine};
+use crate::store::sql::codes::Code as _;
+use crate::store::sql::rows::unsigned;
 
 /// Appends lines to their runs' logs. Lines of unknown or pruned runs are dropped.
-pub(super) fn append(connection: &Connection, lines: &[LogLine]) -> rusqlite::Result<()> {
+pub(crate) fn append(connection: &Connection, lines: &[LogLine]) -> rusqlite::Result<()> {
     let mut find = connection.prepare_cached(
         "SELECT run, (SELECT coalesce(max(number), 0) FROM logs WHERE logs.run = runs.run) FROM runs \
          WHERE id = ?1 AND pruned = 0",
@@ -49,7 +49,7 @@ pub(super) fn append(connection: &Connection, lines: &[LogLine]) -> rusqlite::Re
 }
 
 /// Returns at most `at_most` lines of a run after a number.
-pub(super) fn after(
+pub(crate) fn after(
     connection: &Connection,
     id: RunId,
     after: u64,
@@ -100,7 +100,7 @@ fn line(row: &SqlRow<'_>, run: RunId) -> Result<LogLine, Failure> {
 }
 
 /// Deletes the first lines of a run, at most `at_most`. Returns their number.
-pub(super) fn delete(connection: &Connection, run: i64, at_most: usize) -> rusqlite::Result<usize> {
+pub(crate) fn delete(connection: &Connection, run: i64, at_most: usize) -> rusqlite::Result<usize> {
     let mut delete = connection.prepare_cached(
         "DELETE FROM logs WHERE run = ?1 AND number <= (SELECT max(number) FROM \
          (SELECT number FROM logs WHERE run = ?1 ORDER BY number LIMIT ?2))",

@@ -2,19 +2,19 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::codes::{Code, sql};
-use super::failure::Failure;
+use super::super::failure::Failure;
 use super::prune;
-use super::rows;
 use crate::id::RunId;
 use crate::state::RunState;
 use crate::store::AbandonedRun;
+use crate::store::sql::codes::{Code, sql};
+use crate::store::sql::rows;
 
 /// Releases a run, so that another process can take it over.
-pub(super) const RELEASE: &str = "UPDATE runs SET owner = NULL WHERE id = ?1 AND owner = ?2";
+pub(crate) const RELEASE: &str = "UPDATE runs SET owner = NULL WHERE id = ?1 AND owner = ?2";
 
 /// Returns the runs that are not final and that no living process executes.
-pub(super) fn abandoned(
+pub(crate) fn abandoned(
     connection: &Connection,
     dead: &[i64],
 ) -> Result<Vec<AbandonedRun>, Failure> {
@@ -42,7 +42,7 @@ pub(super) fn abandoned(
 
 /// Makes a process the owner of an abandoned run. Returns `false` if a living process owns it.
 /// Counts a crash of the previous owner, unless that released the run or was being stopped.
-pub(super) fn take_over(
+pub(crate) fn take_over(
     connection: &Connection,
     id: RunId,
     dead: &[i64],
@@ -68,7 +68,7 @@ pub(super) fn take_over(
 
 /// Makes a process the owner of a final run, and the run pending again. Returns `false` if the run
 /// changed since it was read.
-pub(super) fn reopen(
+pub(crate) fn reopen(
     connection: &Connection,
     run: &Reopening,
     owner: i64,
@@ -108,10 +108,10 @@ pub(super) fn reopen(
 
 /// A final run that is to be re-run.
 #[derive(Debug)]
-pub(super) struct Reopening {
-    pub(super) row: i64,
+pub(crate) struct Reopening {
+    pub(crate) row: i64,
     /// The number of the row that records the re-run.
-    pub(super) number: u32,
-    pub(super) plan: Vec<u8>,
-    pub(super) pruned: bool,
+    pub(crate) number: u32,
+    pub(crate) plan: Vec<u8>,
+    pub(crate) pruned: bool,
 }

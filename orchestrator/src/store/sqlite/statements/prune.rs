@@ -9,10 +9,11 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::time::Instant;
 
-use super::codes::sql;
-use super::{lines, rows};
+use super::lines;
 use crate::blob::BlobRef;
 use crate::clock::Timestamp;
+use crate::store::sql::codes::sql;
+use crate::store::sql::rows;
 
 /// The limits of one transaction: its duration, and the number of rows that it deletes. A run that
 /// executes at the same time has four commits, and may wait at each. A row takes about a
@@ -38,15 +39,15 @@ const NEXT: &str = sql!(
 );
 
 /// The part of a longer piece of work that is done in one transaction.
-pub(super) struct Slice {
+pub(crate) struct Slice {
     time: fn() -> Instant,
-    pub(super) began: Instant,
+    pub(crate) began: Instant,
     rows: usize,
 }
 
 impl Slice {
     /// Creates a slice that begins now.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::by(Instant::now)
     }
 
@@ -72,7 +73,7 @@ impl Slice {
     }
 
     /// Reserves time for some rows. Returns `false` if the slice is over.
-    pub(super) fn has_time_for(&mut self, rows: usize) -> bool {
+    pub(crate) fn has_time_for(&mut self, rows: usize) -> bool {
         let has_time = self.rows() > 0;
         self.used(rows);
         has_time
@@ -81,7 +82,7 @@ impl Slice {
 
 /// Deletes some of the task records and logs of runs that were final before a time. Returns the
 /// number of completed runs, and whether there is more.
-pub(super) fn runs(
+pub(crate) fn runs(
     connection: &Connection,
     before: Timestamp,
     slice: &mut Slice,
@@ -148,7 +149,7 @@ fn attempts(connection: &Connection, run: i64, at_most: usize) -> rusqlite::Resu
 }
 
 /// Deletes some of the remaining rows of a partly pruned run. Returns `true` if there is more.
-pub(super) fn rest_of(
+pub(crate) fn rest_of(
     connection: &Connection,
     run: i64,
     slice: &mut Slice,
@@ -175,7 +176,7 @@ pub(super) fn rest_of(
 }
 
 /// Deletes the remaining rows of a run.
-pub(super) fn rest(connection: &Connection, run: i64) -> rusqlite::Result<()> {
+pub(crate) fn rest(connection: &Connection, run: i64) -> rusqlite::Result<()> {
     while attempts(connection, run, ROWS)? == ROWS {}
     connection
         .prepare_cached("DELETE FROM plans WHERE run = ?1")?
@@ -184,20 +185,20 @@ pub(super) fn rest(connection: &Connection, run: i64) -> rusqlite::Result<()> {
 }
 
 /// Marks the blob that the body of a row refers to, if any, as garbage.
-pub(super) fn throw_away_body(connection: &Connection, body: &[u8]) -> rusqlite::Result<()> {
+pub(crate) fn throw_away_body(connection: &Connection, body: &[u8]) -> rusqlite::Result<()> {
     match rows::stored_result(body) {
         Ok(Err(blob)) => throw_away(connection, &blob),
         _ => Ok(()),
     }
 }
 
-pub(super) fn throw_away(connection: &Connection, blob: &BlobRef) -> rusqlite::Result<()> {
+pub(crate) fn throw_away(connection: &Connection, blob: &BlobRef) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO garbage VALUES (?1)")?;
     insert.execute([blob.to_bytes().as_slice()]).map(drop)
 }
 
 /// Returns some blobs whose row was deleted.
-pub(super) fn garbage(connection: &Connection) -> rusqlite::Result<Vec<BlobRef>> {
+pub(crate) fn garbage(connection: &Connection) -> rusqlite::Result<Vec<BlobRef>> {
     let mut select = connection.prepare_cached("SELECT blob FROM garbage LIMIT ?1")?;
     let blobs = select
         .query_map([BLOBS as i64], |row| row.get::<_, Vec<u8>>(0))?
@@ -210,7 +211,7 @@ pub(super) fn garbage(connection: &Connection) -> rusqlite::Result<Vec<BlobRef>>
 
 /// Forgets blobs that were removed. Returns how many it has processed: all of them, unless the
 /// slice is over.
-pub(super) fn removed(
+pub(crate) fn removed(
     connection: &Connection,
     blobs: &[BlobRef],
     slice: &mut Slice,
@@ -232,8 +233,8 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::store::sqlite::cache;
     use crate::store::sqlite::schema::MIGRATIONS;
+    use crate::store::sqlite::statements::cache;
     use crate::store::suite::time;
 
     thread_local! {

@@ -43,13 +43,13 @@ fn or_zero(at: Option<Timestamp>) -> i64 {
 }
 
 /// Returns the instant of a column in which 0 means never.
-pub(super) fn unless_zero(micros: i64) -> Option<Timestamp> {
+pub(crate) fn unless_zero(micros: i64) -> Option<Timestamp> {
     (micros != 0).then_some(Timestamp::from_micros(micros))
 }
 
 /// The body of a row.
 #[derive(Debug)]
-pub(super) enum Body {
+pub(crate) enum Body {
     None,
     Bytes(Vec<u8>),
     /// A result that goes into a blob, and the bytes before the reference.
@@ -58,7 +58,7 @@ pub(super) enum Body {
 
 /// Converts a number of a column that is never negative. `FromSql` is not used, since only some
 /// versions of rusqlite implement it for `u64`.
-pub(super) fn unsigned(column: usize, number: i64) -> rusqlite::Result<u64> {
+pub(crate) fn unsigned(column: usize, number: i64) -> rusqlite::Result<u64> {
     u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
 }
 
@@ -68,7 +68,7 @@ const INLINE: usize = 1 << 20;
 /// The flags in the first byte of a body: a note of the cache follows; a reference to a blob
 /// follows; the duration follows, in microseconds; the attempt starts alone.
 const NOTE: u8 = 1;
-pub(super) const BLOB: u8 = 2;
+pub(crate) const BLOB: u8 = 2;
 const TOOK: u8 = 4;
 const ALONE: u8 = 16;
 
@@ -78,7 +78,7 @@ fn pack<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 /// The reason why a row cannot be read.
-pub(super) type Unreadable = String;
+pub(crate) type Unreadable = String;
 
 fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
     rmp_serde::from_slice(bytes).map_err(|error| format!("a row cannot be read: {error}"))
@@ -115,14 +115,14 @@ mod serde_bytes_16 {
     use serde::de::{Error, Visitor};
     use serde::{Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         bytes: &[u8; 16],
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(bytes)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<[u8; 16], D::Error> {
         struct Sixteen;
@@ -237,7 +237,7 @@ const CLEARED: u8 = 5;
 const AWAITED_AGAIN: u8 = 6;
 
 /// Returns the row of `plans` for a transition. Returns `None` if it is stored elsewhere.
-pub(super) fn plan(transition: &Transition) -> Option<Vec<u8>> {
+pub(crate) fn plan(transition: &Transition) -> Option<Vec<u8>> {
     let (tag, rest) = match transition {
         Transition::Planned(nodes) => (PLANNED, planned(nodes)),
         Transition::Expanded(meta) => {
@@ -267,7 +267,7 @@ pub(super) fn plan(transition: &Transition) -> Option<Vec<u8>> {
 }
 
 /// Decodes the transition of a row of `plans`.
-pub(super) fn planned_of(body: &[u8]) -> Result<Transition, Unreadable> {
+pub(crate) fn planned_of(body: &[u8]) -> Result<Transition, Unreadable> {
     let (tag, rest) = body.split_first().ok_or("a plan is empty")?;
     match *tag {
         PLANNED => nodes(rest).map(Transition::Planned),
@@ -316,18 +316,18 @@ pub(super) fn planned_of(body: &[u8]) -> Result<Transition, Unreadable> {
 
 /// A row of `attempts`, without its run and number.
 #[derive(Debug)]
-pub(super) struct AttemptRow {
-    pub(super) frame: u32,
-    pub(super) cell: u32,
-    pub(super) attempt: u16,
-    pub(super) state: TaskState,
-    pub(super) started: i64,
-    pub(super) took: i64,
-    pub(super) body: Body,
+pub(crate) struct AttemptRow {
+    pub(crate) frame: u32,
+    pub(crate) cell: u32,
+    pub(crate) attempt: u16,
+    pub(crate) state: TaskState,
+    pub(crate) started: i64,
+    pub(crate) took: i64,
+    pub(crate) body: Body,
 }
 
 impl AttemptRow {
-    pub(super) fn new(end: &TaskEnd) -> Self {
+    pub(crate) fn new(end: &TaskEnd) -> Self {
         let (started, took, failed) = match end.state {
             CellState::Pending => (None, 0, None),
             CellState::Running { since } => (Some(since), 0, None),
@@ -370,7 +370,7 @@ impl AttemptRow {
     }
 
     /// Reads the change of state of a row, and the reference to its result if that is in a blob.
-    pub(super) fn read(
+    pub(crate) fn read(
         row: &SqlRow<'_>,
         first: usize,
     ) -> Result<(TaskEnd, Option<BlobRef>), Unreadable> {
@@ -458,7 +458,7 @@ fn prefixed(note: Option<Vec<u8>>, flags: u8, rest: &[u8]) -> Vec<u8> {
 }
 
 /// Returns the body of a result: the bytes for its row, or the blob to be written.
-pub(super) fn result_body(result: &Encoded, note: Option<Vec<u8>>) -> Body {
+pub(crate) fn result_body(result: &Encoded, note: Option<Vec<u8>>) -> Body {
     match result.0.len() <= INLINE {
         true => Body::Bytes(prefixed(note, 0, &result.0)),
         false => Body::Large(prefixed(note, BLOB, &[]), result.clone()),
@@ -500,7 +500,7 @@ fn split(body: &[u8]) -> Result<Parts<'_>, Unreadable> {
 }
 
 /// Returns a stored result: its bytes, or the reference to its blob.
-pub(super) fn stored_result(body: &[u8]) -> Result<Result<Encoded, BlobRef>, Unreadable> {
+pub(crate) fn stored_result(body: &[u8]) -> Result<Result<Encoded, BlobRef>, Unreadable> {
     match split(body)? {
         Parts {
             is_blob: true,
@@ -513,11 +513,11 @@ pub(super) fn stored_result(body: &[u8]) -> Result<Result<Encoded, BlobRef>, Unr
     }
 }
 
-pub(super) fn error_body(error: &TaskError) -> Vec<u8> {
+pub(crate) fn error_body(error: &TaskError) -> Vec<u8> {
     pack(error)
 }
 
-pub(super) fn error_of(body: &[u8]) -> Result<TaskError, Unreadable> {
+pub(crate) fn error_of(body: &[u8]) -> Result<TaskError, Unreadable> {
     unpack(body)
 }
 

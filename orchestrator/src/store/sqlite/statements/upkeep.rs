@@ -4,15 +4,15 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::super::failure::{self, Failure};
+use super::super::schema::MIGRATIONS;
 use super::cache::Eviction;
-use super::codes::sql;
-use super::failure::{self, Failure};
 use super::history;
-use super::rows::unsigned;
-use super::schema::MIGRATIONS;
 use crate::clock::Timestamp;
 use crate::id::RunId;
 use crate::store::entry::hex;
+use crate::store::sql::codes::sql;
+use crate::store::sql::rows::unsigned;
 use crate::store::{CacheEntry, CacheFilter, StoreCheck};
 
 /// The counts of a check, by the names that users know.
@@ -33,7 +33,7 @@ const COUNTED: [(&str, &str); 7] = [
 const TOLD: u32 = 20;
 
 /// Lists cached results by task and age, without their values.
-pub(super) fn cached(
+pub(crate) fn cached(
     connection: &Connection,
     filter: &CacheFilter,
     now: Timestamp,
@@ -43,7 +43,7 @@ pub(super) fn cached(
 }
 
 /// Returns the cached results that match a filter, to be deleted.
-pub(super) fn matching(
+pub(crate) fn matching(
     connection: &Connection,
     filter: &CacheFilter,
     now: Timestamp,
@@ -89,7 +89,7 @@ fn each_cached(
 }
 
 /// Returns the ids of runs from `first` to `last`, both included, in ascending order.
-pub(super) fn ids(
+pub(crate) fn ids(
     connection: &Connection,
     first: RunId,
     last: RunId,
@@ -105,7 +105,7 @@ pub(super) fn ids(
 
 /// Returns the ids of runs that end with these hexadecimal digits, in ascending order. No index
 /// covers the ends of ids: all ids are scanned, at about three million a second.
-pub(super) fn ids_ending(connection: &Connection, digits: &str) -> Result<Vec<RunId>, Failure> {
+pub(crate) fn ids_ending(connection: &Connection, digits: &str) -> Result<Vec<RunId>, Failure> {
     let mut select = connection.prepare_cached(
         "SELECT id FROM runs WHERE substr(hex(id), -length(?1)) = upper(?1) AND length(id) = 16 ORDER BY id",
     )?;
@@ -114,7 +114,7 @@ pub(super) fn ids_ending(connection: &Connection, digits: &str) -> Result<Vec<Ru
 }
 
 /// Checks the whole file. Unreadable data is a finding, not an error.
-pub(super) fn check(connection: &Connection, path: &Path) -> StoreCheck {
+pub(crate) fn check(connection: &Connection, path: &Path) -> StoreCheck {
     let mut check = StoreCheck {
         store: path.display().to_string(),
         schema: MIGRATIONS.last().map(|migration| migration.number),

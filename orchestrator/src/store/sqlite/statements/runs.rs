@@ -2,19 +2,19 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::codes::{Code, sql};
-use super::failure::Failure;
+use super::super::failure::Failure;
 use crate::clock::Timestamp;
 use crate::id::RunId;
 use crate::journal::NewRun;
 use crate::state::{RunKind, RunState};
+use crate::store::sql::codes::{Code, sql};
 
 /// Inserts a pending run, and returns its row. Returns `None` if a run with its key, its tick or
 /// its id exists, or if the run is scheduled and its flow is paused. A run without an owner is left
 /// to the serving processes.
 ///
 /// The conditions are part of the `INSERT`: two processes cannot both create the run of a tick.
-pub(super) fn insert(
+pub(crate) fn insert(
     connection: &Connection,
     new: &NewRun,
     owner: Option<i64>,
@@ -45,7 +45,7 @@ pub(super) fn insert(
 }
 
 /// Returns the run that already has the key of a new one, or else its tick.
-pub(super) fn taken(connection: &Connection, new: &NewRun) -> Result<Option<RunId>, Failure> {
+pub(crate) fn taken(connection: &Connection, new: &NewRun) -> Result<Option<RunId>, Failure> {
     let mut by_key =
         connection.prepare_cached("SELECT id FROM runs WHERE flow = ?1 AND key = ?2")?;
     let mut by_tick = connection.prepare_cached(sql!(
@@ -63,7 +63,7 @@ pub(super) fn taken(connection: &Connection, new: &NewRun) -> Result<Option<RunI
 }
 
 /// Returns `true` if a run with this id exists.
-pub(super) fn exists(connection: &Connection, id: RunId) -> rusqlite::Result<bool> {
+pub(crate) fn exists(connection: &Connection, id: RunId) -> rusqlite::Result<bool> {
     connection
         .prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?
         .exists([id.as_bytes()])

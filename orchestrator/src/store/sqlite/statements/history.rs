@@ -7,9 +7,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, Row as SqlRow};
 
-use super::codes::{Code, sql};
-use super::failure::{self, Failure};
-use super::rows::{self, AttemptRow, Unreadable};
+use super::super::failure::{self, Failure};
 use crate::blob::BlobRef;
 use crate::clock::Timestamp;
 use crate::id::RunId;
@@ -23,25 +21,27 @@ use crate::journal::{
     attempts::{self, Change},
 };
 use crate::state::{RunKind, RunState, TaskState};
+use crate::store::sql::codes::{Code, sql};
+use crate::store::sql::rows::{self, AttemptRow, Unreadable};
 use crate::task::Interval;
 
 /// A run as it was read; its output may be in a blob.
-pub(super) struct Read {
-    pub(super) tables: RunTables,
-    pub(super) output: Option<Vec<u8>>,
+pub(crate) struct Read {
+    pub(crate) tables: RunTables,
+    pub(crate) output: Option<Vec<u8>>,
 }
 
 /// A run to be resumed or re-run, as it was read.
-pub(super) struct Recorded {
-    pub(super) row: i64,
-    pub(super) next: u32,
-    pub(super) history: History,
-    pub(super) blobs: HashMap<RowPlace, BlobRef>,
+pub(crate) struct Recorded {
+    pub(crate) row: i64,
+    pub(crate) next: u32,
+    pub(crate) history: History,
+    pub(crate) blobs: HashMap<RowPlace, BlobRef>,
 }
 
 impl Recorded {
     /// Applies a re-run of the run: cleared rows have no results any more.
-    pub(super) fn clear(&mut self, cleared: Cleared) {
+    pub(crate) fn clear(&mut self, cleared: Cleared) {
         let History {
             tables,
             results,
@@ -198,7 +198,7 @@ fn head(row: &SqlRow<'_>) -> Head {
 }
 
 /// Copies a run's end without its output.
-pub(super) fn copy_end(end: &RunEnd) -> RunEnd {
+pub(crate) fn copy_end(end: &RunEnd) -> RunEnd {
     RunEnd {
         at: end.at,
         state: end.state,
@@ -370,7 +370,7 @@ fn one(connection: &Connection, id: RunId) -> Result<Option<Head>, Failure> {
 }
 
 /// Returns runs without their tasks. `condition` is the text after `WHERE`.
-pub(super) fn summaries(
+pub(crate) fn summaries(
     connection: &Connection,
     condition: &str,
     values: Vec<rusqlite::types::Value>,
@@ -413,7 +413,7 @@ fn as_listed(connection: &Connection, head: Head) -> Result<Read, Failure> {
     }
 }
 
-pub(super) fn runs_of(connection: &Connection, flow: &str) -> Result<Vec<Read>, Failure> {
+pub(crate) fn runs_of(connection: &Connection, flow: &str) -> Result<Vec<Read>, Failure> {
     at_once(connection, || {
         let heads = heads(connection, "flow = ?1", [flow])?;
         heads
@@ -423,7 +423,7 @@ pub(super) fn runs_of(connection: &Connection, flow: &str) -> Result<Vec<Read>, 
     })
 }
 
-pub(super) fn run(connection: &Connection, id: RunId) -> Result<Option<Read>, Failure> {
+pub(crate) fn run(connection: &Connection, id: RunId) -> Result<Option<Read>, Failure> {
     at_once(connection, || {
         let head = one(connection, id)?;
         head.map(|head| with_tasks(connection, head).map_err(|failure| failure.of_run(id)))
@@ -432,7 +432,7 @@ pub(super) fn run(connection: &Connection, id: RunId) -> Result<Option<Read>, Fa
 }
 
 /// Returns the whole record of a run that is resumed.
-pub(super) fn history(connection: &Connection, id: RunId) -> Result<Recorded, Failure> {
+pub(crate) fn history(connection: &Connection, id: RunId) -> Result<Recorded, Failure> {
     let head = one(connection, id)?;
     let Head {
         row,
@@ -493,7 +493,7 @@ pub(super) fn history(connection: &Connection, id: RunId) -> Result<Recorded, Fa
 
 /// Returns the whole record of a final run, in one transaction. Returns `None` if there is no such
 /// run.
-pub(super) fn history_of_final(
+pub(crate) fn history_of_final(
     connection: &Connection,
     id: RunId,
 ) -> Result<Option<Recorded>, Failure> {
@@ -506,7 +506,7 @@ pub(super) fn history_of_final(
 }
 
 /// Returns every attempt of a run's tasks.
-pub(super) fn attempts_of(
+pub(crate) fn attempts_of(
     connection: &Connection,
     id: RunId,
 ) -> Result<Option<Vec<AttemptRecord>>, Failure> {

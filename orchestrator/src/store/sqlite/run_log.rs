@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
-use super::rows::{self, AttemptRow};
 use super::writer::{CacheRow, OwnedRun, Write, Writer};
 use crate::clock::saturating_micros;
 use crate::journal::{Encoded, Kept, NewEntry, RunRecord, Transition};
 use crate::store::mirror::Mirror;
+use crate::store::sql::rows::{self, AttemptRow};
 use crate::store::{Commit, RunLog};
 use crate::value::{EncodingError, Value};
 

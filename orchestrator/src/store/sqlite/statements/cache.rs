@@ -7,37 +7,37 @@ use std::collections::HashMap;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
+use super::super::writer::CacheRow;
 use super::prune::{Slice, throw_away_body};
-use super::rows::BLOB;
-use super::writer::CacheRow;
 use crate::blob::BlobRef;
 use crate::clock::Timestamp;
 use crate::id::RunId;
 use crate::journal::{CacheKey, CacheMiss, CacheQuery};
 use crate::store::cache::has_expired;
+use crate::store::sql::rows::BLOB;
 use crate::store::{Accept, CacheRequest, Claim};
 
 /// A cached result that was chosen to be deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Eviction {
+pub(crate) struct Eviction {
     entry: i64,
     created: Timestamp,
 }
 
 impl Eviction {
-    pub(super) fn new(entry: i64, created: Timestamp) -> Self {
+    pub(crate) fn new(entry: i64, created: Timestamp) -> Self {
         Self { entry, created }
     }
 
     #[cfg(test)]
-    pub(super) fn entry(&self) -> i64 {
+    pub(crate) fn entry(&self) -> i64 {
         self.entry
     }
 }
 
 /// Selects the cached results that have expired at `now`, and the oldest ones beyond a limit on
 /// their total size.
-pub(super) fn doomed(
+pub(crate) fn doomed(
     connection: &Connection,
     now: Timestamp,
     bytes: i64,
@@ -78,7 +78,7 @@ pub(super) fn doomed(
 
 /// Deletes cached results until the slice is over, except those that were replaced since they were
 /// chosen. Returns how many existed, and how many of the list were processed.
-pub(super) fn delete(
+pub(crate) fn delete(
     connection: &Connection,
     doomed: &[Eviction],
     slice: &mut Slice,
@@ -104,7 +104,7 @@ pub(super) fn delete(
 }
 
 /// The outcome of a look-up.
-pub(super) enum LookupRow {
+pub(crate) enum LookupRow {
     /// The body of the entry, which may refer to a blob.
     Hit {
         run: RunId,
@@ -116,7 +116,7 @@ pub(super) enum LookupRow {
 
 /// Looks up cached results, and claims the flights of at most `claims` missing ones for the process
 /// `own`. Flights of other processes are only taken over from the `dead`.
-pub(super) fn look_up(
+pub(crate) fn look_up(
     connection: &Connection,
     wanted: &[CacheRequest],
     mut claims: usize,
@@ -237,7 +237,7 @@ fn take_over(
 }
 
 /// Ends some flights of a process.
-pub(super) fn end_flights(
+pub(crate) fn end_flights(
     connection: &Connection,
     keys: &[CacheKey],
     own: i64,
@@ -249,14 +249,14 @@ pub(super) fn end_flights(
 }
 
 /// Ends the flights of dead processes.
-pub(super) fn end_flights_of(connection: &Connection, dead: &[i64]) -> rusqlite::Result<()> {
+pub(crate) fn end_flights_of(connection: &Connection, dead: &[i64]) -> rusqlite::Result<()> {
     let mut delete = connection.prepare_cached("DELETE FROM flights WHERE owner = ?1")?;
     dead.iter()
         .try_for_each(|owner| delete.execute([owner]).map(drop))
 }
 
 /// Caches a result, replacing an older one with its key.
-pub(super) fn insert(connection: &Connection, entry: &CacheRow) -> rusqlite::Result<()> {
+pub(crate) fn insert(connection: &Connection, entry: &CacheRow) -> rusqlite::Result<()> {
     let CacheRow {
         key,
         task,

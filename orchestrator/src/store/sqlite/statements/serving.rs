@@ -3,19 +3,19 @@
 
 use rusqlite::{Connection, params};
 
-use super::codes::{Code, sql};
-use super::failure::Failure;
+use super::super::failure::Failure;
 use super::ownership;
 use crate::clock::Timestamp;
 use crate::id::RunId;
 use crate::state::{RunKind, RunState};
+use crate::store::sql::codes::{Code, sql};
 use crate::store::{ScheduleKey, ServingState};
 
 /// Claims one of the flow's slots for a run. Returns `false` if as many other runs are active;
 /// those of `dead` processes do not count.
 ///
 /// The count and the update are one transaction: two processes cannot both claim the last slot.
-pub(super) fn claim_turn(
+pub(crate) fn claim_turn(
     connection: &Connection,
     id: RunId,
     flow: &str,
@@ -51,7 +51,7 @@ pub(super) fn claim_turn(
 
 /// Releases the slot held by a previous execution of a run. Two resumed runs that kept their slots
 /// would wait for each other.
-pub(super) fn leave_turn(connection: &Connection, id: RunId, own: i64) -> rusqlite::Result<()> {
+pub(crate) fn leave_turn(connection: &Connection, id: RunId, own: i64) -> rusqlite::Result<()> {
     let mut update = connection.prepare_cached(sql!(
         "UPDATE runs SET state = ?3 WHERE id = ?1 AND owner = ?2 AND ",
         RUN_OPEN
@@ -62,7 +62,7 @@ pub(super) fn leave_turn(connection: &Connection, id: RunId, own: i64) -> rusqli
 }
 
 /// Requests the cancellation of a run. Returns `false` if there is no such unfinished run.
-pub(super) fn request_cancel(connection: &Connection, id: RunId) -> rusqlite::Result<bool> {
+pub(crate) fn request_cancel(connection: &Connection, id: RunId) -> rusqlite::Result<bool> {
     let mut update = connection.prepare_cached(sql!(
         "UPDATE runs SET cancelling = 1 WHERE id = ?1 AND ",
         RUN_OPEN
@@ -71,7 +71,7 @@ pub(super) fn request_cancel(connection: &Connection, id: RunId) -> rusqlite::Re
 }
 
 /// Returns the runs of the process `own` whose cancellation was requested.
-pub(super) fn cancelling(connection: &Connection, own: i64) -> Result<Vec<RunId>, Failure> {
+pub(crate) fn cancelling(connection: &Connection, own: i64) -> Result<Vec<RunId>, Failure> {
     let mut select = connection.prepare_cached(sql!(
         "SELECT id FROM runs WHERE owner = ?1 AND ",
         RUN_OPEN,
@@ -82,7 +82,7 @@ pub(super) fn cancelling(connection: &Connection, own: i64) -> Result<Vec<RunId>
 }
 
 /// Returns the runs that dead and stopped processes left, and the paused flows.
-pub(super) fn look(connection: &Connection, dead: &[i64]) -> Result<ServingState, Failure> {
+pub(crate) fn look(connection: &Connection, dead: &[i64]) -> Result<ServingState, Failure> {
     let paused = paused(connection)?
         .into_iter()
         .map(|(flow, _)| flow)
@@ -95,7 +95,7 @@ pub(super) fn look(connection: &Connection, dead: &[i64]) -> Result<ServingState
 
 /// Returns, for each schedule, the instant up to which its ticks are decided; `now` for new
 /// schedules.
-pub(super) fn decided(
+pub(crate) fn decided(
     connection: &Connection,
     schedules: &[ScheduleKey],
     now: Timestamp,
@@ -111,7 +111,7 @@ pub(super) fn decided(
     schedules.iter().map(&mut of).collect()
 }
 
-pub(super) fn decide(
+pub(crate) fn decide(
     connection: &Connection,
     schedule: &ScheduleKey,
     up_to: Timestamp,
@@ -125,7 +125,7 @@ pub(super) fn decide(
         .map(drop)
 }
 
-pub(super) fn set_back(
+pub(crate) fn set_back(
     connection: &Connection,
     schedules: &[ScheduleKey],
     to: Timestamp,
@@ -140,7 +140,7 @@ pub(super) fn set_back(
     })
 }
 
-pub(super) fn set_paused(
+pub(crate) fn set_paused(
     connection: &Connection,
     flow: &str,
     paused: bool,
@@ -156,7 +156,7 @@ pub(super) fn set_paused(
     Ok(changed > 0)
 }
 
-pub(super) fn paused(connection: &Connection) -> Result<Vec<(String, Timestamp)>, Failure> {
+pub(crate) fn paused(connection: &Connection) -> Result<Vec<(String, Timestamp)>, Failure> {
     let mut select = connection.prepare_cached("SELECT flow, since FROM pauses ORDER BY flow")?;
     let paused = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(paused.collect::<rusqlite::Result<_>>()?)

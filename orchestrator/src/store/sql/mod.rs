@@ -1,0 +1,6 @@
+//! What stores in SQL databases have in common: the rows that records become, and their codes.
+//!
+//! Nothing here uses a driver or a connection.
+
+pub(crate) mod codes;
+pub(crate) mod rows;
