@@ -1,5 +1,7 @@
 //! Transitions as rows, and back.
 //!
+//! Instants are stored as the microseconds since 1970.
+//!
 //! A row of `attempts` is a change of state of a node or an element. A row of `plans` is any other
 //! transition of the plan; its first byte tells which. Both share one sequence of numbers, in the
 //! order in which they were recorded.
@@ -7,8 +9,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use rusqlite::types::{FromSql, FromSqlResult, ToSqlOutput, ValueRef};
-use rusqlite::{Row as SqlRow, ToSql};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -23,19 +23,6 @@ use crate::journal::{
     CacheNote, CellState, Cleared, ElementPlace, Encoded, FrameMeta, RowPlace, TaskEnd, Transition,
 };
 use crate::state::{Rerun, TaskState};
-
-/// Stored as the microseconds since 1970.
-impl ToSql for Timestamp {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(self.micros().into())
-    }
-}
-
-impl FromSql for Timestamp {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        i64::column_result(value).map(Self::from_micros)
-    }
-}
 
 /// Returns the column of an instant that may be missing, as 0.
 fn or_zero(at: Option<Timestamp>) -> i64 {
@@ -54,12 +41,6 @@ pub(crate) enum Body {
     Bytes(Vec<u8>),
     /// A result that goes into a blob, and the bytes before the reference.
     Large(Vec<u8>, Encoded),
-}
-
-/// Converts a number of a column that is never negative. `FromSql` is not used, since only some
-/// versions of rusqlite implement it for `u64`.
-pub(crate) fn unsigned(column: usize, number: i64) -> rusqlite::Result<u64> {
-    u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
 }
 
 /// The largest result that is stored in its row.
@@ -368,32 +349,34 @@ impl AttemptRow {
             body,
         }
     }
+}
 
-    /// Reads the change of state of a row, and the reference to its result if that is in a blob.
-    pub(crate) fn read(
-        row: &SqlRow<'_>,
-        first: usize,
-    ) -> Result<(TaskEnd, Option<BlobRef>), Unreadable> {
-        let get = |at: usize| {
-            row.get::<_, i64>(first + at)
-                .map_err(|error| error.to_string())
-        };
-        let small = |at: usize| u32::try_from(get(at)?).map_err(|error| error.to_string());
-        let state = TaskState::of(get(3)?).ok_or("a row has an unknown state")?;
-        let attempts = u16::try_from(get(2)?).map_err(|error| error.to_string())?;
-        let (started, span) = (Timestamp::from_micros(get(4)?), get(5)?);
-        let body = row.get_ref(first + 6).map_err(|error| error.to_string())?;
-        let body = body
-            .as_blob_or_null()
-            .map_err(|error| error.to_string())?
-            .unwrap_or(&[0]);
+/// The columns of a row of `attempts`, without its run and number, as a driver reads them.
+#[derive(Debug)]
+pub(crate) struct AttemptColumns<'a> {
+    pub(crate) frame: i64,
+    pub(crate) cell: i64,
+    pub(crate) attempt: i64,
+    pub(crate) state: i64,
+    pub(crate) started: i64,
+    pub(crate) took: i64,
+    pub(crate) body: Option<&'a [u8]>,
+}
+
+impl AttemptColumns<'_> {
+    /// Decodes the change of state of a row, and the reference to its result if that is in a blob.
+    pub(crate) fn decode(&self) -> Result<(TaskEnd, Option<BlobRef>), Unreadable> {
+        let small = |number: i64| u32::try_from(number).map_err(|error| error.to_string());
+        let state = TaskState::of(self.state).ok_or("a row has an unknown state")?;
+        let attempts = u16::try_from(self.attempt).map_err(|error| error.to_string())?;
+        let (started, span) = (Timestamp::from_micros(self.started), self.took);
         let Parts {
             note,
             took,
             is_blob,
             alone,
             rest,
-        } = split(body)?;
+        } = split(self.body.unwrap_or(&[0]))?;
         let (mut error, mut result, mut blob) = (None, None, None);
         match state {
             TaskState::Success if is_blob => {
@@ -427,8 +410,8 @@ impl AttemptRow {
         Ok((
             TaskEnd {
                 place: RowPlace {
-                    frame: FrameNumber::new(small(0)?),
-                    cell: small(1)?,
+                    frame: FrameNumber::new(small(self.frame)?),
+                    cell: small(self.cell)?,
                 },
                 state,
                 attempts,

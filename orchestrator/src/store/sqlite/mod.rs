@@ -11,6 +11,7 @@
 
 #[cfg(test)]
 mod child;
+mod columns;
 mod connection;
 mod creation;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, Row as SqlRow};
 
+use super::super::columns;
 use super::super::failure::{self, Failure};
 use crate::blob::BlobRef;
 use crate::clock::Timestamp;
@@ -22,7 +23,7 @@ use crate::journal::{
 };
 use crate::state::{RunKind, RunState, TaskState};
 use crate::store::sql::codes::{Code, sql};
-use crate::store::sql::rows::{self, AttemptRow, Unreadable};
+use crate::store::sql::rows::{self, Unreadable};
 use crate::task::Interval;
 
 /// A run as it was read; its output may be in a blob.
@@ -249,7 +250,7 @@ fn each_transition(
             }
             (_, attempted) => {
                 if let Some(row) = attempt {
-                    let (end, blob) = AttemptRow::read(row, 1)?;
+                    let (end, blob) = columns::attempt(row, 1)?.decode()?;
                     each(Transition::Task(end), blob)?;
                 }
                 next = after(attempted.unwrap_or(0))?;

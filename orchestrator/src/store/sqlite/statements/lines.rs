@@ -6,12 +6,12 @@
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
+use super::super::columns::unsigned;
 use super::super::failure::Failure;
 use crate::clock::Timestamp;
 use crate::id::RunId;
 use crate::log::{LogLevel, LogLine};
 use crate::store::sql::codes::Code as _;
-use crate::store::sql::rows::unsigned;
 
 /// Appends lines to their runs' logs. Lines of unknown or pruned runs are dropped.
 pub(crate) fn append(connection: &Connection, lines: &[LogLine]) -> rusqlite::Result<()> {

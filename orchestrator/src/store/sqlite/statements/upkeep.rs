@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::super::columns::unsigned;
 use super::super::failure::{self, Failure};
 use super::super::schema::MIGRATIONS;
 use super::cache::Eviction;
@@ -12,7 +13,6 @@ use crate::clock::Timestamp;
 use crate::id::RunId;
 use crate::store::entry::hex;
 use crate::store::sql::codes::sql;
-use crate::store::sql::rows::unsigned;
 use crate::store::{CacheEntry, CacheFilter, StoreCheck};
 
 /// The counts of a check, by the names that users know.
