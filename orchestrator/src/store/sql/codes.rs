@@ -37,11 +37,21 @@ pub(crate) trait Code: Sized + 'static {
     const ALL: &[Self];
 }
 
+/// Whether the process that owns a run was asked to stop: its end is then not counted as a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    No,
+    Draining,
+    /// Bodies of the run do not return.
+    WithBodies,
+}
+
 codes! {
     TaskState: Pending 0, Running 1, Retrying 2, Success 3, Failed 4, Skipped 5, UpstreamFailed 6,
         Cancelled 7;
     RunState: Pending 0, Running 1, Success 2, Failed 3, Cancelled 4;
     RunKind: Manual 0, Scheduled 1, Backfill 2;
+    Leaving: No 0, Draining 1, WithBodies 2;
     LogLevel: Trace 0, Debug 1, Info 2, Warn 3, Error 4;
 }
 
@@ -57,6 +67,10 @@ macro_rules! sql {
     (@part RUN_FINAL) => { "state >= 2" };
     // the run belongs to a tick
     (@part RUN_HAS_TICK) => { "kind <> 0" };
+    // the run's process was not asked to stop
+    (@part RUN_NOT_LEFT) => { "leaving = 0" };
+    // the run's process ends while bodies of the run do not return
+    (@part RUN_LEFT_WITH_BODIES) => { "leaving = 2" };
     // the attempt succeeded: its body is a result
     (@part ATTEMPT_SUCCEEDED) => { "state = 3" };
     (@part $text:literal) => { $text };
@@ -78,6 +92,7 @@ mod tests {
         check::<TaskState>();
         check::<RunState>();
         check::<RunKind>();
+        check::<Leaving>();
         check::<LogLevel>();
     }
 }

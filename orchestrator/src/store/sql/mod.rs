@@ -2,5 +2,6 @@
 //!
 //! Nothing here uses a driver or a connection.
 
+pub(crate) mod changes;
 pub(crate) mod codes;
 pub(crate) mod rows;

@@ -43,6 +43,16 @@ pub(crate) enum Body {
     Large(Vec<u8>, Encoded),
 }
 
+impl Body {
+    /// Returns the bytes of the column.
+    pub(crate) fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Bytes(bytes) => Some(bytes),
+            Self::None | Self::Large(..) => None,
+        }
+    }
+}
+
 /// The largest result that is stored in its row.
 const INLINE: usize = 1 << 20;
 

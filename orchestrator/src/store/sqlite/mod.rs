@@ -36,7 +36,7 @@ use tokio::sync::Semaphore;
 
 use location::{Location, place_of};
 use owner::Owner;
-use run_log::SqliteLog;
+use run_log::SqliteRunLog;
 use statements::cache::{Eviction, LookupRow};
 use statements::ownership::{RELEASE, Reopening};
 use statements::prune::Slice;
@@ -408,7 +408,7 @@ impl RunStore for SqliteStore {
         };
         let owned = OwnedRun::new(head.id, row, 0, false);
         let head = Arc::try_unwrap(head).unwrap_or_else(|shared| (*shared).clone());
-        let log = SqliteLog::new(Mirror::new(head), owned, Arc::clone(&self.file.writer));
+        let log = SqliteRunLog::new(Mirror::new(head), owned, Arc::clone(&self.file.writer));
         Ok(RunCreation::New(Arc::new(log)))
     }
 
@@ -886,7 +886,7 @@ impl SqliteStore {
             row, next, history, ..
         } = recorded;
         let owned = OwnedRun::new(id, row, next, history.takeovers > 0);
-        let log = SqliteLog::new(
+        let log = SqliteRunLog::new(
             Mirror::of(history.tables.clone()),
             owned,
             Arc::clone(&self.file.writer),

@@ -1,22 +1,21 @@
 use std::sync::Arc;
 
-use super::writer::{CacheRow, OwnedRun, Write, Writer};
-use crate::clock::saturating_micros;
-use crate::journal::{Encoded, Kept, NewEntry, RunRecord, Transition};
+use super::writer::{OwnedRun, Writer};
+use crate::journal::{Encoded, RunRecord, Transition};
 use crate::store::mirror::Mirror;
-use crate::store::sql::rows::{self, AttemptRow};
+use crate::store::sql::changes::RowChange;
 use crate::store::{Commit, RunLog};
 use crate::value::{EncodingError, Value};
 
 /// The log of a run in the file.
 #[derive(Debug)]
-pub(super) struct SqliteLog {
+pub(super) struct SqliteRunLog {
     mirror: Mirror,
     run: Arc<OwnedRun>,
     writer: Arc<Writer>,
 }
 
-impl SqliteLog {
+impl SqliteRunLog {
     pub(super) fn new(mirror: Mirror, run: OwnedRun, writer: Arc<Writer>) -> Self {
         Self {
             mirror,
@@ -26,64 +25,15 @@ impl SqliteLog {
     }
 }
 
-fn write_of(transition: &Transition) -> Option<Write> {
-    if let Some(body) = rows::plan(transition) {
-        return Some(Write::Plan(body));
-    }
-    match transition {
-        Transition::RunStarted { at } => Some(Write::Started(*at)),
-        Transition::Task(end) => Some(Write::Attempt(
-            AttemptRow::new(end),
-            end.cache.as_deref().and_then(cache_row).map(Box::new),
-        )),
-        Transition::Cancelling => Some(Write::Cancelling),
-        Transition::RunFinished(end) => Some(Write::Finished {
-            state: end.state,
-            at: end.at,
-            error: end.error.as_ref().map(rows::error_body),
-            output: end
-                .encoded
-                .as_ref()
-                .map_or(rows::Body::None, |output| rows::result_body(output, None)),
-        }),
-        Transition::Draining => Some(Write::Leaving(1)),
-        Transition::Leaving => Some(Write::Leaving(2)),
-        Transition::Released => Some(Write::Released),
-        // stored in `plans`, above
-        Transition::Planned(_)
-        | Transition::Expanded(_)
-        | Transition::Extended { .. }
-        | Transition::Awaited { .. }
-        | Transition::Cleared(_) => None,
-    }
-}
-
-fn cache_row(entry: &NewEntry) -> Option<CacheRow> {
-    let Kept::Encoded(result) = &entry.hit.result else {
-        return None;
-    };
-    let expiry = entry.query.expiry.map(saturating_micros);
-    Some(CacheRow {
-        key: entry.query.key.0,
-        task: Arc::clone(&entry.query.task),
-        inputs: entry.query.inputs,
-        run: entry.hit.run,
-        created: entry.hit.created,
-        expires: expiry.map(|expiry| entry.hit.created.shifted(expiry)),
-        size: i64::try_from(result.0.len()).unwrap_or(i64::MAX),
-        body: rows::result_body(result, None),
-    })
-}
-
-impl RunLog for SqliteLog {
+impl RunLog for SqliteRunLog {
     fn encode(&self, value: &Value) -> Result<Option<Encoded>, EncodingError> {
         value.keep().map(|bytes| Some(bytes.into()))
     }
 
     fn record(&self, transition: Transition) {
         self.mirror.record(transition, |transition| {
-            if let Some(write) = write_of(transition) {
-                self.writer.push(&self.run, write);
+            if let Some(change) = RowChange::of(transition) {
+                self.writer.push(&self.run, change);
             }
         });
     }

@@ -343,7 +343,7 @@ pub(super) fn no_database(path: &Path) -> StoreError {
 mod tests {
     use super::*;
     use crate::state::{RunKind, RunState, TaskState};
-    use crate::store::sql::codes::{Code, sql};
+    use crate::store::sql::codes::{Code, Leaving, sql};
 
     /// Checks that a condition on a column holds for exactly the expected codes.
     fn check<T: Code + Copy + std::fmt::Debug>(
@@ -366,6 +366,12 @@ mod tests {
         check("state", sql!(RUN_OPEN), |state: RunState| !state.is_final());
         check("state", sql!(RUN_FINAL), RunState::is_final);
         check("kind", sql!(RUN_HAS_TICK), RunKind::has_tick);
+        check("leaving", sql!(RUN_NOT_LEFT), |leaving: Leaving| {
+            leaving == Leaving::No
+        });
+        check("leaving", sql!(RUN_LEFT_WITH_BODIES), |leaving: Leaving| {
+            leaving == Leaving::WithBodies
+        });
         check("state", sql!(ATTEMPT_SUCCEEDED), |state: TaskState| {
             state == TaskState::Success
         });

@@ -35,18 +35,16 @@ use super::failure::{self, Failure};
 use super::length;
 use super::location::{Location, Synchronous, place_of};
 use super::owner::Process;
-use super::statements::cache;
+use super::statements::changes;
 use super::statements::lines;
 use crate::blob::Blobs;
-use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::failpoint;
 use crate::id::RunId;
 use crate::log::LogLine;
-use crate::state::RunState;
 use crate::store::Commit;
-use crate::store::sql::codes::Code as _;
-use crate::store::sql::rows::{AttemptRow, Body};
+use crate::store::sql::changes::RowChange;
+use crate::store::sql::rows::Body;
 
 /// The number of entries in one transaction. A row takes about two microseconds.
 const BATCH: usize = 512;
@@ -171,38 +169,26 @@ impl Entry {
             write: Write::Call(Box::new(call)),
         }
     }
+
+    fn is_large(&self) -> bool {
+        matches!(&self.write, Write::Change(change) if change.is_large())
+    }
+
+    fn change(&mut self) -> Option<&mut RowChange> {
+        match &mut self.write {
+            Write::Change(change) => Some(change),
+            Write::Call(_) | Write::Nothing => None,
+        }
+    }
 }
 
 #[derive(Debug)]
-pub(super) enum Write {
-    Plan(Vec<u8>),
-    Attempt(AttemptRow, Option<Box<CacheRow>>),
-    Started(Timestamp),
-    Cancelling,
-    Finished {
-        state: RunState,
-        at: Timestamp,
-        error: Option<Vec<u8>>,
-        output: Body,
-    },
-    Leaving(i64),
-    Released,
+enum Write {
+    /// A change of the run's rows.
+    Change(RowChange),
     /// Other statements, in the same transaction as the rest.
     Call(Box<dyn Call>),
     Nothing,
-}
-
-/// A row of `cache`; its body is that of the attempt.
-#[derive(Debug)]
-pub(super) struct CacheRow {
-    pub(super) key: [u8; 32],
-    pub(super) task: Arc<str>,
-    pub(super) inputs: [u8; 32],
-    pub(super) run: RunId,
-    pub(super) created: Timestamp,
-    pub(super) expires: Option<Timestamp>,
-    pub(super) size: i64,
-    pub(super) body: Body,
 }
 
 /// Statements that run in the same transaction as the rest of a batch. They run again if the
@@ -293,11 +279,10 @@ impl Writer {
 
     /// Pushes a write of a run. Rows are numbered under the queue's lock, so that the numbers have
     /// the order of the queue.
-    pub(super) fn push(&self, run: &Arc<OwnedRun>, write: Write) {
+    pub(super) fn push(&self, run: &Arc<OwnedRun>, change: RowChange) {
         // if the file can no longer be written, the next commit of the run returns the error
         let _ = self.queue.lock().push(|| {
-            let numbered = matches!(write, Write::Plan(_) | Write::Attempt(..));
-            let number = if numbered {
+            let number = if change.has_number() {
                 run.next.fetch_add(1, Ordering::Relaxed)
             } else {
                 0
@@ -305,7 +290,7 @@ impl Writer {
             Entry {
                 run: Some(Arc::clone(run)),
                 number,
-                write,
+                write: Write::Change(change),
             }
         });
     }
@@ -583,7 +568,8 @@ impl Writer {
     /// Writes large results to their blobs. This comes before the transaction that refers to them:
     /// a crash in between leaves a blob without a row, and never a row without its blob.
     async fn put_large(&self, batch: &mut [Entry]) -> Result<(), StoreError> {
-        for body in batch.iter_mut().flat_map(|entry| entry.write.bodies()) {
+        let changes = batch.iter_mut().filter_map(Entry::change);
+        for body in changes.flat_map(RowChange::bodies) {
             if let Body::Large(prefix, result) = body {
                 let number = self.blob.fetch_add(1, Ordering::Relaxed);
                 let blob = self.blobs.put(Arc::clone(&result.0), number).await?;
@@ -714,7 +700,7 @@ impl Writer {
         self.process.check(connection)?;
         if batch
             .iter()
-            .any(|entry| matches!(entry.write, Write::Finished { .. }))
+            .any(|entry| matches!(entry.write, Write::Change(RowChange::Finished { .. })))
         {
             // a finished run is reported as such, so it must be in the file that others read
             self.process.presence.check()?;
@@ -736,8 +722,13 @@ impl Writer {
             };
             last = Some((Arc::as_ptr(run), owned));
             if owned {
-                self.write_entry(connection, run, entry.number, &entry.write)?;
-                if entry.write.is_end() && run.died.load(Ordering::Acquire) {
+                let Write::Change(change) = &entry.write else {
+                    continue;
+                };
+                let row = run.row.load(Ordering::Relaxed);
+                changes::write(connection, row, entry.number, change)?;
+                if change.is_end() && run.died.load(Ordering::Acquire) {
+                    changes::reset_takeovers(connection, row)?;
                     revived.push(Arc::clone(run));
                 }
             }
@@ -769,92 +760,6 @@ impl Writer {
             run.lost.store(true, Ordering::Release);
         }
         Ok(owned)
-    }
-
-    fn write_entry(
-        &self,
-        connection: &Connection,
-        run: &OwnedRun,
-        number: u32,
-        write: &Write,
-    ) -> rusqlite::Result<()> {
-        let row = run.row.load(Ordering::Relaxed);
-        match write {
-            Write::Plan(body) => {
-                let mut insert =
-                    connection.prepare_cached("INSERT INTO plans VALUES (?1, ?2, ?3)")?;
-                insert.execute(params![row, number, body])?;
-            }
-            Write::Attempt(
-                AttemptRow {
-                    frame,
-                    cell,
-                    attempt,
-                    state,
-                    started,
-                    took,
-                    body,
-                },
-                entry,
-            ) => {
-                let mut insert = connection.prepare_cached(
-                    "INSERT INTO attempts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-                )?;
-                insert.execute(params![
-                    row,
-                    number,
-                    frame,
-                    cell,
-                    attempt,
-                    state.code(),
-                    started,
-                    took,
-                    body.bytes()
-                ])?;
-                if write.is_end() && run.died.load(Ordering::Acquire) {
-                    connection
-                        .prepare_cached("UPDATE runs SET takeovers = 0 WHERE run = ?1")?
-                        .execute([row])?;
-                }
-                if let Some(entry) = entry {
-                    cache::insert(connection, entry)?;
-                }
-            }
-            Write::Started(at) => {
-                let mut update = connection
-                    .prepare_cached("UPDATE runs SET state = ?2, started = ?3 WHERE run = ?1")?;
-                update.execute(params![row, RunState::Running.code(), at])?;
-            }
-            Write::Cancelling => {
-                connection
-                    .prepare_cached("UPDATE runs SET cancelling = 1 WHERE run = ?1")?
-                    .execute([row])?;
-            }
-            Write::Finished {
-                state,
-                at,
-                error,
-                output,
-            } => {
-                let mut update = connection.prepare_cached(
-                    "UPDATE runs SET state = ?2, finished = ?3, error = ?4, output = ?5 WHERE run = ?1",
-                )?;
-                update.execute(params![row, state.code(), at, error, output.bytes()])?;
-            }
-            Write::Leaving(how) => {
-                connection
-                    .prepare_cached("UPDATE runs SET leaving = ?2 WHERE run = ?1")?
-                    .execute([row, *how])?;
-            }
-            Write::Released => {
-                let mut update = connection.prepare_cached(
-                    "UPDATE runs SET owner = NULL, deaths = deaths + (leaving = 2), leaving = 0 WHERE run = ?1",
-                )?;
-                update.execute([row])?;
-            }
-            Write::Call(_) | Write::Nothing => {}
-        }
-        Ok(())
     }
 
     /// Returns `true` if writers must wait until the write-ahead log is copied. A reader may keep
@@ -1090,47 +995,6 @@ fn refuse_calls(batch: &mut [Entry], error: &StoreError) {
         if let Write::Call(call) = &mut entry.write {
             call.done(Err(error.clone()));
             entry.write = Write::Nothing;
-        }
-    }
-}
-
-impl Entry {
-    fn is_large(&self) -> bool {
-        let large = |body: &Body| matches!(body, Body::Large(..));
-        match &self.write {
-            Write::Attempt(row, cache) => {
-                large(&row.body) || cache.as_ref().is_some_and(|cache| large(&cache.body))
-            }
-            Write::Finished { output, .. } => large(output),
-            _ => false,
-        }
-    }
-}
-
-impl Write {
-    /// Returns `true` if a node ends.
-    fn is_end(&self) -> bool {
-        matches!(self, Self::Attempt(row, _) if row.state.is_final())
-    }
-
-    fn bodies(&mut self) -> impl Iterator<Item = &mut Body> {
-        let (first, second) = match self {
-            Self::Attempt(row, cache) => (
-                Some(&mut row.body),
-                cache.as_mut().map(|cache| &mut cache.body),
-            ),
-            Self::Finished { output, .. } => (Some(output), None),
-            _ => (None, None),
-        };
-        first.into_iter().chain(second)
-    }
-}
-
-impl Body {
-    pub(super) fn bytes(&self) -> Option<&[u8]> {
-        match self {
-            Self::Bytes(bytes) => Some(bytes),
-            Self::None | Self::Large(..) => None,
         }
     }
 }

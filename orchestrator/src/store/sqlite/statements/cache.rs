@@ -7,13 +7,13 @@ use std::collections::HashMap;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
-use super::super::writer::CacheRow;
 use super::prune::{Slice, throw_away_body};
 use crate::blob::BlobRef;
 use crate::clock::Timestamp;
 use crate::id::RunId;
 use crate::journal::{CacheKey, CacheMiss, CacheQuery};
 use crate::store::cache::has_expired;
+use crate::store::sql::changes::CacheRow;
 use crate::store::sql::rows::BLOB;
 use crate::store::{Accept, CacheRequest, Claim};
 

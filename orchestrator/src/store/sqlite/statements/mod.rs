@@ -2,6 +2,7 @@
 //! calls within its transactions and on its readers.
 
 pub(super) mod cache;
+pub(super) mod changes;
 pub(super) mod history;
 pub(super) mod lines;
 pub(super) mod list;

@@ -7,7 +7,7 @@ use super::prune;
 use crate::id::RunId;
 use crate::state::RunState;
 use crate::store::AbandonedRun;
-use crate::store::sql::codes::{Code, sql};
+use crate::store::sql::codes::{Code, Leaving, sql};
 use crate::store::sql::rows;
 
 /// Releases a run, so that another process can take it over.
@@ -59,11 +59,13 @@ pub(crate) fn take_over(
     if old.is_some_and(|old| !dead.contains(&old)) {
         return Ok(false);
     }
-    let mut update = connection.prepare_cached(
-        "UPDATE runs SET owner = ?2, takeovers = takeovers + (owner IS NOT NULL AND leaving = 0), \
-         deaths = deaths + (owner IS NOT NULL), leaving = 0 WHERE id = ?1 AND owner IS ?3",
-    )?;
-    Ok(update.execute(params![id.as_bytes(), owner, old])? > 0)
+    let mut update = connection.prepare_cached(sql!(
+        "UPDATE runs SET owner = ?2, takeovers = takeovers + (owner IS NOT NULL AND ",
+        RUN_NOT_LEFT,
+        "), deaths = deaths + (owner IS NOT NULL), leaving = ?4 WHERE id = ?1 AND owner IS ?3",
+    ))?;
+    let values = params![id.as_bytes(), owner, old, Leaving::No.code()];
+    Ok(update.execute(values)? > 0)
 }
 
 /// Makes a process the owner of a final run, and the run pending again. Returns `false` if the run
