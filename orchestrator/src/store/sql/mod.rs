@@ -4,4 +4,6 @@
 
 pub(crate) mod changes;
 pub(crate) mod codes;
+pub(crate) mod filter;
+pub(crate) mod history;
 pub(crate) mod rows;

@@ -4,6 +4,7 @@ use rusqlite::types::{FromSql, FromSqlResult, ToSqlOutput, ValueRef};
 use rusqlite::{Row, ToSql};
 
 use crate::clock::Timestamp;
+use crate::store::sql::filter::Parameter;
 use crate::store::sql::rows::{AttemptColumns, Unreadable};
 
 impl ToSql for Timestamp {
@@ -15,6 +16,15 @@ impl ToSql for Timestamp {
 impl FromSql for Timestamp {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         i64::column_result(value).map(Self::from_micros)
+    }
+}
+
+impl ToSql for Parameter {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            Self::Text(text) => Ok(text.as_str().into()),
+            Self::Integer(number) => Ok((*number).into()),
+        }
     }
 }
 

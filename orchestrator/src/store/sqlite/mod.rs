@@ -44,6 +44,7 @@ use statements::{cache, history, lines, list, ownership, prune, runs, serving, u
 use writer::{OwnedRun, Writer};
 
 use super::mirror::Mirror;
+use super::sql::history::Recorded;
 use super::sql::rows::{self, stored_result};
 use super::{
     AbandonedRun, AdminStore, CacheEntry, CacheFilter, CacheRequest, CacheStore, Claim, LogStore,
@@ -56,8 +57,8 @@ use crate::error::{BlobError, Error, RerunError, StoreError};
 use crate::failpoint;
 use crate::id::{self, RunId};
 use crate::journal::{
-    AttemptRecord, CacheHit, CacheKey, CacheMiss, Cleared, Encoded, Kept, NewRun, RunFilter,
-    RunRecord, RunSummary, Transition, clearing,
+    AttemptRecord, CacheHit, CacheKey, CacheMiss, Cleared, Encoded, Kept, NewRun, RunEnd,
+    RunFilter, RunRecord, RunSummary, Transition, clearing,
 };
 use crate::log::LogLine;
 use crate::state::Rerun;
@@ -873,7 +874,7 @@ impl SqliteStore {
     }
 
     /// Reads large results from their blobs.
-    async fn fetch_results(&self, recorded: &mut history::Recorded) -> Result<(), StoreError> {
+    async fn fetch_results(&self, recorded: &mut Recorded) -> Result<(), StoreError> {
         for (cell, blob) in recorded.blobs.drain() {
             let result = Encoded::from(self.file.blobs.get(&blob).await?);
             recorded.history.results.insert(cell, result);
@@ -881,8 +882,8 @@ impl SqliteStore {
         Ok(())
     }
 
-    fn owned(&self, id: RunId, recorded: history::Recorded) -> Takeover {
-        let history::Recorded {
+    fn owned(&self, id: RunId, recorded: Recorded) -> Takeover {
+        let Recorded {
             row, next, history, ..
         } = recorded;
         let owned = OwnedRun::new(id, row, next, history.takeovers > 0);
@@ -901,7 +902,13 @@ impl SqliteStore {
     async fn with_output(&self, run: history::Read) -> Result<RunRecord, StoreError> {
         let history::Read { mut tables, output } = run;
         if let (Some(end), Some(body)) = (&tables.end, output) {
-            let mut end = history::copy_end(end);
+            let mut end = RunEnd {
+                at: end.at,
+                state: end.state,
+                error: end.error.clone(),
+                output: None,
+                encoded: None,
+            };
             let output = self.fetch(&body).await.map_err(|error| match error {
                 StoreError::Damaged { problem, .. } => StoreError::UnreadableRun {
                     run: tables.head.id,

@@ -1,4 +1,4 @@
-//! Reading runs: their rows are applied in order.
+//! Reading runs, from their heads and from their rows.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,17 +12,14 @@ use super::super::failure::{self, Failure};
 use crate::blob::BlobRef;
 use crate::clock::Timestamp;
 use crate::id::RunId;
-use crate::index::FrameNumber;
-use crate::journal::History;
-use crate::journal::RowPlace;
-use crate::journal::transition::CellRange;
 use crate::journal::{
-    AttemptRecord, AwaitOrder, Cleared, Encoded, FrameMeta, NewRun, RunEnd, RunSummary, RunTables,
-    Transition,
+    AttemptRecord, AwaitOrder, History, NewRun, RunEnd, RunSummary, RunTables, Transition,
     attempts::{self, Change},
 };
-use crate::state::{RunKind, RunState, TaskState};
+use crate::state::{RunKind, RunState};
 use crate::store::sql::codes::{Code, sql};
+use crate::store::sql::filter::Parameter;
+use crate::store::sql::history::{Recorded, check};
 use crate::store::sql::rows::{self, Unreadable};
 use crate::task::Interval;
 
@@ -30,32 +27,6 @@ use crate::task::Interval;
 pub(crate) struct Read {
     pub(crate) tables: RunTables,
     pub(crate) output: Option<Vec<u8>>,
-}
-
-/// A run to be resumed or re-run, as it was read.
-pub(crate) struct Recorded {
-    pub(crate) row: i64,
-    pub(crate) next: u32,
-    pub(crate) history: History,
-    pub(crate) blobs: HashMap<RowPlace, BlobRef>,
-}
-
-impl Recorded {
-    /// Applies a re-run of the run: cleared rows have no results any more.
-    pub(crate) fn clear(&mut self, cleared: Cleared) {
-        let History {
-            tables,
-            results,
-            await_order,
-            ..
-        } = &mut self.history;
-        for place in cleared.rows() {
-            results.remove(&place);
-            self.blobs.remove(&place);
-        }
-        tables.apply(Transition::Cleared(cleared));
-        await_order.clear(tables);
-    }
 }
 
 macro_rules! head {
@@ -198,17 +169,6 @@ fn head(row: &SqlRow<'_>) -> Head {
     }
 }
 
-/// Copies a run's end without its output.
-pub(crate) fn copy_end(end: &RunEnd) -> RunEnd {
-    RunEnd {
-        at: end.at,
-        state: end.state,
-        error: end.error.clone(),
-        output: None,
-        encoded: None,
-    }
-}
-
 /// Calls a function for each recorded transition of a run, in order. Returns the number of the next
 /// row.
 fn each_transition(
@@ -260,74 +220,6 @@ fn each_transition(
     }
 }
 
-/// The limit on the rows of a mapping: its elements, times its tasks. A file that claims more is
-/// damaged, and must not exhaust the memory.
-const MOST_ROWS: u64 = 1 << 28;
-
-/// Refuses a transition that refers to rows that do not exist: a damaged file must not cause a
-/// panic.
-fn check(tables: &RunTables, transition: &Transition) -> Result<(), Failure> {
-    let members = |region| u64::from(tables.members_of(region));
-    let missing = || {
-        Err(Failure::Row(
-            "a row refers to one that is not there".to_owned(),
-        ))
-    };
-    match transition {
-        Transition::Task(end) => {
-            let Some(old) = tables.row(end.place) else {
-                return missing();
-            };
-            let (old, new) = (old.task_state(), end.state.task_state());
-            if !new.may_be_recorded_after(old) && old != TaskState::Running {
-                let problem = format!("a task went from {old} to {new}");
-                return Err(Failure::Row(problem));
-            }
-        }
-        Transition::Extended { frame } if *frame == FrameNumber::FLOW => return missing(),
-        Transition::Extended { frame } => {
-            let Some(frame) = tables.frames.get(*frame) else {
-                return missing();
-            };
-            let rows = members(frame.meta.region) * u64::from(frame.meta.len);
-            if rows < frame.rows.len() as u64 || rows > MOST_ROWS {
-                return missing();
-            }
-        }
-        Transition::Expanded(FrameMeta {
-            region,
-            parent,
-            len,
-            ..
-        }) => {
-            let rows = members(*region) * u64::from(*len);
-            return if parent.frame < tables.frames.next_id() && rows <= MOST_ROWS {
-                Ok(())
-            } else {
-                missing()
-            };
-        }
-        Transition::Cleared(cleared) => {
-            let rows = |frame| {
-                tables
-                    .frames
-                    .get(frame)
-                    .map_or(0, |frame| frame.rows.len() as u64)
-            };
-            let is_there = |range: &CellRange| {
-                u64::from(range.from) + u64::from(range.len) <= rows(range.frame)
-            };
-            return if cleared.ranges.iter().all(is_there) {
-                Ok(())
-            } else {
-                missing()
-            };
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
 fn with_tasks(connection: &Connection, head: Head) -> Result<Read, Failure> {
     let Head { row, mut read, .. } = head;
     if read.tables.pruned {
@@ -374,7 +266,7 @@ fn one(connection: &Connection, id: RunId) -> Result<Option<Head>, Failure> {
 pub(crate) fn summaries(
     connection: &Connection,
     condition: &str,
-    values: Vec<rusqlite::types::Value>,
+    values: Vec<Parameter>,
 ) -> Result<Vec<RunSummary>, Failure> {
     let mut select = connection.prepare_cached(&format!("{SUMMARY} WHERE {condition}"))?;
     let mut rows = select.query(rusqlite::params_from_iter(values))?;
@@ -462,29 +354,7 @@ pub(crate) fn history(connection: &Connection, id: RunId) -> Result<Recorded, Fa
         return Ok(recorded);
     }
     let next = each_transition(connection, row, |transition, blob| {
-        let History {
-            tables,
-            results,
-            await_order,
-            ..
-        } = &mut recorded.history;
-        check(tables, &transition)?;
-        match &transition {
-            Transition::Task(end) if end.state.task_state() == TaskState::Success => {
-                let at = end.place;
-                results.extend(end.result.clone().map(|result: Encoded| (at, result)));
-                recorded.blobs.extend(blob.map(|blob| (at, blob)));
-            }
-            Transition::Awaited { node, known } => {
-                await_order.record(*node, known.as_deref(), tables)
-            }
-            _ => {}
-        }
-        match transition {
-            Transition::Cleared(cleared) => recorded.clear(cleared),
-            transition => tables.apply(transition),
-        }
-        Ok(())
+        Ok(recorded.apply(transition, blob)?)
     });
     recorded.next = next.map_err(|failure| failure.of_run(id))?;
     let tables = &mut recorded.history.tables;

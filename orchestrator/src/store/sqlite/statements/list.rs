@@ -1,75 +1,17 @@
 //! Lists of runs.
 
 use rusqlite::Connection;
-use rusqlite::types::Value;
 
 use super::super::failure::Failure;
 use super::history;
-use crate::clock::Timestamp;
 use crate::journal::{RunFilter, RunSummary};
-use crate::store::sql::codes::{Code, sql};
+use crate::store::sql::filter;
 
 /// Returns the runs that match a filter, without their tasks.
 pub(crate) fn summaries(
     connection: &Connection,
     filter: &RunFilter,
 ) -> Result<Vec<RunSummary>, Failure> {
-    let (mut conditions, mut values) = (Vec::new(), Vec::new());
-    let mut one = |condition: &str, value: Value| {
-        values.push(value);
-        conditions.push(format!("{condition} ?{}", values.len()));
-    };
-    if let Some(flow) = &filter.flow {
-        one("flow =", flow.clone().into());
-    }
-    if let Some(since) = filter.since {
-        one("logical_date >=", Timestamp::from(since).micros().into());
-    }
-    if let Some(until) = filter.until {
-        one("logical_date <=", Timestamp::from(until).micros().into());
-    }
-    let codes = |codes: Vec<i64>| {
-        codes
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    if !filter.states.is_empty() {
-        conditions.push(format!(
-            "state IN ({})",
-            codes(filter.states.iter().map(|state| state.code()).collect())
-        ));
-        // repeated in the words of the partial index: SQLite would not use the index otherwise
-        if filter.states.iter().all(|state| !state.is_final()) {
-            conditions.push(sql!(RUN_OPEN).to_owned());
-        }
-    }
-    if !filter.kinds.is_empty() {
-        conditions.push(format!(
-            "kind IN ({})",
-            codes(filter.kinds.iter().map(|kind| kind.code()).collect())
-        ));
-        if filter.kinds.iter().all(|kind| kind.has_tick()) {
-            conditions.push(sql!(RUN_HAS_TICK).to_owned());
-        }
-    }
-    let order = if filter.oldest_first {
-        "run"
-    } else {
-        "run DESC"
-    };
-    let limit = filter.limit.map_or_else(String::new, |limit| {
-        format!(" LIMIT {}", i64::try_from(limit).unwrap_or(i64::MAX))
-    });
-    let condition = if conditions.is_empty() {
-        "true".to_owned()
-    } else {
-        conditions.join(" AND ")
-    };
-    history::summaries(
-        connection,
-        &format!("{condition} ORDER BY {order}{limit}"),
-        values,
-    )
+    let (condition, values) = filter::runs(filter);
+    history::summaries(connection, &condition, values)
 }
