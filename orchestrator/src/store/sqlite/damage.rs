@@ -124,7 +124,7 @@ fn mutated(random: &mut Random, bytes: &[u8]) -> Vec<u8> {
 
 /// Reads everything, in all ways. Returns `true` if no error was found.
 fn read_all(connection: &Connection, id: RunId) -> bool {
-    let read = history::run(connection, id);
+    let read = history::read_run(connection, id);
     let is_well = match read {
         Ok(Some(read)) => {
             if let Some(output) = &read.output {
@@ -150,8 +150,8 @@ fn read_all(connection: &Connection, id: RunId) -> bool {
         }
     };
     is_well
-        & history::history(connection, id).is_ok()
-        & cache::look_up(connection, &[wanted()], 0, 0, &[], time(1_500)).is_ok()
+        & history::read_history(connection, id).is_ok()
+        & cache::look_up_results(connection, &[wanted()], 0, 0, &[], time(1_500)).is_ok()
 }
 
 #[tokio::test]

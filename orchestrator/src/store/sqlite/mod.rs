@@ -40,7 +40,7 @@ use run_log::SqliteRunLog;
 use statements::cache::{Eviction, LookupRow};
 use statements::ownership::{RELEASE, Reopening};
 use statements::prune::Slice;
-use statements::{cache, history, lines, list, ownership, prune, runs, serving, upkeep};
+use statements::{cache, history, lines, ownership, prune, runs, serving, upkeep};
 use writer::{OwnedRun, Writer};
 
 use super::mirror::Mirror;
@@ -292,8 +292,10 @@ impl SqliteStore {
 
     async fn delete_cached(&self, doomed: Vec<Eviction>) -> Result<u64, StoreError> {
         let mut deleted = 0;
-        self.each_in_slices(doomed.into(), cache::delete, |count: u64| deleted += count)
-            .await?;
+        self.each_in_slices(doomed.into(), cache::delete_results, |count: u64| {
+            deleted += count
+        })
+        .await?;
         Ok(deleted)
     }
 
@@ -305,8 +307,10 @@ impl SqliteStore {
         now: Timestamp,
     ) -> Result<Vec<LookupRow>, StoreError> {
         let own = self.file.owner.number();
-        self.call(move |connection| cache::look_up(connection, &wanted, claims, own, &dead, now))
-            .await
+        self.call(move |connection| {
+            cache::look_up_results(connection, &wanted, claims, own, &dead, now)
+        })
+        .await
     }
 
     fn failed(&self, problem: String) -> StoreError {
@@ -395,7 +399,7 @@ impl RunStore for SqliteStore {
         );
         let done = Arc::clone(&guard.done);
         let created = self.call(move |connection| {
-            let created = runs::insert(connection, &new, Some(owner))?;
+            let created = runs::insert_run(connection, &new, Some(owner))?;
             done.store(created.is_some(), Ordering::Release);
             Ok(created)
         });
@@ -418,7 +422,7 @@ impl RunStore for SqliteStore {
         let new = Arc::new(run);
         let head = Arc::clone(&new);
         match self
-            .call(move |connection| runs::insert(connection, &new, None))
+            .call(move |connection| runs::insert_run(connection, &new, None))
             .await?
         {
             Some(_) => Ok(None),
@@ -428,7 +432,7 @@ impl RunStore for SqliteStore {
 
     async fn find_run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
         match self
-            .read(move |connection| history::run(connection, id))
+            .read(move |connection| history::read_run(connection, id))
             .await?
         {
             Some(run) => self.with_output(run).await.map(Some),
@@ -438,14 +442,14 @@ impl RunStore for SqliteStore {
 
     async fn find_runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError> {
         let filter = filter.clone();
-        self.read(move |connection| list::summaries(connection, &filter))
+        self.read(move |connection| history::find_runs(connection, &filter))
             .await
     }
 
     async fn list_runs(&self, flow: &str) -> Result<Vec<RunRecord>, StoreError> {
         let flow = flow.to_owned();
         let runs = self
-            .read(move |connection| history::runs_of(connection, &flow))
+            .read(move |connection| history::read_runs(connection, &flow))
             .await?;
         let mut records = Vec::with_capacity(runs.len());
         for run in runs {
@@ -464,13 +468,13 @@ impl RunStore for SqliteStore {
     }
 
     async fn read_attempts(&self, id: RunId) -> Result<Option<Vec<AttemptRecord>>, StoreError> {
-        self.read(move |connection| history::attempts_of(connection, id))
+        self.read(move |connection| history::read_attempts(connection, id))
             .await
     }
 
     async fn find_abandoned(&self) -> Result<Vec<AbandonedRun>, StoreError> {
         let dead = self.dead().await?;
-        self.read(move |connection| ownership::abandoned(connection, &dead))
+        self.read(move |connection| ownership::find_abandoned(connection, &dead))
             .await
     }
 
@@ -482,7 +486,7 @@ impl RunStore for SqliteStore {
         let guard = ClaimGuard::new(&self.file.writer, RELEASE, id, owner);
         let done = Arc::clone(&guard.done);
         let taken = self.call(move |connection| {
-            let taken = ownership::take_over(connection, id, &gone, owner)?;
+            let taken = ownership::take_over_run(connection, id, &gone, owner)?;
             done.store(taken, Ordering::Release);
             Ok(taken)
         });
@@ -509,7 +513,7 @@ impl RunStore for SqliteStore {
         at: Timestamp,
     ) -> Result<Option<Takeover>, Error> {
         let Some(mut recorded) = self
-            .read(move |connection| history::history_of_final(connection, id))
+            .read(move |connection| history::read_final_history(connection, id))
             .await?
         else {
             return Ok(None);
@@ -539,7 +543,7 @@ impl RunStore for SqliteStore {
         if run.pruned {
             let row = run.row;
             let rest = move |connection: &Connection, slice: &mut Slice| {
-                prune::rest_of(connection, row, slice)
+                prune::prune_rest(connection, row, slice)
             };
             self.in_slices(rest, |more| more).await?;
         }
@@ -547,7 +551,7 @@ impl RunStore for SqliteStore {
         let guard = ClaimGuard::new(&self.file.writer, RELEASE, id, owner);
         let done = Arc::clone(&guard.done);
         let reopened = self.call(move |connection| {
-            let reopened = ownership::reopen(connection, &run, owner)?;
+            let reopened = ownership::reopen_run(connection, &run, owner)?;
             done.store(reopened, Ordering::Release);
             Ok(reopened)
         });
@@ -587,7 +591,7 @@ impl RunStore for SqliteStore {
 
     async fn release_turn(&self, id: RunId) -> Result<(), StoreError> {
         let own = self.file.owner.number();
-        self.call(move |connection| serving::leave_turn(connection, id, own))
+        self.call(move |connection| serving::release_turn(connection, id, own))
             .await
     }
 
@@ -601,7 +605,7 @@ impl RunStore for SqliteStore {
         let file = Arc::clone(&self.file);
         self.read(move |connection| {
             file.owner.check(connection)?;
-            serving::cancelling(connection, own)
+            serving::find_cancel_requests(connection, own)
         })
         .await
     }
@@ -616,8 +620,9 @@ impl RunStore for SqliteStore {
 impl ScheduleStore for SqliteStore {
     async fn read_serving_state(&self) -> Result<ServingState, StoreError> {
         let file = Arc::clone(&self.file);
-        let look =
-            move |connection: &Connection| serving::look(connection, &file.dead(connection)?);
+        let look = move |connection: &Connection| {
+            serving::read_serving_state(connection, &file.dead(connection)?)
+        };
         self.read(look).await
     }
 
@@ -627,7 +632,7 @@ impl ScheduleStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Vec<Timestamp>, StoreError> {
         let schedules = schedules.to_vec();
-        self.call(move |connection| serving::decided(connection, &schedules, now))
+        self.call(move |connection| serving::read_progress(connection, &schedules, now))
             .await
     }
 
@@ -635,14 +640,14 @@ impl ScheduleStore for SqliteStore {
         let schedule = schedule.clone();
         self.file
             .writer
-            .note(move |connection| serving::decide(connection, &schedule, up_to));
+            .note(move |connection| serving::record_progress(connection, &schedule, up_to));
     }
 
     fn rewind_progress(&self, schedules: &[ScheduleKey], to: Timestamp) {
         let schedules = schedules.to_vec();
         self.file
             .writer
-            .note(move |connection| serving::set_back(connection, &schedules, to));
+            .note(move |connection| serving::rewind_progress(connection, &schedules, to));
     }
 
     async fn set_paused(
@@ -657,7 +662,7 @@ impl ScheduleStore for SqliteStore {
     }
 
     async fn list_paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
-        self.read(serving::paused).await
+        self.read(serving::list_paused).await
     }
 }
 
@@ -740,14 +745,14 @@ impl CacheStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Vec<CacheEntry>, StoreError> {
         let filter = filter.clone();
-        self.read(move |connection| upkeep::cached(connection, &filter, now))
+        self.read(move |connection| upkeep::list_cached(connection, &filter, now))
             .await
     }
 
     async fn forget_cached(&self, filter: &CacheFilter, now: Timestamp) -> Result<u64, StoreError> {
         let filter = filter.clone();
         let doomed = self
-            .read(move |connection| upkeep::matching(connection, &filter, now))
+            .read(move |connection| upkeep::find_matching(connection, &filter, now))
             .await?;
         self.delete_cached(doomed).await
     }
@@ -785,7 +790,7 @@ impl AdminStore for SqliteStore {
         let bytes = i64::try_from(cache_bytes).unwrap_or(i64::MAX);
         let mut pruned = Pruned::default();
         let runs = move |connection: &Connection, slice: &mut Slice| {
-            prune::runs(connection, before, slice)
+            prune::prune_runs(connection, before, slice)
         };
         let count = |(runs, more)| {
             pruned.runs += runs;
@@ -793,12 +798,12 @@ impl AdminStore for SqliteStore {
         };
         self.in_slices(runs, count).await?;
         let doomed = self
-            .read(move |connection| Ok(cache::doomed(connection, now, bytes)?))
+            .read(move |connection| Ok(cache::choose_evictions(connection, now, bytes)?))
             .await?;
         pruned.cached = self.delete_cached(doomed).await?;
         loop {
             let garbage: Arc<[BlobRef]> = self
-                .read(|connection| Ok(prune::garbage(connection)?))
+                .read(|connection| Ok(prune::find_garbage(connection)?))
                 .await?
                 .into();
             if garbage.is_empty() {
@@ -811,14 +816,16 @@ impl AdminStore for SqliteStore {
             }
             self.each_in_slices(
                 garbage,
-                |connection, blobs, slice| Ok(((), prune::removed(connection, blobs, slice)?)),
+                |connection, blobs, slice| {
+                    Ok(((), prune::forget_garbage(connection, blobs, slice)?))
+                },
                 drop,
             )
             .await?;
         }
         let dead = self.dead().await?;
         let gone = dead.clone();
-        self.call(move |connection| cache::end_flights_of(connection, &gone))
+        self.call(move |connection| cache::end_flights_of_dead(connection, &gone))
             .await?;
         self.forget(&dead).await;
         Ok(pruned)
@@ -826,18 +833,18 @@ impl AdminStore for SqliteStore {
 
     async fn check_store(&self) -> Result<StoreCheck, StoreError> {
         let path = self.file.location.path.clone();
-        self.read(move |connection| Ok(upkeep::check(connection, &path)))
+        self.read(move |connection| Ok(upkeep::check_store(connection, &path)))
             .await
     }
 
     async fn find_ids(&self, first: RunId, last: RunId) -> Result<Vec<RunId>, StoreError> {
-        self.read(move |connection| upkeep::ids(connection, first, last))
+        self.read(move |connection| upkeep::find_ids(connection, first, last))
             .await
     }
 
     async fn find_ids_ending(&self, digits: &str) -> Result<Vec<RunId>, StoreError> {
         let digits = digits.to_owned();
-        self.read(move |connection| upkeep::ids_ending(connection, &digits))
+        self.read(move |connection| upkeep::find_ids_ending(connection, &digits))
             .await
     }
 }
@@ -847,8 +854,8 @@ impl SqliteStore {
     async fn in_the_way_of(&self, new: &Arc<NewRun>) -> Result<Option<RunRecord>, StoreError> {
         let (asked, id) = (Arc::clone(new), new.id);
         let why = self.read(move |connection| {
-            let taken = runs::taken(connection, &asked)?;
-            Ok((taken, runs::exists(connection, asked.id)?))
+            let taken = runs::find_taken(connection, &asked)?;
+            Ok((taken, runs::run_exists(connection, asked.id)?))
         });
         match why.await? {
             (Some(id), _) => match self.find_run(id).await? {
@@ -867,7 +874,7 @@ impl SqliteStore {
     /// Reads a run that this process owns.
     async fn recorded(&self, id: RunId) -> Result<Takeover, StoreError> {
         let mut recorded = self
-            .read(move |connection| history::history(connection, id))
+            .read(move |connection| history::read_history(connection, id))
             .await?;
         self.fetch_results(&mut recorded).await?;
         Ok(self.owned(id, recorded))

@@ -726,7 +726,7 @@ impl Writer {
                     continue;
                 };
                 let row = run.row.load(Ordering::Relaxed);
-                changes::write(connection, row, entry.number, change)?;
+                changes::write_change(connection, row, entry.number, change)?;
                 if change.is_end() && run.died.load(Ordering::Acquire) {
                     changes::reset_takeovers(connection, row)?;
                     revived.push(Arc::clone(run));

@@ -37,7 +37,7 @@ impl Eviction {
 
 /// Selects the cached results that have expired at `now`, and the oldest ones beyond a limit on
 /// their total size.
-pub(crate) fn doomed(
+pub(crate) fn choose_evictions(
     connection: &Connection,
     now: Timestamp,
     bytes: i64,
@@ -78,7 +78,7 @@ pub(crate) fn doomed(
 
 /// Deletes cached results until the slice is over, except those that were replaced since they were
 /// chosen. Returns how many existed, and how many of the list were processed.
-pub(crate) fn delete(
+pub(crate) fn delete_results(
     connection: &Connection,
     doomed: &[Eviction],
     slice: &mut Slice,
@@ -116,7 +116,7 @@ pub(crate) enum LookupRow {
 
 /// Looks up cached results, and claims the flights of at most `claims` missing ones for the process
 /// `own`. Flights of other processes are only taken over from the `dead`.
-pub(crate) fn look_up(
+pub(crate) fn look_up_results(
     connection: &Connection,
     wanted: &[CacheRequest],
     mut claims: usize,
@@ -249,14 +249,14 @@ pub(crate) fn end_flights(
 }
 
 /// Ends the flights of dead processes.
-pub(crate) fn end_flights_of(connection: &Connection, dead: &[i64]) -> rusqlite::Result<()> {
+pub(crate) fn end_flights_of_dead(connection: &Connection, dead: &[i64]) -> rusqlite::Result<()> {
     let mut delete = connection.prepare_cached("DELETE FROM flights WHERE owner = ?1")?;
     dead.iter()
         .try_for_each(|owner| delete.execute([owner]).map(drop))
 }
 
 /// Caches a result, replacing an older one with its key.
-pub(crate) fn insert(connection: &Connection, entry: &CacheRow) -> rusqlite::Result<()> {
+pub(crate) fn insert_result(connection: &Connection, entry: &CacheRow) -> rusqlite::Result<()> {
     let CacheRow {
         key,
         task,

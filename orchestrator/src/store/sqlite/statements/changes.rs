@@ -10,7 +10,7 @@ use crate::store::sql::rows::AttemptRow;
 
 /// Writes a change of the run in a row of `runs`. `number` is that of the new row within the run,
 /// if the change is one.
-pub(crate) fn write(
+pub(crate) fn write_change(
     connection: &Connection,
     row: i64,
     number: u32,
@@ -48,7 +48,7 @@ pub(crate) fn write(
                 body.bytes()
             ])?;
             if let Some(entry) = entry {
-                cache::insert(connection, entry)?;
+                cache::insert_result(connection, entry)?;
             }
         }
         RowChange::Started(at) => {

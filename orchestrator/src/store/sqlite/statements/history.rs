@@ -13,12 +13,13 @@ use crate::blob::BlobRef;
 use crate::clock::Timestamp;
 use crate::id::RunId;
 use crate::journal::{
-    AttemptRecord, AwaitOrder, History, NewRun, RunEnd, RunSummary, RunTables, Transition,
+    AttemptRecord, AwaitOrder, History, NewRun, RunEnd, RunFilter, RunSummary, RunTables,
+    Transition,
     attempts::{self, Change},
 };
 use crate::state::{RunKind, RunState};
 use crate::store::sql::codes::{Code, sql};
-use crate::store::sql::filter::Parameter;
+use crate::store::sql::filter;
 use crate::store::sql::history::{Recorded, check};
 use crate::store::sql::rows::{self, Unreadable};
 use crate::task::Interval;
@@ -239,7 +240,7 @@ fn with_tasks(connection: &Connection, head: Head) -> Result<Read, Failure> {
     Ok(read)
 }
 
-fn heads(
+fn find_heads(
     connection: &Connection,
     condition: &str,
     parameters: impl rusqlite::Params,
@@ -255,19 +256,19 @@ fn heads(
 }
 
 /// Returns the head of one run, which must be readable.
-fn one(connection: &Connection, id: RunId) -> Result<Option<Head>, Failure> {
-    heads(connection, "id = ?1", [id.as_bytes()])?
+fn find_head(connection: &Connection, id: RunId) -> Result<Option<Head>, Failure> {
+    find_heads(connection, "id = ?1", [id.as_bytes()])?
         .pop()
         .map(Head::whole)
         .transpose()
 }
 
-/// Returns runs without their tasks. `condition` is the text after `WHERE`.
-pub(crate) fn summaries(
+/// Returns the runs that match a filter, without their tasks.
+pub(crate) fn find_runs(
     connection: &Connection,
-    condition: &str,
-    values: Vec<Parameter>,
+    filter: &RunFilter,
 ) -> Result<Vec<RunSummary>, Failure> {
+    let (condition, values) = filter::runs(filter);
     let mut select = connection.prepare_cached(&format!("{SUMMARY} WHERE {condition}"))?;
     let mut rows = select.query(rusqlite::params_from_iter(values))?;
     let mut summaries = Vec::new();
@@ -306,9 +307,9 @@ fn as_listed(connection: &Connection, head: Head) -> Result<Read, Failure> {
     }
 }
 
-pub(crate) fn runs_of(connection: &Connection, flow: &str) -> Result<Vec<Read>, Failure> {
+pub(crate) fn read_runs(connection: &Connection, flow: &str) -> Result<Vec<Read>, Failure> {
     at_once(connection, || {
-        let heads = heads(connection, "flow = ?1", [flow])?;
+        let heads = find_heads(connection, "flow = ?1", [flow])?;
         heads
             .into_iter()
             .map(|head| as_listed(connection, head))
@@ -316,17 +317,17 @@ pub(crate) fn runs_of(connection: &Connection, flow: &str) -> Result<Vec<Read>, 
     })
 }
 
-pub(crate) fn run(connection: &Connection, id: RunId) -> Result<Option<Read>, Failure> {
+pub(crate) fn read_run(connection: &Connection, id: RunId) -> Result<Option<Read>, Failure> {
     at_once(connection, || {
-        let head = one(connection, id)?;
+        let head = find_head(connection, id)?;
         head.map(|head| with_tasks(connection, head).map_err(|failure| failure.of_run(id)))
             .transpose()
     })
 }
 
 /// Returns the whole record of a run that is resumed.
-pub(crate) fn history(connection: &Connection, id: RunId) -> Result<Recorded, Failure> {
-    let head = one(connection, id)?;
+pub(crate) fn read_history(connection: &Connection, id: RunId) -> Result<Recorded, Failure> {
+    let head = find_head(connection, id)?;
     let Head {
         row,
         read,
@@ -364,7 +365,7 @@ pub(crate) fn history(connection: &Connection, id: RunId) -> Result<Recorded, Fa
 
 /// Returns the whole record of a final run, in one transaction. Returns `None` if there is no such
 /// run.
-pub(crate) fn history_of_final(
+pub(crate) fn read_final_history(
     connection: &Connection,
     id: RunId,
 ) -> Result<Option<Recorded>, Failure> {
@@ -372,17 +373,17 @@ pub(crate) fn history_of_final(
         let is_final = connection
             .prepare_cached(sql!("SELECT 1 FROM runs WHERE id = ?1 AND ", RUN_FINAL))?
             .exists([id.as_bytes()])?;
-        is_final.then(|| history(connection, id)).transpose()
+        is_final.then(|| read_history(connection, id)).transpose()
     })
 }
 
 /// Returns every attempt of a run's tasks.
-pub(crate) fn attempts_of(
+pub(crate) fn read_attempts(
     connection: &Connection,
     id: RunId,
 ) -> Result<Option<Vec<AttemptRecord>>, Failure> {
     at_once(connection, || {
-        let Some(Head { row, mut read, .. }) = one(connection, id)? else {
+        let Some(Head { row, mut read, .. }) = find_head(connection, id)? else {
             return Ok(None);
         };
         if read.tables.pruned {

@@ -5,7 +5,6 @@ pub(super) mod cache;
 pub(super) mod changes;
 pub(super) mod history;
 pub(super) mod lines;
-pub(super) mod list;
 pub(super) mod ownership;
 pub(super) mod prune;
 pub(super) mod runs;

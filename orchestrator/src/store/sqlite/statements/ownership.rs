@@ -14,7 +14,7 @@ use crate::store::sql::rows;
 pub(crate) const RELEASE: &str = "UPDATE runs SET owner = NULL WHERE id = ?1 AND owner = ?2";
 
 /// Returns the runs that are not final and that no living process executes.
-pub(crate) fn abandoned(
+pub(crate) fn find_abandoned(
     connection: &Connection,
     dead: &[i64],
 ) -> Result<Vec<AbandonedRun>, Failure> {
@@ -42,7 +42,7 @@ pub(crate) fn abandoned(
 
 /// Makes a process the owner of an abandoned run. Returns `false` if a living process owns it.
 /// Counts a crash of the previous owner, unless that released the run or was being stopped.
-pub(crate) fn take_over(
+pub(crate) fn take_over_run(
     connection: &Connection,
     id: RunId,
     dead: &[i64],
@@ -70,7 +70,7 @@ pub(crate) fn take_over(
 
 /// Makes a process the owner of a final run, and the run pending again. Returns `false` if the run
 /// changed since it was read.
-pub(crate) fn reopen(
+pub(crate) fn reopen_run(
     connection: &Connection,
     run: &Reopening,
     owner: i64,
@@ -89,7 +89,7 @@ pub(crate) fn reopen(
         return Ok(false);
     }
     if run.pruned {
-        prune::rest(connection, run.row)?;
+        prune::delete_rest(connection, run.row)?;
     }
     let mut insert =
         connection.prepare_cached("INSERT OR IGNORE INTO plans VALUES (?1, ?2, ?3)")?;

@@ -82,7 +82,7 @@ impl Slice {
 
 /// Deletes some of the task records and logs of runs that were final before a time. Returns the
 /// number of completed runs, and whether there is more.
-pub(crate) fn runs(
+pub(crate) fn prune_runs(
     connection: &Connection,
     before: Timestamp,
     slice: &mut Slice,
@@ -105,7 +105,7 @@ pub(crate) fn runs(
                 .prepare_cached("UPDATE runs SET pruned = 2 WHERE run = ?1")?
                 .execute([run])?;
         }
-        let mut deleted = attempts(connection, run, at_most)?;
+        let mut deleted = delete_attempts(connection, run, at_most)?;
         if deleted < at_most {
             deleted += lines::delete(connection, run, at_most - deleted)?;
         }
@@ -124,7 +124,7 @@ pub(crate) fn runs(
 }
 
 /// Deletes the first attempts of a run, at most `at_most`. Returns their number.
-fn attempts(connection: &Connection, run: i64, at_most: usize) -> rusqlite::Result<usize> {
+fn delete_attempts(connection: &Connection, run: i64, at_most: usize) -> rusqlite::Result<usize> {
     let mut last = connection.prepare_cached(
         "SELECT max(number) FROM (SELECT number FROM attempts WHERE run = ?1 ORDER BY number LIMIT ?2)",
     )?;
@@ -149,7 +149,7 @@ fn attempts(connection: &Connection, run: i64, at_most: usize) -> rusqlite::Resu
 }
 
 /// Deletes some of the remaining rows of a partly pruned run. Returns `true` if there is more.
-pub(crate) fn rest_of(
+pub(crate) fn prune_rest(
     connection: &Connection,
     run: i64,
     slice: &mut Slice,
@@ -167,7 +167,7 @@ pub(crate) fn rest_of(
         if at_most == 0 {
             return Ok(true);
         }
-        let deleted = attempts(connection, run, at_most)?;
+        let deleted = delete_attempts(connection, run, at_most)?;
         if deleted < at_most {
             return Ok(false);
         }
@@ -176,8 +176,8 @@ pub(crate) fn rest_of(
 }
 
 /// Deletes the remaining rows of a run.
-pub(crate) fn rest(connection: &Connection, run: i64) -> rusqlite::Result<()> {
-    while attempts(connection, run, ROWS)? == ROWS {}
+pub(crate) fn delete_rest(connection: &Connection, run: i64) -> rusqlite::Result<()> {
+    while delete_attempts(connection, run, ROWS)? == ROWS {}
     connection
         .prepare_cached("DELETE FROM plans WHERE run = ?1")?
         .execute([run])
@@ -198,7 +198,7 @@ pub(crate) fn throw_away(connection: &Connection, blob: &BlobRef) -> rusqlite::R
 }
 
 /// Returns some blobs whose row was deleted.
-pub(crate) fn garbage(connection: &Connection) -> rusqlite::Result<Vec<BlobRef>> {
+pub(crate) fn find_garbage(connection: &Connection) -> rusqlite::Result<Vec<BlobRef>> {
     let mut select = connection.prepare_cached("SELECT blob FROM garbage LIMIT ?1")?;
     let blobs = select
         .query_map([BLOBS as i64], |row| row.get::<_, Vec<u8>>(0))?
@@ -211,7 +211,7 @@ pub(crate) fn garbage(connection: &Connection) -> rusqlite::Result<Vec<BlobRef>>
 
 /// Forgets blobs that were removed. Returns how many it has processed: all of them, unless the
 /// slice is over.
-pub(crate) fn removed(
+pub(crate) fn forget_garbage(
     connection: &Connection,
     blobs: &[BlobRef],
     slice: &mut Slice,
@@ -311,7 +311,7 @@ mod tests {
         let (mut pruned, mut transactions) = (0, 0);
         loop {
             let before = count(&connection, "attempts");
-            let (runs, more) = runs(&connection, time(31), &mut Slice::by(hurried)).unwrap();
+            let (runs, more) = prune_runs(&connection, time(31), &mut Slice::by(hurried)).unwrap();
             assert!(
                 before - count(&connection, "attempts") <= 3 * STEP,
                 "it goes on after its two milliseconds"
@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn a_transaction_of_pruning_ends_with_its_rows_where_time_stands_still() {
         let connection = store(3, 4_000);
-        let (done, more) = runs(&connection, time(i64::MAX), &mut Slice::by(still)).unwrap();
+        let (done, more) = prune_runs(&connection, time(i64::MAX), &mut Slice::by(still)).unwrap();
         // completing a run counts as a step, too
         assert_eq!(
             (done, more, count(&connection, "attempts")),
@@ -348,13 +348,13 @@ mod tests {
     #[test]
     fn a_run_that_is_no_longer_pruned_keeps_its_rows() {
         let connection = store(1, 1_000);
-        assert!(!rest_of(&connection, 1, &mut Slice::by(still)).unwrap());
+        assert!(!prune_rest(&connection, 1, &mut Slice::by(still)).unwrap());
         assert_eq!(count(&connection, "attempts"), 1_000);
         connection
             .execute("UPDATE runs SET pruned = 2", [])
             .unwrap();
-        assert!(rest_of(&connection, 1, &mut Slice::by(hurried)).unwrap());
-        while rest_of(&connection, 1, &mut Slice::by(hurried)).unwrap() {}
+        assert!(prune_rest(&connection, 1, &mut Slice::by(hurried)).unwrap());
+        while prune_rest(&connection, 1, &mut Slice::by(hurried)).unwrap() {}
         assert_eq!(count(&connection, "attempts"), 0);
     }
 
@@ -372,7 +372,7 @@ mod tests {
         }
         let keys = |now, bytes| {
             // entries are numbered as they come
-            let doomed = cache::doomed(&connection, now, bytes).unwrap();
+            let doomed = cache::choose_evictions(&connection, now, bytes).unwrap();
             doomed
                 .into_iter()
                 .map(|doomed| doomed.entry())
@@ -395,9 +395,10 @@ mod tests {
     fn a_result_that_was_made_anew_since_it_was_chosen_stays() {
         let connection = store(1, 1);
         (1..=3).for_each(|key| cached(&connection, key, 10, Some(20), 10));
-        let doomed = cache::doomed(&connection, time(30), i64::MAX).unwrap();
+        let doomed = cache::choose_evictions(&connection, time(30), i64::MAX).unwrap();
         cached(&connection, 2, 30, Some(40), 10);
-        let (deleted, done) = cache::delete(&connection, &doomed, &mut Slice::by(still)).unwrap();
+        let (deleted, done) =
+            cache::delete_results(&connection, &doomed, &mut Slice::by(still)).unwrap();
         assert_eq!((deleted, done), (2, 3));
         assert_eq!(count(&connection, "cache WHERE created = 30"), 1);
         assert_eq!(count(&connection, "cache"), 1);

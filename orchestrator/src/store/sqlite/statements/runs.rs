@@ -14,7 +14,7 @@ use crate::store::sql::codes::{Code, sql};
 /// to the serving processes.
 ///
 /// The conditions are part of the `INSERT`: two processes cannot both create the run of a tick.
-pub(crate) fn insert(
+pub(crate) fn insert_run(
     connection: &Connection,
     new: &NewRun,
     owner: Option<i64>,
@@ -45,7 +45,7 @@ pub(crate) fn insert(
 }
 
 /// Returns the run that already has the key of a new one, or else its tick.
-pub(crate) fn taken(connection: &Connection, new: &NewRun) -> Result<Option<RunId>, Failure> {
+pub(crate) fn find_taken(connection: &Connection, new: &NewRun) -> Result<Option<RunId>, Failure> {
     let mut by_key =
         connection.prepare_cached("SELECT id FROM runs WHERE flow = ?1 AND key = ?2")?;
     let mut by_tick = connection.prepare_cached(sql!(
@@ -63,7 +63,7 @@ pub(crate) fn taken(connection: &Connection, new: &NewRun) -> Result<Option<RunI
 }
 
 /// Returns `true` if a run with this id exists.
-pub(crate) fn exists(connection: &Connection, id: RunId) -> rusqlite::Result<bool> {
+pub(crate) fn run_exists(connection: &Connection, id: RunId) -> rusqlite::Result<bool> {
     connection
         .prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?
         .exists([id.as_bytes()])

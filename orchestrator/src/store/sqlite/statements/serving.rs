@@ -51,7 +51,7 @@ pub(crate) fn claim_turn(
 
 /// Releases the slot held by a previous execution of a run. Two resumed runs that kept their slots
 /// would wait for each other.
-pub(crate) fn leave_turn(connection: &Connection, id: RunId, own: i64) -> rusqlite::Result<()> {
+pub(crate) fn release_turn(connection: &Connection, id: RunId, own: i64) -> rusqlite::Result<()> {
     let mut update = connection.prepare_cached(sql!(
         "UPDATE runs SET state = ?3 WHERE id = ?1 AND owner = ?2 AND ",
         RUN_OPEN
@@ -71,7 +71,10 @@ pub(crate) fn request_cancel(connection: &Connection, id: RunId) -> rusqlite::Re
 }
 
 /// Returns the runs of the process `own` whose cancellation was requested.
-pub(crate) fn cancelling(connection: &Connection, own: i64) -> Result<Vec<RunId>, Failure> {
+pub(crate) fn find_cancel_requests(
+    connection: &Connection,
+    own: i64,
+) -> Result<Vec<RunId>, Failure> {
     let mut select = connection.prepare_cached(sql!(
         "SELECT id FROM runs WHERE owner = ?1 AND ",
         RUN_OPEN,
@@ -82,20 +85,23 @@ pub(crate) fn cancelling(connection: &Connection, own: i64) -> Result<Vec<RunId>
 }
 
 /// Returns the runs that dead and stopped processes left, and the paused flows.
-pub(crate) fn look(connection: &Connection, dead: &[i64]) -> Result<ServingState, Failure> {
-    let paused = paused(connection)?
+pub(crate) fn read_serving_state(
+    connection: &Connection,
+    dead: &[i64],
+) -> Result<ServingState, Failure> {
+    let paused = list_paused(connection)?
         .into_iter()
         .map(|(flow, _)| flow)
         .collect();
     Ok(ServingState {
-        abandoned: ownership::abandoned(connection, dead)?,
+        abandoned: ownership::find_abandoned(connection, dead)?,
         paused,
     })
 }
 
 /// Returns, for each schedule, the instant up to which its ticks are decided; `now` for new
 /// schedules.
-pub(crate) fn decided(
+pub(crate) fn read_progress(
     connection: &Connection,
     schedules: &[ScheduleKey],
     now: Timestamp,
@@ -111,7 +117,7 @@ pub(crate) fn decided(
     schedules.iter().map(&mut of).collect()
 }
 
-pub(crate) fn decide(
+pub(crate) fn record_progress(
     connection: &Connection,
     schedule: &ScheduleKey,
     up_to: Timestamp,
@@ -125,7 +131,7 @@ pub(crate) fn decide(
         .map(drop)
 }
 
-pub(crate) fn set_back(
+pub(crate) fn rewind_progress(
     connection: &Connection,
     schedules: &[ScheduleKey],
     to: Timestamp,
@@ -156,7 +162,7 @@ pub(crate) fn set_paused(
     Ok(changed > 0)
 }
 
-pub(crate) fn paused(connection: &Connection) -> Result<Vec<(String, Timestamp)>, Failure> {
+pub(crate) fn list_paused(connection: &Connection) -> Result<Vec<(String, Timestamp)>, Failure> {
     let mut select = connection.prepare_cached("SELECT flow, since FROM pauses ORDER BY flow")?;
     let paused = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(paused.collect::<rusqlite::Result<_>>()?)

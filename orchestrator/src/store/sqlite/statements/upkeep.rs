@@ -33,7 +33,7 @@ const COUNTED: [(&str, &str); 7] = [
 const TOLD: u32 = 20;
 
 /// Lists cached results by task and age, without their values.
-pub(crate) fn cached(
+pub(crate) fn list_cached(
     connection: &Connection,
     filter: &CacheFilter,
     now: Timestamp,
@@ -43,7 +43,7 @@ pub(crate) fn cached(
 }
 
 /// Returns the cached results that match a filter, to be deleted.
-pub(crate) fn matching(
+pub(crate) fn find_matching(
     connection: &Connection,
     filter: &CacheFilter,
     now: Timestamp,
@@ -89,7 +89,7 @@ fn each_cached(
 }
 
 /// Returns the ids of runs from `first` to `last`, both included, in ascending order.
-pub(crate) fn ids(
+pub(crate) fn find_ids(
     connection: &Connection,
     first: RunId,
     last: RunId,
@@ -105,7 +105,10 @@ pub(crate) fn ids(
 
 /// Returns the ids of runs that end with these hexadecimal digits, in ascending order. No index
 /// covers the ends of ids: all ids are scanned, at about three million a second.
-pub(crate) fn ids_ending(connection: &Connection, digits: &str) -> Result<Vec<RunId>, Failure> {
+pub(crate) fn find_ids_ending(
+    connection: &Connection,
+    digits: &str,
+) -> Result<Vec<RunId>, Failure> {
     let mut select = connection.prepare_cached(
         "SELECT id FROM runs WHERE substr(hex(id), -length(?1)) = upper(?1) AND length(id) = 16 ORDER BY id",
     )?;
@@ -114,7 +117,7 @@ pub(crate) fn ids_ending(connection: &Connection, digits: &str) -> Result<Vec<Ru
 }
 
 /// Checks the whole file. Unreadable data is a finding, not an error.
-pub(crate) fn check(connection: &Connection, path: &Path) -> StoreCheck {
+pub(crate) fn check_store(connection: &Connection, path: &Path) -> StoreCheck {
     let mut check = StoreCheck {
         store: path.display().to_string(),
         schema: MIGRATIONS.last().map(|migration| migration.number),
@@ -166,7 +169,7 @@ fn runs(connection: &Connection, unreadable: &mut Vec<String>) -> Result<(), Fai
         let problem = match id {
             Ok(id) => {
                 let id = RunId::from_bytes(id);
-                let read = history::run(connection, id).map(drop);
+                let read = history::read_run(connection, id).map(drop);
                 read.err()
                     .map(|failure| format!("run {id}: {}", failure.text()))
             }
