@@ -1,3 +1,5 @@
+//! Pruning, checks and ids.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

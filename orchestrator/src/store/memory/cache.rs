@@ -1,3 +1,5 @@
+//! Cached results, and why one is missing.
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! Log lines.
+
 use async_trait::async_trait;
 
 use super::MemoryStore;

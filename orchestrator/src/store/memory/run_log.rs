@@ -1,3 +1,5 @@
+//! One run, with its log lines.
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

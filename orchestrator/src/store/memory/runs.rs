@@ -1,3 +1,5 @@
+//! Runs, by what they are found by.
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

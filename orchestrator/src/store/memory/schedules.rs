@@ -1,3 +1,5 @@
+//! The progress and the pauses of schedules.
+
 use std::collections::{BTreeMap, HashMap};
 
 use async_trait::async_trait;

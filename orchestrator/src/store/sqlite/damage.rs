@@ -9,7 +9,8 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 
-use super::{SqliteStore, cache, history, rows};
+use super::SqliteStore;
+use super::statements::{cache, history};
 use crate::error::StoreError;
 use crate::id::RunId;
 use crate::journal::{
@@ -17,6 +18,7 @@ use crate::journal::{
     RunRecord, TaskEnd, Transition,
 };
 use crate::state::{RunState, TaskState};
+use crate::store::sql::rows;
 use crate::store::suite::{
     Opened, Random, a_long_life, case, created, finish, left, line, new_run, node, row_place,
     started, success, time, told,

@@ -1,3 +1,5 @@
+//! The log of one run: its transitions go to the writer as changes of rows.
+
 use std::sync::Arc;
 
 use super::writer::{OwnedRun, Writer};

@@ -9,6 +9,9 @@ use crate::journal::NewRun;
 use crate::state::{RunKind, RunState};
 use crate::store::sql::codes::{Code, sql};
 
+/// Deletes a run that was inserted for a caller that is gone.
+pub(crate) const UNDO_INSERT: &str = "DELETE FROM runs WHERE id = ?1 AND owner = ?2";
+
 /// Inserts a pending run, and returns its row. Returns `None` if a run with its key, its tick or
 /// its id exists, or if the run is scheduled and its flow is paused. A run without an owner is left
 /// to the serving processes.
