@@ -1,7 +1,8 @@
 //! The codes of states and kinds in the tables, and named conditions on them.
 //!
-//! Statements refer to conditions on states by name ([`sql`]) and do not contain codes. A new state
-//! gets its code here, and the tests here show which conditions it belongs to.
+//! Statements refer to conditions on states by name ([`sql`]) and do not contain codes, except those
+//! of migrations. A new state gets its code here; the tests of each store show which conditions it
+//! belongs to.
 
 use crate::log::LogLevel;
 use crate::state::{RunKind, RunState, TaskState};
@@ -58,8 +59,8 @@ codes! {
 /// Builds the text of a statement from literals and names of conditions: `sql!("SELECT owner FROM
 /// runs WHERE id = ?1 AND ", RUN_OPEN)`.
 ///
-/// The conditions have the wording of the partial indexes: SQLite uses such an index only if the
-/// statement contains its condition.
+/// The conditions have the wording of the partial indexes, which are used only if the statement
+/// contains their condition.
 macro_rules! sql {
     // the run is not final
     (@part RUN_OPEN) => { "state < 2" };
@@ -80,7 +81,66 @@ pub(crate) use sql;
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
+
     use super::*;
+
+    /// Returns the sources below a folder that are not compiled for tests alone.
+    fn sources(folder: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let sources = paths.flat_map(|path| match path.is_dir() {
+            true => sources(&path),
+            false => vec![path],
+        });
+        let is_meant = |path: &PathBuf| {
+            path.extension().is_some_and(|extension| extension == "rs")
+                && !["damage.rs", "tests.rs"].contains(&path.file_name().unwrap().to_str().unwrap())
+        };
+        sources.filter(is_meant).collect()
+    }
+
+    /// Returns the comparisons of coded columns with numbers in a text.
+    fn literals(text: &str) -> Vec<&str> {
+        let columns = ["state", "kind", "leaving", "level"];
+        let found = columns.iter().flat_map(|column| text.match_indices(column));
+        let rests = found.map(|(at, column)| (at, &text[at + column.len()..]));
+        let compared = rests.filter(|(_, rest)| {
+            let rest = rest.trim_start();
+            let operand = ["<=", ">=", "<>", "!=", "=", "<", ">", "IN (", "BETWEEN "]
+                .iter()
+                .find_map(|operator| rest.strip_prefix(operator));
+            operand.is_some_and(|operand| {
+                operand
+                    .trim_start()
+                    .starts_with(|c: char| c.is_ascii_digit())
+            })
+        });
+        compared
+            .map(|(at, _)| text[at..].lines().next().unwrap_or_default())
+            .collect()
+    }
+
+    #[test]
+    fn statements_have_no_codes_but_those_of_this_file() {
+        assert_eq!(
+            literals("state IN (3, 4) AND kind <> 0 AND level = ?1").len(),
+            2
+        );
+        let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
+        let all = [sources(&store.join("sql")), sources(&store.join("sqlite"))].concat();
+        assert!(all.len() > 20, "are the sources still read? {all:?}");
+        for path in all {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+            let mut found = literals(code);
+            if path.ends_with("sql/codes.rs") {
+                assert_eq!(found.len(), 6, "{found:?}");
+                found.clear();
+            }
+            assert_eq!(found, [""; 0], "in {}", path.display());
+        }
+    }
 
     #[test]
     fn each_state_has_a_code_of_its_own() {

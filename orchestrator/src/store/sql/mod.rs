@@ -1,6 +1,16 @@
-//! What stores in SQL databases have in common: the rows that records become, and their codes.
+//! What stores in SQL databases have in common: the rows that records become, and what rows say.
 //!
-//! Nothing here uses a driver or a connection.
+//! Nothing here uses a driver or a connection. A store of such a database has its own connections
+//! and transactions, and statements in its own dialect; its tables are those of
+//! `sqlite/migrations/`.
+//!
+//! | file | what is there |
+//! | --- | --- |
+//! | [`codes`] | codes of states in columns, and conditions on them for statements |
+//! | [`rows`] | the bodies of rows, encoded and decoded |
+//! | [`changes`] | what each transition of a run changes in the tables |
+//! | [`history`] | what the rows of a run add up to; refuses rows that contradict each other |
+//! | [`filter`] | filters of runs as conditions of statements |
 
 pub(crate) mod changes;
 pub(crate) mod codes;
