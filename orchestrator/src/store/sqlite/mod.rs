@@ -45,7 +45,6 @@ mod writer;
 use std::sync::Arc;
 
 use file::File;
-use location::Location;
 
 use super::Store;
 use crate::clock::Timestamp;
@@ -71,7 +70,7 @@ pub(super) fn open(
 /// the error.
 #[cfg(feature = "cli")]
 pub(super) fn exists(url: &str) -> bool {
-    Location::parse(url).map_or(true, |location| location.path.exists())
+    location::Location::parse(url).map_or(true, |location| location.path.exists())
 }
 
 impl SqliteStore {
