@@ -14,14 +14,15 @@
 //! Log lines bypass the queue and have transactions of their own ([`Writer::append`]): a leader may
 //! have to wait for tokio, but log lines must not.
 
+mod checkpoint;
+mod leader;
+mod queue;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
-use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -29,6 +30,10 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, params};
 use tokio::runtime::Handle as Tokio;
 use tokio::sync::oneshot;
+
+use leader::{Leader, lead_slowly};
+pub(super) use queue::OwnedRun;
+use queue::{Entry, Queue, QueuedCall, Write};
 
 use super::connection;
 use super::failure::{self, Failure};
@@ -40,7 +45,6 @@ use super::statements::lines;
 use crate::blob::Blobs;
 use crate::error::StoreError;
 use crate::failpoint;
-use crate::id::RunId;
 use crate::log::LogLine;
 use crate::store::Commit;
 use crate::store::sql::changes::RowChange;
@@ -53,19 +57,11 @@ const BATCH: usize = 512;
 /// lead: the body that it interrupts must not be held up by the writes of others.
 const ROUNDS: usize = 4;
 
-/// The length of the write-ahead log, in pages of 4 KiB, at which it is copied into the file; and
-/// the length at which writers wait for that.
-const CHECKPOINT: u32 = 2_000;
-const OVERDUE: u32 = 8_000;
-
 /// The interval at which a commit looks whether another process still has the file, and the number
 /// of looks before it starts again. SQLite's own handler waits up to 100 ms between looks: it would
 /// miss the pauses of a process that prunes.
 const LOOK: Duration = Duration::from_millis(1);
 const LOOKS: i32 = 5_000;
-
-/// The time between attempts to commit while the disk is full.
-const FULL: Duration = Duration::from_secs(1);
 
 /// The time that log lines wait for the leader, which may itself be waiting for another process.
 const TURN: Duration = Duration::from_millis(100);
@@ -92,139 +88,6 @@ pub(super) struct Writer {
     /// The number of the next blob. It starts at a random number, far from those of other
     /// processes.
     blob: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    /// What is to be committed, in order.
-    entries: VecDeque<Entry>,
-    /// The number of entries pushed so far: the ticket of the last one.
-    pushed: u64,
-    /// The number of entries committed so far. A ticket up to it is done.
-    committed: u64,
-    /// Whether there is a leader. Set and reset under the lock of the queue.
-    leading: bool,
-    /// Whether a task is spawned that commits entries without a waiter.
-    soon: bool,
-    /// The callers that wait for a commit, with their tickets.
-    waiters: Vec<(u64, Waker)>,
-    /// Set once the file can no longer be written: every later write and commit gets this error.
-    failed: Option<StoreError>,
-}
-
-/// The writer's view of a run that this process executes.
-#[derive(Debug)]
-pub(super) struct OwnedRun {
-    pub(super) id: RunId,
-    pub(super) row: AtomicI64,
-    /// The number of the next row.
-    next: AtomicU32,
-    /// Whether another process took it over.
-    pub(super) lost: AtomicBool,
-    /// Whether the next end of a node resets the run's `takeovers`.
-    died: AtomicBool,
-}
-
-impl Queue {
-    /// Appends an entry.
-    ///
-    /// # Errors
-    ///
-    /// Returns the error of the writer if the file can no longer be written.
-    fn push(&mut self, entry: impl FnOnce() -> Entry) -> Result<(), StoreError> {
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
-        }
-        self.pushed += 1;
-        self.entries.push_back(entry());
-        Ok(())
-    }
-}
-
-impl OwnedRun {
-    pub(super) fn new(id: RunId, row: i64, next: u32, died: bool) -> Self {
-        Self {
-            id,
-            row: AtomicI64::new(row),
-            next: AtomicU32::new(next),
-            lost: AtomicBool::new(false),
-            died: AtomicBool::new(died),
-        }
-    }
-}
-
-/// An entry of the queue.
-#[derive(Debug)]
-struct Entry {
-    run: Option<Arc<OwnedRun>>,
-    number: u32,
-    write: Write,
-}
-
-impl Entry {
-    fn call(call: impl Call + 'static) -> Self {
-        Self {
-            run: None,
-            number: 0,
-            write: Write::Call(Box::new(call)),
-        }
-    }
-
-    fn is_large(&self) -> bool {
-        matches!(&self.write, Write::Change(change) if change.is_large())
-    }
-
-    fn change(&mut self) -> Option<&mut RowChange> {
-        match &mut self.write {
-            Write::Change(change) => Some(change),
-            Write::Call(_) | Write::Nothing => None,
-        }
-    }
-}
-
-#[derive(Debug)]
-enum Write {
-    /// A change of the run's rows.
-    Change(RowChange),
-    /// Other statements, in the same transaction as the rest.
-    Call(Box<dyn Call>),
-    Nothing,
-}
-
-/// Statements that run in the same transaction as the rest of a batch. They run again if the
-/// transaction is rolled back, so that any other effect must be repeatable.
-pub(super) trait Call: Send {
-    fn run(&mut self, connection: &Connection) -> rusqlite::Result<()>;
-    fn done(&mut self, committed: Result<(), StoreError>);
-}
-
-impl fmt::Debug for dyn Call {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Call")
-    }
-}
-
-/// A call with its result and the channel to its caller, if there is one.
-struct QueuedCall<T, F> {
-    statements: F,
-    result: Option<T>,
-    answer: Option<oneshot::Sender<Result<Option<T>, StoreError>>>,
-}
-
-impl<T: Send, F: FnMut(&Connection) -> rusqlite::Result<T> + Send> Call for QueuedCall<T, F> {
-    fn run(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        self.result = Some((self.statements)(connection)?);
-        Ok(())
-    }
-
-    fn done(&mut self, committed: Result<(), StoreError>) {
-        if let Some(answer) = self.answer.take() {
-            // the caller may be gone: its future was dropped
-            let _ = answer.send(committed.map(|()| self.result.take()));
-        } else if let Err(error) = committed {
-            tracing::debug!("background write failed: {error}");
-        }
-    }
 }
 
 /// The behaviour of a commit while another process is writing to the file.
@@ -364,7 +227,7 @@ impl Writer {
             let mut queue = self.queue.lock();
             let ticket = queue.pushed;
             if queue.failed.is_some() || queue.committed >= ticket {
-                return Commit::Done(outcome(&queue, run));
+                return Commit::Done(queue.outcome(run));
             }
             if std::mem::replace(&mut queue.leading, true) {
                 drop(queue);
@@ -379,7 +242,7 @@ impl Writer {
         self.lead(ticket);
         let queue = self.queue.lock();
         if queue.failed.is_some() || queue.committed >= ticket {
-            return Commit::Done(outcome(&queue, run));
+            return Commit::Done(queue.outcome(run));
         }
         drop(queue);
         self.waiting(ticket, run)
@@ -405,7 +268,7 @@ impl Writer {
         Commit::Waiting(Box::pin(poll_fn(move |cx| {
             let mut queue = writer.queue.lock();
             if queue.failed.is_some() || queue.committed >= ticket {
-                return Poll::Ready(outcome(&queue, run.as_ref()));
+                return Poll::Ready(queue.outcome(run.as_ref()));
             }
             match queue
                 .waiters
@@ -761,211 +624,6 @@ impl Writer {
         }
         Ok(owned)
     }
-
-    /// Returns `true` if writers must wait until the write-ahead log is copied. A reader may keep
-    /// the log from restarting: it is then tried again only after the log has grown by another
-    /// [`CHECKPOINT`], since each try makes all writers wait.
-    fn is_overdue(&self) -> bool {
-        let (logged, tried) = (
-            self.logged.load(Ordering::Relaxed),
-            self.tried.load(Ordering::Relaxed),
-        );
-        logged > OVERDUE && (logged < tried || logged - tried > CHECKPOINT)
-    }
-
-    /// Copies the write-ahead log into the file, so that the next commit restarts it. Blocks: it
-    /// holds the connection, so that no commit of this process adds to the log meanwhile.
-    fn restart_log(&self) {
-        self.tried
-            .store(self.logged.load(Ordering::Relaxed), Ordering::Relaxed);
-        let copied = self
-            .connection
-            .lock()
-            .query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
-        match copied {
-            Ok(()) => self.copied.store(0, Ordering::Relaxed),
-            Err(error) => self.uncopied(&error),
-        }
-    }
-
-    /// Logs that the write-ahead log could not be copied. No data is lost, but the log grows.
-    fn uncopied(&self, error: &rusqlite::Error) {
-        match failure::is_busy(error) {
-            true => tracing::debug!("checkpoint postponed, the file is busy: {error}"),
-            false => {
-                let error = failure::classify(&self.location.path, error);
-                tracing::warn!("checkpoint failed, the write-ahead log grows: {error}");
-            }
-        }
-    }
-
-    /// Copies the write-ahead log into the file once it has grown by [`CHECKPOINT`] pages. Copies
-    /// on a thread that may block; outside of tokio on this one.
-    ///
-    /// SQLite restarts the log when all of it is copied and no reader uses it. Under a steady load
-    /// there is no such moment, and the log grows until [`is_overdue`](Self::is_overdue) makes
-    /// writers wait.
-    fn checkpoint(self: &Arc<Self>) {
-        let (logged, copied) = (
-            self.logged.load(Ordering::Relaxed),
-            self.copied.load(Ordering::Relaxed),
-        );
-        let grown = if logged < copied {
-            logged
-        } else {
-            logged - copied
-        };
-        if grown < CHECKPOINT || self.checkpointing.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        self.copied.store(logged, Ordering::Relaxed);
-        match Tokio::try_current() {
-            Ok(tokio) => {
-                let writer = Arc::clone(self);
-                drop(tokio.spawn_blocking(move || writer.copy_log()));
-            }
-            Err(_) => self.copy_log(),
-        }
-    }
-
-    /// Copies the write-ahead log into the file on a connection of its own, so that commits
-    /// continue meanwhile.
-    fn copy_log(&self) {
-        failpoint::hit("checkpoint");
-        let copied = connection::reader(&self.location).map(|connection| {
-            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-        });
-        match copied {
-            Ok(Err(error)) => self.uncopied(&error),
-            Err(error) => {
-                tracing::warn!("checkpoint failed, the write-ahead log grows: {error}")
-            }
-            Ok(Ok(())) => {}
-        }
-        self.checkpointing.store(false, Ordering::Release);
-    }
-}
-
-/// A leader on a task that may block.
-///
-/// However it is dropped, its batch returns to the front of the queue and another leader can
-/// follow. This matters if tokio shuts down in the middle of its work: other tokio runtimes may
-/// still write to the file.
-#[derive(Debug)]
-struct Leader {
-    writer: Arc<Writer>,
-    batch: Vec<Entry>,
-    leads: bool,
-}
-
-impl Leader {
-    /// Takes the next batch. Returns `false` if the queue is empty: this leader then no longer
-    /// leads.
-    fn next(&mut self) -> bool {
-        match self.writer.next_batch() {
-            Some(batch) => self.batch = batch,
-            // `next_batch` gave up the lead under the queue's lock: there may be another leader by
-            // now, whose lead `drop` must not take
-            None => self.leads = false,
-        }
-        self.leads
-    }
-
-    fn put_back(&mut self) {
-        self.writer.put_back(std::mem::take(&mut self.batch));
-    }
-
-    /// Writes the batch, on a thread that may block.
-    fn write(&mut self) -> Result<(), Trouble> {
-        let Self { writer, batch, .. } = self;
-        writer.write(batch, Patience::Waits)?;
-        writer.committed(std::mem::take(batch));
-        Ok(())
-    }
-}
-
-impl Drop for Leader {
-    fn drop(&mut self) {
-        if !self.leads {
-            return;
-        }
-        // before the lead is released: another leader would write later entries first
-        self.put_back();
-        let waiters = {
-            let mut queue = self.writer.queue.lock();
-            queue.leading = false;
-            std::mem::take(&mut queue.waiters)
-        };
-        // the first one that is polled becomes the leader
-        waiters.into_iter().for_each(|(_, waker)| waker.wake());
-    }
-}
-
-async fn lead_slowly(mut leader: Leader) {
-    let writer = Arc::clone(&leader.writer);
-    let mut full = false;
-    loop {
-        if writer.is_overdue() {
-            let restarted = tokio::task::spawn_blocking(move || {
-                leader.writer.restart_log();
-                leader
-            });
-            let Ok(back) = restarted.await else { return };
-            leader = back;
-        }
-        if !leader.next() {
-            break;
-        }
-        if let Err(error) = writer.put_large(&mut leader.batch).await {
-            if !full {
-                tracing::error!(
-                    "storing a large result failed, runs wait and it is retried: {error}"
-                );
-            }
-            full = true;
-            leader.put_back();
-            tokio::time::sleep(FULL).await;
-            continue;
-        }
-        // the leader moves to the thread: if this task is dropped, the thread finishes the batch
-        // and only then releases the lead. Released earlier, it would let another leader write
-        // later entries first
-        let written = tokio::task::spawn_blocking(move || {
-            let written = leader.write();
-            (leader, written)
-        });
-        let Ok((back, written)) = written.await else {
-            return;
-        };
-        leader = back;
-        match written {
-            Ok(()) => {
-                if std::mem::take(&mut full) {
-                    tracing::info!(path = %writer.location.path.display(), "writing works again, runs continue");
-                }
-                writer.checkpoint();
-            }
-            Err(Trouble::Busy) => {
-                tracing::debug!(path = %writer.location.path.display(), "commit retried: another process has been writing for long");
-                leader.put_back();
-            }
-            Err(Trouble::Full) => {
-                let error = StoreError::Full {
-                    place: place_of(&writer.location.path),
-                };
-                if !std::mem::replace(&mut full, true) {
-                    tracing::error!("{error}; runs wait until there is room");
-                }
-                refuse_calls(&mut leader.batch, &error);
-                leader.put_back();
-                tokio::time::sleep(FULL).await;
-            }
-            Err(Trouble::Failed(error)) => {
-                leader.leads = false;
-                return writer.fail(std::mem::take(&mut leader.batch), &error);
-            }
-        }
-    }
 }
 
 /// Resets [`Queue::soon`] when it is dropped: also if the task is dropped before it ran. Otherwise
@@ -975,26 +633,5 @@ struct Soon(Arc<Writer>);
 impl Drop for Soon {
     fn drop(&mut self) {
         self.0.queue.lock().soon = false;
-    }
-}
-
-fn outcome(queue: &Queue, run: Option<&Arc<OwnedRun>>) -> Result<(), StoreError> {
-    match (&queue.failed, run) {
-        (Some(error), _) => Err(error.clone()),
-        (None, Some(run)) if run.lost.load(Ordering::Acquire) => {
-            Err(StoreError::RunLost { run: run.id })
-        }
-        (None, _) => Ok(()),
-    }
-}
-
-/// Refuses the calls of a batch on a full disk, since their callers can handle the error. The
-/// records of runs stay queued.
-fn refuse_calls(batch: &mut [Entry], error: &StoreError) {
-    for entry in batch {
-        if let Write::Call(call) = &mut entry.write {
-            call.done(Err(error.clone()));
-            entry.write = Write::Nothing;
-        }
     }
 }

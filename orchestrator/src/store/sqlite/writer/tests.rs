@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::super::{SqliteStore, child};
+use super::checkpoint::OVERDUE;
 use super::*;
 use crate::blob::BlobRef;
 use crate::journal::{Encoded, RunRecord, TaskEnd, Transition};

@@ -1,0 +1,100 @@
+//! Copying the write-ahead log into the file.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::runtime::Handle as Tokio;
+
+use super::super::{connection, failure};
+use super::Writer;
+use crate::failpoint;
+
+/// The length of the write-ahead log, in pages of 4 KiB, at which it is copied into the file; and
+/// the length at which writers wait for that.
+const CHECKPOINT: u32 = 2_000;
+pub(super) const OVERDUE: u32 = 8_000;
+
+impl Writer {
+    /// Returns `true` if writers must wait until the write-ahead log is copied. A reader may keep
+    /// the log from restarting: it is then tried again only after the log has grown by another
+    /// [`CHECKPOINT`], since each try makes all writers wait.
+    pub(super) fn is_overdue(&self) -> bool {
+        let (logged, tried) = (
+            self.logged.load(Ordering::Relaxed),
+            self.tried.load(Ordering::Relaxed),
+        );
+        logged > OVERDUE && (logged < tried || logged - tried > CHECKPOINT)
+    }
+
+    /// Copies the write-ahead log into the file, so that the next commit restarts it. Blocks: it
+    /// holds the connection, so that no commit of this process adds to the log meanwhile.
+    pub(super) fn restart_log(&self) {
+        self.tried
+            .store(self.logged.load(Ordering::Relaxed), Ordering::Relaxed);
+        let copied = self
+            .connection
+            .lock()
+            .query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
+        match copied {
+            Ok(()) => self.copied.store(0, Ordering::Relaxed),
+            Err(error) => self.uncopied(&error),
+        }
+    }
+
+    /// Logs that the write-ahead log could not be copied. No data is lost, but the log grows.
+    fn uncopied(&self, error: &rusqlite::Error) {
+        match failure::is_busy(error) {
+            true => tracing::debug!("checkpoint postponed, the file is busy: {error}"),
+            false => {
+                let error = failure::classify(&self.location.path, error);
+                tracing::warn!("checkpoint failed, the write-ahead log grows: {error}");
+            }
+        }
+    }
+
+    /// Copies the write-ahead log into the file once it has grown by [`CHECKPOINT`] pages. Copies
+    /// on a thread that may block; outside of tokio on this one.
+    ///
+    /// SQLite restarts the log when all of it is copied and no reader uses it. Under a steady load
+    /// there is no such moment, and the log grows until [`is_overdue`](Self::is_overdue) makes
+    /// writers wait.
+    pub(super) fn checkpoint(self: &Arc<Self>) {
+        let (logged, copied) = (
+            self.logged.load(Ordering::Relaxed),
+            self.copied.load(Ordering::Relaxed),
+        );
+        let grown = if logged < copied {
+            logged
+        } else {
+            logged - copied
+        };
+        if grown < CHECKPOINT || self.checkpointing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.copied.store(logged, Ordering::Relaxed);
+        match Tokio::try_current() {
+            Ok(tokio) => {
+                let writer = Arc::clone(self);
+                drop(tokio.spawn_blocking(move || writer.copy_log()));
+            }
+            Err(_) => self.copy_log(),
+        }
+    }
+
+    /// Copies the write-ahead log into the file on a connection of its own, so that commits
+    /// continue meanwhile.
+    fn copy_log(&self) {
+        failpoint::hit("checkpoint");
+        let copied = connection::reader(&self.location).map(|connection| {
+            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+        });
+        match copied {
+            Ok(Err(error)) => self.uncopied(&error),
+            Err(error) => {
+                tracing::warn!("checkpoint failed, the write-ahead log grows: {error}")
+            }
+            Ok(Ok(())) => {}
+        }
+        self.checkpointing.store(false, Ordering::Release);
+    }
+}
