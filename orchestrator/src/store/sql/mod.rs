@@ -1,7 +1,7 @@
 //! What stores in SQL databases have in common: the rows that records become, and what rows say.
 //!
 //! Nothing here uses a driver or a connection. A store of such a database has its own connections
-//! and transactions, and statements in its own dialect; its tables are those of
+//! and transactions, and statements that need its own words; its tables are those of
 //! `sqlite/migrations/`.
 //!
 //! | file | what is there |
@@ -10,6 +10,7 @@
 //! | [`rows`] | the bodies of rows, encoded and decoded |
 //! | [`changes`] | what each transition of a run changes in the tables |
 //! | [`history`] | what the rows of a run add up to; refuses rows that contradict each other |
+//! | [`statements`] | statements that are the same in any SQL database |
 //! | [`filter`] | filters of runs as conditions of statements |
 
 pub(crate) mod changes;
@@ -17,3 +18,4 @@ pub(crate) mod codes;
 pub(crate) mod filter;
 pub(crate) mod history;
 pub(crate) mod rows;
+pub(crate) mod statements;

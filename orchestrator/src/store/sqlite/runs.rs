@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 use super::SqliteStore;
 use super::claim::ClaimGuard;
 use super::run_log::SqliteRunLog;
-use super::statements::ownership::{RELEASE, Reopening};
+use super::statements::ownership::Reopening;
 use super::statements::prune::Slice;
 use super::statements::{history, ownership, prune, runs, serving};
 use super::writer::OwnedRun;
@@ -25,6 +25,7 @@ use crate::state::Rerun;
 use crate::store::mirror::Mirror;
 use crate::store::sql::history::Recorded;
 use crate::store::sql::rows;
+use crate::store::sql::statements::{UNDO_INSERT, UNDO_TAKEOVER};
 use crate::store::{AbandonedRun, RunCreation, RunLog, RunStore, Takeover};
 
 #[async_trait]
@@ -33,7 +34,7 @@ impl RunStore for SqliteStore {
         self.file.writer.look()?;
         let head = Arc::new(run);
         let (new, owner) = (Arc::clone(&head), self.file.owner.number());
-        let guard = ClaimGuard::new(&self.file.writer, runs::UNDO_INSERT, head.id, owner);
+        let guard = ClaimGuard::new(&self.file.writer, UNDO_INSERT, head.id, owner);
         let done = Arc::clone(&guard.done);
         let created = self.file.call(move |connection| {
             let created = runs::insert_run(connection, &new, Some(owner))?;
@@ -126,7 +127,7 @@ impl RunStore for SqliteStore {
         let dead = self.file.find_dead().await?;
         let owner = self.file.owner.number();
         let gone = dead.clone();
-        let guard = ClaimGuard::new(&self.file.writer, RELEASE, id, owner);
+        let guard = ClaimGuard::new(&self.file.writer, UNDO_TAKEOVER, id, owner);
         let done = Arc::clone(&guard.done);
         let taken = self.file.call(move |connection| {
             let taken = ownership::take_over_run(connection, id, &gone, owner)?;
@@ -143,7 +144,9 @@ impl RunStore for SqliteStore {
         if taken.is_err() {
             // a run that cannot be read is released
             self.file
-                .call(move |connection| connection.execute(RELEASE, params![id.as_bytes(), owner]))
+                .call(move |connection| {
+                    connection.execute(UNDO_TAKEOVER, params![id.as_bytes(), owner])
+                })
                 .await?;
         }
         guard.disarm();
@@ -193,7 +196,7 @@ impl RunStore for SqliteStore {
             self.file.in_slices(rest, |more| more).await?;
         }
         let owner = self.file.owner.number();
-        let guard = ClaimGuard::new(&self.file.writer, RELEASE, id, owner);
+        let guard = ClaimGuard::new(&self.file.writer, UNDO_TAKEOVER, id, owner);
         let done = Arc::clone(&guard.done);
         let reopened = self.file.call(move |connection| {
             let reopened = ownership::reopen_run(connection, &run, owner)?;

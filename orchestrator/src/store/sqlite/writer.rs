@@ -49,6 +49,7 @@ use crate::log::LogLine;
 use crate::store::Commit;
 use crate::store::sql::changes::RowChange;
 use crate::store::sql::rows::Body;
+use crate::store::sql::statements;
 
 /// The number of entries in one transaction. A row takes about two microseconds.
 const BATCH: usize = 512;
@@ -613,8 +614,7 @@ impl Writer {
     /// Returns `true` if this process still owns the run. Otherwise marks the run as lost: another
     /// process took it over, and its entries are skipped.
     fn is_owned(&self, connection: &Connection, run: &OwnedRun) -> rusqlite::Result<bool> {
-        let mut select =
-            connection.prepare_cached("SELECT 1 FROM runs WHERE run = ?1 AND owner = ?2")?;
+        let mut select = connection.prepare_cached(statements::IS_OWNED)?;
         let owned = select.exists(params![
             run.row.load(Ordering::Relaxed),
             self.process.number

@@ -5,8 +5,9 @@ use rusqlite::{Connection, params};
 use super::cache;
 use crate::state::RunState;
 use crate::store::sql::changes::RowChange;
-use crate::store::sql::codes::{Code as _, Leaving, sql};
+use crate::store::sql::codes::{Code as _, Leaving};
 use crate::store::sql::rows::AttemptRow;
+use crate::store::sql::statements;
 
 /// Writes a change of the run in a row of `runs`. `number` is that of the new row within the run,
 /// if the change is one.
@@ -18,7 +19,7 @@ pub(crate) fn write_change(
 ) -> rusqlite::Result<()> {
     match change {
         RowChange::Plan(body) => {
-            let mut insert = connection.prepare_cached("INSERT INTO plans VALUES (?1, ?2, ?3)")?;
+            let mut insert = connection.prepare_cached(statements::INSERT_PLAN)?;
             insert.execute(params![row, number, body])?;
         }
         RowChange::Attempt(
@@ -33,9 +34,7 @@ pub(crate) fn write_change(
             },
             entry,
         ) => {
-            let mut insert = connection.prepare_cached(
-                "INSERT INTO attempts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-            )?;
+            let mut insert = connection.prepare_cached(statements::INSERT_ATTEMPT)?;
             insert.execute(params![
                 row,
                 number,
@@ -52,13 +51,12 @@ pub(crate) fn write_change(
             }
         }
         RowChange::Started(at) => {
-            let mut update = connection
-                .prepare_cached("UPDATE runs SET state = ?2, started = ?3 WHERE run = ?1")?;
+            let mut update = connection.prepare_cached(statements::START_RUN)?;
             update.execute(params![row, RunState::Running.code(), at])?;
         }
         RowChange::Cancelling => {
             connection
-                .prepare_cached("UPDATE runs SET cancelling = 1 WHERE run = ?1")?
+                .prepare_cached(statements::CANCEL_RUN)?
                 .execute([row])?;
         }
         RowChange::Finished {
@@ -67,22 +65,16 @@ pub(crate) fn write_change(
             error,
             output,
         } => {
-            let mut update = connection.prepare_cached(
-                "UPDATE runs SET state = ?2, finished = ?3, error = ?4, output = ?5 WHERE run = ?1",
-            )?;
+            let mut update = connection.prepare_cached(statements::FINISH_RUN)?;
             update.execute(params![row, state.code(), at, error, output.bytes()])?;
         }
         RowChange::Leaving(leaving) => {
             connection
-                .prepare_cached("UPDATE runs SET leaving = ?2 WHERE run = ?1")?
+                .prepare_cached(statements::LEAVE_RUN)?
                 .execute([row, leaving.code()])?;
         }
         RowChange::Released => {
-            let mut update = connection.prepare_cached(sql!(
-                "UPDATE runs SET owner = NULL, deaths = deaths + (",
-                RUN_LEFT_WITH_BODIES,
-                "), leaving = ?2 WHERE run = ?1",
-            ))?;
+            let mut update = connection.prepare_cached(statements::RELEASE_RUN)?;
             update.execute([row, Leaving::No.code()])?;
         }
     }
@@ -92,7 +84,7 @@ pub(crate) fn write_change(
 /// Forgets the processes that died with a run: one of its nodes ended.
 pub(crate) fn reset_takeovers(connection: &Connection, row: i64) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("UPDATE runs SET takeovers = 0 WHERE run = ?1")?
+        .prepare_cached(statements::RESET_TAKEOVERS)?
         .execute([row])
         .map(drop)
 }

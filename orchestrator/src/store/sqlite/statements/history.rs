@@ -18,10 +18,11 @@ use crate::journal::{
     attempts::{self, Change},
 };
 use crate::state::{RunKind, RunState};
-use crate::store::sql::codes::{Code, sql};
+use crate::store::sql::codes::Code;
 use crate::store::sql::filter;
 use crate::store::sql::history::{Recorded, check};
 use crate::store::sql::rows::{self, Unreadable};
+use crate::store::sql::statements::{self, READ_HEADS, READ_SUMMARIES};
 use crate::task::Interval;
 
 /// A run as it was read; its output may be in a blob.
@@ -29,21 +30,6 @@ pub(crate) struct Read {
     pub(crate) tables: RunTables,
     pub(crate) output: Option<Vec<u8>>,
 }
-
-macro_rules! head {
-    ($output:literal) => {
-        concat!(
-            "SELECT run, id, flow, kind, key, logical_date, interval_start, interval_end, parameters, refresh, created, \
-             state, started, finished, error, ",
-            $output,
-            ", pruned, takeovers, deaths, cancelling FROM runs"
-        )
-    };
-}
-
-const HEAD: &str = head!("output");
-/// The columns without the output, which may be large: lists do not show it.
-const SUMMARY: &str = head!("NULL");
 
 struct Head {
     row: i64,
@@ -177,12 +163,9 @@ fn each_transition(
     row: i64,
     mut each: impl FnMut(Transition, Option<BlobRef>) -> Result<(), Failure>,
 ) -> Result<u32, Failure> {
-    let mut plans = connection
-        .prepare_cached("SELECT number, body FROM plans WHERE run = ?1 ORDER BY number")?;
+    let mut plans = connection.prepare_cached(statements::READ_PLANS)?;
     let mut plans = plans.query([row])?;
-    let mut attempts = connection.prepare_cached(
-        "SELECT number, frame, cell, attempt, state, started, took, body FROM attempts WHERE run = ?1 ORDER BY number",
-    )?;
+    let mut attempts = connection.prepare_cached(statements::READ_ATTEMPTS)?;
     let mut attempts = attempts.query([row])?;
     let (mut plan, mut attempt) = (plans.next()?, attempts.next()?);
     let mut next = 0;
@@ -246,7 +229,7 @@ fn find_heads(
     parameters: impl rusqlite::Params,
 ) -> Result<Vec<Head>, Failure> {
     let mut select =
-        connection.prepare_cached(&format!("{HEAD} WHERE {condition} ORDER BY run"))?;
+        connection.prepare_cached(&format!("{READ_HEADS} WHERE {condition} ORDER BY run"))?;
     let mut rows = select.query(parameters)?;
     let mut heads = Vec::new();
     while let Some(row) = rows.next()? {
@@ -269,7 +252,7 @@ pub(crate) fn find_runs(
     filter: &RunFilter,
 ) -> Result<Vec<RunSummary>, Failure> {
     let (condition, values) = filter::runs(filter);
-    let mut select = connection.prepare_cached(&format!("{SUMMARY} WHERE {condition}"))?;
+    let mut select = connection.prepare_cached(&format!("{READ_SUMMARIES} WHERE {condition}"))?;
     let mut rows = select.query(rusqlite::params_from_iter(values))?;
     let mut summaries = Vec::new();
     while let Some(row) = rows.next()? {
@@ -371,7 +354,7 @@ pub(crate) fn read_final_history(
 ) -> Result<Option<Recorded>, Failure> {
     at_once(connection, || {
         let is_final = connection
-            .prepare_cached(sql!("SELECT 1 FROM runs WHERE id = ?1 AND ", RUN_FINAL))?
+            .prepare_cached(statements::FIND_FINAL_RUN)?
             .exists([id.as_bytes()])?;
         is_final.then(|| read_history(connection, id)).transpose()
     })

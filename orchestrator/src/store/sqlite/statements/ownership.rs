@@ -9,9 +9,7 @@ use crate::state::RunState;
 use crate::store::AbandonedRun;
 use crate::store::sql::codes::{Code, Leaving, sql};
 use crate::store::sql::rows;
-
-/// Releases a run, so that another process can take it over.
-pub(crate) const RELEASE: &str = "UPDATE runs SET owner = NULL WHERE id = ?1 AND owner = ?2";
+use crate::store::sql::statements;
 
 /// Returns the runs that are not final and that no living process executes.
 pub(crate) fn find_abandoned(
@@ -48,8 +46,7 @@ pub(crate) fn take_over_run(
     dead: &[i64],
     owner: i64,
 ) -> rusqlite::Result<bool> {
-    let mut select =
-        connection.prepare_cached(sql!("SELECT owner FROM runs WHERE id = ?1 AND ", RUN_OPEN))?;
+    let mut select = connection.prepare_cached(statements::FIND_OWNER)?;
     let Some(old) = select
         .query_row([id.as_bytes()], |row| row.get::<_, Option<i64>>(0))
         .optional()?

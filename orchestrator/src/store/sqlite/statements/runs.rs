@@ -7,27 +7,18 @@ use crate::clock::Timestamp;
 use crate::id::RunId;
 use crate::journal::NewRun;
 use crate::state::{RunKind, RunState};
-use crate::store::sql::codes::{Code, sql};
-
-/// Deletes a run that was inserted for a caller that is gone.
-pub(crate) const UNDO_INSERT: &str = "DELETE FROM runs WHERE id = ?1 AND owner = ?2";
+use crate::store::sql::codes::Code;
+use crate::store::sql::statements;
 
 /// Inserts a pending run, and returns its row. Returns `None` if a run with its key, its tick or
 /// its id exists, or if the run is scheduled and its flow is paused. A run without an owner is left
 /// to the serving processes.
-///
-/// The conditions are part of the `INSERT`: two processes cannot both create the run of a tick.
 pub(crate) fn insert_run(
     connection: &Connection,
     new: &NewRun,
     owner: Option<i64>,
 ) -> rusqlite::Result<Option<i64>> {
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO runs (id, flow, kind, key, logical_date, interval_start, interval_end, parameters, refresh, \
-         created, state, started, finished, owner, takeovers, cancelling, pruned) \
-         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?12, 0, 0, ?11, 0, 0, 0 \
-         WHERE ?3 <> ?13 OR NOT EXISTS (SELECT 1 FROM pauses WHERE flow = ?2) ON CONFLICT DO NOTHING",
-    )?;
+    let mut insert = connection.prepare_cached(statements::INSERT_RUN)?;
     let parameters = serde_json::Value::Object(new.parameters.clone()).to_string();
     let inserted = insert.execute(params![
         new.id.as_bytes(),
@@ -49,12 +40,8 @@ pub(crate) fn insert_run(
 
 /// Returns the run that already has the key of a new one, or else its tick.
 pub(crate) fn find_taken(connection: &Connection, new: &NewRun) -> Result<Option<RunId>, Failure> {
-    let mut by_key =
-        connection.prepare_cached("SELECT id FROM runs WHERE flow = ?1 AND key = ?2")?;
-    let mut by_tick = connection.prepare_cached(sql!(
-        "SELECT id FROM runs WHERE flow = ?1 AND logical_date = ?2 AND ",
-        RUN_HAS_TICK
-    ))?;
+    let mut by_key = connection.prepare_cached(statements::FIND_RUN_OF_KEY)?;
+    let mut by_tick = connection.prepare_cached(statements::FIND_RUN_OF_TICK)?;
     let mut id = by_key
         .query_row(params![new.flow, new.key], |row| row.get::<_, [u8; 16]>(0))
         .optional()?;
@@ -68,6 +55,6 @@ pub(crate) fn find_taken(connection: &Connection, new: &NewRun) -> Result<Option
 /// Returns `true` if a run with this id exists.
 pub(crate) fn run_exists(connection: &Connection, id: RunId) -> rusqlite::Result<bool> {
     connection
-        .prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?
+        .prepare_cached(statements::FIND_RUN)?
         .exists([id.as_bytes()])
 }

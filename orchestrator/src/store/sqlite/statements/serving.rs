@@ -8,7 +8,8 @@ use super::ownership;
 use crate::clock::Timestamp;
 use crate::id::RunId;
 use crate::state::{RunKind, RunState};
-use crate::store::sql::codes::{Code, sql};
+use crate::store::sql::codes::Code;
+use crate::store::sql::statements;
 use crate::store::{ScheduleKey, ServingState};
 
 /// Claims one of the flow's slots for a run. Returns `false` if as many other runs are active;
@@ -23,11 +24,7 @@ pub(crate) fn claim_turn(
     dead: &[i64],
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
-    let mut owners = connection.prepare_cached(sql!(
-        "SELECT owner FROM runs WHERE flow = ?1 AND ",
-        RUN_OPEN,
-        " AND state = ?2 AND kind <> ?3 AND id <> ?4 AND owner IS NOT NULL",
-    ))?;
+    let mut owners = connection.prepare_cached(statements::FIND_TURNS)?;
     let others = params![
         flow,
         RunState::Running.code(),
@@ -40,11 +37,7 @@ pub(crate) fn claim_turn(
     if owners.iter().filter(|owner| !dead.contains(owner)).count() >= runs as usize {
         return Ok(false);
     }
-    let mut update = connection.prepare_cached(sql!(
-        "UPDATE runs SET state = ?2, started = CASE started WHEN 0 THEN ?3 ELSE started END \
-             WHERE id = ?1 AND ",
-        RUN_OPEN,
-    ))?;
+    let mut update = connection.prepare_cached(statements::CLAIM_TURN)?;
     update.execute(params![id.as_bytes(), RunState::Running.code(), now])?;
     Ok(true)
 }
@@ -52,10 +45,7 @@ pub(crate) fn claim_turn(
 /// Releases the slot held by a previous execution of a run. Two resumed runs that kept their slots
 /// would wait for each other.
 pub(crate) fn release_turn(connection: &Connection, id: RunId, own: i64) -> rusqlite::Result<()> {
-    let mut update = connection.prepare_cached(sql!(
-        "UPDATE runs SET state = ?3 WHERE id = ?1 AND owner = ?2 AND ",
-        RUN_OPEN
-    ))?;
+    let mut update = connection.prepare_cached(statements::RELEASE_TURN)?;
     update
         .execute(params![id.as_bytes(), own, RunState::Pending.code()])
         .map(drop)
@@ -63,10 +53,7 @@ pub(crate) fn release_turn(connection: &Connection, id: RunId, own: i64) -> rusq
 
 /// Requests the cancellation of a run. Returns `false` if there is no such unfinished run.
 pub(crate) fn request_cancel(connection: &Connection, id: RunId) -> rusqlite::Result<bool> {
-    let mut update = connection.prepare_cached(sql!(
-        "UPDATE runs SET cancelling = 1 WHERE id = ?1 AND ",
-        RUN_OPEN
-    ))?;
+    let mut update = connection.prepare_cached(statements::REQUEST_CANCEL)?;
     Ok(update.execute([id.as_bytes()])? > 0)
 }
 
@@ -75,11 +62,7 @@ pub(crate) fn find_cancel_requests(
     connection: &Connection,
     own: i64,
 ) -> Result<Vec<RunId>, Failure> {
-    let mut select = connection.prepare_cached(sql!(
-        "SELECT id FROM runs WHERE owner = ?1 AND ",
-        RUN_OPEN,
-        " AND cancelling = 1 AND length(id) = 16",
-    ))?;
+    let mut select = connection.prepare_cached(statements::FIND_CANCEL_REQUESTS)?;
     let cancelling = select.query_map([own], |row| Ok(RunId::from_bytes(row.get(0)?)))?;
     Ok(cancelling.collect::<rusqlite::Result<_>>()?)
 }

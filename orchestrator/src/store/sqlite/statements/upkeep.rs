@@ -12,22 +12,8 @@ use super::history;
 use crate::clock::Timestamp;
 use crate::id::RunId;
 use crate::store::entry::hex;
-use crate::store::sql::codes::sql;
+use crate::store::sql::statements;
 use crate::store::{CacheEntry, CacheFilter, StoreCheck};
-
-/// The counts of a check, by the names that users know.
-const COUNTED: [(&str, &str); 7] = [
-    ("runs", "SELECT count(*) FROM runs"),
-    (
-        "unfinished_runs",
-        sql!("SELECT count(*) FROM runs WHERE ", RUN_OPEN),
-    ),
-    ("attempts", "SELECT count(*) FROM attempts"),
-    ("cached_results", "SELECT count(*) FROM cache"),
-    ("schedules", "SELECT count(*) FROM schedules"),
-    ("paused_flows", "SELECT count(*) FROM pauses"),
-    ("processes", "SELECT count(*) FROM processes"),
-];
 
 /// The maximum number of problems that are reported.
 const TOLD: u32 = 20;
@@ -129,7 +115,7 @@ pub(crate) fn check_store(connection: &Connection, path: &Path) -> StoreCheck {
         Ok(found) => problems.extend(found),
         Err(error) => problems.push(failure::text(&error)),
     }
-    for (what, count) in COUNTED {
+    for (what, count) in statements::COUNTS {
         match connection.query_row(count, [], |row| unsigned(0, row.get(0)?)) {
             Ok(counted) => drop(check.counts.insert(what, counted)),
             Err(error) => problems.push(format!(
