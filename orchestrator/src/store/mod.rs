@@ -7,6 +7,9 @@
 //! A run's log has one writer: the process that executes the run. A process that lost its run to
 //! another is refused. The record of a run is the sum of its transitions
 //! ([`RunTables`](crate::journal::RunTables)), in every store.
+//!
+//! A [`Store`] is a trait for each consumer: [`RunStore`], [`ScheduleStore`], [`CacheStore`],
+//! [`LogStore`] and [`AdminStore`]. A store has a file of the same name for each of them.
 
 mod admin;
 mod backlog;

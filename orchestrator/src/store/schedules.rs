@@ -26,7 +26,8 @@ pub(crate) trait ScheduleStore: fmt::Debug + Send + Sync {
     /// commit.
     fn record_progress(&self, schedule: &ScheduleKey, up_to: Timestamp);
 
-    /// Records that the clock was set back to an instant: no later tick is decided.
+    /// Records that the clock was set back to an instant: no later tick is decided. Does not wait
+    /// for the commit.
     fn rewind_progress(&self, schedules: &[ScheduleKey], to: Timestamp);
 
     /// Pauses or resumes the schedules of a flow. Returns `false` if they were in that state

@@ -15,7 +15,7 @@ use crate::store::entry::hex;
 use crate::store::{AdminStore, Pruned, StoreCheck};
 
 impl MemoryStore {
-    fn ids_where(&self, is_meant: impl Fn(&RunId) -> bool) -> Vec<RunId> {
+    fn find_ids_where(&self, is_meant: impl Fn(&RunId) -> bool) -> Vec<RunId> {
         let mut ids: Vec<RunId> = self.runs.lock().by_id.keys().copied().collect();
         ids.retain(is_meant);
         ids.sort_unstable();
@@ -68,11 +68,11 @@ impl AdminStore for MemoryStore {
     }
 
     async fn find_ids(&self, first: RunId, last: RunId) -> Result<Vec<RunId>, StoreError> {
-        Ok(self.ids_where(|id| (first..=last).contains(id)))
+        Ok(self.find_ids_where(|id| (first..=last).contains(id)))
     }
 
     async fn find_ids_ending(&self, digits: &str) -> Result<Vec<RunId>, StoreError> {
         let digits = digits.to_ascii_lowercase();
-        Ok(self.ids_where(|id| hex(id.as_bytes()).ends_with(&digits)))
+        Ok(self.find_ids_where(|id| hex(id.as_bytes()).ends_with(&digits)))
     }
 }

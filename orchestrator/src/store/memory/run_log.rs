@@ -38,6 +38,7 @@ impl MemoryRun {
         }
     }
 
+    /// Drops the log lines of the run, which is pruned.
     pub(super) fn drop_lines(&self) {
         *self.lines.lock() = Backlog::new(LINES);
     }

@@ -10,14 +10,14 @@ use crate::journal::{Cleared, FrameMeta, History, RowPlace, RunTables, Transitio
 use crate::state::TaskState;
 
 /// A run to be resumed or re-run, as it was read.
-pub(crate) struct Recorded {
+pub(crate) struct RecordedRun {
     pub(crate) row: i64,
     pub(crate) next: u32,
     pub(crate) history: History,
     pub(crate) blobs: HashMap<RowPlace, BlobRef>,
 }
 
-impl Recorded {
+impl RecordedRun {
     /// Applies a re-run of the run: cleared rows have no results any more.
     pub(crate) fn clear(&mut self, cleared: Cleared) {
         let History {

@@ -23,7 +23,7 @@ use crate::journal::{
 };
 use crate::state::Rerun;
 use crate::store::mirror::Mirror;
-use crate::store::sql::history::Recorded;
+use crate::store::sql::history::RecordedRun;
 use crate::store::sql::rows;
 use crate::store::sql::statements::{UNDO_INSERT, UNDO_TAKEOVER};
 use crate::store::{AbandonedRun, RunCreation, RunLog, RunStore, Takeover};
@@ -300,7 +300,7 @@ impl SqliteStore {
     }
 
     /// Reads large results from their blobs.
-    async fn fetch_results(&self, recorded: &mut Recorded) -> Result<(), StoreError> {
+    async fn fetch_results(&self, recorded: &mut RecordedRun) -> Result<(), StoreError> {
         for (cell, blob) in recorded.blobs.drain() {
             let result = Encoded::from(self.file.blobs.get(&blob).await?);
             recorded.history.results.insert(cell, result);
@@ -308,8 +308,8 @@ impl SqliteStore {
         Ok(())
     }
 
-    fn takeover(&self, id: RunId, recorded: Recorded) -> Takeover {
-        let Recorded {
+    fn takeover(&self, id: RunId, recorded: RecordedRun) -> Takeover {
+        let RecordedRun {
             row, next, history, ..
         } = recorded;
         let owned = OwnedRun::new(id, row, next, history.takeovers > 0);
@@ -325,8 +325,8 @@ impl SqliteStore {
     }
 
     /// Returns a run's record, with its output read from its blob.
-    async fn with_output(&self, run: history::Read) -> Result<RunRecord, StoreError> {
-        let history::Read { mut tables, output } = run;
+    async fn with_output(&self, run: history::StoredRun) -> Result<RunRecord, StoreError> {
+        let history::StoredRun { mut tables, output } = run;
         if let (Some(end), Some(body)) = (&tables.end, output) {
             let mut end = RunEnd {
                 at: end.at,

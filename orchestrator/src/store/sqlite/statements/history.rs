@@ -20,20 +20,20 @@ use crate::journal::{
 use crate::state::{RunKind, RunState};
 use crate::store::sql::codes::Code;
 use crate::store::sql::filter;
-use crate::store::sql::history::{Recorded, check};
+use crate::store::sql::history::{RecordedRun, check};
 use crate::store::sql::rows::{self, Unreadable};
 use crate::store::sql::statements::{self, READ_HEADS, READ_SUMMARIES};
 use crate::task::Interval;
 
 /// A run as it was read; its output may be in a blob.
-pub(crate) struct Read {
+pub(crate) struct StoredRun {
     pub(crate) tables: RunTables,
     pub(crate) output: Option<Vec<u8>>,
 }
 
 struct Head {
     row: i64,
-    read: Read,
+    read: StoredRun,
     takeovers: u32,
     deaths: u32,
     cancelling: bool,
@@ -149,7 +149,7 @@ fn head(row: &SqlRow<'_>) -> Head {
     tables.unreadable = columns.problem.map(Arc::from);
     Head {
         row,
-        read: Read { tables, output },
+        read: StoredRun { tables, output },
         takeovers,
         deaths,
         cancelling,
@@ -204,7 +204,7 @@ fn each_transition(
     }
 }
 
-fn with_tasks(connection: &Connection, head: Head) -> Result<Read, Failure> {
+fn with_tasks(connection: &Connection, head: Head) -> Result<StoredRun, Failure> {
     let Head { row, mut read, .. } = head;
     if read.tables.pruned {
         return Ok(read);
@@ -273,7 +273,7 @@ fn at_once<T>(
 }
 
 /// Reads a run for a list: an unreadable run does not prevent the others from being listed.
-fn as_listed(connection: &Connection, head: Head) -> Result<Read, Failure> {
+fn as_listed(connection: &Connection, head: Head) -> Result<StoredRun, Failure> {
     if head.read.tables.unreadable.is_some() {
         return Ok(head.read);
     }
@@ -281,7 +281,7 @@ fn as_listed(connection: &Connection, head: Head) -> Result<Read, Failure> {
     match with_tasks(connection, head) {
         Err(failure) if failure.is_of_one_run() => {
             let tables = without.unreadable(failure.text());
-            Ok(Read {
+            Ok(StoredRun {
                 tables,
                 output: None,
             })
@@ -290,7 +290,7 @@ fn as_listed(connection: &Connection, head: Head) -> Result<Read, Failure> {
     }
 }
 
-pub(crate) fn read_runs(connection: &Connection, flow: &str) -> Result<Vec<Read>, Failure> {
+pub(crate) fn read_runs(connection: &Connection, flow: &str) -> Result<Vec<StoredRun>, Failure> {
     at_once(connection, || {
         let heads = find_heads(connection, "flow = ?1", [flow])?;
         heads
@@ -300,7 +300,7 @@ pub(crate) fn read_runs(connection: &Connection, flow: &str) -> Result<Vec<Read>
     })
 }
 
-pub(crate) fn read_run(connection: &Connection, id: RunId) -> Result<Option<Read>, Failure> {
+pub(crate) fn read_run(connection: &Connection, id: RunId) -> Result<Option<StoredRun>, Failure> {
     at_once(connection, || {
         let head = find_head(connection, id)?;
         head.map(|head| with_tasks(connection, head).map_err(|failure| failure.of_run(id)))
@@ -309,7 +309,7 @@ pub(crate) fn read_run(connection: &Connection, id: RunId) -> Result<Option<Read
 }
 
 /// Returns the whole record of a run that is resumed.
-pub(crate) fn read_history(connection: &Connection, id: RunId) -> Result<Recorded, Failure> {
+pub(crate) fn read_history(connection: &Connection, id: RunId) -> Result<RecordedRun, Failure> {
     let head = find_head(connection, id)?;
     let Head {
         row,
@@ -328,7 +328,7 @@ pub(crate) fn read_history(connection: &Connection, id: RunId) -> Result<Recorde
         deaths,
         cancelling,
     };
-    let mut recorded = Recorded {
+    let mut recorded = RecordedRun {
         row,
         next: 0,
         history,
@@ -351,7 +351,7 @@ pub(crate) fn read_history(connection: &Connection, id: RunId) -> Result<Recorde
 pub(crate) fn read_final_history(
     connection: &Connection,
     id: RunId,
-) -> Result<Option<Recorded>, Failure> {
+) -> Result<Option<RecordedRun>, Failure> {
     at_once(connection, || {
         let is_final = connection
             .prepare_cached(statements::FIND_FINAL_RUN)?
