@@ -42,6 +42,24 @@ pub struct LogLine {
     pub map_index: Option<usize>,
 }
 
+impl LogLine {
+    /// Creates a line of a run itself, without fields.
+    pub(crate) fn new(run: RunId, at: DateTime<Utc>, level: LogLevel, message: String) -> Self {
+        Self {
+            number: 0,
+            at,
+            level,
+            target: TARGET.to_owned(),
+            message,
+            fields: serde_json::Map::new(),
+            run,
+            task: None,
+            attempt: None,
+            map_index: None,
+        }
+    }
+}
+
 /// The level of a [`LogLine`]. More severe levels are greater. (`tracing::Level` has the opposite
 /// order, and cannot be serialized.)
 ///

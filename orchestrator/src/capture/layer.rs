@@ -228,18 +228,14 @@ impl Capture {
         let Some(Origin { run, task }) = origin else {
             return;
         };
-        let line = LogLine {
-            number: 0,
-            at,
-            level,
+        let mut line = LogLine {
             target: target.to_owned(),
-            message: said.message,
             fields: said.fields,
-            run: run.run,
-            task: task.as_ref().map(|task| task.key.to_string()),
-            attempt: task.as_ref().map(|task| task.attempt),
-            map_index: task.as_ref().and_then(|task| task.map_index),
+            ..LogLine::new(run.run, at, level, said.message)
         };
+        if let Some(task) = task {
+            task.fill(&mut line);
+        }
         run.push(line);
     }
 }

@@ -41,11 +41,21 @@ pub(crate) struct Origin {
     task: Option<TaskOrigin>,
 }
 
-#[derive(Debug)]
-struct TaskOrigin {
-    key: InstanceKey,
-    attempt: u32,
-    map_index: Option<usize>,
+/// The attempt that a span belongs to, as its log lines tell it.
+#[derive(Clone, Debug)]
+pub(crate) struct TaskOrigin {
+    pub(crate) key: InstanceKey,
+    pub(crate) attempt: u32,
+    pub(crate) map_index: Option<usize>,
+}
+
+impl TaskOrigin {
+    /// Fills in what a line tells about its attempt.
+    fn fill(&self, line: &mut LogLine) {
+        line.task = Some(self.key.to_string());
+        line.attempt = Some(self.attempt);
+        line.map_index = self.map_index;
+    }
 }
 
 /// The part of an origin that all spans of a run share.
@@ -100,19 +110,10 @@ impl Origin {
         }
     }
 
-    pub(crate) fn of_task(
-        run: &Arc<RunOrigin>,
-        key: InstanceKey,
-        attempt: u32,
-        map_index: Option<usize>,
-    ) -> Self {
+    pub(crate) fn of_task(run: &Arc<RunOrigin>, task: TaskOrigin) -> Self {
         Self {
             run: Arc::clone(run),
-            task: Some(TaskOrigin {
-                key,
-                attempt,
-                map_index,
-            }),
+            task: Some(task),
         }
     }
 }

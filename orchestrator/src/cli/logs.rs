@@ -77,22 +77,8 @@ fn is_meant(line: &LogLine, args: &args::RunsLogs) -> bool {
 
 fn write(line: &LogLine, as_json: bool) -> Result<(), Failure> {
     if as_json {
-        let at = line.at.to_rfc3339_opts(SecondsFormat::Millis, true);
-        let LogLine {
-            number,
-            target,
-            message,
-            fields,
-            run,
-            task,
-            attempt,
-            map_index,
-            ..
-        } = line;
-        let document = json!({
-            "number": number, "at": at, "level": line.level, "target": target, "message": message, "fields": fields,
-            "run": run, "task": task, "attempt": attempt, "map_index": map_index,
-        });
+        let mut document = json!(line);
+        document["at"] = line.at.to_rfc3339_opts(SecondsFormat::Millis, true).into();
         return print(format_args!("{document}\n"));
     }
     // with colours, which `print` strips if standard output is not a terminal

@@ -19,6 +19,7 @@ use super::live::Live;
 use super::slots::pulse::{Pulse, Watched};
 use super::slots::{self, GateKey};
 use super::trace::Trace;
+use crate::capture::TaskOrigin;
 use crate::clock::{Clock, in_time};
 use crate::error::StoreError;
 use crate::failpoint;
@@ -320,9 +321,13 @@ impl ActiveRun {
 
     /// Returns the span of an attempt.
     pub(crate) fn attempt_span(&self, at: Instance, attempt: u16) -> Span {
-        self.trace.attempt(attempt, || {
+        self.trace.attempt(|| {
             let live = self.live.lock();
-            (live.plan.key_of(at), live.plan.map_index(at))
+            TaskOrigin {
+                key: live.plan.key_of(at),
+                attempt: u32::from(attempt),
+                map_index: live.plan.map_index(at),
+            }
         })
     }
 

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tracing::Span;
 
 use super::host::Host;
-use crate::capture::{self, Origin, RunOrigin};
+use crate::capture::{self, Origin, RunOrigin, TaskOrigin};
 use crate::clock::Clock;
 use crate::graph::InstanceKey;
 use crate::log::TARGET;
@@ -92,21 +92,15 @@ impl Trace {
     }
 
     /// Returns the span of an attempt.
-    pub(crate) fn attempt(
-        &self,
-        number: u16,
-        of: impl FnOnce() -> (InstanceKey, Option<usize>),
-    ) -> Span {
+    pub(crate) fn attempt(&self, of: impl FnOnce() -> TaskOrigin) -> Span {
         if !is_heard() {
             return Span::none();
         }
-        let (key, map_index) = of();
-        let attempt = u32::from(number);
+        let task = of();
+        let (attempt, map_index) = (task.attempt, task.map_index);
         self.make(
-            &key,
-            attempt,
-            map_index,
-            || span!(self, [] "task", task = %key, attempt = attempt, map_index = map_index),
+            &task,
+            || span!(self, [] "task", task = %task.key, attempt = attempt, map_index = map_index),
         )
     }
 
@@ -115,21 +109,19 @@ impl Trace {
         if !is_heard() {
             return Span::none();
         }
-        let key = key();
-        self.make(&key, 1, None, || span!(self, [] "flow", task = %key))
+        let task = TaskOrigin {
+            key: key(),
+            attempt: 1,
+            map_index: None,
+        };
+        self.make(&task, || span!(self, [] "flow", task = %task.key))
     }
 
-    fn make(
-        &self,
-        key: &InstanceKey,
-        attempt: u32,
-        map_index: Option<usize>,
-        make: impl FnOnce() -> Span,
-    ) -> Span {
+    fn make(&self, task: &TaskOrigin, make: impl FnOnce() -> Span) -> Span {
         let origin = self
             .origin
             .as_ref()
-            .map(|run| Origin::of_task(run, key.clone(), attempt, map_index));
+            .map(|run| Origin::of_task(run, task.clone()));
         self.run.in_scope(|| capture::span_of(origin, make))
     }
 }

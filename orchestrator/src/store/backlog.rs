@@ -205,12 +205,8 @@ impl Backlog {
         };
         // a count of a run itself is dropped: there is no other line to add it to
         if lost.missing.is_none() || lost.line.task.is_some() {
-            let line = LogLine {
-                task: None,
-                attempt: None,
-                map_index: None,
-                ..lost.line
-            };
+            let LogLine { run, at, level, .. } = lost.line;
+            let line = LogLine::new(run, at, level, String::new());
             self.count(oldest, Entry { line, ..lost });
         }
         true
@@ -226,11 +222,10 @@ impl Backlog {
         let source = self.sources.entry(key(&lost.line)).or_default();
         let at = *source.gap.get_or_insert(number);
         if at == number {
-            let (target, message) = (TARGET.to_owned(), String::new());
             let line = LogLine {
                 level: LogLevel::Warn,
-                target,
-                message,
+                target: TARGET.to_owned(),
+                message: String::new(),
                 fields: Map::new(),
                 ..lost.line
             };

@@ -168,17 +168,10 @@ pub(super) async fn finish(log: &dyn RunLog, at: i64, state: RunState) {
 
 /// Creates a line of a run's log.
 pub(crate) fn line(run: RunId, message: &str) -> LogLine {
+    let at = DateTime::from_timestamp_micros(77).unwrap();
     LogLine {
-        number: 0,
-        at: DateTime::from_timestamp_micros(77).unwrap(),
-        level: LogLevel::Info,
         target: "target".to_owned(),
-        message: message.to_owned(),
-        fields: serde_json::Map::new(),
-        run,
-        task: None,
-        attempt: None,
-        map_index: None,
+        ..LogLine::new(run, at, LogLevel::Info, message.to_owned())
     }
 }
 
