@@ -170,17 +170,18 @@ pub mod __private {
     pub use inventory;
 
     pub use crate::flow::{
-        FlowBody, FlowDef, FlowEntry, FlowFunction, FlowReturn, Function, Kept, Missed, Overlap,
-        Parameters, ScheduleDef, flow,
+        CallParameters, FlowBody, FlowDef, FlowEntry, FlowFunction, FlowReturn, Function, Missed,
+        Overlap, Parameters, ScheduleDef, flow,
     };
     pub use crate::task::AnyHandle;
     pub use crate::task::{
-        BlockingBody, Body, BodyFuture, Borrowed, CacheDef, Call, Code, Context, Delay, Input,
-        IntoInput, KeyFn, Mapped, Node, NotData, Parameter, Pool, Resource, Results, TaskDef,
-        TaskEntry, TaskOptions, Trigger,
+        BlockingBody, BodyFuture, BorrowedInput, CacheDef, Call, Context, Delay, Input, IntoInput,
+        KeyFn, Mapped, Node, NotData, Parameter, Pool, Resource, Results, TaskBody, TaskCode,
+        TaskDef, TaskEntry, TaskOptions, Trigger,
     };
     pub use crate::value::{
-        Comparable, Data, JsonFn, NotComparable, NotShown, Same, SameFn, Shown, Value,
+        Comparable, Data, JsonConversion, JsonFn, NoJsonConversion, NotComparable,
+        ResultComparison, SameFn, Value,
     };
     pub use crate::{Flow, IntoTaskError, TaskError};
 
@@ -207,7 +208,7 @@ pub mod __private {
     }
 
     /// Stands in for the input itself.
-    pub fn any_of<T>(_: &Borrowed<T>) -> T {
+    pub fn any_of<T>(_: &BorrowedInput<T>) -> T {
         any()
     }
 

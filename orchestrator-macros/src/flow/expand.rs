@@ -56,7 +56,7 @@ fn definition(flow: &Flow) -> TokenStream {
     );
     let timeout = option(flow.timeout.as_ref().map(|timeout| timeout.value.expand()));
     let defaults = flow.defaults.expand();
-    let shown = |output| quote!({ use #private::NotShown as _; #private::Shown::<#output>::JSON });
+    let shown = |output| quote!({ use #private::NoJsonConversion as _; #private::JsonConversion::<#output>::JSON });
     let output = Returned::of(&flow.function)
         .spelled()
         .map_or_else(|| option(None), shown);

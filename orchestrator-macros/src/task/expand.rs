@@ -73,7 +73,7 @@ fn definition(task: &Task) -> TokenStream {
             body: #body,
             cooperative: #cooperative,
             cache: #cache,
-            same: #private::Same::new(),
+            same: #private::ResultComparison::new(),
         }
     }}
 }
@@ -112,7 +112,7 @@ fn cache(task: &Task) -> TokenStream {
         ::core::option::Option::Some(#private::CacheDef {
             path: #private::path_of(&|| ()),
             expiry: #expiry,
-            code: #private::Code::#code,
+            code: #private::TaskCode::#code,
             key: #key,
         })
     }
@@ -221,7 +221,7 @@ fn body(task: &Task) -> TokenStream {
         (quote!(Blocking), quote!(#pin(move || #ended)))
     };
     quote! {
-        #private::Body::#kind(|#call_pattern: &mut #private::Call<'_>| {
+        #private::TaskBody::#kind(|#call_pattern: &mut #private::Call<'_>| {
             #(#takes)*
             #run
         })

@@ -12,8 +12,8 @@ use crate::error::GraphError;
 use crate::index::{GateId, IndexVec, NodeId, NodeNumber, ScopeId, StageId};
 use crate::policy::retry::Policy;
 use crate::policy::trigger::may_be_met_after_a_cancel;
-use crate::scope::{GatherMode, Handle, Kind, NodeSpec, Scope, ScopeProblem};
-use crate::task::{Convert, Input, TaskDef, TaskOptions};
+use crate::scope::{GatherMode, Handle, NodeKind, NodeSpec, Scope, ScopeProblem};
+use crate::task::{Conversion, Input, TaskDef, TaskOptions};
 use crate::value::OutputType;
 
 /// The planned nodes of a run. Nodes are only added, so ids stay valid.
@@ -57,7 +57,7 @@ impl std::hash::Hasher for AddressHasher {
 /// A node of the graph.
 #[derive(Debug)]
 pub(crate) struct Planned {
-    pub(crate) kind: Kind,
+    pub(crate) kind: NodeKind,
     pub(crate) name: Cow<'static, str>,
     pub(crate) prefix: Option<Arc<str>>,
     /// The number of this use of the name, from 1.
@@ -146,12 +146,12 @@ pub(crate) enum Takes {
     Plain,
 }
 
-impl From<Convert> for Takes {
-    fn from(convert: Convert) -> Self {
+impl From<Conversion> for Takes {
+    fn from(convert: Conversion) -> Self {
         match convert {
-            Convert::Plain => Self::Plain,
-            Convert::Option(_) => Self::Option,
-            Convert::Outcome(_) | Convert::Outcomes => Self::Outcome,
+            Conversion::Plain => Self::Plain,
+            Conversion::Option(_) => Self::Option,
+            Conversion::Outcome(_) | Conversion::Outcomes => Self::Outcome,
         }
     }
 }
@@ -262,13 +262,13 @@ impl Wiring {
             more,
         } = spec;
         let mut name = match &kind {
-            Kind::Task(definition) => Cow::Borrowed(definition.name),
-            Kind::Flow(call) => Cow::Borrowed(call.definition.name),
-            Kind::Mapping(_) => Cow::Borrowed("expand()"),
-            Kind::Gather(_) => Cow::Borrowed("gather"),
+            NodeKind::Task(definition) => Cow::Borrowed(definition.name),
+            NodeKind::Flow(call) => Cow::Borrowed(call.definition.name),
+            NodeKind::Mapping(_) => Cow::Borrowed("expand()"),
+            NodeKind::Gather(_) => Cow::Borrowed("gather"),
         };
         let policy = match (&kind, &more) {
-            (Kind::Task(definition), Some(more)) => {
+            (NodeKind::Task(definition), Some(more)) => {
                 let options = more
                     .options
                     .clone()
@@ -277,7 +277,7 @@ impl Wiring {
                     .or(&defaults.runtime);
                 Arc::new(Policy::from(options))
             }
-            (Kind::Task(definition), None) => self.policy(definition, defaults),
+            (NodeKind::Task(definition), None) => self.policy(definition, defaults),
             (_, Some(more)) => Arc::new(Policy::from(more.options.clone())),
             (_, None) => self.plain_policy(),
         };
@@ -394,7 +394,7 @@ impl Wiring {
             });
         }
         self.nodes[id].inputs = inputs;
-        if let Kind::Gather(gather) = &self.nodes[id].kind {
+        if let NodeKind::Gather(gather) = &self.nodes[id].kind {
             let (of, takes) = (
                 gather.of.clone(),
                 match gather.mode {
@@ -429,7 +429,7 @@ impl Wiring {
         let cleans_up = self.nodes[id].policy.run_on_cancel;
         let source = &mut self.nodes[upstream];
         if cleans_up
-            && matches!(&source.kind, Kind::Gather(gather) if gather.mode == GatherMode::Outcomes)
+            && matches!(&source.kind, NodeKind::Gather(gather) if gather.mode == GatherMode::Outcomes)
         {
             // then there are outcomes to take
             source.policy = Arc::new(Policy {
@@ -504,7 +504,7 @@ impl Wiring {
             } if *scope == own && *upstream < self.nodes.next_id() => {
                 let source = &self.nodes[*upstream];
                 let gathers = |mapping: &NodeId| match &self.nodes[id].kind {
-                    Kind::Gather(gather) => gather.mapping == *mapping,
+                    NodeKind::Gather(gather) => gather.mapping == *mapping,
                     _ => false,
                 };
                 let gathered = source.region.filter(gathers);
@@ -551,7 +551,7 @@ impl Wiring {
     /// Assigns a node its number among those with its name.
     fn number(&mut self, id: NodeId) {
         let node = &mut self.nodes[id];
-        if matches!(node.kind, Kind::Mapping(_) | Kind::Gather(_)) {
+        if matches!(node.kind, NodeKind::Mapping(_) | NodeKind::Gather(_)) {
             return;
         }
         let same = |(prefix, name, _): &&mut (Option<Arc<str>>, Cow<'static, str>, u32)| {
@@ -574,12 +574,12 @@ impl Wiring {
     /// Names each mapping after its first task.
     fn name_mappings(&mut self, first: NodeId) {
         for id in first.until(self.nodes.next_id()) {
-            if matches!(self.nodes[id].kind, Kind::Mapping(_)) {
+            if matches!(self.nodes[id].kind, NodeKind::Mapping(_)) {
                 let members = self.members.get(&id);
                 let named = members.and_then(|members| {
                     members
                         .iter()
-                        .find(|member| matches!(self.nodes[**member].kind, Kind::Task(_)))
+                        .find(|member| matches!(self.nodes[**member].kind, NodeKind::Task(_)))
                 });
                 if let Some(member) = named {
                     let name = format!("expand({})", self.nodes[*member].name);
@@ -641,7 +641,7 @@ impl Wiring {
 impl Planned {
     /// Returns `true` for an internal node of a mapping, which is not in the user's code.
     pub(crate) fn is_hidden(&self) -> bool {
-        matches!(self.kind, Kind::Mapping(_) | Kind::Gather(_))
+        matches!(self.kind, NodeKind::Mapping(_) | NodeKind::Gather(_))
     }
 
     /// Returns the key, without indexes of elements.
@@ -663,10 +663,12 @@ impl Planned {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::{Body, Results};
+    use crate::task::{Results, TaskBody};
 
-    static TASK: TaskDef =
-        TaskDef::plain("load", Body::Blocking(|_| unreachable!("no one runs it")));
+    static TASK: TaskDef = TaskDef::plain(
+        "load",
+        TaskBody::Blocking(|_| unreachable!("no one runs it")),
+    );
 
     #[test]
     fn an_option_that_comes_too_late_names_the_task() {

@@ -6,7 +6,7 @@ use super::{End, Instance, Plan, Ready};
 use crate::graph::build::{Reach, Takes};
 use crate::index::{FrameId, NodeId};
 use crate::policy::trigger::{Decision, Tally, decide};
-use crate::scope::Kind;
+use crate::scope::NodeKind;
 use crate::state::TaskState;
 
 /// The decision about an instance that has not started.
@@ -207,7 +207,7 @@ impl Plan {
             return;
         }
         let node = &self.wiring.nodes[at.node];
-        if matches!(node.kind, Kind::Flow(_)) {
+        if matches!(node.kind, NodeKind::Flow(_)) {
             self.cell_mut(at).phase = Phase::Running;
             self.outbox.flows.push(at.node);
             return;

@@ -11,7 +11,7 @@ use super::frame::Phase;
 use super::{End, Instance, Plan};
 use crate::graph::build::Reach;
 use crate::index::{FrameId, NodeId, ScopeId};
-use crate::scope::Kind;
+use crate::scope::NodeKind;
 use crate::state::TaskState;
 
 /// Some of the scopes of a run, or all of them.
@@ -120,9 +120,9 @@ impl Plan {
     /// Returns `true` if an instance is not a task, but added tasks in an earlier execution.
     fn is_found_again(&self, at: Instance) -> bool {
         match self.wiring.nodes[at.node].kind {
-            Kind::Task(_) => false,
-            Kind::Mapping(_) => self.was_opened(at),
-            Kind::Gather(_) | Kind::Flow(_) => true,
+            NodeKind::Task(_) => false,
+            NodeKind::Mapping(_) => self.was_opened(at),
+            NodeKind::Gather(_) | NodeKind::Flow(_) => true,
         }
     }
 
@@ -158,11 +158,11 @@ impl Plan {
     fn has_begun(&self, at: Instance) -> bool {
         let (node, cell) = (&self.wiring.nodes[at.node], self.cell(at));
         match (&node.kind, cell.phase) {
-            (Kind::Mapping(_) | Kind::Gather(_), _) => false,
+            (NodeKind::Mapping(_) | NodeKind::Gather(_), _) => false,
             (_, Phase::Running | Phase::Retrying) => true,
             (_, Phase::Ended(state)) if state != TaskState::Cancelled => true,
-            (Kind::Flow(_), _) => self.left_flows.contains(&at.node),
-            (Kind::Task(_), _) => cell.attempts > 0,
+            (NodeKind::Flow(_), _) => self.left_flows.contains(&at.node),
+            (NodeKind::Task(_), _) => cell.attempts > 0,
         }
     }
 

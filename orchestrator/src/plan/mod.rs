@@ -37,9 +37,9 @@ use crate::graph::build::{Defaults, Planned, Reach, ReturnedTo, Wiring};
 use crate::index::{FrameId, FrameNumber, GateId, IndexVec, NodeId, ScopeId, StageId};
 use crate::journal::{FrameMeta, RowPlace};
 use crate::policy::trigger::Tally;
-use crate::scope::{Kind, Promise, Scope, Wait};
+use crate::scope::{NodeKind, Promise, Scope, Wait};
 use crate::state::TaskState;
-use crate::task::{Input, Resolved};
+use crate::task::{Input, NodeOutcome};
 
 /// A node, or one of its mapped elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -119,9 +119,9 @@ pub(crate) struct Outbox {
     pub(crate) opened: Vec<Opened>,
     pub(crate) extended: Vec<FrameNumber>,
     pub(crate) flows: Vec<NodeId>,
-    pub(crate) promises: Vec<(Arc<Promise>, Resolved)>,
+    pub(crate) promises: Vec<(Arc<Promise>, NodeOutcome)>,
     /// Answers for bodies that await nodes, with the awaited nodes.
-    pub(crate) answers: Vec<(NodeId, Arc<Promise>, Resolved)>,
+    pub(crate) answers: Vec<(NodeId, Arc<Promise>, NodeOutcome)>,
     /// Instances whose next attempt is due at a recorded time.
     pub(crate) due: Vec<(Instance, RecordedRetry)>,
 }
@@ -361,7 +361,7 @@ impl Plan {
     /// failure.
     pub(crate) fn watch(&mut self, node: NodeId, promise: Arc<Promise>) {
         match self.cell(Instance::in_flow(node)).phase {
-            Phase::Ended(_) => self.outbox.promises.push((promise, Resolved::Unknown)),
+            Phase::Ended(_) => self.outbox.promises.push((promise, NodeOutcome::Unknown)),
             _ => self
                 .waits
                 .entry(node)
@@ -410,7 +410,7 @@ impl Plan {
     /// Returns the subflow nodes whose bodies have started.
     pub(crate) fn running_flows(&self) -> Vec<NodeId> {
         let nodes = self.wiring.nodes.entries();
-        let flows = nodes.filter(|(_, node)| matches!(node.kind, Kind::Flow(_)));
+        let flows = nodes.filter(|(_, node)| matches!(node.kind, NodeKind::Flow(_)));
         let frame = &self.frames[FrameId::FLOW];
         let running = flows.filter(|(_, node)| frame.cell(node.local, 0).phase == Phase::Running);
         running.map(|(id, _)| id).collect()
@@ -463,7 +463,7 @@ impl Plan {
     }
 
     fn is_task(&self, node: NodeId) -> bool {
-        matches!(self.wiring.nodes[node].kind, Kind::Task(_))
+        matches!(self.wiring.nodes[node].kind, NodeKind::Task(_))
     }
 
     fn cell(&self, at: Instance) -> &Cell {

@@ -6,7 +6,7 @@ use crate::error::{Cause, TaskError};
 use crate::graph::build::Takes;
 use crate::index::NodeId;
 use crate::policy::trigger::Decision;
-use crate::scope::Kind;
+use crate::scope::NodeKind;
 use crate::state::TaskState;
 use crate::task::Trigger;
 
@@ -18,7 +18,7 @@ impl Plan {
             Takes::Plain => true,
             // the outcomes of a mapping are a value as well, which is missing if the list never
             // became available
-            Takes::Outcome => matches!(self.wiring.nodes[upstream.node].kind, Kind::Gather(_)),
+            Takes::Outcome => matches!(self.wiring.nodes[upstream.node].kind, NodeKind::Gather(_)),
             Takes::Option | Takes::Nothing => false,
         }
     }
@@ -69,7 +69,7 @@ impl Plan {
 
     /// Returns the parameter for which a node takes another.
     pub(super) fn parameter_of(&self, node: NodeId, upstream: NodeId) -> &'static str {
-        let Kind::Task(definition) = &self.wiring.nodes[node].kind else {
+        let NodeKind::Task(definition) = &self.wiring.nodes[node].kind else {
             return "list";
         };
         let inputs = self.wiring.nodes[node].inputs.iter();
@@ -139,7 +139,7 @@ impl Plan {
 
     pub(super) fn key_of_visible(&self, at: Instance) -> String {
         match &self.wiring.nodes[at.node].kind {
-            Kind::Gather(_) => match self.wiring.nodes[at.node].upstreams.first() {
+            NodeKind::Gather(_) => match self.wiring.nodes[at.node].upstreams.first() {
                 Some(edge) => self.wiring.nodes[edge.node].key(),
                 None => self.key(at),
             },

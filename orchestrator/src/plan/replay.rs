@@ -21,9 +21,9 @@ use crate::journal::{
     CellState, ElementPlace, Encoded, FrameMeta, Numbers, RerunRecord, Row, RowPlace, RunTables,
     TaskPlace, Transition,
 };
-use crate::scope::{Handle, Kind};
+use crate::scope::{Handle, NodeKind};
 use crate::state::TaskState;
-use crate::task::{Input, Source};
+use crate::task::{Input, InputSource};
 
 /// The number of processes in a row that must die with a run, before any of its nodes ends, for the
 /// running nodes to be suspected and tried one at a time.
@@ -397,7 +397,7 @@ impl Plan {
         if self.cell(at).is_ended() {
             return;
         }
-        if matches!(self.wiring.nodes[at.node].kind, Kind::Flow(_)) {
+        if matches!(self.wiring.nodes[at.node].kind, NodeKind::Flow(_)) {
             self.cell_mut(at).recorded = row.task_state().is_final();
             // the body of a subflow is called in each execution of the run, which does not count as
             // an attempt of its own
@@ -541,7 +541,7 @@ impl Plan {
         let node = &self.wiring.nodes[at.node];
         let frame = &self.frames[at.frame];
         if !node.recorded
-            || !matches!(node.kind, Kind::Task(_))
+            || !matches!(node.kind, NodeKind::Task(_))
             || frame.unexpanded
             || self.cell(at).is_ended()
         {
@@ -767,7 +767,7 @@ pub(crate) enum Expected {
 /// Describes how the request for a node differs from its record if its task and its upstreams are
 /// the same: of plain inputs, only a hash of all of them is recorded.
 fn otherwise(node: &Planned) -> String {
-    let Kind::Task(definition) = &node.kind else {
+    let NodeKind::Task(definition) = &node.kind else {
         return "it with other parameters".to_owned();
     };
     let inputs = definition
@@ -790,9 +790,9 @@ fn otherwise(node: &Planned) -> String {
 /// Returns `true` if an input contains a value of the flow's own.
 fn has_plain(input: &Input) -> bool {
     match &input.source {
-        Source::Value(_) => true,
-        Source::Node(_) => false,
-        Source::Many(inputs, _) => inputs.iter().any(has_plain),
+        InputSource::Value(_) => true,
+        InputSource::Node(_) => false,
+        InputSource::Many(inputs, _) => inputs.iter().any(has_plain),
     }
 }
 

@@ -5,9 +5,9 @@ use super::{End, Ended, Instance, Outbox, Plan, Waiter};
 use crate::error::{Cause, TaskError};
 use crate::graph::build::{Link, Reach, Takes};
 use crate::index::FrameId;
-use crate::scope::Kind;
+use crate::scope::NodeKind;
 use crate::state::TaskState;
-use crate::task::Resolved;
+use crate::task::NodeOutcome;
 
 /// The effect of an upstream's end on a consumer without a stated rule.
 pub(super) enum Meaning {
@@ -23,7 +23,7 @@ impl Plan {
     pub(super) fn meaning(&self, upstream: Instance, state: TaskState, takes: Takes) -> Meaning {
         // a mapping whose list never became available has no outcomes
         let outcome = |plan: &Self| {
-            let gather = matches!(plan.wiring.nodes[upstream.node].kind, Kind::Gather(_));
+            let gather = matches!(plan.wiring.nodes[upstream.node].kind, NodeKind::Gather(_));
             !gather || plan.cell(upstream).value.is_some()
         };
         match state {
@@ -66,7 +66,7 @@ impl Plan {
         self.end_trial(at, false);
         let state = end.state();
         let was_busy = matches!(self.cell(at).phase, Phase::Ready | Phase::Running);
-        let is_flow = matches!(self.wiring.nodes[at.node].kind, Kind::Flow(_));
+        let is_flow = matches!(self.wiring.nodes[at.node].kind, NodeKind::Flow(_));
         match self.cell(at).phase == Phase::Running {
             true if !is_flow => self.count_end(at),
             true if state == TaskState::Cancelled => drop(self.left_flows.insert(at.node)),
@@ -137,7 +137,7 @@ impl Plan {
             self.element_ended(at, state, was_busy);
         }
         if state != TaskState::Success
-            && matches!(self.wiring.nodes[at.node].kind, Kind::Mapping(_))
+            && matches!(self.wiring.nodes[at.node].kind, NodeKind::Mapping(_))
         {
             self.leave_unexpanded(at);
         }
@@ -235,25 +235,25 @@ impl Plan {
     }
 
     /// Returns the result of an instance in the form that its consumers get.
-    pub(crate) fn resolved(&self, at: Instance) -> Resolved {
+    pub(crate) fn resolved(&self, at: Instance) -> NodeOutcome {
         let cell = self.cell(at);
         let error = || self.errors.get(&at).cloned();
         match cell.phase {
             Phase::Ended(TaskState::Success) => match &cell.value {
-                Some(value) => Resolved::Success(value.clone()),
+                Some(value) => NodeOutcome::Success(value.clone()),
                 None => unreachable!("the value of `{}` was given away", self.key(at)),
             },
-            Phase::Ended(TaskState::Failed) => {
-                Resolved::Failed(error().unwrap_or_else(|| TaskError::new(Cause::Failed, "failed")))
-            }
-            Phase::Ended(TaskState::Skipped) => Resolved::Skipped(
+            Phase::Ended(TaskState::Failed) => NodeOutcome::Failed(
+                error().unwrap_or_else(|| TaskError::new(Cause::Failed, "failed")),
+            ),
+            Phase::Ended(TaskState::Skipped) => NodeOutcome::Skipped(
                 error().unwrap_or_else(|| TaskError::new(Cause::Skipped, "skipped")),
             ),
             Phase::Ended(TaskState::UpstreamFailed) => {
-                Resolved::UpstreamFailed(error().unwrap_or_else(|| self.upstream_error(at)))
+                NodeOutcome::UpstreamFailed(error().unwrap_or_else(|| self.upstream_error(at)))
             }
-            Phase::Ended(TaskState::Cancelled) => Resolved::Failed(TaskError::cancelled()),
-            _ => Resolved::Unknown,
+            Phase::Ended(TaskState::Cancelled) => NodeOutcome::Failed(TaskError::cancelled()),
+            _ => NodeOutcome::Unknown,
         }
     }
 

@@ -7,7 +7,7 @@ use super::{Instance, Plan};
 use crate::error::{Cause, TaskError};
 use crate::graph::build::{Link, Reach, ReturnedTo, Takes};
 use crate::index::NodeId;
-use crate::scope::Kind;
+use crate::scope::NodeKind;
 use crate::state::TaskState;
 
 /// The result of a run, derived from its tasks.
@@ -38,7 +38,7 @@ impl Plan {
                 .unwrap_or(0);
             let members = self.members_of(table.region);
             for (node, local) in members.into_iter().take(locals).zip(0..) {
-                if matches!(self.wiring.nodes[node].kind, Kind::Gather(_)) {
+                if matches!(self.wiring.nodes[node].kind, NodeKind::Gather(_)) {
                     continue;
                 }
                 for index in 0..table.len {
@@ -125,7 +125,7 @@ impl Plan {
             Some(ReturnedTo::Node(flow)) => consumers.push((Instance::in_flow(flow), Takes::Plain)),
             None => {}
         }
-        if let (Kind::Mapping(_), Some(frame)) = (&node.kind, self.frame_of.get(&at)) {
+        if let (NodeKind::Mapping(_), Some(frame)) = (&node.kind, self.frame_of.get(&at)) {
             // a list that never became available is consumed by all nodes of its mapping
             let members = self.wiring.members.get(&at.node).into_iter().flatten();
             let first = |node: &NodeId| (Instance::first(*frame, *node), Takes::Plain);
@@ -143,7 +143,7 @@ impl Plan {
         }
         let mut handled = true;
         for (consumer, takes) in consumers {
-            let gather = matches!(self.wiring.nodes[consumer.node].kind, Kind::Gather(_));
+            let gather = matches!(self.wiring.nodes[consumer.node].kind, NodeKind::Gather(_));
             let ok = match self.cell(consumer).phase {
                 Phase::Ended(TaskState::Success) => takes == Takes::Outcome,
                 Phase::Ended(state)

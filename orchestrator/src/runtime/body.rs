@@ -16,7 +16,7 @@ use super::live::{Answer, Live, Refusal, RunCore, ScopeState};
 use super::pulse::Pulse;
 use crate::error::TaskError;
 use crate::failpoint;
-use crate::flow::{FlowBody, FlowCall, FlowDef, Progress};
+use crate::flow::{FlowBody, FlowBodyKind, FlowCall, FlowDef};
 use crate::graph::build::Defaults;
 use crate::index::{NodeId, ScopeId};
 use crate::journal::Transition;
@@ -105,12 +105,12 @@ pub(super) fn call(
     live.absorb(runtime, &mut scope, number)
         .map_err(CallError::Refused)?;
     Ok(match progress {
-        Progress::Wired(output) => {
+        FlowBodyKind::Wired(output) => {
             live.plan.returned(&output, node);
             live.plan.close(number);
             Called::Returned(output)
         }
-        Progress::Async(body) => {
+        FlowBodyKind::Async(body) => {
             let step = Step::Polling(Fragile::new(body));
             let body = Body::new(flow.definition, number, node, step, span.clone());
             Called::Polling(Box::new(Body {

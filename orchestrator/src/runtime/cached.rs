@@ -39,7 +39,7 @@ use crate::panic::catch;
 use crate::plan::{End, Instance, Job, Work};
 use crate::state::TaskState;
 use crate::store::{Accept, Claim, Lookup, Wanted};
-use crate::task::{Arg, Args, CacheDef, Call, Code, TaskDef};
+use crate::task::{Arg, Args, CacheDef, Call, TaskCode, TaskDef};
 use crate::value::{OutputType, Value, feed};
 
 /// The interval between two checks whether another process has finished a result.
@@ -641,8 +641,8 @@ fn query(
         }
     };
     let code = match cache.code {
-        Code::Tokens(tokens) => ("tokens", tokens),
-        Code::Version(version) => ("version", version),
+        TaskCode::Tokens(tokens) => ("tokens", tokens),
+        TaskCode::Version(version) => ("version", version),
     };
     let mut hasher = blake3::Hasher::new();
     feed(&mut hasher, &(FORMAT, &*task, code, inputs), false)
@@ -786,7 +786,7 @@ fn finish_with(run: &Arc<RunCore>, lane: &mut Lane, job: &Job, hit: Found, fligh
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::{Body, Parameter, TaskOptions};
+    use crate::task::{Parameter, TaskBody, TaskOptions};
 
     const fn parameter(name: &'static str, unordered: bool, in_key: bool) -> Parameter {
         Parameter {
@@ -797,7 +797,7 @@ mod tests {
         }
     }
 
-    fn task(code: Code, key: Option<crate::task::KeyFn>) -> TaskDef {
+    fn task(code: TaskCode, key: Option<crate::task::KeyFn>) -> TaskDef {
         TaskDef {
             crate_name: "shop",
             module: "shop::churn",
@@ -815,7 +815,10 @@ mod tests {
                 code,
                 key,
             }),
-            ..TaskDef::plain("score", Body::Async(|_| Box::pin(std::future::pending())))
+            ..TaskDef::plain(
+                "score",
+                TaskBody::Async(|_| Box::pin(std::future::pending())),
+            )
         }
     }
 
@@ -835,10 +838,10 @@ mod tests {
     /// with them.
     #[test]
     fn cache_keys_are_stable_across_releases() {
-        let tokens = task(Code::Tokens("( customers : & [ u32 ] ) { }"), None);
-        let version = task(Code::Version("2"), None);
+        let tokens = task(TaskCode::Tokens("( customers : & [ u32 ] ) { }"), None);
+        let version = task(TaskCode::Version("2"), None);
         let by_function = task(
-            Code::Version("2"),
+            TaskCode::Version("2"),
             Some(|call| crate::__private::cache_key(&call.owned::<Vec<u32>>(0))),
         );
         let keys = [&tokens, &version, &by_function].map(|task| key(task, ["a", "b"], 7));
@@ -865,7 +868,7 @@ mod tests {
                 &TaskDef {
                     options,
                     cache,
-                    ..task(Code::Tokens(""), None)
+                    ..task(TaskCode::Tokens(""), None)
                 },
                 ["a", "b"],
                 7

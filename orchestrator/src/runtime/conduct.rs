@@ -24,7 +24,7 @@ use crate::index::{NodeId, ScopeId};
 use crate::journal::{CellState, Kept, RerunRecord, RunEnd, RunRecord, TaskEnd, Transition};
 use crate::panic;
 use crate::plan::{End, Instance, Verdict};
-use crate::scope::Kind;
+use crate::scope::NodeKind;
 use crate::state::{RunState, TaskState};
 use crate::task::{Arg, Context, Input};
 use crate::value::Value;
@@ -505,7 +505,7 @@ impl Conductor {
                 // cancelled since
                 continue;
             }
-            let Kind::Flow(flow) = &live.plan.wiring.nodes[node].kind else {
+            let NodeKind::Flow(flow) = &live.plan.wiring.nodes[node].kind else {
                 continue;
             };
             let flow = Arc::clone(flow);

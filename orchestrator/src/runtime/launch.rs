@@ -36,7 +36,7 @@ use crate::journal::{NewRun, RunRecord};
 use crate::panic::catch;
 use crate::schedule::Schedule;
 use crate::scope;
-use crate::scope::Kind;
+use crate::scope::NodeKind;
 use crate::state::RunKind;
 use crate::store::{self, Created, RunLog};
 use crate::task::{Context, Input, Interval, RunFacts};
@@ -654,7 +654,8 @@ impl Inner {
             }
             Err(error @ CallError::Body(_)) => Called::Failed(error.into_task_error()),
         };
-        let is_static = |kind: &Kind| matches!(kind, Kind::Flow(call) if !call.definition.is_async);
+        let is_static =
+            |kind: &NodeKind| matches!(kind, NodeKind::Flow(call) if !call.definition.is_async);
         if live
             .plan
             .wiring

@@ -27,10 +27,10 @@ use crate::graph::build::{Defaults, Wiring};
 use crate::index::{GateId, IndexVec, NodeId, NodeNumber, ScopeId};
 use crate::journal::{CellState, Numbers, TaskEnd, Transition};
 use crate::plan::{Ended, Expected, Instance, Opened, Plan, Replay};
-use crate::scope::{Kind, NodeSpec, Promise, Scope};
+use crate::scope::{NodeKind, NodeSpec, Promise, Scope};
 use crate::state::TaskState;
 use crate::store::RunLog;
-use crate::task::{Body, Context, Input, Place, Resolved, RunFacts, TaskDef};
+use crate::task::{BodyPlace, Context, Input, NodeOutcome, RunFacts, TaskBody, TaskDef};
 
 /// An active run.
 ///
@@ -163,7 +163,7 @@ pub(super) struct ScopeState {
     pub(super) prefix: Option<Arc<str>>,
     /// Answers for its body. They are given one at a time, so that a body that runs again asks for
     /// the same nodes in the same order.
-    answers: VecDeque<(NodeId, Arc<Promise>, Resolved)>,
+    answers: VecDeque<(NodeId, Arc<Promise>, NodeOutcome)>,
     /// The number of nodes that its body awaits, or awaited without taking the answer.
     awaiting: usize,
     /// Whether its body got an answer that no earlier execution of the run gave.
@@ -201,7 +201,7 @@ pub(super) struct Answer {
     /// The node's number in the run's log.
     pub(super) node: NodeNumber,
     pub(super) promise: Arc<Promise>,
-    pub(super) resolved: Resolved,
+    pub(super) resolved: NodeOutcome,
     /// Whether an earlier execution of the run gave the same answer.
     pub(super) is_known: bool,
     /// Whether the body awaits other nodes, too, so that the order of answers matters.
@@ -281,11 +281,11 @@ impl Live {
             ..
         } = self;
         let gate = |node: &crate::graph::build::Planned| {
-            let Kind::Task(definition) = &node.kind else {
+            let NodeKind::Task(definition) = &node.kind else {
                 return GateId::PLAIN;
             };
             let mocked = runtime.environment.mock_of(definition).is_some();
-            let blocking = matches!(definition.body, Body::Blocking(_)) && !mocked;
+            let blocking = matches!(definition.body, TaskBody::Blocking(_)) && !mocked;
             let cached = definition.cache.is_some() && !mocked && caches;
             let pool = node.policy.pool.as_ref();
             if !blocking && !cached && pool.is_none() {
@@ -435,7 +435,7 @@ impl Inner {
     ) -> Result<(), Error> {
         let mut checked: Option<&TaskDef> = None;
         for spec in specs {
-            let Kind::Task(definition) = &spec.kind else {
+            let NodeKind::Task(definition) = &spec.kind else {
                 continue;
             };
             let own = spec
@@ -474,7 +474,7 @@ impl Inner {
     /// reported before the run starts.
     pub(super) fn check_wiring(&self, wiring: &Wiring) -> Result<(), Error> {
         for node in &wiring.nodes {
-            let Kind::Task(definition) = &node.kind else {
+            let NodeKind::Task(definition) = &node.kind else {
                 continue;
             };
             if let Some(pool) = &node.policy.pool {
@@ -735,7 +735,7 @@ impl RunCore {
     pub(super) fn context(&self, at: Instance, attempt: u16) -> Arc<Context> {
         let live = self.live.lock();
         let node = &live.plan.wiring.nodes[at.node];
-        let place = Place {
+        let place = BodyPlace {
             task: node.name.to_string(),
             key: live.plan.key(at),
             map_index: live.plan.map_index(at),

@@ -16,7 +16,7 @@ use super::watchdog;
 use crate::flow::FlowDef;
 use crate::index::{FrameId, NodeId};
 use crate::plan::Instance;
-use crate::scope::Kind;
+use crate::scope::NodeKind;
 use crate::task::TaskDef;
 
 /// The longest wait for a plan that is in use, to read the name of a task.
@@ -153,8 +153,8 @@ impl Pulse {
         };
         let plan = &run.live.try_lock_for(PATIENCE)?.plan;
         match plan.wiring.nodes.get(at.node)?.kind {
-            Kind::Task(task) => Some(task),
-            Kind::Flow(_) | Kind::Mapping(_) | Kind::Gather(_) => None,
+            NodeKind::Task(task) => Some(task),
+            NodeKind::Flow(_) | NodeKind::Mapping(_) | NodeKind::Gather(_) => None,
         }
     }
 

@@ -22,8 +22,8 @@ pub(crate) use encoding::{EncodingError, OutputType, encode};
 #[cfg(feature = "cli")]
 pub(crate) use json::{TypedJson, of_bytes, parse, with_digits};
 pub(crate) use json::{check_depth, from_json, json_text, to_json};
-pub use same::{Comparable, NotComparable, Same, SameFn};
-pub use shown::{JsonFn, NotShown, Shown};
+pub use same::{Comparable, NotComparable, ResultComparison, SameFn};
+pub use shown::{JsonConversion, JsonFn, NoJsonConversion};
 
 /// A type that can be passed between tasks: any type that is
 /// `Clone + Serialize + DeserializeOwned + Send + Sync + 'static`.
