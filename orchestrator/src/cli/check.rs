@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::args::{self, Finding};
-use super::context::{Context, Known};
-use super::exit::{Done, FAILED};
+use super::context::{CommandContext, ProgramFlow};
+use super::exit::{CommandResult, FAILED};
 use super::output::{self, GREEN, RED, YELLOW, plural, print, tell};
-use super::parameters::Typed;
+use super::parameters::ParameterArguments;
 use crate::error::Error;
 use crate::flow::registry;
 use crate::runtime::Runtime;
@@ -16,7 +16,7 @@ use crate::task::{TaskDef, TaskEntry};
 
 /// A finding, in the form of `--json`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-struct Found {
+struct FindingJson {
     severity: Severity,
     kind: Finding,
     flow: Option<&'static str>,
@@ -32,7 +32,7 @@ enum Severity {
     Warning,
 }
 
-pub(super) fn check(context: &Context, args: &args::Check) -> Done {
+pub(super) fn check(context: &CommandContext, args: &args::Check) -> CommandResult {
     let mut found = Vec::new();
     for flow in context.flows() {
         of_flow(context, &flow, &mut found);
@@ -78,13 +78,13 @@ pub(super) fn check(context: &Context, args: &args::Check) -> Done {
 }
 
 /// Returns `true` if two findings share a line: both report the same thing missing.
-fn are_alike(one: &Found, other: &Found) -> bool {
+fn are_alike(one: &FindingJson, other: &FindingJson) -> bool {
     let is_lack = matches!(one.kind, Finding::Docs | Finding::Tags);
     is_lack && one.kind == other.kind && one.task.is_some() == other.task.is_some()
 }
 
-fn line(alike: &[Found]) -> String {
-    let Found {
+fn line(alike: &[FindingJson]) -> String {
+    let FindingJson {
         severity,
         kind,
         flow,
@@ -120,16 +120,17 @@ fn line(alike: &[Found]) -> String {
     format!("{style}{word}{style:#}: {what}")
 }
 
-fn of_task(runtime: &Runtime, task: &TaskDef, found: &mut Vec<Found>) {
-    let is_known =
-        |found: &Found| found.kind == Finding::Pool && found.task.as_deref() == Some(task.name);
+fn of_task(runtime: &Runtime, task: &TaskDef, found: &mut Vec<FindingJson>) {
+    let is_known = |found: &FindingJson| {
+        found.kind == Finding::Pool && found.task.as_deref() == Some(task.name)
+    };
     let told = found.iter().any(is_known);
     let mut tell = |kind, problem| {
         let (task, place) = (
             Some(task.name.to_owned()),
             format!("{}:{}", task.file, task.line),
         );
-        found.push(Found {
+        found.push(FindingJson {
             severity: Severity::Warning,
             kind,
             flow: None,
@@ -167,12 +168,12 @@ fn of_task(runtime: &Runtime, task: &TaskDef, found: &mut Vec<Found>) {
     }
 }
 
-fn of_flow(context: &Context, flow: &Known<'_>, found: &mut Vec<Found>) {
+fn of_flow(context: &CommandContext, flow: &ProgramFlow<'_>, found: &mut Vec<FindingJson>) {
     let definition = flow.definition;
     let place = format!("{}:{}", definition.file, definition.line);
     let mut found = |severity, kind, task, problem: String| {
         let (flow, place) = (Some(definition.name), place.clone());
-        found.push(Found {
+        found.push(FindingJson {
             severity,
             kind,
             flow,
@@ -208,7 +209,7 @@ fn of_flow(context: &Context, flow: &Known<'_>, found: &mut Vec<Found>) {
         .map(|serve| Ok(serve.call().clone()))
         .collect();
     if calls.is_empty() {
-        calls.push(flow.call(&Typed::default()));
+        calls.push(flow.call(&ParameterArguments::default()));
     }
     for call in calls {
         let call = match call {

@@ -4,8 +4,8 @@ use std::fmt::Display;
 
 use orchestrator_grammar::similar::nearest;
 
-use super::context::Context;
-use super::exit::Failure;
+use super::context::CommandContext;
+use super::exit::CommandFailure;
 use crate::error::without_secrets;
 use crate::flow::{FlowDef, registry};
 use crate::id::RunId;
@@ -23,7 +23,7 @@ pub(super) const OTHER_STORE: &str =
 const LIST: &str = "the command `runs` lists them with their ids";
 
 /// Returns the error for an unknown name, with the known names.
-fn unknown(what: &str, typed: &str, mut known: Vec<&str>, otherwise: &str) -> Failure {
+fn unknown(what: &str, typed: &str, mut known: Vec<&str>, otherwise: &str) -> CommandFailure {
     known.sort_unstable();
     known.dedup();
     let meant = nearest(typed, known.iter().copied());
@@ -36,7 +36,7 @@ fn unknown(what: &str, typed: &str, mut known: Vec<&str>, otherwise: &str) -> Fa
     } else {
         some(&known)
     };
-    Failure::usage(format!("no {what} `{typed}`"))
+    CommandFailure::usage(format!("no {what} `{typed}`"))
         .why(format!("there is {list}"))
         .hint(hint)
 }
@@ -57,7 +57,7 @@ fn some(names: &[impl Display]) -> String {
 }
 
 /// Returns the flow with a name.
-pub(super) fn flow(typed: &str) -> Result<&'static FlowDef, Failure> {
+pub(super) fn flow(typed: &str) -> Result<&'static FlowDef, CommandFailure> {
     registry::find(typed).ok_or_else(|| {
         let names: Vec<&str> = registry::flows().map(|flow| flow.name).collect();
         let otherwise = match names.is_empty() {
@@ -69,7 +69,10 @@ pub(super) fn flow(typed: &str) -> Result<&'static FlowDef, Failure> {
 }
 
 /// Returns an error if the program does not have the flow and the store does not have runs of it.
-pub(super) async fn flow_with_runs(runtime: Option<&Runtime>, typed: &str) -> Result<(), Failure> {
+pub(super) async fn flow_with_runs(
+    runtime: Option<&Runtime>,
+    typed: &str,
+) -> Result<(), CommandFailure> {
     if let Some(runtime) = runtime
         && !runtime
             .find_runs(&RunFilter::new().flow(typed).limit(1))
@@ -88,7 +91,7 @@ pub(super) fn is_of(key: &str, task: &str) -> bool {
 }
 
 /// Returns the error for a run without a task of this key.
-pub(super) fn no_task(record: &RunRecord, typed: &str) -> Failure {
+pub(super) fn no_task(record: &RunRecord, typed: &str) -> CommandFailure {
     let keys: Vec<String> = record.tasks().iter().map(|task| task.key()).collect();
     let otherwise = match (record.is_pruned(), keys.is_empty()) {
         (true, _) => "what was known of its tasks was pruned",
@@ -102,7 +105,7 @@ pub(super) fn no_task(record: &RunRecord, typed: &str) -> Failure {
 }
 
 /// Returns the name of the store, for messages.
-pub(super) fn store(context: &Context) -> String {
+pub(super) fn store(context: &CommandContext) -> String {
     let url = context.url().ok().flatten();
     url.map_or_else(
         || "the program's own store".to_owned(),
@@ -111,7 +114,7 @@ pub(super) fn store(context: &Context) -> String {
 }
 
 /// Returns the end of a message about something not found: the store that was searched.
-pub(super) fn looked_in(context: &Context, is_there: bool) -> String {
+pub(super) fn looked_in(context: &CommandContext, is_there: bool) -> String {
     let store = store(context);
     if is_there {
         format!(" in {store}")
@@ -121,7 +124,10 @@ pub(super) fn looked_in(context: &Context, is_there: bool) -> String {
 }
 
 /// Returns the runtime to look for a run in. Does not create a store.
-pub(super) async fn runtime_of_run(context: &Context, typed: &str) -> Result<Runtime, Failure> {
+pub(super) async fn runtime_of_run(
+    context: &CommandContext,
+    typed: &str,
+) -> Result<Runtime, CommandFailure> {
     full(typed)?;
     let runtime = context.runtime_if_there().await?;
     runtime.ok_or_else(|| {
@@ -131,9 +137,9 @@ pub(super) async fn runtime_of_run(context: &Context, typed: &str) -> Result<Run
 
 /// Returns the run that a part of an id denotes, and the runtime whose store has it.
 pub(super) async fn record(
-    context: &Context,
+    context: &CommandContext,
     typed: &str,
-) -> Result<(Runtime, RunRecord), Failure> {
+) -> Result<(Runtime, RunRecord), CommandFailure> {
     let runtime = runtime_of_run(context, typed).await?;
     let record = record_in(&runtime, &store(context), typed).await?;
     Ok((runtime, record))
@@ -144,7 +150,7 @@ pub(super) async fn record_in(
     runtime: &Runtime,
     store: &str,
     typed: &str,
-) -> Result<RunRecord, Failure> {
+) -> Result<RunRecord, CommandFailure> {
     let run = match full(typed)? {
         Some(run) => run,
         None => one(&runtime.run_ids(typed).await?, store, typed)?,
@@ -154,24 +160,24 @@ pub(super) async fn record_in(
 }
 
 /// Parses a whole id; returns `None` for a part of one.
-fn full(typed: &str) -> Result<Option<RunId>, Failure> {
+fn full(typed: &str) -> Result<Option<RunId>, CommandFailure> {
     let id = typed.parse::<RunId>().ok();
     if id.is_none() && typed.chars().filter(|character| *character != '-').count() < 4 {
         let what = format!(
             "expected the id of a run, or at least 4 characters of its beginning or its end, got `{typed}`"
         );
-        return Err(Failure::usage(what).hint(LIST));
+        return Err(CommandFailure::usage(what).hint(LIST));
     }
     Ok(id)
 }
 
-fn one(ids: &[RunId], store: &str, typed: &str) -> Result<RunId, Failure> {
+fn one(ids: &[RunId], store: &str, typed: &str) -> Result<RunId, CommandFailure> {
     match ids {
         [id] => Ok(*id),
         [] => Err(no_run(typed, format!("no id in {store} begins or ends so"))),
         ids => {
             let latest: Vec<&RunId> = ids.iter().rev().collect();
-            Err(Failure::usage(format!(
+            Err(CommandFailure::usage(format!(
                 "the ids of {} runs begin or end with `{typed}`",
                 ids.len()
             ))
@@ -181,8 +187,8 @@ fn one(ids: &[RunId], store: &str, typed: &str) -> Result<RunId, Failure> {
     }
 }
 
-fn no_run(typed: &str, why: String) -> Failure {
-    Failure::usage(format!("no run `{typed}`"))
+fn no_run(typed: &str, why: String) -> CommandFailure {
+    CommandFailure::usage(format!("no run `{typed}`"))
         .why(why)
         .hint(LIST)
 }

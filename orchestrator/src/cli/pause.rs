@@ -3,11 +3,15 @@
 use std::process::ExitCode;
 
 use super::args;
-use super::context::Context;
-use super::exit::Done;
+use super::context::CommandContext;
+use super::exit::CommandResult;
 use super::output::print;
 
-pub(super) async fn pause(context: &Context, args: &args::OneFlow, pause: bool) -> Done {
+pub(super) async fn pause(
+    context: &CommandContext,
+    args: &args::OneFlow,
+    pause: bool,
+) -> CommandResult {
     let flow = context.flow(&args.flow)?;
     let runtime = context.runtime().await?;
     let name = flow.definition.name;

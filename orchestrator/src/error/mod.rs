@@ -15,7 +15,7 @@ pub use graph::GraphError;
 pub use rerun::RerunError;
 pub(crate) use secrets::{SecretUrl, without_secrets};
 pub use store::StoreError;
-pub(crate) use task::{Cause, Panicked};
+pub(crate) use task::{Cause, PanicReport};
 pub use task::{IntoTaskError, TaskError, fatal, retry_after, skip};
 
 use std::fmt;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{InstanceKey, NodeMeta, Wired, check};
+use super::{InstanceKey, NodeMeta, NodeWiring, check};
 use crate::bounds;
 use crate::error::GraphError;
 use crate::index::{GateId, IndexVec, NodeId, NodeNumber, ScopeId, StageId};
@@ -19,7 +19,7 @@ use crate::value::OutputType;
 /// The planned nodes of a run. Nodes are only added, so ids stay valid.
 #[derive(Debug, Default)]
 pub(crate) struct Wiring {
-    pub(crate) nodes: IndexVec<NodeId, Planned>,
+    pub(crate) nodes: IndexVec<NodeId, PlannedNode>,
     /// The nodes of each mapping, by the id of the mapping's node.
     pub(crate) members: HashMap<NodeId, Vec<NodeId>>,
     root_members: u32,
@@ -56,7 +56,7 @@ impl std::hash::Hasher for AddressHasher {
 
 /// A node of the graph.
 #[derive(Debug)]
-pub(crate) struct Planned {
+pub(crate) struct PlannedNode {
     pub(crate) kind: NodeKind,
     pub(crate) name: Cow<'static, str>,
     pub(crate) prefix: Option<Arc<str>>,
@@ -74,7 +74,7 @@ pub(crate) struct Planned {
     pub(crate) order: NodeId,
     pub(crate) inputs: Box<[Input]>,
     pub(crate) upstreams: SmallVec<[Edge; 3]>,
-    pub(crate) links: SmallVec<[Link; 3]>,
+    pub(crate) links: SmallVec<[ReverseEdge; 3]>,
     pub(crate) policy: Arc<Policy>,
     /// The number of inputs that take its value, element by element.
     pub(crate) uses: u32,
@@ -82,13 +82,13 @@ pub(crate) struct Planned {
     pub(crate) pinned: bool,
     pub(crate) allow_failure: bool,
     /// The consumer of a node that a body returned. Set by the runtime.
-    pub(crate) returned_to: Option<ReturnedTo>,
+    pub(crate) returned_to: Option<ReturnTarget>,
     /// The limits of its body. Set by the runtime.
     pub(crate) gate: GateId,
     /// The type of its results, if it is a task.
     pub(crate) output: Option<&'static OutputType>,
     /// Its wiring, in a run that may have to be resumed.
-    pub(crate) wired: Option<Box<Wired<NodeId>>>,
+    pub(crate) wired: Option<Box<NodeWiring<NodeId>>>,
     /// Its number in the run's log, and its index there among the nodes of its region. They differ
     /// from its id and index only if the run was resumed.
     pub(crate) logged: NodeNumber,
@@ -99,7 +99,7 @@ pub(crate) struct Planned {
 
 /// The consumer of a node that the body of a flow returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReturnedTo {
+pub(crate) enum ReturnTarget {
     /// The caller of the run.
     Caller,
     /// The node of the nested flow.
@@ -110,15 +110,15 @@ pub(crate) enum ReturnedTo {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Edge {
     pub(crate) node: NodeId,
-    pub(crate) takes: Takes,
+    pub(crate) takes: UpstreamUse,
     pub(crate) reach: Reach,
 }
 
 /// A dependent of a node: an edge, seen from its other end.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Link {
+pub(crate) struct ReverseEdge {
     pub(crate) to: NodeId,
-    pub(crate) takes: Takes,
+    pub(crate) takes: UpstreamUse,
     pub(crate) reach: Reach,
 }
 
@@ -135,7 +135,7 @@ pub(crate) enum Reach {
 
 /// What a node makes of an upstream. Ordered: the strictest use counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Takes {
+pub(crate) enum UpstreamUse {
     /// Only waits for the upstream (`.after`).
     Nothing,
     /// Takes the outcome, whatever it is.
@@ -146,7 +146,7 @@ pub(crate) enum Takes {
     Plain,
 }
 
-impl From<Conversion> for Takes {
+impl From<Conversion> for UpstreamUse {
     fn from(convert: Conversion) -> Self {
         match convert {
             Conversion::Plain => Self::Plain,
@@ -303,7 +303,7 @@ impl Wiring {
             }
             after = (!more.after.is_empty()).then_some((id, more.after));
         }
-        self.nodes.push(Planned {
+        self.nodes.push(PlannedNode {
             kind,
             name,
             prefix: prefix.cloned(),
@@ -354,7 +354,7 @@ impl Wiring {
     /// Returns an error if a task with `run_on_cancel` has a trigger rule that cannot be met after
     /// a cancellation.
     fn check_clean_up(&self, id: NodeId) -> Result<(), GraphError> {
-        let Planned { policy, name, .. } = &self.nodes[id];
+        let PlannedNode { policy, name, .. } = &self.nodes[id];
         let rule = policy.trigger.unwrap_or_default();
         if !policy.run_on_cancel || may_be_met_after_a_cancel(rule) {
             return Ok(());
@@ -398,9 +398,9 @@ impl Wiring {
             let (of, takes) = (
                 gather.of.clone(),
                 match gather.mode {
-                    GatherMode::Values => Takes::Plain,
-                    GatherMode::Outcomes => Takes::Outcome,
-                    GatherMode::Done => Takes::Nothing,
+                    GatherMode::Values => UpstreamUse::Plain,
+                    GatherMode::Outcomes => UpstreamUse::Outcome,
+                    GatherMode::Done => UpstreamUse::Nothing,
                 },
             );
             // the bare elements of a list depend only on the list
@@ -420,7 +420,7 @@ impl Wiring {
         &mut self,
         id: NodeId,
         handle: &Handle,
-        takes: Takes,
+        takes: UpstreamUse,
         scope: u64,
     ) -> Result<(), GraphError> {
         let Some((upstream, reach)) = self.find(id, handle, scope)? else {
@@ -437,7 +437,7 @@ impl Wiring {
                 ..Policy::clone(&source.policy)
             });
         }
-        if takes != Takes::Nothing {
+        if takes != UpstreamUse::Nothing {
             source.uses += 1;
             source.pinned |= reach == Reach::Into;
         }
@@ -450,12 +450,12 @@ impl Wiring {
         let Some((upstream, reach)) = self.find(id, handle, scope)? else {
             return Ok(false);
         };
-        self.edge(id, upstream, Takes::Nothing, reach);
+        self.edge(id, upstream, UpstreamUse::Nothing, reach);
         Ok(upstream >= id)
     }
 
     /// Adds an edge, or makes an existing one as strict.
-    fn edge(&mut self, id: NodeId, upstream: NodeId, takes: Takes, reach: Reach) {
+    fn edge(&mut self, id: NodeId, upstream: NodeId, takes: UpstreamUse, reach: Reach) {
         // edges are created node by node, so the last link of an upstream tells whether it already
         // has one to this node
         if let Some(link) = self.nodes[upstream]
@@ -480,7 +480,7 @@ impl Wiring {
             takes,
             reach,
         });
-        self.nodes[upstream].links.push(Link {
+        self.nodes[upstream].links.push(ReverseEdge {
             to: id,
             takes,
             reach,
@@ -638,7 +638,7 @@ impl Wiring {
     }
 }
 
-impl Planned {
+impl PlannedNode {
     /// Returns `true` for an internal node of a mapping, which is not in the user's code.
     pub(crate) fn is_hidden(&self) -> bool {
         matches!(self.kind, NodeKind::Mapping(_) | NodeKind::Gather(_))

@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use build::{Defaults, Wiring};
-pub(crate) use meta::{InstanceKey, NodeKey, NodeMeta, Wired};
+pub(crate) use meta::{InstanceKey, NodeKey, NodeMeta, NodeWiring};
 
 use crate::error::GraphError;
 use crate::flow::FlowCall;
@@ -197,7 +197,7 @@ pub(crate) fn wire(
         let (mut scope, body) = scope.enter(|| call.start(Arc::clone(context)));
         let body = body.map_err(|panic| crate::error::Error::Body {
             flow: definition.name.to_owned(),
-            error: crate::error::TaskError::panicked(&crate::error::Panicked::from_payload(
+            error: crate::error::TaskError::panicked(&crate::error::PanicReport::from_payload(
                 &*panic,
             )),
         })?;
@@ -279,7 +279,7 @@ fn draw(name: &'static str, wiring: &Wiring, outputs: &[(NodeId, Input)]) -> Gra
         for edge in node
             .upstreams
             .iter()
-            .filter(|edge| edge.takes == build::Takes::Nothing)
+            .filter(|edge| edge.takes == build::UpstreamUse::Nothing)
         {
             let from = visible(wiring, edge.node);
             connect(

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::Wired;
-use super::build::{Planned, Takes, Wiring};
+use super::NodeWiring;
+use super::build::{PlannedNode, UpstreamUse, Wiring};
 use crate::error::GraphError;
 use crate::index::NodeId;
 use crate::scope::{GatherMode, Handle, NodeKind};
@@ -46,7 +46,7 @@ impl Wiring {
                     }
                 };
                 let upstreams = node.upstreams.iter().map(|edge| edge.node).collect();
-                self.nodes[id].wired = Some(Box::new(Wired {
+                self.nodes[id].wired = Some(Box::new(NodeWiring {
                     hash,
                     task,
                     output,
@@ -57,7 +57,7 @@ impl Wiring {
         Ok(())
     }
 
-    fn hash(&self, node: &Planned) -> Result<[u8; 16], GraphError> {
+    fn hash(&self, node: &PlannedNode) -> Result<[u8; 16], GraphError> {
         let mut hasher = blake3::Hasher::new();
         if node.is_hidden() {
             // nested flows may be planned in another order
@@ -115,7 +115,7 @@ impl Wiring {
         for edge in node
             .upstreams
             .iter()
-            .filter(|edge| edge.takes == Takes::Nothing)
+            .filter(|edge| edge.takes == UpstreamUse::Nothing)
         {
             hasher.update(b"a");
             self.feed_node(&mut hasher, &self.nodes[edge.node]);
@@ -170,7 +170,7 @@ impl Wiring {
 
     /// Feeds the identity of a node: its key, or, for an internal node of a mapping, its own
     /// wiring.
-    fn feed_node(&self, hasher: &mut blake3::Hasher, node: &Planned) {
+    fn feed_node(&self, hasher: &mut blake3::Hasher, node: &PlannedNode) {
         match &node.wired {
             Some(wired) if node.is_hidden() => {
                 hasher.update(b"h");

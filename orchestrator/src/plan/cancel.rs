@@ -46,7 +46,7 @@ impl Plan {
         if scope.is_none() {
             let nodes = &self.wiring.nodes;
             let cleans_up =
-                |ready: &super::Ready| nodes[ready.instance().node].policy.run_on_cancel;
+                |ready: &super::ReadyWork| nodes[ready.instance().node].policy.run_on_cancel;
             self.ready
                 .iter_mut()
                 .for_each(|ready| ready.retain(cleans_up));

@@ -52,11 +52,11 @@ pub(crate) struct Gathering {
     pub(crate) len: u32,
     pub(crate) collect: fn(&mut dyn Iterator<Item = NodeOutcome>) -> Value,
     projection: Option<Projection>,
-    of: Of,
+    of: GatherSource,
 }
 
 #[derive(Debug)]
-enum Of {
+enum GatherSource {
     Node(Instance),
     Elements(Arc<Elements>),
 }
@@ -268,7 +268,7 @@ impl Plan {
         match (edge.reach, frame) {
             (Reach::OutOf, Some(frame)) => {
                 let len = self.frames[frame].len;
-                let of = Of::Node(Instance::first(frame, edge.node));
+                let of = GatherSource::Node(Instance::first(frame, edge.node));
                 Some(Gathering {
                     len,
                     collect,
@@ -286,7 +286,7 @@ impl Plan {
                     len: frame.len,
                     collect,
                     projection,
-                    of: Of::Elements(Arc::clone(elements)),
+                    of: GatherSource::Elements(Arc::clone(elements)),
                 })
             }
             _ => {
@@ -303,7 +303,7 @@ impl Plan {
         gathering: &Gathering,
         indexes: Range<u32>,
     ) -> SmallVec<[NodeOutcome; 64]> {
-        let Of::Node(of) = gathering.of else {
+        let GatherSource::Node(of) = gathering.of else {
             return SmallVec::new();
         };
         let node = &self.wiring.nodes[of.node];
@@ -329,8 +329,8 @@ impl Plan {
     /// Ends a gather that has collected its elements.
     pub(crate) fn gathered(&mut self, at: Instance, gathering: &Gathering, value: Value) {
         let (state, of) = match gathering.of {
-            Of::Elements(_) => (TaskState::Success, at),
-            Of::Node(of) => (self.mapping_state(of), of),
+            GatherSource::Elements(_) => (TaskState::Success, at),
+            GatherSource::Node(of) => (self.mapping_state(of), of),
         };
         let end = match state {
             TaskState::Success => End::Success(value),
@@ -495,12 +495,12 @@ impl Gathering {
     /// Returns clones of some elements of a list, if the gather is of the list itself.
     pub(crate) fn elements(&self, indexes: Range<u32>) -> Option<SmallVec<[NodeOutcome; 64]>> {
         match &self.of {
-            Of::Elements(elements) => Some(
+            GatherSource::Elements(elements) => Some(
                 indexes
                     .map(|index| NodeOutcome::Success(elements.get(index)))
                     .collect(),
             ),
-            Of::Node(_) => None,
+            GatherSource::Node(_) => None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::frame::{Frame, Phase};
 use super::stage::Stage;
-use super::{End, Instance, Opened, Plan};
+use super::{End, Instance, OpenedMapping, Plan};
 use crate::error::{Cause, TaskError};
 use crate::graph::build::Reach;
 use crate::index::{FrameId, NodeId, StageId};
@@ -183,7 +183,7 @@ impl Plan {
         self.frame_of.insert(at, id);
         self.regions.entry(at.node).or_default().push(id);
         let elements = (!unexpanded).then_some(len);
-        self.outbox.opened.push(Opened {
+        self.outbox.opened.push(OpenedMapping {
             mapping: at.node,
             elements,
             meta,

@@ -13,13 +13,13 @@ use std::sync::Arc;
 use super::frame::Frame;
 use super::{End, Instance, Plan, RecordedRetry};
 use crate::error::{Cause, GraphError, TaskError};
-use crate::graph::build::{Planned, Reach};
+use crate::graph::build::{PlannedNode, Reach};
 use crate::graph::{NodeKey, NodeMeta};
 use crate::index::{FrameId, FrameNumber, Id, IndexVec, NodeId, NodeNumber, ScopeId};
 use crate::journal::History;
 use crate::journal::{
-    CellState, ElementPlace, Encoded, FrameMeta, Numbers, RerunRecord, Row, RowPlace, RunTables,
-    TaskPlace, Transition,
+    CellState, ElementPlace, EncodedResult, FrameMeta, NumberSet, RerunRecord, Row, RowPlace,
+    RunTables, TaskPlace, Transition,
 };
 use crate::scope::{Handle, NodeKind};
 use crate::state::TaskState;
@@ -42,13 +42,13 @@ pub(crate) struct Replay {
     machinery: HashMap<MachineryKey, VecDeque<NodeNumber>>,
     /// The frames of mappings, by the mapping and the element that contains it.
     opened: HashMap<TaskPlace, FrameNumber>,
-    results: HashMap<RowPlace, Encoded>,
+    results: HashMap<RowPlace, EncodedResult>,
     /// The nodes whose ends bodies were given, by the prefix of the bodies' keys.
     awaited: HashMap<Option<Arc<str>>, VecDeque<NodeNumber>>,
     /// The nodes planned in this execution of the run, by their numbers in the log.
     planned: HashMap<NodeNumber, NodeId>,
     /// The same nodes as a set of numbers, in a run that was re-run.
-    known: Numbers,
+    known: NumberSet,
     /// Nodes whose wiring may differ after a re-run, or which may be missing: all of their
     /// instances run again, or they were planned by a body that had seen a result that is
     /// recomputed.
@@ -126,7 +126,7 @@ impl Replay {
             results,
             awaited: by_prefix,
             planned: HashMap::new(),
-            known: Numbers::default(),
+            known: NumberSet::default(),
             free,
             takeovers,
             died: deaths > 0,
@@ -600,35 +600,35 @@ impl Plan {
     }
 
     /// Returns the node whose end the body with a prefix must be given next, in the recorded order,
-    /// or [`Expected::Any`] if any may come next. Skips nodes that the body no longer awaits.
+    /// or [`NextDelivery::Any`] if any may come next. Skips nodes that the body no longer awaits.
     pub(crate) fn next_expected(
         &mut self,
         prefix: Option<&Arc<str>>,
         is_here: impl Fn(NodeId) -> bool,
-    ) -> Expected {
+    ) -> NextDelivery {
         let Some(replay) = &mut self.replay else {
-            return Expected::Any;
+            return NextDelivery::Any;
         };
         let Some(queue) = replay.awaited.get_mut(&prefix.cloned()) else {
-            return Expected::Any;
+            return NextDelivery::Any;
         };
         while let Some(logged) = queue.front().copied() {
             match replay.planned.get(&logged).copied() {
                 Some(node) if is_here(node) => {
                     queue.pop_front();
-                    return Expected::Node(node);
+                    return NextDelivery::Node(node);
                 }
                 // it has not ended, or has only just ended
                 Some(node)
                     if self.waits.contains_key(&node)
                         || self.outbox.answers.iter().any(|(of, ..)| *of == node) =>
                 {
-                    return Expected::Later;
+                    return NextDelivery::Later;
                 }
                 _ => queue.pop_front(),
             };
         }
-        Expected::Any
+        NextDelivery::Any
     }
 
     /// Returns the recorded end of a mapping that never had its list.
@@ -686,7 +686,7 @@ impl Plan {
     }
 
     /// Returns the nodes that bodies have added so far in this execution, if the run was re-run.
-    pub(crate) fn known_nodes(&self) -> Option<Box<Numbers>> {
+    pub(crate) fn known_nodes(&self) -> Option<Box<NumberSet>> {
         let replay = self
             .replay
             .as_ref()
@@ -757,7 +757,7 @@ impl Plan {
 
 /// The node whose end a body must be given next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Expected {
+pub(crate) enum NextDelivery {
     Any,
     Node(NodeId),
     /// A node whose end is not available yet.
@@ -766,7 +766,7 @@ pub(crate) enum Expected {
 
 /// Describes how the request for a node differs from its record if its task and its upstreams are
 /// the same: of plain inputs, only a hash of all of them is recorded.
-fn otherwise(node: &Planned) -> String {
+fn otherwise(node: &PlannedNode) -> String {
     let NodeKind::Task(definition) = &node.kind else {
         return "it with other parameters".to_owned();
     };

@@ -1,16 +1,16 @@
 //! Propagation: from the end of one node to its effects on others.
 
 use super::frame::Phase;
-use super::{End, Ended, Instance, Outbox, Plan, Waiter};
+use super::{End, EndedInstance, Instance, NodeWaiter, Outbox, Plan};
 use crate::error::{Cause, TaskError};
-use crate::graph::build::{Link, Reach, Takes};
+use crate::graph::build::{Reach, ReverseEdge, UpstreamUse};
 use crate::index::FrameId;
 use crate::scope::NodeKind;
 use crate::state::TaskState;
 use crate::task::NodeOutcome;
 
 /// The effect of an upstream's end on a consumer without a stated rule.
-pub(super) enum Meaning {
+pub(super) enum UpstreamEffect {
     Satisfied,
     /// The consumer is skipped, unless another upstream fails, which is known when all have ended.
     Skip,
@@ -20,18 +20,23 @@ pub(super) enum Meaning {
 
 impl Plan {
     /// Returns the effect of an upstream's end on a consumer without a stated rule.
-    pub(super) fn meaning(&self, upstream: Instance, state: TaskState, takes: Takes) -> Meaning {
+    pub(super) fn effect_of(
+        &self,
+        upstream: Instance,
+        state: TaskState,
+        takes: UpstreamUse,
+    ) -> UpstreamEffect {
         // a mapping whose list never became available has no outcomes
         let outcome = |plan: &Self| {
             let gather = matches!(plan.wiring.nodes[upstream.node].kind, NodeKind::Gather(_));
             !gather || plan.cell(upstream).value.is_some()
         };
         match state {
-            TaskState::Success => Meaning::Satisfied,
-            TaskState::Cancelled => Meaning::End(End::Cancelled),
-            _ if takes == Takes::Outcome && outcome(self) => Meaning::Satisfied,
-            TaskState::Skipped => Meaning::Skip,
-            _ => Meaning::End(End::UpstreamFailed(self.upstream_error(upstream))),
+            TaskState::Success => UpstreamEffect::Satisfied,
+            TaskState::Cancelled => UpstreamEffect::End(End::Cancelled),
+            _ if takes == UpstreamUse::Outcome && outcome(self) => UpstreamEffect::Satisfied,
+            TaskState::Skipped => UpstreamEffect::Skip,
+            _ => UpstreamEffect::End(End::UpstreamFailed(self.upstream_error(upstream))),
         }
     }
 
@@ -75,7 +80,7 @@ impl Plan {
         self.release_inputs(at);
         if !ran && (state == TaskState::Failed || !self.wiring.nodes[at.node].is_hidden()) {
             let (place, attempts) = (self.row_of(at), self.cell(at).attempts);
-            self.outbox.ended.push(Ended {
+            self.outbox.ended.push(EndedInstance {
                 at,
                 place,
                 state,
@@ -106,12 +111,12 @@ impl Plan {
             let resolved = self.resolved(at);
             for waiter in waiters {
                 match waiter {
-                    Waiter::Body(promise) => {
+                    NodeWaiter::Body(promise) => {
                         self.outbox
                             .answers
                             .push((at.node, promise, resolved.clone()))
                     }
-                    Waiter::Watch(promise) => {
+                    NodeWaiter::Watch(promise) => {
                         self.outbox.promises.push((promise, resolved.clone()))
                     }
                 }
@@ -166,7 +171,13 @@ impl Plan {
     }
 
     /// An upstream in the same region ended.
-    pub(super) fn arrive(&mut self, at: Instance, from: Instance, state: TaskState, link: Link) {
+    pub(super) fn arrive(
+        &mut self,
+        at: Instance,
+        from: Instance,
+        state: TaskState,
+        link: ReverseEdge,
+    ) {
         if self.cell(at).phase != Phase::Waiting {
             return;
         }
@@ -178,10 +189,10 @@ impl Plan {
             self.tallies.entry(at).or_default().count(state);
             self.cell_mut(at).pending -= u32::from(self.brings_value(from, link.takes));
         } else {
-            match self.meaning(from, state, link.takes) {
-                Meaning::Satisfied => {}
-                Meaning::Skip => self.tallies.entry(at).or_default().count(state),
-                Meaning::End(end) => return self.settle(at, end, false),
+            match self.effect_of(from, state, link.takes) {
+                UpstreamEffect::Satisfied => {}
+                UpstreamEffect::Skip => self.tallies.entry(at).or_default().count(state),
+                UpstreamEffect::End(end) => return self.settle(at, end, false),
             }
             self.cell_mut(at).pending -= 1;
         }
@@ -189,7 +200,7 @@ impl Plan {
     }
 
     /// Propagates the end of an upstream outside of a mapping to the elements of the mapping.
-    pub(super) fn arrive_into(&mut self, from: Instance, state: TaskState, link: Link) {
+    pub(super) fn arrive_into(&mut self, from: Instance, state: TaskState, link: ReverseEdge) {
         let (region, local) = {
             let node = &self.wiring.nodes[link.to];
             (node.region, node.local as usize)
@@ -208,10 +219,10 @@ impl Plan {
             let (counts, over) = if policy.trigger.is_some() {
                 (true, self.brings_value(from, link.takes))
             } else {
-                match self.meaning(from, state, link.takes) {
-                    Meaning::Satisfied => (false, true),
-                    Meaning::Skip => (true, true),
-                    Meaning::End(end) => {
+                match self.effect_of(from, state, link.takes) {
+                    UpstreamEffect::Satisfied => (false, true),
+                    UpstreamEffect::Skip => (true, true),
+                    UpstreamEffect::End(end) => {
                         self.settle_column(first, &|| end.again());
                         continue;
                     }

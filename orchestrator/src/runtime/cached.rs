@@ -32,7 +32,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::{StoreError, TaskError};
 use crate::failpoint;
 use crate::journal::{
-    ByHash, CacheHit, CacheKey, CacheMiss, CacheNote, CacheQuery, CellState, Kept, TaskEnd,
+    ByHash, CacheHit, CacheKey, CacheMiss, CacheNote, CacheQuery, CellState, ResultValue, TaskEnd,
     Transition,
 };
 use crate::panic::catch;
@@ -747,8 +747,8 @@ fn read(found: Lookup, output: Option<&'static OutputType>, wanted: &Wanted) -> 
 fn finish_with(run: &Arc<RunCore>, lane: &mut Lane, job: &Job, hit: Found, flight: Option<Flight>) {
     let Found { value, hit } = hit;
     let result = match hit.result {
-        Kept::Encoded(encoded) => Some(encoded),
-        Kept::Live(_) => None,
+        ResultValue::Encoded(encoded) => Some(encoded),
+        ResultValue::Live(_) => None,
     };
     // the attempt was not made
     let attempts = job.attempt - 1;

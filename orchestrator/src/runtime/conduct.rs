@@ -17,11 +17,11 @@ use super::live::{Live, RunCore};
 use super::stop::few;
 use super::watch::LOOK;
 use crate::clock::{Deadline, Timestamp, in_time, passed, until};
-use crate::error::{Cause, Error, Panicked, StoreError, TaskError};
+use crate::error::{Cause, Error, PanicReport, StoreError, TaskError};
 use crate::event::Event;
 use crate::failpoint;
 use crate::index::{NodeId, ScopeId};
-use crate::journal::{CellState, Kept, RerunRecord, RunEnd, RunRecord, TaskEnd, Transition};
+use crate::journal::{CellState, RerunRecord, ResultValue, RunEnd, RunRecord, TaskEnd, Transition};
 use crate::panic;
 use crate::plan::{End, Instance, Verdict};
 use crate::scope::NodeKind;
@@ -686,7 +686,7 @@ impl Conductor {
     /// Ends a run whose conductor panicked.
     pub(super) async fn give_up(
         run: &Arc<RunCore>,
-        panicked: &Panicked,
+        panicked: &PanicReport,
     ) -> Result<Finished, Error> {
         run.cancel.cancel();
         {
@@ -795,7 +795,7 @@ impl Conductor {
             at,
             state,
             error: error.clone(),
-            output: output.map(Kept::Live),
+            output: output.map(ResultValue::Live),
             encoded,
         };
         run.record(Transition::RunFinished(end));

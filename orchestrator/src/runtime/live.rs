@@ -25,8 +25,8 @@ use crate::event::Event;
 use crate::failpoint;
 use crate::graph::build::{Defaults, Wiring};
 use crate::index::{GateId, IndexVec, NodeId, NodeNumber, ScopeId};
-use crate::journal::{CellState, Numbers, TaskEnd, Transition};
-use crate::plan::{Ended, Expected, Instance, Opened, Plan, Replay};
+use crate::journal::{CellState, NumberSet, TaskEnd, Transition};
+use crate::plan::{EndedInstance, Instance, NextDelivery, OpenedMapping, Plan, Replay};
 use crate::scope::{NodeKind, NodeSpec, Promise, Scope};
 use crate::state::TaskState;
 use crate::store::RunLog;
@@ -207,7 +207,7 @@ pub(super) struct Answer {
     /// Whether the body awaits other nodes, too, so that the order of answers matters.
     pub(super) is_one_of_many: bool,
     /// The nodes that bodies have asked for so far, in a run that was re-run.
-    pub(super) known: Option<Box<Numbers>>,
+    pub(super) known: Option<Box<NumberSet>>,
 }
 
 /// A scheduled retry.
@@ -280,7 +280,7 @@ impl Live {
             scopes,
             ..
         } = self;
-        let gate = |node: &crate::graph::build::Planned| {
+        let gate = |node: &crate::graph::build::PlannedNode| {
             let NodeKind::Task(definition) = &node.kind else {
                 return GateId::PLAIN;
             };
@@ -327,10 +327,10 @@ impl Live {
             .next_expected(prefix.as_ref(), |node| place(node).is_some())
         {
             // answers that were not given before the run was cancelled are not given any more
-            Expected::Any if self.plan.catching_up => (None, false),
-            Expected::Any => (Some(0), false),
-            Expected::Node(node) => (place(node), true),
-            Expected::Later => (None, false),
+            NextDelivery::Any if self.plan.catching_up => (None, false),
+            NextDelivery::Any => (Some(0), false),
+            NextDelivery::Node(node) => (place(node), true),
+            NextDelivery::Later => (None, false),
         };
         let (node, promise, resolved) = answers.remove(next?)?;
         let is_one_of_many = *awaiting > 1;
@@ -573,7 +573,7 @@ impl RunCore {
             for frame in outbox.extended {
                 self.record(Transition::Extended { frame });
             }
-            for Opened {
+            for OpenedMapping {
                 mapping,
                 elements,
                 meta,
@@ -591,7 +591,7 @@ impl RunCore {
                     });
                 }
             }
-            for Ended {
+            for EndedInstance {
                 at,
                 place,
                 state,

@@ -89,11 +89,11 @@ pub struct Backfill {
     at_once: Option<u32>,
     newest_first: bool,
     refresh_cache: bool,
-    progress: Option<Progress>,
+    progress: Option<ProgressCallback>,
 }
 
 /// The callback for progress.
-type Progress = Arc<dyn Fn(&Backfilled) + Send + Sync>;
+type ProgressCallback = Arc<dyn Fn(&Backfilled) + Send + Sync>;
 
 /// Which existing runs a backfill re-runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

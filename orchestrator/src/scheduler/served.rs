@@ -7,8 +7,8 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::missed::{COUNTED, Decision, Dropped, decide};
-use super::ticker::Due;
+use super::missed::{COUNTED, DroppedTicks, TickDecision, decide};
+use super::ticker::DueTicks;
 use crate::clock::kept;
 use crate::error::{Error, StoreError};
 use crate::flow::{FlowCall, FlowDef, Missed, Overlap, Request};
@@ -28,12 +28,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A served flow. Its due ticks are processed in order, and independently of other flows.
 #[derive(Debug)]
-pub(super) struct Served {
+pub(super) struct ServedFlow {
     pub(super) definition: &'static FlowDef,
     pub(super) schedules: Vec<ServedSchedule>,
     pub(super) missed: Missed,
     pub(super) overlap: Overlap,
-    lane: Mutex<Lane>,
+    lane: Mutex<TickQueue>,
     /// Whether ticks got no run because the flow is paused. They count as missed once it is
     /// unpaused.
     held: AtomicBool,
@@ -50,13 +50,13 @@ pub(super) struct ServedSchedule {
 
 /// The queue of due ticks. While `busy` is set, a tokio task works on it.
 #[derive(Debug, Default)]
-struct Lane {
-    due: VecDeque<Due>,
+struct TickQueue {
+    due: VecDeque<DueTicks>,
     busy: bool,
 }
 
 /// The result for a tick.
-enum Tick {
+enum TickOutcome {
     Decided,
     /// The flow is paused.
     Held,
@@ -64,7 +64,7 @@ enum Tick {
     Stopped,
 }
 
-impl Served {
+impl ServedFlow {
     pub(super) fn new(
         definition: &'static FlowDef,
         schedules: Vec<ServedSchedule>,
@@ -99,7 +99,7 @@ impl Served {
 
     /// Queues due ticks, and spawns a task that works on the queue unless one is running.
     /// `due.schedule` is an index into the flow's own schedules.
-    pub(super) fn push(self: &Arc<Self>, host: &Arc<Inner>, due: Due) {
+    pub(super) fn push(self: &Arc<Self>, host: &Arc<Inner>, due: DueTicks) {
         let mut lane = self.lane.lock();
         lane.due.push_back(due);
         if !std::mem::replace(&mut lane.busy, true) {
@@ -113,7 +113,7 @@ impl Served {
             let tick = match self.is_held() {
                 // deciding a later tick would record all ticks before it as decided, including
                 // those held back
-                true => Tick::Held,
+                true => TickOutcome::Held,
                 false => {
                     let decision =
                         decide(&self.schedules[due.schedule].schedule, &due, self.missed);
@@ -121,25 +121,30 @@ impl Served {
                 }
             };
             match tick {
-                Tick::Decided => {}
-                Tick::Held => {
+                TickOutcome::Decided => {}
+                TickOutcome::Held => {
                     self.lane.lock().due.clear();
                     self.held.store(true, Ordering::Release);
                     host.control.send_replace(());
                 }
-                Tick::Stopped => return,
+                TickOutcome::Stopped => return,
             }
         }
     }
 
-    fn next_due(&self) -> Option<Due> {
+    fn next_due(&self) -> Option<DueTicks> {
         let mut lane = self.lane.lock();
         let due = lane.due.pop_front();
         lane.busy = due.is_some();
         due
     }
 
-    async fn see_to(&self, host: &Arc<Inner>, due: &Due, decision: &Decision) -> Tick {
+    async fn see_to(
+        &self,
+        host: &Arc<Inner>,
+        due: &DueTicks,
+        decision: &TickDecision,
+    ) -> TickOutcome {
         let served = &self.schedules[due.schedule];
         if let Some(dropped) = &decision.dropped {
             self.log_dropped(served, dropped);
@@ -152,17 +157,17 @@ impl Served {
             let made_up = match self.missed == Missed::All && tick < due.on_time {
                 true => tokio::select! {
                     permit = Arc::clone(&self.making_up).acquire_owned() => permit.ok(),
-                    () = host.stop.soft.cancelled() => return Tick::Stopped,
+                    () = host.stop.soft.cancelled() => return TickOutcome::Stopped,
                 },
                 false => None,
             };
             match self.make_run(host, served, tick, made_up).await {
-                Tick::Decided => Self::decided(host, served, tick),
+                TickOutcome::Decided => Self::decided(host, served, tick),
                 other => return other,
             }
         }
         Self::decided(host, served, decision.until);
-        Tick::Decided
+        TickOutcome::Decided
     }
 
     /// Records the progress of a schedule. Not if the clock was set back since: the ticks up to
@@ -173,7 +178,7 @@ impl Served {
         }
     }
 
-    fn log_dropped(&self, served: &ServedSchedule, dropped: &Dropped) {
+    fn log_dropped(&self, served: &ServedSchedule, dropped: &DroppedTicks) {
         let ticks = match dropped.ticks {
             COUNTED => format!("more than {COUNTED}"),
             ticks => ticks.to_string(),
@@ -201,7 +206,7 @@ impl Served {
         served: &ServedSchedule,
         tick: DateTime<Utc>,
         made_up: Option<OwnedSemaphorePermit>,
-    ) -> Tick {
+    ) -> TickOutcome {
         let mut pause = FIRST_PAUSE;
         loop {
             let problem = match self.try_run(host, served, tick).await {
@@ -210,7 +215,7 @@ impl Served {
                         started.attend().await;
                         drop(made_up);
                     });
-                    return Tick::Decided;
+                    return TickOutcome::Decided;
                 }
                 Ok(Some(Accepted::Taken(run))) => {
                     if *run.parameters() != served.call.parameters {
@@ -220,27 +225,27 @@ impl Served {
                              instant has one run", run.id()
                         );
                     }
-                    return Tick::Decided;
+                    return TickOutcome::Decided;
                 }
-                Ok(None) => return Tick::Held,
-                Err(Skipped::Overlap { active }) => {
+                Ok(None) => return TickOutcome::Held,
+                Err(SkipReason::Overlap { active }) => {
                     tracing::warn!(
                         flow = self.definition.name, schedule = %served.schedule, %tick,
                         "tick skipped: {active} run(s) active and `overlap = \"skip\"`"
                     );
-                    return Tick::Decided;
+                    return TickOutcome::Decided;
                 }
-                Err(Skipped::Error(Error::Closed)) => return Tick::Stopped,
-                Err(Skipped::Error(error)) => error,
+                Err(SkipReason::Error(Error::Closed)) => return TickOutcome::Stopped,
+                Err(SkipReason::Error(error)) => error,
             };
             if !matches!(problem, Error::Store(_)) {
                 tracing::error!(flow = self.definition.name, %tick, "tick skipped: {problem}");
-                return Tick::Decided;
+                return TickOutcome::Decided;
             }
             tracing::error!(flow = self.definition.name, %tick, "cannot create the run of a tick, next try in {pause:?}: {problem}");
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
-                () = host.stop.soft.cancelled() => return Tick::Stopped,
+                () = host.stop.soft.cancelled() => return TickOutcome::Stopped,
             }
         }
     }
@@ -251,7 +256,7 @@ impl Served {
         host: &Arc<Inner>,
         served: &ServedSchedule,
         tick: DateTime<Utc>,
-    ) -> Result<Option<Accepted>, Skipped> {
+    ) -> Result<Option<Accepted>, SkipReason> {
         if let (Some(most), Overlap::Skip | Overlap::CancelRunning) =
             (self.definition.max_active_runs, self.overlap)
         {
@@ -290,7 +295,7 @@ impl Served {
         host: &Arc<Inner>,
         tick: DateTime<Utc>,
         most: u32,
-    ) -> Result<(), Skipped> {
+    ) -> Result<(), SkipReason> {
         let filter = RunFilter::new()
             .flow(self.definition.name)
             .unfinished()
@@ -303,7 +308,7 @@ impl Served {
         let too_many = (active.len() + 1).saturating_sub(most as usize);
         match self.overlap {
             Overlap::Skip if too_many > 0 => {
-                return Err(Skipped::Overlap {
+                return Err(SkipReason::Overlap {
                     active: active.len(),
                 });
             }
@@ -323,7 +328,7 @@ impl Served {
 }
 
 /// The reason why a tick has no run, or has none yet.
-enum Skipped {
+enum SkipReason {
     /// The number of active runs reaches the limit.
     Overlap {
         active: usize,
@@ -331,13 +336,13 @@ enum Skipped {
     Error(Error),
 }
 
-impl From<Error> for Skipped {
+impl From<Error> for SkipReason {
     fn from(error: Error) -> Self {
         Self::Error(error)
     }
 }
 
-impl From<StoreError> for Skipped {
+impl From<StoreError> for SkipReason {
     fn from(error: StoreError) -> Self {
         Self::Error(error.into())
     }

@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::serve::Serve;
-use super::served::{Served, ServedSchedule};
-use super::ticker::{Due, SET_BACK, Ticker};
+use super::served::{ServedFlow, ServedSchedule};
+use super::ticker::{DueTicks, SET_BACK, Ticker};
 use crate::capture::init_logs;
 use crate::clock::Timestamp;
 use crate::error::Error;
@@ -58,7 +58,7 @@ fn prepare(
     host: &Arc<Inner>,
     keys: &mut HashSet<ScheduleKey>,
     serve: Serve,
-) -> Result<Arc<Served>, Error> {
+) -> Result<Arc<ServedFlow>, Error> {
     let Serve {
         host: own,
         call,
@@ -114,14 +114,14 @@ fn prepare(
             call,
         });
     }
-    Ok(Served::new(definition, of_flow, missed, overlap))
+    Ok(ServedFlow::new(definition, of_flow, missed, overlap))
 }
 
 /// The serving loop: the ticker, the flow of each of its schedules, and a watch on requests of
 /// other processes.
 struct Server {
     host: Arc<Inner>,
-    served: Vec<Arc<Served>>,
+    served: Vec<Arc<ServedFlow>>,
     /// For each schedule of the ticker: the index of its flow, and of the schedule within the flow.
     places: Vec<(usize, usize)>,
     ticker: Ticker,
@@ -130,10 +130,10 @@ struct Server {
 
 impl Server {
     /// Resumes what other processes left, and computes the missed ticks.
-    async fn start(host: Arc<Inner>, served: Vec<Arc<Served>>) -> Result<Self, Error> {
+    async fn start(host: Arc<Inner>, served: Vec<Arc<ServedFlow>>) -> Result<Self, Error> {
         let mut watch = Watch::new(Arc::clone(&host));
         watch.look().await?;
-        let of_flow = |(flow, served): (usize, &Arc<Served>)| {
+        let of_flow = |(flow, served): (usize, &Arc<ServedFlow>)| {
             (0..served.schedules.len()).map(move |at| (flow, at))
         };
         let places: Vec<(usize, usize)> = served.iter().enumerate().flat_map(of_flow).collect();
@@ -194,7 +194,7 @@ impl Server {
         let watched = served.clone();
         let watching = watch.run(move |paused| {
             let is_paused =
-                |served: &Served| paused.iter().any(|flow| flow == served.definition.name);
+                |served: &ServedFlow| paused.iter().any(|flow| flow == served.definition.name);
             for (flow, _) in watched
                 .iter()
                 .enumerate()
@@ -220,7 +220,7 @@ impl Server {
             }
             for due in due {
                 let (flow, schedule) = places[due.schedule];
-                served[flow].push(&host, Due { schedule, ..due });
+                served[flow].push(&host, DueTicks { schedule, ..due });
             }
             let sleep = ticker.next().map_or(longest, |next| {
                 (next - now).to_std().unwrap_or_default().min(longest)
@@ -240,7 +240,7 @@ impl Server {
 
 /// Rewinds the schedules of a flow that was paused, so that the ticks held back are handed out
 /// again. `first` is the first of its schedules.
-async fn rewind(host: &Inner, served: &Served, first: Option<usize>, ticker: &mut Ticker) {
+async fn rewind(host: &Inner, served: &ServedFlow, first: Option<usize>, ticker: &mut Ticker) {
     if !served.is_held() {
         return;
     }

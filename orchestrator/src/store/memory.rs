@@ -22,8 +22,9 @@ use crate::journal::RunTables;
 use crate::journal::clearing;
 use crate::journal::{
     AttemptRecord, AwaitOrder, ByHash, CacheHit, CacheKey, CacheMiss, CacheQuery, CellState,
-    Cleared, Encoded, History, NewEntry, NewRun, RunFilter, RunRecord, RunSummary, Transition,
-    attempts::{self, Change},
+    ClearedRows, EncodedResult, History, NewCacheEntry, NewRun, RunFilter, RunRecord, RunSummary,
+    Transition,
+    attempts::{self, StateChange},
 };
 use crate::log::LogLine;
 use crate::state::{Rerun, RunKind};
@@ -58,13 +59,13 @@ struct Runs {
 /// The cached results. The counts by task tell why a result is missing without a scan.
 #[derive(Debug, Default)]
 struct Cache {
-    entries: ByHash<CacheKey, Box<NewEntry>>,
+    entries: ByHash<CacheKey, Box<NewCacheEntry>>,
     /// The number of entries of each task, by the hash of their inputs.
     by_task: HashMap<Arc<str>, ByHash<InputsHash, u32>>,
 }
 
 impl Cache {
-    fn insert(&mut self, entry: Box<NewEntry>) {
+    fn insert(&mut self, entry: Box<NewCacheEntry>) {
         let CacheQuery {
             key, task, inputs, ..
         } = &entry.query;
@@ -80,8 +81,8 @@ impl Cache {
     }
 
     /// Removes the entries for which `is_kept` returns `false`. Returns their number.
-    fn retain(&mut self, mut is_kept: impl FnMut(&NewEntry) -> bool) -> u64 {
-        let forgotten: Vec<Box<NewEntry>> = self
+    fn retain(&mut self, mut is_kept: impl FnMut(&NewCacheEntry) -> bool) -> u64 {
+        let forgotten: Vec<Box<NewCacheEntry>> = self
             .entries
             .extract_if(|_, entry| !is_kept(entry))
             .map(|(_, entry)| entry)
@@ -90,7 +91,7 @@ impl Cache {
         forgotten.len() as u64
     }
 
-    fn uncount(&mut self, entry: &NewEntry) {
+    fn uncount(&mut self, entry: &NewCacheEntry) {
         let CacheQuery { task, inputs, .. } = &entry.query;
         let Some(by_inputs) = self.by_task.get_mut(task) else {
             return;
@@ -142,7 +143,7 @@ struct MemoryRun {
     cache: Arc<Mutex<Cache>>,
     lines: Mutex<Backlog>,
     /// The ends of attempts that were followed by another one.
-    past: Mutex<Vec<Change>>,
+    past: Mutex<Vec<StateChange>>,
 }
 
 /// The limit on the lines of a run, in bytes.
@@ -160,7 +161,7 @@ impl MemoryRun {
     }
 
     /// Returns the run as it is re-run, and its history. Returns `None` if it is not final.
-    fn again(&self, cleared: Cleared) -> Option<(Self, History)> {
+    fn again(&self, cleared: ClearedRows) -> Option<(Self, History)> {
         let mut tables = self.mirror.of_final()?.tables().clone();
         let mut past = self.past.lock().clone();
         past.extend(last_changes(&tables));
@@ -191,14 +192,14 @@ impl MemoryRun {
     }
 }
 
-fn last_changes(tables: &RunTables) -> impl Iterator<Item = Change> {
+fn last_changes(tables: &RunTables) -> impl Iterator<Item = StateChange> {
     tables.frames.entries().flat_map(|(number, frame)| {
         let change = move |(cell, row): (u32, &Row)| {
             let place = RowPlace {
                 frame: number,
                 cell,
             };
-            Change::last(place, row)
+            StateChange::last(place, row)
         };
         (0..).zip(&frame.rows).map(change)
     })
@@ -396,7 +397,7 @@ impl Store for MemoryStore {
             return Ok(None);
         };
         let ranges = clearing::cells(record.tables(), &[], what)?;
-        let Some((run, history)) = old.again(Cleared {
+        let Some((run, history)) = old.again(ClearedRows {
             at,
             what: what.clone(),
             ranges,
@@ -494,7 +495,7 @@ impl Store for MemoryStore {
             .iter()
             .for_each(|run| *run.lines.lock() = Backlog::new(LINES));
         // the sizes of values in memory are unknown: a limit has an effect only if it is zero
-        let is_kept = |entry: &NewEntry| {
+        let is_kept = |entry: &NewCacheEntry| {
             cache_bytes > 0 && !has_expired(entry.hit.created, entry.query.expiry, now)
         };
         let cached = self.cache.lock().retain(is_kept);
@@ -561,7 +562,7 @@ impl Store for MemoryStore {
 }
 
 impl RunLog for MemoryRun {
-    fn encode(&self, _: &Value) -> Result<Option<Encoded>, EncodingError> {
+    fn encode(&self, _: &Value) -> Result<Option<EncodedResult>, EncodingError> {
         Ok(None)
     }
 
@@ -574,7 +575,7 @@ impl RunLog for MemoryRun {
         if let Transition::Task(end) = &transition
             && matches!(end.state, CellState::Retrying { .. })
         {
-            self.past.lock().push(Change::from(end));
+            self.past.lock().push(StateChange::from(end));
         }
         self.mirror.record(transition, |_| {});
     }

@@ -36,7 +36,8 @@ use crate::clock::Timestamp;
 use crate::error::{Error, StoreError, without_secrets};
 use crate::id::RunId;
 use crate::journal::{
-    AttemptRecord, CacheKey, Encoded, History, NewRun, RunFilter, RunRecord, RunSummary, Transition,
+    AttemptRecord, CacheKey, EncodedResult, History, NewRun, RunFilter, RunRecord, RunSummary,
+    Transition,
 };
 use crate::log::LogLine;
 use crate::state::Rerun;
@@ -297,7 +298,7 @@ pub struct Pruned {
 /// The log of one run: records its transitions.
 pub(crate) trait RunLog: fmt::Debug + Send + Sync {
     /// Encodes a result as the log stores it. Returns `None` if the log stores no results.
-    fn encode(&self, value: &Value) -> Result<Option<Encoded>, EncodingError>;
+    fn encode(&self, value: &Value) -> Result<Option<EncodedResult>, EncodingError>;
 
     /// Appends a transition. It is durable after the next [`commit`].
     ///

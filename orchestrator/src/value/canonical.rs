@@ -34,7 +34,7 @@ use std::fmt::Display;
 use serde::ser::{self, Serialize};
 
 use super::guard::{Guard, Observations, WireFormat};
-use crate::error::Panicked;
+use crate::error::PanicReport;
 
 /// The number of bytes buffered before the hasher is called: enough for BLAKE3 to use the widest
 /// vectors.
@@ -94,7 +94,7 @@ pub(crate) struct CanonicalError {
 }
 
 impl CanonicalError {
-    pub(super) fn panicked(panicked: &Panicked) -> Self {
+    pub(super) fn panicked(panicked: &PanicReport) -> Self {
         Self {
             message: panicked.to_string(),
         }

@@ -28,7 +28,7 @@ use super::form::{FormHistory, ValueForm};
 use super::guard::{Guard, Observations, WireFormat};
 use super::{Data, Value};
 use crate::bounds;
-use crate::error::Panicked;
+use crate::error::PanicReport;
 use crate::panic::{Fragile, catch};
 
 /// The first byte of encodings with human-readable forms. MessagePack never uses this byte.
@@ -59,7 +59,7 @@ impl EncodingError {
     }
 
     /// Returns the error for a user's implementation of a serde trait that panicked.
-    pub(super) fn panicked(of: &str, panicked: &Panicked) -> Self {
+    pub(super) fn panicked(of: &str, panicked: &PanicReport) -> Self {
         Self::new(&format_args!("its `{of}` {panicked}"))
     }
 }

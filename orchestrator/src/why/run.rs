@@ -1,4 +1,4 @@
-use super::{Around, Executed, Reason, ReasonKind, Why, count, instant, task};
+use super::{Reason, ReasonKind, RecordContext, RunExecution, Why, count, instant, task};
 use crate::journal::{RerunRecord, RunRecord, TaskRun};
 use crate::state::{RunKind, RunState, TaskState};
 
@@ -6,7 +6,7 @@ use crate::state::{RunKind, RunState, TaskState};
 const NAMED: usize = 5;
 
 /// Explains the state of a run.
-pub(super) fn of(record: &RunRecord, around: &Around<'_>) -> Why {
+pub(super) fn of(record: &RunRecord, around: &RecordContext<'_>) -> Why {
     let mut reasons = Vec::new();
     let state = record.state();
     let mut causes = Vec::new();
@@ -83,7 +83,7 @@ pub(super) fn of(record: &RunRecord, around: &Around<'_>) -> Why {
 }
 
 /// Adds the reasons why a run failed, and returns the causes.
-fn failed(record: &RunRecord, around: &Around<'_>, reasons: &mut Vec<Reason>) -> Vec<Why> {
+fn failed(record: &RunRecord, around: &RecordContext<'_>, reasons: &mut Vec<Reason>) -> Vec<Why> {
     let error = record.error().map_or_else(
         || "nothing is recorded about why".to_owned(),
         ToString::to_string,
@@ -154,7 +154,7 @@ fn unhandled<'a>(record: &'a RunRecord, error: &str) -> Option<(Vec<TaskRun<'a>>
 }
 
 /// Returns the origin of the run.
-fn asked(record: &RunRecord, around: &Around<'_>) -> String {
+fn asked(record: &RunRecord, around: &RecordContext<'_>) -> String {
     let (date, created) = (instant(record.logical_date()), instant(record.created_at()));
     match (record.kind(), record.key()) {
         (RunKind::Manual, Some(key)) => {
@@ -177,8 +177,8 @@ fn asked(record: &RunRecord, around: &Around<'_>) -> String {
 }
 
 /// Returns the reason why a run has not started.
-pub(super) fn turn(record: &RunRecord, around: &Around<'_>) -> Option<Reason> {
-    if around.executed == Executed::Nowhere {
+pub(super) fn turn(record: &RunRecord, around: &RecordContext<'_>) -> Option<Reason> {
+    if around.executed == RunExecution::Nowhere {
         return None;
     }
     let others: Vec<String> = around.turns.iter().map(ToString::to_string).collect();
@@ -198,8 +198,8 @@ pub(super) fn turn(record: &RunRecord, around: &Around<'_>) -> Option<Reason> {
 }
 
 /// Returns the reason for an unfinished run that no process executes.
-pub(super) fn nobody(record: &RunRecord, around: &Around<'_>) -> Option<Reason> {
-    let open = !record.state().is_final() && around.executed == Executed::Nowhere;
+pub(super) fn nobody(record: &RunRecord, around: &RecordContext<'_>) -> Option<Reason> {
+    let open = !record.state().is_final() && around.executed == RunExecution::Nowhere;
     let how = match record.state() {
         RunState::Pending => "it was left to whoever serves, or its process ended",
         _ => "a stop left it, or its process died",

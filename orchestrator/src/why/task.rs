@@ -1,7 +1,9 @@
 use std::collections::HashSet;
 
-use super::upstreams::Wiring;
-use super::{Around, Executed, Reason, ReasonKind, Why, again, count, instant, known, mapped, run};
+use super::upstreams::RecordedWiring;
+use super::{
+    Reason, ReasonKind, RecordContext, RunExecution, Why, again, count, instant, known, mapped, run,
+};
 use crate::error::{Cause, TaskError};
 use crate::index::FrameNumber;
 use crate::journal::{RunRecord, TaskPlace, TaskRun};
@@ -17,8 +19,8 @@ const DEEPEST: usize = 64;
 const TOLD: usize = 500;
 
 /// Explains the state of the task with a key. Returns `None` if the run does not have this task.
-pub(super) fn of_key(record: &RunRecord, key: &str, around: &Around<'_>) -> Option<Why> {
-    let mut chain = Chain::new(record, around);
+pub(super) fn of_key(record: &RunRecord, key: &str, around: &RecordContext<'_>) -> Option<Why> {
+    let mut chain = CauseChain::new(record, around);
     match record.exact(key) {
         Some(task) => Some(chain.of(task)),
         None => chain
@@ -30,16 +32,16 @@ pub(super) fn of_key(record: &RunRecord, key: &str, around: &Around<'_>) -> Opti
 /// Explains the tasks that caused the state of a run.
 pub(super) fn of_run(
     record: &RunRecord,
-    around: &Around<'_>,
+    around: &RecordContext<'_>,
     tasks: &[TaskRun<'_>],
     reasons: &mut Vec<Reason>,
 ) -> Vec<Why> {
     let places: Vec<TaskPlace> = tasks.iter().map(TaskRun::place).collect();
-    Chain::new(record, around).causes(&places, "task", |_| true, reasons)
+    CauseChain::new(record, around).causes(&places, "task", |_| true, reasons)
 }
 
 /// Explains why a task of the flow's graph is not recorded yet.
-fn not_there_yet(record: &RunRecord, key: &str, around: &Around<'_>) -> Option<Why> {
+fn not_there_yet(record: &RunRecord, key: &str, around: &RecordContext<'_>) -> Option<Why> {
     let (base, _) = mapped::split(key);
     let is_meant =
         |(planned, is_mapped): &(String, bool)| planned == key || (*is_mapped && planned == base);
@@ -63,19 +65,19 @@ fn not_there_yet(record: &RunRecord, key: &str, around: &Around<'_>) -> Option<W
 }
 
 /// A walk from a task to its causes. A task that was explained before is only named.
-pub(super) struct Chain<'a> {
+pub(super) struct CauseChain<'a> {
     pub(super) record: &'a RunRecord,
-    pub(super) wiring: Wiring<'a>,
-    around: &'a Around<'a>,
+    pub(super) wiring: RecordedWiring<'a>,
+    around: &'a RecordContext<'a>,
     seen: HashSet<TaskPlace>,
     depth: usize,
 }
 
-impl<'a> Chain<'a> {
-    fn new(record: &'a RunRecord, around: &'a Around<'a>) -> Self {
+impl<'a> CauseChain<'a> {
+    fn new(record: &'a RunRecord, around: &'a RecordContext<'a>) -> Self {
         Self {
             record,
-            wiring: Wiring::new(record),
+            wiring: RecordedWiring::new(record),
             around,
             seen: HashSet::new(),
             depth: 0,
@@ -112,7 +114,7 @@ impl<'a> Chain<'a> {
         match task.state() {
             TaskState::Pending => self.pending(task, &mut why),
             TaskState::Running => match self.around.executed {
-                Executed::Somewhere => {
+                RunExecution::Somewhere => {
                     let since = task
                         .started_at()
                         .map_or_else(String::new, |at| format!(" since {}", instant(at)));
@@ -121,7 +123,7 @@ impl<'a> Chain<'a> {
                         format!("attempt {} is under way{since}", task.attempts().max(1)),
                     );
                 }
-                Executed::Nowhere => {
+                RunExecution::Nowhere => {
                     let text = format!(
                         "attempt {} was under way when its process ended",
                         task.attempts().max(1)
@@ -269,7 +271,7 @@ impl<'a> Chain<'a> {
         } else if !self.wiring.is_known(place.node) {
             let text = "it has not started; what it waits for is not recorded: only stores that outlive their process do";
             why.reasons.push(Reason::new(ReasonKind::Unknown, text));
-        } else if self.around.executed == Executed::Somewhere {
+        } else if self.around.executed == RunExecution::Somewhere {
             why.reasons.push(Reason::new(
                 ReasonKind::Slot,
                 self.slot(place, upstreams.is_empty()),

@@ -4,7 +4,7 @@ use chrono::DateTime;
 
 use super::*;
 use crate::error::{Cause, TaskError};
-use crate::graph::{NodeMeta, Wired};
+use crate::graph::{NodeMeta, NodeWiring};
 use crate::index::NodeNumber;
 use crate::journal::{CacheMiss, CacheNote, NewRun, RunEnd, RunTables, TaskEnd, Transition};
 use crate::state::TaskState;
@@ -16,9 +16,9 @@ const OTHER: &str = "01936f5e-8c00-7000-8000-000000000002";
 const SECOND: i64 = 1_000_000;
 
 /// A run, and what is told to its record.
-struct Told(RunTables);
+struct RecordedRun(RunTables);
 
-impl Told {
+impl RecordedRun {
     fn new(nodes: Vec<NodeMeta>) -> Self {
         let at = DateTime::UNIX_EPOCH;
         let mut tables = RunTables::new(Arc::new(NewRun {
@@ -80,7 +80,7 @@ impl Told {
         self
     }
 
-    fn why(self, key: &str, around: &Around<'_>) -> String {
+    fn why(self, key: &str, around: &RecordContext<'_>) -> String {
         let record = RunRecord::from(self.0);
         match key {
             "" => run::of(&record, around).to_string(),
@@ -92,7 +92,7 @@ impl Told {
 
 fn node(name: &'static str, region: Option<u32>, local: u32, upstreams: &[u32]) -> NodeMeta {
     let upstreams = upstreams.iter().copied().map(NodeNumber::new).collect();
-    let wired = Wired {
+    let wired = NodeWiring {
         hash: [0; 16],
         task: name.into(),
         output: "".into(),
@@ -111,8 +111,8 @@ fn node(name: &'static str, region: Option<u32>, local: u32, upstreams: &[u32]) 
 }
 
 /// `a` and `b`, then `c` of both, then `d` of `c`.
-fn diamond() -> Told {
-    Told::new(vec![
+fn diamond() -> RecordedRun {
+    RecordedRun::new(vec![
         node("a", None, 0, &[]),
         node("b", None, 1, &[]),
         node("c", None, 2, &[0, 1]),
@@ -121,8 +121,8 @@ fn diamond() -> Told {
 }
 
 /// `total` of `work`, for each of `list`.
-fn mapped() -> Told {
-    Told::new(vec![
+fn mapped() -> RecordedRun {
+    RecordedRun::new(vec![
         node("list", None, 0, &[]),
         node("expand()", None, 1, &[0]),
         node("work", Some(1), 0, &[]),
@@ -131,8 +131,8 @@ fn mapped() -> Told {
     ])
 }
 
-fn around(executed: Executed) -> Around<'static> {
-    Around {
+fn around(executed: RunExecution) -> RecordContext<'static> {
+    RecordContext {
         executed,
         turns: Vec::new(),
         max_active_runs: None,
@@ -157,7 +157,7 @@ fn refused(cause: Cause, text: &str) -> Option<TaskError> {
     Some(TaskError::new(cause, text))
 }
 
-const HERE: Executed = Executed::Somewhere;
+const HERE: RunExecution = RunExecution::Somewhere;
 use TaskState::{Failed, Retrying, Running, Skipped, Success, UpstreamFailed};
 
 #[test]
@@ -190,7 +190,7 @@ fn pending_task_says_what_it_waits_for() {
 
 #[test]
 fn abandoned_run_waits_for_a_process() {
-    let around = around(Executed::Nowhere);
+    let around = around(RunExecution::Nowhere);
     let nobody = "no process executes the run (a stop left it, or its process died): it goes on with `serve`, or with \
                   `Runtime::resume`";
     assert_eq!(
@@ -324,8 +324,8 @@ fn internal_nodes_of_mappings_are_skipped_in_reasons() {
 }
 
 /// `total` of `work`, for each of `rows`, for each of `list`.
-fn nested(len: u32) -> Told {
-    Told::new(vec![
+fn nested(len: u32) -> RecordedRun {
+    RecordedRun::new(vec![
         node("list", None, 0, &[]),
         node("expand()", None, 1, &[0]),
         node("rows", Some(1), 0, &[]),
@@ -422,7 +422,7 @@ fn a_long_mapping_costs_no_more_for_each_of_its_elements() {
     let told = (0..LONG).fold(nested(LONG), |told, index| told.expanded(3, (1, index), 1));
     let told = told.task(2, 0, Running, 1, None);
     let around = around(HERE);
-    let total = Told(told.0.clone()).why("total", &around);
+    let total = RecordedRun(told.0.clone()).why("total", &around);
     assert!(
         total.contains("\n  it waits for 100000 of its 100000 upstreams\n"),
         "{total}"
@@ -442,7 +442,7 @@ fn each_run_says_how_it_was_requested() {
         (head.kind, head.key) = (kind, key.map(str::to_owned));
         told.why(
             "",
-            &Around {
+            &RecordContext {
                 schedule: schedule.map(str::to_owned),
                 ..around(HERE)
             },
@@ -491,7 +491,7 @@ fn a_flow_in_the_flow_waits_for_its_tasks() {
         prefix: Some("sub/".into()),
         ..node("inner", None, 1, &[])
     };
-    let told = Told::new(vec![node("sub", None, 0, &[]), inner])
+    let told = RecordedRun::new(vec![node("sub", None, 0, &[]), inner])
         .task(0, 1, Running, 1, None)
         .why("sub", &around(HERE));
     assert!(told.contains("\n  sub/inner: running\n"), "{told}");
@@ -536,7 +536,7 @@ fn a_run_that_has_not_started_waits_for_its_turn() {
     let mut told = diamond();
     told.0.state = RunState::Pending;
     let turns = vec![OTHER.parse().unwrap()];
-    let around = Around {
+    let around = RecordContext {
         turns,
         max_active_runs: Some(1),
         ..around(HERE)
@@ -592,7 +592,7 @@ fn a_mapped_task_is_summed_up() {
 
 #[test]
 fn existing_elements_are_named() {
-    let known = |told: Told, key: &str| known(&RunRecord::from(told.0), key).to_string();
+    let known = |told: RecordedRun, key: &str| known(&RunRecord::from(told.0), key).to_string();
     for (key, expected) in [
         ("work[4]", "`work` with elements 0 to 3"),
         ("work", "`work` with elements 0 to 3"),
@@ -634,7 +634,7 @@ fn earlier_attempts_are_shown() {
     let failed = |last: u32| {
         let attempts = (1..=last)
             .map(|number| attempt(number, Failed, error(&format!("no network {number}"))));
-        Around {
+        RecordContext {
             failed: HashMap::from([("a".to_owned(), attempts.collect())]),
             ..around(HERE)
         }
@@ -664,12 +664,13 @@ fn failed_run_leads_to_the_tasks_in_its_error() {
             .zip(names)
             .map(|(local, name)| node(name, None, local, &[]));
         let told =
-            (0..)
-                .zip(names)
-                .fold(Told::new(nodes.collect()), |told, (at, name)| match name {
+            (0..).zip(names).fold(
+                RecordedRun::new(nodes.collect()),
+                |told, (at, name)| match name {
                     "g" => told.task(0, at, Success, 1, None),
                     _ => told.task(0, at, Failed, 1, error(&format!("{name}; task `x` failed"))),
-                });
+                },
+            );
         told.ended(RunState::Failed, error(text))
             .why("", &around(HERE))
     };
@@ -725,8 +726,8 @@ fn failed_run_leads_to_the_tasks_in_its_error() {
 #[test]
 fn cancelled_task_says_what_ended_its_run() {
     let late = || Some(TaskError::timed_out(std::time::Duration::from_secs(60)));
-    let cancelled = |told: Told| told.task(0, 2, TaskState::Cancelled, 1, None);
-    let why = |told: Told, error| {
+    let cancelled = |told: RecordedRun| told.task(0, 2, TaskState::Cancelled, 1, None);
+    let why = |told: RecordedRun, error| {
         cancelled(told)
             .ended(RunState::Failed, error)
             .why("c", &around(HERE))
@@ -753,8 +754,13 @@ fn cancelled_task_says_what_ended_its_run() {
         prefix: Some("sub/".into()),
         ..node("inner", None, 1, &[])
     };
-    let sub =
-        Told::new(vec![node("sub", None, 0, &[]), inner]).task(0, 0, Failed, 1, error("no rows"));
+    let sub = RecordedRun::new(vec![node("sub", None, 0, &[]), inner]).task(
+        0,
+        0,
+        Failed,
+        1,
+        error("no rows"),
+    );
     assert_eq!(
         sub.task(0, 1, TaskState::Cancelled, 0, None)
             .why("sub/inner", &around(HERE)),

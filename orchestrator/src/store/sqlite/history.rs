@@ -18,9 +18,9 @@ use crate::journal::History;
 use crate::journal::RowPlace;
 use crate::journal::transition::CellRange;
 use crate::journal::{
-    AttemptRecord, AwaitOrder, Cleared, Encoded, FrameMeta, NewRun, RunEnd, RunSummary, RunTables,
-    Transition,
-    attempts::{self, Change},
+    AttemptRecord, AwaitOrder, ClearedRows, EncodedResult, FrameMeta, NewRun, RunEnd, RunSummary,
+    RunTables, Transition,
+    attempts::{self, StateChange},
 };
 use crate::state::{RunKind, RunState, TaskState};
 use crate::task::Interval;
@@ -41,7 +41,7 @@ pub(super) struct Recorded {
 
 impl Recorded {
     /// Applies a re-run of the run: cleared rows have no results any more.
-    pub(super) fn clear(&mut self, cleared: Cleared) {
+    pub(super) fn clear(&mut self, cleared: ClearedRows) {
         let History {
             tables,
             results,
@@ -471,7 +471,7 @@ pub(super) fn history(connection: &Connection, id: RunId) -> Result<Recorded, Fa
         match &transition {
             Transition::Task(end) if end.state.task_state() == TaskState::Success => {
                 let at = end.place;
-                results.extend(end.result.clone().map(|result: Encoded| (at, result)));
+                results.extend(end.result.clone().map(|result: EncodedResult| (at, result)));
                 recorded.blobs.extend(blob.map(|blob| (at, blob)));
             }
             Transition::Awaited { node, known } => {
@@ -521,7 +521,7 @@ pub(super) fn attempts_of(
         each_transition(connection, row, |transition, _| {
             check(&read.tables, &transition)?;
             if let Transition::Task(end) = &transition {
-                changes.push(Change::from(end));
+                changes.push(StateChange::from(end));
             }
             read.tables.apply(transition);
             Ok(())

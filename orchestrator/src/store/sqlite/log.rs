@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::rows::{self, AttemptRow};
 use super::writer::{CacheRow, Owned, Write, Writer};
 use crate::clock::saturating_micros;
-use crate::journal::{Encoded, Kept, NewEntry, RunRecord, Transition};
+use crate::journal::{EncodedResult, NewCacheEntry, ResultValue, RunRecord, Transition};
 use crate::store::mirror::Mirror;
 use crate::store::{Commit, RunLog};
 use crate::value::{EncodingError, Value};
@@ -58,8 +58,8 @@ fn write_of(transition: &Transition) -> Option<Write> {
     }
 }
 
-fn cache_row(entry: &NewEntry) -> Option<CacheRow> {
-    let Kept::Encoded(result) = &entry.hit.result else {
+fn cache_row(entry: &NewCacheEntry) -> Option<CacheRow> {
+    let ResultValue::Encoded(result) = &entry.hit.result else {
         return None;
     };
     let expiry = entry.query.expiry.map(saturating_micros);
@@ -76,7 +76,7 @@ fn cache_row(entry: &NewEntry) -> Option<CacheRow> {
 }
 
 impl RunLog for SqliteLog {
-    fn encode(&self, value: &Value) -> Result<Option<Encoded>, EncodingError> {
+    fn encode(&self, value: &Value) -> Result<Option<EncodedResult>, EncodingError> {
         value.keep().map(|bytes| Some(bytes.into()))
     }
 

@@ -63,8 +63,8 @@ use crate::error::{BlobError, Error, RerunError, StoreError};
 use crate::failpoint;
 use crate::id::{self, RunId};
 use crate::journal::{
-    AttemptRecord, CacheHit, CacheKey, CacheMiss, Cleared, Encoded, Kept, NewRun, RunFilter,
-    RunRecord, RunSummary, Transition, clearing,
+    AttemptRecord, CacheHit, CacheKey, CacheMiss, ClearedRows, EncodedResult, NewRun, ResultValue,
+    RunFilter, RunRecord, RunSummary, Transition, clearing,
 };
 use crate::log::LogLine;
 use crate::state::Rerun;
@@ -239,7 +239,7 @@ impl SqliteStore {
         }
     }
 
-    async fn fetch(&self, body: &[u8]) -> Result<Encoded, StoreError> {
+    async fn fetch(&self, body: &[u8]) -> Result<EncodedResult, StoreError> {
         match stored_result(body).map_err(|problem| self.damaged(problem))? {
             Ok(inline) => Ok(inline),
             Err(blob) => Ok(self.file.blobs.get(&blob).await?.into()),
@@ -610,7 +610,7 @@ impl Store for SqliteStore {
             return Err(RerunError::NoResults { run: id, problem }.into());
         }
         let ranges = clearing::cells(tables, &recorded.history.await_order.deliveries, what)?;
-        let cleared = Cleared {
+        let cleared = ClearedRows {
             at,
             what: what.clone(),
             ranges,
@@ -712,7 +712,7 @@ impl Store for SqliteStore {
                     Ok(encoded) => Lookup::Hit(CacheHit {
                         run,
                         created,
-                        result: Kept::Encoded(encoded),
+                        result: ResultValue::Encoded(encoded),
                     }),
                     // a cached result can be computed again
                     Err(error) => {
@@ -868,7 +868,7 @@ impl SqliteStore {
     /// Reads large results from their blobs.
     async fn fetch_results(&self, recorded: &mut history::Recorded) -> Result<(), StoreError> {
         for (cell, blob) in recorded.blobs.drain() {
-            let result = Encoded::from(self.file.blobs.get(&blob).await?);
+            let result = EncodedResult::from(self.file.blobs.get(&blob).await?);
             recorded.history.results.insert(cell, result);
         }
         Ok(())
@@ -902,7 +902,7 @@ impl SqliteStore {
                 },
                 error => error,
             });
-            end.output = Some(Kept::Encoded(output?));
+            end.output = Some(ResultValue::Encoded(output?));
             tables.end = Some(Arc::new(end));
         }
         Ok(RunRecord::from(tables))

@@ -16,11 +16,12 @@ use super::codes::Code;
 use crate::blob::BlobRef;
 use crate::clock::Timestamp;
 use crate::error::TaskError;
-use crate::graph::{NodeMeta, Wired};
+use crate::graph::{NodeMeta, NodeWiring};
 use crate::index::{FrameNumber, NodeNumber};
 use crate::journal::transition::CellRange;
 use crate::journal::{
-    CacheNote, CellState, Cleared, ElementPlace, Encoded, FrameMeta, RowPlace, TaskEnd, Transition,
+    CacheNote, CellState, ClearedRows, ElementPlace, EncodedResult, FrameMeta, RowPlace, TaskEnd,
+    Transition,
 };
 use crate::state::{Rerun, TaskState};
 
@@ -53,7 +54,7 @@ pub(super) enum Body {
     None,
     Bytes(Vec<u8>),
     /// A result that goes into a blob, and the bytes before the reference.
-    Large(Vec<u8>, Encoded),
+    Large(Vec<u8>, EncodedResult),
 }
 
 /// Converts a number of a column that is never negative. `FromSql` is not used, since only some
@@ -205,7 +206,7 @@ fn nodes(bytes: &[u8]) -> Result<Vec<NodeMeta>, Unreadable> {
             Some(task) => word(task)?.to_string().into(),
             None => name.clone(),
         };
-        let wired = Wired {
+        let wired = NodeWiring {
             hash: node.wiring,
             task,
             output: word(node.output)?,
@@ -251,7 +252,7 @@ pub(super) fn plan(transition: &Transition) -> Option<Vec<u8>> {
             node,
             known: Some(known),
         } => (AWAITED_AGAIN, pack(&(node.get(), known))),
-        Transition::Cleared(Cleared { at, what, ranges }) => {
+        Transition::Cleared(ClearedRows { at, what, ranges }) => {
             let ranges: Vec<_> = ranges
                 .iter()
                 .map(|range| (range.frame.get(), range.from, range.len))
@@ -308,7 +309,7 @@ pub(super) fn planned_of(body: &[u8]) -> Result<Transition, Unreadable> {
                     len,
                 })
                 .collect();
-            Ok(Transition::Cleared(Cleared { at, what, ranges }))
+            Ok(Transition::Cleared(ClearedRows { at, what, ranges }))
         }
         other => Err(format!("a plan is of the unknown kind {other}")),
     }
@@ -458,7 +459,7 @@ fn prefixed(note: Option<Vec<u8>>, flags: u8, rest: &[u8]) -> Vec<u8> {
 }
 
 /// Returns the body of a result: the bytes for its row, or the blob to be written.
-pub(super) fn result_body(result: &Encoded, note: Option<Vec<u8>>) -> Body {
+pub(super) fn result_body(result: &EncodedResult, note: Option<Vec<u8>>) -> Body {
     match result.0.len() <= INLINE {
         true => Body::Bytes(prefixed(note, 0, &result.0)),
         false => Body::Large(prefixed(note, BLOB, &[]), result.clone()),
@@ -500,7 +501,7 @@ fn split(body: &[u8]) -> Result<Parts<'_>, Unreadable> {
 }
 
 /// Returns a stored result: its bytes, or the reference to its blob.
-pub(super) fn stored_result(body: &[u8]) -> Result<Result<Encoded, BlobRef>, Unreadable> {
+pub(super) fn stored_result(body: &[u8]) -> Result<Result<EncodedResult, BlobRef>, Unreadable> {
     match split(body)? {
         Parts {
             is_blob: true,
@@ -524,12 +525,12 @@ pub(super) fn error_of(body: &[u8]) -> Result<TaskError, Unreadable> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::Numbers;
+    use crate::journal::NumberSet;
     use crate::store::suite::expanded;
 
     #[test]
     fn plans_are_recorded_with_plain_numbers() {
-        let mut known = Numbers::default();
+        let mut known = NumberSet::default();
         for number in [0, 1, 5] {
             known.add(NodeNumber::new(number));
         }
