@@ -233,13 +233,13 @@ pub mod __private {
     /// The return value of a body that looks infallible. If it is a `Result` after all, behind an
     /// alias, the inherent method `plain` is the one that is resolved.
     #[derive(Debug)]
-    pub struct Returned<T>(pub T);
+    pub struct PlainReturn<T>(pub T);
 
-    impl<T, E> Returned<Result<T, E>> {
+    impl<T, E> PlainReturn<Result<T, E>> {
         /// Fails to compile, by a bound that no type meets.
         pub fn plain(self)
         where
-            Self: SeenToBeFallible,
+            Self: NotAnAlias,
         {
         }
     }
@@ -250,15 +250,15 @@ pub mod __private {
         label = "expected `Result` itself",
         note = "whether a task can fail is read off the word: write `Result<T>` in place of the alias"
     )]
-    pub trait SeenToBeFallible {}
+    pub trait NotAnAlias {}
 
-    /// Provides `plain` if `Returned` has no inherent method of that name.
+    /// Provides `plain` if `PlainReturn` has no inherent method of that name.
     pub trait NotResult<T> {
         /// Returns the value.
         fn plain(self) -> T;
     }
 
-    impl<T> NotResult<T> for Returned<T> {
+    impl<T> NotResult<T> for PlainReturn<T> {
         fn plain(self) -> T {
             self.0
         }

@@ -7,12 +7,12 @@ mod model;
 mod parse;
 
 use crate::attribute::fallback::Errors;
-use crate::attribute::signature::{Function, Noun};
+use crate::attribute::signature::{Noun, UserFunction};
 use proc_macro2::TokenStream;
 
 /// Returns the function that describes the flow, which contains the user's function.
 pub(crate) fn flow(options: TokenStream, item: TokenStream) -> TokenStream {
-    let function = match Function::read(Noun::Flow, item) {
+    let function = match UserFunction::read(Noun::Flow, item) {
         Ok(function) => function,
         Err(tokens) => return tokens,
     };

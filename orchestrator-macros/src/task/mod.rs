@@ -8,12 +8,12 @@ mod model;
 mod parse;
 
 use crate::attribute::fallback::Errors;
-use crate::attribute::signature::{Function, Noun};
+use crate::attribute::signature::{Noun, UserFunction};
 use proc_macro2::TokenStream;
 
 /// Returns the function that creates nodes of the task, which contains the user's function.
 pub(crate) fn task(options: TokenStream, item: TokenStream) -> TokenStream {
-    let function = match Function::read(Noun::Task, item) {
+    let function = match UserFunction::read(Noun::Task, item) {
         Ok(function) => function,
         Err(tokens) => return tokens,
     };

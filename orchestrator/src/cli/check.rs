@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::args::{self, Finding};
+use super::args::{self, FindingKind};
 use super::context::{CommandContext, ProgramFlow};
 use super::exit::{CommandResult, FAILED};
 use super::output::{self, GREEN, RED, YELLOW, plural, print, tell};
@@ -18,7 +18,7 @@ use crate::task::{TaskDef, TaskEntry};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct FindingJson {
     severity: Severity,
-    kind: Finding,
+    kind: FindingKind,
     flow: Option<&'static str>,
     task: Option<String>,
     problem: String,
@@ -79,7 +79,7 @@ pub(super) fn check(context: &CommandContext, args: &args::Check) -> CommandResu
 
 /// Returns `true` if two findings share a line: both report the same thing missing.
 fn are_alike(one: &FindingJson, other: &FindingJson) -> bool {
-    let is_lack = matches!(one.kind, Finding::Docs | Finding::Tags);
+    let is_lack = matches!(one.kind, FindingKind::Docs | FindingKind::Tags);
     is_lack && one.kind == other.kind && one.task.is_some() == other.task.is_some()
 }
 
@@ -108,9 +108,9 @@ fn line(alike: &[FindingJson]) -> String {
         )
     };
     let what = match (kind, flow, task) {
-        (Finding::Docs, _, None) => lacks("flow", "docs (comments `///` above them)"),
-        (Finding::Docs, _, Some(_)) => lacks("task", "docs (comments `///` above them)"),
-        (Finding::Tags, ..) => lacks("flow", "tags (`#[flow(tags = [\"…\"])]`)"),
+        (FindingKind::Docs, _, None) => lacks("flow", "docs (comments `///` above them)"),
+        (FindingKind::Docs, _, Some(_)) => lacks("task", "docs (comments `///` above them)"),
+        (FindingKind::Tags, ..) => lacks("flow", "tags (`#[flow(tags = [\"…\"])]`)"),
         (_, Some(flow), _) => format!("flow `{flow}`: {} ({place})", problem.replace('\n', " ")),
         (_, None, task) => format!(
             "task `{}`: {problem} ({place})",
@@ -122,7 +122,7 @@ fn line(alike: &[FindingJson]) -> String {
 
 fn of_task(runtime: &Runtime, task: &TaskDef, found: &mut Vec<FindingJson>) {
     let is_known = |found: &FindingJson| {
-        found.kind == Finding::Pool && found.task.as_deref() == Some(task.name)
+        found.kind == FindingKind::Pool && found.task.as_deref() == Some(task.name)
     };
     let told = found.iter().any(is_known);
     let mut tell = |kind, problem| {
@@ -141,7 +141,7 @@ fn of_task(runtime: &Runtime, task: &TaskDef, found: &mut Vec<FindingJson>) {
     };
     if task.description.trim().is_empty() {
         tell(
-            Finding::Docs,
+            FindingKind::Docs,
             "it has no docs: a comment `///` above it".to_owned(),
         );
     }
@@ -155,11 +155,11 @@ fn of_task(runtime: &Runtime, task: &TaskDef, found: &mut Vec<FindingJson>) {
     );
     match runtime.0.pool_size(pool.name) {
         Some(size) if pool.slots > size => {
-            tell(Finding::Pool, format!("{taken}, which has {size}"))
+            tell(FindingKind::Pool, format!("{taken}, which has {size}"))
         }
         Some(_) => {}
         None => tell(
-            Finding::Pool,
+            FindingKind::Pool,
             format!(
                 "{taken}, and the runtime has no such pool: give it one with `Runtime::builder().pool(\"{}\", …)`",
                 pool.name
@@ -183,13 +183,18 @@ fn of_flow(context: &CommandContext, flow: &ProgramFlow<'_>, found: &mut Vec<Fin
         });
     };
     if let Err(error) = registry::check_name(definition) {
-        found(Severity::Error, Finding::Flow, None, error.to_string());
+        found(Severity::Error, FindingKind::Flow, None, error.to_string());
     }
     let bare = context.bare();
     let schedules = flow.schedules();
     for serve in &flow.serve {
         if let Some(problem) = serve.problem() {
-            found(Severity::Error, Finding::Flow, None, problem.to_string());
+            found(
+                Severity::Error,
+                FindingKind::Flow,
+                None,
+                problem.to_string(),
+            );
         }
     }
     for schedule in schedules
@@ -198,7 +203,7 @@ fn of_flow(context: &CommandContext, flow: &ProgramFlow<'_>, found: &mut Vec<Fin
     {
         found(
             Severity::Error,
-            Finding::Flow,
+            FindingKind::Flow,
             None,
             format!("its schedule `{schedule}` has no tick to come"),
         );
@@ -220,7 +225,7 @@ fn of_flow(context: &CommandContext, flow: &ProgramFlow<'_>, found: &mut Vec<Fin
                     let why = failure.why.unwrap_or(failure.what);
                     found(
                         Severity::Error,
-                        Finding::Flow,
+                        FindingKind::Flow,
                         None,
                         format!("it has a schedule, and a parameter without a default: {why}"),
                     );
@@ -235,7 +240,7 @@ fn of_flow(context: &CommandContext, flow: &ProgramFlow<'_>, found: &mut Vec<Fin
             if let Err(problem) = call.with(schedule.given_parameters()) {
                 found(
                     Severity::Error,
-                    Finding::Flow,
+                    FindingKind::Flow,
                     None,
                     format!("the parameters of its schedule `{schedule}`: {problem}"),
                 );
@@ -247,8 +252,8 @@ fn of_flow(context: &CommandContext, flow: &ProgramFlow<'_>, found: &mut Vec<Fin
             .min();
         if let Err(error) = bare.0.check_call(&call, tick) {
             let (kind, task) = match &error {
-                Error::Pool { task, .. } => (Finding::Pool, Some(task.clone())),
-                _ => (Finding::Flow, None),
+                Error::Pool { task, .. } => (FindingKind::Pool, Some(task.clone())),
+                _ => (FindingKind::Flow, None),
             };
             found(Severity::Error, kind, task, error.to_string());
         }
@@ -256,7 +261,7 @@ fn of_flow(context: &CommandContext, flow: &ProgramFlow<'_>, found: &mut Vec<Fin
     if definition.description.trim().is_empty() {
         found(
             Severity::Warning,
-            Finding::Docs,
+            FindingKind::Docs,
             None,
             "it has no docs: a comment `///` above it".to_owned(),
         );
@@ -264,7 +269,7 @@ fn of_flow(context: &CommandContext, flow: &ProgramFlow<'_>, found: &mut Vec<Fin
     if definition.tags.is_empty() {
         found(
             Severity::Warning,
-            Finding::Tags,
+            FindingKind::Tags,
             None,
             "it has no tags: `#[flow(tags = [\"…\"])]`".to_owned(),
         );

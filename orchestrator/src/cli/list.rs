@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use chrono_tz::Tz;
 
-use super::args::{self, Kind, State};
+use super::args::{self, KindFilter, StateFilter};
 use super::context::CommandContext;
 use super::exit::CommandResult;
 use super::output::{self, RED, Table, TableCell, instant, tell};
@@ -109,24 +109,24 @@ fn took(run: &RunSummary) -> String {
     took.map(output::duration).unwrap_or_default()
 }
 
-impl From<State> for RunState {
-    fn from(state: State) -> Self {
+impl From<StateFilter> for RunState {
+    fn from(state: StateFilter) -> Self {
         match state {
-            State::Pending => Self::Pending,
-            State::Running => Self::Running,
-            State::Success => Self::Success,
-            State::Failed => Self::Failed,
-            State::Cancelled => Self::Cancelled,
+            StateFilter::Pending => Self::Pending,
+            StateFilter::Running => Self::Running,
+            StateFilter::Success => Self::Success,
+            StateFilter::Failed => Self::Failed,
+            StateFilter::Cancelled => Self::Cancelled,
         }
     }
 }
 
-impl From<Kind> for RunKind {
-    fn from(kind: Kind) -> Self {
+impl From<KindFilter> for RunKind {
+    fn from(kind: KindFilter) -> Self {
         match kind {
-            Kind::Manual => Self::Manual,
-            Kind::Scheduled => Self::Scheduled,
-            Kind::Backfill => Self::Backfill,
+            KindFilter::Manual => Self::Manual,
+            KindFilter::Scheduled => Self::Scheduled,
+            KindFilter::Backfill => Self::Backfill,
         }
     }
 }

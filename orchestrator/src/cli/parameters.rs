@@ -170,7 +170,7 @@ mod tests {
     type TextAlias = String;
 
     #[derive(Clone, Debug, Serialize, Deserialize)]
-    struct Id(String);
+    struct CustomerId(String);
 
     #[derive(Clone, Debug, Serialize, Deserialize)]
     struct Point {
@@ -230,7 +230,7 @@ mod tests {
             |_: (
                 u64,
                 TextAlias,
-                Id,
+                CustomerId,
                 Maybe,
                 OptionSet,
                 chrono::NaiveDate,

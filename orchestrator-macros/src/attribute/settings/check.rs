@@ -3,7 +3,7 @@
 use super::Settings;
 use crate::attribute::fallback::Errors;
 use crate::attribute::names::written;
-use crate::attribute::options::Given;
+use crate::attribute::options::OptionValue;
 use crate::attribute::value::Delay;
 use orchestrator_grammar::bounds;
 use orchestrator_grammar::options::MAX_RETRIES;
@@ -135,7 +135,7 @@ fn check_retries(settings: &Settings, errors: &mut Errors) {
 }
 
 /// Checks the path of a function that is the value of an option.
-pub(crate) fn check_path(path: Option<&Given<ExprPath>>, errors: &mut Errors) {
+pub(crate) fn check_path(path: Option<&OptionValue<ExprPath>>, errors: &mut Errors) {
     if let Some(path) = path
         && path
             .value

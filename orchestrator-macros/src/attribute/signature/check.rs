@@ -1,6 +1,6 @@
 //! The rules for functions that apply to both tasks and flows.
 
-use super::{Function, MARKS, NO_CACHE, Noun, Parameter, Role};
+use super::{MARKS, NO_CACHE, Noun, Parameter, Role, UserFunction};
 use crate::attribute::data::ungrouped;
 use crate::attribute::fallback::Errors;
 use crate::attribute::names::{nearest, written};
@@ -10,7 +10,7 @@ use syn::ext::IdentExt;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Block, Ident, Item, Meta, Pat, Safety, Signature, Type};
 
-impl Function {
+impl UserFunction {
     pub(crate) fn check(&self, errors: &mut Errors) {
         self.check_qualifiers(errors);
         self.check_marks(errors);
