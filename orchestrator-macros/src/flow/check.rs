@@ -25,7 +25,7 @@ pub(super) fn options(flow: &FlowModel, errors: &mut Errors) {
     {
         errors.at(
             &timeout.tokens,
-            "expected `timeout` to be more than nothing: leave it out for no limit",
+            "expected `timeout` to be greater than zero: leave it out for no limit",
         );
     }
     check_serving(flow, errors);

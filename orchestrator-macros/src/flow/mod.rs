@@ -76,7 +76,7 @@ mod tests {
             defaults(timeout = 60)             => write `"60s"`
             defaults = 2                       => expected `defaults(retries = 2)`
             max_active_runs = 0                => expected `max_active_runs` to be from 1
-            timeout = "0s"                     => expected `timeout` to be more than nothing
+            timeout = "0s"                     => expected `timeout` to be greater than zero
             resources = Database               => expected `resources = [Database]`
             resources = [&Database]            => write `Database`
             "#,

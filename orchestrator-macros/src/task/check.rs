@@ -23,7 +23,7 @@ fn check_cache(task: &TaskModel, errors: &mut Errors) {
     if let Some(expiry) = expiry
         && expiry.value.is_some_and(|duration| duration.is_zero())
     {
-        let message = "expected `cache` to be more than nothing: write `cache` alone to keep results for ever, or leave it \
+        let message = "expected `cache` to be greater than zero: write `cache` alone to keep results for ever, or leave it \
                        out to keep none";
         errors.at(&expiry.tokens, message);
     }

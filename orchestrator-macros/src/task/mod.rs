@@ -100,7 +100,7 @@ mod tests {
             backoff = "2"                                             => expected `backoff` to be a number
             backoff = 1e999                                           => expected `backoff` to be a factor
             timeout = soon()                                          => got `soon()`: write a number with a unit in quotes
-            timeout = "0ms"                                           => expected `timeout` to be more than nothing
+            timeout = "0ms"                                           => expected `timeout` to be greater than zero
             retry_delay = []                                          => expected at least one delay
             retry_delay = ["1s", 2, "x"]                              => got `2`: a number has no unit
             retry_delay = ["1s"], max_retry_delay = "1m", backoff = 2 => `backoff` cannot be combined ;; `max_retry_delay` cannot
@@ -119,7 +119,7 @@ mod tests {
             name = ""                                                 => `name` must not be empty
             name = "a b"                                              => `name` must not contain white space
             tags = ["a", "b", "a", ""]                                => tag `a` is given twice ;; expected a tag, got an empty string
-            cache = "0s"                                              => expected `cache` to be more than nothing
+            cache = "0s"                                              => expected `cache` to be greater than zero
             cache = false                                             => got `false`: write `cache` alone to keep results for ever
             cache = 3600, version = "2"                               => got `3600`: a number has no unit, write `"3600s"`
             cache =                                                   => `cache` needs a value: write `cache = "1h"`

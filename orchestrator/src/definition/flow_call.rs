@@ -58,8 +58,7 @@ impl FlowCall {
             let most = bounds::PARAMETERS;
             (length > most).then(|| {
                 format!(
-                    "expected the parameters to be at most {most} bytes of JSON together, got {length}: give a path or an id \
-                     of what is large, and let a task read it"
+                    "expected at most {most} bytes of parameters as JSON, got {length}: pass a path or an id of large data, and let a task read it"
                 )
             })
         };

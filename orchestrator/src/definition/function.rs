@@ -82,7 +82,7 @@ impl<P: Parameters> FlowFunction for Function<P> {
                 }
                 Err(error) => {
                     problem.get_or_insert_with(|| {
-                        format!("parameter {parameter} cannot be kept as JSON: {error}")
+                        format!("parameter {parameter} cannot be stored as JSON: {error}")
                     });
                 }
             }
@@ -90,7 +90,7 @@ impl<P: Parameters> FlowFunction for Function<P> {
         let problem = problem.or_else(|| {
             let (parameter, reason) = P::from_json(names, &json).map(Fragile::new).err()?;
             Some(format!(
-                "parameter {parameter} does not come back from JSON: {reason}"
+                "parameter {parameter} cannot be read back from JSON: {reason}"
             ))
         });
         CallParameters {

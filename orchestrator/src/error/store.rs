@@ -34,9 +34,7 @@ pub enum StoreError {
         problem: String,
     },
     /// The file belongs to another program. It was not changed.
-    #[error(
-        "expected `{path}` to be a store, but {found}: it was left as it is; give another path"
-    )]
+    #[error("expected `{path}` to be a store, but {found}: it was not changed; give another path")]
     Foreign {
         /// The file.
         path: PathBuf,
@@ -89,7 +87,7 @@ pub enum StoreError {
         problem: String,
     },
     /// The disk is full. Committed data is safe.
-    #[error("no space is left on the disk of `{path}`: free some; what was committed is safe")]
+    #[error("no space is left on the disk of `{path}`: free some; committed data is safe")]
     Full {
         /// The store's file.
         path: PathBuf,
@@ -99,7 +97,7 @@ pub enum StoreError {
     /// If this happens while a process writes, the process stops writing: its runs end with this
     /// error, unfinished, and continue when the program is started again.
     #[error(
-        "the disk of `{path}` fails ({problem}): check the disk, then start the program again; what was committed is kept"
+        "the disk of `{path}` failed ({problem}): check the disk, then start the program again; committed data is safe"
     )]
     Io {
         /// The store's file.
@@ -117,7 +115,7 @@ pub enum StoreError {
     },
     /// Another process took over the run: this process can no longer write to it.
     #[error(
-        "run {run} was taken over by another process: what this one did since then is not recorded"
+        "run {run} was taken over by another process: this process's work since then is not recorded"
     )]
     RunLost {
         /// The run.
@@ -137,8 +135,7 @@ pub enum StoreError {
     /// The store's file was deleted, moved or replaced while the process had it open. The process
     /// stops writing to it, since the data could not be reached by any path.
     #[error(
-        "the store `{path}` was deleted, moved or replaced while it was in use ({found}): what this process recorded since \
-         then is lost; put the file back if it was moved, and start the program again"
+        "the store `{path}` was deleted, moved or replaced while it was in use ({found}): everything recorded since then is lost; move the file back if it was moved, and start the program again"
     )]
     FileLost {
         /// The path of the store's file.

@@ -68,7 +68,7 @@ impl fmt::Display for Signal {
             Cause::TimedOut(_) => "the task timed out",
             Cause::Panicked => "the task panicked",
             Cause::Crashed => "the task's process died",
-            Cause::UpstreamFailed => "what the task takes is not there",
+            Cause::UpstreamFailed => "an input of the task is missing",
             Cause::Cancelled => "the run was cancelled",
         })
     }
@@ -92,7 +92,7 @@ impl PanicReport {
         ) {
             (Some(text), _) => (*text).to_owned(),
             (_, Some(text)) => text.clone(),
-            _ => "a value that is no text".to_owned(),
+            _ => "a payload that is not text".to_owned(),
         };
         Self {
             message,

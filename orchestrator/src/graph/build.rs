@@ -360,7 +360,7 @@ impl Wiring {
             return Ok(());
         }
         let problem = format!(
-            "expected `run_on_cancel` beside a trigger rule that can be met when the tasks before were cancelled, got \
+            "expected `run_on_cancel` with a trigger rule that can be met after upstreams were cancelled, got \
              {rule}: set `trigger` to `all_done`"
         );
         Err(GraphError::Option {

@@ -116,7 +116,7 @@ impl fmt::Display for CacheMiss {
         match self {
             Self::Empty => f.write_str("nothing was cached"),
             Self::NewInputs => f.write_str("the inputs are new"),
-            Self::ChangedCode => f.write_str("the task's code was changed"),
+            Self::ChangedCode => f.write_str("the task's code changed"),
             Self::Expired { created } => {
                 write!(f, "the result of {} had expired", created.format("%F %T"))
             }

@@ -416,8 +416,7 @@ impl Plan {
             let place = self.row_of(at);
             let charges = place.map_or(0, |place| replay.tables.charges(place));
             if charges >= CHARGES {
-                let text =
-                    format!("its process died each of the {CHARGES} times that it ran alone");
+                let text = format!("its process died all {CHARGES} times that it ran alone");
                 return self.settle(at, End::Failed(TaskError::new(Cause::Crashed, text)), false);
             }
             if replay.takeovers >= TAKEOVERS {
@@ -572,7 +571,7 @@ impl Plan {
         ) else {
             return End::Failed(TaskError::new(
                 Cause::Failed,
-                "its result is not kept any more",
+                "its result is no longer stored",
             ));
         };
         let (run, key, own) = (replay.tables.head.id, self.key(at), output.name());

@@ -81,7 +81,7 @@ fn nanoseconds(at: DateTime<Utc>) -> i128 {
 /// An iterator over the firings of a schedule from an instant on. See
 /// [`Schedule::after`](super::Schedule::after).
 #[derive(Clone, Debug)]
-#[must_use = "iterators do nothing unless they are asked"]
+#[must_use = "iterators are lazy and do nothing unless consumed"]
 pub struct Fires {
     pub(crate) timing: Timing,
     /// What was given last, or where it begins.
@@ -102,7 +102,7 @@ impl FusedIterator for Fires {}
 /// An iterator over the firings of a schedule from an instant back. See
 /// [`Schedule::before`](super::Schedule::before) and [`Schedule::up_to`](super::Schedule::up_to).
 #[derive(Clone, Debug)]
-#[must_use = "iterators do nothing unless they are asked"]
+#[must_use = "iterators are lazy and do nothing unless consumed"]
 pub struct PastFires {
     pub(crate) timing: Timing,
     /// What was given last, or where it begins.

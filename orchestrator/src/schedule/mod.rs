@@ -73,13 +73,15 @@ pub enum ScheduleError {
     #[error(transparent)]
     Cron(#[from] CronError),
     /// There is no time zone with this name.
-    #[error("expected the IANA name of a time zone, as `Europe/Zurich`, got `{name}`")]
+    #[error("expected the IANA name of a time zone, such as `Europe/Zurich`, got `{name}`")]
     Zone {
         /// The name.
         name: String,
     },
     /// The period of [`Schedule::every`] is zero.
-    #[error("expected a period above zero, got `0s`: for a single run, write `Schedule::once(…)`")]
+    #[error(
+        "expected a period greater than zero, got `0s`: for a single run, use `Schedule::once(…)`"
+    )]
     NoPeriod,
 }
 
@@ -419,7 +421,7 @@ fn in_units(period: Duration) -> String {
 ///
 /// Errors are reported when the flow is served.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no schedule",
+    message = "`{Self}` is not a schedule",
     label = "expected a `Schedule` or a crontab expression",
     note = "write for example `\"0 6 * * *\"`, `cron!(\"0 6 * * *\")` or `Schedule::every(Duration::from_secs(60))`"
 )]

@@ -44,7 +44,7 @@ pub struct List<T> {
 
 /// A type that converts into a [`List`]: a node of a `Vec`, a `Vec`, a [`Mapped`], another list.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no list of `{T}`",
+    message = "`{Self}` is not a list of `{T}`",
     label = "expected a `Vec<{T}>`, a `Node<Vec<{T}>>`, a `Mapped<{T}>` or a `List<{T}>`"
 )]
 pub trait IntoList<T> {
@@ -176,7 +176,7 @@ impl<T: Data> List<T> {
         let length = |left, right| match left == right {
             true => Ok(left),
             false => Err(format!(
-                "expected `zip` to be given lists of one length, got {left} and {right} elements"
+                "expected `zip` to get lists of equal length, got {left} and {right} elements"
             )),
         };
         self.join(other.into_list(), length, |index, _| (index, index))

@@ -38,7 +38,7 @@ impl Input {
 /// [`Mapped<U>`](Mapped) or an array of nodes for a `Vec<U>`; a node for an `Option<T>` or an
 /// [`Outcome<T>`].
 #[diagnostic::on_unimplemented(
-    message = "the parameter takes a `{T}`, or a node of one; this is a `{Self}`",
+    message = "the parameter takes a `{T}` or a node of it, got a `{Self}`",
     label = "expected `{T}` or `Node<{T}>`"
 )]
 pub trait IntoInput<T> {

@@ -239,7 +239,7 @@ impl<T> fmt::Debug for Node<T> {
 /// A type that a task can wait for with `.after(…)`: nodes and mappings, references to them, and
 /// arrays, lists and tuples of them.
 #[diagnostic::on_unimplemented(
-    message = "`.after(…)` takes nodes, this is a `{Self}`",
+    message = "`.after(…)` takes nodes, got a `{Self}`",
     label = "expected a node, a mapping, or an array or tuple of references to them"
 )]
 pub trait Upstream {

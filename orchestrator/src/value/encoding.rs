@@ -155,8 +155,7 @@ fn within(length: u64) -> Result<(), EncodingError> {
     match length <= most {
         true => Ok(()),
         false => Err(EncodingError::new(&format_args!(
-            "expected at most {most} bytes, encoded, got {length}: write it to a file and return its path, or return a list \
-             of parts from several tasks"
+            "expected an encoded size of at most {most} bytes, got {length}: write the data to a file and return its path, or split it over several tasks"
         ))),
     }
 }
@@ -174,7 +173,7 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, EncodingErr
     match rest.len() {
         0 => Ok(value),
         left => Err(EncodingError::new(&format_args!(
-            "{left} byte(s) are left over"
+            "{left} unexpected byte(s) at the end"
         ))),
     }
 }
@@ -222,14 +221,13 @@ fn check<T: Data>(bytes: &[u8]) -> Result<(), EncodingError> {
     let read = catch(|| decode::<T>(bytes).map(Fragile::new));
     let value = read.map_err(|panicked| EncodingError::panicked("Deserialize", &panicked))?.map_err(|error| {
         EncodingError::new(&format_args!(
-            "what was written of it cannot be read back: {error}; serde cannot read numbers of 128 bits, bytes and some \
-             other types under `tag`, `untagged` and `flatten`: take another type, or write its text"
+            "its encoded form cannot be decoded: {error}; serde does not support 128-bit integers, bytes and some other types under `tag`, `untagged` and `flatten`: use another type, or store the value as text"
         ))
     })?;
     let (is_for_people, packed) = packed(bytes);
     let mut again = Sum::default();
     let is_same = write(&*value, &mut again)? == is_for_people && again == Sum::of(packed);
-    let differs = "it comes back as another value: look for fields that serde skips or changes in one direction alone";
+    let differs = "it is decoded to a different value: look for fields that serde skips, or changes in one direction only";
     is_same
         .then_some(())
         .ok_or_else(|| EncodingError::new(&differs))
@@ -377,13 +375,13 @@ mod tests {
         let error = refused(&AccountEvent::Charged { cents: 7 });
         assert!(
             error.starts_with(
-                "`Event`: what was written of it cannot be read back: i128 is not supported"
+                "`AccountEvent`: its encoded form cannot be decoded: i128 is not supported"
             ),
             "{error}"
         );
         let refusal = |name| {
             format!(
-                "`Option<{name}>`: `Some({})` would come back as `None`",
+                "`Option<{name}>`: `Some({})` would be read back as `None`",
                 "X"
             )
         };
@@ -407,7 +405,9 @@ mod tests {
         fn doubled<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
             u8::deserialize(deserializer).map(|number| number * 2)
         }
-        assert!(refused(&Doubling(1)).starts_with("`Doubling`: it comes back as another value"));
+        assert!(
+            refused(&Doubling(1)).starts_with("`Doubling`: it is decoded to a different value")
+        );
         assert!(keep(&Doubling(0)).is_ok());
     }
 
@@ -506,7 +506,7 @@ mod tests {
     #[test]
     fn value_beyond_the_depth_limit_is_an_error_and_not_a_crash() {
         on_a_small_stack(|| {
-            let error = "expected at most 256 values inside each other, got more";
+            let error = "expected at most 256 levels of nesting, got more";
             for levels in [usize::from(LEVELS) + 1, 1_100, 5_000] {
                 // not dropped: that goes as deep
                 let json =

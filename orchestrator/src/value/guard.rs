@@ -101,7 +101,7 @@ impl<'w, S: Serializer> Guard<'w, S> {
             && matches!(self.watch.format, WireFormat::Packed | WireFormat::Json)
         {
             return Err(S::Error::custom(format_args!(
-                "`Some({name})` would come back as `None`: write an enum instead of the `Option`"
+                "`Some({name})` would be read back as `None`: use an enum instead of the `Option`"
             )));
         }
         Ok(())
@@ -111,7 +111,7 @@ impl<'w, S: Serializer> Guard<'w, S> {
     fn check_number(&self, number: f64) -> Result<(), S::Error> {
         if !number.is_finite() && self.watch.format == WireFormat::Json {
             return Err(S::Error::custom(format_args!(
-                "JSON has no number {number}"
+                "JSON cannot represent {number}"
             )));
         }
         Ok(())
@@ -137,11 +137,7 @@ pub(super) struct TooDeep(pub(super) u16);
 
 impl Display for TooDeep {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "expected at most {} values inside each other, got more",
-            self.0
-        )
+        write!(f, "expected at most {} levels of nesting, got more", self.0)
     }
 }
 

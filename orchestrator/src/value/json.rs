@@ -348,7 +348,7 @@ mod tests {
         assert_eq!(check_depth(&nested(LEVELS)), Ok(()));
         assert_eq!(to_json(&nested(LEVELS)), Ok(nested(LEVELS)));
         assert_eq!(from_json::<Value>(&nested(LEVELS)), Ok(nested(LEVELS)));
-        let error = "expected at most 64 values inside each other, got more".to_owned();
+        let error = "expected at most 64 levels of nesting, got more".to_owned();
         assert_eq!(to_json(&nested(LEVELS + 1)), Err(error.clone()));
         assert_eq!(from_json::<Value>(&nested(LEVELS + 1)), Err(error.clone()));
         assert_eq!(check_depth(&nested(127)), Err(error));
@@ -360,10 +360,13 @@ mod tests {
         struct Unit;
         #[derive(serde::Serialize)]
         struct Newtype(Option<u8>);
-        assert_eq!(to_json(&f64::NAN), Err("JSON has no number NaN".to_owned()));
+        assert_eq!(
+            to_json(&f64::NAN),
+            Err("JSON cannot represent NaN".to_owned())
+        );
         let refused = |name: &str| {
             Err(format!(
-                "`Some({name})` would come back as `None`: write an enum instead of the `Option`"
+                "`Some({name})` would be read back as `None`: use an enum instead of the `Option`"
             ))
         };
         assert_eq!(to_json(&Some(None::<u8>)), refused("None"));

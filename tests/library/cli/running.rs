@@ -388,7 +388,7 @@ fn a_parameter_that_is_too_deep_is_refused_and_not_taken_as_a_text() {
         let deep = "[".repeat(levels) + &"]".repeat(levels);
         let said = program.say(&format!("run mapped -p numbers={deep}"));
         let expected =
-            "parameter `numbers: Vec<u64>`: expected at most 64 values inside each other, got more";
+            "parameter `numbers: Vec<u64>`: expected at most 64 levels of nesting, got more";
         assert!(said.code == 2 && said.err.contains(expected), "{said:?}");
         // a text that looks like it is one
         let said = program.say(&format!("run greeting -p name={deep}"));

@@ -202,7 +202,7 @@ fn task_that_kills_its_process_fails_after_three_deaths_alone() {
         assert!(task.error().is_some_and(TaskError::is_crash), "{task:?}");
         assert_eq!(
             run.error().unwrap().to_string(),
-            "task `kills` failed: its process died each of the 3 times that it ran alone"
+            "task `kills` failed: its process died all 3 times that it ran alone"
         );
         let ends = |key: &str| run.task(key).unwrap().state();
         for key in ["step", "step#2", "step#3", "step#4"] {

@@ -308,7 +308,7 @@ async fn invalid_flows_are_refused_by_name_when_served() -> Result<()> {
     assert!(
         error(plain().serve(Schedule::every(Duration::ZERO)))
             .await
-            .contains("expected a period above zero")
+            .contains("expected a period greater than zero")
     );
     assert!(error(plain().scheduled()).await.contains("it has none"));
     assert!(
@@ -662,7 +662,7 @@ async fn a_simulated_runtime_refuses_what_does_not_come_back_equal() -> Result<(
     assert_eq!(loses(0).on(&runtime).await?.kept, 1);
     let error = loses(5).on(&runtime).await.unwrap_err().to_string();
     assert!(
-        error.contains("`Lossy`") && error.contains("another value"),
+        error.contains("`Lossy`") && error.contains("a different value"),
         "{error}"
     );
     let error = nests().on(&runtime).await.unwrap_err().to_string();

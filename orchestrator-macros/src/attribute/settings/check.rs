@@ -20,7 +20,7 @@ impl Settings {
         {
             errors.at(
                 &timeout.tokens,
-                "expected `timeout` to be more than nothing: leave it out for no limit",
+                "expected `timeout` to be greater than zero: leave it out for no limit",
             );
         }
         if let Some(pool) = &self.pool
@@ -70,7 +70,7 @@ fn check_clean_up(settings: &Settings, errors: &mut Errors) {
         Some(rule) => format!("`{}`", written(&rule.tokens)),
     };
     let message = format!(
-        "`run_on_cancel` needs a trigger rule that can be met when the tasks before were cancelled, which {rule} cannot: \
+        "`run_on_cancel` needs a trigger rule that can be met after upstreams were cancelled, which {rule} cannot: \
          write `trigger = all_done, run_on_cancel`"
     );
     errors.at(&run_on_cancel.key, message);
