@@ -134,7 +134,7 @@ impl From<Error> for CommandFailure {
             }
             Error::Store(_) => ("the store failed".to_owned(), Some(text)),
             Error::Graph { flow, source } => (
-                format!("the graph of flow `{flow}` is refused"),
+                format!("the graph of flow `{flow}` is invalid"),
                 Some(source.to_string()),
             ),
             Error::Body { flow, error } => (
@@ -146,11 +146,11 @@ impl From<Error> for CommandFailure {
             }
             Error::Pool { task, .. } => (format!("task `{task}` cannot run here"), Some(text)),
             Error::Parameters { flow, problem } => (
-                format!("the parameters of flow `{flow}` are refused"),
+                format!("the parameters of flow `{flow}` are invalid"),
                 Some(problem.clone()),
             ),
             Error::Schedule { flow, problem } => (
-                format!("the schedule of flow `{flow}` is refused"),
+                format!("the schedule of flow `{flow}` is invalid"),
                 Some(problem.clone()),
             ),
             Error::KeyTaken {
@@ -160,14 +160,14 @@ impl From<Error> for CommandFailure {
                 recorded,
                 asked,
             } => {
-                let why = format!("run {run} has it, with {recorded}; asked for were {asked}");
+                let why = format!("run {run} has it, with {recorded}; got {asked}");
                 (
                     format!("flow `{flow}` has another run with the key `{key}`"),
                     Some(why),
                 )
             }
             Error::Rerun(RerunError::NothingFailed { run }) => (
-                format!("nothing failed in run {run}"),
+                format!("no task of run {run} failed"),
                 Some("there is nothing to re-run".to_owned()),
             ),
             Error::Rerun(RerunError::NoResults { run, problem }) => (

@@ -61,7 +61,7 @@ pub(super) fn refused(flow: &FlowDef, problem: String) -> CommandFailure {
         _ => Some(format!("give them as `{}`", examples.join(" "))),
     };
     CommandFailure::usage(format!(
-        "the parameters of flow `{}` are refused",
+        "the parameters of flow `{}` are invalid",
         flow.name
     ))
     .why(problem)

@@ -69,7 +69,7 @@ pub enum GraphError {
     },
     /// The flow of a resumed run creates a different task under a recorded key.
     #[error(
-        "run {run} recorded `{key}` as {recorded}, but the flow asks for {asked}: the flow changed while the run was \
+        "run {run} recorded `{key}` as {recorded}, but the flow now creates {asked}: the flow changed while the run was \
          under way; start a new run, or go back to the code that began it"
     )]
     Changed {

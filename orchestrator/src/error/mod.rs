@@ -103,7 +103,7 @@ pub enum Error {
     },
     /// A key is in use by a run with other parameters or another logical date.
     #[error(
-        "flow `{flow}` has a run with the key `{key}` ({run}) and {recorded}; asked for were {asked}: use another key"
+        "flow `{flow}` has a run with the key `{key}` ({run}) and {recorded}; got {asked}: use another key"
     )]
     KeyTaken {
         /// The flow's name.
@@ -146,7 +146,7 @@ pub enum Error {
         problem: String,
     },
     /// The schedule of a flow is invalid.
-    #[error("flow `{flow}`: its schedule: {problem}")]
+    #[error("invalid schedule of flow `{flow}`: {problem}")]
     Schedule {
         /// The flow's name.
         flow: String,

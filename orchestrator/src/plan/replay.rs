@@ -739,7 +739,7 @@ impl Plan {
             run,
             key,
             recorded,
-            asked: "nothing of that name".to_owned(),
+            asked: "no task of that name".to_owned(),
         })
     }
 
@@ -778,10 +778,10 @@ fn otherwise(node: &PlannedNode) -> String {
         .map(|(parameter, _)| format!("another `{}`", parameter.name))
         .collect();
     if node.region.is_some() {
-        differs.push("another list that it is mapped over".to_owned());
+        differs.push("another list to map over".to_owned());
     }
     if !node.upstreams.is_empty() {
-        differs.push("what its upstreams give taken in another way".to_owned());
+        differs.push("other uses of its upstreams' results".to_owned());
     }
     format!("it with {}", differs.join(", or "))
 }

@@ -324,7 +324,7 @@ impl Backfill {
         let (from, to) = (self.dates.start(), self.dates.end());
         let problem = match (self.of_one_run, self.at_once) {
             (Some(option), _) => Some(format!(
-                "`.{option}(…)` is for one run, and each tick has its own"
+                "`.{option}(…)` applies to a single run, but each tick has its own"
             )),
             (_, Some(0)) => Some("expected `max_active_runs` to be at least 1, got 0".to_owned()),
             _ if from > to => Some(format!(
@@ -414,7 +414,7 @@ impl Backfill {
                 }
                 Some((id, RunState::Pending | RunState::Running)) if abandoned.contains(&id) => (
                     TickAction::Resume,
-                    "its run was left by a process that is gone",
+                    "its run was left by a process that has ended",
                 ),
                 Some((_, state)) => self.of_run(state),
             };
@@ -433,10 +433,10 @@ impl Backfill {
     fn of_run(&self, state: RunState) -> (TickAction, &'static str) {
         match (state, self.reprocess) {
             (RunState::Pending | RunState::Running, _) => {
-                (TickAction::Skip, "its run is under way")
+                (TickAction::Skip, "its run is active")
             }
-            (_, Reprocess::All) => (TickAction::Rerun, "all are asked for again"),
-            (RunState::Success, _) => (TickAction::Skip, "its run is a success"),
+            (_, Reprocess::All) => (TickAction::Rerun, "all runs are re-run"),
+            (RunState::Success, _) => (TickAction::Skip, "its run succeeded"),
             (RunState::Failed, Reprocess::Failed) => (TickAction::Rerun, "its run failed"),
             (RunState::Cancelled, Reprocess::Failed) => {
                 (TickAction::Rerun, "its run was cancelled")
@@ -492,8 +492,7 @@ fn other_parameters(call: &FlowCall, run: &RunSummary) -> Error {
     let (flow, id, at) = (call.definition.name, run.id, run.logical_date);
     let (recorded, asked) = (json_text(&run.parameters), json_text(&call.parameters));
     Error::Options(format!(
-        "backfill of `{flow}`: run {id} of {at} would run again with the parameters that it was made with, {recorded}, and \
-         {asked} was asked for; give those, or leave its date out"
+        "backfill of `{flow}`: run {id} of {at} would be re-run with its own parameters {recorded}, but the backfill has {asked}; use the same parameters, or leave its date out"
     ))
 }
 
@@ -530,7 +529,7 @@ impl fmt::Display for BackfillPlan {
         let (flow, schedule, ticks) = (self.flow, &self.schedule, self.ticks.len());
         writeln!(
             f,
-            "backfill of {flow} by {schedule}: something is to be done about {acted} of {ticks} ticks"
+            "backfill of {flow} by {schedule}: {acted} of {ticks} ticks to process"
         )?;
         writeln!(
             f,

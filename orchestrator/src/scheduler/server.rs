@@ -77,15 +77,15 @@ fn prepare(
         return Err(problem);
     }
     if own.is_some_and(|own| !Arc::ptr_eq(&own.0, &runtime.0)) {
-        let text = "it was put on another runtime than the one that is to serve it";
+        let text = "it is bound to another runtime than the one that serves it";
         return Err(Error::Options(format!("flow `{flow}`: {text}")));
     }
     if schedules.is_empty() {
-        return Err(refused("it has none: add one with `.schedule(…)`"));
+        return Err(refused("there is none: add one with `.schedule(…)`"));
     }
     if overlap != Overlap::Queue && definition.max_active_runs.is_none() {
         let text =
-            "its `overlap` says what becomes of one run too many, and it has no `max_active_runs`";
+            "`overlap` has no effect without `max_active_runs`: set a limit, or leave `overlap` out";
         return Err(Error::Options(format!("flow `{flow}`: {text}")));
     }
     registry::check_name(definition)?;
@@ -106,7 +106,7 @@ fn prepare(
             schedule: name,
         };
         if !keys.insert(key.clone()) {
-            return Err(refused(&format!("`{}` is there twice", key.schedule)));
+            return Err(refused(&format!("`{}` is given twice", key.schedule)));
         }
         of_flow.push(ServedSchedule {
             schedule,

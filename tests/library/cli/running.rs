@@ -68,15 +68,15 @@ fn parameters_are_checked_before_there_is_a_run() {
     for (typed, expected) in [
         (
             "-p customer=a",
-            "the parameters of flow `invoice` are refused\n  parameter `amount: u64`: it is missing",
+            "the parameters of flow `invoice` are invalid\n  parameter `amount: u64`: it is missing",
         ),
         (
             "-p customer=a -p amount=-1",
-            "the parameters of flow `invoice` are refused\n  parameter `amount: u64`: invalid value: integer `-1`, expected u64",
+            "the parameters of flow `invoice` are invalid\n  parameter `amount: u64`: invalid value: integer `-1`, expected u64",
         ),
         (
             "-p customer=a -p amount=many",
-            "the parameters of flow `invoice` are refused\n  parameter `amount: u64`: invalid type: string \"many\", expected u64",
+            "the parameters of flow `invoice` are invalid\n  parameter `amount: u64`: invalid type: string \"many\", expected u64",
         ),
     ] {
         let _case = crate::support::case(typed);
@@ -180,7 +180,7 @@ fn there_is_one_run_for_a_key() {
     assert!(
         other
             .err
-            .contains("asked for were the logical date 2026-01-31 05:00:00 UTC"),
+            .contains("got the logical date 2026-01-31 05:00:00 UTC"),
         "{other:?}"
     );
     let none = program.command("run etl --key").arg("").output().unwrap();
@@ -307,7 +307,7 @@ fn missing_parameters_are_reported_together() {
     assert_eq!(said.code, 2);
     assert_eq!(
         said.err,
-        "error: the parameters of flow `invoice` are refused\n  parameters `customer: String`, `amount: u64`: they are \
+        "error: the parameters of flow `invoice` are invalid\n  parameters `customer: String`, `amount: u64`: they are \
          missing\nhint: give them as `--param customer=… --param amount=7`\n"
     );
     let said = Program::new().say("run mapped");

@@ -418,8 +418,7 @@ fn one_key_is_one_run() {
         // with other parameters
         place.acts("taken", &[(DOES, "keyed 2")]);
         let expected = format!(
-            "error flow `crash_keyed` has a run with the key `the key` ({}) and the parameters {{\"number\":1}}; asked \
-             for were the parameters {{\"number\":2}}: use another key",
+            "error flow `crash_keyed` has a run with the key `the key` ({}) and the parameters {{\"number\":1}}; got the parameters {{\"number\":2}}: use another key",
             run.id()
         );
         assert_eq!(place.effects().last(), Some(&expected));

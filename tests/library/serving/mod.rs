@@ -303,7 +303,7 @@ async fn invalid_flows_are_refused_by_name_when_served() -> Result<()> {
     );
     assert_eq!(
         error(plain().serve("0 25 * * *")).await,
-        "flow `serving_plain`: its schedule: hour: expected 0 to 23, got `25` in `0 25 * * *`"
+        "invalid schedule of flow `serving_plain`: hour: expected 0 to 23, got `25` in `0 25 * * *`"
     );
     assert!(
         error(plain().serve(Schedule::every(Duration::ZERO)))
@@ -314,7 +314,7 @@ async fn invalid_flows_are_refused_by_name_when_served() -> Result<()> {
     assert!(
         error(plain().serve("@daily").schedule("@daily"))
             .await
-            .contains("is there twice")
+            .contains("is given twice")
     );
     assert!(
         error(plain().key("k").serve("@daily"))
@@ -713,7 +713,7 @@ async fn the_same_schedule_of_a_flow_twice_is_refused() -> Result<()> {
         .expect("it is refused")
         .unwrap_err()
         .to_string();
-    assert!(refused.contains("is there twice"), "{refused}");
+    assert!(refused.contains("is given twice"), "{refused}");
     let serve = twice(1)
         .on(&runtime)
         .serve("@hourly")
