@@ -60,7 +60,7 @@ pub(super) async fn backfill(context: &CommandContext, args: &args::Backfill) ->
         Ok(done) => report(&args.flow, &done?, args.format.json),
         Err(halted) => {
             if !shown.is_done.load(Ordering::Relaxed) {
-                tell("asked for again, the backfill goes on where it was left");
+                tell("the backfill was left unfinished: run the same command again to continue it");
             }
             Ok(halt(halted))
         }
@@ -75,7 +75,7 @@ fn schedule(flow: &ProgramFlow<'_>, args: &args::Backfill) -> Result<Schedule, C
             1 => Ok(schedules.remove(0)),
             0 => Err(
                 CommandFailure::usage(format!("flow `{name}` has no schedule")).hint(
-                    "say by which ticks: `--schedule \"0 6 * * *\"`, and perhaps `--timezone`",
+                    "give one with `--schedule \"0 6 * * *\"`, and `--timezone` if it is not UTC",
                 ),
             ),
             _ => Err(CommandFailure::usage(format!(
@@ -89,11 +89,12 @@ fn schedule(flow: &ProgramFlow<'_>, args: &args::Backfill) -> Result<Schedule, C
                     .collect::<Vec<_>>()
                     .join(", "),
             )
-            .hint("say by which: `--schedule CRON`, and perhaps `--timezone`")),
+            .hint("choose one with `--schedule CRON`, and `--timezone` if it is not UTC")),
         };
     };
     let refused = |error: crate::schedule::CronError| {
-        CommandFailure::usage(format!("`{cron}` is no crontab expression")).why(error.to_string())
+        CommandFailure::usage(format!("`{cron}` is not a crontab expression"))
+            .why(error.to_string())
     };
     let schedule = Schedule::cron(cron).map_err(refused)?;
     let Some(zone) = &args.timezone else {
@@ -102,7 +103,7 @@ fn schedule(flow: &ProgramFlow<'_>, args: &args::Backfill) -> Result<Schedule, C
     let zone = zone.parse().map_err(|_| {
         let meant = nearest(zone, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
         let hint = meant.map_or_else(
-            || "an IANA name, as `Europe/Zurich`".to_owned(),
+            || "an IANA name, such as `Europe/Zurich`".to_owned(),
             |zone| format!("did you mean `{zone}`?"),
         );
         CommandFailure::usage(format!("no time zone `{zone}`")).hint(hint)
@@ -138,22 +139,22 @@ impl BackfillDisplay {
 
     fn tell(&self, done: &Backfilled) {
         let failed = done.unsuccessful().len();
-        let seen_to = done.skipped() + done.succeeded() + failed;
+        let finished = done.skipped() + done.succeeded() + failed;
         self.is_done
-            .store(seen_to == done.total(), Ordering::Relaxed);
+            .store(finished == done.total(), Ordering::Relaxed);
         match &self.bar {
             Some(bar) => {
                 bar.set(
-                    seen_to,
+                    finished,
                     done.total(),
                     format!("{} running, {failed} failed", done.running()),
                 );
             }
             None => {
-                if let Some(percent) = self.tenths.lock().reached(seen_to) {
+                if let Some(percent) = self.tenths.lock().reached(finished) {
                     let ticks = plural(done.total() as u64, "tick");
                     tell(format_args!(
-                        "{percent}%: {seen_to} of {ticks}, {failed} failed"
+                        "{percent}%: {finished} of {ticks}, {failed} failed"
                     ));
                 }
             }
@@ -209,5 +210,5 @@ fn report(flow: &str, done: &Backfilled, json: bool) -> CommandResult {
             plural(failed as u64, "run")
         ),
     )
-    .hint("`why ID` says why one is; the same with `--reprocess failed` runs them again"))
+    .hint("`why ID` explains each; the same command with `--reprocess failed` re-runs them"))
 }

@@ -173,7 +173,7 @@ fn no_one_task(record: &RunRecord, typed: &str) -> CommandFailure {
             }
         }
         KnownTasks::NoList { key } => CommandFailure::usage(format!("`{key}` has no elements yet"))
-            .why("the list that it is mapped over is not there"),
+            .why("the list that it is mapped over is not available"),
         _ => why::no_task(record, typed),
     }
 }
@@ -192,7 +192,7 @@ fn explained(run: RunId, task: TaskRun<'_>, entries: Vec<CacheEntry>) -> Explana
         (None, Some(miss)) => ("miss", in_words(miss)),
         (None, None) => (
             "none",
-            "its task is not cached, or it did not get that far".to_owned(),
+            "its task is not cached, or it ended before the look-up".to_owned(),
         ),
     };
     // an entry is created when a run's task finishes: at the same time, to the microsecond
@@ -235,10 +235,10 @@ fn explained(run: RunId, task: TaskRun<'_>, entries: Vec<CacheEntry>) -> Explana
 /// Returns the reason why a task with `cache` has no entry.
 fn no_entry(state: TaskState) -> &'static str {
     match state {
-        TaskState::Failed => "it failed, and failures are not kept",
-        TaskState::Skipped => "it was skipped, and has no result to be kept",
-        TaskState::Cancelled => "it was cancelled, and has no result to be kept",
-        TaskState::Success => "its entry is not there any more, or was never made",
+        TaskState::Failed => "it failed, and failures are not cached",
+        TaskState::Skipped => "it was skipped, so it has no result to cache",
+        TaskState::Cancelled => "it was cancelled, so it has no result to cache",
+        TaskState::Success => "its entry was removed, or was never created",
         _ => "it has no result yet",
     }
 }
@@ -249,13 +249,13 @@ fn in_words(miss: CacheMiss) -> String {
         CacheMiss::Empty => "no result of the task was cached".to_owned(),
         CacheMiss::NewInputs => "results were cached, for other inputs".to_owned(),
         CacheMiss::ChangedCode => {
-            "a result for these inputs was cached, of other code: the task or its `version` was changed".to_owned()
+            "a result for these inputs was cached, but of other code: the task or its `version` changed".to_owned()
         }
         CacheMiss::Expired { created } => {
             format!("the cached result was computed at {}, and had expired", instant(created))
         }
-        CacheMiss::Refreshed => "the run refused what was cached (`--refresh-cache`)".to_owned(),
-        CacheMiss::Unreadable => "what was cached could not be read as the task's type".to_owned(),
+        CacheMiss::Refreshed => "the run ignored cached results (`--refresh-cache`)".to_owned(),
+        CacheMiss::Unreadable => "the cached result could not be read as the task's type".to_owned(),
     }
 }
 
@@ -289,9 +289,9 @@ async fn one(
     runtime: &crate::runtime::Runtime,
     prefix: &str,
 ) -> Result<CacheFilter, CommandFailure> {
-    let list = "the command `cache ls` lists them";
+    let list = "`cache ls` lists them";
     if prefix.len() < 4 {
-        let what = format!("expected a key, or at least 4 digits of its beginning, got `{prefix}`");
+        let what = format!("expected a key, or at least its first 4 digits, got `{prefix}`");
         return Err(CommandFailure::usage(what).hint(list));
     }
     let filter = CacheFilter::new().key(prefix);
@@ -299,7 +299,7 @@ async fn one(
         [_] => Ok(filter),
         [] => Err(
             CommandFailure::usage(format!("no cached result `{prefix}`"))
-                .why("no key begins so")
+                .why("no key starts with it")
                 .hint(list),
         ),
         several => {
@@ -309,9 +309,9 @@ async fn one(
                 .map(|entry| digits(&entry.key))
                 .collect();
             Err(
-                CommandFailure::usage(format!("{} keys begin with `{prefix}`", several.len()))
+                CommandFailure::usage(format!("{} keys start with `{prefix}`", several.len()))
                     .why(keys.join(", "))
-                    .hint("give more digits of the one that is meant"),
+                    .hint("give more digits of the intended one"),
             )
         }
     }

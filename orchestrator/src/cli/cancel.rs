@@ -71,7 +71,7 @@ async fn one(runtime: &Runtime, run: RunId) -> Result<(), CommandFailure> {
         (false, Some(state)) => format!("run {run} {} already\n", is_so(state)),
         (true, Some(state)) if state.is_final() => format!("run {run} {}\n", is_so(state)),
         (_, _) => format!(
-            "run {run} is to be cancelled: the process that executes it hears of it within a second\n"
+            "cancellation of run {run} was requested: the process that executes it picks it up within a second\n"
         ),
     })
 }

@@ -61,7 +61,7 @@ pub(super) fn check(context: &CommandContext, args: &args::Check) -> CommandResu
     }
     let flows = plural(registry::flows().count() as u64, "flow");
     if found.is_empty() {
-        print(format_args!("{GREEN}{flows}: nothing is wrong{GREEN:#}\n"))?;
+        print(format_args!("{GREEN}{flows}: no problems found{GREEN:#}\n"))?;
     } else {
         let (errors, warnings) = (
             plural(errors as u64, "error"),
@@ -70,9 +70,7 @@ pub(super) fn check(context: &CommandContext, args: &args::Check) -> CommandResu
         print(format_args!("{flows}: {errors}, {warnings}\n"))?;
     }
     if registry::flows().next().is_none() {
-        tell(
-            "flows of a library crate are linked where `main.rs` mentions it: `use my_flows as _;`",
-        );
+        tell("flows of a library crate are linked if `main.rs` mentions it: `use my_flows as _;`");
     }
     Ok(code)
 }
@@ -161,7 +159,7 @@ fn of_task(runtime: &Runtime, task: &TaskDef, found: &mut Vec<FindingJson>) {
         None => tell(
             FindingKind::Pool,
             format!(
-                "{taken}, and the runtime has no such pool: give it one with `Runtime::builder().pool(\"{}\", …)`",
+                "{taken}, which the runtime does not have: add it with `Runtime::builder().pool(\"{}\", …)`",
                 pool.name
             ),
         ),
@@ -205,7 +203,7 @@ fn of_flow(context: &CommandContext, flow: &ProgramFlow<'_>, found: &mut Vec<Fin
             Severity::Error,
             FindingKind::Flow,
             None,
-            format!("its schedule `{schedule}` has no tick to come"),
+            format!("its schedule `{schedule}` has no future ticks"),
         );
     }
     let mut calls: Vec<_> = flow
@@ -227,7 +225,7 @@ fn of_flow(context: &CommandContext, flow: &ProgramFlow<'_>, found: &mut Vec<Fin
                         Severity::Error,
                         FindingKind::Flow,
                         None,
-                        format!("it has a schedule, and a parameter without a default: {why}"),
+                        format!("it has a schedule, but a parameter without a default: {why}"),
                     );
                 }
                 continue;

@@ -184,8 +184,8 @@ fn in_zone(local: NaiveDateTime, zone: Tz) -> Result<DateTime<Utc>, CommandFailu
         MappedLocalTime::None => Err(CommandFailure::usage(format!(
             "there is no `{local}` in {zone}"
         ))
-        .why("the clocks were put forward over it")
-        .hint("give the instant with an offset, as `2026-03-29T01:00:00Z`")),
+        .why("the clocks were set forward over it")
+        .hint("give the instant with an offset, such as `2026-03-29T01:00:00Z`")),
     }
 }
 
@@ -203,7 +203,9 @@ fn no_tick(schedules: &[Schedule], day: NaiveDate) -> CommandFailure {
         .min_by_key(|(fire, _)| *fire);
     CommandFailure::usage(format!("the flow has no tick on {day}"))
         .why(format!("its schedule is {}", written(schedules)))
-        .or_hint(next.map(|(fire, zone)| format!("the next after it is {}", local(fire, zone))))
+        .or_hint(
+            next.map(|(fire, zone)| format!("the next tick after it is {}", local(fire, zone))),
+        )
 }
 
 fn no_zone(schedules: &[Schedule], typed: &str) -> CommandFailure {
@@ -212,7 +214,7 @@ fn no_zone(schedules: &[Schedule], typed: &str) -> CommandFailure {
             "the flow's schedules are in different zones: {}",
             written(schedules)
         ))
-        .hint("give it as `2026-01-31T05:00+01:00`")
+        .hint("give an offset, as in `2026-01-31T05:00+01:00`")
 }
 
 fn written(schedules: &[Schedule]) -> String {
@@ -260,7 +262,7 @@ fn several(fires: &[(DateTime<Utc>, Tz)], day: NaiveDate, zone: Option<Tz>) -> C
     CommandFailure::usage(format!("the flow has {count} ticks on {day}"))
         .why(list)
         .hint(format!(
-            "give one of them: `--date {}`",
+            "choose one: `--date {}`",
             fires.first().map(typed).unwrap_or_default()
         ))
 }

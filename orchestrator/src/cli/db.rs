@@ -67,12 +67,12 @@ async fn check(context: &CommandContext, args: &args::DbCheck) -> CommandResult 
         print(format_args!("{RED}{problem}{RED:#}\n"))?;
     }
     match (found.problems.is_empty(), found.schema) {
-        (true, _) if !is_sound => print("runs cannot be read; the store is sound otherwise\n")?,
-        (false, _) => print("it is damaged: stop what uses it, and restore it from a copy\n")?,
-        (true, Some(_)) => print(format_args!("{GREEN}it is sound{GREEN:#}\n"))?,
-        (true, None) => {
-            print("it is in memory: there is nothing on a disk that could be damaged\n")?
+        (true, _) if !is_sound => print("runs cannot be read; the rest of the store is sound\n")?,
+        (false, _) => {
+            print("it is damaged: stop all processes that use it, and restore it from a copy\n")?
         }
+        (true, Some(_)) => print(format_args!("{GREEN}it is sound{GREEN:#}\n"))?,
+        (true, None) => print("it is in memory: there is no file to check\n")?,
     }
     Ok(code)
 }

@@ -19,7 +19,7 @@ pub(super) const LEFT: u8 = 75;
 pub(super) const HELP: &str = "\
 Exit codes:
   0      success
-  1      the run failed or was cancelled; the check found something
+  1      the run failed or was cancelled; the check found problems
   2      usage error: a wrong command, name or parameter
   74     the store failed
   75     stopped by a signal, with runs left: they resume when the program serves again
@@ -176,7 +176,7 @@ impl From<Error> for CommandFailure {
             ),
             Error::UnknownRun { run } => (
                 format!("no run `{run}`"),
-                Some("this store has never had it".to_owned()),
+                Some("this store never had it".to_owned()),
             ),
             _ => split(&text),
         };

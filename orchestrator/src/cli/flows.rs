@@ -84,7 +84,7 @@ pub(super) async fn flows(context: &CommandContext, args: &args::Flows) -> Comma
     }
     if listed.is_empty() {
         tell(
-            "no flows in this program; those of a library crate are linked where `main.rs` mentions it: `use my_flows as _;`",
+            "no flows in this program; those of a library crate are linked if `main.rs` mentions it: `use my_flows as _;`",
         );
         return Ok(ExitCode::SUCCESS);
     }

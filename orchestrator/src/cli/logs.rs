@@ -61,7 +61,7 @@ fn end(printed: usize, record: &RunRecord, args: &args::RunsLogs) -> CommandResu
         } else {
             " yet"
         };
-        tell(format_args!("nothing was logged{more} that is asked for"));
+        tell(format_args!("no matching log lines{more}"));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -93,7 +93,7 @@ use exit::CommandResult;
 /// | code | meaning |
 /// | --- | --- |
 /// | 0 | success |
-/// | 1 | the run failed or was cancelled; the check found something |
+/// | 1 | the run failed or was cancelled; the check found problems |
 /// | 2 | usage error: a wrong command, name or parameter |
 /// | 74 | the store failed |
 /// | 75 | stopped by a signal, with runs left: they resume when the program serves again |

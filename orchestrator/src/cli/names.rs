@@ -20,7 +20,7 @@ pub(super) const OTHER_STORE: &str =
     "select another store with `--store URL` or the variable ORCHESTRATOR_STORE";
 
 /// A hint on where to find ids.
-const LIST: &str = "the command `runs` lists them with their ids";
+const LIST: &str = "`runs` lists them with their ids";
 
 /// Returns the error for an unknown name, with the known names.
 fn unknown(what: &str, typed: &str, mut known: Vec<&str>, otherwise: &str) -> CommandFailure {
@@ -61,8 +61,10 @@ pub(super) fn flow(typed: &str) -> Result<&'static FlowDef, CommandFailure> {
     registry::find(typed).ok_or_else(|| {
         let names: Vec<&str> = registry::flows().map(|flow| flow.name).collect();
         let otherwise = match names.is_empty() {
-            true => "flows of a library crate are linked where `main.rs` mentions it: `use my_flows as _;`",
-            false => "the command `flows` lists them; a crate that has others is linked with `use the_crate as _;`",
+            true => {
+                "flows of a library crate are linked if `main.rs` mentions it: `use my_flows as _;`"
+            }
+            false => "`flows` lists them; link a crate that has others with `use the_crate as _;`",
         };
         unknown("flow", typed, names, otherwise)
     })
@@ -94,9 +96,9 @@ pub(super) fn is_of(key: &str, task: &str) -> bool {
 pub(super) fn no_task(record: &RunRecord, typed: &str) -> CommandFailure {
     let keys: Vec<String> = record.tasks().iter().map(|task| task.key()).collect();
     let otherwise = match (record.is_pruned(), keys.is_empty()) {
-        (true, _) => "what was known of its tasks was pruned",
-        (false, true) => "the run has no tasks yet: the command `why` says what it waits for",
-        (false, false) => "the command `runs show` lists them",
+        (true, _) => "the records of its tasks were pruned",
+        (false, true) => "the run has no tasks yet: `why` says what it waits for",
+        (false, false) => "`runs show` lists them",
     };
     let known = keys
         .iter()
@@ -156,7 +158,7 @@ pub(super) async fn record_in(
         None => one(&runtime.run_ids(typed).await?, store, typed)?,
     };
     let record = runtime.find_run(run).await?;
-    record.ok_or_else(|| no_run(typed, format!("it was never made in {store}")))
+    record.ok_or_else(|| no_run(typed, format!("it was never created in {store}")))
 }
 
 /// Parses a whole id; returns `None` for a part of one.
@@ -164,7 +166,7 @@ fn full(typed: &str) -> Result<Option<RunId>, CommandFailure> {
     let id = typed.parse::<RunId>().ok();
     if id.is_none() && typed.chars().filter(|character| *character != '-').count() < 4 {
         let what = format!(
-            "expected the id of a run, or at least 4 characters of its beginning or its end, got `{typed}`"
+            "expected the id of a run, or at least its first or last 4 characters, got `{typed}`"
         );
         return Err(CommandFailure::usage(what).hint(LIST));
     }
@@ -174,15 +176,18 @@ fn full(typed: &str) -> Result<Option<RunId>, CommandFailure> {
 fn one(ids: &[RunId], store: &str, typed: &str) -> Result<RunId, CommandFailure> {
     match ids {
         [id] => Ok(*id),
-        [] => Err(no_run(typed, format!("no id in {store} begins or ends so"))),
+        [] => Err(no_run(
+            typed,
+            format!("no id in {store} starts or ends with it"),
+        )),
         ids => {
             let latest: Vec<&RunId> = ids.iter().rev().collect();
             Err(CommandFailure::usage(format!(
-                "the ids of {} runs begin or end with `{typed}`",
+                "the ids of {} runs start or end with `{typed}`",
                 ids.len()
             ))
             .why(some(&latest))
-            .hint("give more characters of the one that is meant: ids differ at their ends"))
+            .hint("give more characters of the intended one: ids differ at their ends"))
         }
     }
 }

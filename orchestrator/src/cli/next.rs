@@ -34,7 +34,7 @@ pub(super) async fn next(context: &CommandContext, args: &args::Next) -> Command
     }
     if is_paused(context, &args.flow).await? {
         tell(format_args!(
-            "{0} is paused: its schedules make no runs until `resume {0}`",
+            "{0} is paused: its schedules create no runs until `resume {0}`",
             args.flow
         ));
     }
@@ -98,11 +98,11 @@ fn change(schedule: &Schedule, before: DateTime<Utc>, at: DateTime<Utc>) -> Opti
     };
     let moved = schedule.clock_change(at).map(|change| match change {
         ClockChange::LeftOut(left_out) => format!(
-            "{} is left out that day, and so it comes right after",
+            "{} is skipped that day, so the tick comes right after",
             time(left_out)
         ),
-        ClockChange::First(twice) => format!("{} comes twice: this is the first", time(twice)),
-        ClockChange::Second(twice) => format!("{} comes twice: this is the second", time(twice)),
+        ClockChange::First(twice) => format!("{} occurs twice: this is the first", time(twice)),
+        ClockChange::Second(twice) => format!("{} occurs twice: this is the second", time(twice)),
     });
     let said: Vec<String> = changed.into_iter().chain(moved).collect();
     (!said.is_empty()).then(|| said.join("; "))
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn clock_changes_are_marked() {
         let forward = "the clocks went forward: +01:00 → +02:00";
-        let moved = "; 02:30 is left out that day, and so it comes right after";
+        let moved = "; 02:30 is skipped that day, so the tick comes right after";
         let back = "the clocks went back: +02:00 → +01:00";
         let expected = |ticks: &[(&str, Option<&str>)]| -> Vec<(String, Option<String>)> {
             ticks
@@ -151,7 +151,7 @@ mod tests {
                 ("2026-10-26T06:00:00+01:00", None)
             ])
         );
-        let first = "02:30 comes twice: this is the first";
+        let first = "02:30 occurs twice: this is the first";
         assert_eq!(
             changes("30 2 * * *", "2027-10-30T12:00:00Z", 2),
             expected(&[
@@ -159,7 +159,7 @@ mod tests {
                 ("2027-11-01T02:30:00+01:00", Some(back))
             ])
         );
-        let second = format!("{back}; 02:30 comes twice: this is the second");
+        let second = format!("{back}; 02:30 occurs twice: this is the second");
         assert_eq!(
             changes("30 * * * *", "2027-10-31T00:00:00Z", 3),
             expected(&[

@@ -43,7 +43,9 @@ pub(super) fn keep_for_documents() {
     });
     match kept {
         Ok(documents) => drop(DOCUMENTS.set(File::from(documents))),
-        Err(error) => tracing::warn!("what tasks print goes to standard output, too: {error}"),
+        Err(error) => {
+            tracing::warn!(%error, "the output of tasks is not separated from documents on standard output")
+        }
     }
 }
 

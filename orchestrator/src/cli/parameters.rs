@@ -84,7 +84,7 @@ fn hint(flow: &FlowDef, typed: &str) -> String {
         _ if flow.parameters.is_empty() => "leave `--param` out".to_owned(),
         (Some(place), _) => format!("give it as `{}`", example(flow, place)),
         (None, Some(meant)) => format!("did you mean `{meant}`?"),
-        (None, None) => format!("`show {}` tells which of them must be given", flow.name),
+        (None, None) => format!("`show {}` shows which of them are required", flow.name),
     }
 }
 

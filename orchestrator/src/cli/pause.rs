@@ -23,15 +23,15 @@ pub(super) async fn pause(
     let is_scheduled = !flow.schedules().is_empty();
     print(match (pause, changed) {
         (true, true) if is_scheduled => {
-            format!("{name} is paused: its schedules make no runs until `resume {name}`\n")
+            format!("{name} is paused: its schedules create no runs until `resume {name}`\n")
         }
         (true, true) => {
             format!(
-                "{name} is paused, which counts where it is served by a schedule: in this program it has none\n"
+                "{name} is paused; this only affects schedules, and in this program it has none\n"
             )
         }
         (true, false) => format!("{name} was paused already\n"),
-        (false, true) => format!("{name} goes on: what was due meanwhile counts as missed\n"),
+        (false, true) => format!("{name} is resumed: ticks of the meantime count as missed\n"),
         (false, false) => format!("{name} was not paused\n"),
     })?;
     Ok(ExitCode::SUCCESS)

@@ -176,7 +176,7 @@ impl RunProgress {
                 tell_above(&format!("{DIM}run {run} of {flow}{DIM:#}"))
             }
             Event::RunResumed { run, flow, .. } => {
-                tell_above(&format!("{DIM}run {run} of {flow} goes on{DIM:#}"))
+                tell_above(&format!("{DIM}run {run} of {flow} continues{DIM:#}"))
             }
             Event::RunReopened {
                 run, flow, what, ..

@@ -29,12 +29,12 @@ pub(super) async fn rerun(context: &CommandContext, args: &args::RunsRerun) -> C
     }
     if !record.state().is_final() {
         return Err(CommandFailure::usage(format!(
-            "run {} {}, and is not final",
+            "run {} {}, and is unfinished",
             record.id(),
             is_so(record.state())
         ))
-        .why("only what has ended can run again")
-        .hint("`runs cancel ID` asks for its end"));
+        .why("only finished runs can be re-run")
+        .hint("`runs cancel ID` cancels it"));
     }
     let following = RunFollower::new(runtime.events(), record.tasks().len());
     match runtime.until_halt(runtime.rerun(record.id(), what)).await {

@@ -71,16 +71,16 @@ pub(super) async fn run(context: &CommandContext, args: &args::Run) -> CommandRe
 async fn detach(runtime: &Runtime, call: &Arc<FlowCall>, request: &Request) -> CommandResult {
     if !runtime.0.store.is_durable() {
         return Err(CommandFailure::usage(
-            "a run in a store in memory cannot be left to another process",
+            "a run in an in-memory store cannot be left to another process",
         )
-        .why("the store ends with this one")
+        .why("the store ends with this process")
         .hint("leave `--detach` out, or name a store: `--store sqlite:PATH`"));
     }
     let run = runtime.0.submit(call, request).await?;
     output::print(format_args!("{run}\n"))?;
     match runtime.find_run(run).await? {
         Some(record) if record.state().is_final() => has_the_key(&record),
-        _ => tell("it is left to whoever serves: `serve`"),
+        _ => tell("it is left to a serving process: `serve`"),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -157,12 +157,13 @@ pub(super) fn report(record: &RunRecord, is_kept: bool) -> CommandResult {
         return Ok(ExitCode::SUCCESS);
     }
     let failure = CommandFailure::new(FAILED, format!("{run} {}", is_so(state)));
-    let why = record
-        .error()
-        .map_or_else(|| "its end was asked for".to_owned(), ToString::to_string);
+    let why = record.error().map_or_else(
+        || "its cancellation was requested".to_owned(),
+        ToString::to_string,
+    );
     let hint = is_kept.then(|| {
         format!(
-            "`why {}` says more, and `runs show {}` shows its tasks",
+            "`why {}` explains it, and `runs show {}` shows its tasks",
             record.id(),
             record.id()
         )
@@ -186,7 +187,7 @@ pub(super) fn json(record: &RunRecord) -> Result<Option<serde_json::Value>, Comm
         },
     };
     let unreadable = |error: crate::value::EncodingError| {
-        CommandFailure::new(FAILED, "what the flow returned cannot be shown as JSON")
+        CommandFailure::new(FAILED, "the flow's output cannot be shown as JSON")
             .why(error.to_string())
     };
     let bytes = bytes.map_err(unreadable)?;

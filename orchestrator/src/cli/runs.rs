@@ -214,7 +214,7 @@ fn head(record: &RunRecord) -> Result<(), CommandFailure> {
 fn returned(record: &RunRecord) -> Option<String> {
     match run::json(record) {
         Ok(value) => value.map(|value| output::beginning(&json_text(&value))),
-        Err(_) => Some("what cannot be shown as JSON".to_owned()),
+        Err(_) => Some("a value that JSON cannot represent".to_owned()),
     }
 }
 
@@ -226,7 +226,7 @@ fn tasks(
 ) -> Result<HashSet<String>, CommandFailure> {
     if tasks.is_empty() {
         print(match (record.is_pruned(), record.state().is_final()) {
-            (true, _) => "\nwhat was known of its tasks was pruned\n",
+            (true, _) => "\nthe records of its tasks were pruned\n",
             (false, true) => "\nit had no tasks\n",
             (false, false) => "\nit has no tasks yet\n",
         })?;

@@ -27,12 +27,14 @@ pub(super) async fn serve(mut context: CommandContext, args: &args::Serve) -> Co
             return Err(CommandFailure::usage(format!("flow `{name}` has no schedule"))
                 .hint("write `#[flow(schedule = \"0 6 * * *\")]`, or `orchestrator::cli().serve([…])`"));
         }
-        let call = flow.call(&ParameterArguments::default()).map_err(|failure| CommandFailure {
-            hint: Some(format!(
-                "say what it is served with: `orchestrator::cli().serve([{name}(…).scheduled()])`"
-            )),
-            ..failure
-        })?;
+        let call = flow
+            .call(&ParameterArguments::default())
+            .map_err(|failure| CommandFailure {
+                hint: Some(format!(
+                    "give its parameters: `orchestrator::cli().serve([{name}(…).scheduled()])`"
+                )),
+                ..failure
+            })?;
         by_attribute.extend(Serve::of(call));
     }
     let (runtime, mut serves) = context.served().await?;

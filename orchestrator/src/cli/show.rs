@@ -163,7 +163,7 @@ pub(super) async fn show(context: &CommandContext, args: &args::Show) -> Command
     fact(
         "paused",
         if shown.paused {
-            format!("`resume {}` lets its schedules go on", shown.name)
+            format!("`resume {}` resumes its schedules", shown.name)
         } else {
             String::new()
         },

@@ -32,10 +32,7 @@ pub(super) fn no_task(record: &RunRecord, typed: &str) -> CommandFailure {
     let failure = CommandFailure::usage(format!("no task `{typed}`"));
     match known(record, typed) {
         KnownTasks::Elements { key, elements } => {
-            let hint = format!(
-                "the command `why` sums them up: `why {} {key}`",
-                record.id()
-            );
+            let hint = format!("`why` summarizes them: `why {} {key}`", record.id());
             failure
                 .why(format!("`{key}` has {}", KnownTasks::range(elements)))
                 .hint(hint)
@@ -44,9 +41,7 @@ pub(super) fn no_task(record: &RunRecord, typed: &str) -> CommandFailure {
         KnownTasks::Keys(keys) if !keys.is_empty() && record.tasks().is_empty() => {
             let hint = match nearest(typed, keys.iter().map(String::as_str)) {
                 Some(key) => format!("did you mean `{key}`?"),
-                None => {
-                    "the run has not started: the command `why` says what it waits for".to_owned()
-                }
+                None => "the run has not started: `why` says what it waits for".to_owned(),
             };
             failure
                 .why(format!("there is {}", KnownTasks::Keys(keys)))

@@ -432,9 +432,7 @@ impl Backfill {
     /// Returns the action for a tick whose run is in the given state, and the reason for it.
     fn of_run(&self, state: RunState) -> (TickAction, &'static str) {
         match (state, self.reprocess) {
-            (RunState::Pending | RunState::Running, _) => {
-                (TickAction::Skip, "its run is active")
-            }
+            (RunState::Pending | RunState::Running, _) => (TickAction::Skip, "its run is active"),
             (_, Reprocess::All) => (TickAction::Rerun, "all runs are re-run"),
             (RunState::Success, _) => (TickAction::Skip, "its run succeeded"),
             (RunState::Failed, Reprocess::Failed) => (TickAction::Rerun, "its run failed"),

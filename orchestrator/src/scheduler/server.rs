@@ -84,8 +84,7 @@ fn prepare(
         return Err(refused("there is none: add one with `.schedule(…)`"));
     }
     if overlap != Overlap::Queue && definition.max_active_runs.is_none() {
-        let text =
-            "`overlap` has no effect without `max_active_runs`: set a limit, or leave `overlap` out";
+        let text = "`overlap` has no effect without `max_active_runs`: set a limit, or leave `overlap` out";
         return Err(Error::Options(format!("flow `{flow}`: {text}")));
     }
     registry::check_name(definition)?;

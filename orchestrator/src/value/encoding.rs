@@ -521,7 +521,7 @@ mod tests {
                     LinkedVariants::Link(Box::new(inner))
                 });
                 let chain = ManuallyDrop::new(chain);
-                assert_eq!(refused(&*chain), format!("`Chain`: {error}"), "{levels}");
+                assert_eq!(refused(&*chain), format!("`LinkedVariants`: {error}"), "{levels}");
             }
         });
     }

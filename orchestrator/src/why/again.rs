@@ -16,12 +16,12 @@ pub(super) fn reasons(
     if task.crashes() > 0 {
         let crashes = count(task.crashes() as usize, "attempt");
         let whose = if task.crashes() == 1 { "its" } else { "their" };
-        let text = format!("{crashes} ended with {whose} process, so that it ran again");
+        let text = format!("{crashes} ended with {whose} process, so it ran again");
         reasons.push(Reason::new(ReasonKind::RanAgain, text));
     }
     if let Some(RerunRecord { at, what, .. }) = rerun_of(record, task) {
         let text = format!(
-            "it ran again, since a re-run of {what} was asked for at {}",
+            "it ran again because a re-run of {what} was requested at {}",
             instant(*at)
         );
         reasons.push(Reason::new(ReasonKind::RanAgain, text));

@@ -85,8 +85,8 @@ impl fmt::Display for KnownTasks {
             Self::Elements { key, elements } => {
                 write!(f, "`{key}` with {}", Self::range(*elements))
             }
-            Self::NoList { key } => write!(f, "`{key}`, whose list is not there"),
-            Self::Pruned => f.write_str("none: what was known of its tasks was pruned"),
+            Self::NoList { key } => write!(f, "`{key}`, whose list is not available"),
+            Self::Pruned => f.write_str("none: the records of its tasks were pruned"),
             Self::Keys(keys) if keys.is_empty() => f.write_str("none"),
             Self::Keys(keys) => {
                 for (at, key) in keys.iter().take(NAMED).enumerate() {

@@ -163,12 +163,12 @@ impl<'a> CauseChain<'a> {
             (0, _) => {}
             (_, _) if is_over => tell(
                 ReasonKind::Unknown,
-                "a list that it is mapped over never came".to_owned(),
+                "a list that it is mapped over never became available".to_owned(),
             ),
             (1, true) => {
                 tell(
                     ReasonKind::Upstreams,
-                    "the list that it is mapped over is not there yet".to_owned(),
+                    "the list that it is mapped over is not available yet".to_owned(),
                 );
             }
             (lists, _) => {
@@ -176,7 +176,7 @@ impl<'a> CauseChain<'a> {
                 let lists = count(lists, "list");
                 tell(
                     ReasonKind::Upstreams,
-                    format!("{lists} that it is mapped over {are} not there yet"),
+                    format!("{lists} that it is mapped over {are} not available yet"),
                 );
             }
         }

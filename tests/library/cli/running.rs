@@ -110,7 +110,7 @@ fn a_run_that_fails_says_why_and_where_to_look() {
         "run ID of mapped\nhalve: 3 elements\nhalve[1]: failed TOOK: 3 is odd\n\
          total: upstream_failed: 1 of 3 elements of `halve` failed, first: task `halve[1]` failed: 3 is odd\n\
          run ID of `mapped`: failed after TOOK\nerror: run ID of `mapped` failed\n  task `halve[1]` failed: 3 is odd\n\
-         hint: `why ID` says more, and `runs show ID` shows its tasks\n"
+         hint: `why ID` explains it, and `runs show ID` shows its tasks\n"
     );
 }
 
@@ -153,7 +153,7 @@ fn a_date_is_that_day_s_tick() {
     assert_eq!(
         said.err,
         "error: the flow has 4 ticks on 2026-01-31\n  2026-01-31T00:00, 2026-01-31T06:00, 2026-01-31T12:00, \
-         2026-01-31T18:00\nhint: give one of them: `--date 2026-01-31T00:00`\n"
+         2026-01-31T18:00\nhint: choose one: `--date 2026-01-31T00:00`\n"
     );
 }
 
@@ -224,7 +224,9 @@ fn a_run_that_is_stopped_is_left_and_goes_on_with_its_key() {
     let run = program.latest("flaky");
     let why = program.text(&format!("why {run}"));
     assert!(
-        why.contains("no process executes the run (a stop left it, or its process died)"),
+        why.contains(
+            "no process executes the run (a shutdown left it unfinished, or its process died)"
+        ),
         "{why}"
     );
     let cancelled = program.text(&format!("runs cancel {run}"));
@@ -296,7 +298,7 @@ fn run_command_says_what_its_run_waits_for() {
         said.code == 0
             && said
                 .err
-                .contains("it waits for its turn: `max_active_runs` of its flow is 1"),
+                .contains("it waits for a run slot: `max_active_runs` of its flow is 1"),
         "{said:?}"
     );
 }

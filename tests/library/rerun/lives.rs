@@ -416,7 +416,7 @@ async fn events_tell_of_a_re_run() {
     assert_eq!(
         seen,
         [
-            "reopened what failed true",
+            "reopened the failed tasks true",
             "b 2",
             "b 2 success",
             "c 1",

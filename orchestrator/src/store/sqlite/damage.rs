@@ -453,7 +453,7 @@ async fn results_above_one_mebibyte_are_blobs() {
 
 #[tokio::test]
 async fn a_blob_that_is_gone_or_altered_is_named_and_its_run_goes_on_when_it_is_back() {
-    for damage in ["gone", "altered"] {
+    for damage in ["missing", "modified"] {
         let folder = TempDir::new().unwrap();
         let dies = open(folder.path());
         let log = started(&dies, new_run("etl"), 2).await;
@@ -475,7 +475,7 @@ async fn a_blob_that_is_gone_or_altered_is_named_and_its_run_goes_on_when_it_is_
         let bytes = fs::read(&blobs[0]).unwrap();
         for blob in &blobs {
             match damage {
-                "gone" => fs::remove_file(blob).unwrap(),
+                "missing" => fs::remove_file(blob).unwrap(),
                 _ => fs::write(blob, vec![3; MIB + 1]).unwrap(),
             }
         }
