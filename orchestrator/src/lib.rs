@@ -248,7 +248,7 @@ pub mod __private {
     #[diagnostic::on_unimplemented(
         message = "this type is an alias of a `Result`",
         label = "expected `Result` itself",
-        note = "whether a task can fail is read off the word: write `Result<T>` in place of the alias"
+        note = "the macro recognizes fallible tasks by the name `Result`: write `Result<T>` instead of the alias"
     )]
     pub trait NotAnAlias {}
 

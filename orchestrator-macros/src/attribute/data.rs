@@ -96,12 +96,12 @@ impl<'a> TypeFault<'a> {
             Self::Exclusive(ty) => {
                 let owned = PassedType::of(ty).stored_name();
                 format!(
-                    "expected owned data, got `{got}`: tasks share their values; write `{owned}`, bound as `mut` if need be"
+                    "expected owned data, got `{got}`: tasks share their values; write `{owned}`, as a `mut` binding if needed"
                 )
             }
             Self::Lifetime(_) => {
                 format!(
-                    "expected owned data, got the lifetime `{got}`: values outlive what they were made from"
+                    "expected owned data, got the lifetime `{got}`: values must be owned, since they outlive what they were created from"
                 )
             }
             Self::Unnamed(_) => {

@@ -96,7 +96,7 @@ pub(super) fn function(flow: &FlowModel, errors: &mut Errors) {
         FlowOutput::Fallible { ty, ok, .. } => {
             let value = ok.map_or_else(|| "T".to_owned(), value_name);
             let message = format!(
-                "expected a node, got `{}`: a plain `fn` flow wires tasks, and cannot fail; write `Node<{value}>`, or make \
+                "expected a node, got `{}`: a plain `fn` flow connects tasks, and cannot fail; write `Node<{value}>`, or make \
                  it an `async fn`",
                 written(ty)
             );
@@ -134,7 +134,7 @@ fn fallible(ty: &Type, ok: Option<&Type>, errors: &mut Errors) {
     let Some(ok) = ok else {
         let got = written(ty);
         let message = format!(
-            "expected a `Result` that names its value, got `{got}`: write `Result<T>`, or `Result<()>` for none"
+            "expected a `Result` with its value type, got `{got}`: write `Result<T>`, or `Result<()>` if there is no value"
         );
         return errors.at(ty, message);
     };

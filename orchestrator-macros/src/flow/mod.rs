@@ -69,7 +69,7 @@ mod tests {
             max_active_run = 1                 => did you mean `max_active_runs`?
             backoff = 2                        => unknown option `backoff`: it is one of tasks, write `defaults(backoff = 2.0)`
             cache                              => unknown option `cache`: it is one of `#[task]`, a flow is not cached
-            defaults(version = "2")            => unknown option `version`: it is one of `#[task]`, each task says for itself
+            defaults(version = "2")            => unknown option `version`: it is one of `#[task]`, each task declares whether it is cached
             defaults(name = "a")               => unknown option `name`: each task has its own
             defaults(retries = 1, retries = 2) => option `retries` is given twice
             defaults(pool_slots = 1)           => `pool_slots` needs a pool

@@ -53,7 +53,7 @@ fn of_tasks(name: &str) -> Option<String> {
         return Some(": it is one of `#[task]`, a flow is not cached, its tasks are".to_owned());
     }
     if name == CLEAN_UP {
-        return Some(": it is one of `#[task]`, give it to the task that cleans up".to_owned());
+        return Some(": it is one of `#[task]`, set it on the task that cleans up".to_owned());
     }
     let known = SETTINGS.iter().find(|known| known.name == name)?;
     Some(format!(
@@ -65,11 +65,11 @@ fn of_tasks(name: &str) -> Option<String> {
 fn of_each_task(name: &str) -> Option<String> {
     if is_of_cache(name) {
         return Some(
-            ": it is one of `#[task]`, each task says for itself whether it is cached".to_owned(),
+            ": it is one of `#[task]`, each task declares whether it is cached".to_owned(),
         );
     }
     if name == CLEAN_UP {
-        return Some(": it is one of `#[task]`, give it to the task that cleans up".to_owned());
+        return Some(": it is one of `#[task]`, set it on the task that cleans up".to_owned());
     }
     let is_one = LABEL.iter().any(|known| known.name == name);
     is_one.then(|| ": each task has its own".to_owned())

@@ -23,8 +23,7 @@ fn check_cache(task: &TaskModel, errors: &mut Errors) {
     if let Some(expiry) = expiry
         && expiry.value.is_some_and(|duration| duration.is_zero())
     {
-        let message = "expected `cache` to be greater than zero: write `cache` alone to keep results for ever, or leave it \
-                       out to keep none";
+        let message = "expected `cache` to be greater than zero: write `cache` alone to keep results forever, or leave it out to keep none";
         errors.at(&expiry.tokens, message);
     }
     if let Some(version) = version
@@ -189,15 +188,14 @@ fn output(task: &TaskModel, errors: &mut Errors) {
     if let TaskReturn::Unclear(ty) = output {
         let got = written(ty);
         let message = format!(
-            "expected a `Result` that names its value, got `{got}`: write `Result<T>`, or `Result<()>` for none"
+            "expected a `Result` with its value type, got `{got}`: write `Result<T>`, or `Result<()>` if there is no value"
         );
         errors.at(ty, message);
     }
     let Some(ty) = output.value() else { return };
     if let Some(wiring) = FlowPart::of_ours(ty) {
         let message = format!(
-            "expected data, got `{}`: a task returns a value, such as `{}`; what wires tasks is a `#[flow]`, or a function \
-             without an attribute",
+            "expected data, got `{}`: a task returns a value, such as `{}`; tasks are connected by a `#[flow]`, or by a function without an attribute",
             written(ty),
             wiring.value_name()
         );

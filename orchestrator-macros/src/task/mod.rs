@@ -196,7 +196,7 @@ mod tests {
             r#"
             fn a(ref b: u8) {}                                 => write `b: u8`
             fn a(b @ c: u8) {}                                 => write `b: u8`
-            fn a(A { b }: A) {}                                => write `value: A` and take it apart
+            fn a(A { b }: A) {}                                => write `value: A` and destructure it
             fn a(b: impl A) {}                                 => expected the name of a type, got `impl A`
             fn a(b: &dyn A, c: Vec<_>, d: Cow<'_, str>) {}     => got `dyn A` ;; got `_` ;; got the lifetime `'_`
             fn a(b: &'b [u8]) {}                               => write `&[u8]`

@@ -71,7 +71,7 @@ fn expiry(argument: Argument) -> Result<OptionValue<Option<Duration>>> {
         return Ok(argument.bare(None));
     }
     if argument.is_bool() {
-        let remedy = "write `cache` alone to keep results for ever, or leave it out to keep none";
+        let remedy = "write `cache` alone to keep results forever, or leave it out to keep none";
         return Err(argument.refused("a duration", remedy));
     }
     argument.duration().map(|given| given.map(Some))

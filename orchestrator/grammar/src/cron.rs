@@ -549,7 +549,7 @@ fn nickname(word: Part<'_>) -> Result<Cron, Fault> {
     }
     let remedy = match name.split_ascii_whitespace().next() {
         Some("@reboot") => {
-            ": a schedule is a matter of the clock; to run once at the start, call `.run()` there"
+            ": a schedule depends on the clock; to run once at startup, call `.run()` there"
                 .to_owned()
         }
         Some("@every") => ": write `Schedule::every(…)`".to_owned(),
@@ -696,7 +696,7 @@ fn foreign(field: CronField, term: &str) -> Option<String> {
         _ => return None,
     };
     Some(format!(
-        "; `{term}` is known to {owner}, not to crontab: {remedy}"
+        "; `{term}` is a term of {owner}, not of crontab: {remedy}"
     ))
 }
 

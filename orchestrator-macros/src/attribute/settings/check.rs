@@ -146,7 +146,7 @@ pub(crate) fn check_path(path: Option<&OptionValue<ExprPath>>, errors: &mut Erro
     {
         errors.at(
             &path.tokens,
-            "expected the type's name, got `Self`: options stand outside of the `impl`",
+            "expected the type's name, got `Self`: options are outside of the `impl`",
         );
     }
 }
