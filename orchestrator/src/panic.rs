@@ -95,7 +95,7 @@ impl<T> Drop for Fragile<T> {
             return;
         }
         if let Err(panicked) = catch(|| drop(content)) {
-            tracing::error!("the `Drop` of a value {panicked}");
+            tracing::error!(error = %panicked, "the `Drop` of a value panicked");
         }
     }
 }

@@ -434,7 +434,7 @@ async fn invalid_backfills_are_refused_with_the_reason() -> Result<()> {
         ),
         (
             on().key("one").backfill("@daily", days()),
-            "`.key(…)` is for one run",
+            "`.key(…)` applies to a single run",
         ),
     ] {
         let _case = crate::support::case(expected);

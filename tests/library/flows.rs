@@ -461,7 +461,7 @@ async fn parameters_that_json_cannot_keep_are_refused() {
         .to_string();
     assert!(
         error.ends_with(
-            "`weights: Option<Vec<f32>>` cannot be stored as JSON: JSON has no number -inf"
+            "`weights: Option<Vec<f32>>` cannot be stored as JSON: JSON cannot represent -inf"
         ),
         "{error}"
     );

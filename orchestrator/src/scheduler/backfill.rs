@@ -310,7 +310,7 @@ impl Backfill {
             return;
         };
         if let Err(panicked) = catch(|| progress(done)) {
-            tracing::error!("the `on_progress` callback of a backfill {panicked}");
+            tracing::error!(error = %panicked, "the `on_progress` callback of a backfill panicked");
         }
     }
 
@@ -630,7 +630,7 @@ impl Backfilled {
 
     /// Counts a run that cannot be re-run. It keeps its state, and other runs are still re-run.
     fn cannot_run_again(&mut self, tick: &BackfillTick, problem: &RerunError) {
-        tracing::warn!(tick = %tick.logical_date, "cannot re-run a run of the backfill: {problem}");
+        tracing::warn!(tick = %tick.logical_date, run = tick.run.map(tracing::field::display), error = %problem, "run not re-run by the backfill");
         match tick.state {
             Some(RunState::Failed | RunState::Cancelled) => {
                 let (action, reason) = (TickAction::Skip, "its run cannot run again");

@@ -33,7 +33,7 @@ pub(super) struct ServedFlow {
     pub(super) schedules: Vec<ServedSchedule>,
     pub(super) missed: Missed,
     pub(super) overlap: Overlap,
-    lane: Mutex<TickQueue>,
+    queue: Mutex<TickQueue>,
     /// Whether ticks got no run because the flow is paused. They count as missed once it is
     /// unpaused.
     held: AtomicBool,
@@ -73,13 +73,13 @@ impl ServedFlow {
     ) -> Arc<Self> {
         let at_once = definition.max_active_runs.unwrap_or(MADE_UP_AT_ONCE);
         let making_up = Arc::new(Semaphore::new(at_once as usize));
-        let (lane, held) = (Mutex::default(), AtomicBool::new(false));
+        let (queue, held) = (Mutex::default(), AtomicBool::new(false));
         Arc::new(Self {
             definition,
             schedules,
             missed,
             overlap,
-            lane,
+            queue,
             held,
             making_up,
         })
@@ -93,21 +93,23 @@ impl ServedFlow {
     /// Ends the holding back of ticks. The queue is cleared first, since the ticks held back are
     /// about to be handed out again.
     pub(super) fn release(&self) {
-        self.lane.lock().due.clear();
+        self.queue.lock().due.clear();
         self.held.store(false, Ordering::Release);
     }
 
     /// Queues due ticks, and spawns a task that works on the queue unless one is running.
     /// `due.schedule` is an index into the flow's own schedules.
     pub(super) fn push(self: &Arc<Self>, host: &Arc<Inner>, due: DueTicks) {
-        let mut lane = self.lane.lock();
-        lane.due.push_back(due);
-        if !std::mem::replace(&mut lane.busy, true) {
-            tokio::spawn(Arc::clone(self).see_to_all(Arc::clone(host)));
+        // `busy` changes only under the lock that guards the queue: a task that is about to end
+        // either sees this entry or has cleared `busy`, so no entry is left without a task
+        let mut queue = self.queue.lock();
+        queue.due.push_back(due);
+        if !std::mem::replace(&mut queue.busy, true) {
+            tokio::spawn(Arc::clone(self).work_off(Arc::clone(host)));
         }
     }
 
-    async fn see_to_all(self: Arc<Self>, host: Arc<Inner>) {
+    async fn work_off(self: Arc<Self>, host: Arc<Inner>) {
         loop {
             let Some(due) = self.next_due() else { return };
             let tick = match self.is_held() {
@@ -117,13 +119,15 @@ impl ServedFlow {
                 false => {
                     let decision =
                         decide(&self.schedules[due.schedule].schedule, &due, self.missed);
-                    self.see_to(&host, &due, &decision).await
+                    self.process(&host, &due, &decision).await
                 }
             };
             match tick {
                 TickOutcome::Decided => {}
                 TickOutcome::Held => {
-                    self.lane.lock().due.clear();
+                    // before the watch is woken: it would otherwise not report this flow if the
+                    // pause has ended meanwhile, and its ticks would stay held back
+                    self.queue.lock().due.clear();
                     self.held.store(true, Ordering::Release);
                     host.control.send_replace(());
                 }
@@ -133,13 +137,13 @@ impl ServedFlow {
     }
 
     fn next_due(&self) -> Option<DueTicks> {
-        let mut lane = self.lane.lock();
-        let due = lane.due.pop_front();
-        lane.busy = due.is_some();
+        let mut queue = self.queue.lock();
+        let due = queue.due.pop_front();
+        queue.busy = due.is_some();
         due
     }
 
-    async fn see_to(
+    async fn process(
         &self,
         host: &Arc<Inner>,
         due: &DueTicks,
@@ -162,6 +166,9 @@ impl ServedFlow {
                 false => None,
             };
             match self.make_run(host, served, tick, made_up).await {
+                // recorded after the run was created: a process that dies in between tries the
+                // tick again, which is harmless since a tick has at most one run; in the other
+                // order, the tick would be lost
                 TickOutcome::Decided => Self::decided(host, served, tick),
                 other => return other,
             }
@@ -184,18 +191,19 @@ impl ServedFlow {
             ticks => ticks.to_string(),
         };
         let instant = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
-        let kept = match self.missed {
+        let why = match self.missed {
             Missed::Latest => {
-                "only the latest missed tick gets one: `catchup(true)` gives one to each"
+                "only the latest missed tick gets a run; `catchup(true)` runs all of them"
             }
-            _ => "no missed tick gets one",
+            _ => "missed ticks get no run",
         };
         tracing::warn!(
             flow = self.definition.name,
             schedule = %served.schedule,
-            "{ticks} tick(s) from {} to {} were missed and get no run; {kept}",
-            instant(dropped.first),
-            instant(dropped.last),
+            %ticks,
+            first = %instant(dropped.first),
+            last = %instant(dropped.last),
+            "missed ticks skipped: {why}",
         );
     }
 
@@ -211,6 +219,8 @@ impl ServedFlow {
         loop {
             let problem = match self.try_run(host, served, tick).await {
                 Ok(Some(Accepted::Started(started))) => {
+                    // the permit is kept until the run has ended, so that catching up does not
+                    // have more active runs than the limit
                     tokio::spawn(async move {
                         started.attend().await;
                         drop(made_up);
@@ -220,9 +230,11 @@ impl ServedFlow {
                 Ok(Some(Accepted::Taken(run))) => {
                     if *run.parameters() != served.call.parameters {
                         tracing::warn!(
-                            flow = self.definition.name, schedule = %served.schedule, %tick,
-                            "tick skipped: run {} of the same instant has other parameters than this schedule, and an \
-                             instant has one run", run.id()
+                            flow = self.definition.name,
+                            schedule = %served.schedule,
+                            %tick,
+                            run = %run.id(),
+                            "tick skipped: it already has a run, with other parameters"
                         );
                     }
                     return TickOutcome::Decided;
@@ -239,10 +251,23 @@ impl ServedFlow {
                 Err(SkipReason::Error(error)) => error,
             };
             if !matches!(problem, Error::Store(_)) {
-                tracing::error!(flow = self.definition.name, %tick, "tick skipped: {problem}");
+                tracing::error!(
+                    flow = self.definition.name,
+                    schedule = %served.schedule,
+                    %tick,
+                    error = %problem,
+                    "tick skipped"
+                );
                 return TickOutcome::Decided;
             }
-            tracing::error!(flow = self.definition.name, %tick, "cannot create the run of a tick, next try in {pause:?}: {problem}");
+            tracing::error!(
+                flow = self.definition.name,
+                schedule = %served.schedule,
+                %tick,
+                error = %problem,
+                retry_in = ?pause,
+                "cannot create the run of a tick, retrying"
+            );
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
                 () = host.stop.soft.cancelled() => return TickOutcome::Stopped,

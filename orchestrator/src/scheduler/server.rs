@@ -162,10 +162,14 @@ impl Server {
             match schedule.next(now) {
                 Some(next) => {
                     let next = next.to_rfc3339_opts(SecondsFormat::Secs, true);
-                    tracing::info!("serving {} by {schedule}, next {next}", key.flow);
+                    tracing::info!(flow = key.flow, %schedule, next, "schedule served");
                 }
                 None => {
-                    tracing::warn!("serving {} by {schedule}: no future ticks", key.flow)
+                    tracing::warn!(
+                        flow = key.flow,
+                        %schedule,
+                        "schedule served, but it has no future ticks"
+                    )
                 }
             }
         }
@@ -215,6 +219,8 @@ impl Server {
             let now = host.clock.now();
             let due = ticker.due(now);
             if ticker.was_set_back() {
+                // recorded progress only grows otherwise: after a restart, ticks up to the old time
+                // would count as decided
                 host.store.set_back(&keys, now.into());
             }
             for due in due {
@@ -225,6 +231,7 @@ impl Server {
                 (next - now).to_std().unwrap_or_default().min(longest)
             });
             tokio::select! {
+                // a stop comes first: ticks would otherwise be handed out once more
                 biased;
                 () = host.stop.soft.cancelled() => return Ok(()),
                 Some(Ok(Err(error))) = others.join_next() => return Err(error),
@@ -260,7 +267,8 @@ async fn rewind(host: &Inner, served: &ServedFlow, first: Option<usize>, ticker:
             // the flow stays held, so the watch reports it again
             tracing::error!(
                 flow = served.definition.name,
-                "cannot read the ticks held back by a pause, retrying: {error}"
+                %error,
+                "cannot read the ticks held back by a pause, retrying"
             );
         }
     }
@@ -270,7 +278,7 @@ async fn rewind(host: &Inner, served: &ServedFlow, first: Option<usize>, ticker:
 async fn prune(host: Arc<Inner>) -> Result<(), Error> {
     loop {
         if let Err(error) = Runtime(Arc::clone(&host)).prune().await {
-            tracing::error!("pruning failed: {error}");
+            tracing::error!(%error, "pruning failed");
         }
         tokio::time::sleep(PRUNE_EVERY).await;
     }

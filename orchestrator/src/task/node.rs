@@ -129,7 +129,7 @@ pub(crate) fn describe(handle: &Handle, option: &'static str, change: impl FnOnc
             if changed.is_none() {
                 tracing::warn!(
                     option,
-                    "an option was set on a node outside of its flow's body, and has no effect"
+                    "option ignored: it was set on a node outside of its flow's body"
                 );
             }
         }

@@ -475,7 +475,7 @@ fn paused_flow_still_shows_its_next_tick() {
         flows.contains("\netl 0 6 * * * in Europe/Zurich paused TIME\n"),
         "{flows}"
     );
-    assert!(program.text("unpause etl").starts_with("etl goes on: "));
+    assert!(program.text("unpause etl").starts_with("etl is resumed: "));
     let said = program.say("pause broken");
     let expected =
         "broken is paused; this only affects schedules, and in this program it has none\n";
