@@ -161,6 +161,8 @@ impl Context {
     ///
     /// A body that has called this method gets the grace period to finish by itself.
     pub fn is_cancelled(&self) -> bool {
+        // set before the check: a cancellation in between would otherwise end the body without the
+        // grace period
         self.asked.store(true, Ordering::Release);
         self.cancel.is_cancelled()
     }

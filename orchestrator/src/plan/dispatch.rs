@@ -72,6 +72,8 @@ impl Plan {
             } else {
                 PeekMut::pop(first);
             }
+            // an entry of the heap may be outdated: since it was pushed, its instance may have ended,
+            // or started by another entry
             if matches!(self.cell(at).phase, Phase::Running | Phase::Ended(_)) {
                 continue;
             }

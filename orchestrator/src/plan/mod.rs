@@ -291,6 +291,8 @@ impl Plan {
         }
         let new = first.until(self.wiring.nodes.next_id());
         self.frames[FrameId::FLOW].cells.reserve(new.len());
+        // all nodes have their cells before the first one begins: its end may be propagated to
+        // others of the batch at once
         for id in first.until(self.wiring.nodes.next_id()) {
             self.place(id);
         }
@@ -337,6 +339,7 @@ impl Plan {
     /// Registers the nodes that a body awaits.
     pub(crate) fn wait(&mut self, waits: impl IntoIterator<Item = Wait>) {
         for Wait { node, promise } in waits {
+            // the last consumer of the value would otherwise take it away from the body
             self.wiring.nodes[node].pinned = true;
             self.awaited
                 .entry(node)

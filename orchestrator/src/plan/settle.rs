@@ -52,6 +52,8 @@ impl Plan {
     pub(super) fn settle(&mut self, at: Instance, end: End, ran: bool) {
         let recorded = if ran { None } else { self.recorded_end(at) };
         let (end, ran) = recorded.map_or((end, ran), |end| (end, true));
+        // called while another end is propagated: that one is completed first, and a chain of ends
+        // of any length does not overflow the stack
         if self.settling {
             self.ends.push_back((at, end, ran));
             return;
@@ -65,6 +67,8 @@ impl Plan {
     }
 
     pub(super) fn settle_one(&mut self, at: Instance, end: End, ran: bool) {
+        // several upstreams may end an instance, and a cancellation may come before its attempt
+        // ends: the first end counts
         if self.cell(at).is_ended() {
             return;
         }
@@ -96,6 +100,7 @@ impl Plan {
         }
         // an end without a body follows again from its upstreams when the run is resumed
         let recorded = !ran && self.follows_from_record(at);
+        // before the consumers are told: they read the phase and the value
         let cell = self.cell_mut(at);
         cell.recorded |= recorded;
         cell.phase = Phase::Ended(state);

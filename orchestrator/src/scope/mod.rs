@@ -202,6 +202,7 @@ struct PromiseState {
 
 impl Promise {
     pub(crate) fn fulfil(&self, resolved: NodeOutcome) {
+        // woken without the lock: a waker may run code that polls this promise, which locks again
         let waker = {
             let mut state = self.0.lock();
             state.resolved = Some(resolved);

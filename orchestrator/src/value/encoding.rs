@@ -213,6 +213,7 @@ fn seen_of(type_id: TypeId) -> Arc<FormHistory> {
     if let Some(seen) = FORMS.read().get(&type_id) {
         return Arc::clone(seen);
     }
+    // another thread may have inserted the entry between the two locks: it stays
     Arc::clone(FORMS.write().entry(type_id).or_default())
 }
 
@@ -521,7 +522,11 @@ mod tests {
                     LinkedVariants::Link(Box::new(inner))
                 });
                 let chain = ManuallyDrop::new(chain);
-                assert_eq!(refused(&*chain), format!("`LinkedVariants`: {error}"), "{levels}");
+                assert_eq!(
+                    refused(&*chain),
+                    format!("`LinkedVariants`: {error}"),
+                    "{levels}"
+                );
             }
         });
     }

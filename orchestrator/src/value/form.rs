@@ -27,6 +27,7 @@ impl FormHistory {
     /// Returns `true` if a result is to be checked: for its form, or as one of the sample. The
     /// sample excludes large results, since the decoded copy needs as much memory again.
     pub(super) fn is_to_be_tried(&self, form: &ValueForm, is_large: bool) -> bool {
+        // relaxed: a form that another thread is adding is at worst checked once more
         let number = self.results.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let known = self.form.iter().map(|word| word.load(Ordering::Relaxed));
         (number.is_power_of_two() && !is_large)
