@@ -57,8 +57,8 @@ pub enum StoreError {
     /// The store was created by a version of the program that has a different schema with the same
     /// number: an unreleased version or a fork. It was not changed.
     #[error(
-        "`{path}` has another schema {number} (`{name}`) than this program: it was made by a version that was never \
-         released; give another path"
+        "schema {number} (`{name}`) of `{path}` differs from that of this program: an unreleased version created the \
+         store; give another path"
     )]
     Altered {
         /// The store's file.

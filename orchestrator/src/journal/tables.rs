@@ -185,6 +185,8 @@ impl RunTables {
                 let rows = self.members_of(self.frames[number].meta.region) as usize;
                 let frame = &mut self.frames[number];
                 let before = frame.rows.len();
+                // rows are ordered by node: those of new nodes come last, so that the places of
+                // earlier rows, which transitions refer to, stay valid
                 frame
                     .rows
                     .resize(rows * frame.meta.len as usize, Row::PENDING);

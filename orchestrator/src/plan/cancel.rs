@@ -42,6 +42,7 @@ impl Plan {
     /// Cancels nodes that have not started, in one scope or in all. Does not signal running bodies.
     pub(crate) fn cancel(&mut self, scope: Option<ScopeId>) {
         self.catching_up &= scope.is_some();
+        // first: the ends below let other nodes be considered, which must not start any more
         self.cancelled.add(scope);
         if scope.is_none() {
             let nodes = &self.wiring.nodes;
@@ -66,6 +67,7 @@ impl Plan {
     /// Also cancels the clean-up tasks that have not started, in one scope or in all cancelled
     /// scopes.
     pub(crate) fn end_grace(&mut self, scope: Option<ScopeId>) {
+        // first: `is_cancelled`, which decides below, reads it
         self.overdue.add(scope);
         self.cancel_waiting(scope);
     }

@@ -277,7 +277,7 @@ impl Backfill {
                 match self.start(&host, &call, &schedule, &tick).await {
                     Ok(Some(started)) => {
                         done.started(tick.action);
-                        under_way.push(see_through(tick, started));
+                        under_way.push(wait_for_end(tick, started));
                         self.tell(&done);
                     }
                     // another process was faster
@@ -414,7 +414,7 @@ impl Backfill {
                 }
                 Some((id, RunState::Pending | RunState::Running)) if abandoned.contains(&id) => (
                     TickAction::Resume,
-                    "its run was left by a process that has ended",
+                    "its run was left by a process that ended",
                 ),
                 Some((_, state)) => self.of_run(state),
             };
@@ -495,7 +495,7 @@ fn other_parameters(call: &FlowCall, run: &RunSummary) -> Error {
 }
 
 /// Waits for the end of a run, and cancels the run if the future is dropped.
-fn see_through(
+fn wait_for_end(
     mut tick: BackfillTick,
     started: StartedRun,
 ) -> impl Future<Output = (BackfillTick, Result<RunState, Error>)> + Send {

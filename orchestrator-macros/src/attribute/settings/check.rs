@@ -113,7 +113,7 @@ fn check_retries(settings: &Settings, errors: &mut Errors) {
             ];
             for key in excluded.into_iter().flatten() {
                 let message = format!(
-                    "`{key}` cannot be combined with a list of delays in `retry_delay`: the list says each of them; leave \
+                    "`{key}` cannot be combined with a list of delays in `retry_delay`: the list states each delay; leave \
                      `{key}` out, or give one delay"
                 );
                 errors.at(key, message);

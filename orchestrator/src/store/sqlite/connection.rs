@@ -550,7 +550,7 @@ mod tests {
             ("was written by a newer version of the program", |folder| {
                 ours(folder, "PRAGMA user_version = 9999;")
             }),
-            ("has another schema 1 (`runs`)", |folder| {
+            ("schema 1 (`runs`) of `", |folder| {
                 ours(folder, "UPDATE migrations SET checksum = x'00';")
             }),
             ("its index `runs_by_tick` is missing", |folder| {
