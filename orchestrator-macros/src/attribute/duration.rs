@@ -159,7 +159,7 @@ mod tests {
             ),
             ("10min", "write `m` for minutes"),
             ("5M", "unknown unit `M`"),
-            ("1m1m", "the unit `m` stands twice"),
+            ("1m1m", "the unit `m` occurs twice"),
             ("30m1h", "`h` comes before `m`"),
             ("36501d", "at most `\"36500d\"`"),
             ("99999999999999999999s", "at most"),

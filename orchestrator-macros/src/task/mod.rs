@@ -120,7 +120,7 @@ mod tests {
             name = "a b"                                              => `name` must not contain white space
             tags = ["a", "b", "a", ""]                                => tag `a` is given twice ;; expected a tag, got an empty string
             cache = "0s"                                              => expected `cache` to be greater than zero
-            cache = false                                             => got `false`: write `cache` alone to keep results for ever
+            cache = false                                             => got `false`: write `cache` alone to keep results forever
             cache = 3600, version = "2"                               => got `3600`: a number has no unit, write `"3600s"`
             cache =                                                   => `cache` needs a value: write `cache = "1h"`
             cache("1h")                                               => expected `cache = "1h"`
