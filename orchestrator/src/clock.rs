@@ -13,10 +13,10 @@ use tokio::time::Instant;
 /// The clock of a runtime. All timestamps come from it; waits inside a process use tokio's clock.
 /// It may be set while runs are active: durations do not depend on it.
 #[derive(Clone)]
-pub struct Clock(Source);
+pub struct Clock(ClockSource);
 
 #[derive(Clone)]
-enum Source {
+enum ClockSource {
     System,
     Tokio {
         start: Timestamp,
@@ -33,7 +33,7 @@ enum Source {
 impl Clock {
     /// Creates the clock of the system.
     pub fn system() -> Self {
-        Self(Source::System)
+        Self(ClockSource::System)
     }
 
     /// Creates a clock that shows `start` now and advances with tokio's clock: if that is paused
@@ -43,7 +43,7 @@ impl Clock {
     /// A runtime with such a clock does not poll for cancellations by other processes, since that
     /// would advance paused time.
     pub fn tokio(start: DateTime<Utc>) -> Self {
-        Self(Source::Tokio {
+        Self(ClockSource::Tokio {
             start: start.into(),
             origin: Instant::now(),
         })
@@ -52,7 +52,7 @@ impl Clock {
     /// Creates a clock like [`tokio`](Self::tokio) that can be [shifted](Self::shift), to test how
     /// schedules behave when the system's clock is set.
     pub fn settable(start: DateTime<Utc>) -> Self {
-        Self(Source::Settable {
+        Self(ClockSource::Settable {
             start: start.into(),
             origin: Instant::now(),
             set: Arc::default(),
@@ -62,7 +62,7 @@ impl Clock {
     /// Sets a [settable](Self::settable) clock and its clones ahead by a duration, or back if it is
     /// negative. Does nothing for other clocks.
     pub fn shift(&self, by: TimeDelta) {
-        if let Source::Settable { set, .. } = &self.0 {
+        if let ClockSource::Settable { set, .. } = &self.0 {
             set.fetch_add(by.num_microseconds().unwrap_or(0), Ordering::Relaxed);
         }
     }
@@ -75,7 +75,7 @@ impl Clock {
 
     /// Sets a [settable](Self::settable) clock and its clones to an instant.
     pub(crate) fn set_to(&self, at: Timestamp) {
-        if let Source::Settable { set, .. } = &self.0 {
+        if let ClockSource::Settable { set, .. } = &self.0 {
             set.fetch_add(at.micros_since(self.timestamp()), Ordering::Relaxed);
         }
     }
@@ -87,12 +87,12 @@ impl Clock {
 
     /// Returns `true` if it shows the system's time.
     pub(crate) fn is_system(&self) -> bool {
-        matches!(self.0, Source::System)
+        matches!(self.0, ClockSource::System)
     }
 
     /// Returns `true` if it may be set while the process waits.
     pub(crate) fn may_be_set(&self) -> bool {
-        matches!(self.0, Source::System | Source::Settable { .. })
+        matches!(self.0, ClockSource::System | ClockSource::Settable { .. })
     }
 
     /// Returns the time, in whole microseconds: a store does not keep more digits, and a resumed
@@ -115,14 +115,16 @@ impl Clock {
                 clippy::disallowed_methods,
                 reason = "the one place that reads the system's clock"
             )]
-            Source::System => Timestamp::from_micros(
+            ClockSource::System => Timestamp::from_micros(
                 match std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH) {
                     Ok(since) => saturating_micros(since),
                     Err(before) => -saturating_micros(before.duration()),
                 },
             ),
-            Source::Tokio { start, origin } => start.shifted(saturating_micros(origin.elapsed())),
-            Source::Settable { start, origin, set } => start
+            ClockSource::Tokio { start, origin } => {
+                start.shifted(saturating_micros(origin.elapsed()))
+            }
+            ClockSource::Settable { start, origin, set } => start
                 .shifted(saturating_micros(origin.elapsed()))
                 .shifted(set.load(Ordering::Relaxed)),
         }
@@ -264,9 +266,9 @@ impl fmt::Debug for Timestamp {
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Source::System => f.write_str("Clock(system)"),
-            Source::Tokio { .. } => write!(f, "Clock(tokio, {})", self.now()),
-            Source::Settable { .. } => write!(f, "Clock(settable, {})", self.now()),
+            ClockSource::System => f.write_str("Clock(system)"),
+            ClockSource::Tokio { .. } => write!(f, "Clock(tokio, {})", self.now()),
+            ClockSource::Settable { .. } => write!(f, "Clock(settable, {})", self.now()),
         }
     }
 }

@@ -171,17 +171,18 @@ pub mod __private {
     pub use inventory;
 
     pub use crate::flow::{
-        FlowBody, FlowDef, FlowEntry, FlowFunction, FlowReturn, Function, Kept, Missed, Overlap,
-        Parameters, ScheduleDef, flow,
+        CallParameters, FlowBody, FlowDef, FlowEntry, FlowFunction, FlowReturn, Function, Missed,
+        Overlap, Parameters, ScheduleDef, flow,
     };
     pub use crate::task::AnyHandle;
     pub use crate::task::{
-        BlockingBody, Body, BodyFuture, Borrowed, CacheDef, Call, Code, Context, Delay, Input,
-        IntoInput, KeyFn, Mapped, Node, NotData, Parameter, Pool, Resource, Results, TaskDef,
-        TaskEntry, TaskOptions, Trigger,
+        BlockingBody, BodyFuture, BorrowedInput, CacheDef, Call, Context, Delay, Input, IntoInput,
+        KeyFn, Mapped, Node, NotData, Parameter, Pool, Resource, Results, TaskBody, TaskCode,
+        TaskDef, TaskEntry, TaskOptions, Trigger,
     };
     pub use crate::value::{
-        Comparable, Data, JsonFn, NotComparable, NotShown, Same, SameFn, Shown, Value,
+        Comparable, Data, JsonConversion, JsonFn, NoJsonConversion, NotComparable,
+        ResultComparison, SameFn, Value,
     };
     pub use crate::{Flow, IntoTaskError, TaskError};
 
@@ -208,7 +209,7 @@ pub mod __private {
     }
 
     /// Stands in for the input itself.
-    pub fn any_of<T>(_: &Borrowed<T>) -> T {
+    pub fn any_of<T>(_: &BorrowedInput<T>) -> T {
         any()
     }
 
@@ -233,13 +234,13 @@ pub mod __private {
     /// The return value of a body that looks infallible. If it is a `Result` after all, behind an
     /// alias, the inherent method `plain` is the one that is resolved.
     #[derive(Debug)]
-    pub struct Returned<T>(pub T);
+    pub struct PlainReturn<T>(pub T);
 
-    impl<T, E> Returned<Result<T, E>> {
+    impl<T, E> PlainReturn<Result<T, E>> {
         /// Fails to compile, by a bound that no type meets.
         pub fn plain(self)
         where
-            Self: SeenToBeFallible,
+            Self: NotAnAlias,
         {
         }
     }
@@ -248,17 +249,17 @@ pub mod __private {
     #[diagnostic::on_unimplemented(
         message = "this type is an alias of a `Result`",
         label = "expected `Result` itself",
-        note = "whether a task can fail is read off the word: write `Result<T>` in place of the alias"
+        note = "the macro recognizes fallible tasks by the name `Result`: write `Result<T>` instead of the alias"
     )]
-    pub trait SeenToBeFallible {}
+    pub trait NotAnAlias {}
 
-    /// Provides `plain` if `Returned` has no inherent method of that name.
+    /// Provides `plain` if `PlainReturn` has no inherent method of that name.
     pub trait NotResult<T> {
         /// Returns the value.
         fn plain(self) -> T;
     }
 
-    impl<T> NotResult<T> for Returned<T> {
+    impl<T> NotResult<T> for PlainReturn<T> {
         fn plain(self) -> T {
             self.0
         }

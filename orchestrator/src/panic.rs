@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
-use crate::error::Panicked;
+use crate::error::PanicReport;
 
 thread_local! {
     static CATCHING: Cell<u32> = const { Cell::new(0) };
@@ -16,7 +16,7 @@ static HOOK: Once = Once::new();
 
 /// Runs user code, and returns its panic as a value. The panic hook of the process is called as for
 /// any panic.
-pub(crate) fn catch<R>(code: impl FnOnce() -> R) -> Result<R, Panicked> {
+pub(crate) fn catch<R>(code: impl FnOnce() -> R) -> Result<R, PanicReport> {
     // a hook cannot be set during unwinding, which may be the reason for this drop
     if !std::thread::panicking() {
         HOOK.call_once(remember_places);
@@ -25,9 +25,9 @@ pub(crate) fn catch<R>(code: impl FnOnce() -> R) -> Result<R, Panicked> {
     let result = catch_unwind(AssertUnwindSafe(code));
     CATCHING.set(CATCHING.get() - 1);
     result.map_err(|payload| {
-        let panicked = Panicked {
+        let panicked = PanicReport {
             place: PLACE.take(),
-            ..Panicked::from_payload(&*payload)
+            ..PanicReport::from_payload(&*payload)
         };
         // the panic payload is user code, too: its drop may panic
         drop(Fragile::new(payload));
@@ -95,7 +95,7 @@ impl<T> Drop for Fragile<T> {
             return;
         }
         if let Err(panicked) = catch(|| drop(content)) {
-            tracing::error!("the `Drop` of a value {panicked}");
+            tracing::error!(error = %panicked, "the `Drop` of a value panicked");
         }
     }
 }

@@ -203,9 +203,9 @@ pub enum Rerun {
 impl fmt::Display for Rerun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::All => f.write_str("all"),
-            Self::Failed => f.write_str("what failed"),
-            Self::From(key) => write!(f, "`{key}` and what hangs on it"),
+            Self::All => f.write_str("all tasks"),
+            Self::Failed => f.write_str("the failed tasks"),
+            Self::From(key) => write!(f, "`{key}` and everything downstream"),
             Self::Only(key) => write!(f, "`{key}` alone"),
         }
     }

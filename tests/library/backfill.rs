@@ -131,7 +131,7 @@ async fn a_tick_has_one_run_whether_its_schedule_or_a_backfill_made_it() -> Resu
         .collect();
     let skipped = (
         TickAction::Skip,
-        "its run is a success",
+        "its run succeeded",
         Some(RunState::Success),
     );
     assert_eq!(
@@ -196,7 +196,7 @@ async fn dates_are_those_of_the_schedules_zone_and_newest_come_first_if_asked() 
     );
     assert_eq!(
         plan.to_string(),
-        "backfill of backfill_zone by 30 23 * * * in America/New_York: something is to be done about 2 of 2 ticks\n\
+        "backfill of backfill_zone by 30 23 * * * in America/New_York: 2 of 2 ticks to process\n\
          logical date              action  reason                                     run\n\
          2026-02-11T23:30:00-05:00 create  it has no run\n\
          2026-02-10T23:30:00-05:00 create  it has no run\n"
@@ -273,7 +273,7 @@ async fn a_run_that_fails_keeps_no_other_from_being_made() -> Result<()> {
         .iter()
         .map(|tick| (tick.action, tick.reason))
         .collect();
-    assert_eq!(reasons[0], (TickAction::Skip, "its run is a success"));
+    assert_eq!(reasons[0], (TickAction::Skip, "its run succeeded"));
     assert_eq!(reasons[1], (TickAction::Skip, "it has a run, which failed"));
     let plan = backfill().reprocess(Reprocess::Failed).dry_run().await?;
     assert_eq!(
@@ -434,7 +434,7 @@ async fn invalid_backfills_are_refused_with_the_reason() -> Result<()> {
         ),
         (
             on().key("one").backfill("@daily", days()),
-            "`.key(…)` is for one run",
+            "`.key(…)` applies to a single run",
         ),
     ] {
         let _case = crate::support::case(expected);
@@ -544,7 +544,7 @@ async fn a_tick_between_two_microseconds_has_its_run() -> Result<()> {
         assert_eq!(backfill.clone().run().await?.created(), 1);
         assert_eq!(
             backfill.dry_run().await?.ticks()[0].reason,
-            "its run is a success"
+            "its run succeeded"
         );
     }
     Ok(())
@@ -583,7 +583,7 @@ async fn a_run_keeps_its_parameters_and_others_are_refused() -> Result<()> {
     ] {
         let error = refused.run().await.unwrap_err().to_string();
         assert!(
-            error.contains(r#"it was made with, {"n":1}, and {"n":2} was asked for"#),
+            error.contains(r#"its own parameters {"n":1}, but the backfill has {"n":2}"#),
             "{error}"
         );
     }

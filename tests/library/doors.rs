@@ -202,7 +202,7 @@ async fn panicking_code_fails_its_task_or_run() -> Result<()> {
         clone_by_a_projection: one().map(|n| Bad::<CLONE>(*n)).map(Clone::clone).map(|bad| bad.0);
             take_clone(one().map(|n| Bad::<CLONE>(*n)).map(Clone::clone)) => "no clone",
         serialize_of_a_plain_input: take_serialize(Bad(1)) => "success" or "refused: flow `serialize_of_a_plain_input`: \
-            task `take_serialize`: an input of it cannot be kept: its parameter `bad: Bad<SERIALIZE>`: the value's \
+            task `take_serialize`: an input cannot be hashed: its parameter `bad: Bad<SERIALIZE>`: the value's \
             `Serialize` panicked at",
         serialize_of_a_result: make_serialize() => "success" or "its `Serialize` panicked at",
         serialize_of_a_list: list_serialize().expand(take_serialize) => "success" or "its `Serialize` panicked at",
@@ -253,7 +253,7 @@ async fn code_that_panics_in_async_flows_fails_their_runs() -> Result<()> {
         std::future::pending().await
     }
     let runtime = support::runtime();
-    let refused = "an input of it cannot be kept: its parameter `bad: Bad<SERIALIZE>`";
+    let refused = "an input cannot be hashed: its parameter `bad: Bad<SERIALIZE>`";
     for (told, expected) in [
         (
             told(awaits_a_clone().on(&runtime).run().await),
@@ -317,11 +317,11 @@ async fn parameters_of_flows_that_panic_are_refused_by_name() -> Result<()> {
     for (told, expected) in [
         (
             told(written(Bad(1)).on(&runtime).run().await),
-            "refused: flow `doors_written`: parameter `bad: Bad<SERIALIZE>` cannot be kept as JSON: its `Serialize` panicked at",
+            "refused: flow `doors_written`: parameter `bad: Bad<SERIALIZE>` cannot be stored as JSON: its `Serialize` panicked at",
         ),
         (
             told(read(Bad(1)).on(&runtime).run().await),
-            "refused: flow `doors_read`: parameter `bad: Bad<DESERIALIZE>` does not come back from JSON: its `Deserialize` panicked",
+            "refused: flow `doors_read`: parameter `bad: Bad<DESERIALIZE>` cannot be read back from JSON: its `Deserialize` panicked",
         ),
         (told(cloned(Bad(1)).on(&runtime).run().await), "no clone"),
         (told(dropped(Bad(1)).on(&runtime).run().await), "success"),

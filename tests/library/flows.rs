@@ -451,8 +451,7 @@ async fn parameters_that_json_cannot_keep_are_refused() {
         .await
         .unwrap_err()
         .to_string();
-    let expected =
-        "flow `flows_scaled`: parameter `by: f64` cannot be kept as JSON: JSON has no number NaN";
+    let expected = "flow `flows_scaled`: parameter `by: f64` cannot be stored as JSON: JSON cannot represent NaN";
     assert_eq!(error, expected);
     let error = weighed(Some(vec![1.0, f32::NEG_INFINITY]))
         .on(&runtime)
@@ -462,7 +461,7 @@ async fn parameters_that_json_cannot_keep_are_refused() {
         .to_string();
     assert!(
         error.ends_with(
-            "`weights: Option<Vec<f32>>` cannot be kept as JSON: JSON has no number -inf"
+            "`weights: Option<Vec<f32>>` cannot be stored as JSON: JSON cannot represent -inf"
         ),
         "{error}"
     );
@@ -472,7 +471,7 @@ async fn parameters_that_json_cannot_keep_are_refused() {
         .await
         .unwrap_err()
         .to_string();
-    let expected = "flow `flows_keyed`: parameter `pairs: HashMap<(u32, u32), u32>` cannot be kept as JSON: key must";
+    let expected = "flow `flows_keyed`: parameter `pairs: HashMap<(u32, u32), u32>` cannot be stored as JSON: key must";
     assert!(error.starts_with(expected), "{error}");
     assert!(runtime.runs("flows_scaled").await.unwrap().is_empty());
     assert_eq!(scaled(1, 2.5).on(&runtime).await.unwrap(), 3);

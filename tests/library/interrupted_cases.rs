@@ -224,7 +224,7 @@ fn a_flow_that_makes_fewer_nodes_than_before_fails_by_name() {
     assert_eq!(run.state(), RunState::Failed, "{:?}", states(&run));
     let error = run.error().unwrap().to_string();
     assert!(
-        error.contains("`slow_once#2`") && error.contains("nothing of that name"),
+        error.contains("`slow_once#2`") && error.contains("no task of that name"),
         "{error}"
     );
 }

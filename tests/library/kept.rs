@@ -104,13 +104,13 @@ async fn a_result_that_cannot_be_read_back_fails_its_task_by_type_and_reason() {
     let runtime = sqlite().await;
     let run = unreadable().on(&runtime).run().await.unwrap();
     let error = error_of(&run, "charge");
-    let expected = "its result cannot be kept: `Event`: what was written of it cannot be read back: i128 is not supported";
+    let expected = "its result cannot be kept: `Event`: its encoded form cannot be decoded: i128 is not supported";
     assert!(error.contains(expected), "{error}");
     let run = output().on(&runtime).run().await.unwrap();
     assert_eq!(run.state(), RunState::Failed);
     let error = run.error().unwrap().to_string();
     assert!(
-        error.contains("what the flow returned cannot be kept: `Event`: what was written of it"),
+        error.contains("what the flow returned cannot be kept: `Event`: its encoded form"),
         "{error}"
     );
 }
@@ -176,9 +176,12 @@ async fn some_unit_is_never_stored_as_none() {
     for (task, expected) in [
         (
             "nested",
-            "`Option<Option<u8>>`: `Some(None)` would come back as `None`",
+            "`Option<Option<u8>>`: `Some(None)` would be read back as `None`",
         ),
-        ("unit", "`Option<()>`: `Some(())` would come back as `None`"),
+        (
+            "unit",
+            "`Option<()>`: `Some(())` would be read back as `None`",
+        ),
     ] {
         let _case = support::case(expected);
         let error = error_of(&run, task);
@@ -243,15 +246,15 @@ async fn parameters_that_json_cannot_tell_apart_are_refused_by_name() {
     for (flow, expected) in [
         (
             takes(Some(None), None, None),
-            "parameter `inner: Option<Option<u8>>` cannot be kept as JSON: `Some(None)` would",
+            "parameter `inner: Option<Option<u8>>` cannot be stored as JSON: `Some(None)` would",
         ),
         (
             takes(None, Some(()), None),
-            "parameter `unit: Option<()>` cannot be kept as JSON: `Some(())` would",
+            "parameter `unit: Option<()>` cannot be stored as JSON: `Some(())` would",
         ),
         (
             takes(None, None, Some(Unit)),
-            "parameter `named: Option<Unit>` cannot be kept as JSON: `Some(Unit)` would",
+            "parameter `named: Option<Unit>` cannot be stored as JSON: `Some(Unit)` would",
         ),
     ] {
         let _case = support::case(expected);
@@ -272,7 +275,7 @@ async fn parameters_have_one_limit_of_depth_however_they_are_given() {
     let given = |levels| Map::from_iter([("value".to_owned(), nested(levels))]);
     deep(nested(64)).on(&runtime).await.unwrap();
     runtime.trigger("kept_deep", given(64)).await.unwrap();
-    let expected = "expected at most 64 values inside each other, got more";
+    let expected = "expected at most 64 levels of nesting, got more";
     for levels in [65, 127, 1_000] {
         let _case = support::case(format_args!("{levels} levels"));
         let call = deep(nested(levels)).on(&runtime).run().await.unwrap_err();
@@ -311,7 +314,7 @@ async fn results_within_the_depth_limit_are_read_back() {
         let run = deep(levels).on(&on(&file).await).run().await.unwrap();
         let error = error_of(&run, "make");
         assert!(
-            error.contains("`Value`: expected at most 256 values inside each other, got more"),
+            error.contains("`Value`: expected at most 256 levels of nesting, got more"),
             "{error}"
         );
     }

@@ -169,9 +169,7 @@ async fn parameters_that_are_too_long_are_refused_before_there_is_a_run() {
     ];
     for error in refused.map(|error| error.to_string()) {
         assert!(
-            error.contains(
-                "expected the parameters to be at most 1048576 bytes of JSON together, got 1048577"
-            ),
+            error.contains("expected at most 1048576 bytes of parameters as JSON, got 1048577"),
             "{error}"
         );
     }

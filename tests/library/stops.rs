@@ -235,7 +235,10 @@ async fn a_run_that_cannot_be_read_keeps_no_other_from_going_on() -> Result<()> 
     let two = process(&url, &ended).await;
     for _ in 0..2 {
         let error = two.resume().await.unwrap_err().to_string();
-        assert!(error.contains(&blobs) && error.contains("gone"), "{error}");
+        assert!(
+            error.contains(&blobs) && error.contains("is missing"),
+            "{error}"
+        );
         assert_eq!(
             two.find_run(second.id()).await?.unwrap().state(),
             RunState::Success

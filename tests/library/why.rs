@@ -95,13 +95,13 @@ async fn each_task_ran_again_for_the_re_run_that_covers_it() -> Result<()> {
     runtime.rerun(run, Rerun::All).await?;
     runtime.rerun(run, Rerun::Only("transform".into())).await?;
     let (all, alone) = (
-        "a re-run of all was asked for",
-        "a re-run of `transform` alone was asked for",
+        "a re-run of all tasks was requested",
+        "a re-run of `transform` alone was requested",
     );
     for (task, expected) in [("fetch", all), ("transform", alone), ("publish", all)] {
         let why = why(&runtime, run, task).await;
         assert!(
-            why.contains(&format!("\n  it ran again, since {expected} at ")),
+            why.contains(&format!("\n  it ran again because {expected} at ")),
             "{why}"
         );
     }
@@ -111,7 +111,7 @@ async fn each_task_ran_again_for_the_re_run_that_covers_it() -> Result<()> {
     assert!(told.contains(all), "{told}");
     let told = why(&runtime, run, "publish").await;
     assert!(
-        told.contains("a re-run of `transform` and what hangs on it was asked for"),
+        told.contains("a re-run of `transform` and everything downstream was requested"),
         "{told}"
     );
     Ok(())
@@ -198,7 +198,8 @@ async fn a_task_of_a_run_that_waits_waits_with_it() -> Result<()> {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let second = one_at_a_time(3).on(&runtime).start().await?;
-    let turn = "it waits for its turn: `max_active_runs` of its flow is 1, and under way are";
+    let turn =
+        "it waits for a run slot: `max_active_runs` of its flow is 1, and the active runs are";
     for task in ["long", "parse", "parse[2]"] {
         let _case = crate::support::case(task);
         let expected = format!("{task}: pending\n  {turn} {}\n", first.id());
@@ -220,7 +221,7 @@ async fn a_task_of_a_run_that_waits_waits_with_it() -> Result<()> {
         let told = why(&runtime, run, "long").await;
         assert_eq!(
             told,
-            "long: cancelled\n  it was not done when the rest of its run was cancelled\n"
+            "long: cancelled\n  it was unfinished when the rest of its run was cancelled\n"
         );
     }
     Ok(())
@@ -236,7 +237,7 @@ async fn why_names_the_timeout_that_cancelled_a_task() -> Result<()> {
     let runtime = sqlite().await;
     let run = late().on(&runtime).run().await?;
     let passed =
-        "it was not done when the timeout of its flow passed: the run timed out after 50ms";
+        "it was unfinished when the timeout of its flow passed: the run timed out after 50ms";
     for task in ["long", "publish"] {
         assert_eq!(
             why(&runtime, run.id(), task).await,
@@ -270,7 +271,7 @@ async fn a_mapping_without_a_list_is_asked_for_as_a_whole() -> Result<()> {
     let told = why(&runtime, run.id(), "parse").await;
     assert!(
         told.starts_with(
-            "parse: cancelled\n  it was not done when the timeout of its flow passed: "
+            "parse: cancelled\n  it was unfinished when the timeout of its flow passed: "
         ),
         "{told}"
     );

@@ -1,14 +1,14 @@
 //! Types of data: those that can be passed between tasks, and those that cannot.
 
 use super::names::written;
-use super::place::Place;
+use super::place::CodeSpan;
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::visit::{self, Visit};
 use syn::{Expr, GenericArgument, Lifetime, PathArguments, Type};
 
 /// How a value is passed to the user's function, and the type that is stored.
-pub(crate) enum Data<'a> {
+pub(crate) enum PassedType<'a> {
     /// `T`
     Owned(&'a Type),
     /// `&T`, stored as a `T`
@@ -19,7 +19,7 @@ pub(crate) enum Data<'a> {
     Str,
 }
 
-impl<'a> Data<'a> {
+impl<'a> PassedType<'a> {
     pub(crate) fn of(ty: &'a Type) -> Self {
         let Type::Reference(reference) = ungrouped(ty) else {
             return Self::Owned(ty);
@@ -36,7 +36,7 @@ impl<'a> Data<'a> {
     }
 
     /// Returns the stored type, with the span of the parameter's type.
-    pub(crate) fn stored(&self, place: Place) -> TokenStream {
+    pub(crate) fn stored(&self, place: CodeSpan) -> TokenStream {
         match self {
             Self::Owned(ty) | Self::Borrowed(ty) => ty.to_token_stream(),
             Self::Slice(element) => {
@@ -59,7 +59,7 @@ impl<'a> Data<'a> {
 }
 
 /// A part of a type that makes it unsuitable for values.
-pub(crate) enum Fault<'a> {
+pub(crate) enum TypeFault<'a> {
     Reference(&'a Type),
     Exclusive(&'a Type),
     Lifetime(&'a Lifetime),
@@ -69,7 +69,7 @@ pub(crate) enum Fault<'a> {
     Never(&'a Type),
 }
 
-impl<'a> Fault<'a> {
+impl<'a> TypeFault<'a> {
     /// Returns the first fault in the type of a resource. Resources are looked up by type, and may
     /// contain trait objects.
     pub(crate) fn of_resource(ty: &'a Type) -> Option<Self> {
@@ -78,7 +78,7 @@ impl<'a> Fault<'a> {
 
     /// Returns the first fault in a type.
     pub(crate) fn of(ty: &'a Type) -> Option<Self> {
-        let mut search = FaultSearch(None);
+        let mut search = TypeFaultSearch(None);
         search.visit_type(ty);
         search.0
     }
@@ -90,18 +90,18 @@ impl<'a> Fault<'a> {
             Self::Reference(ty) => {
                 format!(
                     "expected owned data, got the reference `{got}`: write `{}`",
-                    Data::of(ty).stored_name()
+                    PassedType::of(ty).stored_name()
                 )
             }
             Self::Exclusive(ty) => {
-                let owned = Data::of(ty).stored_name();
+                let owned = PassedType::of(ty).stored_name();
                 format!(
-                    "expected owned data, got `{got}`: tasks share their values; write `{owned}`, bound as `mut` if need be"
+                    "expected owned data, got `{got}`: tasks share their values; write `{owned}`, as a `mut` binding if needed"
                 )
             }
             Self::Lifetime(_) => {
                 format!(
-                    "expected owned data, got the lifetime `{got}`: values outlive what they were made from"
+                    "expected owned data, got the lifetime `{got}`: values must be owned, since they outlive what they were created from"
                 )
             }
             Self::Unnamed(_) => {
@@ -115,7 +115,7 @@ impl<'a> Fault<'a> {
     }
 }
 
-impl ToTokens for Fault<'_> {
+impl ToTokens for TypeFault<'_> {
     fn to_tokens(&self, tokens: &mut TokenStream) {
         match self {
             Self::Lifetime(lifetime) => lifetime.to_tokens(tokens),
@@ -130,16 +130,18 @@ impl ToTokens for Fault<'_> {
     }
 }
 
-struct FaultSearch<'a>(Option<Fault<'a>>);
+struct TypeFaultSearch<'a>(Option<TypeFault<'a>>);
 
-impl<'ast> Visit<'ast> for FaultSearch<'ast> {
+impl<'ast> Visit<'ast> for TypeFaultSearch<'ast> {
     fn visit_type(&mut self, ty: &'ast Type) {
         let fault = match ty {
-            Type::Reference(reference) if reference.mutability.is_some() => Fault::Exclusive(ty),
-            Type::Reference(_) => Fault::Reference(ty),
-            Type::ImplTrait(_) | Type::TraitObject(_) => Fault::Unnamed(ty),
-            Type::Infer(_) => Fault::Infer(ty),
-            Type::Never(_) => Fault::Never(ty),
+            Type::Reference(reference) if reference.mutability.is_some() => {
+                TypeFault::Exclusive(ty)
+            }
+            Type::Reference(_) => TypeFault::Reference(ty),
+            Type::ImplTrait(_) | Type::TraitObject(_) => TypeFault::Unnamed(ty),
+            Type::Infer(_) => TypeFault::Infer(ty),
+            Type::Never(_) => TypeFault::Never(ty),
             // The compiler explains best why a function is not data.
             Type::FnPtr(_) => return,
             other => return visit::visit_type(self, other),
@@ -149,7 +151,7 @@ impl<'ast> Visit<'ast> for FaultSearch<'ast> {
 
     fn visit_lifetime(&mut self, lifetime: &'ast Lifetime) {
         if lifetime.ident != "static" {
-            self.0.get_or_insert(Fault::Lifetime(lifetime));
+            self.0.get_or_insert(TypeFault::Lifetime(lifetime));
         }
     }
 
@@ -188,13 +190,13 @@ pub(crate) fn arguments_of<'a>(ty: &'a Type, name: &str) -> Option<Vec<&'a Type>
 
 /// A type that flows consist of, by its last segment.
 #[derive(Clone, Copy)]
-pub(crate) enum Wiring<'a> {
+pub(crate) enum FlowPart<'a> {
     Node(&'a Type),
     Mapped(&'a Type),
     Flow(&'a Type),
 }
 
-impl<'a> Wiring<'a> {
+impl<'a> FlowPart<'a> {
     pub(crate) fn of(ty: &'a Type) -> Option<Self> {
         let argument = |name| match arguments_of(ty, name)?[..] {
             [argument] => Some(argument),

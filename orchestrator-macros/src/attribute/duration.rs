@@ -45,7 +45,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
             .ok_or_else(|| unknown_unit(unit, text))?;
         match smallest {
             Some(before) if before == index => {
-                return Err(format!("got `\"{text}\"`: the unit `{unit}` stands twice"));
+                return Err(format!("got `\"{text}\"`: the unit `{unit}` occurs twice"));
             }
             Some(before) if before > index => {
                 return Err(format!(
@@ -81,7 +81,7 @@ fn part<'a>(rest: &'a str, text: &str) -> Result<(&'a str, &'a str, &'a str), St
     let (unit, after) = tail.split_at(letters);
     if unit.starts_with(['.', ',']) {
         return Err(format!(
-            "got `\"{text}\"`: numbers are whole, a smaller unit takes the rest as in `\"1h30m\"`"
+            "got `\"{text}\"`: numbers are whole, use a smaller unit for the fraction as in `\"1h30m\"`"
         ));
     }
     if number.is_empty() {
@@ -96,7 +96,7 @@ fn part<'a>(rest: &'a str, text: &str) -> Result<(&'a str, &'a str, &'a str), St
             }
             false => {
                 format!(
-                    "got `\"{text}\"`: `{number}` has no unit, write one of `ms`, `s`, `m`, `h` and `d` behind it"
+                    "got `\"{text}\"`: `{number}` has no unit, append one of `ms`, `s`, `m`, `h` and `d`"
                 )
             }
         });
@@ -159,7 +159,7 @@ mod tests {
             ),
             ("10min", "write `m` for minutes"),
             ("5M", "unknown unit `M`"),
-            ("1m1m", "the unit `m` stands twice"),
+            ("1m1m", "the unit `m` occurs twice"),
             ("30m1h", "`h` comes before `m`"),
             ("36501d", "at most `\"36500d\"`"),
             ("99999999999999999999s", "at most"),

@@ -1,6 +1,6 @@
 //! Code that both attributes generate.
 
-use super::data::{Data, arguments_of};
+use super::data::{PassedType, arguments_of};
 use super::names::written;
 use super::signature::Parameter;
 use proc_macro2::TokenStream;
@@ -22,9 +22,9 @@ pub(crate) fn option(value: Option<TokenStream>) -> TokenStream {
 /// Returns a parameter's part of the definition.
 pub(crate) fn described(parameter: &Parameter) -> TokenStream {
     let (private, names) = (private(), names(parameter));
-    let unordered = match Data::of(&parameter.ty) {
-        Data::Owned(ty) | Data::Borrowed(ty) => arguments_of(ty, "HashSet").is_some(),
-        Data::Slice(_) | Data::Str => false,
+    let unordered = match PassedType::of(&parameter.ty) {
+        PassedType::Owned(ty) | PassedType::Borrowed(ty) => arguments_of(ty, "HashSet").is_some(),
+        PassedType::Slice(_) | PassedType::Str => false,
     };
     let in_key = parameter.no_cache.is_empty();
     quote!(#private::Parameter { #names, unordered: #unordered, in_key: #in_key })

@@ -1,9 +1,9 @@
 //! The output if there are errors: each error, and a stand-in for the requested item, so that the
 //! code that uses it compiles and the user sees one error, not twenty.
 
-use super::data::{Data, Fault, Wiring, ungrouped};
-use super::place::Place;
-use super::signature::{Function, Parameter, Role};
+use super::data::{FlowPart, PassedType, TypeFault, ungrouped};
+use super::place::CodeSpan;
+use super::signature::{Parameter, Role, UserFunction};
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::{Generics, Type, parse_quote};
@@ -56,27 +56,29 @@ pub(crate) fn is_right(parameter: &Parameter) -> bool {
         Type::Reference(reference) => &reference.elem,
         other => other,
     };
-    Wiring::of_ours(ty).is_none() && Fault::of(ty).is_none()
+    FlowPart::of_ours(ty).is_none() && TypeFault::of(ty).is_none()
 }
 
 /// Returns the intended data type, if it can be inferred.
 pub(crate) fn known_data(ty: &Type) -> Option<TokenStream> {
-    if let Some(wiring) = Wiring::of_ours(ty) {
-        return Fault::of(wiring.argument())
+    if let Some(wiring) = FlowPart::of_ours(ty) {
+        return TypeFault::of(wiring.argument())
             .is_none()
             .then(|| wiring.value());
     }
-    let data = Data::of(ty);
+    let data = PassedType::of(ty);
     let is_known = match data {
-        Data::Owned(ty) | Data::Borrowed(ty) | Data::Slice(ty) => Fault::of(ty).is_none(),
-        Data::Str => true,
+        PassedType::Owned(ty) | PassedType::Borrowed(ty) | PassedType::Slice(ty) => {
+            TypeFault::of(ty).is_none()
+        }
+        PassedType::Str => true,
     };
-    is_known.then(|| data.stored(Place::of(ty)))
+    is_known.then(|| data.stored(CodeSpan::of(ty)))
 }
 
 /// A function of the same name that can be called like the intended one.
 pub(crate) struct StandIn<'a> {
-    function: &'a Function,
+    function: &'a UserFunction,
     generics: Generics,
     parameters: Vec<TokenStream>,
     output: TokenStream,
@@ -84,7 +86,7 @@ pub(crate) struct StandIn<'a> {
 
 impl<'a> StandIn<'a> {
     pub(crate) fn new(
-        function: &'a Function,
+        function: &'a UserFunction,
         wrapper: &TokenStream,
         output: Option<TokenStream>,
     ) -> Self {

@@ -2,16 +2,16 @@
 //! they belong.
 
 /// An option that an attribute knows.
-pub(crate) struct Known {
+pub(crate) struct KnownOption {
     pub(crate) name: &'static str,
-    pub(crate) form: Form,
+    pub(crate) form: OptionForm,
     /// An example, for messages.
     pub(crate) example: &'static str,
 }
 
 /// The form of an option after its name.
 #[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Form {
+pub(crate) enum OptionForm {
     /// `= expression`
     Value,
     /// `= expression`, or nothing
@@ -28,31 +28,31 @@ pub(crate) enum Form {
 pub(crate) struct KnownOptions {
     /// The attribute whose documentation lists them.
     pub(crate) attribute: &'static str,
-    pub(crate) known: Vec<&'static Known>,
+    pub(crate) known: Vec<&'static KnownOption>,
     /// The place where an option that is unknown here belongs, as the end of a sentence.
     pub(crate) elsewhere: fn(&str) -> Option<String>,
 }
 
-const fn known(name: &'static str, example: &'static str) -> Known {
-    Known {
+const fn known(name: &'static str, example: &'static str) -> KnownOption {
+    KnownOption {
         name,
-        form: Form::Value,
+        form: OptionForm::Value,
         example,
     }
 }
 
 /// The options for names and descriptions.
-pub(crate) const LABEL: [Known; 3] = [
+pub(crate) const LABEL: [KnownOption; 3] = [
     known("name", "name = \"extract\""),
     known("description", "description = \"Reads the new orders.\""),
     known("tags", "tags = [\"daily\"]"),
 ];
 
 /// The options for the caching of a task's results.
-pub(crate) const CACHE: [Known; 3] = [
-    Known {
+pub(crate) const CACHE: [KnownOption; 3] = [
+    KnownOption {
         name: "cache",
-        form: Form::MaybeValue,
+        form: OptionForm::MaybeValue,
         example: "cache = \"1h\"",
     },
     known("cache_key", "cache_key = day_of"),
@@ -60,21 +60,21 @@ pub(crate) const CACHE: [Known; 3] = [
 ];
 
 /// The options that only a flow has.
-pub(crate) const OF_FLOWS: [Known; 8] = [
+pub(crate) const OF_FLOWS: [KnownOption; 8] = [
     known("schedule", "schedule = \"0 6 * * *\""),
     known("timezone", "timezone = \"Europe/Zurich\""),
     known("missed", "missed = \"all\""),
     known("max_active_runs", "max_active_runs = 1"),
     known("overlap", "overlap = \"skip\""),
     known("timeout", "timeout = \"2h\""),
-    Known {
+    KnownOption {
         name: "defaults",
-        form: Form::Options,
+        form: OptionForm::Options,
         example: "defaults(retries = 2)",
     },
-    Known {
+    KnownOption {
         name: "resources",
-        form: Form::Types,
+        form: OptionForm::Types,
         example: "resources = [Database]",
     },
 ];

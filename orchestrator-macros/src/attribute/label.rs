@@ -2,8 +2,8 @@
 
 use super::fallback::Errors;
 use super::names::fault_in_key;
-use super::options::{Argument, Given};
-use super::signature::Function;
+use super::options::{Argument, OptionValue};
+use super::signature::UserFunction;
 use orchestrator_grammar::bounds;
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -13,9 +13,9 @@ use syn::{LitStr, Result};
 /// The name, the description and the tags of a task or a flow.
 #[derive(Default)]
 pub(crate) struct Label {
-    pub(crate) name: Option<Given<String>>,
-    pub(crate) description: Option<Given<String>>,
-    pub(crate) tags: Option<Given<Vec<LitStr>>>,
+    pub(crate) name: Option<OptionValue<String>>,
+    pub(crate) description: Option<OptionValue<String>>,
+    pub(crate) tags: Option<OptionValue<Vec<LitStr>>>,
 }
 
 impl Label {
@@ -70,7 +70,7 @@ impl Label {
     }
 
     /// Returns the fields that the definitions of tasks and flows have in common.
-    pub(crate) fn expand(&self, function: &Function) -> TokenStream {
+    pub(crate) fn expand(&self, function: &UserFunction) -> TokenStream {
         let name = self.name.as_ref().map_or_else(
             || function.name().unraw().to_string(),
             |name| name.value.clone(),

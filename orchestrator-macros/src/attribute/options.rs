@@ -2,7 +2,7 @@
 
 use super::duration;
 use super::fallback::Errors;
-use super::known::{Form, KnownOptions};
+use super::known::{KnownOptions, OptionForm};
 use super::names::{did_you_mean_one_of, list, nearest, written};
 use proc_macro2::TokenStream;
 use quote::ToTokens;
@@ -15,11 +15,11 @@ use syn::{Error, Expr, Ident, Lit, LitStr, Result, Token, Type, bracketed, paren
 /// An option as given by the user.
 pub(crate) struct Argument {
     key: Ident,
-    value: Value,
+    value: ArgumentValue,
     example: &'static str,
 }
 
-enum Value {
+enum ArgumentValue {
     None,
     Expression(Expr),
     Types(Vec<Type>),
@@ -27,15 +27,15 @@ enum Value {
 }
 
 /// The value of an option, with its tokens for the messages about it.
-pub(crate) struct Given<T> {
+pub(crate) struct OptionValue<T> {
     pub(crate) key: Ident,
     pub(crate) value: T,
     pub(crate) tokens: TokenStream,
 }
 
-impl<T> Given<T> {
-    pub(crate) fn map<U>(self, f: impl FnOnce(T) -> U) -> Given<U> {
-        Given {
+impl<T> OptionValue<T> {
+    pub(crate) fn map<U>(self, f: impl FnOnce(T) -> U) -> OptionValue<U> {
+        OptionValue {
             key: self.key,
             value: f(self.value),
             tokens: self.tokens,
@@ -109,12 +109,14 @@ fn argument(input: ParseStream<'_>, options: &KnownOptions) -> Result<Argument> 
     let wrong_form = |at: Error| Error::new(at.span(), format!("expected `{}`", option.example));
     let bare = input.is_empty() || input.peek(Token![,]);
     let value = match option.form {
-        Form::MaybeValue | Form::Switch if bare => Value::None,
-        Form::Switch => {
+        OptionForm::MaybeValue | OptionForm::Switch if bare => ArgumentValue::None,
+        OptionForm::Switch => {
             let message = format!("`{name}` takes no value: write it alone, or leave it out");
             return Err(Error::new(key.span(), message));
         }
-        Form::Value | Form::MaybeValue | Form::Types if !input.peek(Token![=]) => {
+        OptionForm::Value | OptionForm::MaybeValue | OptionForm::Types
+            if !input.peek(Token![=]) =>
+        {
             return Err(match bare {
                 true => Error::new(
                     key.span(),
@@ -123,7 +125,7 @@ fn argument(input: ParseStream<'_>, options: &KnownOptions) -> Result<Argument> 
                 false => wrong_form(input.error("")),
             });
         }
-        Form::Value | Form::MaybeValue => {
+        OptionForm::Value | OptionForm::MaybeValue => {
             input.parse::<Token![=]>()?;
             if input.is_empty() || input.peek(Token![,]) {
                 return Err(Error::new(
@@ -131,28 +133,28 @@ fn argument(input: ParseStream<'_>, options: &KnownOptions) -> Result<Argument> 
                     format!("`{name}` needs a value: write `{}`", option.example),
                 ));
             }
-            Value::Expression(input.parse().map_err(wrong_form)?)
+            ArgumentValue::Expression(input.parse().map_err(wrong_form)?)
         }
-        Form::Types => {
+        OptionForm::Types => {
             input.parse::<Token![=]>()?;
             if !input.peek(token::Bracket) {
                 return Err(wrong_form(input.error("")));
             }
             let types;
             bracketed!(types in input);
-            Value::Types(
+            ArgumentValue::Types(
                 Punctuated::<Type, Token![,]>::parse_terminated(&types)?
                     .into_iter()
                     .collect(),
             )
         }
-        Form::Options if !input.peek(token::Paren) => {
+        OptionForm::Options if !input.peek(token::Paren) => {
             return Err(wrong_form(Error::new(key.span(), "")));
         }
-        Form::Options => {
+        OptionForm::Options => {
             let options;
             parenthesized!(options in input);
-            Value::Options(options.parse()?)
+            ArgumentValue::Options(options.parse()?)
         }
     };
     Ok(Argument {
@@ -176,25 +178,25 @@ impl Argument {
 
     /// Returns `true` if the option is a name alone.
     pub(crate) fn is_bare(&self) -> bool {
-        matches!(self.value, Value::None)
+        matches!(self.value, ArgumentValue::None)
     }
 
     /// Reads an option that is a name alone.
-    pub(crate) fn bare<T>(&self, value: T) -> Given<T> {
-        Given {
+    pub(crate) fn bare<T>(&self, value: T) -> OptionValue<T> {
+        OptionValue {
             key: self.key.clone(),
             value,
             tokens: self.key.to_token_stream(),
         }
     }
 
-    pub(crate) fn string(self) -> Result<Given<String>> {
+    pub(crate) fn string(self) -> Result<OptionValue<String>> {
         let text = self.text();
         self.given("a string", text)
     }
 
     /// Reads a list of strings.
-    pub(crate) fn strings(self) -> Result<Given<Vec<LitStr>>> {
+    pub(crate) fn strings(self) -> Result<OptionValue<Vec<LitStr>>> {
         let strings = elements(self.expression()).and_then(|elements| {
             elements
                 .map(|element| literal(element).and_then(string).cloned())
@@ -204,7 +206,7 @@ impl Argument {
     }
 
     /// Reads a whole number that is not negative.
-    pub(crate) fn whole(self) -> Result<Given<u64>> {
+    pub(crate) fn whole(self) -> Result<OptionValue<u64>> {
         let number = match self.literal() {
             Some(Lit::Int(number)) => number.base10_parse().ok(),
             _ => None,
@@ -213,7 +215,7 @@ impl Argument {
     }
 
     /// Reads a number, whole or not.
-    pub(crate) fn number(self) -> Result<Given<f64>> {
+    pub(crate) fn number(self) -> Result<OptionValue<f64>> {
         let number = match self.literal() {
             Some(Lit::Int(number)) => number.base10_parse().ok(),
             Some(Lit::Float(number)) => number.base10_parse().ok(),
@@ -222,7 +224,7 @@ impl Argument {
         self.given("a number", number)
     }
 
-    pub(crate) fn duration(self) -> Result<Given<Duration>> {
+    pub(crate) fn duration(self) -> Result<OptionValue<Duration>> {
         let key = &self.key;
         let duration = self.expression().map(read_duration).transpose();
         let duration = duration.map_err(|error| {
@@ -239,7 +241,7 @@ impl Argument {
     }
 
     /// Reads a list of durations. The error for an invalid one points at it.
-    pub(crate) fn durations(self) -> Result<Given<Vec<Duration>>> {
+    pub(crate) fn durations(self) -> Result<OptionValue<Vec<Duration>>> {
         let key = &self.key;
         let read = |element: &Expr| {
             read_duration(element).map_err(|error| {
@@ -256,7 +258,7 @@ impl Argument {
     }
 
     /// Reads the path of a function.
-    pub(crate) fn path(self) -> Result<Given<syn::ExprPath>> {
+    pub(crate) fn path(self) -> Result<OptionValue<syn::ExprPath>> {
         let path = match self.expression() {
             Some(Expr::Path(path)) => Some(path.clone()),
             _ => None,
@@ -265,13 +267,16 @@ impl Argument {
     }
 
     /// Reads a word, bare or as a string.
-    pub(crate) fn word(self) -> Result<Given<String>> {
+    pub(crate) fn word(self) -> Result<OptionValue<String>> {
         let word = self.bare_word().or_else(|| self.text());
         self.given("a name", word)
     }
 
     /// Reads one of several words, in quotes, and returns its meaning.
-    pub(crate) fn one_of(self, words: &[(&str, &'static str)]) -> Result<Given<&'static str>> {
+    pub(crate) fn one_of(
+        self,
+        words: &[(&str, &'static str)],
+    ) -> Result<OptionValue<&'static str>> {
         let text = self.text();
         if let Some((_, meaning)) = words
             .iter()
@@ -297,15 +302,19 @@ impl Argument {
 
     pub(crate) fn types(self) -> Vec<Type> {
         match self.value {
-            Value::Types(types) => types,
-            Value::None | Value::Expression(_) | Value::Options(_) => Vec::new(),
+            ArgumentValue::Types(types) => types,
+            ArgumentValue::None | ArgumentValue::Expression(_) | ArgumentValue::Options(_) => {
+                Vec::new()
+            }
         }
     }
 
     pub(crate) fn options(self) -> TokenStream {
         match self.value {
-            Value::Options(options) => options,
-            Value::None | Value::Expression(_) | Value::Types(_) => TokenStream::new(),
+            ArgumentValue::Options(options) => options,
+            ArgumentValue::None | ArgumentValue::Expression(_) | ArgumentValue::Types(_) => {
+                TokenStream::new()
+            }
         }
     }
 
@@ -324,10 +333,10 @@ impl Argument {
         Error::new_spanned(tokens, message)
     }
 
-    fn given<T>(self, what: &str, value: Option<T>) -> Result<Given<T>> {
+    fn given<T>(self, what: &str, value: Option<T>) -> Result<OptionValue<T>> {
         let tokens = self.tokens();
         match value {
-            Some(value) => Ok(Given {
+            Some(value) => Ok(OptionValue {
                 key: self.key,
                 value,
                 tokens,
@@ -354,8 +363,8 @@ impl Argument {
 
     fn expression(&self) -> Option<&Expr> {
         match &self.value {
-            Value::Expression(expression) => Some(ungrouped(expression)),
-            Value::None | Value::Types(_) | Value::Options(_) => None,
+            ArgumentValue::Expression(expression) => Some(ungrouped(expression)),
+            ArgumentValue::None | ArgumentValue::Types(_) | ArgumentValue::Options(_) => None,
         }
     }
 

@@ -6,12 +6,12 @@ use syn::token;
 
 /// The beginning and the end of a piece of the user's code.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct CodeSpan {
     first: Span,
     last: Span,
 }
 
-impl Place {
+impl CodeSpan {
     pub(crate) fn of(code: impl ToTokens) -> Self {
         let mut tokens = code.into_token_stream().into_iter();
         let first = tokens.next();

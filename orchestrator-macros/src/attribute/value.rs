@@ -1,9 +1,9 @@
 //! The kinds of values of options: how each is parsed and expanded.
 
 use super::expand::private;
-use super::known::Form;
+use super::known::OptionForm;
 use super::names::{did_you_mean, list};
-use super::options::{Argument, Given};
+use super::options::{Argument, OptionValue};
 use orchestrator_grammar::trigger::Trigger;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote};
@@ -12,11 +12,11 @@ use syn::{Error, ExprPath, Result};
 
 /// A kind of value. A value whose code would not compile has been reported, and expands to the code
 /// of another value.
-pub(crate) trait Kind: Sized {
+pub(crate) trait OptionKind: Sized {
     /// The form of an option of this kind, after its name.
-    const FORM: Form = Form::Value;
+    const FORM: OptionForm = OptionForm::Value;
 
-    fn read(argument: Argument) -> Result<Given<Self>>;
+    fn read(argument: Argument) -> Result<OptionValue<Self>>;
 
     fn expand(&self) -> TokenStream;
 }
@@ -24,8 +24,8 @@ pub(crate) trait Kind: Sized {
 /// A whole number.
 pub(crate) type Count = u64;
 
-impl Kind for Count {
-    fn read(argument: Argument) -> Result<Given<Self>> {
+impl OptionKind for Count {
+    fn read(argument: Argument) -> Result<OptionValue<Self>> {
         argument.whole()
     }
 
@@ -37,8 +37,8 @@ impl Kind for Count {
 /// A number, whole or not.
 pub(crate) type Factor = f64;
 
-impl Kind for Factor {
-    fn read(argument: Argument) -> Result<Given<Self>> {
+impl OptionKind for Factor {
+    fn read(argument: Argument) -> Result<OptionValue<Self>> {
         argument.number()
     }
 
@@ -50,8 +50,8 @@ impl Kind for Factor {
     }
 }
 
-impl Kind for Duration {
-    fn read(argument: Argument) -> Result<Given<Self>> {
+impl OptionKind for Duration {
+    fn read(argument: Argument) -> Result<OptionValue<Self>> {
         argument.duration()
     }
 
@@ -67,8 +67,8 @@ pub(crate) enum Delay {
     List(Vec<Duration>),
 }
 
-impl Kind for Delay {
-    fn read(argument: Argument) -> Result<Given<Self>> {
+impl OptionKind for Delay {
+    fn read(argument: Argument) -> Result<OptionValue<Self>> {
         if argument.is_list() {
             return argument.durations().map(|given| given.map(Self::List));
         }
@@ -83,7 +83,7 @@ impl Kind for Delay {
                 quote!(#private::Delay::Fixed(#delay))
             }
             Self::List(delays) => {
-                let delays = delays.iter().map(Kind::expand);
+                let delays = delays.iter().map(OptionKind::expand);
                 quote!(#private::Delay::List(const { &[#(#delays),*] }))
             }
         }
@@ -93,8 +93,8 @@ impl Kind for Delay {
 /// A function of an error.
 pub(crate) type Predicate = ExprPath;
 
-impl Kind for Predicate {
-    fn read(argument: Argument) -> Result<Given<Self>> {
+impl OptionKind for Predicate {
+    fn read(argument: Argument) -> Result<OptionValue<Self>> {
         argument.path()
     }
 
@@ -110,8 +110,8 @@ impl Kind for Predicate {
     }
 }
 
-impl Kind for Trigger {
-    fn read(argument: Argument) -> Result<Given<Self>> {
+impl OptionKind for Trigger {
+    fn read(argument: Argument) -> Result<OptionValue<Self>> {
         let given = argument.word()?;
         if let Ok(rule) = given.value.parse() {
             return Ok(given.map(|_| rule));
@@ -135,8 +135,8 @@ impl Kind for Trigger {
 /// The name of a pool.
 pub(crate) type Pool = String;
 
-impl Kind for Pool {
-    fn read(argument: Argument) -> Result<Given<Self>> {
+impl OptionKind for Pool {
+    fn read(argument: Argument) -> Result<OptionValue<Self>> {
         argument.string()
     }
 
@@ -149,10 +149,10 @@ impl Kind for Pool {
 /// No value: the option is either given or not.
 pub(crate) type Switch = ();
 
-impl Kind for Switch {
-    const FORM: Form = Form::Switch;
+impl OptionKind for Switch {
+    const FORM: OptionForm = OptionForm::Switch;
 
-    fn read(argument: Argument) -> Result<Given<Self>> {
+    fn read(argument: Argument) -> Result<OptionValue<Self>> {
         Ok(argument.bare(()))
     }
 

@@ -1,13 +1,13 @@
 //! The rules for flows.
 
-use super::model::{Flow, Returned, Serving};
-use crate::attribute::data::{Data, Fault, Wiring, arguments_of, is_plain, ungrouped};
+use super::model::{FlowModel, FlowOutput, ServingModel};
+use crate::attribute::data::{FlowPart, PassedType, TypeFault, arguments_of, is_plain, ungrouped};
 use crate::attribute::fallback::Errors;
 use crate::attribute::names::written;
 use crate::attribute::signature::{MOST_INPUTS, Parameter, Role, check_context};
 use syn::Type;
 
-pub(super) fn options(flow: &Flow, errors: &mut Errors) {
+pub(super) fn options(flow: &FlowModel, errors: &mut Errors) {
     flow.label.check(errors);
     flow.defaults.check(errors);
     if let Some(runs) = &flow.max_active_runs
@@ -25,7 +25,7 @@ pub(super) fn options(flow: &Flow, errors: &mut Errors) {
     {
         errors.at(
             &timeout.tokens,
-            "expected `timeout` to be more than nothing: leave it out for no limit",
+            "expected `timeout` to be greater than zero: leave it out for no limit",
         );
     }
     check_serving(flow, errors);
@@ -36,14 +36,14 @@ pub(super) fn options(flow: &Flow, errors: &mut Errors) {
                 written(&reference.elem)
             );
             errors.at(resource, message);
-        } else if let Some(fault) = Fault::of_resource(resource) {
+        } else if let Some(fault) = TypeFault::of_resource(resource) {
             errors.at(&fault, fault.message());
         }
     }
 }
 
-fn check_serving(flow: &Flow, errors: &mut Errors) {
-    let Serving {
+fn check_serving(flow: &FlowModel, errors: &mut Errors) {
+    let ServingModel {
         schedule,
         timezone,
         missed,
@@ -67,7 +67,7 @@ fn check_serving(flow: &Flow, errors: &mut Errors) {
     }
 }
 
-pub(super) fn function(flow: &Flow, errors: &mut Errors) {
+pub(super) fn function(flow: &FlowModel, errors: &mut Errors) {
     flow.function.check(errors);
     if let Some(one_too_many) = flow.parameters().nth(MOST_INPUTS) {
         let message = format!(
@@ -90,25 +90,25 @@ pub(super) fn function(flow: &Flow, errors: &mut Errors) {
             Role::Context => check_context(parameter, errors),
         }
     }
-    match Returned::of(&flow.function) {
-        Returned::Nothing => {}
-        Returned::Fallible { ty, ok, .. } if flow.function.is_async() => fallible(ty, ok, errors),
-        Returned::Fallible { ty, ok, .. } => {
+    match FlowOutput::of(&flow.function) {
+        FlowOutput::Nothing => {}
+        FlowOutput::Fallible { ty, ok, .. } if flow.function.is_async() => fallible(ty, ok, errors),
+        FlowOutput::Fallible { ty, ok, .. } => {
             let value = ok.map_or_else(|| "T".to_owned(), value_name);
             let message = format!(
-                "expected a node, got `{}`: a plain `fn` flow wires tasks, and cannot fail; write `Node<{value}>`, or make \
+                "expected a node, got `{}`: a plain `fn` flow connects tasks, and cannot fail; write `Node<{value}>`, or make \
                  it an `async fn`",
                 written(ty)
             );
             errors.at(ty, message);
         }
-        Returned::Wiring(ty) => wired(flow.function.is_async(), ty, errors),
+        FlowOutput::Wiring(ty) => wired(flow.function.is_async(), ty, errors),
     }
 }
 
 fn data(parameter: &Parameter, errors: &mut Errors) {
     let ty = ungrouped(&parameter.ty);
-    if Wiring::of_ours(ty).is_some() {
+    if FlowPart::of_ours(ty).is_some() {
         let message = format!(
             "expected plain data, got `{}`: a flow's parameters are known before it runs; to pass a node, await it, or \
              write an ordinary function over nodes, without `#[flow]`",
@@ -119,13 +119,13 @@ fn data(parameter: &Parameter, errors: &mut Errors) {
         let name = parameter
             .name()
             .map_or_else(|| "value".to_owned(), ToString::to_string);
-        let owned = Data::of(ty).stored_name();
+        let owned = PassedType::of(ty).stored_name();
         let message = format!(
             "expected owned data, got `{}`: a flow keeps its parameters; write `{name}: {owned}`",
             written(ty)
         );
         errors.at(ty, message);
-    } else if let Some(fault) = Fault::of(ty) {
+    } else if let Some(fault) = TypeFault::of(ty) {
         errors.at(&fault, fault.message());
     }
 }
@@ -134,11 +134,11 @@ fn fallible(ty: &Type, ok: Option<&Type>, errors: &mut Errors) {
     let Some(ok) = ok else {
         let got = written(ty);
         let message = format!(
-            "expected a `Result` that names its value, got `{got}`: write `Result<T>`, or `Result<()>` for none"
+            "expected a `Result` with its value type, got `{got}`: write `Result<T>`, or `Result<()>` if there is no value"
         );
         return errors.at(ty, message);
     };
-    if let Some(wiring) = Wiring::of_ours(ok) {
+    if let Some(wiring) = FlowPart::of_ours(ok) {
         let message = format!(
             "expected data, got `{}` within a `Result`: await it, `Ok(node.await?)`, and return `Result<{}>`",
             written(ok),
@@ -153,7 +153,7 @@ fn fallible(ty: &Type, ok: Option<&Type>, errors: &mut Errors) {
                 written(ok)
             ),
         );
-    } else if let Some(fault) = Fault::of(ok) {
+    } else if let Some(fault) = TypeFault::of(ok) {
         errors.at(&fault, fault.message());
     }
 }
@@ -161,23 +161,24 @@ fn fallible(ty: &Type, ok: Option<&Type>, errors: &mut Errors) {
 /// Checks that a return type consists of nodes, mappings and tuples of them.
 fn wired(is_async: bool, ty: &Type, errors: &mut Errors) {
     let ty = ungrouped(ty);
-    if let Some(flow @ Wiring::Flow(_)) = Wiring::of(ty) {
+    if let Some(flow @ FlowPart::Flow(_)) = FlowPart::of(ty) {
         let message = format!(
             "expected a node, got `{}`: pass the flow to a task that takes its output, `{}`, and return the node of that",
             written(ty),
             flow.value_name()
         );
         errors.at(ty, message);
-    } else if let Some(wiring) = Wiring::of(ty) {
-        if let Some(fault) = Fault::of(wiring.argument()) {
+    } else if let Some(wiring) = FlowPart::of(ty) {
+        if let Some(fault) = TypeFault::of(wiring.argument()) {
             errors.at(&fault, fault.message());
         }
     } else if let Type::Tuple(tuple) = ty {
         for element in &tuple.elems {
             wired(is_async, element, errors);
         }
-    } else if let Some(fault @ (Fault::Unnamed(_) | Fault::Infer(_) | Fault::Never(_))) =
-        Fault::of(ty)
+    } else if let Some(
+        fault @ (TypeFault::Unnamed(_) | TypeFault::Infer(_) | TypeFault::Never(_)),
+    ) = TypeFault::of(ty)
     {
         errors.at(
             &fault,
@@ -190,7 +191,7 @@ fn wired(is_async: bool, ty: &Type, errors: &mut Errors) {
         );
         errors.at(ty, message);
     } else {
-        let (got, value) = (written(ty), Data::of(ty).stored_name());
+        let (got, value) = (written(ty), PassedType::of(ty).stored_name());
         let alias = if is_plain(ty) {
             ""
         } else {
@@ -219,10 +220,10 @@ fn list_of_nodes(ty: &Type) -> Option<String> {
             _ => return None,
         },
     };
-    Wiring::of(element).map(|wiring| format!("Vec<{}>", wiring.value_name()))
+    FlowPart::of(element).map(|wiring| format!("Vec<{}>", wiring.value_name()))
 }
 
 /// Returns the data that a type in a flow stands for.
 fn value_name(ty: &Type) -> String {
-    Wiring::of(ty).map_or_else(|| written(ty), Wiring::value_name)
+    FlowPart::of(ty).map_or_else(|| written(ty), FlowPart::value_name)
 }

@@ -1,16 +1,16 @@
 //! Expands a checked flow to code.
 
-use super::model::{Flow, Returned, Serving};
+use super::model::{FlowModel, FlowOutput, ServingModel};
 use crate::attribute::expand::{described, option, private};
 use crate::attribute::names::written;
-use crate::attribute::options::Given;
-use crate::attribute::place::Place;
+use crate::attribute::options::OptionValue;
+use crate::attribute::place::CodeSpan;
 use crate::attribute::signature::{Parameter, Role};
-use crate::attribute::value::Kind;
+use crate::attribute::value::OptionKind;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
 
-pub(super) fn flow(flow: &Flow) -> TokenStream {
+pub(super) fn flow(flow: &FlowModel) -> TokenStream {
     let private = private();
     let function = &flow.function;
     let attributes = function.outer_attributes();
@@ -18,7 +18,7 @@ pub(super) fn flow(flow: &Flow) -> TokenStream {
     let parameters = flow.parameters().map(parameter);
     let values = flow.parameters().filter_map(Parameter::name);
     // An unclear type was reported by the check.
-    let output = Returned::of(function).spelled();
+    let output = FlowOutput::of(function).spelled();
     let definition = definition(flow);
     quote! {
         #(#attributes)*
@@ -39,7 +39,7 @@ pub(crate) fn parameter(parameter: &Parameter) -> TokenStream {
     quote!(#name: #ty)
 }
 
-fn definition(flow: &Flow) -> TokenStream {
+fn definition(flow: &FlowModel) -> TokenStream {
     let private = private();
     let label = flow.label.expand(&flow.function);
     let parameters = flow.parameters().map(described);
@@ -56,12 +56,12 @@ fn definition(flow: &Flow) -> TokenStream {
     );
     let timeout = option(flow.timeout.as_ref().map(|timeout| timeout.value.expand()));
     let defaults = flow.defaults.expand();
-    let shown = |output| quote!({ use #private::NotShown as _; #private::Shown::<#output>::JSON });
-    let output = Returned::of(&flow.function)
+    let shown = |output| quote!({ use #private::NoJsonConversion as _; #private::JsonConversion::<#output>::JSON });
+    let output = FlowOutput::of(&flow.function)
         .spelled()
         .map_or_else(|| option(None), shown);
     // An error for a parameter that is not data points at the parameters.
-    let place = Place::between(flow.function.signature.paren_token);
+    let place = CodeSpan::between(flow.function.signature.paren_token);
     let function = place.call(quote!(&#private::Function), body(flow));
     quote! {
         #private::FlowDef {
@@ -79,14 +79,14 @@ fn definition(flow: &Flow) -> TokenStream {
     }
 }
 
-fn serving(serving: &Serving) -> TokenStream {
+fn serving(serving: &ServingModel) -> TokenStream {
     let private = private();
     let schedule = option(serving.schedule.as_ref().map(|schedule| {
         let cron = &schedule.value;
         let timezone = serving.timezone.as_ref().map_or("UTC", |zone| &zone.value);
         quote!(#private::ScheduleDef { cron: #cron, timezone: #timezone })
     }));
-    let variant = |given: Option<&Given<&str>>, default| {
+    let variant = |given: Option<&OptionValue<&str>>, default| {
         Ident::new(
             given.map_or(default, |given| given.value),
             Span::mixed_site(),
@@ -102,7 +102,7 @@ fn serving(serving: &Serving) -> TokenStream {
 }
 
 /// Returns a closure that calls the user's function with the parameters of a run.
-fn body(flow: &Flow) -> TokenStream {
+fn body(flow: &FlowModel) -> TokenStream {
     let function = &flow.function;
     let (user, name) = (function.inner(), function.name());
     let context = Ident::new("context_", Span::mixed_site());
@@ -122,7 +122,7 @@ fn body(flow: &Flow) -> TokenStream {
     } else {
         quote!(_)
     };
-    let returned = Returned::of(function);
+    let returned = FlowOutput::of(function);
     let check = check_output(&returned);
     let ended = ended(flow, &returned, &quote!(#name(#(#passes),*)));
     quote! {
@@ -135,16 +135,16 @@ fn body(flow: &Flow) -> TokenStream {
 }
 
 /// Returns the code that handles the return value of the user's function.
-fn ended(flow: &Flow, returned: &Returned<'_>, called: &TokenStream) -> TokenStream {
+fn ended(flow: &FlowModel, returned: &FlowOutput<'_>, called: &TokenStream) -> TokenStream {
     let private = private();
     let function = &flow.function;
-    let name = Place::of(function.name());
-    let place = function.output().map_or(name, Place::of);
+    let name = CodeSpan::of(function.name());
+    let place = function.output().map_or(name, CodeSpan::of);
     match returned {
-        Returned::Fallible { ok, error, .. } => {
+        FlowOutput::Fallible { ok, error, .. } => {
             let fallible = name.all(quote!(#private::FlowBody::fallible));
             // A statement of its own, so that a mistake in the error type is reported at that type.
-            let place = error.map_or(place, Place::of);
+            let place = error.map_or(place, CodeSpan::of);
             let into_error = place.all(quote!(#private::IntoTaskError::into_task_error));
             let (value, error) = (
                 Ident::new("value_", Span::mixed_site()),
@@ -160,11 +160,11 @@ fn ended(flow: &Flow, returned: &Returned<'_>, called: &TokenStream) -> TokenStr
                 })
             }
         }
-        Returned::Nothing | Returned::Wiring(_) if function.is_async() => {
+        FlowOutput::Nothing | FlowOutput::Wiring(_) if function.is_async() => {
             let wiring = name.all(quote!(#private::FlowBody::wiring));
             quote!(#wiring(async move { #called.await }))
         }
-        Returned::Nothing | Returned::Wiring(_) => {
+        FlowOutput::Nothing | FlowOutput::Wiring(_) => {
             let wired = place.all(quote!(#private::FlowBody::wired));
             quote!(#wired(#called))
         }
@@ -173,11 +173,11 @@ fn ended(flow: &Flow, returned: &Returned<'_>, called: &TokenStream) -> TokenStr
 
 /// Checks that the output has the type that its name suggests: `Node` may refer to something other
 /// than that of the prelude.
-fn check_output(returned: &Returned<'_>) -> Option<TokenStream> {
-    let Returned::Wiring(ty) = returned else {
+fn check_output(returned: &FlowOutput<'_>) -> Option<TokenStream> {
+    let FlowOutput::Wiring(ty) = returned else {
         return None;
     };
-    let (private, place, spelled) = (private(), Place::of(ty), returned.spelled()?);
+    let (private, place, spelled) = (private(), CodeSpan::of(ty), returned.spelled()?);
     let found = place.all(quote!(as #private::FlowReturn>::Output));
     let open = place.first(quote!(::core::marker::PhantomData<<));
     let close = place.last(quote!(>));

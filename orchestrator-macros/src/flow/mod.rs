@@ -7,12 +7,12 @@ mod model;
 mod parse;
 
 use crate::attribute::fallback::Errors;
-use crate::attribute::signature::{Function, Noun};
+use crate::attribute::signature::{Noun, UserFunction};
 use proc_macro2::TokenStream;
 
 /// Returns the function that describes the flow, which contains the user's function.
 pub(crate) fn flow(options: TokenStream, item: TokenStream) -> TokenStream {
-    let function = match Function::read(Noun::Flow, item) {
+    let function = match UserFunction::read(Noun::Flow, item) {
         Ok(function) => function,
         Err(tokens) => return tokens,
     };
@@ -69,14 +69,14 @@ mod tests {
             max_active_run = 1                 => did you mean `max_active_runs`?
             backoff = 2                        => unknown option `backoff`: it is one of tasks, write `defaults(backoff = 2.0)`
             cache                              => unknown option `cache`: it is one of `#[task]`, a flow is not cached
-            defaults(version = "2")            => unknown option `version`: it is one of `#[task]`, each task says for itself
+            defaults(version = "2")            => unknown option `version`: it is one of `#[task]`, each task declares whether it is cached
             defaults(name = "a")               => unknown option `name`: each task has its own
             defaults(retries = 1, retries = 2) => option `retries` is given twice
             defaults(pool_slots = 1)           => `pool_slots` needs a pool
             defaults(timeout = 60)             => write `"60s"`
             defaults = 2                       => expected `defaults(retries = 2)`
             max_active_runs = 0                => expected `max_active_runs` to be from 1
-            timeout = "0s"                     => expected `timeout` to be more than nothing
+            timeout = "0s"                     => expected `timeout` to be greater than zero
             resources = Database               => expected `resources = [Database]`
             resources = [&Database]            => write `Database`
             "#,

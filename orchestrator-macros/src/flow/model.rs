@@ -1,40 +1,40 @@
 //! A flow as its author wrote it.
 
-use crate::attribute::data::{Wiring, arguments_of, ungrouped};
+use crate::attribute::data::{FlowPart, arguments_of, ungrouped};
 use crate::attribute::label::Label;
-use crate::attribute::options::Given;
+use crate::attribute::options::OptionValue;
 use crate::attribute::settings::Settings;
-use crate::attribute::signature::{Function, Parameter, Role};
+use crate::attribute::signature::{Parameter, Role, UserFunction};
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use std::time::Duration;
 use syn::Type;
 
-pub(crate) struct Flow {
-    pub(crate) function: Function,
+pub(crate) struct FlowModel {
+    pub(crate) function: UserFunction,
     pub(crate) label: Label,
-    pub(crate) serving: Serving,
-    pub(crate) max_active_runs: Option<Given<u64>>,
-    pub(crate) timeout: Option<Given<Duration>>,
+    pub(crate) serving: ServingModel,
+    pub(crate) max_active_runs: Option<OptionValue<u64>>,
+    pub(crate) timeout: Option<OptionValue<Duration>>,
     pub(crate) defaults: Settings,
     pub(crate) resources: Vec<Type>,
 }
 
 /// When runs of a flow are due, and the handling of those that are missed or overlap.
 #[derive(Default)]
-pub(crate) struct Serving {
+pub(crate) struct ServingModel {
     /// A crontab expression.
-    pub(crate) schedule: Option<Given<String>>,
+    pub(crate) schedule: Option<OptionValue<String>>,
     /// The IANA name of a zone.
-    pub(crate) timezone: Option<Given<String>>,
+    pub(crate) timezone: Option<OptionValue<String>>,
     /// A variant of `Missed`.
-    pub(crate) missed: Option<Given<&'static str>>,
+    pub(crate) missed: Option<OptionValue<&'static str>>,
     /// A variant of `Overlap`.
-    pub(crate) overlap: Option<Given<&'static str>>,
+    pub(crate) overlap: Option<OptionValue<&'static str>>,
 }
 
 /// What a flow's body returns.
-pub(crate) enum Returned<'a> {
+pub(crate) enum FlowOutput<'a> {
     Nothing,
     /// `Result` of data, from a body that awaits
     Fallible {
@@ -46,7 +46,7 @@ pub(crate) enum Returned<'a> {
     Wiring(&'a Type),
 }
 
-impl Flow {
+impl FlowModel {
     pub(crate) fn parameters(&self) -> impl Iterator<Item = &Parameter> {
         self.function
             .parameters
@@ -55,8 +55,8 @@ impl Flow {
     }
 }
 
-impl<'a> Returned<'a> {
-    pub(crate) fn of(function: &'a Function) -> Self {
+impl<'a> FlowOutput<'a> {
+    pub(crate) fn of(function: &'a UserFunction) -> Self {
         let Some(ty) = function.output() else {
             return Self::Nothing;
         };
@@ -90,5 +90,5 @@ fn spelled(ty: &Type) -> Option<TokenStream> {
             .collect::<Option<Vec<_>>>()?;
         return Some(quote!((#(#elements,)*)));
     }
-    Wiring::of(ty).map(Wiring::value)
+    FlowPart::of(ty).map(FlowPart::value)
 }

@@ -1,12 +1,12 @@
 //! Parses the options of a flow.
 
-use super::model::{Flow, Serving};
+use super::model::{FlowModel, ServingModel};
 use crate::attribute::fallback::Errors;
-use crate::attribute::known::{CACHE, Known, KnownOptions, LABEL, OF_FLOWS};
+use crate::attribute::known::{CACHE, KnownOption, KnownOptions, LABEL, OF_FLOWS};
 use crate::attribute::label::Label;
-use crate::attribute::options::{Argument, Given, arguments};
+use crate::attribute::options::{Argument, OptionValue, arguments};
 use crate::attribute::settings::{CLEAN_UP, SETTINGS, Settings};
-use crate::attribute::signature::Function;
+use crate::attribute::signature::UserFunction;
 use crate::schedule::{self, zone};
 use proc_macro2::TokenStream;
 use syn::{Error, Result};
@@ -21,11 +21,11 @@ const OVERLAPS: [(&str, &str); 3] = [
     ("cancel_running", "CancelRunning"),
 ];
 
-pub(super) fn flow(options: TokenStream, function: Function, errors: &mut Errors) -> Flow {
-    let mut flow = Flow {
+pub(super) fn flow(options: TokenStream, function: UserFunction, errors: &mut Errors) -> FlowModel {
+    let mut flow = FlowModel {
         function,
         label: Label::default(),
-        serving: Serving::default(),
+        serving: ServingModel::default(),
         max_active_runs: None,
         timeout: None,
         defaults: Settings::default(),
@@ -53,7 +53,7 @@ fn of_tasks(name: &str) -> Option<String> {
         return Some(": it is one of `#[task]`, a flow is not cached, its tasks are".to_owned());
     }
     if name == CLEAN_UP {
-        return Some(": it is one of `#[task]`, give it to the task that cleans up".to_owned());
+        return Some(": it is one of `#[task]`, set it on the task that cleans up".to_owned());
     }
     let known = SETTINGS.iter().find(|known| known.name == name)?;
     Some(format!(
@@ -65,11 +65,11 @@ fn of_tasks(name: &str) -> Option<String> {
 fn of_each_task(name: &str) -> Option<String> {
     if is_of_cache(name) {
         return Some(
-            ": it is one of `#[task]`, each task says for itself whether it is cached".to_owned(),
+            ": it is one of `#[task]`, each task declares whether it is cached".to_owned(),
         );
     }
     if name == CLEAN_UP {
-        return Some(": it is one of `#[task]`, give it to the task that cleans up".to_owned());
+        return Some(": it is one of `#[task]`, set it on the task that cleans up".to_owned());
     }
     let is_one = LABEL.iter().any(|known| known.name == name);
     is_one.then(|| ": each task has its own".to_owned())
@@ -79,7 +79,7 @@ fn is_of_cache(name: &str) -> bool {
     CACHE.iter().any(|known| known.name == name)
 }
 
-impl Flow {
+impl FlowModel {
     fn read(&mut self, argument: Argument, errors: &mut Errors) -> Result<()> {
         match argument.name().as_str() {
             "max_active_runs" => {
@@ -90,7 +90,7 @@ impl Flow {
             "timeout" => self.timeout = Some(argument.duration()?),
             "resources" => self.resources = argument.types(),
             "defaults" => {
-                let is_default = |known: &&Known| known.name != CLEAN_UP;
+                let is_default = |known: &&KnownOption| known.name != CLEAN_UP;
                 let known = KnownOptions {
                     attribute: "#[task]",
                     known: SETTINGS.iter().filter(is_default).collect(),
@@ -108,7 +108,7 @@ impl Flow {
     }
 }
 
-impl Serving {
+impl ServingModel {
     fn read(&mut self, argument: Argument) -> Result<()> {
         match argument.name().as_str() {
             "schedule" => {
@@ -127,7 +127,10 @@ impl Serving {
 }
 
 /// Returns the text if it has no fault.
-fn sound(text: Given<String>, fault: fn(&str) -> Option<String>) -> Result<Given<String>> {
+fn sound(
+    text: OptionValue<String>,
+    fault: fn(&str) -> Option<String>,
+) -> Result<OptionValue<String>> {
     match fault(&text.value) {
         Some(fault) => Err(Error::new_spanned(text.tokens, fault)),
         None => Ok(text),

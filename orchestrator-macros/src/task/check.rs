@@ -1,21 +1,21 @@
 //! The rules for tasks.
 
-use super::model::{Cache, Output, Task};
-use crate::attribute::data::{Data, Fault, Wiring, arguments_of, ungrouped};
+use super::model::{CacheModel, TaskModel, TaskReturn};
+use crate::attribute::data::{FlowPart, PassedType, TypeFault, arguments_of, ungrouped};
 use crate::attribute::fallback::Errors;
 use crate::attribute::names::written;
 use crate::attribute::settings::check_path;
 use crate::attribute::signature::{MOST_INPUTS, Parameter, Role, check_context};
 use syn::Type;
 
-pub(super) fn options(task: &Task, errors: &mut Errors) {
+pub(super) fn options(task: &TaskModel, errors: &mut Errors) {
     task.label.check(errors);
     task.settings.check(errors);
     check_cache(task, errors);
 }
 
-fn check_cache(task: &Task, errors: &mut Errors) {
-    let Cache {
+fn check_cache(task: &TaskModel, errors: &mut Errors) {
+    let CacheModel {
         expiry,
         key,
         version,
@@ -23,8 +23,7 @@ fn check_cache(task: &Task, errors: &mut Errors) {
     if let Some(expiry) = expiry
         && expiry.value.is_some_and(|duration| duration.is_zero())
     {
-        let message = "expected `cache` to be more than nothing: write `cache` alone to keep results for ever, or leave it \
-                       out to keep none";
+        let message = "expected `cache` to be greater than zero: write `cache` alone to keep results forever, or leave it out to keep none";
         errors.at(&expiry.tokens, message);
     }
     if let Some(version) = version
@@ -67,7 +66,7 @@ fn check_cache(task: &Task, errors: &mut Errors) {
     }
 }
 
-pub(super) fn function(task: &Task, errors: &mut Errors) {
+pub(super) fn function(task: &TaskModel, errors: &mut Errors) {
     task.function.check(errors);
     if let Some(one_too_many) = task.inputs().nth(MOST_INPUTS) {
         let message = format!(
@@ -92,7 +91,7 @@ pub(super) fn function(task: &Task, errors: &mut Errors) {
 
 fn input(parameter: &Parameter, errors: &mut Errors) {
     let ty = ungrouped(&parameter.ty);
-    if let Some(wiring) = Wiring::of_ours(ty) {
+    if let Some(wiring) = FlowPart::of_ours(ty) {
         let message = format!(
             "expected data, got `{}`: a task takes the value, `{}`, and the flow passes the {}",
             written(ty),
@@ -103,12 +102,12 @@ fn input(parameter: &Parameter, errors: &mut Errors) {
         return;
     }
     let Type::Reference(reference) = ty else {
-        if let Some(fault) = Fault::of(ty) {
+        if let Some(fault) = TypeFault::of(ty) {
             errors.at(&fault, fault.message());
         }
         return;
     };
-    let data = Data::of(ty);
+    let data = PassedType::of(ty);
     if let Some(lifetime) = &reference.lifetime {
         let message = format!(
             "expected a reference without a lifetime, got `{}`: write `&{}`, the value is borrowed from the run",
@@ -125,7 +124,7 @@ fn input(parameter: &Parameter, errors: &mut Errors) {
             "expected `&T` or an owned value, got `{got}`: tasks share their values; write `mut {name}: {owned}`"
         );
         errors.at(ty, message);
-    } else if let Some(fault) = Fault::of(&reference.elem) {
+    } else if let Some(fault) = TypeFault::of(&reference.elem) {
         errors.at(&fault, fault.message());
     }
 }
@@ -158,15 +157,15 @@ fn resource(parameter: &Parameter, errors: &mut Errors) {
         );
         errors.at(ty, message);
     } else {
-        match Data::of(ty) {
-            Data::Slice(_) | Data::Str => {
-                let owned = Data::of(ty).stored_name();
+        match PassedType::of(ty) {
+            PassedType::Slice(_) | PassedType::Str => {
+                let owned = PassedType::of(ty).stored_name();
                 let message = format!(
                     "expected a resource, got `{got}`: a resource is found by its type; wrap the `{owned}` in a struct"
                 );
                 errors.at(ty, message);
             }
-            Data::Owned(_) | Data::Borrowed(_) => match ungrouped(&reference.elem) {
+            PassedType::Owned(_) | PassedType::Borrowed(_) => match ungrouped(&reference.elem) {
                 Type::TraitObject(object) => {
                     let object = written(object);
                     let message = format!(
@@ -175,7 +174,7 @@ fn resource(parameter: &Parameter, errors: &mut Errors) {
                     errors.at(ty, message);
                 }
                 elem => {
-                    if let Some(fault) = Fault::of_resource(elem) {
+                    if let Some(fault) = TypeFault::of_resource(elem) {
                         errors.at(&fault, fault.message());
                     }
                 }
@@ -184,20 +183,19 @@ fn resource(parameter: &Parameter, errors: &mut Errors) {
     }
 }
 
-fn output(task: &Task, errors: &mut Errors) {
-    let output = Output::of(&task.function);
-    if let Output::Unclear(ty) = output {
+fn output(task: &TaskModel, errors: &mut Errors) {
+    let output = TaskReturn::of(&task.function);
+    if let TaskReturn::Unclear(ty) = output {
         let got = written(ty);
         let message = format!(
-            "expected a `Result` that names its value, got `{got}`: write `Result<T>`, or `Result<()>` for none"
+            "expected a `Result` with its value type, got `{got}`: write `Result<T>`, or `Result<()>` if there is no value"
         );
         errors.at(ty, message);
     }
     let Some(ty) = output.value() else { return };
-    if let Some(wiring) = Wiring::of_ours(ty) {
+    if let Some(wiring) = FlowPart::of_ours(ty) {
         let message = format!(
-            "expected data, got `{}`: a task returns a value, such as `{}`; what wires tasks is a `#[flow]`, or a function \
-             without an attribute",
+            "expected data, got `{}`: a task returns a value, such as `{}`; tasks are connected by a `#[flow]`, or by a function without an attribute",
             written(ty),
             wiring.value_name()
         );
@@ -210,9 +208,9 @@ fn output(task: &Task, errors: &mut Errors) {
                 written(ty)
             ),
         );
-    } else if let Some(fault) = Fault::of(ty) {
+    } else if let Some(fault) = TypeFault::of(ty) {
         let message = match &fault {
-            Fault::Unnamed(future) if written(future).contains("Future<") => {
+            TypeFault::Unnamed(future) if written(future).contains("Future<") => {
                 "expected a type that has values, got a future: write `async fn`, and the type that it returns"
                     .to_owned()
             }

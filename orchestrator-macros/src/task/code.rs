@@ -1,6 +1,6 @@
 //! The code of a task in a cache key: its tokens without layout and documentation.
 
-use crate::attribute::signature::Function;
+use crate::attribute::signature::UserFunction;
 use proc_macro2::{Delimiter, Group, Ident, Spacing, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 
@@ -8,20 +8,23 @@ use quote::{ToTokens, quote};
 ///
 /// The text does not contain the name, `async` or attributes. It is independent of white space and
 /// of the trailing comma of a list, which rustfmt changes, but not of other changes by rustfmt.
-pub(crate) fn text(function: &Function) -> String {
+pub(crate) fn text(function: &UserFunction) -> String {
     let parameters = function.parameters.iter().map(|parameter| {
         let (pattern, ty) = (&parameter.pattern, &parameter.ty);
         quote!(#pattern: #ty)
     });
     let (output, body) = (&function.signature.output, &function.body);
     let mut text = Text(String::new());
-    text.write(quote!((#(#parameters),*) #output #body), Within::Nothing);
+    text.write(
+        quote!((#(#parameters),*) #output #body),
+        TokenContext::Nothing,
+    );
     text.0
 }
 
 /// The context of tokens.
 #[derive(Clone, Copy, PartialEq)]
-enum Within {
+enum TokenContext {
     /// No delimiters.
     Nothing,
     /// Code between delimiters.
@@ -35,7 +38,7 @@ enum Within {
 struct Text(String);
 
 impl Text {
-    fn write(&mut self, tokens: TokenStream, within: Within) {
+    fn write(&mut self, tokens: TokenStream, within: TokenContext) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let mut rest = &tokens[..];
         while let Some((token, after)) = rest.split_first() {
@@ -43,7 +46,9 @@ impl Text {
             rest = after;
             match token {
                 TokenTree::Punct(punct) => match (punct.as_char(), attribute(after)) {
-                    ('#', Some((group, length))) if within != Within::Macro || is_doc(group) => {
+                    ('#', Some((group, length)))
+                        if within != TokenContext::Macro || is_doc(group) =>
+                    {
                         rest = &after[length..]
                     }
                     (',', _) if is_layout(before, after, within) => {}
@@ -62,7 +67,7 @@ impl Text {
         }
     }
 
-    fn group(&mut self, group: &Group, before: &[TokenTree], within: Within) {
+    fn group(&mut self, group: &Group, before: &[TokenTree], within: TokenContext) {
         let delimiter = group.delimiter();
         let (open, close) = match delimiter {
             Delimiter::Parenthesis => ("(", ")"),
@@ -72,16 +77,16 @@ impl Text {
             Delimiter::None => return self.write(group.stream(), within),
         };
         let inside = match before {
-            _ if within == Within::Macro => Within::Macro,
+            _ if within == TokenContext::Macro => TokenContext::Macro,
             [.., TokenTree::Ident(_), TokenTree::Punct(bang)] if bang.as_char() == '!' => {
-                Within::Macro
+                TokenContext::Macro
             }
             [.., TokenTree::Ident(name)]
                 if delimiter == Delimiter::Parenthesis && !is_keyword(name) =>
             {
-                Within::Call
+                TokenContext::Call
             }
-            _ => Within::Code(delimiter),
+            _ => TokenContext::Code(delimiter),
         };
         self.word(open);
         self.write(group.stream(), inside);
@@ -115,16 +120,16 @@ fn is_doc(attribute: &Group) -> bool {
 
 /// Whether a comma is there only because its list ends on the next line: not the one that makes
 /// `(a,)` a tuple.
-fn is_layout(before: &[TokenTree], after: &[TokenTree], within: Within) -> bool {
+fn is_layout(before: &[TokenTree], after: &[TokenTree], within: TokenContext) -> bool {
     let is_comma =
         |token: &TokenTree| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ',');
     match within {
-        Within::Macro => false,
+        TokenContext::Macro => false,
         _ if starts_with(after, '>') => true,
         _ if !after.is_empty() => false,
-        Within::Nothing => false,
-        Within::Code(Delimiter::Parenthesis) => before.iter().any(is_comma),
-        Within::Code(_) | Within::Call => true,
+        TokenContext::Nothing => false,
+        TokenContext::Code(Delimiter::Parenthesis) => before.iter().any(is_comma),
+        TokenContext::Code(_) | TokenContext::Call => true,
     }
 }
 
@@ -139,14 +144,14 @@ fn is_keyword(word: &Ident) -> bool {
 #[cfg(test)]
 mod tests {
     use super::text;
-    use crate::attribute::signature::{Function, Noun};
+    use crate::attribute::signature::{Noun, UserFunction};
 
     #[track_caller]
     fn of(item: &str) -> String {
         let tokens = item
             .parse()
             .unwrap_or_else(|error| panic!("{item}: {error}"));
-        let Ok(function) = Function::read(Noun::Task, tokens) else {
+        let Ok(function) = UserFunction::read(Noun::Task, tokens) else {
             panic!("{item}: no function")
         };
         text(&function)

@@ -1,24 +1,24 @@
 //! Expands a checked task to code.
 
 use super::code;
-use super::model::{Cache, Output, Task};
-use crate::attribute::data::{Data, is_plain};
+use super::model::{CacheModel, TaskModel, TaskReturn};
+use crate::attribute::data::{PassedType, is_plain};
 use crate::attribute::expand::{described, names, option, private};
-use crate::attribute::place::Place;
+use crate::attribute::place::CodeSpan;
 use crate::attribute::signature::{Parameter, Role};
-use crate::attribute::value::Kind;
+use crate::attribute::value::OptionKind;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
 use syn::{ExprPath, Type};
 
-pub(super) fn task(task: &Task) -> TokenStream {
+pub(super) fn task(task: &TaskModel) -> TokenStream {
     let private = private();
     let function = &task.function;
     let attributes = function.outer_attributes();
     let (visibility, name) = (&function.visibility, function.name());
     let parameters = task.inputs().map(parameter);
     let inputs = task.inputs().filter_map(Parameter::name);
-    let output = output_type(&Output::of(function));
+    let output = output_type(&TaskReturn::of(function));
     let definition = definition(task);
     quote! {
         #(#attributes)*
@@ -40,19 +40,19 @@ pub(super) fn task(task: &Task) -> TokenStream {
 
 /// Returns a parameter of the function that callers see.
 fn parameter(parameter: &Parameter) -> TokenStream {
-    let (private, name, place) = (private(), parameter.name(), Place::of(&parameter.ty));
-    let stored = Data::of(&parameter.ty).stored(place);
+    let (private, name, place) = (private(), parameter.name(), CodeSpan::of(&parameter.ty));
+    let stored = PassedType::of(&parameter.ty).stored(place);
     let open = place.first(quote!(impl #private::IntoInput));
     let close = place.last(quote!(>));
     quote!(#name: #open<#stored #close)
 }
 
 /// Returns the type of the values of a task's nodes.
-fn output_type(output: &Output<'_>) -> TokenStream {
+fn output_type(output: &TaskReturn<'_>) -> TokenStream {
     output.value().map_or_else(|| quote!(()), |ty| quote!(#ty))
 }
 
-fn definition(task: &Task) -> TokenStream {
+fn definition(task: &TaskModel) -> TokenStream {
     let private = private();
     let label = task.label.expand(&task.function);
     let parameters = task.inputs().map(described);
@@ -73,22 +73,22 @@ fn definition(task: &Task) -> TokenStream {
             body: #body,
             cooperative: #cooperative,
             cache: #cache,
-            same: #private::Same::new(),
+            same: #private::ResultComparison::new(),
         }
     }}
 }
 
 /// Returns the type behind the reference.
 fn resource_type(ty: &Type) -> &Type {
-    match Data::of(ty) {
-        Data::Borrowed(resource) => resource,
-        Data::Owned(_) | Data::Slice(_) | Data::Str => ty,
+    match PassedType::of(ty) {
+        PassedType::Borrowed(resource) => resource,
+        PassedType::Owned(_) | PassedType::Slice(_) | PassedType::Str => ty,
     }
 }
 
-fn cache(task: &Task) -> TokenStream {
+fn cache(task: &TaskModel) -> TokenStream {
     let private = private();
-    let Cache {
+    let CacheModel {
         expiry: Some(expiry),
         key,
         version,
@@ -112,7 +112,7 @@ fn cache(task: &Task) -> TokenStream {
         ::core::option::Option::Some(#private::CacheDef {
             path: #private::path_of(&|| ()),
             expiry: #expiry,
-            code: #private::Code::#code,
+            code: #private::TaskCode::#code,
             key: #key,
         })
     }
@@ -122,8 +122,8 @@ fn cache(task: &Task) -> TokenStream {
 ///
 /// The task determines the types of the inputs, whatever the function takes: a closure that is
 /// never called passes them on, for the type checker.
-fn key_function(task: &Task, path: &ExprPath) -> TokenStream {
-    let (private, shown, name) = (private(), Place::of(path), task.function.name());
+fn key_function(task: &TaskModel, path: &ExprPath) -> TokenStream {
+    let (private, shown, name) = (private(), CodeSpan::of(path), task.function.name());
     let [call, key] = ["call_", "key_"].map(|name| Ident::new(name, Span::mixed_site()));
     let (mut takes, mut passes, mut arguments) = (Vec::new(), Vec::new(), Vec::new());
     for (number, parameter) in task.function.parameters.iter().enumerate() {
@@ -132,7 +132,7 @@ fn key_function(task: &Task, path: &ExprPath) -> TokenStream {
             continue;
         }
         let value = Ident::new(&format!("value{number}_"), Span::mixed_site());
-        let (data, index) = (Data::of(&parameter.ty), takes.len());
+        let (data, index) = (PassedType::of(&parameter.ty), takes.len());
         let taken = take(&quote!(borrowed), parameter, &call, index);
         takes.push(quote!(let #value = #taken;));
         passes.push(if data.is_owned() {
@@ -141,9 +141,9 @@ fn key_function(task: &Task, path: &ExprPath) -> TokenStream {
             quote!(&#value)
         });
         arguments.push(shown.all(match data {
-            Data::Owned(_) | Data::Borrowed(_) => quote!(&*#value),
-            Data::Slice(_) => quote!(#value.as_slice()),
-            Data::Str => quote!(#value.as_str()),
+            PassedType::Owned(_) | PassedType::Borrowed(_) => quote!(&*#value),
+            PassedType::Slice(_) => quote!(#value.as_slice()),
+            PassedType::Str => quote!(#value.as_str()),
         }));
     }
     let call_pattern = if takes.is_empty() {
@@ -168,7 +168,7 @@ fn key_function(task: &Task, path: &ExprPath) -> TokenStream {
 ///
 /// The types follow from the user's function: if they were repeated, an unknown one would be
 /// reported twice.
-fn body(task: &Task) -> TokenStream {
+fn body(task: &TaskModel) -> TokenStream {
     let private = private();
     let function = &task.function;
     let name = function.name();
@@ -176,15 +176,16 @@ fn body(task: &Task) -> TokenStream {
     let (takes, passes) = arguments(task, &call);
     let wait = function.is_async().then(|| quote!(.await));
     let called = quote!(#name(#(#passes),*) #wait);
-    let output = Output::of(function);
+    let output = TaskReturn::of(function);
     let ended = match &output {
-        Output::Fallible { ok, error } => {
+        TaskReturn::Fallible { ok, error } => {
             // Separate statements, so that a value that is not data and a type that is not an error
             // are each reported at their own place.
             let value = Ident::new("value_", Span::mixed_site());
             let error_value = Ident::new("error_", Span::mixed_site());
             let success = success(ok, quote!(#value));
-            let failure = Place::of(error.unwrap_or(ok)).all(quote!(#private::fallible::<(), _>));
+            let failure =
+                CodeSpan::of(error.unwrap_or(ok)).all(quote!(#private::fallible::<(), _>));
             quote! {
                 match #called {
                     ::core::result::Result::Ok(#value) => #success,
@@ -192,27 +193,27 @@ fn body(task: &Task) -> TokenStream {
                 }
             }
         }
-        Output::Plain(ty) if is_plain(ty) => success(ty, called),
-        Output::Plain(ty) | Output::Unclear(ty) => {
+        TaskReturn::Plain(ty) if is_plain(ty) => success(ty, called),
+        TaskReturn::Plain(ty) | TaskReturn::Unclear(ty) => {
             // A body that fails behind an alias of `Result` would count as a success.
-            let plain = Place::of(ty).first(quote!(plain()));
+            let plain = CodeSpan::of(ty).first(quote!(plain()));
             success(
                 ty,
                 quote!({
                     #[allow(unused_imports)]
                     use #private::NotResult as _;
-                    #private::Returned(#called).#plain
+                    #private::PlainReturn(#called).#plain
                 }),
             )
         }
-        Output::Nothing => quote!({ #called; #private::success(()) }),
+        TaskReturn::Nothing => quote!({ #called; #private::success(()) }),
     };
     let call_pattern = if takes.is_empty() {
         quote!(_)
     } else {
         quote!(#call)
     };
-    let place = Place::of(name);
+    let place = CodeSpan::of(name);
     let (kind, run) = if function.is_async() {
         let pin = place.all(quote!(::std::boxed::Box::pin));
         (quote!(Async), quote!(#pin(async move { #ended })))
@@ -221,7 +222,7 @@ fn body(task: &Task) -> TokenStream {
         (quote!(Blocking), quote!(#pin(move || #ended)))
     };
     quote! {
-        #private::Body::#kind(|#call_pattern: &mut #private::Call<'_>| {
+        #private::TaskBody::#kind(|#call_pattern: &mut #private::Call<'_>| {
             #(#takes)*
             #run
         })
@@ -229,13 +230,13 @@ fn body(task: &Task) -> TokenStream {
 }
 
 /// Returns the code that takes the arguments from the call, and the code that passes them on.
-fn arguments(task: &Task, call: &Ident) -> (Vec<TokenStream>, Vec<TokenStream>) {
+fn arguments(task: &TaskModel, call: &Ident) -> (Vec<TokenStream>, Vec<TokenStream>) {
     let private = private();
     let (mut takes, mut passes) = (Vec::new(), Vec::new());
     let mut index = 0_usize;
     for (number, parameter) in task.function.parameters.iter().enumerate() {
         let value = Ident::new(&format!("value{number}_"), Span::mixed_site());
-        let (data, place) = (Data::of(&parameter.ty), Place::of(&parameter.ty));
+        let (data, place) = (PassedType::of(&parameter.ty), CodeSpan::of(&parameter.ty));
         let is_owned = parameter.role() == Role::Input && data.is_owned();
         let taken = match parameter.role() {
             Role::Context => quote!(#private::Call::context(#call)),
@@ -269,11 +270,11 @@ fn arguments(task: &Task, call: &Ident) -> (Vec<TokenStream>, Vec<TokenStream>) 
 /// Returns the code that takes an input from the call. Its type follows from the parameter that it
 /// is passed to.
 fn take(method: &TokenStream, parameter: &Parameter, call: &Ident, index: usize) -> TokenStream {
-    let (private, place) = (private(), Place::of(&parameter.ty));
-    let stored = match Data::of(&parameter.ty) {
-        Data::Owned(_) | Data::Borrowed(_) => None,
-        Data::Slice(_) => Some(quote!(::std::vec::Vec<_>)),
-        Data::Str => Some(quote!(::std::string::String)),
+    let (private, place) = (private(), CodeSpan::of(&parameter.ty));
+    let stored = match PassedType::of(&parameter.ty) {
+        PassedType::Owned(_) | PassedType::Borrowed(_) => None,
+        PassedType::Slice(_) => Some(quote!(::std::vec::Vec<_>)),
+        PassedType::Str => Some(quote!(::std::string::String)),
     };
     let stored = stored
         .map(|stored| place.all(stored))
@@ -284,7 +285,7 @@ fn take(method: &TokenStream, parameter: &Parameter, call: &Ident, index: usize)
 
 /// Returns the code for the value of a body, with errors reported at its type.
 fn success(ty: &Type, value: TokenStream) -> TokenStream {
-    let (private, place) = (private(), Place::of(ty));
+    let (private, place) = (private(), CodeSpan::of(ty));
     let (success, value) = (place.all(quote!(#private::success)), place.shown(value));
     quote!(#success(#value))
 }

@@ -8,12 +8,12 @@ mod model;
 mod parse;
 
 use crate::attribute::fallback::Errors;
-use crate::attribute::signature::{Function, Noun};
+use crate::attribute::signature::{Noun, UserFunction};
 use proc_macro2::TokenStream;
 
 /// Returns the function that creates nodes of the task, which contains the user's function.
 pub(crate) fn task(options: TokenStream, item: TokenStream) -> TokenStream {
-    let function = match Function::read(Noun::Task, item) {
+    let function = match UserFunction::read(Noun::Task, item) {
         Ok(function) => function,
         Err(tokens) => return tokens,
     };
@@ -100,7 +100,7 @@ mod tests {
             backoff = "2"                                             => expected `backoff` to be a number
             backoff = 1e999                                           => expected `backoff` to be a factor
             timeout = soon()                                          => got `soon()`: write a number with a unit in quotes
-            timeout = "0ms"                                           => expected `timeout` to be more than nothing
+            timeout = "0ms"                                           => expected `timeout` to be greater than zero
             retry_delay = []                                          => expected at least one delay
             retry_delay = ["1s", 2, "x"]                              => got `2`: a number has no unit
             retry_delay = ["1s"], max_retry_delay = "1m", backoff = 2 => `backoff` cannot be combined ;; `max_retry_delay` cannot
@@ -119,8 +119,8 @@ mod tests {
             name = ""                                                 => `name` must not be empty
             name = "a b"                                              => `name` must not contain white space
             tags = ["a", "b", "a", ""]                                => tag `a` is given twice ;; expected a tag, got an empty string
-            cache = "0s"                                              => expected `cache` to be more than nothing
-            cache = false                                             => got `false`: write `cache` alone to keep results for ever
+            cache = "0s"                                              => expected `cache` to be greater than zero
+            cache = false                                             => got `false`: write `cache` alone to keep results forever
             cache = 3600, version = "2"                               => got `3600`: a number has no unit, write `"3600s"`
             cache =                                                   => `cache` needs a value: write `cache = "1h"`
             cache("1h")                                               => expected `cache = "1h"`
@@ -196,7 +196,7 @@ mod tests {
             r#"
             fn a(ref b: u8) {}                                 => write `b: u8`
             fn a(b @ c: u8) {}                                 => write `b: u8`
-            fn a(A { b }: A) {}                                => write `value: A` and take it apart
+            fn a(A { b }: A) {}                                => write `value: A` and destructure it
             fn a(b: impl A) {}                                 => expected the name of a type, got `impl A`
             fn a(b: &dyn A, c: Vec<_>, d: Cow<'_, str>) {}     => got `dyn A` ;; got `_` ;; got the lifetime `'_`
             fn a(b: &'b [u8]) {}                               => write `&[u8]`

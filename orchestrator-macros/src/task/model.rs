@@ -2,30 +2,30 @@
 
 use crate::attribute::data::{arguments_of, ungrouped};
 use crate::attribute::label::Label;
-use crate::attribute::options::Given;
+use crate::attribute::options::OptionValue;
 use crate::attribute::settings::Settings;
-use crate::attribute::signature::{Function, Parameter, Role};
+use crate::attribute::signature::{Parameter, Role, UserFunction};
 use std::time::Duration;
 use syn::{ExprPath, Type};
 
-pub(crate) struct Task {
-    pub(crate) function: Function,
+pub(crate) struct TaskModel {
+    pub(crate) function: UserFunction,
     pub(crate) label: Label,
     pub(crate) settings: Settings,
-    pub(crate) cache: Cache,
+    pub(crate) cache: CacheModel,
 }
 
 /// The caching of a task's results.
 #[derive(Default)]
-pub(crate) struct Cache {
+pub(crate) struct CacheModel {
     /// Whether they are cached, and for how long; without a limit if no duration is given.
-    pub(crate) expiry: Option<Given<Option<Duration>>>,
-    pub(crate) key: Option<Given<ExprPath>>,
-    pub(crate) version: Option<Given<String>>,
+    pub(crate) expiry: Option<OptionValue<Option<Duration>>>,
+    pub(crate) key: Option<OptionValue<ExprPath>>,
+    pub(crate) version: Option<OptionValue<String>>,
 }
 
 /// The return type of a task.
-pub(crate) enum Output<'a> {
+pub(crate) enum TaskReturn<'a> {
     Nothing,
     Plain(&'a Type),
     Fallible {
@@ -36,7 +36,7 @@ pub(crate) enum Output<'a> {
     Unclear(&'a Type),
 }
 
-impl Task {
+impl TaskModel {
     pub(crate) fn inputs(&self) -> impl Iterator<Item = &Parameter> {
         self.function
             .parameters
@@ -59,9 +59,9 @@ impl Task {
     }
 }
 
-impl<'a> Output<'a> {
+impl<'a> TaskReturn<'a> {
     /// A body can fail if the last segment of its return type is `Result`.
-    pub(crate) fn of(function: &'a Function) -> Self {
+    pub(crate) fn of(function: &'a UserFunction) -> Self {
         let Some(ty) = function.output() else {
             return Self::Nothing;
         };

@@ -1,19 +1,19 @@
 //! Parses the options of a task.
 
-use super::model::{Cache, Task};
+use super::model::{CacheModel, TaskModel};
 use crate::attribute::fallback::Errors;
 use crate::attribute::known::{CACHE, KnownOptions, LABEL, OF_FLOWS};
 use crate::attribute::label::Label;
-use crate::attribute::options::{Argument, Given, arguments};
+use crate::attribute::options::{Argument, OptionValue, arguments};
 use crate::attribute::settings::{SETTINGS, Settings};
-use crate::attribute::signature::Function;
+use crate::attribute::signature::UserFunction;
 use proc_macro2::TokenStream;
 use std::time::Duration;
 use syn::Result;
 
-pub(super) fn task(options: TokenStream, function: Function, errors: &mut Errors) -> Task {
-    let (label, settings, cache) = (Label::default(), Settings::default(), Cache::default());
-    let mut task = Task {
+pub(super) fn task(options: TokenStream, function: UserFunction, errors: &mut Errors) -> TaskModel {
+    let (label, settings, cache) = (Label::default(), Settings::default(), CacheModel::default());
+    let mut task = TaskModel {
         function,
         label,
         settings,
@@ -37,7 +37,7 @@ fn of_flows(name: &str) -> Option<String> {
     is_one.then(|| ": it is one of `#[flow]`".to_owned())
 }
 
-impl Task {
+impl TaskModel {
     fn read(&mut self, argument: Argument) -> Result<()> {
         let Some(argument) = self.label.read(argument)? else {
             return Ok(());
@@ -49,7 +49,7 @@ impl Task {
     }
 }
 
-impl Cache {
+impl CacheModel {
     /// Takes the argument if it is one of [`CACHE`], and returns it otherwise.
     fn read(&mut self, argument: Argument) -> Result<Option<Argument>> {
         match argument.name().as_str() {
@@ -66,12 +66,12 @@ impl Cache {
     }
 }
 
-fn expiry(argument: Argument) -> Result<Given<Option<Duration>>> {
+fn expiry(argument: Argument) -> Result<OptionValue<Option<Duration>>> {
     if argument.is_bare() {
         return Ok(argument.bare(None));
     }
     if argument.is_bool() {
-        let remedy = "write `cache` alone to keep results for ever, or leave it out to keep none";
+        let remedy = "write `cache` alone to keep results forever, or leave it out to keep none";
         return Err(argument.refused("a duration", remedy));
     }
     argument.duration().map(|given| given.map(Some))

@@ -549,7 +549,7 @@ fn nickname(word: Part<'_>) -> Result<Cron, Fault> {
     }
     let remedy = match name.split_ascii_whitespace().next() {
         Some("@reboot") => {
-            ": a schedule is a matter of the clock; to run once at the start, call `.run()` there"
+            ": a schedule depends on the clock; to run once at startup, call `.run()` there"
                 .to_owned()
         }
         Some("@every") => ": write `Schedule::every(…)`".to_owned(),
@@ -696,7 +696,7 @@ fn foreign(field: CronField, term: &str) -> Option<String> {
         _ => return None,
     };
     Some(format!(
-        "; `{term}` is known to {owner}, not to crontab: {remedy}"
+        "; `{term}` is a term of {owner}, not of crontab: {remedy}"
     ))
 }
 
@@ -872,7 +872,7 @@ mod tests {
             ),
             (
                 "0 0 ? * *",
-                "day-of-month: expected 1 to 31, got `?`; `?` is known to Quartz, not to crontab: write `*`",
+                "day-of-month: expected 1 to 31, got `?`; `?` is a term of Quartz, not of crontab: write `*`",
                 "?",
             ),
             (
@@ -893,12 +893,12 @@ mod tests {
             ),
             (
                 "0 0 * * MON#2",
-                "; `MON#2` is known to Quartz, not to crontab: run on that weekday",
+                "; `MON#2` is a term of Quartz, not of crontab: run on that weekday",
                 "MON#2",
             ),
             (
                 "H * * * *",
-                "; `H` is known to Jenkins, not to crontab: choose a number",
+                "; `H` is a term of Jenkins, not of crontab: choose a number",
                 "H",
             ),
             (
@@ -923,7 +923,7 @@ mod tests {
                 "got 7; crontab has no year",
                 "0 0 0 1 1 * 2026",
             ),
-            ("@reboot", "a schedule is a matter of the clock", "@reboot"),
+            ("@reboot", "a schedule depends on the clock", "@reboot"),
             ("@dayly", "got `@dayly`; did you mean `@daily`?", "@dayly"),
             ("daily", "did you mean `@daily`?", "daily"),
             (" @every 5m", "write `Schedule::every(…)`", "@every 5m"),

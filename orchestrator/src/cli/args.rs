@@ -243,10 +243,10 @@ pub(super) struct RunsList {
     pub(super) flow: Option<String>,
     /// Only runs in this state, or in one of several: `failed,cancelled`
     #[arg(long, value_enum, value_delimiter = ',')]
-    pub(super) state: Vec<State>,
+    pub(super) state: Vec<StateFilter>,
     /// Only runs of this kind, or of one of several
     #[arg(long, value_enum, value_delimiter = ',')]
-    pub(super) kind: Vec<Kind>,
+    pub(super) kind: Vec<KindFilter>,
     /// Only runs for this day or instant, or a later one; without an offset, in the time zone of
     /// `--flow`'s schedule, or else in UTC
     #[arg(long, value_name = "DATE")]
@@ -262,7 +262,7 @@ pub(super) struct RunsList {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum State {
+pub(super) enum StateFilter {
     Pending,
     Running,
     Success,
@@ -271,7 +271,7 @@ pub(super) enum State {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Kind {
+pub(super) enum KindFilter {
     Manual,
     Scheduled,
     Backfill,
@@ -308,7 +308,7 @@ pub(super) struct RunsCancel {
     pub(super) flow: Option<String>,
     /// Cancel all unfinished runs of this kind; with `--flow`, only those of that flow
     #[arg(long, value_enum, value_delimiter = ',')]
-    pub(super) kind: Vec<Kind>,
+    pub(super) kind: Vec<KindFilter>,
 }
 
 #[derive(Debug, Args)]
@@ -514,7 +514,7 @@ pub(super) struct Check {
     pub(super) strict: bool,
     /// Ignore warnings of these kinds
     #[arg(long, value_enum, value_name = "KIND", value_delimiter = ',')]
-    pub(super) allow: Vec<Finding>,
+    pub(super) allow: Vec<FindingKind>,
     #[command(flatten)]
     pub(super) format: Format,
 }
@@ -522,7 +522,7 @@ pub(super) struct Check {
 /// The kinds of findings of `check`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Finding {
+pub(super) enum FindingKind {
     /// Problems that keep a flow from running: these are errors, and never allowed
     #[value(skip)]
     Flow,

@@ -9,10 +9,10 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::args;
-use super::context::{Context, Known};
-use super::exit::{Done, FAILED, Failure};
+use super::context::{CommandContext, ProgramFlow};
+use super::exit::{CommandFailure, CommandResult, FAILED};
 use super::output::{self, halt, instant, plural, print, tell};
-use super::parameters::Typed;
+use super::parameters::ParameterArguments;
 use super::progress::{self, Bar, Tenths};
 use crate::log::LogLevel;
 use crate::schedule::Schedule;
@@ -21,16 +21,16 @@ use crate::scheduler::{Backfill, Backfilled, Reprocess};
 /// The maximum number of unsuccessful ticks listed.
 const NAMED: usize = 10;
 
-pub(super) async fn backfill(context: &Context, args: &args::Backfill) -> Done {
+pub(super) async fn backfill(context: &CommandContext, args: &args::Backfill) -> CommandResult {
     let flow = context.flow(&args.flow)?;
     let schedule = schedule(&flow, args)?;
-    let call = flow.call(&Typed::from(&args.parameters))?;
+    let call = flow.call(&ParameterArguments::from(&args.parameters))?;
     if args.from > args.to {
         let what = format!(
             "expected the first date not to be after the last, got {} and {}",
             args.from, args.to
         );
-        return Err(Failure::usage(what).hint("swap `--from` and `--to`"));
+        return Err(CommandFailure::usage(what).hint("swap `--from` and `--to`"));
     }
     let runtime = context.runtime().await?;
     // of hundreds of runs, only those that need attention
@@ -49,7 +49,7 @@ pub(super) async fn backfill(context: &Context, args: &args::Backfill) -> Done {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let shown = Arc::new(Shown::new(plan.ticks().len()));
+    let shown = Arc::new(BackfillDisplay::new(plan.ticks().len()));
     let showing = Arc::clone(&shown);
     let backfill = backfill.on_progress(move |done| showing.tell(done));
     let done = runtime.until_halt(backfill.run()).await;
@@ -60,36 +60,41 @@ pub(super) async fn backfill(context: &Context, args: &args::Backfill) -> Done {
         Ok(done) => report(&args.flow, &done?, args.format.json),
         Err(halted) => {
             if !shown.is_done.load(Ordering::Relaxed) {
-                tell("asked for again, the backfill goes on where it was left");
+                tell("the backfill was left unfinished: run the same command again to continue it");
             }
             Ok(halt(halted))
         }
     }
 }
 
-fn schedule(flow: &Known<'_>, args: &args::Backfill) -> Result<Schedule, Failure> {
+fn schedule(flow: &ProgramFlow<'_>, args: &args::Backfill) -> Result<Schedule, CommandFailure> {
     let name = flow.definition.name;
     let Some(cron) = &args.schedule else {
         let mut schedules = flow.schedules();
         return match schedules.len() {
             1 => Ok(schedules.remove(0)),
-            0 => Err(Failure::usage(format!("flow `{name}` has no schedule"))
-                .hint("say by which ticks: `--schedule \"0 6 * * *\"`, and perhaps `--timezone`")),
-            _ => Err(
-                Failure::usage(format!("flow `{name}` has {} schedules", schedules.len()))
-                    .why(
-                        schedules
-                            .iter()
-                            .map(|schedule| format!("`{schedule}`"))
-                            .collect::<Vec<_>>()
-                            .join(", "),
-                    )
-                    .hint("say by which: `--schedule CRON`, and perhaps `--timezone`"),
+            0 => Err(
+                CommandFailure::usage(format!("flow `{name}` has no schedule")).hint(
+                    "give one with `--schedule \"0 6 * * *\"`, and `--timezone` if it is not UTC",
+                ),
             ),
+            _ => Err(CommandFailure::usage(format!(
+                "flow `{name}` has {} schedules",
+                schedules.len()
+            ))
+            .why(
+                schedules
+                    .iter()
+                    .map(|schedule| format!("`{schedule}`"))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            )
+            .hint("choose one with `--schedule CRON`, and `--timezone` if it is not UTC")),
         };
     };
     let refused = |error: crate::schedule::CronError| {
-        Failure::usage(format!("`{cron}` is no crontab expression")).why(error.to_string())
+        CommandFailure::usage(format!("`{cron}` is not a crontab expression"))
+            .why(error.to_string())
     };
     let schedule = Schedule::cron(cron).map_err(refused)?;
     let Some(zone) = &args.timezone else {
@@ -98,10 +103,10 @@ fn schedule(flow: &Known<'_>, args: &args::Backfill) -> Result<Schedule, Failure
     let zone = zone.parse().map_err(|_| {
         let meant = nearest(zone, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
         let hint = meant.map_or_else(
-            || "an IANA name, as `Europe/Zurich`".to_owned(),
+            || "an IANA name, such as `Europe/Zurich`".to_owned(),
             |zone| format!("did you mean `{zone}`?"),
         );
-        Failure::usage(format!("no time zone `{zone}`")).hint(hint)
+        CommandFailure::usage(format!("no time zone `{zone}`")).hint(hint)
     })?;
     Ok(schedule.timezone(zone))
 }
@@ -117,13 +122,13 @@ impl From<args::Reprocess> for Reprocess {
 }
 
 /// The progress in text form.
-struct Shown {
+struct BackfillDisplay {
     bar: Option<Bar>,
     tenths: Mutex<Tenths>,
     is_done: AtomicBool,
 }
 
-impl Shown {
+impl BackfillDisplay {
     fn new(ticks: usize) -> Self {
         Self {
             bar: Bar::new(ticks),
@@ -134,22 +139,22 @@ impl Shown {
 
     fn tell(&self, done: &Backfilled) {
         let failed = done.unsuccessful().len();
-        let seen_to = done.skipped() + done.succeeded() + failed;
+        let finished = done.skipped() + done.succeeded() + failed;
         self.is_done
-            .store(seen_to == done.total(), Ordering::Relaxed);
+            .store(finished == done.total(), Ordering::Relaxed);
         match &self.bar {
             Some(bar) => {
                 bar.set(
-                    seen_to,
+                    finished,
                     done.total(),
                     format!("{} running, {failed} failed", done.running()),
                 );
             }
             None => {
-                if let Some(percent) = self.tenths.lock().reached(seen_to) {
+                if let Some(percent) = self.tenths.lock().reached(finished) {
                     let ticks = plural(done.total() as u64, "tick");
                     tell(format_args!(
-                        "{percent}%: {seen_to} of {ticks}, {failed} failed"
+                        "{percent}%: {finished} of {ticks}, {failed} failed"
                     ));
                 }
             }
@@ -159,16 +164,16 @@ impl Shown {
 
 /// The final document of `--json`.
 #[derive(Serialize)]
-struct Report<'a> {
+struct BackfillJson<'a> {
     #[serde(flatten)]
     done: &'a Backfilled,
     failed: usize,
 }
 
-fn report(flow: &str, done: &Backfilled, json: bool) -> Done {
+fn report(flow: &str, done: &Backfilled, json: bool) -> CommandResult {
     let failed = done.unsuccessful().len();
     if json {
-        output::json(&Report { done, failed })?;
+        output::json(&BackfillJson { done, failed })?;
     } else {
         let mut others = String::new();
         for (count, word) in [(done.resumed(), "resumed"), (done.reran(), "rerun")] {
@@ -198,12 +203,12 @@ fn report(flow: &str, done: &Backfilled, json: bool) -> Done {
             instant(tick.logical_date)
         ));
     }
-    Err(Failure::new(
+    Err(CommandFailure::new(
         FAILED,
         format!(
             "of the backfill of `{flow}`, {} did not succeed",
             plural(failed as u64, "run")
         ),
     )
-    .hint("`why ID` says why one is; the same with `--reprocess failed` runs them again"))
+    .hint("`why ID` explains each; the same command with `--reprocess failed` re-runs them"))
 }

@@ -5,21 +5,21 @@ use std::process::ExitCode;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::context::Context;
-use super::exit::{Done, Failure};
+use super::context::CommandContext;
+use super::exit::{CommandFailure, CommandResult};
 use super::output::{self, Table, instant, plural, print, tell};
 use super::{args, names, why};
 use crate::id::RunId;
 use crate::journal::{CacheMiss, RunRecord, TaskRun};
 use crate::state::TaskState;
 use crate::store::{CacheEntry, CacheFilter};
-use crate::why::{Known, known};
+use crate::why::{KnownTasks, known};
 
 /// The number of digits shown of a key. As few as git shows of a commit are not enough for millions
 /// of keys.
 const DIGITS: usize = 16;
 
-pub(super) async fn cache(context: &Context, command: &args::Cache) -> Done {
+pub(super) async fn cache(context: &CommandContext, command: &args::Cache) -> CommandResult {
     match command {
         args::Cache::Ls(args) => list(context, args).await,
         args::Cache::Explain(args) => explain(context, args).await,
@@ -27,7 +27,7 @@ pub(super) async fn cache(context: &Context, command: &args::Cache) -> Done {
     }
 }
 
-async fn list(context: &Context, args: &args::CacheLs) -> Done {
+async fn list(context: &CommandContext, args: &args::CacheLs) -> CommandResult {
     let filter = args
         .task
         .iter()
@@ -85,7 +85,7 @@ fn digits(key: &str) -> &str {
 
 /// The role of the cache in a result, in the form of `--json`.
 #[derive(Serialize)]
-struct Explained {
+struct ExplanationJson {
     run: RunId,
     task: String,
     /// `hit`, `miss`, or `none` if the cache was not involved.
@@ -97,19 +97,19 @@ struct Explained {
     key: Option<String>,
     /// The reason for a missing entry, if one was to be expected.
     no_entry: Option<&'static str>,
-    others: Vec<Other>,
+    others: Vec<OtherEntryJson>,
 }
 
 /// Another result of the same task.
 #[derive(Serialize)]
-struct Other {
+struct OtherEntryJson {
     /// `code` or `inputs`.
     differs_in: &'static str,
     #[serde(flatten)]
     entry: CacheEntry,
 }
 
-async fn explain(context: &Context, args: &args::CacheExplain) -> Done {
+async fn explain(context: &CommandContext, args: &args::CacheExplain) -> CommandResult {
     let (runtime, record) = names::record(context, &args.run.run).await?;
     let Some(task) = record.exact(&args.task) else {
         return Err(no_one_task(&record, &args.task));
@@ -124,7 +124,7 @@ async fn explain(context: &Context, args: &args::CacheExplain) -> Done {
         output::json(&explained)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Explained {
+    let ExplanationJson {
         task,
         cache,
         reason,
@@ -144,7 +144,7 @@ async fn explain(context: &Context, args: &args::CacheExplain) -> Done {
         print("other results of the task:\n")?;
     }
     let mut table = Table::bare(2);
-    for Other { differs_in, entry } in others {
+    for OtherEntryJson { differs_in, entry } in others {
         table.row([
             digits(&entry.key).into(),
             format!("other {differs_in}").into(),
@@ -158,13 +158,13 @@ async fn explain(context: &Context, args: &args::CacheExplain) -> Done {
 
 /// Returns the error for a key that does not name exactly one task: it names several elements of a
 /// mapping, or nothing.
-fn no_one_task(record: &RunRecord, typed: &str) -> Failure {
+fn no_one_task(record: &RunRecord, typed: &str) -> CommandFailure {
     match known(record, typed) {
-        Known::Elements { key, elements } if key == typed => {
-            let failure = Failure::usage(format!(
+        KnownTasks::Elements { key, elements } if key == typed => {
+            let failure = CommandFailure::usage(format!(
                 "`{key}` is mapped: each of its elements has a result of its own"
             ));
-            let failure = failure.why(format!("it has {}", Known::range(elements)));
+            let failure = failure.why(format!("it has {}", KnownTasks::range(elements)));
             let hint = format!("name one: `cache explain {} '{key}[0]'`", record.id());
             if elements > 0 {
                 failure.hint(hint)
@@ -172,13 +172,13 @@ fn no_one_task(record: &RunRecord, typed: &str) -> Failure {
                 failure
             }
         }
-        Known::NoList { key } => Failure::usage(format!("`{key}` has no elements yet"))
-            .why("the list that it is mapped over is not there"),
+        KnownTasks::NoList { key } => CommandFailure::usage(format!("`{key}` has no elements yet"))
+            .why("the list that it is mapped over is not available"),
         _ => why::no_task(record, typed),
     }
 }
 
-fn explained(run: RunId, task: TaskRun<'_>, entries: Vec<CacheEntry>) -> Explained {
+fn explained(run: RunId, task: TaskRun<'_>, entries: Vec<CacheEntry>) -> ExplanationJson {
     let (cache, reason) = match (task.cached_from(), task.cache_miss()) {
         (Some(from), _) => {
             let at = task.cached_at().map(instant).unwrap_or_default();
@@ -192,7 +192,7 @@ fn explained(run: RunId, task: TaskRun<'_>, entries: Vec<CacheEntry>) -> Explain
         (None, Some(miss)) => ("miss", in_words(miss)),
         (None, None) => (
             "none",
-            "its task is not cached, or it did not get that far".to_owned(),
+            "its task is not cached, or it ended before the look-up".to_owned(),
         ),
     };
     // an entry is created when a run's task finishes: at the same time, to the microsecond
@@ -213,13 +213,13 @@ fn explained(run: RunId, task: TaskRun<'_>, entries: Vec<CacheEntry>) -> Explain
         "none" => Vec::new(),
         _ => others
             .into_iter()
-            .map(|entry| Other {
+            .map(|entry| OtherEntryJson {
                 differs_in: differs_in(&entry),
                 entry,
             })
             .collect(),
     };
-    Explained {
+    ExplanationJson {
         run,
         task: task.key(),
         cache,
@@ -235,10 +235,10 @@ fn explained(run: RunId, task: TaskRun<'_>, entries: Vec<CacheEntry>) -> Explain
 /// Returns the reason why a task with `cache` has no entry.
 fn no_entry(state: TaskState) -> &'static str {
     match state {
-        TaskState::Failed => "it failed, and failures are not kept",
-        TaskState::Skipped => "it was skipped, and has no result to be kept",
-        TaskState::Cancelled => "it was cancelled, and has no result to be kept",
-        TaskState::Success => "its entry is not there any more, or was never made",
+        TaskState::Failed => "it failed, and failures are not cached",
+        TaskState::Skipped => "it was skipped, so it has no result to cache",
+        TaskState::Cancelled => "it was cancelled, so it has no result to cache",
+        TaskState::Success => "its entry was removed, or was never created",
         _ => "it has no result yet",
     }
 }
@@ -249,17 +249,17 @@ fn in_words(miss: CacheMiss) -> String {
         CacheMiss::Empty => "no result of the task was cached".to_owned(),
         CacheMiss::NewInputs => "results were cached, for other inputs".to_owned(),
         CacheMiss::ChangedCode => {
-            "a result for these inputs was cached, of other code: the task or its `version` was changed".to_owned()
+            "a result for these inputs was cached, but of other code: the task or its `version` changed".to_owned()
         }
         CacheMiss::Expired { created } => {
             format!("the cached result was computed at {}, and had expired", instant(created))
         }
-        CacheMiss::Refreshed => "the run refused what was cached (`--refresh-cache`)".to_owned(),
-        CacheMiss::Unreadable => "what was cached could not be read as the task's type".to_owned(),
+        CacheMiss::Refreshed => "the run ignored cached results (`--refresh-cache`)".to_owned(),
+        CacheMiss::Unreadable => "the cached result could not be read as the task's type".to_owned(),
     }
 }
 
-async fn remove(context: &Context, args: &args::CacheRm) -> Done {
+async fn remove(context: &CommandContext, args: &args::CacheRm) -> CommandResult {
     let Some(runtime) = context.runtime_if_there().await? else {
         print(format_args!(
             "nothing is cached{}\n",
@@ -285,18 +285,23 @@ async fn remove(context: &Context, args: &args::CacheRm) -> Done {
 }
 
 /// Returns the one entry whose key has this prefix.
-async fn one(runtime: &crate::runtime::Runtime, prefix: &str) -> Result<CacheFilter, Failure> {
-    let list = "the command `cache ls` lists them";
+async fn one(
+    runtime: &crate::runtime::Runtime,
+    prefix: &str,
+) -> Result<CacheFilter, CommandFailure> {
+    let list = "`cache ls` lists them";
     if prefix.len() < 4 {
-        let what = format!("expected a key, or at least 4 digits of its beginning, got `{prefix}`");
-        return Err(Failure::usage(what).hint(list));
+        let what = format!("expected a key, or at least its first 4 digits, got `{prefix}`");
+        return Err(CommandFailure::usage(what).hint(list));
     }
     let filter = CacheFilter::new().key(prefix);
     match runtime.cached(&filter).await?.as_slice() {
         [_] => Ok(filter),
-        [] => Err(Failure::usage(format!("no cached result `{prefix}`"))
-            .why("no key begins so")
-            .hint(list)),
+        [] => Err(
+            CommandFailure::usage(format!("no cached result `{prefix}`"))
+                .why("no key starts with it")
+                .hint(list),
+        ),
         several => {
             let keys: Vec<&str> = several
                 .iter()
@@ -304,9 +309,9 @@ async fn one(runtime: &crate::runtime::Runtime, prefix: &str) -> Result<CacheFil
                 .map(|entry| digits(&entry.key))
                 .collect();
             Err(
-                Failure::usage(format!("{} keys begin with `{prefix}`", several.len()))
+                CommandFailure::usage(format!("{} keys start with `{prefix}`", several.len()))
                     .why(keys.join(", "))
-                    .hint("give more digits of the one that is meant"),
+                    .hint("give more digits of the intended one"),
             )
         }
     }

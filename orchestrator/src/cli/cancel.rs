@@ -3,15 +3,15 @@
 use std::process::ExitCode;
 
 use super::args;
-use super::context::Context;
-use super::exit::{Done, Failure};
+use super::context::CommandContext;
+use super::exit::{CommandFailure, CommandResult};
 use super::names;
 use super::output::{is_so, print, tell};
 use crate::id::RunId;
 use crate::journal::RunFilter;
 use crate::runtime::Runtime;
 
-pub(super) async fn cancel(context: &Context, args: &args::RunsCancel) -> Done {
+pub(super) async fn cancel(context: &CommandContext, args: &args::RunsCancel) -> CommandResult {
     let Some(first) = args.runs.first() else {
         return matching(context, args).await;
     };
@@ -26,7 +26,7 @@ pub(super) async fn cancel(context: &Context, args: &args::RunsCancel) -> Done {
 }
 
 /// Cancels the unfinished runs that match a filter.
-async fn matching(context: &Context, args: &args::RunsCancel) -> Done {
+async fn matching(context: &CommandContext, args: &args::RunsCancel) -> CommandResult {
     let runtime = context.runtime_if_there().await?;
     let mut filter = RunFilter::new().unfinished();
     if let Some(flow) = &args.flow {
@@ -57,21 +57,21 @@ async fn matching(context: &Context, args: &args::RunsCancel) -> Done {
     }
 }
 
-async fn each(runtime: &Runtime, runs: impl IntoIterator<Item = RunId>) -> Done {
+async fn each(runtime: &Runtime, runs: impl IntoIterator<Item = RunId>) -> CommandResult {
     for run in runs {
         one(runtime, run).await?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn one(runtime: &Runtime, run: RunId) -> Result<(), Failure> {
+async fn one(runtime: &Runtime, run: RunId) -> Result<(), CommandFailure> {
     let asked = runtime.cancel(run).await?;
     let state = runtime.find_run(run).await?.map(|record| record.state());
     print(match (asked, state) {
         (false, Some(state)) => format!("run {run} {} already\n", is_so(state)),
         (true, Some(state)) if state.is_final() => format!("run {run} {}\n", is_so(state)),
         (_, _) => format!(
-            "run {run} is to be cancelled: the process that executes it hears of it within a second\n"
+            "cancellation of run {run} was requested: the process that executes it picks it up within a second\n"
         ),
     })
 }

@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::args::{self, Finding};
-use super::context::{Context, Known};
-use super::exit::{Done, FAILED};
+use super::args::{self, FindingKind};
+use super::context::{CommandContext, ProgramFlow};
+use super::exit::{CommandResult, FAILED};
 use super::output::{self, GREEN, RED, YELLOW, plural, print, tell};
-use super::parameters::Typed;
+use super::parameters::ParameterArguments;
 use crate::error::Error;
 use crate::flow::registry;
 use crate::runtime::Runtime;
@@ -16,9 +16,9 @@ use crate::task::{TaskDef, TaskEntry};
 
 /// A finding, in the form of `--json`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-struct Found {
+struct FindingJson {
     severity: Severity,
-    kind: Finding,
+    kind: FindingKind,
     flow: Option<&'static str>,
     task: Option<String>,
     problem: String,
@@ -32,7 +32,7 @@ enum Severity {
     Warning,
 }
 
-pub(super) fn check(context: &Context, args: &args::Check) -> Done {
+pub(super) fn check(context: &CommandContext, args: &args::Check) -> CommandResult {
     let mut found = Vec::new();
     for flow in context.flows() {
         of_flow(context, &flow, &mut found);
@@ -61,7 +61,7 @@ pub(super) fn check(context: &Context, args: &args::Check) -> Done {
     }
     let flows = plural(registry::flows().count() as u64, "flow");
     if found.is_empty() {
-        print(format_args!("{GREEN}{flows}: nothing is wrong{GREEN:#}\n"))?;
+        print(format_args!("{GREEN}{flows}: no problems found{GREEN:#}\n"))?;
     } else {
         let (errors, warnings) = (
             plural(errors as u64, "error"),
@@ -70,21 +70,19 @@ pub(super) fn check(context: &Context, args: &args::Check) -> Done {
         print(format_args!("{flows}: {errors}, {warnings}\n"))?;
     }
     if registry::flows().next().is_none() {
-        tell(
-            "flows of a library crate are linked where `main.rs` mentions it: `use my_flows as _;`",
-        );
+        tell("flows of a library crate are linked if `main.rs` mentions it: `use my_flows as _;`");
     }
     Ok(code)
 }
 
 /// Returns `true` if two findings share a line: both report the same thing missing.
-fn are_alike(one: &Found, other: &Found) -> bool {
-    let is_lack = matches!(one.kind, Finding::Docs | Finding::Tags);
+fn are_alike(one: &FindingJson, other: &FindingJson) -> bool {
+    let is_lack = matches!(one.kind, FindingKind::Docs | FindingKind::Tags);
     is_lack && one.kind == other.kind && one.task.is_some() == other.task.is_some()
 }
 
-fn line(alike: &[Found]) -> String {
-    let Found {
+fn line(alike: &[FindingJson]) -> String {
+    let FindingJson {
         severity,
         kind,
         flow,
@@ -108,9 +106,9 @@ fn line(alike: &[Found]) -> String {
         )
     };
     let what = match (kind, flow, task) {
-        (Finding::Docs, _, None) => lacks("flow", "docs (comments `///` above them)"),
-        (Finding::Docs, _, Some(_)) => lacks("task", "docs (comments `///` above them)"),
-        (Finding::Tags, ..) => lacks("flow", "tags (`#[flow(tags = [\"…\"])]`)"),
+        (FindingKind::Docs, _, None) => lacks("flow", "docs (comments `///` above them)"),
+        (FindingKind::Docs, _, Some(_)) => lacks("task", "docs (comments `///` above them)"),
+        (FindingKind::Tags, ..) => lacks("flow", "tags (`#[flow(tags = [\"…\"])]`)"),
         (_, Some(flow), _) => format!("flow `{flow}`: {} ({place})", problem.replace('\n', " ")),
         (_, None, task) => format!(
             "task `{}`: {problem} ({place})",
@@ -120,16 +118,17 @@ fn line(alike: &[Found]) -> String {
     format!("{style}{word}{style:#}: {what}")
 }
 
-fn of_task(runtime: &Runtime, task: &TaskDef, found: &mut Vec<Found>) {
-    let is_known =
-        |found: &Found| found.kind == Finding::Pool && found.task.as_deref() == Some(task.name);
+fn of_task(runtime: &Runtime, task: &TaskDef, found: &mut Vec<FindingJson>) {
+    let is_known = |found: &FindingJson| {
+        found.kind == FindingKind::Pool && found.task.as_deref() == Some(task.name)
+    };
     let told = found.iter().any(is_known);
     let mut tell = |kind, problem| {
         let (task, place) = (
             Some(task.name.to_owned()),
             format!("{}:{}", task.file, task.line),
         );
-        found.push(Found {
+        found.push(FindingJson {
             severity: Severity::Warning,
             kind,
             flow: None,
@@ -140,7 +139,7 @@ fn of_task(runtime: &Runtime, task: &TaskDef, found: &mut Vec<Found>) {
     };
     if task.description.trim().is_empty() {
         tell(
-            Finding::Docs,
+            FindingKind::Docs,
             "it has no docs: a comment `///` above it".to_owned(),
         );
     }
@@ -154,25 +153,25 @@ fn of_task(runtime: &Runtime, task: &TaskDef, found: &mut Vec<Found>) {
     );
     match runtime.host.pool_size(pool.name) {
         Some(size) if pool.slots > size => {
-            tell(Finding::Pool, format!("{taken}, which has {size}"))
+            tell(FindingKind::Pool, format!("{taken}, which has {size}"))
         }
         Some(_) => {}
         None => tell(
-            Finding::Pool,
+            FindingKind::Pool,
             format!(
-                "{taken}, and the runtime has no such pool: give it one with `Runtime::builder().pool(\"{}\", …)`",
+                "{taken}, which the runtime does not have: add it with `Runtime::builder().pool(\"{}\", …)`",
                 pool.name
             ),
         ),
     }
 }
 
-fn of_flow(context: &Context, flow: &Known<'_>, found: &mut Vec<Found>) {
+fn of_flow(context: &CommandContext, flow: &ProgramFlow<'_>, found: &mut Vec<FindingJson>) {
     let definition = flow.definition;
     let place = format!("{}:{}", definition.file, definition.line);
     let mut found = |severity, kind, task, problem: String| {
         let (flow, place) = (Some(definition.name), place.clone());
-        found.push(Found {
+        found.push(FindingJson {
             severity,
             kind,
             flow,
@@ -182,13 +181,18 @@ fn of_flow(context: &Context, flow: &Known<'_>, found: &mut Vec<Found>) {
         });
     };
     if let Err(error) = registry::check_name(definition) {
-        found(Severity::Error, Finding::Flow, None, error.to_string());
+        found(Severity::Error, FindingKind::Flow, None, error.to_string());
     }
     let bare = context.bare();
     let schedules = flow.schedules();
     for serve in &flow.serve {
         if let Some(problem) = serve.problem() {
-            found(Severity::Error, Finding::Flow, None, problem.to_string());
+            found(
+                Severity::Error,
+                FindingKind::Flow,
+                None,
+                problem.to_string(),
+            );
         }
     }
     for schedule in schedules
@@ -197,9 +201,9 @@ fn of_flow(context: &Context, flow: &Known<'_>, found: &mut Vec<Found>) {
     {
         found(
             Severity::Error,
-            Finding::Flow,
+            FindingKind::Flow,
             None,
-            format!("its schedule `{schedule}` has no tick to come"),
+            format!("its schedule `{schedule}` has no future ticks"),
         );
     }
     let mut calls: Vec<_> = flow
@@ -208,7 +212,7 @@ fn of_flow(context: &Context, flow: &Known<'_>, found: &mut Vec<Found>) {
         .map(|serve| Ok(serve.call().clone()))
         .collect();
     if calls.is_empty() {
-        calls.push(flow.call(&Typed::default()));
+        calls.push(flow.call(&ParameterArguments::default()));
     }
     for call in calls {
         let call = match call {
@@ -219,9 +223,9 @@ fn of_flow(context: &Context, flow: &Known<'_>, found: &mut Vec<Found>) {
                     let why = failure.why.unwrap_or(failure.what);
                     found(
                         Severity::Error,
-                        Finding::Flow,
+                        FindingKind::Flow,
                         None,
-                        format!("it has a schedule, and a parameter without a default: {why}"),
+                        format!("it has a schedule, but a parameter without a default: {why}"),
                     );
                 }
                 continue;
@@ -234,7 +238,7 @@ fn of_flow(context: &Context, flow: &Known<'_>, found: &mut Vec<Found>) {
             if let Err(problem) = call.with(schedule.given_parameters()) {
                 found(
                     Severity::Error,
-                    Finding::Flow,
+                    FindingKind::Flow,
                     None,
                     format!("the parameters of its schedule `{schedule}`: {problem}"),
                 );
@@ -246,8 +250,8 @@ fn of_flow(context: &Context, flow: &Known<'_>, found: &mut Vec<Found>) {
             .min();
         if let Err(error) = bare.host.check_call(&call, tick) {
             let (kind, task) = match &error {
-                Error::Pool { task, .. } => (Finding::Pool, Some(task.clone())),
-                _ => (Finding::Flow, None),
+                Error::Pool { task, .. } => (FindingKind::Pool, Some(task.clone())),
+                _ => (FindingKind::Flow, None),
             };
             found(Severity::Error, kind, task, error.to_string());
         }
@@ -255,7 +259,7 @@ fn of_flow(context: &Context, flow: &Known<'_>, found: &mut Vec<Found>) {
     if definition.description.trim().is_empty() {
         found(
             Severity::Warning,
-            Finding::Docs,
+            FindingKind::Docs,
             None,
             "it has no docs: a comment `///` above it".to_owned(),
         );
@@ -263,7 +267,7 @@ fn of_flow(context: &Context, flow: &Known<'_>, found: &mut Vec<Found>) {
     if definition.tags.is_empty() {
         found(
             Severity::Warning,
-            Finding::Tags,
+            FindingKind::Tags,
             None,
             "it has no tags: `#[flow(tags = [\"…\"])]`".to_owned(),
         );

@@ -6,12 +6,12 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, Command, CommandFactory as _};
 
 use super::args::{self, Arguments};
-use super::context::Context;
-use super::exit::{Done, FAILED, Failure};
+use super::context::CommandContext;
+use super::exit::{CommandFailure, CommandResult, FAILED};
 use super::output;
 use crate::flow::registry;
 
-pub(super) fn completions(context: &Context, args: &args::Completions) -> Done {
+pub(super) fn completions(context: &CommandContext, args: &args::Completions) -> CommandResult {
     let mut flows: Vec<&'static str> = registry::flows().map(|flow| flow.name).collect();
     flows.sort_unstable();
     flows.dedup();
@@ -25,7 +25,7 @@ pub(super) fn completions(context: &Context, args: &args::Completions) -> Done {
     match &args.output {
         None => output::print(String::from_utf8_lossy(&script))?,
         Some(path) => std::fs::write(path, script).map_err(|error| {
-            Failure::new(FAILED, format!("`{}` cannot be written", path.display()))
+            CommandFailure::new(FAILED, format!("`{}` cannot be written", path.display()))
                 .why(error.to_string())
         })?,
     }

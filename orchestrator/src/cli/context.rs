@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::exit::Failure;
+use super::exit::CommandFailure;
 use super::{names, parameters};
 use crate::error::StoreError;
 use crate::flow::{FlowCall, FlowDef, registry};
@@ -14,7 +14,7 @@ use crate::store;
 
 /// The context of a command: the program's own settings and `--store`.
 #[derive(Debug)]
-pub(super) struct Context {
+pub(super) struct CommandContext {
     pub(super) runtime: Option<Runtime>,
     /// The value of `--store`.
     pub(super) store: Option<String>,
@@ -25,14 +25,14 @@ pub(super) struct Context {
 
 /// A flow, with the ways in which the program serves it.
 #[derive(Clone, Debug)]
-pub(super) struct Known<'a> {
+pub(super) struct ProgramFlow<'a> {
     pub(super) definition: &'static FlowDef,
     pub(super) serve: Vec<&'a Serve>,
 }
 
-impl Context {
+impl CommandContext {
     /// Returns the runtime on its store, which is created if it does not exist.
-    pub(super) async fn runtime(&self) -> Result<Runtime, Failure> {
+    pub(super) async fn runtime(&self) -> Result<Runtime, CommandFailure> {
         match (&self.store, self.given()) {
             (None, Some(given)) => Ok(given.clone()),
             // not the shared default runtime: this one's store is closed when the command ends
@@ -43,7 +43,7 @@ impl Context {
     }
 
     /// Returns the runtime if its store exists.
-    pub(super) async fn runtime_if_there(&self) -> Result<Option<Runtime>, Failure> {
+    pub(super) async fn runtime_if_there(&self) -> Result<Option<Runtime>, CommandFailure> {
         let there = self.url()?.is_none_or(|url| store::exists(&url));
         if there {
             self.runtime().await.map(Some)
@@ -70,7 +70,7 @@ impl Context {
     }
 
     /// Returns the runtime, and the program's served flows on it.
-    pub(super) async fn served(&mut self) -> Result<(Runtime, Vec<Serve>), Failure> {
+    pub(super) async fn served(&mut self) -> Result<(Runtime, Vec<Serve>), CommandFailure> {
         let (runtime, given) = (self.runtime().await?, self.given().cloned());
         let mut serves = std::mem::take(&mut self.serve);
         if let Some(given) = given {
@@ -88,13 +88,14 @@ impl Context {
     }
 
     /// Returns the flow with a name.
-    pub(super) fn flow(&self, name: &str) -> Result<Known<'_>, Failure> {
+    pub(super) fn flow(&self, name: &str) -> Result<ProgramFlow<'_>, CommandFailure> {
         names::flow(name).map(|definition| self.known(definition))
     }
 
     /// Returns all flows, sorted by name.
-    pub(super) fn flows(&self) -> Vec<Known<'_>> {
-        let mut flows: Vec<Known<'_>> = registry::flows().map(|flow| self.known(flow)).collect();
+    pub(super) fn flows(&self) -> Vec<ProgramFlow<'_>> {
+        let mut flows: Vec<ProgramFlow<'_>> =
+            registry::flows().map(|flow| self.known(flow)).collect();
         flows.sort_by_key(|flow| {
             (
                 flow.definition.name,
@@ -105,16 +106,16 @@ impl Context {
         flows
     }
 
-    fn known(&self, definition: &'static FlowDef) -> Known<'_> {
+    fn known(&self, definition: &'static FlowDef) -> ProgramFlow<'_> {
         let serves = |serve: &&Serve| std::ptr::eq(serve.call().definition, definition);
-        Known {
+        ProgramFlow {
             definition,
             serve: self.serve.iter().filter(serves).collect(),
         }
     }
 }
 
-impl Known<'_> {
+impl ProgramFlow<'_> {
     /// Returns the schedules on which the program serves the flow, or else that of its attribute.
     pub(super) fn schedules(&self) -> Vec<Schedule> {
         match self.serve.is_empty() {
@@ -132,7 +133,10 @@ impl Known<'_> {
 
     /// Returns the flow with the parameters that the program serves it with, overridden by
     /// `--param`.
-    pub(super) fn call(&self, typed: &parameters::Typed) -> Result<Arc<FlowCall>, Failure> {
+    pub(super) fn call(
+        &self,
+        typed: &parameters::ParameterArguments,
+    ) -> Result<Arc<FlowCall>, CommandFailure> {
         let given = self.serve.first().map(|serve| serve.call());
         let overrides = typed.of(self.definition)?;
         let call = match given {

@@ -6,13 +6,13 @@ use chrono::{
 };
 use chrono_tz::Tz;
 
-use super::exit::Failure;
+use super::exit::CommandFailure;
 use crate::schedule::Schedule;
 use crate::task::Interval;
 
 /// A day, or an instant with or without a time zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Typed {
+enum DateArgument {
     Day(NaiveDate),
     Local(NaiveDateTime),
     Instant(DateTime<Utc>),
@@ -20,7 +20,7 @@ enum Typed {
 
 /// The logical date and the interval of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Date {
+pub(super) struct RunDate {
     pub(super) logical_date: DateTime<Utc>,
     pub(super) interval: Option<Interval>,
 }
@@ -30,16 +30,16 @@ const TICKS: usize = 10_000;
 
 /// Resolves `--date` by the flow's schedules: for a day, its only tick, or the day itself if the
 /// flow does not have a schedule.
-pub(super) fn of_run(schedules: &[Schedule], typed: &str) -> Result<Date, Failure> {
+pub(super) fn of_run(schedules: &[Schedule], typed: &str) -> Result<RunDate, CommandFailure> {
     let at = match read(typed)? {
-        Typed::Day(day) if schedules.is_empty() => {
+        DateArgument::Day(day) if schedules.is_empty() => {
             let (start, end) = (midnight(day), midnight(day + Days::new(1)));
-            return Ok(Date {
+            return Ok(RunDate {
                 logical_date: start,
                 interval: Some(Interval { start, end }),
             });
         }
-        Typed::Day(day) => {
+        DateArgument::Day(day) => {
             let of_schedule = |schedule: &Schedule| {
                 let zone = schedule.zone();
                 schedule
@@ -57,11 +57,11 @@ pub(super) fn of_run(schedules: &[Schedule], typed: &str) -> Result<Date, Failur
                 fires => return Err(several(fires, day, one_zone(schedules))),
             }
         }
-        Typed::Local(local) => match one_zone(schedules) {
+        DateArgument::Local(local) => match one_zone(schedules) {
             Some(zone) => in_zone(local, zone)?,
             None => return Err(no_zone(schedules, typed)),
         },
-        Typed::Instant(at) => at,
+        DateArgument::Instant(at) => at,
     };
     let of = schedules
         .iter()
@@ -72,7 +72,7 @@ pub(super) fn of_run(schedules: &[Schedule], typed: &str) -> Result<Date, Failur
             .first()
             .and_then(|schedule| schedule.last_complete_interval(at)),
     };
-    Ok(Date {
+    Ok(RunDate {
         logical_date: at,
         interval,
     })
@@ -91,19 +91,23 @@ pub(super) fn local(at: DateTime<Utc>, zone: Tz) -> String {
 }
 
 /// Returns the bound of a list: the beginning or the end of a day, in UTC.
-pub(super) fn bound(typed: &str, to_the_end: bool) -> Result<DateTime<Utc>, Failure> {
+pub(super) fn bound(typed: &str, to_the_end: bool) -> Result<DateTime<Utc>, CommandFailure> {
     match read(typed)? {
-        Typed::Day(day) if to_the_end => {
+        DateArgument::Day(day) if to_the_end => {
             Ok(midnight(day + Days::new(1)) - chrono::TimeDelta::microseconds(1))
         }
-        Typed::Day(day) => Ok(midnight(day)),
-        Typed::Local(local) => Ok(local.and_utc()),
-        Typed::Instant(at) => Ok(at),
+        DateArgument::Day(day) => Ok(midnight(day)),
+        DateArgument::Local(local) => Ok(local.and_utc()),
+        DateArgument::Instant(at) => Ok(at),
     }
 }
 
 /// Returns the bound of a list. A time without a zone is in that of the flow, as with `--date`.
-pub(super) fn bound_in(zone: Tz, typed: &str, to_the_end: bool) -> Result<DateTime<Utc>, Failure> {
+pub(super) fn bound_in(
+    zone: Tz,
+    typed: &str,
+    to_the_end: bool,
+) -> Result<DateTime<Utc>, CommandFailure> {
     // if the clocks go forward at midnight, the day begins later
     let begin = |day: NaiveDate| {
         let times = (0..48).map(|half| {
@@ -115,24 +119,24 @@ pub(super) fn bound_in(zone: Tz, typed: &str, to_the_end: bool) -> Result<DateTi
             .map_or(midnight(day), |at| at.to_utc())
     };
     match read(typed)? {
-        Typed::Day(day) if to_the_end => {
+        DateArgument::Day(day) if to_the_end => {
             Ok(begin(day + Days::new(1)) - chrono::TimeDelta::microseconds(1))
         }
-        Typed::Day(day) => Ok(begin(day)),
-        Typed::Local(local) => in_zone(local, zone),
-        Typed::Instant(at) => Ok(at),
+        DateArgument::Day(day) => Ok(begin(day)),
+        DateArgument::Local(local) => in_zone(local, zone),
+        DateArgument::Instant(at) => Ok(at),
     }
 }
 
-fn read(typed: &str) -> Result<Typed, Failure> {
+fn read(typed: &str) -> Result<DateArgument, CommandFailure> {
     let failure = |what: &str| {
-        Failure::usage(format!("expected {what}, got `{typed}`"))
+        CommandFailure::usage(format!("expected {what}, got `{typed}`"))
             .hint("write `2026-01-31`, `2026-01-31T05:00`, or `2026-01-31T05:00:00+01:00`")
     };
     let instant = |format: &str| {
         let at = DateTime::parse_from_str(typed, &format!("{format}%#z"))
-            .map(|at| Typed::Instant(at.to_utc()));
-        at.or_else(|_| NaiveDateTime::parse_from_str(typed, format).map(Typed::Local))
+            .map(|at| DateArgument::Instant(at.to_utc()));
+        at.or_else(|_| NaiveDateTime::parse_from_str(typed, format).map(DateArgument::Local))
             .ok()
     };
     let formats = [
@@ -144,13 +148,13 @@ fn read(typed: &str) -> Result<Typed, Failure> {
     let read = typed
         .parse()
         .ok()
-        .map(Typed::Day)
+        .map(DateArgument::Day)
         .or_else(|| formats.into_iter().find_map(instant));
     let read = read.ok_or_else(|| failure("a day or an instant"))?;
     let year = match read {
-        Typed::Day(day) => day.year(),
-        Typed::Local(local) => local.year(),
-        Typed::Instant(at) => at.year(),
+        DateArgument::Day(day) => day.year(),
+        DateArgument::Local(local) => local.year(),
+        DateArgument::Instant(at) => at.year(),
     };
     // RFC 3339 ends here, and chrono's calendar a little further on
     if (0..=9999).contains(&year) {
@@ -174,16 +178,18 @@ fn midnight(day: NaiveDate) -> DateTime<Utc> {
 }
 
 /// Returns the first of an ambiguous local time's two instants, as schedules do.
-fn in_zone(local: NaiveDateTime, zone: Tz) -> Result<DateTime<Utc>, Failure> {
+fn in_zone(local: NaiveDateTime, zone: Tz) -> Result<DateTime<Utc>, CommandFailure> {
     match zone.from_local_datetime(&local) {
         MappedLocalTime::Single(at) | MappedLocalTime::Ambiguous(at, _) => Ok(at.to_utc()),
-        MappedLocalTime::None => Err(Failure::usage(format!("there is no `{local}` in {zone}"))
-            .why("the clocks were put forward over it")
-            .hint("give the instant with an offset, as `2026-03-29T01:00:00Z`")),
+        MappedLocalTime::None => Err(CommandFailure::usage(format!(
+            "there is no `{local}` in {zone}"
+        ))
+        .why("the clocks were set forward over it")
+        .hint("give the instant with an offset, such as `2026-03-29T01:00:00Z`")),
     }
 }
 
-fn no_tick(schedules: &[Schedule], day: NaiveDate) -> Failure {
+fn no_tick(schedules: &[Schedule], day: NaiveDate) -> CommandFailure {
     let later = day + Days::new(1)..=NaiveDate::MAX;
     let next = |schedule: &Schedule| {
         Some((
@@ -195,18 +201,20 @@ fn no_tick(schedules: &[Schedule], day: NaiveDate) -> Failure {
         .iter()
         .filter_map(next)
         .min_by_key(|(fire, _)| *fire);
-    Failure::usage(format!("the flow has no tick on {day}"))
+    CommandFailure::usage(format!("the flow has no tick on {day}"))
         .why(format!("its schedule is {}", written(schedules)))
-        .or_hint(next.map(|(fire, zone)| format!("the next after it is {}", local(fire, zone))))
+        .or_hint(
+            next.map(|(fire, zone)| format!("the next tick after it is {}", local(fire, zone))),
+        )
 }
 
-fn no_zone(schedules: &[Schedule], typed: &str) -> Failure {
-    Failure::usage(format!("expected an instant with an offset, got `{typed}`"))
+fn no_zone(schedules: &[Schedule], typed: &str) -> CommandFailure {
+    CommandFailure::usage(format!("expected an instant with an offset, got `{typed}`"))
         .why(format!(
             "the flow's schedules are in different zones: {}",
             written(schedules)
         ))
-        .hint("give it as `2026-01-31T05:00+01:00`")
+        .hint("give an offset, as in `2026-01-31T05:00+01:00`")
 }
 
 fn written(schedules: &[Schedule]) -> String {
@@ -219,7 +227,7 @@ fn written(schedules: &[Schedule]) -> String {
 
 /// Lists ticks in the form that `--date` accepts: in the zone of all schedules, if they share one
 /// and it tells the ticks apart.
-fn several(fires: &[(DateTime<Utc>, Tz)], day: NaiveDate, zone: Option<Tz>) -> Failure {
+fn several(fires: &[(DateTime<Utc>, Tz)], day: NaiveDate, zone: Option<Tz>) -> CommandFailure {
     const LISTED: usize = 24;
     let to_the_minute = fires
         .iter()
@@ -251,10 +259,10 @@ fn several(fires: &[(DateTime<Utc>, Tz)], day: NaiveDate, zone: Option<Tz>) -> F
     } else {
         fires.len().to_string()
     };
-    Failure::usage(format!("the flow has {count} ticks on {day}"))
+    CommandFailure::usage(format!("the flow has {count} ticks on {day}"))
         .why(list)
         .hint(format!(
-            "give one of them: `--date {}`",
+            "choose one: `--date {}`",
             fires.first().map(typed).unwrap_or_default()
         ))
 }
@@ -321,7 +329,7 @@ mod tests {
             ("2026-01-28T00:00+01:00", "2026-01-27T23:00:00Z"),
             ("2026-01-28 00:00:30.5-0500", "2026-01-28T05:00:30.5Z"),
         ] {
-            assert_eq!(read(typed), Ok(Typed::Instant(utc(at))), "{typed}");
+            assert_eq!(read(typed), Ok(DateArgument::Instant(utc(at))), "{typed}");
         }
     }
 
@@ -359,7 +367,7 @@ mod tests {
         let failure = of_run(&friday, "2026-01-31").unwrap_err();
         assert_eq!(
             failure.hint.unwrap(),
-            "the next after it is 2026-02-06T22:00:00-05:00"
+            "the next tick after it is 2026-02-06T22:00:00-05:00"
         );
     }
 

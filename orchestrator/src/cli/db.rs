@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use super::args;
-use super::context::Context;
-use super::exit::{Done, FAILED, Failure};
+use super::context::CommandContext;
+use super::exit::{CommandFailure, CommandResult, FAILED};
 use super::names;
 use super::output::{self, GREEN, RED, Table, plural, print};
 use crate::error::StoreError;
 use crate::store::{self, Pruned, StoreCheck};
 
-pub(super) async fn db(context: &Context, command: &args::Db) -> Done {
+pub(super) async fn db(context: &CommandContext, command: &args::Db) -> CommandResult {
     match command {
         args::Db::Check(args) => check(context, args).await,
         args::Db::Prune(args) => prune(context, args).await,
@@ -18,12 +18,12 @@ pub(super) async fn db(context: &Context, command: &args::Db) -> Done {
 }
 
 /// The contents of the store and its problems, including those that prevent opening it.
-async fn look(context: &Context) -> Result<StoreCheck, Failure> {
+async fn look(context: &CommandContext) -> Result<StoreCheck, CommandFailure> {
     match context.runtime_if_there().await {
         Ok(Some(runtime)) => Ok(runtime.check_store().await?),
         Ok(None) => {
             let what = format!("there is no store {}", names::store(context));
-            Err(Failure::usage(what).hint(names::OTHER_STORE))
+            Err(CommandFailure::usage(what).hint(names::OTHER_STORE))
         }
         Err(failure) => {
             let Some(url) = context.url()? else {
@@ -39,7 +39,7 @@ async fn look(context: &Context) -> Result<StoreCheck, Failure> {
     }
 }
 
-async fn check(context: &Context, args: &args::DbCheck) -> Done {
+async fn check(context: &CommandContext, args: &args::DbCheck) -> CommandResult {
     let found = look(context).await?;
     let is_sound = found.problems.is_empty() && found.unreadable_runs.is_empty();
     let code = if is_sound {
@@ -67,17 +67,17 @@ async fn check(context: &Context, args: &args::DbCheck) -> Done {
         print(format_args!("{RED}{problem}{RED:#}\n"))?;
     }
     match (found.problems.is_empty(), found.schema) {
-        (true, _) if !is_sound => print("runs cannot be read; the store is sound otherwise\n")?,
-        (false, _) => print("it is damaged: stop what uses it, and restore it from a copy\n")?,
-        (true, Some(_)) => print(format_args!("{GREEN}it is sound{GREEN:#}\n"))?,
-        (true, None) => {
-            print("it is in memory: there is nothing on a disk that could be damaged\n")?
+        (true, _) if !is_sound => print("runs cannot be read; the rest of the store is sound\n")?,
+        (false, _) => {
+            print("it is damaged: stop all processes that use it, and restore it from a copy\n")?
         }
+        (true, Some(_)) => print(format_args!("{GREEN}it is sound{GREEN:#}\n"))?,
+        (true, None) => print("it is in memory: there is no file to check\n")?,
     }
     Ok(code)
 }
 
-async fn prune(context: &Context, args: &args::DbPrune) -> Done {
+async fn prune(context: &CommandContext, args: &args::DbPrune) -> CommandResult {
     let Some(runtime) = context.runtime_if_there().await? else {
         print(format_args!(
             "nothing was pruned{}\n",

@@ -19,18 +19,18 @@ pub(super) const LEFT: u8 = 75;
 pub(super) const HELP: &str = "\
 Exit codes:
   0      success
-  1      the run failed or was cancelled; the check found something
+  1      the run failed or was cancelled; the check found problems
   2      usage error: a wrong command, name or parameter
   74     the store failed
   75     stopped by a signal, with runs left: they resume when the program serves again
   128+n  terminated by a second signal, number n";
 
 /// The result of a command: its exit code.
-pub(super) type Done = Result<ExitCode, Failure>;
+pub(super) type CommandResult = Result<ExitCode, CommandFailure>;
 
 /// A failed command: one line with what failed, one with the reason, one with a hint.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct CommandFailure {
     pub(super) code: u8,
     pub(super) what: String,
     pub(super) why: Option<String>,
@@ -39,7 +39,7 @@ pub(super) struct Failure {
     pub(super) unread: bool,
 }
 
-impl Failure {
+impl CommandFailure {
     pub(super) fn new(code: u8, what: impl Into<String>) -> Self {
         Self {
             code,
@@ -104,7 +104,7 @@ fn split(text: &str) -> (String, Option<String>) {
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for CommandFailure {
     fn from(error: Error) -> Self {
         let text = error.to_string();
         let code = match &error {
@@ -134,7 +134,7 @@ impl From<Error> for Failure {
             }
             Error::Store(_) => ("the store failed".to_owned(), Some(text)),
             Error::Graph { flow, source } => (
-                format!("the graph of flow `{flow}` is refused"),
+                format!("the graph of flow `{flow}` is invalid"),
                 Some(source.to_string()),
             ),
             Error::Body { flow, error } => (
@@ -146,11 +146,11 @@ impl From<Error> for Failure {
             }
             Error::Pool { task, .. } => (format!("task `{task}` cannot run here"), Some(text)),
             Error::Parameters { flow, problem } => (
-                format!("the parameters of flow `{flow}` are refused"),
+                format!("the parameters of flow `{flow}` are invalid"),
                 Some(problem.clone()),
             ),
             Error::Schedule { flow, problem } => (
-                format!("the schedule of flow `{flow}` is refused"),
+                format!("the schedule of flow `{flow}` is invalid"),
                 Some(problem.clone()),
             ),
             Error::KeyTaken {
@@ -160,14 +160,14 @@ impl From<Error> for Failure {
                 recorded,
                 asked,
             } => {
-                let why = format!("run {run} has it, with {recorded}; asked for were {asked}");
+                let why = format!("run {run} has it, with {recorded}; got {asked}");
                 (
                     format!("flow `{flow}` has another run with the key `{key}`"),
                     Some(why),
                 )
             }
             Error::Rerun(RerunError::NothingFailed { run }) => (
-                format!("nothing failed in run {run}"),
+                format!("no task of run {run} failed"),
                 Some("there is nothing to re-run".to_owned()),
             ),
             Error::Rerun(RerunError::NoResults { run, problem }) => (
@@ -176,7 +176,7 @@ impl From<Error> for Failure {
             ),
             Error::UnknownRun { run } => (
                 format!("no run `{run}`"),
-                Some("this store has never had it".to_owned()),
+                Some("this store never had it".to_owned()),
             ),
             _ => split(&text),
         };
@@ -216,13 +216,13 @@ impl From<Error> for Failure {
     }
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for CommandFailure {
     fn from(error: StoreError) -> Self {
         Error::from(error).into()
     }
 }
 
-impl From<&clap::Error> for Failure {
+impl From<&clap::Error> for CommandFailure {
     fn from(error: &clap::Error) -> Self {
         let text = error.render().to_string();
         let mut lines = text.lines();
@@ -252,7 +252,7 @@ impl From<&clap::Error> for Failure {
     }
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for CommandFailure {
     fn from(error: io::Error) -> Self {
         let unread = error.kind() == io::ErrorKind::BrokenPipe;
         Self {
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_a_line_of_what_one_of_why_and_a_hint() {
-        let failure = Failure::usage("no flow `a`")
+        let failure = CommandFailure::usage("no flow `a`")
             .why("there is\n  `b`")
             .hint("did you mean `b`?");
         let text = failure.text("", "", "");
@@ -276,6 +276,9 @@ mod tests {
             text,
             "error: no flow `a`\n  there is `b`\nhint: did you mean `b`?\n"
         );
-        assert_eq!(Failure::usage("no").text("<", "", ">"), "<error:> no\n");
+        assert_eq!(
+            CommandFailure::usage("no").text("<", "", ">"),
+            "<error:> no\n"
+        );
     }
 }

@@ -6,16 +6,16 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::args;
-use super::context::Context;
-use super::exit::Done;
-use super::output::{self, Cell, Table, YELLOW, instant, instant_in, tell};
+use super::context::CommandContext;
+use super::exit::CommandResult;
+use super::output::{self, Table, TableCell, YELLOW, instant, instant_in, tell};
 use crate::id::RunId;
 use crate::journal::RunFilter;
 use crate::state::RunState;
 
 /// A flow, in the form of `--json`.
 #[derive(Serialize)]
-struct Listed {
+struct FlowEntryJson {
     name: &'static str,
     description: &'static str,
     tags: &'static [&'static str],
@@ -25,19 +25,19 @@ struct Listed {
     /// The next tick in the schedule's time zone, for the text form.
     #[serde(skip)]
     local: String,
-    last_run: Option<LastRun>,
+    last_run: Option<LastRunJson>,
     file: &'static str,
     line: u32,
 }
 
 #[derive(Serialize)]
-struct LastRun {
+struct LastRunJson {
     id: RunId,
     state: RunState,
     logical_date: DateTime<Utc>,
 }
 
-pub(super) async fn flows(context: &Context, args: &args::Flows) -> Done {
+pub(super) async fn flows(context: &CommandContext, args: &args::Flows) -> CommandResult {
     let store = context.runtime_if_there().await?;
     let now = context.bare().now();
     let paused = match &store {
@@ -59,7 +59,7 @@ pub(super) async fn flows(context: &Context, args: &args::Flows) -> Done {
             .iter()
             .filter_map(|schedule| Some((schedule.next(now)?, schedule.zone())))
             .min_by_key(|next| next.0);
-        listed.push(Listed {
+        listed.push(FlowEntryJson {
             name: definition.name,
             description: definition.description,
             tags: definition.tags,
@@ -69,7 +69,7 @@ pub(super) async fn flows(context: &Context, args: &args::Flows) -> Done {
                 .map(|(at, zone)| instant_in(zone, at))
                 .unwrap_or_default(),
             schedules: schedules.iter().map(ToString::to_string).collect(),
-            last_run: last_run.map(|run| LastRun {
+            last_run: last_run.map(|run| LastRunJson {
                 id: run.id,
                 state: run.state,
                 logical_date: run.logical_date,
@@ -84,19 +84,19 @@ pub(super) async fn flows(context: &Context, args: &args::Flows) -> Done {
     }
     if listed.is_empty() {
         tell(
-            "no flows in this program; those of a library crate are linked where `main.rs` mentions it: `use my_flows as _;`",
+            "no flows in this program; those of a library crate are linked if `main.rs` mentions it: `use my_flows as _;`",
         );
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new(["FLOW", "SCHEDULE", "STATE", "NEXT", "LAST RUN", "FOR"]);
     for flow in listed {
         let state = if flow.paused {
-            Cell::styled("paused", YELLOW)
+            TableCell::styled("paused", YELLOW)
         } else {
             "".into()
         };
         let (last, date) = match flow.last_run {
-            Some(run) => (Cell::from(run.state), instant(run.logical_date)),
+            Some(run) => (TableCell::from(run.state), instant(run.logical_date)),
             None => ("".into(), String::new()),
         };
         table.row([

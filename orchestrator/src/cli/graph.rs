@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::args::{self, GraphFormat};
-use super::context::Context;
-use super::exit::{Done, Failure};
+use super::context::CommandContext;
+use super::exit::{CommandFailure, CommandResult};
 use super::output;
 use crate::error::{Error, GraphError};
 use crate::flow::{FlowCall, Request};
@@ -15,14 +15,14 @@ use crate::graph::Graph;
 
 /// A graph, in the form of `--format json`.
 #[derive(Serialize)]
-pub(super) struct Shown {
+pub(super) struct GraphJson {
     flow: String,
-    nodes: Vec<Node>,
-    edges: Vec<Edge>,
+    nodes: Vec<NodeJson>,
+    edges: Vec<EdgeJson>,
 }
 
 #[derive(Serialize)]
-pub(super) struct Node {
+pub(super) struct NodeJson {
     pub(super) key: String,
     pub(super) mapped: bool,
     pub(super) flow: bool,
@@ -32,16 +32,16 @@ pub(super) struct Node {
 }
 
 #[derive(Serialize)]
-struct Edge {
+struct EdgeJson {
     from: String,
     to: String,
     parameter: Option<String>,
 }
 
-impl From<&Graph> for Shown {
+impl From<&Graph> for GraphJson {
     fn from(graph: &Graph) -> Self {
         let key = |place: usize| graph.nodes()[place].key().to_owned();
-        let edges = graph.edges().iter().map(|edge| Edge {
+        let edges = graph.edges().iter().map(|edge| EdgeJson {
             from: key(edge.from()),
             to: key(edge.to()),
             parameter: edge.parameter().map(str::to_owned),
@@ -54,8 +54,8 @@ impl From<&Graph> for Shown {
     }
 }
 
-pub(super) fn nodes(graph: &Graph) -> Vec<Node> {
-    let node = |node: &crate::graph::GraphNode| Node {
+pub(super) fn nodes(graph: &Graph) -> Vec<NodeJson> {
+    let node = |node: &crate::graph::GraphNode| NodeJson {
         key: node.key().to_owned(),
         mapped: node.is_mapped(),
         flow: node.is_flow(),
@@ -67,7 +67,7 @@ pub(super) fn nodes(graph: &Graph) -> Vec<Node> {
 }
 
 /// Returns the graph of a flow, or `None` if it is known only after the flow has run.
-pub(super) fn of(context: &Context, call: &Arc<FlowCall>) -> Result<Option<Graph>, Error> {
+pub(super) fn of(context: &CommandContext, call: &Arc<FlowCall>) -> Result<Option<Graph>, Error> {
     match context.bare().host.graph(call, &Request::default()) {
         Ok(graph) => Ok(Some(graph)),
         Err(Error::Graph {
@@ -78,14 +78,15 @@ pub(super) fn of(context: &Context, call: &Arc<FlowCall>) -> Result<Option<Graph
     }
 }
 
-pub(super) fn graph(context: &Context, args: &args::Graph) -> Done {
+pub(super) fn graph(context: &CommandContext, args: &args::Graph) -> CommandResult {
     let flow = context.flow(&args.flow)?;
     if flow.definition.is_async {
-        return Err(
-            Failure::usage(format!("flow `{}` has no graph before it runs", args.flow))
-                .why("an `async fn` flow builds its graph while it runs")
-                .hint("`runs show ID` shows the tasks that a run of it had"),
-        );
+        return Err(CommandFailure::usage(format!(
+            "flow `{}` has no graph before it runs",
+            args.flow
+        ))
+        .why("an `async fn` flow builds its graph while it runs")
+        .hint("`runs show ID` shows the tasks that a run of it had"));
     }
     let call = flow.call(&(&args.parameters).into())?;
     let graph = context.bare().host.graph(&call, &Request::default())?;
@@ -97,7 +98,7 @@ pub(super) fn graph(context: &Context, args: &args::Graph) -> Done {
     match format {
         GraphFormat::Mermaid => output::print(graph.to_mermaid())?,
         GraphFormat::Dot => output::print(graph.to_dot())?,
-        GraphFormat::Json => output::json(&Shown::from(&graph))?,
+        GraphFormat::Json => output::json(&GraphJson::from(&graph))?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,16 +4,16 @@ use std::process::ExitCode;
 
 use chrono_tz::Tz;
 
-use super::args::{self, Kind, State};
-use super::context::Context;
-use super::exit::Done;
-use super::output::{self, Cell, RED, Table, instant, tell};
+use super::args::{self, KindFilter, StateFilter};
+use super::context::CommandContext;
+use super::exit::CommandResult;
+use super::output::{self, RED, Table, TableCell, instant, tell};
 use super::{dates, names};
 use crate::journal::{RunFilter, RunSummary};
 use crate::schedule::Schedule;
 use crate::state::{RunKind, RunState};
 
-pub(super) async fn list(context: &Context, args: &args::RunsList) -> Done {
+pub(super) async fn list(context: &CommandContext, args: &args::RunsList) -> CommandResult {
     let limit = args.limit.get();
     // one more than shown tells whether there are more
     let mut filter = RunFilter::new().limit(limit.saturating_add(1));
@@ -71,7 +71,7 @@ pub(super) async fn list(context: &Context, args: &args::RunsList) -> Done {
             run.flow.as_str().into(),
             run.kind.as_str().into(),
             match run.unreadable {
-                Some(_) => Cell::styled("unreadable".to_owned(), RED),
+                Some(_) => TableCell::styled("unreadable".to_owned(), RED),
                 None => run.state.into(),
             },
             output::age(now, run.created_at).into(),
@@ -93,7 +93,7 @@ pub(super) async fn list(context: &Context, args: &args::RunsList) -> Done {
 }
 
 /// Returns the time zone of a flow's dates, or UTC if the program no longer has the flow.
-fn zone(context: &Context, flow: &str) -> Tz {
+fn zone(context: &CommandContext, flow: &str) -> Tz {
     let schedules = context
         .flow(flow)
         .map(|flow| flow.schedules())
@@ -109,24 +109,24 @@ fn took(run: &RunSummary) -> String {
     took.map(output::duration).unwrap_or_default()
 }
 
-impl From<State> for RunState {
-    fn from(state: State) -> Self {
+impl From<StateFilter> for RunState {
+    fn from(state: StateFilter) -> Self {
         match state {
-            State::Pending => Self::Pending,
-            State::Running => Self::Running,
-            State::Success => Self::Success,
-            State::Failed => Self::Failed,
-            State::Cancelled => Self::Cancelled,
+            StateFilter::Pending => Self::Pending,
+            StateFilter::Running => Self::Running,
+            StateFilter::Success => Self::Success,
+            StateFilter::Failed => Self::Failed,
+            StateFilter::Cancelled => Self::Cancelled,
         }
     }
 }
 
-impl From<Kind> for RunKind {
-    fn from(kind: Kind) -> Self {
+impl From<KindFilter> for RunKind {
+    fn from(kind: KindFilter) -> Self {
         match kind {
-            Kind::Manual => Self::Manual,
-            Kind::Scheduled => Self::Scheduled,
-            Kind::Backfill => Self::Backfill,
+            KindFilter::Manual => Self::Manual,
+            KindFilter::Scheduled => Self::Scheduled,
+            KindFilter::Backfill => Self::Backfill,
         }
     }
 }

@@ -7,8 +7,8 @@ use chrono::SecondsFormat;
 use serde_json::json;
 
 use super::args;
-use super::context::Context;
-use super::exit::{Done, Failure};
+use super::context::CommandContext;
+use super::exit::{CommandFailure, CommandResult};
 use super::names;
 use super::output::{print, tell};
 use crate::capture::console;
@@ -19,7 +19,7 @@ use crate::log::LogLine;
 /// The interval at which new lines are polled.
 const LOOK: Duration = Duration::from_millis(500);
 
-pub(super) async fn logs(context: &Context, args: &args::RunsLogs) -> Done {
+pub(super) async fn logs(context: &CommandContext, args: &args::RunsLogs) -> CommandResult {
     let (runtime, record) = names::record(context, &args.run.run).await?;
     let run = record.id();
     let (mut after, mut printed) = (None, 0_usize);
@@ -46,7 +46,7 @@ pub(super) async fn logs(context: &Context, args: &args::RunsLogs) -> Done {
     }
 }
 
-fn end(printed: usize, record: &RunRecord, args: &args::RunsLogs) -> Done {
+fn end(printed: usize, record: &RunRecord, args: &args::RunsLogs) -> CommandResult {
     if let Some(task) = args
         .task
         .as_ref()
@@ -61,7 +61,7 @@ fn end(printed: usize, record: &RunRecord, args: &args::RunsLogs) -> Done {
         } else {
             " yet"
         };
-        tell(format_args!("nothing was logged{more} that is asked for"));
+        tell(format_args!("no matching log lines{more}"));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -75,7 +75,7 @@ fn is_meant(line: &LogLine, args: &args::RunsLogs) -> bool {
     line.level >= args.level.into() && args.task.as_ref().is_none_or(of_task)
 }
 
-fn write(line: &LogLine, as_json: bool) -> Result<(), Failure> {
+fn write(line: &LogLine, as_json: bool) -> Result<(), CommandFailure> {
     if as_json {
         let mut document = json!(line);
         document["at"] = line.at.to_rfc3339_opts(SecondsFormat::Millis, true).into();

@@ -45,8 +45,8 @@ use futures_util::future::BoxFuture;
 use crate::runtime::Runtime;
 use crate::scheduler::Serve;
 use args::{Arguments, Command, RunsCommand};
-use context::Context;
-use exit::Done;
+use context::CommandContext;
+use exit::CommandResult;
 
 /// The command line of a program with flows, created by [`cli`]. Awaiting it executes the command
 /// and returns the exit code.
@@ -93,7 +93,7 @@ use exit::Done;
 /// | code | meaning |
 /// | --- | --- |
 /// | 0 | success |
-/// | 1 | the run failed or was cancelled; the check found something |
+/// | 1 | the run failed or was cancelled; the check found problems |
 /// | 2 | usage error: a wrong command, name or parameter |
 /// | 74 | the store failed |
 /// | 75 | stopped by a signal, with runs left: they resume when the program serves again |
@@ -179,7 +179,7 @@ impl Cli {
                 if error.use_stderr()
                     && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
             {
-                let failure = exit::Failure::from(&error);
+                let failure = exit::CommandFailure::from(&error);
                 output::failure(&failure);
                 return ExitCode::from(failure.code);
             }
@@ -193,7 +193,7 @@ impl Cli {
         if !matches!(command, Command::Serve(_)) {
             output::keep_for_documents();
         }
-        let context = Context {
+        let context = CommandContext {
             runtime: self.runtime,
             store,
             serve: self.serve,
@@ -210,7 +210,7 @@ impl Cli {
     }
 }
 
-async fn dispatch(context: Context, command: Command) -> Done {
+async fn dispatch(context: CommandContext, command: Command) -> CommandResult {
     match command {
         Command::Flows(args) => flows::flows(&context, &args).await,
         Command::Show(args) => show::show(&context, &args).await,

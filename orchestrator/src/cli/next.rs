@@ -6,16 +6,16 @@ use chrono::{DateTime, NaiveTime, Offset as _, TimeZone as _, Timelike as _, Utc
 use serde::Serialize;
 
 use super::args;
-use super::context::Context;
+use super::context::CommandContext;
 use super::dates::local;
-use super::exit::{Done, Failure};
-use super::output::{self, Cell, Table, YELLOW, tell};
+use super::exit::{CommandFailure, CommandResult};
+use super::output::{self, Table, TableCell, YELLOW, tell};
 use super::show::is_paused;
-use crate::schedule::{Change, Schedule};
+use crate::schedule::{ClockChange, Schedule};
 
 /// A tick, in the form of `--json`.
 #[derive(Debug, Serialize)]
-struct Tick {
+struct TickJson {
     at: DateTime<Utc>,
     local: String,
     timezone: &'static str,
@@ -23,16 +23,18 @@ struct Tick {
     clock_change: Option<String>,
 }
 
-pub(super) async fn next(context: &Context, args: &args::Next) -> Done {
+pub(super) async fn next(context: &CommandContext, args: &args::Next) -> CommandResult {
     let flow = context.flow(&args.flow)?;
     let schedules = flow.schedules();
     if schedules.is_empty() {
         let hint = "write `#[flow(schedule = \"0 6 * * *\")]`, or `orchestrator::cli().serve([…])`";
-        return Err(Failure::usage(format!("flow `{}` has no schedule", args.flow)).hint(hint));
+        return Err(
+            CommandFailure::usage(format!("flow `{}` has no schedule", args.flow)).hint(hint),
+        );
     }
     if is_paused(context, &args.flow).await? {
         tell(format_args!(
-            "{0} is paused: its schedules make no runs until `resume {0}`",
+            "{0} is paused: its schedules create no runs until `resume {0}`",
             args.flow
         ));
     }
@@ -43,7 +45,7 @@ pub(super) async fn next(context: &Context, args: &args::Next) -> Done {
     }
     let mut table = Table::bare(0);
     for tick in ticks {
-        let change = Cell::styled(tick.clock_change.unwrap_or_default(), YELLOW);
+        let change = TableCell::styled(tick.clock_change.unwrap_or_default(), YELLOW);
         match schedules.len() {
             1 => table.row([tick.local.into(), change]),
             _ => table.row([tick.local.into(), tick.schedule.into(), change]),
@@ -54,13 +56,13 @@ pub(super) async fn next(context: &Context, args: &args::Next) -> Done {
 }
 
 /// Returns the next ticks of schedules, the earliest first.
-fn ticks(schedules: &[Schedule], now: DateTime<Utc>, count: usize) -> Vec<Tick> {
+fn ticks(schedules: &[Schedule], now: DateTime<Utc>, count: usize) -> Vec<TickJson> {
     let mut ticks = Vec::new();
     for schedule in schedules {
         let mut before = schedule.previous(now).unwrap_or(now);
         for at in schedule.after(now).take(count) {
             let zone = schedule.zone();
-            ticks.push(Tick {
+            ticks.push(TickJson {
                 at,
                 local: local(at, zone),
                 timezone: zone.name(),
@@ -95,12 +97,12 @@ fn change(schedule: &Schedule, before: DateTime<Utc>, at: DateTime<Utc>) -> Opti
         })
     };
     let moved = schedule.clock_change(at).map(|change| match change {
-        Change::LeftOut(left_out) => format!(
-            "{} is left out that day, and so it comes right after",
+        ClockChange::LeftOut(left_out) => format!(
+            "{} is skipped that day, so the tick comes right after",
             time(left_out)
         ),
-        Change::First(twice) => format!("{} comes twice: this is the first", time(twice)),
-        Change::Second(twice) => format!("{} comes twice: this is the second", time(twice)),
+        ClockChange::First(twice) => format!("{} occurs twice: this is the first", time(twice)),
+        ClockChange::Second(twice) => format!("{} occurs twice: this is the second", time(twice)),
     });
     let said: Vec<String> = changed.into_iter().chain(moved).collect();
     (!said.is_empty()).then(|| said.join("; "))
@@ -123,7 +125,7 @@ mod tests {
     #[test]
     fn clock_changes_are_marked() {
         let forward = "the clocks went forward: +01:00 → +02:00";
-        let moved = "; 02:30 is left out that day, and so it comes right after";
+        let moved = "; 02:30 is skipped that day, so the tick comes right after";
         let back = "the clocks went back: +02:00 → +01:00";
         let expected = |ticks: &[(&str, Option<&str>)]| -> Vec<(String, Option<String>)> {
             ticks
@@ -149,7 +151,7 @@ mod tests {
                 ("2026-10-26T06:00:00+01:00", None)
             ])
         );
-        let first = "02:30 comes twice: this is the first";
+        let first = "02:30 occurs twice: this is the first";
         assert_eq!(
             changes("30 2 * * *", "2027-10-30T12:00:00Z", 2),
             expected(&[
@@ -157,7 +159,7 @@ mod tests {
                 ("2027-11-01T02:30:00+01:00", Some(back))
             ])
         );
-        let second = format!("{back}; 02:30 comes twice: this is the second");
+        let second = format!("{back}; 02:30 occurs twice: this is the second");
         assert_eq!(
             changes("30 * * * *", "2027-10-31T00:00:00Z", 3),
             expected(&[

@@ -14,7 +14,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
 
-use super::exit::Failure;
+use super::exit::CommandFailure;
 use crate::id::RunId;
 use crate::runtime::Halted;
 use crate::state::{RunState, TaskState};
@@ -43,7 +43,9 @@ pub(super) fn keep_for_documents() {
     });
     match kept {
         Ok(documents) => drop(DOCUMENTS.set(File::from(documents))),
-        Err(error) => tracing::warn!("what tasks print goes to standard output, too: {error}"),
+        Err(error) => {
+            tracing::warn!(%error, "the output of tasks is not separated from documents on standard output")
+        }
     }
 }
 
@@ -55,7 +57,7 @@ pub(super) fn keep_for_documents() {}
 static DOCUMENTS: OnceLock<File> = OnceLock::new();
 
 /// Prints a text. Colours are stripped if standard output is not a terminal, or if NO_COLOR is set.
-pub(super) fn print(text: impl Display) -> Result<(), Failure> {
+pub(super) fn print(text: impl Display) -> Result<(), CommandFailure> {
     let text = text.to_string();
     let write = |out: &mut dyn Write| {
         out.write_all(text.as_bytes())?;
@@ -81,12 +83,12 @@ pub(super) fn halt(halted: Halted) -> ExitCode {
 }
 
 /// Prints a document.
-pub(super) fn json(document: &impl Serialize) -> Result<(), Failure> {
+pub(super) fn json(document: &impl Serialize) -> Result<(), CommandFailure> {
     let text = serde_json::to_string_pretty(document).map_err(io::Error::from)?;
     print(format_args!("{}\n", with_digits(&text)))
 }
 
-pub(super) fn failure(failure: &Failure) {
+pub(super) fn failure(failure: &CommandFailure) {
     let (red, cyan) = (RED.bold(), CYAN.bold());
     let mut out = AutoStream::auto(io::stderr().lock());
     let _ = write!(out, "{}", failure.text(red, cyan, anstyle::Reset));
@@ -95,18 +97,18 @@ pub(super) fn failure(failure: &Failure) {
 /// A table with aligned columns.
 #[derive(Debug)]
 pub(super) struct Table {
-    rows: Vec<Vec<Cell>>,
+    rows: Vec<Vec<TableCell>>,
     indent: usize,
 }
 
 /// A short text with a style.
 #[derive(Debug)]
-pub(super) struct Cell {
+pub(super) struct TableCell {
     text: String,
     style: Style,
 }
 
-impl Cell {
+impl TableCell {
     pub(super) fn styled(text: impl Into<String>, style: Style) -> Self {
         Self {
             text: text.into(),
@@ -115,19 +117,19 @@ impl Cell {
     }
 }
 
-impl<T: Into<String>> From<T> for Cell {
+impl<T: Into<String>> From<T> for TableCell {
     fn from(text: T) -> Self {
         Self::styled(text, Style::new())
     }
 }
 
-impl From<RunState> for Cell {
+impl From<RunState> for TableCell {
     fn from(state: RunState) -> Self {
         Self::styled(state.as_str(), of_run(state))
     }
 }
 
-impl From<TaskState> for Cell {
+impl From<TaskState> for TableCell {
     fn from(state: TaskState) -> Self {
         Self::styled(state.as_str(), of_task(state))
     }
@@ -156,7 +158,7 @@ pub(super) fn of_task(state: TaskState) -> Style {
 impl Table {
     pub(super) fn new<const N: usize>(heads: [&str; N]) -> Self {
         Self {
-            rows: vec![heads.map(|head| Cell::styled(head, BOLD)).into()],
+            rows: vec![heads.map(|head| TableCell::styled(head, BOLD)).into()],
             indent: 0,
         }
     }
@@ -169,11 +171,11 @@ impl Table {
         }
     }
 
-    pub(super) fn row<const N: usize>(&mut self, cells: [Cell; N]) {
+    pub(super) fn row<const N: usize>(&mut self, cells: [TableCell; N]) {
         self.rows.push(cells.into());
     }
 
-    pub(super) fn print(&self) -> Result<(), Failure> {
+    pub(super) fn print(&self) -> Result<(), CommandFailure> {
         print(self.text())
     }
 
@@ -196,7 +198,7 @@ impl Table {
                 .rposition(|cell| !cell.text.is_empty())
                 .unwrap_or(0);
             for (at, cell) in row.iter().enumerate().take(last + 1) {
-                let Cell { text: word, style } = cell;
+                let TableCell { text: word, style } = cell;
                 text.push_str(&format!("{style}{word}{style:#}"));
                 if at < last {
                     text.push_str(&" ".repeat(widths[at] - word.chars().count() + 2));

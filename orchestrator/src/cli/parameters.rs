@@ -4,38 +4,41 @@ use orchestrator_grammar::similar::nearest;
 use serde_json::{Map, Value, json};
 
 use super::args;
-use super::exit::Failure;
+use super::exit::CommandFailure;
 use crate::flow::FlowDef;
 use crate::value::{TypedJson, parse};
 
 /// Parameters as given on the command line.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Typed(Vec<String>);
+pub(super) struct ParameterArguments(Vec<String>);
 
-impl From<&args::Parameters> for Typed {
+impl From<&args::Parameters> for ParameterArguments {
     fn from(typed: &args::Parameters) -> Self {
         Self(typed.parameters.clone())
     }
 }
 
-impl Typed {
+impl ParameterArguments {
     /// Returns their values for a flow.
-    pub(super) fn of(&self, flow: &FlowDef) -> Result<Map<String, Value>, Failure> {
+    pub(super) fn of(&self, flow: &FlowDef) -> Result<Map<String, Value>, CommandFailure> {
         let mut values = Map::new();
         for typed in &self.0 {
             let Some((name, text)) = typed.split_once('=') else {
-                let failure =
-                    Failure::usage(format!("expected a parameter as NAME=VALUE, got `{typed}`"));
+                let failure = CommandFailure::usage(format!(
+                    "expected a parameter as NAME=VALUE, got `{typed}`"
+                ));
                 return Err(failure.why(known(flow)).hint(hint(flow, typed)));
             };
             let Some(place) = place(flow, name) else {
-                let failure =
-                    Failure::usage(format!("flow `{}` has no parameter `{name}`", flow.name));
+                let failure = CommandFailure::usage(format!(
+                    "flow `{}` has no parameter `{name}`",
+                    flow.name
+                ));
                 return Err(failure.why(known(flow)).hint(hint(flow, name)));
             };
             let value = value(flow, place, text).map_err(|why| refused(flow, why))?;
             if values.insert(name.to_owned(), value).is_some() {
-                return Err(Failure::usage(format!(
+                return Err(CommandFailure::usage(format!(
                     "the parameter `{name}` is given twice"
                 )));
             }
@@ -45,7 +48,7 @@ impl Typed {
 }
 
 /// Returns the error for parameters that do not fit. The problem names those at fault.
-pub(super) fn refused(flow: &FlowDef, problem: String) -> Failure {
+pub(super) fn refused(flow: &FlowDef, problem: String) -> CommandFailure {
     let at_fault = flow
         .parameters
         .iter()
@@ -57,8 +60,8 @@ pub(super) fn refused(flow: &FlowDef, problem: String) -> Failure {
         1 => Some(format!("give it as `{}`", examples[0])),
         _ => Some(format!("give them as `{}`", examples.join(" "))),
     };
-    Failure::usage(format!(
-        "the parameters of flow `{}` are refused",
+    CommandFailure::usage(format!(
+        "the parameters of flow `{}` are invalid",
         flow.name
     ))
     .why(problem)
@@ -81,7 +84,7 @@ fn hint(flow: &FlowDef, typed: &str) -> String {
         _ if flow.parameters.is_empty() => "leave `--param` out".to_owned(),
         (Some(place), _) => format!("give it as `{}`", example(flow, place)),
         (None, Some(meant)) => format!("did you mean `{meant}`?"),
-        (None, None) => format!("`show {}` tells which of them must be given", flow.name),
+        (None, None) => format!("`show {}` shows which of them are required", flow.name),
     }
 }
 
@@ -164,17 +167,17 @@ mod tests {
         North,
     }
 
-    type Name = String;
+    type TextAlias = String;
 
     #[derive(Clone, Debug, Serialize, Deserialize)]
-    struct Id(String);
+    struct CustomerId(String);
 
     #[derive(Clone, Debug, Serialize, Deserialize)]
     struct Point {
         x: u8,
     }
 
-    type Maybe = Option<Name>;
+    type Maybe = Option<TextAlias>;
 
     const fn parameter(name: &'static str, type_name: &'static str) -> Parameter {
         Parameter {
@@ -226,8 +229,8 @@ mod tests {
         &Function(
             |_: (
                 u64,
-                Name,
-                Id,
+                TextAlias,
+                CustomerId,
                 Maybe,
                 OptionSet,
                 chrono::NaiveDate,
@@ -303,7 +306,9 @@ mod tests {
     #[test]
     fn parts_of_an_error_do_not_repeat_each_other() {
         let of = |flow: &FlowDef, typed: &str| {
-            let failure = Typed(vec![typed.to_owned()]).of(flow).unwrap_err();
+            let failure = ParameterArguments(vec![typed.to_owned()])
+                .of(flow)
+                .unwrap_err();
             [failure.what, failure.why.unwrap(), failure.hint.unwrap()]
         };
         assert_eq!(
@@ -319,7 +324,7 @@ mod tests {
             why.starts_with("it takes `count: u64`, `name: Name`"),
             "{why}"
         );
-        assert_eq!(hint, "`show typed` tells which of them must be given");
+        assert_eq!(hint, "`show typed` shows which of them are required");
         assert_eq!(of(&FLOW, "count")[2], "give it as `--param count=7`");
         assert_eq!(of(&FLOW, "cuont=1")[2], "did you mean `count`?");
     }

@@ -3,11 +3,15 @@
 use std::process::ExitCode;
 
 use super::args;
-use super::context::Context;
-use super::exit::Done;
+use super::context::CommandContext;
+use super::exit::CommandResult;
 use super::output::print;
 
-pub(super) async fn pause(context: &Context, args: &args::OneFlow, pause: bool) -> Done {
+pub(super) async fn pause(
+    context: &CommandContext,
+    args: &args::OneFlow,
+    pause: bool,
+) -> CommandResult {
     let flow = context.flow(&args.flow)?;
     let runtime = context.runtime().await?;
     let name = flow.definition.name;
@@ -19,15 +23,15 @@ pub(super) async fn pause(context: &Context, args: &args::OneFlow, pause: bool) 
     let is_scheduled = !flow.schedules().is_empty();
     print(match (pause, changed) {
         (true, true) if is_scheduled => {
-            format!("{name} is paused: its schedules make no runs until `resume {name}`\n")
+            format!("{name} is paused: its schedules create no runs until `resume {name}`\n")
         }
         (true, true) => {
             format!(
-                "{name} is paused, which counts where it is served by a schedule: in this program it has none\n"
+                "{name} is paused; this only affects schedules, and in this program it has none\n"
             )
         }
         (true, false) => format!("{name} was paused already\n"),
-        (false, true) => format!("{name} goes on: what was due meanwhile counts as missed\n"),
+        (false, true) => format!("{name} is resumed: ticks of the meantime count as missed\n"),
         (false, false) => format!("{name} was not paused\n"),
     })?;
     Ok(ExitCode::SUCCESS)

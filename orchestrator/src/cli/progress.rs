@@ -106,15 +106,15 @@ pub(super) fn tell_above(text: &str) {
 
 /// Follows a run, and prints its progress. Dropping it removes the bar.
 #[derive(Debug)]
-pub(super) struct Following {
+pub(super) struct RunFollower {
     task: JoinHandle<()>,
     bar: Arc<Option<Bar>>,
 }
 
-impl Following {
+impl RunFollower {
     /// Follows the one run that this process executes.
     pub(super) fn new(events: Events, tasks: usize) -> Self {
-        let progress = Progress::new(tasks);
+        let progress = RunProgress::new(tasks);
         let bar = Arc::clone(&progress.bar);
         Self {
             task: tokio::spawn(follow(events, progress)),
@@ -129,7 +129,7 @@ impl Following {
     }
 }
 
-impl Drop for Following {
+impl Drop for RunFollower {
     fn drop(&mut self) {
         self.task.abort();
         if let Some(bar) = &*self.bar {
@@ -139,7 +139,7 @@ impl Drop for Following {
 }
 
 /// Follows the run of the first event. Tasks may run flows, which have runs of their own.
-async fn follow(mut events: Events, mut progress: Progress) {
+async fn follow(mut events: Events, mut progress: RunProgress) {
     let mut followed = None;
     while let Some(event) = events.next().await {
         if *followed.get_or_insert(event.run()) != event.run() {
@@ -153,14 +153,14 @@ async fn follow(mut events: Events, mut progress: Progress) {
 }
 
 /// The progress of a run's tasks.
-struct Progress {
+struct RunProgress {
     bar: Arc<Option<Bar>>,
     total: usize,
     done: usize,
     running: BTreeSet<String>,
 }
 
-impl Progress {
+impl RunProgress {
     fn new(tasks: usize) -> Self {
         Self {
             bar: Arc::new(Bar::new(tasks)),
@@ -176,7 +176,7 @@ impl Progress {
                 tell_above(&format!("{DIM}run {run} of {flow}{DIM:#}"))
             }
             Event::RunResumed { run, flow, .. } => {
-                tell_above(&format!("{DIM}run {run} of {flow} goes on{DIM:#}"))
+                tell_above(&format!("{DIM}run {run} of {flow} continues{DIM:#}"))
             }
             Event::RunReopened {
                 run, flow, what, ..

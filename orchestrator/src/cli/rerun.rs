@@ -1,14 +1,14 @@
 //! `runs rerun`: re-runs tasks of a finished run.
 
-use super::context::Context;
-use super::exit::{Done, Failure};
+use super::context::CommandContext;
+use super::exit::{CommandFailure, CommandResult};
 use super::output::{halt, is_so};
-use super::progress::{self, Following};
+use super::progress::{self, RunFollower};
 use super::{args, names, run};
 use crate::log::LogLevel;
 use crate::state::Rerun;
 
-pub(super) async fn rerun(context: &Context, args: &args::RunsRerun) -> Done {
+pub(super) async fn rerun(context: &CommandContext, args: &args::RunsRerun) -> CommandResult {
     progress::with_logs(LogLevel::Trace);
     let (runtime, record) = names::record(context, &args.run.run).await?;
     names::flow(record.flow())?;
@@ -28,15 +28,15 @@ pub(super) async fn rerun(context: &Context, args: &args::RunsRerun) -> Done {
         return Err(names::no_task(&record, task));
     }
     if !record.state().is_final() {
-        return Err(Failure::usage(format!(
-            "run {} {}, and is not final",
+        return Err(CommandFailure::usage(format!(
+            "run {} {}, and is unfinished",
             record.id(),
             is_so(record.state())
         ))
-        .why("only what has ended can run again")
-        .hint("`runs cancel ID` asks for its end"));
+        .why("only finished runs can be re-run")
+        .hint("`runs cancel ID` cancels it"));
     }
-    let following = Following::new(runtime.events(), record.tasks().len());
+    let following = RunFollower::new(runtime.events(), record.tasks().len());
     match runtime.until_halt(runtime.rerun(record.id(), what)).await {
         Ok(ended) => {
             let record = ended?;

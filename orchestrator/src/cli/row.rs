@@ -22,10 +22,10 @@ const FEWEST: u16 = 3;
 
 /// The last row of the terminal behind standard error.
 #[derive(Clone, Debug, Default)]
-pub(super) struct LastRow(Arc<Mutex<State>>);
+pub(super) struct LastRow(Arc<Mutex<RowState>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct RowState {
     /// The text of the row.
     text: String,
     /// The number of rows of the terminal when the last one was reserved.
@@ -60,7 +60,7 @@ impl LastRow {
     }
 }
 
-impl State {
+impl RowState {
     /// Returns the sequence that draws the row. It is written in one call, so that concurrent
     /// output comes before or after it.
     fn drawn(&mut self, rows: u16) -> String {
@@ -156,9 +156,9 @@ mod tests {
 
     #[test]
     fn row_is_reserved_once_per_terminal_size() {
-        let mut state = State {
+        let mut state = RowState {
             text: "half   ".to_owned(),
-            ..State::default()
+            ..RowState::default()
         };
         let take = |rows: u16| format!("\n\x1b7\x1b[1;{}r\x1b8\x1b[1A", rows - 1);
         let draw = |rows: u16| format!("\x1b7\x1b[{rows};1H\x1b[2Khalf\x1b8");

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::context::Context;
-use super::exit::{Done, FAILED, Failure};
+use super::context::CommandContext;
+use super::exit::{CommandFailure, CommandResult, FAILED};
 use super::output::{self, halt, is_so, of_run, tell};
-use super::parameters::Typed;
-use super::progress::{self, Following, named};
+use super::parameters::ParameterArguments;
+use super::progress::{self, RunFollower, named};
 use super::{args, dates};
 use crate::capture::quietly;
 use crate::error::Error;
 use crate::flow::{FlowCall, Request, registry};
 use crate::id::RunId;
-use crate::journal::{Encoded, Kept, RunRecord};
+use crate::journal::{EncodedResult, ResultValue, RunRecord};
 use crate::log::LogLevel;
 use crate::runtime::{Accepted, Awaited, Runtime, wait};
 use crate::state::RunState;
@@ -25,9 +25,9 @@ use crate::value::of_bytes;
 /// The time after which a waiting run prints what it waits for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(context: &Context, args: &args::Run) -> Done {
+pub(super) async fn run(context: &CommandContext, args: &args::Run) -> CommandResult {
     let flow = context.flow(&args.flow)?;
-    let call = flow.call(&Typed::from(&args.parameters))?;
+    let call = flow.call(&ParameterArguments::from(&args.parameters))?;
     let date = args
         .date
         .as_deref()
@@ -47,7 +47,7 @@ pub(super) async fn run(context: &Context, args: &args::Run) -> Done {
     progress::with_logs(LogLevel::Trace);
     let graph = quietly(|| runtime.host.graph(&call, &request));
     let tasks = graph.map_or(0, |graph| graph.nodes().len());
-    let following = Following::new(runtime.events(), tasks);
+    let following = RunFollower::new(runtime.events(), tasks);
     let ended = runtime
         .until_halt(to_its_end(&runtime, &call, &request))
         .await;
@@ -68,19 +68,19 @@ pub(super) async fn run(context: &Context, args: &args::Run) -> Done {
     }
 }
 
-async fn detach(runtime: &Runtime, call: &Arc<FlowCall>, request: &Request) -> Done {
+async fn detach(runtime: &Runtime, call: &Arc<FlowCall>, request: &Request) -> CommandResult {
     if !runtime.host.services.store.is_durable() {
-        return Err(
-            Failure::usage("a run in a store in memory cannot be left to another process")
-                .why("the store ends with this one")
-                .hint("leave `--detach` out, or name a store: `--store sqlite:PATH`"),
-        );
+        return Err(CommandFailure::usage(
+            "a run in an in-memory store cannot be left to another process",
+        )
+        .why("the store ends with this process")
+        .hint("leave `--detach` out, or name a store: `--store sqlite:PATH`"));
     }
     let run = runtime.host.submit(call, request).await?;
     output::print(format_args!("{run}\n"))?;
     match runtime.find_run(run).await? {
         Some(record) if record.state().is_final() => has_the_key(&record),
-        _ => tell("it is left to whoever serves: `serve`"),
+        _ => tell("it is left to a serving process: `serve`"),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -142,7 +142,7 @@ fn has_the_key(record: &RunRecord) {
 }
 
 /// Prints the result of a run and its final state.
-pub(super) fn report(record: &RunRecord, is_kept: bool) -> Done {
+pub(super) fn report(record: &RunRecord, is_kept: bool) -> CommandResult {
     let (state, style) = (record.state(), of_run(record.state()));
     let took = record
         .duration()
@@ -156,13 +156,14 @@ pub(super) fn report(record: &RunRecord, is_kept: bool) -> Done {
     if state == RunState::Success {
         return Ok(ExitCode::SUCCESS);
     }
-    let failure = Failure::new(FAILED, format!("{run} {}", is_so(state)));
-    let why = record
-        .error()
-        .map_or_else(|| "its end was asked for".to_owned(), ToString::to_string);
+    let failure = CommandFailure::new(FAILED, format!("{run} {}", is_so(state)));
+    let why = record.error().map_or_else(
+        || "its cancellation was requested".to_owned(),
+        ToString::to_string,
+    );
     let hint = is_kept.then(|| {
         format!(
-            "`why {}` says more, and `runs show {}` shows its tasks",
+            "`why {}` explains it, and `runs show {}` shows its tasks",
             record.id(),
             record.id()
         )
@@ -172,12 +173,12 @@ pub(super) fn report(record: &RunRecord, is_kept: bool) -> Done {
 
 /// Returns the result of a run as the JSON of its type. If this program does not know the type, the
 /// JSON is derived from the encoded bytes.
-pub(super) fn json(record: &RunRecord) -> Result<Option<serde_json::Value>, Failure> {
+pub(super) fn json(record: &RunRecord) -> Result<Option<serde_json::Value>, CommandFailure> {
     let encoded;
     let bytes = match record.output() {
         None => return Ok(None),
-        Some(Kept::Encoded(Encoded(bytes))) => Ok(bytes.as_slice()),
-        Some(Kept::Live(value)) => match value.encode() {
+        Some(ResultValue::Encoded(EncodedResult(bytes))) => Ok(bytes.as_slice()),
+        Some(ResultValue::Live(value)) => match value.encode() {
             Ok(bytes) => {
                 encoded = bytes;
                 Ok(encoded.as_slice())
@@ -186,7 +187,7 @@ pub(super) fn json(record: &RunRecord) -> Result<Option<serde_json::Value>, Fail
         },
     };
     let unreadable = |error: crate::value::EncodingError| {
-        Failure::new(FAILED, "what the flow returned cannot be shown as JSON")
+        CommandFailure::new(FAILED, "the flow's output cannot be shown as JSON")
             .why(error.to_string())
     };
     let bytes = bytes.map_err(unreadable)?;

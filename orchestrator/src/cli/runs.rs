@@ -7,9 +7,9 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::context::Context;
-use super::exit::{Done, Failure};
-use super::output::{self, BOLD, Cell, RED, Table, grouped, instant, plural, print, tell};
+use super::context::CommandContext;
+use super::exit::{CommandFailure, CommandResult};
+use super::output::{self, BOLD, RED, Table, TableCell, grouped, instant, plural, print, tell};
 use super::{args, names, run};
 use crate::id::RunId;
 use crate::journal::{AttemptRecord, RerunRecord, RunRecord, RunSummary, TaskRun};
@@ -22,25 +22,25 @@ const LISTED: usize = 10;
 
 /// A run, in the form of `--json`.
 #[derive(Serialize)]
-struct Shown {
+struct RunJson {
     #[serde(flatten)]
     run: RunSummary,
     output: Option<Value>,
     pruned: bool,
-    reruns: Vec<Again>,
-    tasks: Vec<Task>,
+    reruns: Vec<RerunJson>,
+    tasks: Vec<TaskJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    attempts: Option<Vec<Attempt>>,
+    attempts: Option<Vec<AttemptJson>>,
 }
 
 #[derive(Serialize)]
-struct Again {
+struct RerunJson {
     at: DateTime<Utc>,
     what: String,
 }
 
 #[derive(Serialize)]
-struct Task {
+struct TaskJson {
     key: String,
     state: TaskState,
     attempts: u32,
@@ -53,7 +53,7 @@ struct Task {
 }
 
 #[derive(Serialize)]
-struct Attempt {
+struct AttemptJson {
     key: String,
     number: u32,
     state: TaskState,
@@ -62,7 +62,7 @@ struct Attempt {
     error: Option<String>,
 }
 
-impl From<&RerunRecord> for Again {
+impl From<&RerunRecord> for RerunJson {
     fn from(rerun: &RerunRecord) -> Self {
         Self {
             at: rerun.at,
@@ -71,7 +71,7 @@ impl From<&RerunRecord> for Again {
     }
 }
 
-impl From<TaskRun<'_>> for Task {
+impl From<TaskRun<'_>> for TaskJson {
     fn from(task: TaskRun<'_>) -> Self {
         Self {
             key: task.key(),
@@ -87,7 +87,7 @@ impl From<TaskRun<'_>> for Task {
     }
 }
 
-impl From<AttemptRecord> for Attempt {
+impl From<AttemptRecord> for AttemptJson {
     fn from(attempt: AttemptRecord) -> Self {
         let AttemptRecord {
             key,
@@ -109,7 +109,7 @@ impl From<AttemptRecord> for Attempt {
     }
 }
 
-pub(super) async fn show(context: &Context, args: &args::RunsShow) -> Done {
+pub(super) async fn show(context: &CommandContext, args: &args::RunsShow) -> CommandResult {
     let (runtime, record) = names::record(context, &args.run.run).await?;
     let is_meant = |key: &str| {
         args.task
@@ -132,13 +132,13 @@ pub(super) async fn show(context: &Context, args: &args::RunsShow) -> Done {
         let meant = attempts
             .into_iter()
             .filter(|attempt| is_meant(&attempt.key));
-        meant.map(Attempt::from).collect::<Vec<_>>()
+        meant.map(AttemptJson::from).collect::<Vec<_>>()
     });
     if args.format.json {
-        let reruns = record.reruns().iter().map(Again::from).collect();
-        let tasks = meant.into_iter().map(Task::from).collect();
+        let reruns = record.reruns().iter().map(RerunJson::from).collect();
+        let tasks = meant.into_iter().map(TaskJson::from).collect();
         let output = run::json(&record)?;
-        output::json(&Shown {
+        output::json(&RunJson {
             run: record.summary(),
             output,
             pruned: record.is_pruned(),
@@ -159,7 +159,7 @@ pub(super) async fn show(context: &Context, args: &args::RunsShow) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-fn head(record: &RunRecord) -> Result<(), Failure> {
+fn head(record: &RunRecord) -> Result<(), CommandFailure> {
     let interval = record.interval();
     let mut table = Table::bare(0);
     table.row(["run".into(), record.id().to_string().into()]);
@@ -201,7 +201,7 @@ fn head(record: &RunRecord) -> Result<(), Failure> {
     if let (Some(error), true) = (record.error(), record.state() != RunState::Success) {
         table.row([
             "why".into(),
-            Cell::styled(error.to_string().replace('\n', " "), RED),
+            TableCell::styled(error.to_string().replace('\n', " "), RED),
         ]);
     }
     if let Some(returned) = returned(record) {
@@ -214,15 +214,19 @@ fn head(record: &RunRecord) -> Result<(), Failure> {
 fn returned(record: &RunRecord) -> Option<String> {
     match run::json(record) {
         Ok(value) => value.map(|value| output::beginning(&json_text(&value))),
-        Err(_) => Some("what cannot be shown as JSON".to_owned()),
+        Err(_) => Some("a value that JSON cannot represent".to_owned()),
     }
 }
 
 /// Prints tasks. Returns the keys of those that do not have a line of their own.
-fn tasks(record: &RunRecord, tasks: &[TaskRun<'_>], all: bool) -> Result<HashSet<String>, Failure> {
+fn tasks(
+    record: &RunRecord,
+    tasks: &[TaskRun<'_>],
+    all: bool,
+) -> Result<HashSet<String>, CommandFailure> {
     if tasks.is_empty() {
         print(match (record.is_pruned(), record.state().is_final()) {
-            (true, _) => "\nwhat was known of its tasks was pruned\n",
+            (true, _) => "\nthe records of its tasks were pruned\n",
             (false, true) => "\nit had no tasks\n",
             (false, false) => "\nit has no tasks yet\n",
         })?;
@@ -258,7 +262,7 @@ fn tasks(record: &RunRecord, tasks: &[TaskRun<'_>], all: bool) -> Result<HashSet
     Ok(left_out)
 }
 
-fn row(task: &TaskRun<'_>) -> [Cell; 5] {
+fn row(task: &TaskRun<'_>) -> [TableCell; 5] {
     let note = match (task.cached(), task.error()) {
         (true, _) => "cached".to_owned(),
         (false, error) => error
@@ -290,7 +294,7 @@ fn rank(state: TaskState) -> Option<u8> {
 }
 
 /// Returns the row that summarizes all elements of a mapping.
-fn mapping(elements: &[TaskRun<'_>]) -> [Cell; 5] {
+fn mapping(elements: &[TaskRun<'_>]) -> [TableCell; 5] {
     let mut states: Vec<(TaskState, u64)> = Vec::new();
     for element in elements {
         match states
@@ -343,7 +347,10 @@ fn span(first: &str, last: &str) -> String {
 }
 
 /// Prints attempts, except those of elements that were left out.
-fn list_attempts(attempts: &[Attempt], left_out: &HashSet<String>) -> Result<(), Failure> {
+fn list_attempts(
+    attempts: &[AttemptJson],
+    left_out: &HashSet<String>,
+) -> Result<(), CommandFailure> {
     print(format_args!("\n{BOLD}attempts{BOLD:#}\n"))?;
     let mut table = Table::bare(2);
     let mut left = 0;

@@ -1,15 +1,15 @@
 //! `serve`: serves flows on their schedules.
 
 use super::args;
-use super::context::Context;
-use super::exit::{Done, Failure};
+use super::context::CommandContext;
+use super::exit::{CommandFailure, CommandResult};
 use super::names;
 use super::output::halt;
-use super::parameters::Typed;
+use super::parameters::ParameterArguments;
 use crate::capture::init_logs;
 use crate::scheduler::Serve;
 
-pub(super) async fn serve(mut context: Context, args: &args::Serve) -> Done {
+pub(super) async fn serve(mut context: CommandContext, args: &args::Serve) -> CommandResult {
     for name in &args.flows {
         names::flow(name)?;
     }
@@ -24,22 +24,24 @@ pub(super) async fn serve(mut context: Context, args: &args::Serve) -> Done {
             if args.flows.is_empty() {
                 continue;
             }
-            return Err(Failure::usage(format!("flow `{name}` has no schedule"))
+            return Err(CommandFailure::usage(format!("flow `{name}` has no schedule"))
                 .hint("write `#[flow(schedule = \"0 6 * * *\")]`, or `orchestrator::cli().serve([…])`"));
         }
-        let call = flow.call(&Typed::default()).map_err(|failure| Failure {
-            hint: Some(format!(
-                "say what it is served with: `orchestrator::cli().serve([{name}(…).scheduled()])`"
-            )),
-            ..failure
-        })?;
+        let call = flow
+            .call(&ParameterArguments::default())
+            .map_err(|failure| CommandFailure {
+                hint: Some(format!(
+                    "give its parameters: `orchestrator::cli().serve([{name}(…).scheduled()])`"
+                )),
+                ..failure
+            })?;
         by_attribute.extend(Serve::of(call));
     }
     let (runtime, mut serves) = context.served().await?;
     serves.retain(|serve| is_meant(serve.flow()));
     serves.extend(by_attribute);
     if serves.is_empty() {
-        return Err(Failure::usage("there is nothing to serve")
+        return Err(CommandFailure::usage("there is nothing to serve")
             .why("no flow of this program has a schedule")
             .hint(
                 "write `#[flow(schedule = \"0 6 * * *\")]`, or `orchestrator::cli().serve([…])`",

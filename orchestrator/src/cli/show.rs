@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::context::{Context, Known};
-use super::exit::{Done, Failure};
-use super::graph::Node;
+use super::context::{CommandContext, ProgramFlow};
+use super::exit::{CommandFailure, CommandResult};
+use super::graph::NodeJson;
 use super::output::{self, BOLD, DIM, Table, print};
 use super::{args, graph, parameters};
 use crate::schedule::Schedule;
@@ -16,7 +16,7 @@ use crate::value::json_text;
 
 /// A flow, in the form of `--json`.
 #[derive(Serialize)]
-struct Shown {
+struct FlowJson {
     name: &'static str,
     description: &'static str,
     tags: &'static [&'static str],
@@ -25,19 +25,19 @@ struct Shown {
     file: &'static str,
     line: u32,
     is_async: bool,
-    parameters: Vec<Parameter>,
+    parameters: Vec<ParameterJson>,
     resources: Vec<&'static str>,
-    schedules: Vec<Scheduled>,
+    schedules: Vec<ScheduleJson>,
     paused: bool,
     max_active_runs: Option<u32>,
     timeout_seconds: Option<f64>,
     /// The tasks. `None` if they are known only after the flow has run, or if a parameter does not
     /// have a value.
-    tasks: Option<Vec<Node>>,
+    tasks: Option<Vec<NodeJson>>,
 }
 
 #[derive(Serialize)]
-struct Parameter {
+struct ParameterJson {
     name: &'static str,
     #[serde(rename = "type")]
     type_name: &'static str,
@@ -46,7 +46,7 @@ struct Parameter {
 }
 
 #[derive(Serialize)]
-struct Scheduled {
+struct ScheduleJson {
     text: String,
     cron: Option<String>,
     timezone: &'static str,
@@ -54,7 +54,7 @@ struct Scheduled {
     parameters: Map<String, Value>,
 }
 
-impl From<&Schedule> for Scheduled {
+impl From<&Schedule> for ScheduleJson {
     fn from(schedule: &Schedule) -> Self {
         Self {
             text: schedule.to_string(),
@@ -65,7 +65,7 @@ impl From<&Schedule> for Scheduled {
     }
 }
 
-impl Display for Scheduled {
+impl Display for ScheduleJson {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
         for (place, (name, value)) in self.parameters.iter().enumerate() {
@@ -77,12 +77,12 @@ impl Display for Scheduled {
 }
 
 /// Returns the parameters of a flow, with their defaults.
-fn parameters_of(flow: &Known<'_>) -> Vec<Parameter> {
+fn parameters_of(flow: &ProgramFlow<'_>) -> Vec<ParameterJson> {
     let given = flow.serve.first().map(|serve| serve.call());
     let parameter = |(place, parameter): (usize, &'static crate::task::Parameter)| {
         let default = given.and_then(|call| call.parameters.get(parameter.name).cloned());
         let required = default.is_none() && !parameters::is_optional(flow.definition, place);
-        Parameter {
+        ParameterJson {
             name: parameter.name,
             type_name: parameter.type_name,
             required,
@@ -97,7 +97,7 @@ fn parameters_of(flow: &Known<'_>) -> Vec<Parameter> {
         .collect()
 }
 
-pub(super) async fn show(context: &Context, args: &args::Show) -> Done {
+pub(super) async fn show(context: &CommandContext, args: &args::Show) -> CommandResult {
     let flow = context.flow(&args.flow)?;
     let definition = flow.definition;
     let call = flow.call(&(&args.parameters).into());
@@ -116,7 +116,7 @@ pub(super) async fn show(context: &Context, args: &args::Show) -> Done {
             "known when its parameters are given: `--param NAME=VALUE`".to_owned(),
         ),
     };
-    let shown = Shown {
+    let shown = FlowJson {
         name: definition.name,
         description: definition.description,
         tags: definition.tags,
@@ -131,7 +131,7 @@ pub(super) async fn show(context: &Context, args: &args::Show) -> Done {
             .iter()
             .map(|resource| resource.type_name)
             .collect(),
-        schedules: flow.schedules().iter().map(Scheduled::from).collect(),
+        schedules: flow.schedules().iter().map(ScheduleJson::from).collect(),
         paused: is_paused(context, definition.name).await?,
         max_active_runs: definition.max_active_runs,
         timeout_seconds: definition.timeout.map(|timeout| timeout.as_secs_f64()),
@@ -163,7 +163,7 @@ pub(super) async fn show(context: &Context, args: &args::Show) -> Done {
     fact(
         "paused",
         if shown.paused {
-            format!("`resume {}` lets its schedules go on", shown.name)
+            format!("`resume {}` resumes its schedules", shown.name)
         } else {
             String::new()
         },
@@ -196,7 +196,7 @@ pub(super) async fn show(context: &Context, args: &args::Show) -> Done {
         ]);
     }
     if shown.parameters.is_empty() {
-        table.row([output::Cell::styled("none", DIM)]);
+        table.row([output::TableCell::styled("none", DIM)]);
     }
     table.print()?;
     heading("tasks")?;
@@ -231,14 +231,17 @@ pub(super) async fn show(context: &Context, args: &args::Show) -> Done {
         }
     }
     if graph.nodes().is_empty() {
-        table.row([output::Cell::styled("none", DIM)]);
+        table.row([output::TableCell::styled("none", DIM)]);
     }
     table.print()?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Returns `true` if the schedules of a flow are paused; `false` if there is no store.
-pub(super) async fn is_paused(context: &Context, flow: &str) -> Result<bool, Failure> {
+pub(super) async fn is_paused(
+    context: &CommandContext,
+    flow: &str,
+) -> Result<bool, CommandFailure> {
     let Some(runtime) = context.runtime_if_there().await? else {
         return Ok(false);
     };
@@ -249,7 +252,7 @@ pub(super) async fn is_paused(context: &Context, flow: &str) -> Result<bool, Fai
         .any(|(paused, _)| paused == flow))
 }
 
-fn heading(text: &str) -> Result<(), Failure> {
+fn heading(text: &str) -> Result<(), CommandFailure> {
     print(format_args!("{BOLD}{text}{BOLD:#}\n"))
 }
 
@@ -266,7 +269,7 @@ mod tests {
             ("region".to_owned(), Value::from("EU")),
             ("size".to_owned(), Value::from(7)),
         ]);
-        let shown = Scheduled::from(&schedule.parameters(given.clone()));
+        let shown = ScheduleJson::from(&schedule.parameters(given.clone()));
         assert_eq!(
             shown.to_string(),
             "0 6 * * * in Europe/Zurich, with region = \"EU\", size = 7"
@@ -279,6 +282,6 @@ mod tests {
         });
         assert_eq!(serde_json::to_value(shown).unwrap(), json);
         let every = Schedule::every(std::time::Duration::from_secs(60)).unwrap();
-        assert_eq!(Scheduled::from(&every).cron, None);
+        assert_eq!(ScheduleJson::from(&every).cron, None);
     }
 }

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::Context;
 use crate::error::TaskError;
 use crate::panic::Fragile;
-use crate::scope::{Convert, MappingSpec, Projection, Resolved};
+use crate::scope::{Conversion, MappingSpec, NodeOutcome, Projection};
 use crate::value::{Data, Value};
 
 /// The future of an async body.
@@ -60,22 +60,22 @@ impl Elements {
 pub(crate) enum Arg {
     Value(Value),
     Element(Arc<Elements>, u32),
-    Derived(Box<Derived>),
+    Derived(Box<DerivedInput>),
     /// The input was taken: each is taken once.
     Taken,
 }
 
 /// An input that is computed when it is taken.
 #[derive(Debug)]
-pub(crate) struct Derived {
-    pub(crate) given: Given,
+pub(crate) struct DerivedInput {
+    pub(crate) given: ResolvedSource,
     pub(crate) projection: Option<Projection>,
-    pub(crate) convert: Convert,
+    pub(crate) convert: Conversion,
 }
 
 #[derive(Debug)]
-pub(crate) enum Given {
-    Node(Resolved),
+pub(crate) enum ResolvedSource {
+    Node(NodeOutcome),
     Element(Arc<Elements>, u32),
     Many(Vec<Arg>, fn(Vec<Value>) -> Value),
 }
@@ -91,18 +91,18 @@ impl Arg {
     }
 }
 
-impl Derived {
+impl DerivedInput {
     fn into_value(self) -> Value {
         let resolved = match self.given {
-            Given::Node(resolved) => resolved,
-            Given::Element(elements, index) => Resolved::Success(elements.get(index)),
-            Given::Many(args, combine) => {
-                Resolved::Success(combine(args.into_iter().map(Arg::into_value).collect()))
+            ResolvedSource::Node(resolved) => resolved,
+            ResolvedSource::Element(elements, index) => NodeOutcome::Success(elements.get(index)),
+            ResolvedSource::Many(args, combine) => {
+                NodeOutcome::Success(combine(args.into_iter().map(Arg::into_value).collect()))
             }
         };
         let projected = match (resolved, &self.projection) {
-            (Resolved::Success(value), Some(projection)) => {
-                Resolved::Success(projection.apply(value))
+            (NodeOutcome::Success(value), Some(projection)) => {
+                NodeOutcome::Success(projection.apply(value))
             }
             (other, _) => other,
         };
@@ -146,13 +146,15 @@ impl<'a> Call<'a> {
     }
 
     /// Takes an input by reference, without a copy.
-    pub fn borrowed<T: Data>(&mut self, index: usize) -> Borrowed<T> {
+    pub fn borrowed<T: Data>(&mut self, index: usize) -> BorrowedInput<T> {
         match self.arg(index) {
-            Arg::Element(elements, element) if elements.spec.plain => Borrowed(Lender::Element(
-                Fragile::new(elements.lists[0].clone().share()),
-                element as usize,
-            )),
-            other => Borrowed(Lender::Value(Fragile::new(other.into_value().share()))),
+            Arg::Element(elements, element) if elements.spec.plain => {
+                BorrowedInput(Lender::Element(
+                    Fragile::new(elements.lists[0].clone().share()),
+                    element as usize,
+                ))
+            }
+            other => BorrowedInput(Lender::Value(Fragile::new(other.into_value().share()))),
         }
     }
 
@@ -190,20 +192,20 @@ impl fmt::Debug for Call<'_> {
 }
 
 /// An input that a body borrows.
-pub struct Borrowed<T>(Lender<T>);
+pub struct BorrowedInput<T>(Lender<T>);
 
 enum Lender<T> {
     Value(Fragile<Arc<T>>),
     Element(Fragile<Arc<Vec<T>>>, usize),
 }
 
-impl<T> fmt::Debug for Borrowed<T> {
+impl<T> fmt::Debug for BorrowedInput<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Borrowed")
     }
 }
 
-impl<T> Deref for Borrowed<T> {
+impl<T> Deref for BorrowedInput<T> {
     type Target = T;
 
     fn deref(&self) -> &T {

@@ -46,7 +46,7 @@ pub(crate) struct RunFacts {
 
 /// The node and the attempt of a body.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct BodyPlace {
     pub(crate) task: String,
     pub(crate) key: String,
     pub(crate) map_index: Option<usize>,
@@ -73,7 +73,7 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub struct Context {
     run: Arc<RunFacts>,
-    place: Option<Place>,
+    place: Option<BodyPlace>,
     cancel: CancellationToken,
     asked: AtomicBool,
 }
@@ -88,7 +88,7 @@ impl Context {
         }
     }
 
-    pub(crate) fn of_task(run: Arc<RunFacts>, place: Place, cancel: CancellationToken) -> Self {
+    pub(crate) fn of_task(run: Arc<RunFacts>, place: BodyPlace, cancel: CancellationToken) -> Self {
         Self {
             run,
             place: Some(place),
@@ -161,6 +161,8 @@ impl Context {
     ///
     /// A body that has called this method gets the grace period to finish by itself.
     pub fn is_cancelled(&self) -> bool {
+        // set before the check: a cancellation in between would otherwise end the body without the
+        // grace period
         self.asked.store(true, Ordering::Release);
         self.cancel.is_cancelled()
     }

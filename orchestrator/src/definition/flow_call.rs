@@ -3,7 +3,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::parameters::length_of;
-use super::{Context, FlowBody, FlowDef, Kept};
+use super::{CallParameters, Context, FlowBody, FlowDef};
 use crate::bounds;
 use crate::panic::Fragile;
 use crate::value::check_depth;
@@ -19,7 +19,7 @@ pub(crate) struct FlowCall {
 
 impl FlowCall {
     pub(crate) fn new(definition: &'static FlowDef, parameters: Box<dyn Any>) -> Self {
-        let Kept {
+        let CallParameters {
             values,
             json,
             problem,
@@ -58,8 +58,7 @@ impl FlowCall {
             let most = bounds::PARAMETERS;
             (length > most).then(|| {
                 format!(
-                    "expected the parameters to be at most {most} bytes of JSON together, got {length}: give a path or an id \
-                     of what is large, and let a task read it"
+                    "expected at most {most} bytes of parameters as JSON, got {length}: pass a path or an id of large data, and let a task read it"
                 )
             })
         };

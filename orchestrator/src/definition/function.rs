@@ -18,7 +18,7 @@ pub trait FlowFunction: fmt::Debug + Send + Sync {
     fn start(&self, parameters: &(dyn Any + Send + Sync), context: Arc<Context>) -> FlowBody;
 
     /// Returns the parameters of a call, with their JSON.
-    fn keep(&self, names: &[Parameter], parameters: Box<dyn Any>) -> Kept;
+    fn keep(&self, names: &[Parameter], parameters: Box<dyn Any>) -> CallParameters;
 
     /// Reads the parameters from JSON, by name. A missing one is null.
     ///
@@ -42,14 +42,14 @@ pub trait FlowFunction: fmt::Debug + Send + Sync {
 }
 
 /// The parameters of a call.
-pub struct Kept {
+pub struct CallParameters {
     pub(crate) values: Fragile<Box<dyn Any + Send + Sync>>,
     pub(crate) json: Map<String, Value>,
     /// The first parameter that its JSON does not represent.
     pub(crate) problem: Option<String>,
 }
 
-impl fmt::Debug for Kept {
+impl fmt::Debug for CallParameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kept")
             .field("json", &self.json)
@@ -66,7 +66,7 @@ impl<P: Parameters> FlowFunction for Function<P> {
         }
     }
 
-    fn keep(&self, names: &[Parameter], parameters: Box<dyn Any>) -> Kept {
+    fn keep(&self, names: &[Parameter], parameters: Box<dyn Any>) -> CallParameters {
         let Ok(parameters) = parameters.downcast::<P>() else {
             mistyped::<P>()
         };
@@ -82,7 +82,7 @@ impl<P: Parameters> FlowFunction for Function<P> {
                 }
                 Err(error) => {
                     problem.get_or_insert_with(|| {
-                        format!("parameter {parameter} cannot be kept as JSON: {error}")
+                        format!("parameter {parameter} cannot be stored as JSON: {error}")
                     });
                 }
             }
@@ -90,10 +90,10 @@ impl<P: Parameters> FlowFunction for Function<P> {
         let problem = problem.or_else(|| {
             let (parameter, reason) = P::from_json(names, &json).map(Fragile::new).err()?;
             Some(format!(
-                "parameter {parameter} does not come back from JSON: {reason}"
+                "parameter {parameter} cannot be read back from JSON: {reason}"
             ))
         });
-        Kept {
+        CallParameters {
             values: Fragile::new(parameters),
             json,
             problem,

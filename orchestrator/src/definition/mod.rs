@@ -15,18 +15,18 @@ mod returns;
 mod serving;
 mod task;
 
-pub(crate) use call::{Arg, Args, Derived, Elements, Given, Resources};
-pub use call::{BlockingBody, BodyFuture, Borrowed, Call};
+pub(crate) use call::{Arg, Args, DerivedInput, Elements, ResolvedSource, Resources};
+pub use call::{BlockingBody, BodyFuture, BorrowedInput, Call};
+pub(crate) use context::{BodyPlace, RunFacts};
 pub use context::{Context, Interval};
-pub(crate) use context::{Place, RunFacts};
 pub use flow::{FlowDef, FlowEntry};
 pub(crate) use flow_call::FlowCall;
-pub use function::{FlowFunction, Function, Kept};
+pub use function::{CallParameters, FlowFunction, Function};
 pub use options::{Delay, Pool, TaskOptions};
 #[doc(inline)]
 pub use orchestrator_grammar::trigger::{ParseTriggerError, Trigger};
 pub use parameters::Parameters;
-pub(crate) use returns::Progress;
+pub(crate) use returns::FlowBodyKind;
 pub use returns::{FlowBody, FlowReturn};
 pub use serving::{Missed, Overlap, ScheduleDef};
-pub use task::{Body, CacheDef, Code, KeyFn, Parameter, Resource, TaskDef, TaskEntry};
+pub use task::{CacheDef, KeyFn, Parameter, Resource, TaskBody, TaskCode, TaskDef, TaskEntry};

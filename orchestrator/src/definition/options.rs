@@ -84,7 +84,7 @@ impl TaskOptions {
             .as_ref()
             .and_then(|pool| bounds::fault(pool.name, bounds::NAME))
         {
-            return Some(format!("the name of its pool is too long: {problem}"));
+            return Some(format!("the name of the pool is too long: {problem}"));
         }
         if let Some(pool) = self.pool.as_ref().filter(|pool| pool.slots == 0) {
             return Some(format!(

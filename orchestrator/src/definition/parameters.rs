@@ -5,12 +5,12 @@ use crate::panic::{Fragile, catch};
 use crate::value::{Data, from_json, to_json};
 
 /// Returns the reason if a type does not accept a value.
-type Check = fn(&Value) -> Result<(), String>;
+type ParameterCheck = fn(&Value) -> Result<(), String>;
 
 /// The parameters of a flow: a tuple of data.
 pub trait Parameters: Clone + Send + Sync + 'static {
     /// For each parameter, a check of whether its type accepts a value.
-    const CHECKS: &'static [Check];
+    const CHECKS: &'static [ParameterCheck];
 
     /// Converts each parameter to JSON, or returns the reason why JSON cannot represent it.
     fn to_json(&self) -> Vec<Result<Value, String>>;
@@ -28,8 +28,8 @@ pub trait Parameters: Clone + Send + Sync + 'static {
 
 /// Returns the length in bytes of parameters as JSON.
 pub(super) fn length_of(parameters: &Map<String, Value>) -> usize {
-    struct Counted(usize);
-    impl std::io::Write for Counted {
+    struct ByteCounter(usize);
+    impl std::io::Write for ByteCounter {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0 += bytes.len();
             Ok(bytes.len())
@@ -39,7 +39,7 @@ pub(super) fn length_of(parameters: &Map<String, Value>) -> usize {
             Ok(())
         }
     }
-    let mut counted = Counted(0);
+    let mut counted = ByteCounter(0);
     // cannot fail: writing a JSON value runs only our own code
     let _ = serde_json::to_writer(&mut counted, parameters);
     counted.0
@@ -75,7 +75,7 @@ fn read<'a, T: Data>(
 macro_rules! tuples {
     ($($($name:ident)*;)+) => {$(
         impl<$($name: Data),*> Parameters for ($($name,)*) {
-            const CHECKS: &'static [Check] = &[$(check::<$name>),*];
+            const CHECKS: &'static [ParameterCheck] = &[$(check::<$name>),*];
 
             #[allow(non_snake_case, reason = "a variable for each type")]
             fn to_json(&self) -> Vec<Result<Value, String>> {

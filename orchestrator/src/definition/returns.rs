@@ -7,9 +7,9 @@ use crate::scope::Input;
 use crate::value::{Data, Value};
 
 /// The body of a flow that was called: its return value, or a future of it.
-pub struct FlowBody(pub(crate) Progress);
+pub struct FlowBody(pub(crate) FlowBodyKind);
 
-pub(crate) enum Progress {
+pub(crate) enum FlowBodyKind {
     /// The return value of a plain `fn`, which has run.
     Wired(Input),
     /// The future of an `async fn`, to be polled.
@@ -19,14 +19,14 @@ pub(crate) enum Progress {
 impl FlowBody {
     /// Wraps the return value of a plain `fn`.
     pub fn wired<R: FlowReturn>(returned: R) -> Self {
-        Self(Progress::Wired(returned.into_output()))
+        Self(FlowBodyKind::Wired(returned.into_output()))
     }
 
     /// Wraps an `async fn` that returns a `Result` of data.
     pub fn fallible<T: Data, E: IntoTaskError>(
         body: impl Future<Output = Result<T, E>> + Send + 'static,
     ) -> Self {
-        Self(Progress::Async(Box::pin(async move {
+        Self(FlowBodyKind::Async(Box::pin(async move {
             body.await
                 .map(Input::value)
                 .map_err(IntoTaskError::into_task_error)
@@ -35,7 +35,7 @@ impl FlowBody {
 
     /// Wraps an `async fn` that returns nodes, or nothing.
     pub fn wiring<R: FlowReturn>(body: impl Future<Output = R> + Send + 'static) -> Self {
-        Self(Progress::Async(Box::pin(async move {
+        Self(FlowBodyKind::Async(Box::pin(async move {
             Ok(body.await.into_output())
         })))
     }

@@ -12,7 +12,7 @@ pub enum BlobError {
     },
     /// A referenced blob is missing.
     #[error(
-        "the blob `{place}` is gone: expected {expected} bytes; restore it, or re-run the task that made it"
+        "the blob `{place}` is missing: expected {expected} bytes; restore it, or re-run the task that created it"
     )]
     Missing {
         /// The place where it was.
@@ -22,7 +22,7 @@ pub enum BlobError {
     },
     /// A blob differs from the one that was stored.
     #[error(
-        "the blob `{place}` was altered: expected {expected}, got {found}; restore it, or delete it and re-run the task that made it"
+        "the blob `{place}` was modified: expected {expected}, got {found}; restore it, or delete it and re-run the task that created it"
     )]
     Altered {
         /// The place where it is.

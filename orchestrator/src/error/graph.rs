@@ -12,8 +12,8 @@ pub enum GraphError {
     },
     /// A node was created in another flow, or outside any flow.
     #[error(
-        "task `{task}` takes a node that was made outside of this flow: make it in this flow's body \
-         (a node made on another tokio task is outside, too: use `join!` instead of `spawn`)"
+        "task `{task}` takes a node that was created outside of this flow: create it in this flow's body \
+         (a node created on another tokio task counts as outside: use `join!` instead of `spawn`)"
     )]
     ForeignNode {
         /// The task that takes the node.
@@ -22,7 +22,7 @@ pub enum GraphError {
     /// A node of a mapping was used outside the mapping.
     #[error(
         "task `{task}` takes `{node}`, one element of a mapping, outside of that mapping: \
-         return the node from the closure of `expand`, and take what `expand` gives"
+         return the node from the closure of `expand`, and use what `expand` returns"
     )]
     OutsideMapping {
         /// The task that takes the node.
@@ -32,7 +32,7 @@ pub enum GraphError {
     },
     /// An option was set on a node that had been planned.
     #[error(
-        "`{option}` is set on task `{task}` after it was planned: set options where the task is called, before the next `.await`"
+        "`{option}` is set on task `{task}` after the task was planned: set options where the task is called, before the next `.await`"
     )]
     Planned {
         /// The task.
@@ -42,7 +42,7 @@ pub enum GraphError {
     },
     /// An option was set on a mapping of several tasks.
     #[error(
-        "`{option}` is set on a mapping of {tasks} tasks: set it inside the closure of `expand`, on the task that is meant"
+        "`{option}` is set on a mapping of {tasks} tasks: set it inside the closure of `expand`, on the intended task"
     )]
     OptionOnGroup {
         /// The option.
@@ -60,7 +60,7 @@ pub enum GraphError {
         flow: String,
     },
     /// An input cannot be hashed, so a resumed run could not verify that it is the same.
-    #[error("task `{task}`: an input of it cannot be kept: {problem}")]
+    #[error("task `{task}`: an input cannot be hashed: {problem}")]
     Input {
         /// The task.
         task: String,
@@ -69,7 +69,7 @@ pub enum GraphError {
     },
     /// The flow of a resumed run creates a different task under a recorded key.
     #[error(
-        "run {run} recorded `{key}` as {recorded}, but the flow asks for {asked}: the flow changed while the run was \
+        "run {run} recorded `{key}` as {recorded}, but the flow now creates {asked}: the flow changed while the run was \
          under way; start a new run, or go back to the code that began it"
     )]
     Changed {
@@ -121,9 +121,7 @@ pub enum GraphError {
         problem: String,
     },
     /// A name contains a character that is reserved for keys.
-    #[error(
-        "a name holds `{character}`: expected a name without `/`, `#`, `[`, `]` and white space, got `{name}`"
-    )]
+    #[error("expected a name without `/`, `#`, `[`, `]` and white space, got `{name}`")]
     Name {
         /// The name.
         name: String,

@@ -15,7 +15,7 @@ pub use graph::GraphError;
 pub use rerun::RerunError;
 pub(crate) use secrets::{SecretUrl, without_secrets};
 pub use store::StoreError;
-pub(crate) use task::{Cause, Panicked};
+pub(crate) use task::{Cause, PanicReport};
 pub use task::{IntoTaskError, TaskError, fatal, retry_after, skip};
 
 use std::fmt;
@@ -53,8 +53,7 @@ pub enum Error {
     },
     /// A task needs a resource that the runtime does not have.
     #[error(
-        "task `{task}` takes the resource `{resource}: {type_name}`, and the runtime has none: \
-         give it one with `Runtime::builder().resource(…)`"
+        "task `{task}` takes the resource `{resource}: {type_name}`, which the runtime does not have: add it with `Runtime::builder().resource(…)`"
     )]
     MissingResource {
         /// The task's name.
@@ -91,7 +90,7 @@ pub enum Error {
     /// Two cached tasks of this binary have the same path and code, so their results could not be
     /// told apart.
     #[error(
-        "two cached tasks are `{path}`, with the same code: {first} and {second}; \
+        "two cached tasks have the path `{path}` and the same code: {first} and {second}; \
          rename one with `#[task(name = \"…\")]`, or move it into a function of its own"
     )]
     DuplicateTask {
@@ -104,7 +103,7 @@ pub enum Error {
     },
     /// A key is in use by a run with other parameters or another logical date.
     #[error(
-        "flow `{flow}` has a run with the key `{key}` ({run}) and {recorded}; asked for were {asked}: use another key"
+        "flow `{flow}` has a run with the key `{key}` ({run}) and {recorded}; got {asked}: use another key"
     )]
     KeyTaken {
         /// The flow's name.
@@ -147,7 +146,7 @@ pub enum Error {
         problem: String,
     },
     /// The schedule of a flow is invalid.
-    #[error("flow `{flow}`: its schedule: {problem}")]
+    #[error("invalid schedule of flow `{flow}`: {problem}")]
     Schedule {
         /// The flow's name.
         flow: String,
@@ -167,7 +166,7 @@ pub enum Error {
         run: RunId,
     },
     /// The runtime was stopped.
-    #[error("the runtime was stopped: nothing can be started on it any more")]
+    #[error("the runtime was stopped: it accepts no more runs")]
     Closed,
     /// Options of a runtime or of a run do not fit together.
     #[error("{0}")]

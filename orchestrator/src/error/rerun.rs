@@ -7,7 +7,7 @@ use crate::state::RunState;
 pub enum RerunError {
     /// The run is unfinished.
     #[error(
-        "run {run} is {state}: only a run that is final can be run again; wait for its end, or cancel it"
+        "run {run} is {state}: only a finished run can be re-run; wait for its end, or cancel it"
     )]
     NotFinal {
         /// The run.
@@ -40,14 +40,14 @@ pub enum RerunError {
     },
     /// No task of the run failed.
     #[error(
-        "nothing failed in run {run}: there is nothing to run again; `Rerun::All` runs all of it again"
+        "no task of run {run} failed: there is nothing to re-run; `Rerun::All` re-runs all tasks"
     )]
     NothingFailed {
         /// The run.
         run: RunId,
     },
     /// The results of the run's tasks are not available, so downstream tasks could not take them.
-    #[error("run {run} can be run again only as a whole (`Rerun::All`): {problem}")]
+    #[error("run {run} can be re-run only as a whole (`Rerun::All`): {problem}")]
     NoResults {
         /// The run.
         run: RunId,
@@ -56,7 +56,7 @@ pub enum RerunError {
     },
     /// The flow no longer accepts the parameters of the run.
     #[error(
-        "the parameters of run {run} are not those of flow `{flow}` any more: {problem}; start a new run"
+        "flow `{flow}` no longer accepts the parameters of run {run}: {problem}; start a new run"
     )]
     Parameters {
         /// The run.

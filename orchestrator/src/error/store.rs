@@ -35,7 +35,7 @@ pub enum StoreError {
     },
     /// The database belongs to another program. It was not changed.
     #[error(
-        "expected `{place}` to be a store, but {found}: it was left as it is; choose another store"
+        "expected `{place}` to be a store, but {found}: it was not changed; choose another store"
     )]
     Foreign {
         /// The place of the database.
@@ -59,8 +59,8 @@ pub enum StoreError {
     /// The store was created by a version of the program that has a different schema with the same
     /// number: an unreleased version or a fork. It was not changed.
     #[error(
-        "`{place}` has another schema {number} (`{name}`) than this program: it was made by a version that was never \
-         released; choose another store"
+        "schema {number} (`{name}`) of `{place}` differs from that of this program: an unreleased version created the \
+         store; choose another store"
     )]
     Altered {
         /// The place of the store.
@@ -89,7 +89,7 @@ pub enum StoreError {
         problem: String,
     },
     /// The disk is full. Committed data is safe.
-    #[error("no space is left on the disk of `{place}`: free some; what was committed is safe")]
+    #[error("no space is left on the disk of `{place}`: free some; committed data is safe")]
     Full {
         /// The place of the store.
         place: String,
@@ -99,7 +99,7 @@ pub enum StoreError {
     /// If this happens while a process writes, the process stops writing: its runs end with this
     /// error, unfinished, and continue when the program is started again.
     #[error(
-        "the disk of `{place}` fails ({problem}): check the disk, then start the program again; what was committed is kept"
+        "the disk of `{place}` failed ({problem}): check the disk, then start the program again; committed data is safe"
     )]
     Io {
         /// The place of the store.
@@ -117,7 +117,7 @@ pub enum StoreError {
     },
     /// Another process took over the run: this process can no longer write to it.
     #[error(
-        "run {run} was taken over by another process: what this one did since then is not recorded"
+        "run {run} was taken over by another process: this process's work since then is not recorded"
     )]
     RunLost {
         /// The run.
@@ -137,8 +137,7 @@ pub enum StoreError {
     /// The store's file was deleted, moved or replaced while the process had it open. The process
     /// stops writing to it, since the data could not be reached by any path.
     #[error(
-        "the store `{place}` was deleted, moved or replaced while it was in use ({found}): what this process recorded since \
-         then is lost; put the file back if it was moved, and start the program again"
+        "the store `{place}` was deleted, moved or replaced while it was in use ({found}): everything recorded since then is lost; move the file back if it was moved, and start the program again"
     )]
     FileLost {
         /// The place of the store's file.

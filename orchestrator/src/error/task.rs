@@ -30,9 +30,9 @@ use crate::panic::Fragile;
 /// assert_eq!(error.to_string(), "no such table");
 /// ```
 #[derive(Clone)]
-pub struct TaskError(Arc<Inner>);
+pub struct TaskError(Arc<TaskErrorInner>);
 
-struct Inner {
+struct TaskErrorInner {
     message: String,
     signal: Signal,
     error: Option<Fragile<BoxError>>,
@@ -68,7 +68,7 @@ impl fmt::Display for Signal {
             Cause::TimedOut(_) => "the task timed out",
             Cause::Panicked => "the task panicked",
             Cause::Crashed => "the task's process died",
-            Cause::UpstreamFailed => "what the task takes is not there",
+            Cause::UpstreamFailed => "an input of the task is missing",
             Cause::Cancelled => "the run was cancelled",
         })
     }
@@ -78,12 +78,12 @@ impl StdError for Signal {}
 
 /// The message and the location of a panic.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Panicked {
+pub(crate) struct PanicReport {
     pub(crate) message: String,
     pub(crate) place: Option<String>,
 }
 
-impl Panicked {
+impl PanicReport {
     /// Extracts the message of a panic.
     pub(crate) fn from_payload(payload: &(dyn std::any::Any + Send)) -> Self {
         let message = match (
@@ -92,7 +92,7 @@ impl Panicked {
         ) {
             (Some(text), _) => (*text).to_owned(),
             (_, Some(text)) => text.clone(),
-            _ => "a value that is no text".to_owned(),
+            _ => "a payload that is not text".to_owned(),
         };
         Self {
             message,
@@ -101,7 +101,7 @@ impl Panicked {
     }
 }
 
-impl fmt::Display for Panicked {
+impl fmt::Display for PanicReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
             Some(place) => write!(f, "panicked at {place}: {}", self.message),
@@ -118,7 +118,7 @@ impl TaskError {
         } else {
             message
         };
-        Self(Arc::new(Inner {
+        Self(Arc::new(TaskErrorInner {
             message,
             signal: Signal(cause),
             error: None,
@@ -137,14 +137,14 @@ impl TaskError {
 
     fn signalled(cause: Cause, error: BoxError) -> Self {
         let message = chain_text(&*error);
-        Self(Arc::new(Inner {
+        Self(Arc::new(TaskErrorInner {
             message,
             signal: Signal(cause),
             error: Some(Fragile::new(error)),
         }))
     }
 
-    pub(crate) fn panicked(panicked: &Panicked) -> Self {
+    pub(crate) fn panicked(panicked: &PanicReport) -> Self {
         Self::new(Cause::Panicked, panicked.to_string())
     }
 
@@ -233,14 +233,14 @@ impl StdError for TaskError {
 /// The part of an error that outlives its process: its text and its signal.
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "TaskError")]
-struct Recorded<'a> {
+struct RecordedError<'a> {
     message: std::borrow::Cow<'a, str>,
     cause: Cause,
 }
 
 impl Serialize for TaskError {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Recorded {
+        RecordedError {
             message: self.0.message.as_str().into(),
             cause: self.cause().clone(),
         }
@@ -250,7 +250,7 @@ impl Serialize for TaskError {
 
 impl<'de> Deserialize<'de> for TaskError {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let recorded = Recorded::deserialize(deserializer)?;
+        let recorded = RecordedError::deserialize(deserializer)?;
         Ok(Self::new(recorded.cause, recorded.message))
     }
 }
@@ -378,7 +378,7 @@ mod tests {
         struct Long(String, #[source] Wrapped);
         let long = || format!("begins{}ends", "x".repeat(1 << 20));
         let wrapped = || Wrapped(TaskError::new(Cause::Failed, long()));
-        let panicked = Panicked {
+        let panicked = PanicReport {
             message: long(),
             place: None,
         };

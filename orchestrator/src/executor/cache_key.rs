@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::journal::{CacheKey, CacheQuery};
 use crate::panic::catch;
-use crate::task::{Arg, CacheDef, Call, Code, TaskDef};
+use crate::task::{Arg, CacheDef, Call, TaskCode, TaskDef};
 use crate::value::{Value, feed};
 
 /// The prefix of cache keys; its number changes with the way keys are made.
@@ -46,8 +46,8 @@ pub(crate) fn query(
         }
     };
     let code = match cache.code {
-        Code::Tokens(tokens) => ("tokens", tokens),
-        Code::Version(version) => ("version", version),
+        TaskCode::Tokens(tokens) => ("tokens", tokens),
+        TaskCode::Version(version) => ("version", version),
     };
     let mut hasher = blake3::Hasher::new();
     feed(&mut hasher, &(FORMAT, &*task, code, inputs), false)
@@ -65,7 +65,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::task::{Body, Parameter, TaskOptions};
+    use crate::task::{Parameter, TaskBody, TaskOptions};
 
     const fn parameter(name: &'static str, unordered: bool, in_key: bool) -> Parameter {
         Parameter {
@@ -76,7 +76,7 @@ mod tests {
         }
     }
 
-    fn task(code: Code, key: Option<crate::task::KeyFn>) -> TaskDef {
+    fn task(code: TaskCode, key: Option<crate::task::KeyFn>) -> TaskDef {
         TaskDef {
             crate_name: "shop",
             module: "shop::churn",
@@ -94,7 +94,10 @@ mod tests {
                 code,
                 key,
             }),
-            ..TaskDef::plain("score", Body::Async(|_| Box::pin(std::future::pending())))
+            ..TaskDef::plain(
+                "score",
+                TaskBody::Async(|_| Box::pin(std::future::pending())),
+            )
         }
     }
 
@@ -114,10 +117,10 @@ mod tests {
     /// with them.
     #[test]
     fn cache_keys_are_stable_across_releases() {
-        let tokens = task(Code::Tokens("( customers : & [ u32 ] ) { }"), None);
-        let version = task(Code::Version("2"), None);
+        let tokens = task(TaskCode::Tokens("( customers : & [ u32 ] ) { }"), None);
+        let version = task(TaskCode::Version("2"), None);
         let by_function = task(
-            Code::Version("2"),
+            TaskCode::Version("2"),
             Some(|call| crate::__private::cache_key(&call.owned::<Vec<u32>>(0))),
         );
         let keys = [&tokens, &version, &by_function].map(|task| key(task, ["a", "b"], 7));
@@ -144,7 +147,7 @@ mod tests {
                 &TaskDef {
                     options,
                     cache,
-                    ..task(Code::Tokens(""), None)
+                    ..task(TaskCode::Tokens(""), None)
                 },
                 ["a", "b"],
                 7

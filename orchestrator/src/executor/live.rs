@@ -14,10 +14,10 @@ use super::slots::GateKey;
 use crate::error::{Error, GraphError};
 use crate::graph::build::Defaults;
 use crate::index::{GateId, IndexVec, NodeId, NodeNumber, ScopeId};
-use crate::journal::{Numbers, Transition};
-use crate::plan::{Expected, Instance, Plan, Replay};
-use crate::scope::{Kind, Promise, Scope};
-use crate::task::{Body, Input, Resolved};
+use crate::journal::{NumberSet, Transition};
+use crate::plan::{Instance, NextDelivery, Plan, Replay};
+use crate::scope::{NodeKind, Promise, Scope};
+use crate::task::{Input, NodeOutcome, TaskBody};
 
 /// The part of a run that is guarded by [`ActiveRun::live`](super::run::ActiveRun::live).
 ///
@@ -98,7 +98,7 @@ pub(crate) struct ScopeState {
     pub(crate) prefix: Option<Arc<str>>,
     /// Answers for its body. They are given one at a time, so that a body that runs again asks for
     /// the same nodes in the same order.
-    pub(crate) answers: VecDeque<(NodeId, Arc<Promise>, Resolved)>,
+    pub(crate) answers: VecDeque<(NodeId, Arc<Promise>, NodeOutcome)>,
     /// The number of nodes that its body awaits, or awaited without taking the answer.
     awaiting: usize,
     /// Whether its body got an answer that no earlier execution of the run gave.
@@ -136,13 +136,13 @@ pub(crate) struct Answer {
     /// The node's number in the run's log.
     pub(crate) node: NodeNumber,
     pub(crate) promise: Arc<Promise>,
-    pub(crate) resolved: Resolved,
+    pub(crate) resolved: NodeOutcome,
     /// Whether an earlier execution of the run gave the same answer.
     pub(crate) is_known: bool,
     /// Whether the body awaits other nodes, too, so that the order of answers matters.
     pub(crate) is_one_of_many: bool,
     /// The nodes that bodies have asked for so far, in a run that was re-run.
-    pub(crate) known: Option<Box<Numbers>>,
+    pub(crate) known: Option<Box<NumberSet>>,
 }
 
 /// A scheduled retry.
@@ -214,12 +214,12 @@ impl Live {
             scopes,
             ..
         } = self;
-        let gate = |node: &crate::graph::build::Planned| {
-            let Kind::Task(definition) = &node.kind else {
+        let gate = |node: &crate::graph::build::PlannedNode| {
+            let NodeKind::Task(definition) = &node.kind else {
                 return GateId::PLAIN;
             };
             let mocked = host.environment.mock_of(definition).is_some();
-            let blocking = matches!(definition.body, Body::Blocking(_)) && !mocked;
+            let blocking = matches!(definition.body, TaskBody::Blocking(_)) && !mocked;
             let cached = definition.cache.is_some() && !mocked && caches;
             let pool = node.policy.pool.as_ref();
             if !blocking && !cached && pool.is_none() {
@@ -261,10 +261,10 @@ impl Live {
             .next_expected(prefix.as_ref(), |node| place(node).is_some())
         {
             // answers that were not given before the run was cancelled are not given any more
-            Expected::Any if self.plan.catching_up => (None, false),
-            Expected::Any => (Some(0), false),
-            Expected::Node(node) => (place(node), true),
-            Expected::Later => (None, false),
+            NextDelivery::Any if self.plan.catching_up => (None, false),
+            NextDelivery::Any => (Some(0), false),
+            NextDelivery::Node(node) => (place(node), true),
+            NextDelivery::Later => (None, false),
         };
         let (node, promise, resolved) = answers.remove(next?)?;
         let is_one_of_many = *awaiting > 1;

@@ -4,7 +4,7 @@
 use super::host::Host;
 use crate::error::Error;
 use crate::graph::build::{Defaults, Wiring};
-use crate::scope::{Kind, NodeSpec};
+use crate::scope::{NodeKind, NodeSpec};
 use crate::task::TaskDef;
 
 impl Host {
@@ -19,7 +19,7 @@ impl Host {
     ) -> Result<(), Error> {
         let mut checked: Option<&TaskDef> = None;
         for spec in specs {
-            let Kind::Task(definition) = &spec.kind else {
+            let NodeKind::Task(definition) = &spec.kind else {
                 continue;
             };
             let own = spec
@@ -58,7 +58,7 @@ impl Host {
     /// reported before the run starts.
     pub(crate) fn check_wiring(&self, wiring: &Wiring) -> Result<(), Error> {
         for node in &wiring.nodes {
-            let Kind::Task(definition) = &node.kind else {
+            let NodeKind::Task(definition) = &node.kind else {
                 continue;
             };
             if let Some(pool) = &node.policy.pool {

@@ -25,10 +25,10 @@ use crate::error::StoreError;
 use crate::failpoint;
 use crate::flow::FlowDef;
 use crate::journal::{CellState, TaskEnd, Transition};
-use crate::plan::{Ended, Instance, Opened};
-use crate::scope::Kind;
+use crate::plan::{EndedInstance, Instance, OpenedMapping};
+use crate::scope::NodeKind;
 use crate::store::RunLog;
-use crate::task::{BlockingBody, Context, Place, RunFacts, TaskDef};
+use crate::task::{BlockingBody, BodyPlace, Context, RunFacts, TaskDef};
 
 /// The longest wait of the watchdog for a plan that is in use.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -212,7 +212,7 @@ impl ActiveRun {
             for frame in outbox.extended {
                 self.record(Transition::Extended { frame });
             }
-            for Opened {
+            for OpenedMapping {
                 mapping,
                 elements,
                 meta,
@@ -226,7 +226,7 @@ impl ActiveRun {
                     self.emit_opened(live, mapping, elements);
                 }
             }
-            for Ended {
+            for EndedInstance {
                 at,
                 place,
                 state,
@@ -335,7 +335,7 @@ impl ActiveRun {
     pub(crate) fn context(&self, at: Instance, attempt: u16) -> Arc<Context> {
         let live = self.live.lock();
         let node = &live.plan.wiring.nodes[at.node];
-        let place = Place {
+        let place = BodyPlace {
             task: node.name.to_string(),
             key: live.plan.key(at),
             map_index: live.plan.map_index(at),
@@ -350,8 +350,8 @@ impl Watched for ActiveRun {
     fn task_at(&self, at: Instance) -> Option<&'static TaskDef> {
         let plan = &self.live.try_lock_for(PATIENCE)?.plan;
         match plan.wiring.nodes.get(at.node)?.kind {
-            Kind::Task(task) => Some(task),
-            Kind::Flow(_) | Kind::Mapping(_) | Kind::Gather(_) => None,
+            NodeKind::Task(task) => Some(task),
+            NodeKind::Flow(_) | NodeKind::Mapping(_) | NodeKind::Gather(_) => None,
         }
     }
 

@@ -25,7 +25,7 @@ use crate::id::RunId;
 use crate::journal::RunRecord;
 use crate::panic::catch;
 use crate::plan::Replay;
-use crate::scope::Kind;
+use crate::scope::NodeKind;
 use crate::state::RunKind;
 use crate::store::Takeover;
 use crate::task::{Context, RunFacts};
@@ -159,7 +159,8 @@ impl Host {
             }
             Err(error @ CallError::Body(_)) => Called::Failed(error.into_task_error()),
         };
-        let is_static = |kind: &Kind| matches!(kind, Kind::Flow(call) if !call.definition.is_async);
+        let is_static =
+            |kind: &NodeKind| matches!(kind, NodeKind::Flow(call) if !call.definition.is_async);
         if live
             .plan
             .wiring

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 pub use crate::definition::{
-    FlowBody, FlowDef, FlowEntry, FlowFunction, FlowReturn, Function, Kept, Missed, Overlap,
-    Parameters, ScheduleDef,
+    CallParameters, FlowBody, FlowDef, FlowEntry, FlowFunction, FlowReturn, Function, Missed,
+    Overlap, Parameters, ScheduleDef,
 };
-pub(crate) use crate::definition::{FlowCall, Progress};
-use crate::scope::{self, Kind, NodeSpec};
+pub(crate) use crate::definition::{FlowBodyKind, FlowCall};
+use crate::scope::{self, NodeKind, NodeSpec};
 use crate::state::RunKind;
 use crate::task::{Input, Interval, IntoInput, Node, Outcome};
 use crate::value::Data;
@@ -148,7 +148,7 @@ impl<T> Flow<T> {
     /// Converts the flow to a node of the flow whose body is running.
     pub(crate) fn into_node(self) -> Node<T> {
         Node::new(scope::add(NodeSpec::new(
-            Kind::Flow(self.call),
+            NodeKind::Flow(self.call),
             Box::new([]),
         )))
     }

@@ -1,5 +1,5 @@
 use crate::definition::FlowReturn;
-use crate::scope::{Convert, Input};
+use crate::scope::{Conversion, Input};
 use crate::task::{Mapped, Node};
 use crate::value::Data;
 
@@ -7,7 +7,7 @@ impl<T: Data> FlowReturn for Node<T> {
     type Output = T;
 
     fn into_output(self) -> Input {
-        Input::node(self, Convert::Plain)
+        Input::node(self, Conversion::Plain)
     }
 }
 
@@ -15,6 +15,6 @@ impl<T: Data> FlowReturn for Mapped<T> {
     type Output = Vec<T>;
 
     fn into_output(self) -> Input {
-        Input::node(self.values(), Convert::Plain)
+        Input::node(self.values(), Conversion::Plain)
     }
 }

@@ -6,20 +6,20 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{InstanceKey, NodeMeta, Wired, check};
+use super::{InstanceKey, NodeMeta, NodeWiring, check};
 use crate::bounds;
 use crate::error::GraphError;
 use crate::index::{GateId, IndexVec, NodeId, NodeNumber, ScopeId, StageId};
 use crate::policy::retry::Policy;
 use crate::policy::trigger::may_be_met_after_a_cancel;
-use crate::scope::{GatherMode, Handle, Kind, NodeSpec, Scope, ScopeProblem};
-use crate::task::{Convert, Input, TaskDef, TaskOptions};
+use crate::scope::{GatherMode, Handle, NodeKind, NodeSpec, Scope, ScopeProblem};
+use crate::task::{Conversion, Input, TaskDef, TaskOptions};
 use crate::value::OutputType;
 
 /// The planned nodes of a run. Nodes are only added, so ids stay valid.
 #[derive(Debug, Default)]
 pub(crate) struct Wiring {
-    pub(crate) nodes: IndexVec<NodeId, Planned>,
+    pub(crate) nodes: IndexVec<NodeId, PlannedNode>,
     /// The nodes of each mapping, by the id of the mapping's node.
     pub(crate) members: HashMap<NodeId, Vec<NodeId>>,
     root_members: u32,
@@ -56,8 +56,8 @@ impl std::hash::Hasher for AddressHasher {
 
 /// A node of the graph.
 #[derive(Debug)]
-pub(crate) struct Planned {
-    pub(crate) kind: Kind,
+pub(crate) struct PlannedNode {
+    pub(crate) kind: NodeKind,
     pub(crate) name: Cow<'static, str>,
     pub(crate) prefix: Option<Arc<str>>,
     /// The number of this use of the name, from 1.
@@ -74,7 +74,7 @@ pub(crate) struct Planned {
     pub(crate) order: NodeId,
     pub(crate) inputs: Box<[Input]>,
     pub(crate) upstreams: SmallVec<[Edge; 3]>,
-    pub(crate) links: SmallVec<[Link; 3]>,
+    pub(crate) links: SmallVec<[ReverseEdge; 3]>,
     pub(crate) policy: Arc<Policy>,
     /// The number of inputs that take its value, element by element.
     pub(crate) uses: u32,
@@ -82,13 +82,13 @@ pub(crate) struct Planned {
     pub(crate) pinned: bool,
     pub(crate) allow_failure: bool,
     /// The consumer of a node that a body returned. Set by the runtime.
-    pub(crate) returned_to: Option<ReturnedTo>,
+    pub(crate) returned_to: Option<ReturnTarget>,
     /// The limits of its body. Set by the runtime.
     pub(crate) gate: GateId,
     /// The type of its results, if it is a task.
     pub(crate) output: Option<&'static OutputType>,
     /// Its wiring, in a run that may have to be resumed.
-    pub(crate) wired: Option<Box<Wired<NodeId>>>,
+    pub(crate) wired: Option<Box<NodeWiring<NodeId>>>,
     /// Its number in the run's log, and its index there among the nodes of its region. They differ
     /// from its id and index only if the run was resumed.
     pub(crate) logged: NodeNumber,
@@ -99,7 +99,7 @@ pub(crate) struct Planned {
 
 /// The consumer of a node that the body of a flow returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReturnedTo {
+pub(crate) enum ReturnTarget {
     /// The caller of the run.
     Caller,
     /// The node of the nested flow.
@@ -110,15 +110,15 @@ pub(crate) enum ReturnedTo {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Edge {
     pub(crate) node: NodeId,
-    pub(crate) takes: Takes,
+    pub(crate) takes: UpstreamUse,
     pub(crate) reach: Reach,
 }
 
 /// A dependent of a node: an edge, seen from its other end.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Link {
+pub(crate) struct ReverseEdge {
     pub(crate) to: NodeId,
-    pub(crate) takes: Takes,
+    pub(crate) takes: UpstreamUse,
     pub(crate) reach: Reach,
 }
 
@@ -135,7 +135,7 @@ pub(crate) enum Reach {
 
 /// What a node makes of an upstream. Ordered: the strictest use counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Takes {
+pub(crate) enum UpstreamUse {
     /// Only waits for the upstream (`.after`).
     Nothing,
     /// Takes the outcome, whatever it is.
@@ -146,12 +146,12 @@ pub(crate) enum Takes {
     Plain,
 }
 
-impl From<Convert> for Takes {
-    fn from(convert: Convert) -> Self {
+impl From<Conversion> for UpstreamUse {
+    fn from(convert: Conversion) -> Self {
         match convert {
-            Convert::Plain => Self::Plain,
-            Convert::Option(_) => Self::Option,
-            Convert::Outcome(_) | Convert::Outcomes => Self::Outcome,
+            Conversion::Plain => Self::Plain,
+            Conversion::Option(_) => Self::Option,
+            Conversion::Outcome(_) | Conversion::Outcomes => Self::Outcome,
         }
     }
 }
@@ -262,13 +262,13 @@ impl Wiring {
             more,
         } = spec;
         let mut name = match &kind {
-            Kind::Task(definition) => Cow::Borrowed(definition.name),
-            Kind::Flow(call) => Cow::Borrowed(call.definition.name),
-            Kind::Mapping(_) => Cow::Borrowed("expand()"),
-            Kind::Gather(_) => Cow::Borrowed("gather"),
+            NodeKind::Task(definition) => Cow::Borrowed(definition.name),
+            NodeKind::Flow(call) => Cow::Borrowed(call.definition.name),
+            NodeKind::Mapping(_) => Cow::Borrowed("expand()"),
+            NodeKind::Gather(_) => Cow::Borrowed("gather"),
         };
         let policy = match (&kind, &more) {
-            (Kind::Task(definition), Some(more)) => {
+            (NodeKind::Task(definition), Some(more)) => {
                 let options = more
                     .options
                     .clone()
@@ -277,7 +277,7 @@ impl Wiring {
                     .or(&defaults.runtime);
                 Arc::new(Policy::from(options))
             }
-            (Kind::Task(definition), None) => self.policy(definition, defaults),
+            (NodeKind::Task(definition), None) => self.policy(definition, defaults),
             (_, Some(more)) => Arc::new(Policy::from(more.options.clone())),
             (_, None) => self.plain_policy(),
         };
@@ -303,7 +303,7 @@ impl Wiring {
             }
             after = (!more.after.is_empty()).then_some((id, more.after));
         }
-        self.nodes.push(Planned {
+        self.nodes.push(PlannedNode {
             kind,
             name,
             prefix: prefix.cloned(),
@@ -354,13 +354,13 @@ impl Wiring {
     /// Returns an error if a task with `run_on_cancel` has a trigger rule that cannot be met after
     /// a cancellation.
     fn check_clean_up(&self, id: NodeId) -> Result<(), GraphError> {
-        let Planned { policy, name, .. } = &self.nodes[id];
+        let PlannedNode { policy, name, .. } = &self.nodes[id];
         let rule = policy.trigger.unwrap_or_default();
         if !policy.run_on_cancel || may_be_met_after_a_cancel(rule) {
             return Ok(());
         }
         let problem = format!(
-            "expected `run_on_cancel` beside a trigger rule that can be met when the tasks before were cancelled, got \
+            "expected `run_on_cancel` with a trigger rule that can be met after upstreams were cancelled, got \
              {rule}: set `trigger` to `all_done`"
         );
         Err(GraphError::Option {
@@ -394,13 +394,13 @@ impl Wiring {
             });
         }
         self.nodes[id].inputs = inputs;
-        if let Kind::Gather(gather) = &self.nodes[id].kind {
+        if let NodeKind::Gather(gather) = &self.nodes[id].kind {
             let (of, takes) = (
                 gather.of.clone(),
                 match gather.mode {
-                    GatherMode::Values => Takes::Plain,
-                    GatherMode::Outcomes => Takes::Outcome,
-                    GatherMode::Done => Takes::Nothing,
+                    GatherMode::Values => UpstreamUse::Plain,
+                    GatherMode::Outcomes => UpstreamUse::Outcome,
+                    GatherMode::Done => UpstreamUse::Nothing,
                 },
             );
             // the bare elements of a list depend only on the list
@@ -420,7 +420,7 @@ impl Wiring {
         &mut self,
         id: NodeId,
         handle: &Handle,
-        takes: Takes,
+        takes: UpstreamUse,
         scope: u64,
     ) -> Result<(), GraphError> {
         let Some((upstream, reach)) = self.find(id, handle, scope)? else {
@@ -429,7 +429,7 @@ impl Wiring {
         let cleans_up = self.nodes[id].policy.run_on_cancel;
         let source = &mut self.nodes[upstream];
         if cleans_up
-            && matches!(&source.kind, Kind::Gather(gather) if gather.mode == GatherMode::Outcomes)
+            && matches!(&source.kind, NodeKind::Gather(gather) if gather.mode == GatherMode::Outcomes)
         {
             // then there are outcomes to take
             source.policy = Arc::new(Policy {
@@ -437,7 +437,7 @@ impl Wiring {
                 ..Policy::clone(&source.policy)
             });
         }
-        if takes != Takes::Nothing {
+        if takes != UpstreamUse::Nothing {
             source.uses += 1;
             source.pinned |= reach == Reach::Into;
         }
@@ -450,12 +450,12 @@ impl Wiring {
         let Some((upstream, reach)) = self.find(id, handle, scope)? else {
             return Ok(false);
         };
-        self.edge(id, upstream, Takes::Nothing, reach);
+        self.edge(id, upstream, UpstreamUse::Nothing, reach);
         Ok(upstream >= id)
     }
 
     /// Adds an edge, or makes an existing one as strict.
-    fn edge(&mut self, id: NodeId, upstream: NodeId, takes: Takes, reach: Reach) {
+    fn edge(&mut self, id: NodeId, upstream: NodeId, takes: UpstreamUse, reach: Reach) {
         // edges are created node by node, so the last link of an upstream tells whether it already
         // has one to this node
         if let Some(link) = self.nodes[upstream]
@@ -480,7 +480,7 @@ impl Wiring {
             takes,
             reach,
         });
-        self.nodes[upstream].links.push(Link {
+        self.nodes[upstream].links.push(ReverseEdge {
             to: id,
             takes,
             reach,
@@ -504,7 +504,7 @@ impl Wiring {
             } if *scope == own && *upstream < self.nodes.next_id() => {
                 let source = &self.nodes[*upstream];
                 let gathers = |mapping: &NodeId| match &self.nodes[id].kind {
-                    Kind::Gather(gather) => gather.mapping == *mapping,
+                    NodeKind::Gather(gather) => gather.mapping == *mapping,
                     _ => false,
                 };
                 let gathered = source.region.filter(gathers);
@@ -551,7 +551,7 @@ impl Wiring {
     /// Assigns a node its number among those with its name.
     fn number(&mut self, id: NodeId) {
         let node = &mut self.nodes[id];
-        if matches!(node.kind, Kind::Mapping(_) | Kind::Gather(_)) {
+        if matches!(node.kind, NodeKind::Mapping(_) | NodeKind::Gather(_)) {
             return;
         }
         let same = |(prefix, name, _): &&mut (Option<Arc<str>>, Cow<'static, str>, u32)| {
@@ -574,12 +574,12 @@ impl Wiring {
     /// Names each mapping after its first task.
     fn name_mappings(&mut self, first: NodeId) {
         for id in first.until(self.nodes.next_id()) {
-            if matches!(self.nodes[id].kind, Kind::Mapping(_)) {
+            if matches!(self.nodes[id].kind, NodeKind::Mapping(_)) {
                 let members = self.members.get(&id);
                 let named = members.and_then(|members| {
                     members
                         .iter()
-                        .find(|member| matches!(self.nodes[**member].kind, Kind::Task(_)))
+                        .find(|member| matches!(self.nodes[**member].kind, NodeKind::Task(_)))
                 });
                 if let Some(member) = named {
                     let name = format!("expand({})", self.nodes[*member].name);
@@ -638,10 +638,10 @@ impl Wiring {
     }
 }
 
-impl Planned {
+impl PlannedNode {
     /// Returns `true` for an internal node of a mapping, which is not in the user's code.
     pub(crate) fn is_hidden(&self) -> bool {
-        matches!(self.kind, Kind::Mapping(_) | Kind::Gather(_))
+        matches!(self.kind, NodeKind::Mapping(_) | NodeKind::Gather(_))
     }
 
     /// Returns the key, without indexes of elements.
@@ -663,10 +663,12 @@ impl Planned {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::{Body, Results};
+    use crate::task::{Results, TaskBody};
 
-    static TASK: TaskDef =
-        TaskDef::plain("load", Body::Blocking(|_| unreachable!("no one runs it")));
+    static TASK: TaskDef = TaskDef::plain(
+        "load",
+        TaskBody::Blocking(|_| unreachable!("no one runs it")),
+    );
 
     #[test]
     fn an_option_that_comes_too_late_names_the_task() {

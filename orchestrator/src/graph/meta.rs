@@ -20,7 +20,7 @@ pub(crate) struct NodeMeta {
     /// Whether it is an internal node of a mapping, which is not in the user's code.
     pub(crate) hidden: bool,
     /// Its wiring, if that has to be recorded.
-    pub(crate) wired: Option<Box<Wired<NodeNumber>>>,
+    pub(crate) wired: Option<Box<NodeWiring<NodeNumber>>>,
 }
 
 /// The key of a node without indexes, in parts: its prefix, its name, and the number of this use.
@@ -30,7 +30,7 @@ pub(crate) type NodeKey = (Option<Arc<str>>, Cow<'static, str>, u32);
 /// the node. `N` identifies nodes: by their ids in this execution of the run, or by their recorded
 /// numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Wired<N> {
+pub(crate) struct NodeWiring<N> {
     /// The hash of the task, the nodes from which it takes inputs and how, its other dependencies,
     /// and its plain inputs.
     pub(crate) hash: [u8; 16],
@@ -42,10 +42,10 @@ pub(crate) struct Wired<N> {
     pub(crate) upstreams: SmallVec<[N; 3]>,
 }
 
-impl<N: Copy> Wired<N> {
+impl<N: Copy> NodeWiring<N> {
     /// Returns the same with other names for the nodes.
-    pub(crate) fn renamed<M>(&self, name: impl Fn(N) -> M) -> Wired<M> {
-        Wired {
+    pub(crate) fn renamed<M>(&self, name: impl Fn(N) -> M) -> NodeWiring<M> {
+        NodeWiring {
             hash: self.hash,
             task: self.task.clone(),
             output: Arc::clone(&self.output),

@@ -11,14 +11,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use build::{Defaults, Wiring};
-pub(crate) use meta::{InstanceKey, NodeKey, NodeMeta, Wired};
+pub(crate) use meta::{InstanceKey, NodeKey, NodeMeta, NodeWiring};
 
 use crate::error::GraphError;
 use crate::flow::FlowCall;
-use crate::flow::{FlowBody, Progress};
+use crate::flow::{FlowBody, FlowBodyKind};
 use crate::index::{IndexVec, NodeId, ScopeId};
-use crate::scope::{Handle, Kind, Scope};
-use crate::task::{Context, Input, Source, Trigger};
+use crate::scope::{Handle, NodeKind, Scope};
+use crate::task::{Context, Input, InputSource, Trigger};
 
 /// The graph of a flow: its tasks and their dependencies.
 ///
@@ -197,7 +197,7 @@ pub(crate) fn wire(
         let (mut scope, body) = scope.enter(|| call.start(Arc::clone(context)));
         let body = body.map_err(|panic| crate::error::Error::Body {
             flow: definition.name.to_owned(),
-            error: crate::error::TaskError::panicked(&crate::error::Panicked::from_payload(
+            error: crate::error::TaskError::panicked(&crate::error::PanicReport::from_payload(
                 &*panic,
             )),
         })?;
@@ -212,11 +212,11 @@ pub(crate) fn wire(
                 source,
             })?;
         number = number.plus(1);
-        if let (Some(node), FlowBody(Progress::Wired(output))) = (node, body) {
+        if let (Some(node), FlowBody(FlowBodyKind::Wired(output))) = (node, body) {
             outputs.push((node, output));
         }
         for id in first.until(wiring.nodes.next_id()).rev() {
-            if let Kind::Flow(call) = &wiring.nodes[id].kind {
+            if let NodeKind::Flow(call) = &wiring.nodes[id].kind {
                 pending.push((Arc::clone(call), Some(id)));
             }
         }
@@ -232,9 +232,9 @@ fn draw(name: &'static str, wiring: &Wiring, outputs: &[(NodeId, Input)]) -> Gra
     for (id, node) in shown.clone() {
         places[id] = nodes.len();
         let (description, tags, is_flow) = match &node.kind {
-            Kind::Task(definition) => (definition.description, definition.tags, false),
-            Kind::Flow(call) => (call.definition.description, call.definition.tags, true),
-            Kind::Mapping(_) | Kind::Gather(_) => ("", &[] as &[_], false),
+            NodeKind::Task(definition) => (definition.description, definition.tags, false),
+            NodeKind::Flow(call) => (call.definition.description, call.definition.tags, true),
+            NodeKind::Mapping(_) | NodeKind::Gather(_) => ("", &[] as &[_], false),
         };
         nodes.push(GraphNode {
             key: node.key(),
@@ -262,7 +262,7 @@ fn draw(name: &'static str, wiring: &Wiring, outputs: &[(NodeId, Input)]) -> Gra
         let mut fed = Vec::new();
         for (at, input) in node.inputs.iter().enumerate() {
             let parameter = match &node.kind {
-                Kind::Task(definition) => definition
+                NodeKind::Task(definition) => definition
                     .parameters
                     .get(at)
                     .map(|parameter| parameter.name),
@@ -279,7 +279,7 @@ fn draw(name: &'static str, wiring: &Wiring, outputs: &[(NodeId, Input)]) -> Gra
         for edge in node
             .upstreams
             .iter()
-            .filter(|edge| edge.takes == build::Takes::Nothing)
+            .filter(|edge| edge.takes == build::UpstreamUse::Nothing)
         {
             let from = visible(wiring, edge.node);
             connect(
@@ -303,16 +303,16 @@ fn draw(name: &'static str, wiring: &Wiring, outputs: &[(NodeId, Input)]) -> Gra
 /// Returns the tasks whose results an input takes.
 fn sources(wiring: &Wiring, input: &Input) -> Vec<NodeId> {
     match &input.source {
-        Source::Value(_) => Vec::new(),
-        Source::Many(inputs, _) => inputs
+        InputSource::Value(_) => Vec::new(),
+        InputSource::Many(inputs, _) => inputs
             .iter()
             .flat_map(|input| sources(wiring, input))
             .collect(),
-        Source::Node(Handle::Scoped { id, .. }) => visible(wiring, *id),
-        Source::Node(Handle::Element {
+        InputSource::Node(Handle::Scoped { id, .. }) => visible(wiring, *id),
+        InputSource::Node(Handle::Element {
             mapping: Some(id), ..
         }) => visible(wiring, *id),
-        Source::Node(Handle::Element { mapping: None, .. } | Handle::Loose(_)) => Vec::new(),
+        InputSource::Node(Handle::Element { mapping: None, .. } | Handle::Loose(_)) => Vec::new(),
     }
 }
 
@@ -320,13 +320,13 @@ fn sources(wiring: &Wiring, input: &Input) -> Vec<NodeId> {
 fn visible(wiring: &Wiring, id: NodeId) -> Vec<NodeId> {
     let node = &wiring.nodes[id];
     match &node.kind {
-        Kind::Task(_) | Kind::Flow(_) => vec![id],
-        Kind::Mapping(_) => node
+        NodeKind::Task(_) | NodeKind::Flow(_) => vec![id],
+        NodeKind::Mapping(_) => node
             .inputs
             .iter()
             .flat_map(|input| sources(wiring, input))
             .collect(),
-        Kind::Gather(_) => node
+        NodeKind::Gather(_) => node
             .upstreams
             .iter()
             .flat_map(|edge| visible(wiring, edge.node))

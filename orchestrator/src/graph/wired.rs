@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::Wired;
-use super::build::{Planned, Takes, Wiring};
+use super::NodeWiring;
+use super::build::{PlannedNode, UpstreamUse, Wiring};
 use crate::error::GraphError;
 use crate::index::NodeId;
-use crate::scope::{GatherMode, Handle, Kind};
-use crate::task::{Convert, Input, Source};
+use crate::scope::{GatherMode, Handle, NodeKind};
+use crate::task::{Conversion, Input, InputSource};
 
 impl Wiring {
     /// Computes the wiring of the nodes from `first` on.
@@ -40,11 +40,13 @@ impl Wiring {
                     None => Arc::from(""),
                 };
                 let task = match &node.kind {
-                    Kind::Task(definition) => definition.name.into(),
-                    Kind::Flow(_) | Kind::Mapping(_) | Kind::Gather(_) => node.name.clone(),
+                    NodeKind::Task(definition) => definition.name.into(),
+                    NodeKind::Flow(_) | NodeKind::Mapping(_) | NodeKind::Gather(_) => {
+                        node.name.clone()
+                    }
                 };
                 let upstreams = node.upstreams.iter().map(|edge| edge.node).collect();
-                self.nodes[id].wired = Some(Box::new(Wired {
+                self.nodes[id].wired = Some(Box::new(NodeWiring {
                     hash,
                     task,
                     output,
@@ -55,7 +57,7 @@ impl Wiring {
         Ok(())
     }
 
-    fn hash(&self, node: &Planned) -> Result<[u8; 16], GraphError> {
+    fn hash(&self, node: &PlannedNode) -> Result<[u8; 16], GraphError> {
         let mut hasher = blake3::Hasher::new();
         if node.is_hidden() {
             // nested flows may be planned in another order
@@ -66,14 +68,14 @@ impl Wiring {
             );
         }
         match &node.kind {
-            Kind::Task(definition) => feed(&mut hasher, b't', definition.name.as_bytes()),
-            Kind::Flow(call) => {
+            NodeKind::Task(definition) => feed(&mut hasher, b't', definition.name.as_bytes()),
+            NodeKind::Flow(call) => {
                 feed(&mut hasher, b'f', call.definition.name.as_bytes());
                 let parameters = serde_json::to_vec(&call.parameters).unwrap_or_default();
                 feed(&mut hasher, b'p', &parameters);
             }
-            Kind::Mapping(_) => feed(&mut hasher, b'x', b""),
-            Kind::Gather(gather) => {
+            NodeKind::Mapping(_) => feed(&mut hasher, b'x', b""),
+            NodeKind::Gather(gather) => {
                 let mode = match gather.mode {
                     GatherMode::Values => b"values".as_slice(),
                     GatherMode::Outcomes => b"outcomes",
@@ -88,7 +90,7 @@ impl Wiring {
         }
         for (at, input) in node.inputs.iter().enumerate() {
             let unordered = match &node.kind {
-                Kind::Task(definition) => definition
+                NodeKind::Task(definition) => definition
                     .parameters
                     .get(at)
                     .is_some_and(|parameter| parameter.unordered),
@@ -97,7 +99,7 @@ impl Wiring {
             self.feed_input(&mut hasher, input, unordered)
                 .map_err(|problem| {
                     let of = match &node.kind {
-                        Kind::Task(definition) => definition
+                        NodeKind::Task(definition) => definition
                             .parameters
                             .get(at)
                             .map(|parameter| format!("parameter {parameter}")),
@@ -113,7 +115,7 @@ impl Wiring {
         for edge in node
             .upstreams
             .iter()
-            .filter(|edge| edge.takes == Takes::Nothing)
+            .filter(|edge| edge.takes == UpstreamUse::Nothing)
         {
             hasher.update(b"a");
             self.feed_node(&mut hasher, &self.nodes[edge.node]);
@@ -132,19 +134,19 @@ impl Wiring {
         let projected = [u8::from(input.projection.is_some())];
         feed(hasher, b'i', &projected);
         hasher.update(match input.convert {
-            Convert::Plain => b"p",
-            Convert::Option(_) => b"o",
-            Convert::Outcome(_) | Convert::Outcomes => b"r",
+            Conversion::Plain => b"p",
+            Conversion::Option(_) => b"o",
+            Conversion::Outcome(_) | Conversion::Outcomes => b"r",
         });
         match &input.source {
-            Source::Value(value) => {
+            InputSource::Value(value) => {
                 hasher.update(b"v");
                 value
                     .feed(hasher, unordered)
                     .map_err(|error| error.to_string())?;
             }
-            Source::Node(handle) => self.feed_handle(hasher, handle),
-            Source::Many(inputs, _) => {
+            InputSource::Node(handle) => self.feed_handle(hasher, handle),
+            InputSource::Many(inputs, _) => {
                 feed(hasher, b'm', &inputs.len().to_le_bytes());
                 inputs
                     .iter()
@@ -168,7 +170,7 @@ impl Wiring {
 
     /// Feeds the identity of a node: its key, or, for an internal node of a mapping, its own
     /// wiring.
-    fn feed_node(&self, hasher: &mut blake3::Hasher, node: &Planned) {
+    fn feed_node(&self, hasher: &mut blake3::Hasher, node: &PlannedNode) {
         match &node.wired {
             Some(wired) if node.is_hidden() => {
                 hasher.update(b"h");

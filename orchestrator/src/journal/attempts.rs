@@ -31,14 +31,14 @@ pub struct AttemptRecord {
 
 /// A change of state of a node, or of an element of one.
 #[derive(Clone, Debug)]
-pub(crate) struct Change {
+pub(crate) struct StateChange {
     place: RowPlace,
     state: CellState,
     attempts: u16,
     error: Option<TaskError>,
 }
 
-impl Change {
+impl StateChange {
     /// Creates the change that led to the current state of a row.
     pub(crate) fn last(place: RowPlace, row: &Row) -> Self {
         Self {
@@ -59,7 +59,7 @@ impl Change {
     }
 }
 
-impl From<&TaskEnd> for Change {
+impl From<&TaskEnd> for StateChange {
     fn from(end: &TaskEnd) -> Self {
         Self {
             place: end.place,
@@ -74,7 +74,7 @@ impl From<&TaskEnd> for Change {
 /// recorded; the attempts are sorted by their start.
 pub(crate) fn attempts(
     tables: &RunTables,
-    changes: impl Iterator<Item = Change>,
+    changes: impl Iterator<Item = StateChange>,
 ) -> Vec<AttemptRecord> {
     let regions = tables.nodes_by_region();
     let mut list: Vec<AttemptRecord> = Vec::new();
@@ -82,7 +82,7 @@ pub(crate) fn attempts(
     let instant = |at: Timestamp| at.to_datetime().unwrap_or_default();
     for change in changes {
         let finished_at = change.ended().map(instant);
-        let Change {
+        let StateChange {
             place,
             state,
             attempts,

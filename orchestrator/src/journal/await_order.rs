@@ -35,7 +35,7 @@ pub(crate) enum KnownNodes {
     Prefix(usize),
     /// A set, in a run that was re-run: its bodies request recorded nodes again, but perhaps not
     /// all of them.
-    Set(Numbers),
+    Set(NumberSet),
 }
 
 impl KnownNodes {
@@ -49,7 +49,7 @@ impl KnownNodes {
 
 /// A set of nodes, as ranges of their mostly consecutive numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Numbers(Vec<NumberRange>);
+pub(crate) struct NumberSet(Vec<NumberRange>);
 
 /// A range of numbers; `end` is excluded. Serialized in this form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ struct NumberRange {
     end: u32,
 }
 
-impl Numbers {
+impl NumberSet {
     pub(crate) fn has(&self, node: NodeNumber) -> bool {
         let number = node.get();
         let at = self.0.partition_point(|range| range.end <= number);
@@ -88,7 +88,12 @@ impl Numbers {
 
 impl AwaitOrder {
     /// Appends a delivery. `known` is the set of requested nodes; `None` means all recorded ones.
-    pub(crate) fn record(&mut self, node: NodeNumber, known: Option<&Numbers>, tables: &RunTables) {
+    pub(crate) fn record(
+        &mut self,
+        node: NodeNumber,
+        known: Option<&NumberSet>,
+        tables: &RunTables,
+    ) {
         let count = || KnownNodes::Prefix(tables.nodes.len());
         let known = known.map_or_else(count, |numbers| KnownNodes::Set(numbers.clone()));
         self.deliveries.push(Delivery { node, known });
@@ -148,7 +153,7 @@ mod tests {
             (vec![5, 0, 7, 6, 6], vec![(0, 1), (5, 8)]),
             (vec![9, 3, 4, 8, 2], vec![(2, 5), (8, 10)]),
         ] {
-            let mut numbers = Numbers::default();
+            let mut numbers = NumberSet::default();
             for number in &added {
                 numbers.add(NodeNumber::new(*number));
             }

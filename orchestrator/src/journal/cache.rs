@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::result::Kept;
+use super::result::ResultValue;
 use crate::clock::Timestamp;
 use crate::id::RunId;
 
@@ -23,13 +23,13 @@ pub(crate) struct InputsHash(pub(crate) [u8; 32]);
 
 /// A map whose keys are BLAKE3 hashes themselves. Hashing them again would be wasted work: the
 /// first eight bytes of a key serve as its hash.
-pub(crate) type ByHash<K, V> = HashMap<K, V, BuildHasherDefault<Beginning>>;
+pub(crate) type ByHash<K, V> = HashMap<K, V, BuildHasherDefault<PrefixHasher>>;
 
 /// A hasher for keys that are hashes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Beginning(u64);
+pub(crate) struct PrefixHasher(u64);
 
-impl Hasher for Beginning {
+impl Hasher for PrefixHasher {
     fn write(&mut self, bytes: &[u8]) {
         let beginning = bytes.first_chunk().copied().map_or(0, u64::from_le_bytes);
         self.0 ^= beginning;
@@ -69,12 +69,12 @@ pub(crate) struct CacheQuery {
 pub(crate) struct CacheHit {
     pub(crate) run: RunId,
     pub(crate) created: Timestamp,
-    pub(crate) result: Kept,
+    pub(crate) result: ResultValue,
 }
 
 /// A result to be inserted into the cache.
 #[derive(Clone, Debug)]
-pub(crate) struct NewEntry {
+pub(crate) struct NewCacheEntry {
     pub(crate) query: CacheQuery,
     pub(crate) hit: CacheHit,
 }
@@ -116,7 +116,7 @@ impl fmt::Display for CacheMiss {
         match self {
             Self::Empty => f.write_str("nothing was cached"),
             Self::NewInputs => f.write_str("the inputs are new"),
-            Self::ChangedCode => f.write_str("the task's code was changed"),
+            Self::ChangedCode => f.write_str("the task's code changed"),
             Self::Expired { created } => {
                 write!(f, "the result of {} had expired", created.format("%F %T"))
             }

@@ -401,14 +401,14 @@ fn elements(frame: FrameNumber, indexes: Range<u32>) -> impl Iterator<Item = Ele
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{NodeMeta, Wired};
+    use crate::graph::{NodeMeta, NodeWiring};
     use crate::journal::Transition;
     use crate::journal::await_order::KnownNodes;
     use crate::journal::samples::{change, expanded, new_run, node};
 
     fn taking(upstreams: &[u32], node: NodeMeta) -> NodeMeta {
         let (hash, task, output) = ([0; 16], node.name.clone(), Arc::from(""));
-        let wired = Wired {
+        let wired = NodeWiring {
             hash,
             task,
             output,

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use super::await_order::AwaitOrder;
 use super::place::RowPlace;
-use super::result::Encoded;
+use super::result::EncodedResult;
 use super::tables::RunTables;
 
 /// The record of a run that a process resumes.
@@ -10,7 +10,7 @@ use super::tables::RunTables;
 pub(crate) struct History {
     pub(crate) tables: RunTables,
     /// The results of nodes and elements.
-    pub(crate) results: HashMap<RowPlace, Encoded>,
+    pub(crate) results: HashMap<RowPlace, EncodedResult>,
     /// The order in which awaited nodes were delivered to the bodies.
     pub(crate) await_order: AwaitOrder,
     /// The number of consecutive processes that died with the run before any of its nodes ended.

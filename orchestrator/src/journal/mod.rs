@@ -29,15 +29,17 @@ pub(crate) mod tables;
 pub(crate) mod transition;
 
 pub use attempts::AttemptRecord;
-pub(crate) use await_order::{AwaitOrder, Numbers};
+pub(crate) use await_order::{AwaitOrder, NumberSet};
 pub use cache::CacheMiss;
-pub(crate) use cache::{ByHash, CacheHit, CacheKey, CacheNote, CacheQuery, InputsHash, NewEntry};
+pub(crate) use cache::{
+    ByHash, CacheHit, CacheKey, CacheNote, CacheQuery, InputsHash, NewCacheEntry,
+};
 pub(crate) use history::History;
 pub(crate) use place::{ElementPlace, RowPlace, TaskPlace};
 pub use record::{RunRecord, TaskRun, Tasks};
 pub use reruns::RerunRecord;
-pub(crate) use result::{Encoded, Kept};
+pub(crate) use result::{EncodedResult, ResultValue};
 pub(crate) use row::{CellState, Row};
 pub use summary::{RunFilter, RunSummary};
 pub(crate) use tables::RunTables;
-pub(crate) use transition::{Cleared, FrameMeta, NewRun, RunEnd, TaskEnd, Transition};
+pub(crate) use transition::{ClearedRows, FrameMeta, NewRun, RunEnd, TaskEnd, Transition};

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::cache::{CacheMiss, CacheNote};
 use super::place::{ElementPlace, RowPlace, TaskPlace};
 use super::reruns::RerunRecord;
-use super::result::Kept;
+use super::result::ResultValue;
 use super::row::{CellState, Row};
 use super::summary::RunSummary;
 use super::tables::RunTables;
@@ -168,7 +168,7 @@ impl RunRecord {
         (meta.region == table.meta.region).then_some(TaskRun { tables, place, row })
     }
 
-    pub(crate) fn output(&self) -> Option<&Kept> {
+    pub(crate) fn output(&self) -> Option<&ResultValue> {
         self.0.end.as_ref().and_then(|end| end.output.as_ref())
     }
 

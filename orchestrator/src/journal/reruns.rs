@@ -29,8 +29,8 @@ use chrono::{DateTime, Utc};
 
 use super::place::{ElementPlace, TaskPlace};
 use super::row::Row;
-use super::tables::{Frame, RunTables};
-use super::transition::{Cleared, FrameMeta};
+use super::tables::{FrameRows, RunTables};
+use super::transition::{ClearedRows, FrameMeta};
 use crate::graph::{NodeKey, NodeMeta};
 use crate::index::{FrameNumber, IndexVec, NodeNumber};
 use crate::state::{Rerun, RunState};
@@ -202,7 +202,7 @@ impl RunTables {
     }
 
     /// Makes a final run and the given rows pending.
-    pub(super) fn clear(&mut self, cleared: &Cleared) {
+    pub(super) fn clear(&mut self, cleared: &ClearedRows) {
         let mut reruns = self
             .reruns
             .take()
@@ -316,7 +316,7 @@ impl RunTables {
         let Some(reruns) = &mut self.reruns else {
             return;
         };
-        let Some((new, Frame { meta, .. })) = self.frames.entries().next_back() else {
+        let Some((new, FrameRows { meta, .. })) = self.frames.entries().next_back() else {
             return;
         };
         if let Some(opening) = meta.opening()
@@ -344,7 +344,7 @@ impl RunTables {
     /// Completes a frame to which rows for more nodes were appended: in a run that was re-run they
     /// may supersede others.
     pub(super) fn extended_in_rerun(&mut self, frame: FrameNumber, rows_before: usize) {
-        let Frame { meta, rows } = &self.frames[frame];
+        let FrameRows { meta, rows } = &self.frames[frame];
         if self.reruns.is_some() && rows.len() > rows_before && meta.len > 0 {
             let first = rows_before / meta.len as usize;
             self.carry_over(frame, first);
@@ -390,7 +390,7 @@ impl RunTables {
     /// Returns the rows of a node in a frame, for the elements that it has in common with the frame
     /// `of`.
     fn rows_of(&self, node: NodeNumber, frame: FrameNumber, of: &FrameMeta) -> &[Row] {
-        let Frame { meta, rows } = &self.frames[frame];
+        let FrameRows { meta, rows } = &self.frames[frame];
         if meta.unexpanded != of.unexpanded {
             return &[];
         }

@@ -2,12 +2,12 @@ use crate::value::{EncodingError, OutputType, Value};
 
 /// A result: a value, or the bytes of one.
 #[derive(Clone, Debug)]
-pub(crate) enum Kept {
+pub(crate) enum ResultValue {
     Live(Value),
-    Encoded(Encoded),
+    Encoded(EncodedResult),
 }
 
-impl Kept {
+impl ResultValue {
     /// Returns the value, which must be of the type `output`.
     pub(crate) fn value(&self, output: &OutputType) -> Result<Value, EncodingError> {
         match self {
@@ -19,10 +19,10 @@ impl Kept {
 
 /// The bytes of a result.
 #[derive(Clone, Debug)]
-pub(crate) struct Encoded(pub(crate) std::sync::Arc<Vec<u8>>);
+pub(crate) struct EncodedResult(pub(crate) std::sync::Arc<Vec<u8>>);
 
 // the vector is shared as it came: copying a large result would double its memory
-impl From<Vec<u8>> for Encoded {
+impl From<Vec<u8>> for EncodedResult {
     fn from(bytes: Vec<u8>) -> Self {
         Self(std::sync::Arc::new(bytes))
     }

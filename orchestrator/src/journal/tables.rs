@@ -14,7 +14,7 @@ use crate::index::{FrameNumber, IndexVec, NodeNumber};
 use crate::state::{RunState, TaskState};
 
 #[derive(Clone, Debug)]
-pub(crate) struct Frame {
+pub(crate) struct FrameRows {
     pub(crate) meta: FrameMeta,
     pub(crate) rows: Vec<Row>,
 }
@@ -39,7 +39,7 @@ pub(crate) struct RunTables {
     /// The number of nodes of each mapping.
     pub(crate) members: HashMap<NodeNumber, u32>,
     /// The frames. The first one is the flow itself.
-    pub(crate) frames: IndexVec<FrameNumber, Frame>,
+    pub(crate) frames: IndexVec<FrameNumber, FrameRows>,
     /// How the cache took part in results.
     pub(crate) notes: HashMap<RowPlace, CacheNote>,
     /// The charges of instances that are under way.
@@ -67,7 +67,7 @@ impl RunTables {
             end: None,
             nodes: IndexVec::default(),
             members: HashMap::new(),
-            frames: IndexVec::from(vec![Frame {
+            frames: IndexVec::from(vec![FrameRows {
                 meta,
                 rows: Vec::new(),
             }]),
@@ -175,7 +175,7 @@ impl RunTables {
             }
             Transition::Expanded(meta) => {
                 let rows = self.members_of(meta.region) as usize * meta.len as usize;
-                self.frames.push(Frame {
+                self.frames.push(FrameRows {
                     meta,
                     rows: vec![Row::PENDING; rows],
                 });
@@ -185,6 +185,8 @@ impl RunTables {
                 let rows = self.members_of(self.frames[number].meta.region) as usize;
                 let frame = &mut self.frames[number];
                 let before = frame.rows.len();
+                // rows are ordered by node: those of new nodes come last, so that the places of
+                // earlier rows, which transitions refer to, stay valid
                 frame
                     .rows
                     .resize(rows * frame.meta.len as usize, Row::PENDING);

@@ -2,10 +2,10 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
 
-use super::await_order::Numbers;
-use super::cache::{CacheNote, NewEntry};
+use super::await_order::NumberSet;
+use super::cache::{CacheNote, NewCacheEntry};
 use super::place::{ElementPlace, RowPlace, TaskPlace};
-use super::result::{Encoded, Kept};
+use super::result::{EncodedResult, ResultValue};
 use super::row::CellState;
 use crate::clock::Timestamp;
 use crate::error::TaskError;
@@ -37,9 +37,9 @@ pub(crate) struct RunEnd {
     pub(crate) at: Timestamp,
     pub(crate) state: RunState,
     pub(crate) error: Option<TaskError>,
-    pub(crate) output: Option<Kept>,
+    pub(crate) output: Option<ResultValue>,
     /// The output, if the log encodes results.
-    pub(crate) encoded: Option<Encoded>,
+    pub(crate) encoded: Option<EncodedResult>,
 }
 
 /// The elements of a mapping in one frame: in a nested mapping, there is a frame for each element
@@ -81,12 +81,12 @@ pub(crate) enum Transition {
         node: NodeNumber,
         /// The nodes that bodies had requested by then. `None` means all recorded nodes; only a run
         /// that was re-run has a set.
-        known: Option<Box<Numbers>>,
+        known: Option<Box<NumberSet>>,
     },
     /// The run's cancellation was requested.
     Cancelling,
     /// A final run is re-run, in part or completely.
-    Cleared(Cleared),
+    Cleared(ClearedRows),
     /// The run reached its final state.
     RunFinished(RunEnd),
     /// The process was asked to stop: its end is not counted as a crash.
@@ -100,7 +100,7 @@ pub(crate) enum Transition {
 
 /// The rows that a re-run makes pending again.
 #[derive(Clone, Debug)]
-pub(crate) struct Cleared {
+pub(crate) struct ClearedRows {
     pub(crate) at: Timestamp,
     pub(crate) what: Rerun,
     pub(crate) ranges: Vec<CellRange>,
@@ -114,7 +114,7 @@ pub(crate) struct CellRange {
     pub(crate) len: u32,
 }
 
-impl Cleared {
+impl ClearedRows {
     /// Returns the places of the rows.
     pub(crate) fn rows(&self) -> impl Iterator<Item = RowPlace> {
         self.ranges.iter().flat_map(|range| {
@@ -135,11 +135,11 @@ pub(crate) struct TaskEnd {
     /// attempt.
     pub(crate) error: Option<TaskError>,
     /// The result of a success, if the log encodes results.
-    pub(crate) result: Option<Encoded>,
+    pub(crate) result: Option<EncodedResult>,
     /// How the cache took part in it.
     pub(crate) note: Option<Box<CacheNote>>,
     /// The entry to be cached in the same commit.
-    pub(crate) cache: Option<Box<NewEntry>>,
+    pub(crate) cache: Option<Box<NewCacheEntry>>,
     /// Whether an attempt starts as the only suspect of its process. If the process dies now, the
     /// attempt is charged.
     pub(crate) alone: bool,

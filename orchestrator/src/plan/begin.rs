@@ -1,16 +1,16 @@
 //! Nodes begin, and are decided on as their upstreams end.
 
 use super::frame::Phase;
-use super::settle::Meaning;
-use super::{End, Instance, Plan, Ready};
-use crate::graph::build::{Reach, Takes};
+use super::settle::UpstreamEffect;
+use super::{End, Instance, Plan, ReadyWork};
+use crate::graph::build::{Reach, UpstreamUse};
 use crate::index::{FrameId, NodeId};
-use crate::policy::trigger::{Decision, Tally, decide};
-use crate::scope::Kind;
+use crate::policy::trigger::{Tally, TriggerDecision, decide};
+use crate::scope::NodeKind;
 use crate::state::TaskState;
 
 /// The decision about an instance that has not started.
-enum Considered {
+enum StartDecision {
     Wait,
     Run,
     End(End),
@@ -55,7 +55,7 @@ impl Plan {
         &self,
         node: NodeId,
         upstream: Instance,
-        takes: Takes,
+        takes: UpstreamUse,
         tally: &mut Tally,
         pending: &mut u32,
     ) -> Option<End> {
@@ -68,10 +68,10 @@ impl Plan {
                 return Some(End::Cancelled);
             }
             Phase::Ended(state) if is_stated => tally.count(state),
-            Phase::Ended(state) => match self.meaning(upstream, state, takes) {
-                Meaning::Satisfied => {}
-                Meaning::Skip => tally.count(state),
-                Meaning::End(end) => return Some(end),
+            Phase::Ended(state) => match self.effect_of(upstream, state, takes) {
+                UpstreamEffect::Satisfied => {}
+                UpstreamEffect::Skip => tally.count(state),
+                UpstreamEffect::End(end) => return Some(end),
             },
             _ => *pending += u32::from(!is_stated),
         }
@@ -142,9 +142,9 @@ impl Plan {
             false => self.tallies.get(&at).copied().unwrap_or_default(),
         };
         match self.outcome(at, inner.plus(outer), self.cell(at).pending + outer_pending) {
-            Considered::Wait => {}
-            Considered::Run => self.ready(at),
-            Considered::End(end) => self.settle(at, end, false),
+            StartDecision::Wait => {}
+            StartDecision::Run => self.ready(at),
+            StartDecision::End(end) => self.settle(at, end, false),
         }
     }
 
@@ -156,31 +156,31 @@ impl Plan {
             return;
         }
         match self.outcome(first, column.outer, column.outer_pending) {
-            Considered::Wait => {}
-            Considered::Run => self.release(first),
-            Considered::End(end) => self.settle_column(first, &|| end.again()),
+            StartDecision::Wait => {}
+            StartDecision::Run => self.release(first),
+            StartDecision::End(end) => self.settle_column(first, &|| end.again()),
         }
     }
 
     /// Returns the decision for an instance with the given states of its upstreams, of which
     /// `pending` are awaited.
-    fn outcome(&self, at: Instance, tally: Tally, pending: u32) -> Considered {
+    fn outcome(&self, at: Instance, tally: Tally, pending: u32) -> StartDecision {
         let Some(rule) = self.wiring.nodes[at.node].policy.trigger else {
             return match pending {
-                0 if tally.skipped > 0 => Considered::End(self.skipped_with_upstream(at)),
-                0 => Considered::Run,
-                _ => Considered::Wait,
+                0 if tally.skipped > 0 => StartDecision::End(self.skipped_with_upstream(at)),
+                0 => StartDecision::Run,
+                _ => StartDecision::Wait,
             };
         };
         match decide(rule, tally) {
-            Decision::Wait => Considered::Wait,
-            Decision::Run if pending == 0 => Considered::Run,
+            TriggerDecision::Wait => StartDecision::Wait,
+            TriggerDecision::Run if pending == 0 => StartDecision::Run,
             // an upstream that can still give its value is waited for: otherwise it would depend on
             // a race whether the value is there
-            Decision::Run => self
+            TriggerDecision::Run => self
                 .missing_parameter(at, rule)
-                .map_or(Considered::Wait, Considered::End),
-            decision => Considered::End(self.refused(at, rule, decision)),
+                .map_or(StartDecision::Wait, StartDecision::End),
+            decision => StartDecision::End(self.refused(at, rule, decision)),
         }
     }
 
@@ -197,7 +197,7 @@ impl Plan {
             }
             self.admit(first.frame, stage);
         } else if len > 0 {
-            self.ready[gate].push(Ready::new(order, first, len));
+            self.ready[gate].push(ReadyWork::new(order, first, len));
         }
     }
 
@@ -207,7 +207,7 @@ impl Plan {
             return;
         }
         let node = &self.wiring.nodes[at.node];
-        if matches!(node.kind, Kind::Flow(_)) {
+        if matches!(node.kind, NodeKind::Flow(_)) {
             self.cell_mut(at).phase = Phase::Running;
             self.outbox.flows.push(at.node);
             return;
@@ -225,6 +225,6 @@ impl Plan {
 
     pub(super) fn push(&mut self, at: Instance) {
         let node = &self.wiring.nodes[at.node];
-        self.ready[node.gate].push(Ready::new(node.order, at, at.index + 1));
+        self.ready[node.gate].push(ReadyWork::new(node.order, at, at.index + 1));
     }
 }

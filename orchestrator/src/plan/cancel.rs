@@ -11,7 +11,7 @@ use super::frame::Phase;
 use super::{End, Instance, Plan};
 use crate::graph::build::Reach;
 use crate::index::{FrameId, NodeId, ScopeId};
-use crate::scope::Kind;
+use crate::scope::NodeKind;
 use crate::state::TaskState;
 
 /// Some of the scopes of a run, or all of them.
@@ -42,11 +42,12 @@ impl Plan {
     /// Cancels nodes that have not started, in one scope or in all. Does not signal running bodies.
     pub(crate) fn cancel(&mut self, scope: Option<ScopeId>) {
         self.catching_up &= scope.is_some();
+        // first: the ends below let other nodes be considered, which must not start any more
         self.cancelled.add(scope);
         if scope.is_none() {
             let nodes = &self.wiring.nodes;
             let cleans_up =
-                |ready: &super::Ready| nodes[ready.instance().node].policy.run_on_cancel;
+                |ready: &super::ReadyWork| nodes[ready.instance().node].policy.run_on_cancel;
             self.ready
                 .iter_mut()
                 .for_each(|ready| ready.retain(cleans_up));
@@ -66,6 +67,7 @@ impl Plan {
     /// Also cancels the clean-up tasks that have not started, in one scope or in all cancelled
     /// scopes.
     pub(crate) fn end_grace(&mut self, scope: Option<ScopeId>) {
+        // first: `is_cancelled`, which decides below, reads it
         self.overdue.add(scope);
         self.cancel_waiting(scope);
     }
@@ -120,9 +122,9 @@ impl Plan {
     /// Returns `true` if an instance is not a task, but added tasks in an earlier execution.
     fn is_found_again(&self, at: Instance) -> bool {
         match self.wiring.nodes[at.node].kind {
-            Kind::Task(_) => false,
-            Kind::Mapping(_) => self.was_opened(at),
-            Kind::Gather(_) | Kind::Flow(_) => true,
+            NodeKind::Task(_) => false,
+            NodeKind::Mapping(_) => self.was_opened(at),
+            NodeKind::Gather(_) | NodeKind::Flow(_) => true,
         }
     }
 
@@ -158,11 +160,11 @@ impl Plan {
     fn has_begun(&self, at: Instance) -> bool {
         let (node, cell) = (&self.wiring.nodes[at.node], self.cell(at));
         match (&node.kind, cell.phase) {
-            (Kind::Mapping(_) | Kind::Gather(_), _) => false,
+            (NodeKind::Mapping(_) | NodeKind::Gather(_), _) => false,
             (_, Phase::Running | Phase::Retrying) => true,
             (_, Phase::Ended(state)) if state != TaskState::Cancelled => true,
-            (Kind::Flow(_), _) => self.left_flows.contains(&at.node),
-            (Kind::Task(_), _) => cell.attempts > 0,
+            (NodeKind::Flow(_), _) => self.left_flows.contains(&at.node),
+            (NodeKind::Task(_), _) => cell.attempts > 0,
         }
     }
 

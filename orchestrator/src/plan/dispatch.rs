@@ -13,10 +13,11 @@ use crate::graph::build::Reach;
 use crate::index::{FrameId, GateId, NodeId};
 use crate::journal::RowPlace;
 use crate::policy::retry::Policy;
-use crate::scope::{Handle, Kind, MappingSpec};
+use crate::scope::{Handle, MappingSpec, NodeKind};
 use crate::state::TaskState;
 use crate::task::{
-    Arg, Args, Convert, Derived, Elements, Given, Input, Projection, Resolved, Source, TaskDef,
+    Arg, Args, Conversion, DerivedInput, Elements, Input, InputSource, NodeOutcome, Projection,
+    ResolvedSource, TaskDef,
 };
 use crate::value::Value;
 
@@ -49,13 +50,13 @@ pub(crate) enum Work {
 #[derive(Debug)]
 pub(crate) struct Gathering {
     pub(crate) len: u32,
-    pub(crate) collect: fn(&mut dyn Iterator<Item = Resolved>) -> Value,
+    pub(crate) collect: fn(&mut dyn Iterator<Item = NodeOutcome>) -> Value,
     projection: Option<Projection>,
-    of: Of,
+    of: GatherSource,
 }
 
 #[derive(Debug)]
-enum Of {
+enum GatherSource {
     Node(Instance),
     Elements(Arc<Elements>),
 }
@@ -71,6 +72,8 @@ impl Plan {
             } else {
                 PeekMut::pop(first);
             }
+            // an entry of the heap may be outdated: since it was pushed, its instance may have ended,
+            // or started by another entry
             if matches!(self.cell(at).phase, Phase::Running | Phase::Ended(_)) {
                 continue;
             }
@@ -108,19 +111,19 @@ impl Plan {
         let node = &self.wiring.nodes[at.node];
         let timeout = node.policy.timeout;
         // a task with a cached result may be parked after this, and takes its inputs again then
-        let parks = matches!(&node.kind, Kind::Task(definition) if definition.cache.is_some());
+        let parks = matches!(&node.kind, NodeKind::Task(definition) if definition.cache.is_some());
         let last = u32::from(attempt - uncounted) > node.policy.retries && !parks;
         let work = match &node.kind {
-            Kind::Task(definition) => Work::Task {
+            NodeKind::Task(definition) => Work::Task {
                 definition,
                 args: self.args(at, last),
             },
-            Kind::Mapping(spec) => Work::Open {
+            NodeKind::Mapping(spec) => Work::Open {
                 spec: (**spec).clone(),
                 lists: self.args(at, last),
             },
-            Kind::Gather(_) => Work::Gather(self.gathering(at)?),
-            Kind::Flow(_) => return None,
+            NodeKind::Gather(_) => Work::Gather(self.gathering(at)?),
+            NodeKind::Flow(_) => return None,
         };
         Some(Job {
             at,
@@ -143,23 +146,23 @@ impl Plan {
 
     fn arg(&mut self, at: Instance, input: &Input, last: bool) -> Arg {
         let bare = input.projection.is_none()
-            && matches!(input.convert, Convert::Plain | Convert::Outcomes);
+            && matches!(input.convert, Conversion::Plain | Conversion::Outcomes);
         let given = match &input.source {
-            Source::Value(value) => return Arg::Value(value.clone()),
-            Source::Many(inputs, combine) => Given::Many(
+            InputSource::Value(value) => return Arg::Value(value.clone()),
+            InputSource::Many(inputs, combine) => ResolvedSource::Many(
                 inputs
                     .iter()
                     .map(|input| self.arg(at, input, last))
                     .collect(),
                 *combine,
             ),
-            Source::Node(Handle::Scoped { id, .. }) => {
+            InputSource::Node(Handle::Scoped { id, .. }) => {
                 match self.give(at, *id, input.convert, last) {
-                    Resolved::Success(value) if bare => return Arg::Value(value),
-                    resolved => Given::Node(resolved),
+                    NodeOutcome::Success(value) if bare => return Arg::Value(value),
+                    resolved => ResolvedSource::Node(resolved),
                 }
             }
-            Source::Node(Handle::Element { mapping, .. }) => {
+            InputSource::Node(Handle::Element { mapping, .. }) => {
                 let ElementId { frame, index } = self.outer(at.element(), *mapping);
                 let elements = match &self.frames[frame].elements {
                     Some(elements) => Arc::clone(elements),
@@ -167,14 +170,14 @@ impl Plan {
                 };
                 match bare {
                     true => return Arg::Element(elements, index),
-                    false => Given::Element(elements, index),
+                    false => ResolvedSource::Element(elements, index),
                 }
             }
-            Source::Node(Handle::Loose(_)) => {
+            InputSource::Node(Handle::Loose(_)) => {
                 unreachable!("a loose node is refused when it is planned")
             }
         };
-        Arg::Derived(Box::new(Derived {
+        Arg::Derived(Box::new(DerivedInput {
             given,
             projection: input.projection.clone(),
             convert: input.convert,
@@ -183,23 +186,30 @@ impl Plan {
 
     /// Returns the result of an upstream for one of its consumers: the value itself if no other
     /// consumer needs it.
-    fn give(&mut self, at: Instance, upstream: NodeId, convert: Convert, last: bool) -> Resolved {
+    fn give(
+        &mut self,
+        at: Instance,
+        upstream: NodeId,
+        convert: Conversion,
+        last: bool,
+    ) -> NodeOutcome {
         let (own, other) = (&self.wiring.nodes[at.node], &self.wiring.nodes[upstream]);
         let same = own.region == other.region;
         let (uses, may_move) = (other.uses, same && last && self.may_give_away(other));
         let Some(source) =
             self.upstream(at, upstream, if same { Reach::Same } else { Reach::Into })
         else {
-            return Resolved::Unknown;
+            return NodeOutcome::Unknown;
         };
         let cell = self.cell_mut(source);
-        if matches!(convert, Convert::Outcomes) || cell.phase == Phase::Ended(TaskState::Success) {
+        if matches!(convert, Conversion::Outcomes) || cell.phase == Phase::Ended(TaskState::Success)
+        {
             let value = match may_move && cell.used + 1 == uses {
                 true => cell.value.take(),
                 false => cell.value.clone(),
             };
             if let Some(value) = value {
-                return Resolved::Success(value);
+                return NodeOutcome::Success(value);
             }
         }
         self.resolved(source)
@@ -217,7 +227,7 @@ impl Plan {
 
     fn release_input(&mut self, at: Instance, region: Option<NodeId>, input: &Input) {
         match &input.source {
-            Source::Node(Handle::Scoped { id, .. }) => {
+            InputSource::Node(Handle::Scoped { id, .. }) => {
                 let source = &self.wiring.nodes[*id];
                 if source.region == region {
                     let (uses, may_go) = (source.uses, self.may_give_away(source));
@@ -228,10 +238,10 @@ impl Plan {
                     }
                 }
             }
-            Source::Many(inputs, _) => inputs
+            InputSource::Many(inputs, _) => inputs
                 .iter()
                 .for_each(|input| self.release_input(at, region, input)),
-            Source::Value(_) | Source::Node(_) => {}
+            InputSource::Value(_) | InputSource::Node(_) => {}
         }
     }
 
@@ -247,7 +257,7 @@ impl Plan {
 
     fn gathering(&mut self, at: Instance) -> Option<Gathering> {
         let node = &self.wiring.nodes[at.node];
-        let Kind::Gather(spec) = &node.kind else {
+        let NodeKind::Gather(spec) = &node.kind else {
             return None;
         };
         let (collect, projection) = (spec.collect, spec.projection.clone());
@@ -260,7 +270,7 @@ impl Plan {
         match (edge.reach, frame) {
             (Reach::OutOf, Some(frame)) => {
                 let len = self.frames[frame].len;
-                let of = Of::Node(Instance::first(frame, edge.node));
+                let of = GatherSource::Node(Instance::first(frame, edge.node));
                 Some(Gathering {
                     len,
                     collect,
@@ -278,7 +288,7 @@ impl Plan {
                     len: frame.len,
                     collect,
                     projection,
-                    of: Of::Elements(Arc::clone(elements)),
+                    of: GatherSource::Elements(Arc::clone(elements)),
                 })
             }
             _ => {
@@ -294,8 +304,8 @@ impl Plan {
         &mut self,
         gathering: &Gathering,
         indexes: Range<u32>,
-    ) -> SmallVec<[Resolved; 64]> {
-        let Of::Node(of) = gathering.of else {
+    ) -> SmallVec<[NodeOutcome; 64]> {
+        let GatherSource::Node(of) = gathering.of else {
             return SmallVec::new();
         };
         let node = &self.wiring.nodes[of.node];
@@ -310,7 +320,7 @@ impl Plan {
             };
             match value {
                 Some(value) if cell.phase == Phase::Ended(TaskState::Success) => {
-                    Resolved::Success(value)
+                    NodeOutcome::Success(value)
                 }
                 _ => self.resolved(at),
             }
@@ -321,8 +331,8 @@ impl Plan {
     /// Ends a gather that has collected its elements.
     pub(crate) fn gathered(&mut self, at: Instance, gathering: &Gathering, value: Value) {
         let (state, of) = match gathering.of {
-            Of::Elements(_) => (TaskState::Success, at),
-            Of::Node(of) => (self.mapping_state(of), of),
+            GatherSource::Elements(_) => (TaskState::Success, at),
+            GatherSource::Node(of) => (self.mapping_state(of), of),
         };
         let end = match state {
             TaskState::Success => End::Success(value),
@@ -428,12 +438,12 @@ impl Plan {
             if let (Handle::Scoped { id, .. }, None) = (handle, &missing) {
                 let source = Instance::in_flow(*id);
                 let end = match self.resolved(source) {
-                    Resolved::Success(_) => return,
-                    Resolved::Skipped(reason) => End::Skipped(reason),
-                    Resolved::Failed(error) if error.is_cancelled() => End::Cancelled,
-                    Resolved::Failed(error) => End::Failed(error),
-                    Resolved::UpstreamFailed(error) => End::UpstreamFailed(error),
-                    Resolved::Unknown => End::Cancelled,
+                    NodeOutcome::Success(_) => return,
+                    NodeOutcome::Skipped(reason) => End::Skipped(reason),
+                    NodeOutcome::Failed(error) if error.is_cancelled() => End::Cancelled,
+                    NodeOutcome::Failed(error) => End::Failed(error),
+                    NodeOutcome::UpstreamFailed(error) => End::UpstreamFailed(error),
+                    NodeOutcome::Unknown => End::Cancelled,
                 };
                 missing = Some((source, end));
             }
@@ -456,24 +466,24 @@ impl Plan {
 
     fn output_arg(&self, output: &Input) -> Arg {
         match &output.source {
-            Source::Value(value) => Arg::Value(value.clone()),
-            Source::Many(inputs, combine) => {
+            InputSource::Value(value) => Arg::Value(value.clone()),
+            InputSource::Many(inputs, combine) => {
                 let args = inputs.iter().map(|input| self.output_arg(input)).collect();
-                Arg::Derived(Box::new(Derived {
-                    given: Given::Many(args, *combine),
+                Arg::Derived(Box::new(DerivedInput {
+                    given: ResolvedSource::Many(args, *combine),
                     projection: None,
-                    convert: Convert::Plain,
+                    convert: Conversion::Plain,
                 }))
             }
-            Source::Node(handle) => {
+            InputSource::Node(handle) => {
                 let node = match handle {
                     Handle::Scoped { id, .. } => *id,
                     Handle::Element { .. } | Handle::Loose(_) => {
                         unreachable!("an output was checked to be a node")
                     }
                 };
-                let given = Given::Node(self.resolved(Instance::in_flow(node)));
-                Arg::Derived(Box::new(Derived {
+                let given = ResolvedSource::Node(self.resolved(Instance::in_flow(node)));
+                Arg::Derived(Box::new(DerivedInput {
                     given,
                     projection: output.projection.clone(),
                     convert: output.convert,
@@ -485,22 +495,22 @@ impl Plan {
 
 impl Gathering {
     /// Returns clones of some elements of a list, if the gather is of the list itself.
-    pub(crate) fn elements(&self, indexes: Range<u32>) -> Option<SmallVec<[Resolved; 64]>> {
+    pub(crate) fn elements(&self, indexes: Range<u32>) -> Option<SmallVec<[NodeOutcome; 64]>> {
         match &self.of {
-            Of::Elements(elements) => Some(
+            GatherSource::Elements(elements) => Some(
                 indexes
-                    .map(|index| Resolved::Success(elements.get(index)))
+                    .map(|index| NodeOutcome::Success(elements.get(index)))
                     .collect(),
             ),
-            Of::Node(_) => None,
+            GatherSource::Node(_) => None,
         }
     }
 
     /// Returns an element in the form in which it is collected.
-    pub(crate) fn project(&self, resolved: Resolved) -> Resolved {
+    pub(crate) fn project(&self, resolved: NodeOutcome) -> NodeOutcome {
         match (resolved, &self.projection) {
-            (Resolved::Success(value), Some(projection)) => {
-                Resolved::Success(projection.apply(value))
+            (NodeOutcome::Success(value), Some(projection)) => {
+                NodeOutcome::Success(projection.apply(value))
             }
             (other, _) => other,
         }

@@ -2,12 +2,12 @@
 
 use super::frame::{Frame, Phase};
 use super::stage::Stage;
-use super::{End, Instance, Opened, Plan};
+use super::{End, Instance, OpenedMapping, Plan};
 use crate::error::{Cause, TaskError};
 use crate::graph::build::Reach;
 use crate::index::{FrameId, NodeId, StageId};
 use crate::journal::{ElementPlace, FrameMeta};
-use crate::scope::{GatherMode, Kind};
+use crate::scope::{GatherMode, NodeKind};
 use crate::state::TaskState;
 use crate::task::Elements;
 use crate::value::Value;
@@ -61,7 +61,7 @@ impl Plan {
 
     /// Makes a gather ready whose elements are all final, or ends it as they did.
     pub(super) fn gather(&mut self, at: Instance, of: Instance) {
-        let Kind::Gather(spec) = &self.wiring.nodes[at.node].kind else {
+        let NodeKind::Gather(spec) = &self.wiring.nodes[at.node].kind else {
             return;
         };
         let (mode, outlives) = (spec.mode, self.wiring.nodes[at.node].policy.run_on_cancel);
@@ -183,7 +183,7 @@ impl Plan {
         self.frame_of.insert(at, id);
         self.regions.entry(at.node).or_default().push(id);
         let elements = (!unexpanded).then_some(len);
-        self.outbox.opened.push(Opened {
+        self.outbox.opened.push(OpenedMapping {
             mapping: at.node,
             elements,
             meta,

@@ -25,21 +25,21 @@ use std::time::Duration;
 pub(crate) use dispatch::{Gathering, Job, Work};
 use frame::{Cell, ElementId, Frame, Phase};
 use quarantine::Quarantine;
-use ready::Ready;
-pub(crate) use replay::{Expected, Replay};
+use ready::ReadyWork;
+pub(crate) use replay::{NextDelivery, Replay};
 use smallvec::SmallVec;
 pub(crate) use verdict::Verdict;
 
 use crate::clock::Timestamp;
 use crate::error::{GraphError, TaskError};
 use crate::graph::InstanceKey;
-use crate::graph::build::{Defaults, Planned, Reach, ReturnedTo, Wiring};
+use crate::graph::build::{Defaults, PlannedNode, Reach, ReturnTarget, Wiring};
 use crate::index::{FrameId, FrameNumber, GateId, IndexVec, NodeId, ScopeId, StageId};
 use crate::journal::{FrameMeta, RowPlace};
 use crate::policy::trigger::Tally;
-use crate::scope::{Kind, Promise, Scope, Wait};
+use crate::scope::{NodeKind, Promise, Scope, Wait};
 use crate::state::TaskState;
-use crate::task::{Input, Resolved};
+use crate::task::{Input, NodeOutcome};
 
 /// A node, or one of its mapped elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -102,7 +102,7 @@ impl End {
 
 /// An instance that ended without a completed attempt: the record of its end, except for the time.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct EndedInstance {
     pub(crate) at: Instance,
     /// The place of its row in the run's log, if it has one.
     pub(crate) place: Option<RowPlace>,
@@ -115,13 +115,13 @@ pub(crate) struct Ended {
 /// that opened, bodies to start, promises to fulfil.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    pub(crate) ended: Vec<Ended>,
-    pub(crate) opened: Vec<Opened>,
+    pub(crate) ended: Vec<EndedInstance>,
+    pub(crate) opened: Vec<OpenedMapping>,
     pub(crate) extended: Vec<FrameNumber>,
     pub(crate) flows: Vec<NodeId>,
-    pub(crate) promises: Vec<(Arc<Promise>, Resolved)>,
+    pub(crate) promises: Vec<(Arc<Promise>, NodeOutcome)>,
     /// Answers for bodies that await nodes, with the awaited nodes.
-    pub(crate) answers: Vec<(NodeId, Arc<Promise>, Resolved)>,
+    pub(crate) answers: Vec<(NodeId, Arc<Promise>, NodeOutcome)>,
     /// Instances whose next attempt is due at a recorded time.
     pub(crate) due: Vec<(Instance, RecordedRetry)>,
 }
@@ -150,7 +150,7 @@ impl RecordedRetry {
 
 /// A mapping that was opened.
 #[derive(Debug)]
-pub(crate) struct Opened {
+pub(crate) struct OpenedMapping {
     pub(crate) mapping: NodeId,
     /// `None` if the list never became available.
     pub(crate) elements: Option<u32>,
@@ -180,14 +180,14 @@ pub(crate) struct Plan {
     /// The frame of a mapping's elements, by the instance of the mapping's node.
     frame_of: HashMap<Instance, FrameId>,
     /// Ready work by gate.
-    ready: IndexVec<GateId, BinaryHeap<Ready>>,
+    ready: IndexVec<GateId, BinaryHeap<ReadyWork>>,
     /// The maximum number of elements of a stage that may be active at once.
     limits: HashMap<StageId, u32>,
     /// The states of the upstreams of instances with a stated rule; of others only the number of
     /// skipped ones.
     tallies: HashMap<Instance, Tally>,
     errors: HashMap<Instance, TaskError>,
-    waits: HashMap<NodeId, Vec<Waiter>>,
+    waits: HashMap<NodeId, Vec<NodeWaiter>>,
     /// The number of instances that are not final.
     unfinished: usize,
     /// The number of jobs that were handed out and have not ended.
@@ -242,7 +242,7 @@ pub(crate) struct Plan {
 
 /// A waiter for a node.
 #[derive(Debug)]
-enum Waiter {
+enum NodeWaiter {
     /// A body that awaits the node.
     Body(Arc<Promise>),
     /// The runtime itself.
@@ -266,7 +266,7 @@ impl Plan {
         scope: &mut Scope,
         number: ScopeId,
         defaults: &Defaults,
-        mut gate: impl FnMut(&Planned) -> GateId,
+        mut gate: impl FnMut(&PlannedNode) -> GateId,
     ) -> Result<(), GraphError> {
         let first = self.wiring.nodes.next_id();
         self.ordinary.grow_to(number, || 0);
@@ -291,6 +291,8 @@ impl Plan {
         }
         let new = first.until(self.wiring.nodes.next_id());
         self.frames[FrameId::FLOW].cells.reserve(new.len());
+        // all nodes have their cells before the first one begins: its end may be propagated to
+        // others of the batch at once
         for id in first.until(self.wiring.nodes.next_id()) {
             self.place(id);
         }
@@ -337,6 +339,7 @@ impl Plan {
     /// Registers the nodes that a body awaits.
     pub(crate) fn wait(&mut self, waits: impl IntoIterator<Item = Wait>) {
         for Wait { node, promise } in waits {
+            // the last consumer of the value would otherwise take it away from the body
             self.wiring.nodes[node].pinned = true;
             self.awaited
                 .entry(node)
@@ -352,7 +355,7 @@ impl Plan {
                     .waits
                     .entry(node)
                     .or_default()
-                    .push(Waiter::Body(promise)),
+                    .push(NodeWaiter::Body(promise)),
             }
         }
     }
@@ -361,12 +364,12 @@ impl Plan {
     /// failure.
     pub(crate) fn watch(&mut self, node: NodeId, promise: Arc<Promise>) {
         match self.cell(Instance::in_flow(node)).phase {
-            Phase::Ended(_) => self.outbox.promises.push((promise, Resolved::Unknown)),
+            Phase::Ended(_) => self.outbox.promises.push((promise, NodeOutcome::Unknown)),
             _ => self
                 .waits
                 .entry(node)
                 .or_default()
-                .push(Waiter::Watch(promise)),
+                .push(NodeWaiter::Watch(promise)),
         }
     }
 
@@ -384,7 +387,7 @@ impl Plan {
                 continue;
             };
             node.pinned = true;
-            node.returned_to = Some(to.map_or(ReturnedTo::Caller, ReturnedTo::Node));
+            node.returned_to = Some(to.map_or(ReturnTarget::Caller, ReturnTarget::Node));
         }
     }
 
@@ -398,7 +401,7 @@ impl Plan {
     }
 
     /// Returns `true` if a node's value may be moved to the last of its known consumers.
-    fn may_give_away(&self, node: &Planned) -> bool {
+    fn may_give_away(&self, node: &PlannedNode) -> bool {
         !node.pinned && self.closed.get(node.scope).is_some_and(|closed| *closed)
     }
 
@@ -410,7 +413,7 @@ impl Plan {
     /// Returns the subflow nodes whose bodies have started.
     pub(crate) fn running_flows(&self) -> Vec<NodeId> {
         let nodes = self.wiring.nodes.entries();
-        let flows = nodes.filter(|(_, node)| matches!(node.kind, Kind::Flow(_)));
+        let flows = nodes.filter(|(_, node)| matches!(node.kind, NodeKind::Flow(_)));
         let frame = &self.frames[FrameId::FLOW];
         let running = flows.filter(|(_, node)| frame.cell(node.local, 0).phase == Phase::Running);
         running.map(|(id, _)| id).collect()
@@ -463,7 +466,7 @@ impl Plan {
     }
 
     fn is_task(&self, node: NodeId) -> bool {
-        matches!(self.wiring.nodes[node].kind, Kind::Task(_))
+        matches!(self.wiring.nodes[node].kind, NodeKind::Task(_))
     }
 
     fn cell(&self, at: Instance) -> &Cell {

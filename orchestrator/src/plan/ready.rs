@@ -8,7 +8,7 @@ use crate::index::{FrameId, NodeId};
 /// Ready work: one instance, or the elements of one node from the key's index to `end`. Ordered by
 /// its key; the greatest starts first, since a `BinaryHeap` pops the greatest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Ready {
+pub(super) struct ReadyWork {
     key: ReadyKey,
     frame: FrameId,
     end: u32,
@@ -44,7 +44,7 @@ impl PartialOrd for ReadyKey {
     }
 }
 
-impl Ready {
+impl ReadyWork {
     /// Creates ready work: the elements of a node from that of `first` up to, but not including,
     /// `end`.
     pub(super) fn new(order: NodeId, first: Instance, end: u32) -> Self {
@@ -92,9 +92,9 @@ mod tests {
                 index,
                 ..Instance::in_flow(NodeId::new(node))
             };
-            Ready::new(NodeId::new(order), first, index + 1)
+            ReadyWork::new(NodeId::new(order), first, index + 1)
         };
-        let mut heap: BinaryHeap<Ready> = places.into_iter().map(ready).collect();
+        let mut heap: BinaryHeap<ReadyWork> = places.into_iter().map(ready).collect();
         let started = std::iter::from_fn(|| heap.pop()).map(|ready| ready.instance());
         let started: Vec<(u32, u32)> = started.map(|at| (at.node.get(), at.index)).collect();
         assert_eq!(started, [(0, 0), (3, 0), (3, 1), (2, 0), (2, 1), (4, 0)]);
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn a_range_is_handed_out_element_by_element() {
         let first = Instance::in_flow(NodeId::MIN);
-        let mut ready = Ready::new(NodeId::MIN, first, 3);
+        let mut ready = ReadyWork::new(NodeId::MIN, first, 3);
         let mut indexes = vec![ready.instance().index];
         while ready.advance() {
             indexes.push(ready.instance().index);

@@ -3,41 +3,43 @@
 use super::frame::Phase;
 use super::{End, Instance, Plan};
 use crate::error::{Cause, TaskError};
-use crate::graph::build::Takes;
+use crate::graph::build::UpstreamUse;
 use crate::index::NodeId;
-use crate::policy::trigger::Decision;
-use crate::scope::Kind;
+use crate::policy::trigger::TriggerDecision;
+use crate::scope::NodeKind;
 use crate::state::TaskState;
 use crate::task::Trigger;
 
 impl Plan {
     /// Returns `true` if a consumer that takes an upstream in this way cannot run without its
     /// value.
-    fn needs_value(&self, upstream: Instance, takes: Takes) -> bool {
+    fn needs_value(&self, upstream: Instance, takes: UpstreamUse) -> bool {
         match takes {
-            Takes::Plain => true,
+            UpstreamUse::Plain => true,
             // the outcomes of a mapping are a value as well, which is missing if the list never
             // became available
-            Takes::Outcome => matches!(self.wiring.nodes[upstream.node].kind, Kind::Gather(_)),
-            Takes::Option | Takes::Nothing => false,
+            UpstreamUse::Outcome => {
+                matches!(self.wiring.nodes[upstream.node].kind, NodeKind::Gather(_))
+            }
+            UpstreamUse::Option | UpstreamUse::Nothing => false,
         }
     }
 
-    fn has_value(&self, upstream: Instance, takes: Takes) -> bool {
+    fn has_value(&self, upstream: Instance, takes: UpstreamUse) -> bool {
         match takes {
-            Takes::Outcome => self.cell(upstream).value.is_some(),
+            UpstreamUse::Outcome => self.cell(upstream).value.is_some(),
             _ => self.cell(upstream).phase == Phase::Ended(TaskState::Success),
         }
     }
 
     /// Returns `true` if a consumer needs the value of an upstream, and the value is not there, or
     /// not yet.
-    pub(super) fn lacks_value(&self, upstream: Instance, takes: Takes) -> bool {
+    pub(super) fn lacks_value(&self, upstream: Instance, takes: UpstreamUse) -> bool {
         self.needs_value(upstream, takes) && !self.has_value(upstream, takes)
     }
 
     /// Returns `true` if a consumer needs the value of an upstream, and the value is there.
-    pub(super) fn brings_value(&self, upstream: Instance, takes: Takes) -> bool {
+    pub(super) fn brings_value(&self, upstream: Instance, takes: UpstreamUse) -> bool {
         self.needs_value(upstream, takes) && self.has_value(upstream, takes)
     }
 
@@ -69,7 +71,7 @@ impl Plan {
 
     /// Returns the parameter for which a node takes another.
     pub(super) fn parameter_of(&self, node: NodeId, upstream: NodeId) -> &'static str {
-        let Kind::Task(definition) = &self.wiring.nodes[node].kind else {
+        let NodeKind::Task(definition) = &self.wiring.nodes[node].kind else {
             return "list";
         };
         let inputs = self.wiring.nodes[node].inputs.iter();
@@ -92,7 +94,7 @@ impl Plan {
             .find_map(|edge| {
                 let upstream = self.upstream(at, edge.node, edge.reach)?;
                 let state = self.cell(upstream).phase;
-                (edge.takes != Takes::Outcome && state == Phase::Ended(TaskState::Skipped))
+                (edge.takes != UpstreamUse::Outcome && state == Phase::Ended(TaskState::Skipped))
                     .then_some(upstream)
             });
         let reason = match skipped {
@@ -103,7 +105,7 @@ impl Plan {
     }
 
     /// Returns the end of an instance whose rule decided against running it.
-    pub(super) fn refused(&self, at: Instance, rule: Trigger, decision: Decision) -> End {
+    pub(super) fn refused(&self, at: Instance, rule: Trigger, decision: TriggerDecision) -> End {
         let reason = || {
             let upstreams = self.wiring.nodes[at.node].upstreams.iter();
             let states = upstreams.filter_map(|edge| {
@@ -119,8 +121,8 @@ impl Plan {
             format!("the rule {rule} is not met: {}", states.join(", "))
         };
         match decision {
-            Decision::Cancel => End::Cancelled,
-            Decision::Skip => End::Skipped(TaskError::new(Cause::Skipped, reason())),
+            TriggerDecision::Cancel => End::Cancelled,
+            TriggerDecision::Skip => End::Skipped(TaskError::new(Cause::Skipped, reason())),
             _ => End::UpstreamFailed(TaskError::new(Cause::UpstreamFailed, reason())),
         }
     }
@@ -139,7 +141,7 @@ impl Plan {
 
     pub(super) fn key_of_visible(&self, at: Instance) -> String {
         match &self.wiring.nodes[at.node].kind {
-            Kind::Gather(_) => match self.wiring.nodes[at.node].upstreams.first() {
+            NodeKind::Gather(_) => match self.wiring.nodes[at.node].upstreams.first() {
                 Some(edge) => self.wiring.nodes[edge.node].key(),
                 None => self.key(at),
             },

@@ -13,17 +13,17 @@ use std::sync::Arc;
 use super::frame::Frame;
 use super::{End, Instance, Plan, RecordedRetry};
 use crate::error::{Cause, GraphError, TaskError};
-use crate::graph::build::{Planned, Reach};
+use crate::graph::build::{PlannedNode, Reach};
 use crate::graph::{NodeKey, NodeMeta};
 use crate::index::{FrameId, FrameNumber, Id, IndexVec, NodeId, NodeNumber, ScopeId};
 use crate::journal::History;
 use crate::journal::{
-    CellState, ElementPlace, Encoded, FrameMeta, Numbers, RerunRecord, Row, RowPlace, RunTables,
-    TaskPlace, Transition,
+    CellState, ElementPlace, EncodedResult, FrameMeta, NumberSet, RerunRecord, Row, RowPlace,
+    RunTables, TaskPlace, Transition,
 };
-use crate::scope::{Handle, Kind};
+use crate::scope::{Handle, NodeKind};
 use crate::state::TaskState;
-use crate::task::{Input, Source};
+use crate::task::{Input, InputSource};
 
 /// The number of processes in a row that must die with a run, before any of its nodes ends, for the
 /// running nodes to be suspected and tried one at a time.
@@ -42,13 +42,13 @@ pub(crate) struct Replay {
     machinery: HashMap<MachineryKey, VecDeque<NodeNumber>>,
     /// The frames of mappings, by the mapping and the element that contains it.
     opened: HashMap<TaskPlace, FrameNumber>,
-    results: HashMap<RowPlace, Encoded>,
+    results: HashMap<RowPlace, EncodedResult>,
     /// The nodes whose ends bodies were given, by the prefix of the bodies' keys.
     awaited: HashMap<Option<Arc<str>>, VecDeque<NodeNumber>>,
     /// The nodes planned in this execution of the run, by their numbers in the log.
     planned: HashMap<NodeNumber, NodeId>,
     /// The same nodes as a set of numbers, in a run that was re-run.
-    known: Numbers,
+    known: NumberSet,
     /// Nodes whose wiring may differ after a re-run, or which may be missing: all of their
     /// instances run again, or they were planned by a body that had seen a result that is
     /// recomputed.
@@ -126,7 +126,7 @@ impl Replay {
             results,
             awaited: by_prefix,
             planned: HashMap::new(),
-            known: Numbers::default(),
+            known: NumberSet::default(),
             free,
             takeovers,
             died: deaths > 0,
@@ -397,7 +397,7 @@ impl Plan {
         if self.cell(at).is_ended() {
             return;
         }
-        if matches!(self.wiring.nodes[at.node].kind, Kind::Flow(_)) {
+        if matches!(self.wiring.nodes[at.node].kind, NodeKind::Flow(_)) {
             self.cell_mut(at).recorded = row.task_state().is_final();
             // the body of a subflow is called in each execution of the run, which does not count as
             // an attempt of its own
@@ -416,8 +416,7 @@ impl Plan {
             let place = self.row_of(at);
             let charges = place.map_or(0, |place| replay.tables.charges(place));
             if charges >= CHARGES {
-                let text =
-                    format!("its process died each of the {CHARGES} times that it ran alone");
+                let text = format!("its process died all {CHARGES} times that it ran alone");
                 return self.settle(at, End::Failed(TaskError::new(Cause::Crashed, text)), false);
             }
             if replay.takeovers >= TAKEOVERS {
@@ -541,7 +540,7 @@ impl Plan {
         let node = &self.wiring.nodes[at.node];
         let frame = &self.frames[at.frame];
         if !node.recorded
-            || !matches!(node.kind, Kind::Task(_))
+            || !matches!(node.kind, NodeKind::Task(_))
             || frame.unexpanded
             || self.cell(at).is_ended()
         {
@@ -572,7 +571,7 @@ impl Plan {
         ) else {
             return End::Failed(TaskError::new(
                 Cause::Failed,
-                "its result is not kept any more",
+                "its result is no longer stored",
             ));
         };
         let (run, key, own) = (replay.tables.head.id, self.key(at), output.name());
@@ -600,35 +599,35 @@ impl Plan {
     }
 
     /// Returns the node whose end the body with a prefix must be given next, in the recorded order,
-    /// or [`Expected::Any`] if any may come next. Skips nodes that the body no longer awaits.
+    /// or [`NextDelivery::Any`] if any may come next. Skips nodes that the body no longer awaits.
     pub(crate) fn next_expected(
         &mut self,
         prefix: Option<&Arc<str>>,
         is_here: impl Fn(NodeId) -> bool,
-    ) -> Expected {
+    ) -> NextDelivery {
         let Some(replay) = &mut self.replay else {
-            return Expected::Any;
+            return NextDelivery::Any;
         };
         let Some(queue) = replay.awaited.get_mut(&prefix.cloned()) else {
-            return Expected::Any;
+            return NextDelivery::Any;
         };
         while let Some(logged) = queue.front().copied() {
             match replay.planned.get(&logged).copied() {
                 Some(node) if is_here(node) => {
                     queue.pop_front();
-                    return Expected::Node(node);
+                    return NextDelivery::Node(node);
                 }
                 // it has not ended, or has only just ended
                 Some(node)
                     if self.waits.contains_key(&node)
                         || self.outbox.answers.iter().any(|(of, ..)| *of == node) =>
                 {
-                    return Expected::Later;
+                    return NextDelivery::Later;
                 }
                 _ => queue.pop_front(),
             };
         }
-        Expected::Any
+        NextDelivery::Any
     }
 
     /// Returns the recorded end of a mapping that never had its list.
@@ -686,7 +685,7 @@ impl Plan {
     }
 
     /// Returns the nodes that bodies have added so far in this execution, if the run was re-run.
-    pub(crate) fn known_nodes(&self) -> Option<Box<Numbers>> {
+    pub(crate) fn known_nodes(&self) -> Option<Box<NumberSet>> {
         let replay = self
             .replay
             .as_ref()
@@ -740,7 +739,7 @@ impl Plan {
             run,
             key,
             recorded,
-            asked: "nothing of that name".to_owned(),
+            asked: "no task of that name".to_owned(),
         })
     }
 
@@ -757,7 +756,7 @@ impl Plan {
 
 /// The node whose end a body must be given next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Expected {
+pub(crate) enum NextDelivery {
     Any,
     Node(NodeId),
     /// A node whose end is not available yet.
@@ -766,8 +765,8 @@ pub(crate) enum Expected {
 
 /// Describes how the request for a node differs from its record if its task and its upstreams are
 /// the same: of plain inputs, only a hash of all of them is recorded.
-fn otherwise(node: &Planned) -> String {
-    let Kind::Task(definition) = &node.kind else {
+fn otherwise(node: &PlannedNode) -> String {
+    let NodeKind::Task(definition) = &node.kind else {
         return "it with other parameters".to_owned();
     };
     let inputs = definition
@@ -779,10 +778,10 @@ fn otherwise(node: &Planned) -> String {
         .map(|(parameter, _)| format!("another `{}`", parameter.name))
         .collect();
     if node.region.is_some() {
-        differs.push("another list that it is mapped over".to_owned());
+        differs.push("another list to map over".to_owned());
     }
     if !node.upstreams.is_empty() {
-        differs.push("what its upstreams give taken in another way".to_owned());
+        differs.push("other uses of its upstreams' results".to_owned());
     }
     format!("it with {}", differs.join(", or "))
 }
@@ -790,9 +789,9 @@ fn otherwise(node: &Planned) -> String {
 /// Returns `true` if an input contains a value of the flow's own.
 fn has_plain(input: &Input) -> bool {
     match &input.source {
-        Source::Value(_) => true,
-        Source::Node(_) => false,
-        Source::Many(inputs, _) => inputs.iter().any(has_plain),
+        InputSource::Value(_) => true,
+        InputSource::Node(_) => false,
+        InputSource::Many(inputs, _) => inputs.iter().any(has_plain),
     }
 }
 

@@ -1,16 +1,16 @@
 //! Propagation: from the end of one node to its effects on others.
 
 use super::frame::Phase;
-use super::{End, Ended, Instance, Outbox, Plan, Waiter};
+use super::{End, EndedInstance, Instance, NodeWaiter, Outbox, Plan};
 use crate::error::{Cause, TaskError};
-use crate::graph::build::{Link, Reach, Takes};
+use crate::graph::build::{Reach, ReverseEdge, UpstreamUse};
 use crate::index::FrameId;
-use crate::scope::Kind;
+use crate::scope::NodeKind;
 use crate::state::TaskState;
-use crate::task::Resolved;
+use crate::task::NodeOutcome;
 
 /// The effect of an upstream's end on a consumer without a stated rule.
-pub(super) enum Meaning {
+pub(super) enum UpstreamEffect {
     Satisfied,
     /// The consumer is skipped, unless another upstream fails, which is known when all have ended.
     Skip,
@@ -20,18 +20,23 @@ pub(super) enum Meaning {
 
 impl Plan {
     /// Returns the effect of an upstream's end on a consumer without a stated rule.
-    pub(super) fn meaning(&self, upstream: Instance, state: TaskState, takes: Takes) -> Meaning {
+    pub(super) fn effect_of(
+        &self,
+        upstream: Instance,
+        state: TaskState,
+        takes: UpstreamUse,
+    ) -> UpstreamEffect {
         // a mapping whose list never became available has no outcomes
         let outcome = |plan: &Self| {
-            let gather = matches!(plan.wiring.nodes[upstream.node].kind, Kind::Gather(_));
+            let gather = matches!(plan.wiring.nodes[upstream.node].kind, NodeKind::Gather(_));
             !gather || plan.cell(upstream).value.is_some()
         };
         match state {
-            TaskState::Success => Meaning::Satisfied,
-            TaskState::Cancelled => Meaning::End(End::Cancelled),
-            _ if takes == Takes::Outcome && outcome(self) => Meaning::Satisfied,
-            TaskState::Skipped => Meaning::Skip,
-            _ => Meaning::End(End::UpstreamFailed(self.upstream_error(upstream))),
+            TaskState::Success => UpstreamEffect::Satisfied,
+            TaskState::Cancelled => UpstreamEffect::End(End::Cancelled),
+            _ if takes == UpstreamUse::Outcome && outcome(self) => UpstreamEffect::Satisfied,
+            TaskState::Skipped => UpstreamEffect::Skip,
+            _ => UpstreamEffect::End(End::UpstreamFailed(self.upstream_error(upstream))),
         }
     }
 
@@ -47,6 +52,8 @@ impl Plan {
     pub(super) fn settle(&mut self, at: Instance, end: End, ran: bool) {
         let recorded = if ran { None } else { self.recorded_end(at) };
         let (end, ran) = recorded.map_or((end, ran), |end| (end, true));
+        // called while another end is propagated: that one is completed first, and a chain of ends
+        // of any length does not overflow the stack
         if self.settling {
             self.ends.push_back((at, end, ran));
             return;
@@ -60,13 +67,15 @@ impl Plan {
     }
 
     pub(super) fn settle_one(&mut self, at: Instance, end: End, ran: bool) {
+        // several upstreams may end an instance, and a cancellation may come before its attempt
+        // ends: the first end counts
         if self.cell(at).is_ended() {
             return;
         }
         self.end_trial(at, false);
         let state = end.state();
         let was_busy = matches!(self.cell(at).phase, Phase::Ready | Phase::Running);
-        let is_flow = matches!(self.wiring.nodes[at.node].kind, Kind::Flow(_));
+        let is_flow = matches!(self.wiring.nodes[at.node].kind, NodeKind::Flow(_));
         match self.cell(at).phase == Phase::Running {
             true if !is_flow => self.count_end(at),
             true if state == TaskState::Cancelled => drop(self.left_flows.insert(at.node)),
@@ -75,7 +84,7 @@ impl Plan {
         self.release_inputs(at);
         if !ran && (state == TaskState::Failed || !self.wiring.nodes[at.node].is_hidden()) {
             let (place, attempts) = (self.row_of(at), self.cell(at).attempts);
-            self.outbox.ended.push(Ended {
+            self.outbox.ended.push(EndedInstance {
                 at,
                 place,
                 state,
@@ -91,6 +100,7 @@ impl Plan {
         }
         // an end without a body follows again from its upstreams when the run is resumed
         let recorded = !ran && self.follows_from_record(at);
+        // before the consumers are told: they read the phase and the value
         let cell = self.cell_mut(at);
         cell.recorded |= recorded;
         cell.phase = Phase::Ended(state);
@@ -106,12 +116,12 @@ impl Plan {
             let resolved = self.resolved(at);
             for waiter in waiters {
                 match waiter {
-                    Waiter::Body(promise) => {
+                    NodeWaiter::Body(promise) => {
                         self.outbox
                             .answers
                             .push((at.node, promise, resolved.clone()))
                     }
-                    Waiter::Watch(promise) => {
+                    NodeWaiter::Watch(promise) => {
                         self.outbox.promises.push((promise, resolved.clone()))
                     }
                 }
@@ -137,7 +147,7 @@ impl Plan {
             self.element_ended(at, state, was_busy);
         }
         if state != TaskState::Success
-            && matches!(self.wiring.nodes[at.node].kind, Kind::Mapping(_))
+            && matches!(self.wiring.nodes[at.node].kind, NodeKind::Mapping(_))
         {
             self.leave_unexpanded(at);
         }
@@ -166,7 +176,13 @@ impl Plan {
     }
 
     /// An upstream in the same region ended.
-    pub(super) fn arrive(&mut self, at: Instance, from: Instance, state: TaskState, link: Link) {
+    pub(super) fn arrive(
+        &mut self,
+        at: Instance,
+        from: Instance,
+        state: TaskState,
+        link: ReverseEdge,
+    ) {
         if self.cell(at).phase != Phase::Waiting {
             return;
         }
@@ -178,10 +194,10 @@ impl Plan {
             self.tallies.entry(at).or_default().count(state);
             self.cell_mut(at).pending -= u32::from(self.brings_value(from, link.takes));
         } else {
-            match self.meaning(from, state, link.takes) {
-                Meaning::Satisfied => {}
-                Meaning::Skip => self.tallies.entry(at).or_default().count(state),
-                Meaning::End(end) => return self.settle(at, end, false),
+            match self.effect_of(from, state, link.takes) {
+                UpstreamEffect::Satisfied => {}
+                UpstreamEffect::Skip => self.tallies.entry(at).or_default().count(state),
+                UpstreamEffect::End(end) => return self.settle(at, end, false),
             }
             self.cell_mut(at).pending -= 1;
         }
@@ -189,7 +205,7 @@ impl Plan {
     }
 
     /// Propagates the end of an upstream outside of a mapping to the elements of the mapping.
-    pub(super) fn arrive_into(&mut self, from: Instance, state: TaskState, link: Link) {
+    pub(super) fn arrive_into(&mut self, from: Instance, state: TaskState, link: ReverseEdge) {
         let (region, local) = {
             let node = &self.wiring.nodes[link.to];
             (node.region, node.local as usize)
@@ -208,10 +224,10 @@ impl Plan {
             let (counts, over) = if policy.trigger.is_some() {
                 (true, self.brings_value(from, link.takes))
             } else {
-                match self.meaning(from, state, link.takes) {
-                    Meaning::Satisfied => (false, true),
-                    Meaning::Skip => (true, true),
-                    Meaning::End(end) => {
+                match self.effect_of(from, state, link.takes) {
+                    UpstreamEffect::Satisfied => (false, true),
+                    UpstreamEffect::Skip => (true, true),
+                    UpstreamEffect::End(end) => {
                         self.settle_column(first, &|| end.again());
                         continue;
                     }
@@ -235,25 +251,25 @@ impl Plan {
     }
 
     /// Returns the result of an instance in the form that its consumers get.
-    pub(crate) fn resolved(&self, at: Instance) -> Resolved {
+    pub(crate) fn resolved(&self, at: Instance) -> NodeOutcome {
         let cell = self.cell(at);
         let error = || self.errors.get(&at).cloned();
         match cell.phase {
             Phase::Ended(TaskState::Success) => match &cell.value {
-                Some(value) => Resolved::Success(value.clone()),
+                Some(value) => NodeOutcome::Success(value.clone()),
                 None => unreachable!("the value of `{}` was given away", self.key(at)),
             },
-            Phase::Ended(TaskState::Failed) => {
-                Resolved::Failed(error().unwrap_or_else(|| TaskError::new(Cause::Failed, "failed")))
-            }
-            Phase::Ended(TaskState::Skipped) => Resolved::Skipped(
+            Phase::Ended(TaskState::Failed) => NodeOutcome::Failed(
+                error().unwrap_or_else(|| TaskError::new(Cause::Failed, "failed")),
+            ),
+            Phase::Ended(TaskState::Skipped) => NodeOutcome::Skipped(
                 error().unwrap_or_else(|| TaskError::new(Cause::Skipped, "skipped")),
             ),
             Phase::Ended(TaskState::UpstreamFailed) => {
-                Resolved::UpstreamFailed(error().unwrap_or_else(|| self.upstream_error(at)))
+                NodeOutcome::UpstreamFailed(error().unwrap_or_else(|| self.upstream_error(at)))
             }
-            Phase::Ended(TaskState::Cancelled) => Resolved::Failed(TaskError::cancelled()),
-            _ => Resolved::Unknown,
+            Phase::Ended(TaskState::Cancelled) => NodeOutcome::Failed(TaskError::cancelled()),
+            _ => NodeOutcome::Unknown,
         }
     }
 

@@ -21,21 +21,21 @@ pub(super) struct Stage {
     roots: Vec<NodeId>,
     /// Instances of the roots that were final before their element had its turn, because they are
     /// recorded in a resumed run.
-    early: HashSet<Turn>,
-    elements: HashMap<u32, Element>,
+    early: HashSet<StageTurn>,
+    elements: HashMap<u32, StageElement>,
     under_way: u32,
     /// Waiting elements, each with a node that could run.
-    waiting: BTreeSet<Turn>,
+    waiting: BTreeSet<StageTurn>,
 }
 
 /// A node of an element, which has its turn with its element. Ordered by the element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Turn {
+struct StageTurn {
     index: u32,
     node: NodeId,
 }
 
-impl Turn {
+impl StageTurn {
     fn of(at: Instance) -> Self {
         let Instance { index, node, .. } = at;
         Self { index, node }
@@ -43,7 +43,7 @@ impl Turn {
 }
 
 #[derive(Debug)]
-struct Element {
+struct StageElement {
     /// The number of nodes that are not final.
     remaining: u32,
     /// The number of nodes that are ready or running.
@@ -66,9 +66,9 @@ impl Stage {
         }
     }
 
-    fn element(&mut self, index: u32) -> &mut Element {
+    fn element(&mut self, index: u32) -> &mut StageElement {
         let remaining = self.nodes;
-        self.elements.entry(index).or_insert(Element {
+        self.elements.entry(index).or_insert(StageElement {
             remaining,
             busy: 0,
             under_way: false,
@@ -90,16 +90,16 @@ impl Stage {
             element.busy += 1;
             return true;
         }
-        self.waiting.insert(Turn::of(at));
+        self.waiting.insert(StageTurn::of(at));
         false
     }
 
     /// Removes a node of an element that has ended, for good or until its retry.
     pub(super) fn leave(&mut self, at: Instance, was_busy: bool, is_final: bool) {
         if is_final && at.index >= self.next && self.roots.contains(&at.node) {
-            self.early.insert(Turn::of(at));
+            self.early.insert(StageTurn::of(at));
         }
-        let waited = self.waiting.remove(&Turn::of(at));
+        let waited = self.waiting.remove(&StageTurn::of(at));
         let element = self.element(at.index);
         if was_busy && !waited {
             element.busy = element.busy.saturating_sub(1);
@@ -126,7 +126,10 @@ impl Stage {
                 None if self.next < self.len && !self.roots.is_empty() => {
                     self.next += 1;
                     let index = self.next - 1;
-                    let roots = self.roots.iter().map(|node| Turn { index, node: *node });
+                    let roots = self
+                        .roots
+                        .iter()
+                        .map(|node| StageTurn { index, node: *node });
                     self.waiting
                         .extend(roots.filter(|root| !self.early.remove(root)));
                     if self.waiting.is_empty() {
@@ -136,8 +139,8 @@ impl Stage {
                 }
                 None => break,
             };
-            let turn = |node| Turn { index, node };
-            let turns: Vec<Turn> = self
+            let turn = |node| StageTurn { index, node };
+            let turns: Vec<StageTurn> = self
                 .waiting
                 .range(turn(NodeId::MIN)..=turn(NodeId::MAX))
                 .copied()
@@ -149,7 +152,7 @@ impl Stage {
             element.under_way = true;
             element.busy += u32::try_from(turns.len()).unwrap_or(0);
             self.under_way += 1;
-            admitted.extend(turns.into_iter().map(|Turn { index, node }| Instance {
+            admitted.extend(turns.into_iter().map(|StageTurn { index, node }| Instance {
                 frame,
                 node,
                 index,

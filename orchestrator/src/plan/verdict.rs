@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use super::frame::Phase;
 use super::{Instance, Plan};
 use crate::error::{Cause, TaskError};
-use crate::graph::build::{Link, Reach, ReturnedTo, Takes};
+use crate::graph::build::{Reach, ReturnTarget, ReverseEdge, UpstreamUse};
 use crate::index::NodeId;
-use crate::scope::Kind;
+use crate::scope::NodeKind;
 use crate::state::TaskState;
 
 /// The result of a run, derived from its tasks.
@@ -38,7 +38,7 @@ impl Plan {
                 .unwrap_or(0);
             let members = self.members_of(table.region);
             for (node, local) in members.into_iter().take(locals).zip(0..) {
-                if matches!(self.wiring.nodes[node].kind, Kind::Gather(_)) {
+                if matches!(self.wiring.nodes[node].kind, NodeKind::Gather(_)) {
                     continue;
                 }
                 for index in 0..table.len {
@@ -118,17 +118,19 @@ impl Plan {
         if node.allow_failure || awaited {
             return true;
         }
-        let mut consumers: Vec<(Instance, Takes)> = Vec::new();
+        let mut consumers: Vec<(Instance, UpstreamUse)> = Vec::new();
         match node.returned_to {
             // the caller takes the output as a plain value
-            Some(ReturnedTo::Caller) => return false,
-            Some(ReturnedTo::Node(flow)) => consumers.push((Instance::in_flow(flow), Takes::Plain)),
+            Some(ReturnTarget::Caller) => return false,
+            Some(ReturnTarget::Node(flow)) => {
+                consumers.push((Instance::in_flow(flow), UpstreamUse::Plain))
+            }
             None => {}
         }
-        if let (Kind::Mapping(_), Some(frame)) = (&node.kind, self.frame_of.get(&at)) {
+        if let (NodeKind::Mapping(_), Some(frame)) = (&node.kind, self.frame_of.get(&at)) {
             // a list that never became available is consumed by all nodes of its mapping
             let members = self.wiring.members.get(&at.node).into_iter().flatten();
-            let first = |node: &NodeId| (Instance::first(*frame, *node), Takes::Plain);
+            let first = |node: &NodeId| (Instance::first(*frame, *node), UpstreamUse::Plain);
             consumers.extend(members.map(first));
         }
         for link in node.links.iter().filter(|link| self.consumes(link)) {
@@ -143,9 +145,9 @@ impl Plan {
         }
         let mut handled = true;
         for (consumer, takes) in consumers {
-            let gather = matches!(self.wiring.nodes[consumer.node].kind, Kind::Gather(_));
+            let gather = matches!(self.wiring.nodes[consumer.node].kind, NodeKind::Gather(_));
             let ok = match self.cell(consumer).phase {
-                Phase::Ended(TaskState::Success) => takes == Takes::Outcome,
+                Phase::Ended(TaskState::Success) => takes == UpstreamUse::Outcome,
                 Phase::Ended(state)
                     if state == TaskState::UpstreamFailed
                         || (gather && state == TaskState::Failed) =>
@@ -167,11 +169,11 @@ impl Plan {
 
     /// Returns `true` if a link takes the value. A node that only waits for another does not
     /// consume it.
-    fn consumes(&self, link: &Link) -> bool {
-        link.takes != Takes::Nothing
+    fn consumes(&self, link: &ReverseEdge) -> bool {
+        link.takes != UpstreamUse::Nothing
     }
 
-    fn consumers(&self, at: Instance, link: Link) -> Vec<Instance> {
+    fn consumers(&self, at: Instance, link: ReverseEdge) -> Vec<Instance> {
         match link.reach {
             Reach::Same => vec![Instance {
                 node: link.to,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::{Cause, Panicked, TaskError};
+use crate::error::{Cause, PanicReport, TaskError};
 use crate::id::RunId;
 use crate::panic::catch;
 use crate::task::{Delay, Pool, TaskOptions, Trigger};
@@ -57,7 +57,7 @@ impl Policy {
         failed: u32,
         run: RunId,
         key: &str,
-    ) -> Result<Option<Duration>, Panicked> {
+    ) -> Result<Option<Duration>, PanicReport> {
         if failed > self.retries {
             return Ok(None);
         }

@@ -26,7 +26,7 @@ pub(crate) struct Tally {
 
 /// The decision of a rule on a tally.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Decision {
+pub(crate) enum TriggerDecision {
     Wait,
     Run,
     Skip,
@@ -62,8 +62,8 @@ impl Tally {
 
 /// Decides what to do with a task, given the tally of its upstreams. Without upstreams, every rule
 /// runs the task.
-pub(crate) fn decide(rule: Trigger, tally: Tally) -> Decision {
-    use Decision::{Cancel, Run, Skip, UpstreamFailed, Wait};
+pub(crate) fn decide(rule: Trigger, tally: Tally) -> TriggerDecision {
+    use TriggerDecision::{Cancel, Run, Skip, UpstreamFailed, Wait};
     let Tally {
         total,
         success,
@@ -154,11 +154,11 @@ mod tests {
             }
             for (rule, expected) in rules.iter().zip(cells) {
                 let decided = match decide(*rule, tally) {
-                    Decision::Wait => "WAIT",
-                    Decision::Run => "RUN",
-                    Decision::Skip => "SKIPPED",
-                    Decision::UpstreamFailed => "UPSTREAM_FAILED",
-                    Decision::Cancel => "CANCELLED",
+                    TriggerDecision::Wait => "WAIT",
+                    TriggerDecision::Run => "RUN",
+                    TriggerDecision::Skip => "SKIPPED",
+                    TriggerDecision::UpstreamFailed => "UPSTREAM_FAILED",
+                    TriggerDecision::Cancel => "CANCELLED",
                 };
                 if *rule == Trigger::AllSuccess && AIRFLOW_SKIPS_EARLY.contains(&upstreams) {
                     assert_eq!(
@@ -192,13 +192,13 @@ mod tests {
     }
 
     /// What a rule decides, when upstreams end one after the other, and after how many of them.
-    fn decided(rule: Trigger, ends: &[TaskState]) -> (usize, Decision) {
+    fn decided(rule: Trigger, ends: &[TaskState]) -> (usize, TriggerDecision) {
         let mut tally = Tally {
             total: ends.len() as u32,
             ..Tally::default()
         };
         let mut after = 0;
-        while decide(rule, tally) == Decision::Wait {
+        while decide(rule, tally) == TriggerDecision::Wait {
             tally.count(ends[after]);
             after += 1;
         }
@@ -254,7 +254,7 @@ mod tests {
             TaskState::Failed,
             TaskState::Skipped,
         ];
-        use Decision::{Cancel, Run, Skip, UpstreamFailed};
+        use TriggerDecision::{Cancel, Run, Skip, UpstreamFailed};
         for (rule, expected) in [
             (Trigger::AllDone, [Run, Run, Run, Run]),
             (Trigger::AllDoneMinOneSuccess, [Cancel, Run, Cancel, Skip]),
@@ -295,7 +295,11 @@ mod tests {
     #[test]
     fn without_upstreams_every_rule_runs() {
         for rule in Trigger::ALL {
-            assert_eq!(decide(rule, Tally::default()), Decision::Run, "{rule}");
+            assert_eq!(
+                decide(rule, Tally::default()),
+                TriggerDecision::Run,
+                "{rule}"
+            );
         }
     }
 }

@@ -14,8 +14,8 @@ use crate::executor::ambient::{AMBIENT, Ambient};
 use crate::executor::conductor::body::BODIES;
 use crate::index::NodeId;
 use crate::panic::catch;
-use crate::scope::{self, Handle, Kind, Loose, NodeSpec, Promise, Wait};
-use crate::task::{Convert, Input, Mapped, Node, Projection, Resolved, Source};
+use crate::scope::{self, Handle, LooseNode, NodeKind, NodeSpec, Promise, Wait};
+use crate::task::{Conversion, Input, InputSource, Mapped, Node, NodeOutcome, Projection};
 use crate::value::{Data, Value};
 
 /// Awaiting a node returns the result of its task. The awaiting body handles a failure.
@@ -85,7 +85,7 @@ fn default_ambient() -> Ambient {
 }
 
 /// Waits for a node of the flow whose body is running.
-async fn wait(scope: u64, node: NodeId) -> Result<Resolved, TaskError> {
+async fn wait(scope: u64, node: NodeId) -> Result<NodeOutcome, TaskError> {
     let promise = Arc::new(Promise::default());
     let registered = scope::with(|current| {
         let own = current.id == scope;
@@ -106,16 +106,16 @@ async fn wait(scope: u64, node: NodeId) -> Result<Resolved, TaskError> {
 }
 
 /// Converts the result of a node to what its awaiting body gets.
-fn result<T: Data>(resolved: Resolved, projection: Option<&Projection>) -> Result<T, TaskError> {
+fn result<T: Data>(resolved: NodeOutcome, projection: Option<&Projection>) -> Result<T, TaskError> {
     match resolved {
-        Resolved::Success(value) => take(|| match projection {
+        NodeOutcome::Success(value) => take(|| match projection {
             Some(projection) => projection.apply(value),
             None => value,
         }),
-        Resolved::Failed(error) | Resolved::Skipped(error) | Resolved::UpstreamFailed(error) => {
-            Err(error)
-        }
-        Resolved::Unknown => Err(TaskError::cancelled()),
+        NodeOutcome::Failed(error)
+        | NodeOutcome::Skipped(error)
+        | NodeOutcome::UpstreamFailed(error) => Err(error),
+        NodeOutcome::Unknown => Err(TaskError::cancelled()),
     }
 }
 
@@ -124,20 +124,20 @@ fn result<T: Data>(resolved: Resolved, projection: Option<&Projection>) -> Resul
 async fn alone<T: Data>(ambient: Ambient, node: Node<T>) -> Result<T, TaskError> {
     let name = match &node.handle {
         Handle::Loose(loose) => match &loose.spec().kind {
-            Kind::Task(definition) => definition.name,
-            Kind::Flow(call) => call.definition.name,
-            Kind::Mapping(_) | Kind::Gather(_) => return Err(misplaced(MAPPED_ALONE)),
+            NodeKind::Task(definition) => definition.name,
+            NodeKind::Flow(call) => call.definition.name,
+            NodeKind::Mapping(_) | NodeKind::Gather(_) => return Err(misplaced(MAPPED_ALONE)),
         },
         Handle::Scoped { .. } | Handle::Element { .. } => {
             return Err(misplaced("the node is part of a flow"));
         }
     };
     let value = alone::alone(ambient, name, move || {
-        let source = Source::Node(plant(&node.handle)?);
+        let source = InputSource::Node(plant(&node.handle)?);
         Ok(Input {
             source,
             projection: node.projection,
-            convert: Convert::Plain,
+            convert: Conversion::Plain,
         })
     });
     let value = value.await?;
@@ -167,7 +167,7 @@ fn plant(handle: &Handle) -> Result<Handle, TaskError> {
             continue;
         }
         let mut spec: NodeSpec = node.spec().clone();
-        if matches!(spec.kind, Kind::Mapping(_) | Kind::Gather(_)) {
+        if matches!(spec.kind, NodeKind::Mapping(_) | NodeKind::Gather(_)) {
             return Err(misplaced(MAPPED_ALONE));
         }
         let mut before = Vec::new();
@@ -198,7 +198,7 @@ fn plant(handle: &Handle) -> Result<Handle, TaskError> {
     }
 }
 
-fn loose(handle: &Handle) -> Result<Arc<Loose>, TaskError> {
+fn loose(handle: &Handle) -> Result<Arc<LooseNode>, TaskError> {
     match handle {
         Handle::Loose(loose) => Ok(Arc::clone(loose)),
         Handle::Scoped { .. } | Handle::Element { .. } => Err(misplaced(
@@ -217,9 +217,11 @@ fn for_each_handle(
         f: &mut impl FnMut(&mut Handle) -> Result<(), TaskError>,
     ) -> Result<(), TaskError> {
         match &mut input.source {
-            Source::Value(_) => Ok(()),
-            Source::Node(handle) => f(handle),
-            Source::Many(inputs, _) => inputs.iter_mut().try_for_each(|input| of_input(input, f)),
+            InputSource::Value(_) => Ok(()),
+            InputSource::Node(handle) => f(handle),
+            InputSource::Many(inputs, _) => {
+                inputs.iter_mut().try_for_each(|input| of_input(input, f))
+            }
         }
     }
     spec.inputs

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::{BoxError, IntoTaskError, TaskError};
 use crate::executor::Mock;
 use crate::panic::Fragile;
-use crate::scope::{self, Handle, Kind, Scope};
+use crate::scope::{self, Handle, NodeKind, Scope};
 use crate::task::{AnyHandle, Call, Node, TaskDef};
 use crate::value::{Data, Value};
 
@@ -120,7 +120,7 @@ where
             })
         })
     });
-    let (Handle::Scoped { .. }, Kind::Task(definition)) =
+    let (Handle::Scoped { .. }, NodeKind::Task(definition)) =
         (node.ok()?.handle, scope.specs.pop()?.kind)
     else {
         return None;

@@ -34,7 +34,7 @@ const REACH: i64 = 36 * 3600;
 
 /// Returns the first firing after an instant, or `None` at the end of chrono's calendar.
 pub(crate) fn next_after(cron: &Cron, zone: Tz, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let clock = Clock(zone);
+    let clock = ZoneClock(zone);
     let after = after.timestamp();
     let fire = match cron.is_fixed() {
         true => clock.first_showing(next_wall(cron, clock.high_water(after) + 1)?),
@@ -49,7 +49,7 @@ pub(crate) fn previous_before(
     zone: Tz,
     before: DateTime<Utc>,
 ) -> Option<DateTime<Utc>> {
-    let clock = Clock(zone);
+    let clock = ZoneClock(zone);
     let last = match before.timestamp_subsec_nanos() {
         0 => before.timestamp() - 1,
         _ => before.timestamp(),
@@ -73,7 +73,7 @@ pub(crate) fn date_of(zone: Tz, at: DateTime<Utc>) -> NaiveDate {
 /// Returns the first instant of a date, and the one after its last. A change may go back over
 /// midnight, so instants in between may have another date.
 pub(crate) fn span_of(zone: Tz, date: NaiveDate) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
-    let clock = Clock(zone);
+    let clock = ZoneClock(zone);
     let midnight = days_since_epoch(date) * DAY;
     let (first, end) = (clock.first_showing(midnight), clock.past(midnight + DAY));
     Some((
@@ -85,7 +85,7 @@ pub(crate) fn span_of(zone: Tz, date: NaiveDate) -> Option<(DateTime<Utc>, DateT
 /// The effect of a clock change on the time of a firing.
 #[cfg(feature = "cli")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum ClockChange {
     /// The time is skipped that day: the firing comes right after the gap.
     LeftOut(NaiveTime),
     /// The time occurs twice, and the firing is at the first occurrence.
@@ -96,8 +96,8 @@ pub(crate) enum Change {
 
 /// Returns the effect of a clock change on the time of a firing, of an expression or otherwise.
 #[cfg(feature = "cli")]
-pub(crate) fn change_at(cron: Option<&Cron>, zone: Tz, fire: DateTime<Utc>) -> Option<Change> {
-    let (clock, at) = (Clock(zone), fire.timestamp());
+pub(crate) fn change_at(cron: Option<&Cron>, zone: Tz, fire: DateTime<Utc>) -> Option<ClockChange> {
+    let (clock, at) = (ZoneClock(zone), fire.timestamp());
     let wall = at + clock.offset(at);
     let time = |wall: i64| {
         NaiveTime::from_num_seconds_from_midnight_opt(u32::try_from(wall.rem_euclid(DAY)).ok()?, 0)
@@ -106,7 +106,7 @@ pub(crate) fn change_at(cron: Option<&Cron>, zone: Tz, fire: DateTime<Utc>) -> O
         .filter(|cron| cron.is_fixed())
         .and_then(|cron| next_wall(cron, at + clock.offset(at - 1)));
     if let Some(due) = due.filter(|due| *due < wall) {
-        return time(due).map(Change::LeftOut);
+        return time(due).map(ClockChange::LeftOut);
     }
     let (from, to) = around(wall);
     let other = [from, to].map(|side| wall - clock.offset(side));
@@ -114,14 +114,14 @@ pub(crate) fn change_at(cron: Option<&Cron>, zone: Tz, fire: DateTime<Utc>) -> O
         .into_iter()
         .find(|other| *other != at && *other + clock.offset(*other) == wall)?;
     time(wall).map(if other > at {
-        Change::First
+        ClockChange::First
     } else {
-        Change::Second
+        ClockChange::Second
     })
 }
 
 /// Returns the first instant from `at` on whose local time matches.
-fn next_match(cron: &Cron, clock: Clock, mut at: i64) -> Option<i64> {
+fn next_match(cron: &Cron, clock: ZoneClock, mut at: i64) -> Option<i64> {
     loop {
         let wall = at + clock.offset(at);
         let wait = next_wall(cron, wall)? - wall;
@@ -136,7 +136,7 @@ fn next_match(cron: &Cron, clock: Clock, mut at: i64) -> Option<i64> {
 }
 
 /// Returns the last instant up to `at` whose local time matches.
-fn previous_match(cron: &Cron, clock: Clock, mut at: i64) -> Option<i64> {
+fn previous_match(cron: &Cron, clock: ZoneClock, mut at: i64) -> Option<i64> {
     loop {
         let wall = at + clock.offset(at);
         let back = wall - previous_wall(cron, wall)?;
@@ -150,9 +150,9 @@ fn previous_match(cron: &Cron, clock: Clock, mut at: i64) -> Option<i64> {
 
 /// The clock of a time zone, in seconds.
 #[derive(Clone, Copy)]
-struct Clock(Tz);
+struct ZoneClock(Tz);
 
-impl Clock {
+impl ZoneClock {
     /// Returns the offset from UTC. Outside chrono's calendar, returns that at its ends.
     fn offset(self, at: i64) -> i64 {
         let end = if at < 0 {
@@ -647,7 +647,11 @@ mod tests {
     #[test]
     fn clock_change_at_a_firing_is_reported() {
         let time = |text: &str| -> NaiveTime { text.parse().unwrap() };
-        let (left_out, first, second) = (Change::LeftOut, Change::First, Change::Second);
+        let (left_out, first, second) = (
+            ClockChange::LeftOut,
+            ClockChange::First,
+            ClockChange::Second,
+        );
         let (newyork, lord_howe) = (America::New_York, Australia::Lord_Howe);
         for (cron, zone, fire, expected) in [
             (
@@ -776,7 +780,7 @@ mod tests {
     #[test]
     fn no_clock_changes_twice_within_reach() {
         for zone in chrono_tz::TZ_VARIANTS.into_iter().step_by(31) {
-            let (clock, mut last) = (Clock(zone), i64::MIN / 2);
+            let (clock, mut last) = (ZoneClock(zone), i64::MIN / 2);
             let mut at = instant("1840-01-01T00:00:00Z").timestamp();
             let mut offset = clock.offset(at);
             while at < instant("2100-01-01T00:00:00Z").timestamp() {

@@ -20,14 +20,14 @@ pub(crate) enum Rule {
 
 /// The parts of a schedule that determine when it fires.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Walk {
+pub(crate) struct Timing {
     pub(crate) rule: Rule,
     pub(crate) zone: Tz,
     pub(crate) start: Option<DateTime<Utc>>,
     pub(crate) end: Option<DateTime<Utc>>,
 }
 
-impl Walk {
+impl Timing {
     pub(crate) fn next(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let before_start = self
             .start
@@ -81,9 +81,9 @@ fn nanoseconds(at: DateTime<Utc>) -> i128 {
 /// An iterator over the firings of a schedule from an instant on. See
 /// [`Schedule::after`](super::Schedule::after).
 #[derive(Clone, Debug)]
-#[must_use = "iterators do nothing unless they are asked"]
+#[must_use = "iterators are lazy and do nothing unless consumed"]
 pub struct Fires {
-    pub(crate) walk: Walk,
+    pub(crate) timing: Timing,
     /// What was given last, or where it begins.
     pub(crate) last: Option<DateTime<Utc>>,
 }
@@ -92,7 +92,7 @@ impl Iterator for Fires {
     type Item = DateTime<Utc>;
 
     fn next(&mut self) -> Option<DateTime<Utc>> {
-        self.last = self.walk.next(self.last?);
+        self.last = self.timing.next(self.last?);
         self.last
     }
 }
@@ -102,9 +102,9 @@ impl FusedIterator for Fires {}
 /// An iterator over the firings of a schedule from an instant back. See
 /// [`Schedule::before`](super::Schedule::before) and [`Schedule::up_to`](super::Schedule::up_to).
 #[derive(Clone, Debug)]
-#[must_use = "iterators do nothing unless they are asked"]
+#[must_use = "iterators are lazy and do nothing unless consumed"]
 pub struct PastFires {
-    pub(crate) walk: Walk,
+    pub(crate) timing: Timing,
     /// What was given last, or where it begins.
     pub(crate) last: Option<DateTime<Utc>>,
 }
@@ -113,7 +113,7 @@ impl Iterator for PastFires {
     type Item = DateTime<Utc>;
 
     fn next(&mut self) -> Option<DateTime<Utc>> {
-        self.last = self.walk.previous(self.last?);
+        self.last = self.timing.previous(self.last?);
         self.last
     }
 }

@@ -25,9 +25,9 @@ pub use orchestrator_grammar::cron::{Cron, CronError, CronField};
 use serde_json::{Map, Value};
 
 #[cfg(feature = "cli")]
-pub(crate) use calendar::Change;
+pub(crate) use calendar::ClockChange;
 pub use fires::{Fires, PastFires};
-use fires::{Rule, Walk};
+use fires::{Rule, Timing};
 
 use crate::flow::{FlowDef, ScheduleDef};
 use crate::task::Interval;
@@ -73,13 +73,15 @@ pub enum ScheduleError {
     #[error(transparent)]
     Cron(#[from] CronError),
     /// There is no time zone with this name.
-    #[error("expected the IANA name of a time zone, as `Europe/Zurich`, got `{name}`")]
+    #[error("expected the IANA name of a time zone, such as `Europe/Zurich`, got `{name}`")]
     Zone {
         /// The name.
         name: String,
     },
     /// The period of [`Schedule::every`] is zero.
-    #[error("expected a period above zero, got `0s`: for a single run, write `Schedule::once(…)`")]
+    #[error(
+        "expected a period greater than zero, got `0s`: for a single run, use `Schedule::once(…)`"
+    )]
     NoPeriod,
 }
 
@@ -236,14 +238,14 @@ impl Schedule {
 
     /// Returns the effect of a clock change on one of its firings, if there is any.
     #[cfg(feature = "cli")]
-    pub(crate) fn clock_change(&self, fire: DateTime<Utc>) -> Option<Change> {
+    pub(crate) fn clock_change(&self, fire: DateTime<Utc>) -> Option<ClockChange> {
         calendar::change_at(self.expression(), self.zone, fire)
     }
 
     /// Returns the firings after an instant, the earliest first, excluding the instant itself.
     pub fn after(&self, instant: DateTime<Utc>) -> Fires {
         Fires {
-            walk: self.walk(),
+            timing: self.timing(),
             last: Some(instant),
         }
     }
@@ -251,7 +253,7 @@ impl Schedule {
     /// Returns the firings before an instant, the latest first, excluding the instant itself.
     pub fn before(&self, instant: DateTime<Utc>) -> PastFires {
         PastFires {
-            walk: self.walk(),
+            timing: self.timing(),
             last: Some(instant),
         }
     }
@@ -343,8 +345,8 @@ impl Schedule {
             .map(|fire| self.interval_of(fire))
     }
 
-    fn walk(&self) -> Walk {
-        Walk {
+    fn timing(&self) -> Timing {
+        Timing {
             rule: self.rule,
             zone: self.zone,
             start: self.start,
@@ -352,11 +354,11 @@ impl Schedule {
         }
     }
 
-    fn unbounded(&self) -> Walk {
-        Walk {
+    fn unbounded(&self) -> Timing {
+        Timing {
             start: None,
             end: None,
-            ..self.walk()
+            ..self.timing()
         }
     }
 }
@@ -419,7 +421,7 @@ fn in_units(period: Duration) -> String {
 ///
 /// Errors are reported when the flow is served.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no schedule",
+    message = "`{Self}` is not a schedule",
     label = "expected a `Schedule` or a crontab expression",
     note = "write for example `\"0 6 * * *\"`, `cron!(\"0 6 * * *\")` or `Schedule::every(Duration::from_secs(60))`"
 )]

@@ -90,11 +90,11 @@ pub struct Backfill {
     at_once: Option<u32>,
     newest_first: bool,
     refresh_cache: bool,
-    progress: Option<Progress>,
+    progress: Option<ProgressCallback>,
 }
 
 /// The callback for progress.
-type Progress = Arc<dyn Fn(&Backfilled) + Send + Sync>;
+type ProgressCallback = Arc<dyn Fn(&Backfilled) + Send + Sync>;
 
 /// Which existing runs a backfill re-runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -278,7 +278,7 @@ impl Backfill {
                 match self.start(&host, &call, &schedule, &tick).await {
                     Ok(Some(started)) => {
                         done.started(tick.action);
-                        under_way.push(see_through(tick, started));
+                        under_way.push(wait_for_end(tick, started));
                         self.tell(&done);
                     }
                     // another process was faster
@@ -311,7 +311,7 @@ impl Backfill {
             return;
         };
         if let Err(panicked) = catch(|| progress(done)) {
-            tracing::error!("the `on_progress` callback of a backfill {panicked}");
+            tracing::error!(error = %panicked, "the `on_progress` callback of a backfill panicked");
         }
     }
 
@@ -325,7 +325,7 @@ impl Backfill {
         let (from, to) = (self.dates.start(), self.dates.end());
         let problem = match (self.of_one_run, self.at_once) {
             (Some(option), _) => Some(format!(
-                "`.{option}(…)` is for one run, and each tick has its own"
+                "`.{option}(…)` applies to a single run, but each tick has its own"
             )),
             (_, Some(0)) => Some("expected `max_active_runs` to be at least 1, got 0".to_owned()),
             _ if from > to => Some(format!(
@@ -416,7 +416,7 @@ impl Backfill {
                 }
                 Some((id, RunState::Pending | RunState::Running)) if abandoned.contains(&id) => (
                     TickAction::Resume,
-                    "its run was left by a process that is gone",
+                    "its run was left by a process that ended",
                 ),
                 Some((_, state)) => self.of_run(state),
             };
@@ -434,11 +434,9 @@ impl Backfill {
     /// Returns the action for a tick whose run is in the given state, and the reason for it.
     fn of_run(&self, state: RunState) -> (TickAction, &'static str) {
         match (state, self.reprocess) {
-            (RunState::Pending | RunState::Running, _) => {
-                (TickAction::Skip, "its run is under way")
-            }
-            (_, Reprocess::All) => (TickAction::Rerun, "all are asked for again"),
-            (RunState::Success, _) => (TickAction::Skip, "its run is a success"),
+            (RunState::Pending | RunState::Running, _) => (TickAction::Skip, "its run is active"),
+            (_, Reprocess::All) => (TickAction::Rerun, "all runs are re-run"),
+            (RunState::Success, _) => (TickAction::Skip, "its run succeeded"),
             (RunState::Failed, Reprocess::Failed) => (TickAction::Rerun, "its run failed"),
             (RunState::Cancelled, Reprocess::Failed) => {
                 (TickAction::Rerun, "its run was cancelled")
@@ -494,13 +492,12 @@ fn other_parameters(call: &FlowCall, run: &RunSummary) -> Error {
     let (flow, id, at) = (call.definition.name, run.id, run.logical_date);
     let (recorded, asked) = (json_text(&run.parameters), json_text(&call.parameters));
     Error::Options(format!(
-        "backfill of `{flow}`: run {id} of {at} would run again with the parameters that it was made with, {recorded}, and \
-         {asked} was asked for; give those, or leave its date out"
+        "backfill of `{flow}`: run {id} of {at} would be re-run with its own parameters {recorded}, but the backfill has {asked}; use the same parameters, or leave its date out"
     ))
 }
 
 /// Waits for the end of a run, and cancels the run if the future is dropped.
-fn see_through(
+fn wait_for_end(
     mut tick: BackfillTick,
     started: StartedRun,
 ) -> impl Future<Output = (BackfillTick, Result<RunState, Error>)> + Send {
@@ -532,7 +529,7 @@ impl fmt::Display for BackfillPlan {
         let (flow, schedule, ticks) = (self.flow, &self.schedule, self.ticks.len());
         writeln!(
             f,
-            "backfill of {flow} by {schedule}: something is to be done about {acted} of {ticks} ticks"
+            "backfill of {flow} by {schedule}: {acted} of {ticks} ticks to process"
         )?;
         writeln!(
             f,
@@ -635,7 +632,7 @@ impl Backfilled {
 
     /// Counts a run that cannot be re-run. It keeps its state, and other runs are still re-run.
     fn cannot_run_again(&mut self, tick: &BackfillTick, problem: &RerunError) {
-        tracing::warn!(tick = %tick.logical_date, "cannot re-run a run of the backfill: {problem}");
+        tracing::warn!(tick = %tick.logical_date, run = tick.run.map(tracing::field::display), error = %problem, "run not re-run by the backfill");
         match tick.state {
             Some(RunState::Failed | RunState::Cancelled) => {
                 let (action, reason) = (TickAction::Skip, "its run cannot run again");

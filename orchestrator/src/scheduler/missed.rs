@@ -1,21 +1,21 @@
 use chrono::{DateTime, Utc};
 
-use super::ticker::{Due, MOMENT};
+use super::ticker::{DueTicks, MOMENT};
 use crate::flow::Missed;
 use crate::schedule::Schedule;
 
 /// The decision about due ticks: which of them get a run, and which get none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Decision {
+pub(super) struct TickDecision {
     /// The ticks in `(after, until]` get their run.
     pub(super) after: DateTime<Utc>,
     pub(super) until: DateTime<Utc>,
-    pub(super) dropped: Option<Dropped>,
+    pub(super) dropped: Option<DroppedTicks>,
 }
 
 /// Missed ticks that get no run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Dropped {
+pub(super) struct DroppedTicks {
     pub(super) first: DateTime<Utc>,
     pub(super) last: DateTime<Utc>,
     /// The number of ticks, at most [`COUNTED`].
@@ -27,8 +27,8 @@ pub(super) struct Dropped {
 pub(super) const COUNTED: usize = 10_000;
 
 /// Decides which of the due ticks get a run.
-pub(super) fn decide(schedule: &Schedule, due: &Due, policy: Missed) -> Decision {
-    let Due {
+pub(super) fn decide(schedule: &Schedule, due: &DueTicks, policy: Missed) -> TickDecision {
+    let DueTicks {
         after,
         until,
         on_time,
@@ -49,12 +49,12 @@ pub(super) fn decide(schedule: &Schedule, due: &Due, policy: Missed) -> Decision
             .map_or(punctual, |latest| latest - MOMENT)
             .max(after),
     };
-    let dropped = ticks(after, kept_after).next().map(|first| Dropped {
+    let dropped = ticks(after, kept_after).next().map(|first| DroppedTicks {
         first,
         last: schedule.up_to(kept_after).next().unwrap_or(first),
         ticks: ticks(after, kept_after).take(COUNTED).count(),
     });
-    Decision {
+    TickDecision {
         after: kept_after,
         until,
         dropped,
@@ -74,18 +74,18 @@ mod tests {
     #[test]
     fn missed_ticks_are_decided_by_policy() {
         let hourly = Schedule::cron("@hourly").expect("it is one");
-        let missed = Due {
+        let missed = DueTicks {
             schedule: 0,
             after: utc("01T09:30:00"),
             until: utc("01T12:30:00"),
             on_time: utc("01T12:30:00") + MOMENT,
         };
-        let also_on_time = Due {
+        let also_on_time = DueTicks {
             until: utc("01T13:00:00"),
             on_time: utc("01T12:59:00"),
             ..missed
         };
-        let punctual = Due {
+        let punctual = DueTicks {
             after: utc("01T12:30:00"),
             ..also_on_time
         };
@@ -138,7 +138,7 @@ mod tests {
             let expected = dropped
                 .first()
                 .zip(dropped.last())
-                .map(|(first, last)| Dropped {
+                .map(|(first, last)| DroppedTicks {
                     first: utc(first),
                     last: utc(last),
                     ticks: dropped.len(),
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn a_year_of_seconds_is_decided_at_once() {
         let each_second = Schedule::cron("* * * * * *").expect("it is one");
-        let due = Due {
+        let due = DueTicks {
             schedule: 0,
             after: utc("01T00:00:00") - TimeDelta::days(365),
             until: utc("01T00:00:00"),

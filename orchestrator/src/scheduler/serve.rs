@@ -47,7 +47,7 @@ impl<T: Data> Flow<T> {
             None => {
                 serve.fail(Error::Schedule {
                     flow: definition.name.to_owned(),
-                    problem: "it has none: write `#[flow(schedule = \"0 6 * * *\")]`, or `.serve(\"0 6 * * *\")`"
+                    problem: "there is none: write `#[flow(schedule = \"0 6 * * *\")]`, or `.serve(\"0 6 * * *\")`"
                         .to_owned(),
                 });
                 serve
@@ -105,7 +105,7 @@ impl Serve {
         };
         if let Some(option) = flow.request.of_one_run() {
             serve.fail(Error::Options(format!(
-                "flow `{}`: `.{option}(…)` is for one run, and each tick has its own",
+                "flow `{}`: `.{option}(…)` applies to a single run, but each tick has its own",
                 flow.name()
             )));
         }

@@ -7,8 +7,8 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::missed::{COUNTED, Decision, Dropped, decide};
-use super::ticker::Due;
+use super::missed::{COUNTED, DroppedTicks, TickDecision, decide};
+use super::ticker::DueTicks;
 use crate::clock::kept;
 use crate::error::{Error, StoreError};
 use crate::executor::Host;
@@ -29,12 +29,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A served flow. Its due ticks are processed in order, and independently of other flows.
 #[derive(Debug)]
-pub(super) struct Served {
+pub(super) struct ServedFlow {
     pub(super) definition: &'static FlowDef,
     pub(super) schedules: Vec<ServedSchedule>,
     pub(super) missed: Missed,
     pub(super) overlap: Overlap,
-    lane: Mutex<Lane>,
+    queue: Mutex<TickQueue>,
     /// Whether ticks got no run because the flow is paused. They count as missed once it is
     /// unpaused.
     held: AtomicBool,
@@ -51,13 +51,13 @@ pub(super) struct ServedSchedule {
 
 /// The queue of due ticks. While `busy` is set, a tokio task works on it.
 #[derive(Debug, Default)]
-struct Lane {
-    due: VecDeque<Due>,
+struct TickQueue {
+    due: VecDeque<DueTicks>,
     busy: bool,
 }
 
 /// The result for a tick.
-enum Tick {
+enum TickOutcome {
     Decided,
     /// The flow is paused.
     Held,
@@ -65,7 +65,7 @@ enum Tick {
     Stopped,
 }
 
-impl Served {
+impl ServedFlow {
     pub(super) fn new(
         definition: &'static FlowDef,
         schedules: Vec<ServedSchedule>,
@@ -74,13 +74,13 @@ impl Served {
     ) -> Arc<Self> {
         let at_once = definition.max_active_runs.unwrap_or(MADE_UP_AT_ONCE);
         let making_up = Arc::new(Semaphore::new(at_once as usize));
-        let (lane, held) = (Mutex::default(), AtomicBool::new(false));
+        let (queue, held) = (Mutex::default(), AtomicBool::new(false));
         Arc::new(Self {
             definition,
             schedules,
             missed,
             overlap,
-            lane,
+            queue,
             held,
             making_up,
         })
@@ -94,53 +94,62 @@ impl Served {
     /// Ends the holding back of ticks. The queue is cleared first, since the ticks held back are
     /// about to be handed out again.
     pub(super) fn release(&self) {
-        self.lane.lock().due.clear();
+        self.queue.lock().due.clear();
         self.held.store(false, Ordering::Release);
     }
 
     /// Queues due ticks, and spawns a task that works on the queue unless one is running.
     /// `due.schedule` is an index into the flow's own schedules.
-    pub(super) fn push(self: &Arc<Self>, host: &Arc<Host>, due: Due) {
-        let mut lane = self.lane.lock();
-        lane.due.push_back(due);
-        if !std::mem::replace(&mut lane.busy, true) {
-            tokio::spawn(Arc::clone(self).see_to_all(Arc::clone(host)));
+    pub(super) fn push(self: &Arc<Self>, host: &Arc<Host>, due: DueTicks) {
+        // `busy` changes only under the lock that guards the queue: a task that is about to end
+        // either sees this entry or has cleared `busy`, so no entry is left without a task
+        let mut queue = self.queue.lock();
+        queue.due.push_back(due);
+        if !std::mem::replace(&mut queue.busy, true) {
+            tokio::spawn(Arc::clone(self).work_off(Arc::clone(host)));
         }
     }
 
-    async fn see_to_all(self: Arc<Self>, host: Arc<Host>) {
+    async fn work_off(self: Arc<Self>, host: Arc<Host>) {
         loop {
             let Some(due) = self.next_due() else { return };
             let tick = match self.is_held() {
                 // deciding a later tick would record all ticks before it as decided, including
                 // those held back
-                true => Tick::Held,
+                true => TickOutcome::Held,
                 false => {
                     let decision =
                         decide(&self.schedules[due.schedule].schedule, &due, self.missed);
-                    self.see_to(&host, &due, &decision).await
+                    self.process(&host, &due, &decision).await
                 }
             };
             match tick {
-                Tick::Decided => {}
-                Tick::Held => {
-                    self.lane.lock().due.clear();
+                TickOutcome::Decided => {}
+                TickOutcome::Held => {
+                    // before the watch is woken: it would otherwise not report this flow if the
+                    // pause has ended meanwhile, and its ticks would stay held back
+                    self.queue.lock().due.clear();
                     self.held.store(true, Ordering::Release);
                     host.control.send_replace(());
                 }
-                Tick::Stopped => return,
+                TickOutcome::Stopped => return,
             }
         }
     }
 
-    fn next_due(&self) -> Option<Due> {
-        let mut lane = self.lane.lock();
-        let due = lane.due.pop_front();
-        lane.busy = due.is_some();
+    fn next_due(&self) -> Option<DueTicks> {
+        let mut queue = self.queue.lock();
+        let due = queue.due.pop_front();
+        queue.busy = due.is_some();
         due
     }
 
-    async fn see_to(&self, host: &Arc<Host>, due: &Due, decision: &Decision) -> Tick {
+    async fn process(
+        &self,
+        host: &Arc<Host>,
+        due: &DueTicks,
+        decision: &TickDecision,
+    ) -> TickOutcome {
         let served = &self.schedules[due.schedule];
         if let Some(dropped) = &decision.dropped {
             self.log_dropped(served, dropped);
@@ -153,17 +162,20 @@ impl Served {
             let made_up = match self.missed == Missed::All && tick < due.on_time {
                 true => tokio::select! {
                     permit = Arc::clone(&self.making_up).acquire_owned() => permit.ok(),
-                    () = host.stop.soft.cancelled() => return Tick::Stopped,
+                    () = host.stop.soft.cancelled() => return TickOutcome::Stopped,
                 },
                 false => None,
             };
             match self.make_run(host, served, tick, made_up).await {
-                Tick::Decided => Self::decided(host, served, tick),
+                // recorded after the run was created: a process that dies in between tries the
+                // tick again, which is harmless since a tick has at most one run; in the other
+                // order, the tick would be lost
+                TickOutcome::Decided => Self::decided(host, served, tick),
                 other => return other,
             }
         }
         Self::decided(host, served, decision.until);
-        Tick::Decided
+        TickOutcome::Decided
     }
 
     /// Records the progress of a schedule. Not if the clock was set back since: the ticks up to
@@ -176,24 +188,25 @@ impl Served {
         }
     }
 
-    fn log_dropped(&self, served: &ServedSchedule, dropped: &Dropped) {
+    fn log_dropped(&self, served: &ServedSchedule, dropped: &DroppedTicks) {
         let ticks = match dropped.ticks {
             COUNTED => format!("more than {COUNTED}"),
             ticks => ticks.to_string(),
         };
         let instant = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
-        let kept = match self.missed {
+        let why = match self.missed {
             Missed::Latest => {
-                "only the latest missed tick gets one: `catchup(true)` gives one to each"
+                "only the latest missed tick gets a run; `catchup(true)` runs all of them"
             }
-            _ => "no missed tick gets one",
+            _ => "missed ticks get no run",
         };
         tracing::warn!(
             flow = self.definition.name,
             schedule = %served.schedule,
-            "{ticks} tick(s) from {} to {} were missed and get no run; {kept}",
-            instant(dropped.first),
-            instant(dropped.last),
+            %ticks,
+            first = %instant(dropped.first),
+            last = %instant(dropped.last),
+            "missed ticks skipped: {why}",
         );
     }
 
@@ -204,46 +217,63 @@ impl Served {
         served: &ServedSchedule,
         tick: DateTime<Utc>,
         made_up: Option<OwnedSemaphorePermit>,
-    ) -> Tick {
+    ) -> TickOutcome {
         let mut pause = FIRST_PAUSE;
         loop {
             let problem = match self.try_run(host, served, tick).await {
                 Ok(Some(Accepted::Started(started))) => {
+                    // the permit is kept until the run has ended, so that catching up does not
+                    // have more active runs than the limit
                     tokio::spawn(async move {
                         started.attend().await;
                         drop(made_up);
                     });
-                    return Tick::Decided;
+                    return TickOutcome::Decided;
                 }
                 Ok(Some(Accepted::Taken(run))) => {
                     if *run.parameters() != served.call.parameters {
                         tracing::warn!(
-                            flow = self.definition.name, schedule = %served.schedule, %tick,
-                            "tick skipped: run {} of the same instant has other parameters than this schedule, and an \
-                             instant has one run", run.id()
+                            flow = self.definition.name,
+                            schedule = %served.schedule,
+                            %tick,
+                            run = %run.id(),
+                            "tick skipped: it already has a run, with other parameters"
                         );
                     }
-                    return Tick::Decided;
+                    return TickOutcome::Decided;
                 }
-                Ok(None) => return Tick::Held,
-                Err(Skipped::Overlap { active }) => {
+                Ok(None) => return TickOutcome::Held,
+                Err(SkipReason::Overlap { active }) => {
                     tracing::warn!(
                         flow = self.definition.name, schedule = %served.schedule, %tick,
                         "tick skipped: {active} run(s) active and `overlap = \"skip\"`"
                     );
-                    return Tick::Decided;
+                    return TickOutcome::Decided;
                 }
-                Err(Skipped::Error(Error::Closed)) => return Tick::Stopped,
-                Err(Skipped::Error(error)) => error,
+                Err(SkipReason::Error(Error::Closed)) => return TickOutcome::Stopped,
+                Err(SkipReason::Error(error)) => error,
             };
             if !matches!(problem, Error::Store(_)) {
-                tracing::error!(flow = self.definition.name, %tick, "tick skipped: {problem}");
-                return Tick::Decided;
+                tracing::error!(
+                    flow = self.definition.name,
+                    schedule = %served.schedule,
+                    %tick,
+                    error = %problem,
+                    "tick skipped"
+                );
+                return TickOutcome::Decided;
             }
-            tracing::error!(flow = self.definition.name, %tick, "cannot create the run of a tick, next try in {pause:?}: {problem}");
+            tracing::error!(
+                flow = self.definition.name,
+                schedule = %served.schedule,
+                %tick,
+                error = %problem,
+                retry_in = ?pause,
+                "cannot create the run of a tick, retrying"
+            );
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
-                () = host.stop.soft.cancelled() => return Tick::Stopped,
+                () = host.stop.soft.cancelled() => return TickOutcome::Stopped,
             }
         }
     }
@@ -254,7 +284,7 @@ impl Served {
         host: &Arc<Host>,
         served: &ServedSchedule,
         tick: DateTime<Utc>,
-    ) -> Result<Option<Accepted>, Skipped> {
+    ) -> Result<Option<Accepted>, SkipReason> {
         if let (Some(most), Overlap::Skip | Overlap::CancelRunning) =
             (self.definition.max_active_runs, self.overlap)
         {
@@ -295,7 +325,7 @@ impl Served {
         host: &Arc<Host>,
         tick: DateTime<Utc>,
         most: u32,
-    ) -> Result<(), Skipped> {
+    ) -> Result<(), SkipReason> {
         let filter = RunFilter::new()
             .flow(self.definition.name)
             .unfinished()
@@ -308,7 +338,7 @@ impl Served {
         let too_many = (active.len() + 1).saturating_sub(most as usize);
         match self.overlap {
             Overlap::Skip if too_many > 0 => {
-                return Err(Skipped::Overlap {
+                return Err(SkipReason::Overlap {
                     active: active.len(),
                 });
             }
@@ -328,7 +358,7 @@ impl Served {
 }
 
 /// The reason why a tick has no run, or has none yet.
-enum Skipped {
+enum SkipReason {
     /// The number of active runs reaches the limit.
     Overlap {
         active: usize,
@@ -336,13 +366,13 @@ enum Skipped {
     Error(Error),
 }
 
-impl From<Error> for Skipped {
+impl From<Error> for SkipReason {
     fn from(error: Error) -> Self {
         Self::Error(error)
     }
 }
 
-impl From<StoreError> for Skipped {
+impl From<StoreError> for SkipReason {
     fn from(error: StoreError) -> Self {
         Self::Error(error.into())
     }

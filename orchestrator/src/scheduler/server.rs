@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::serve::Serve;
-use super::served::{Served, ServedSchedule};
-use super::ticker::{Due, SET_BACK, Ticker};
+use super::served::{ServedFlow, ServedSchedule};
+use super::ticker::{DueTicks, SET_BACK, Ticker};
 use crate::capture::init_logs;
 use crate::clock::Timestamp;
 use crate::error::Error;
@@ -59,7 +59,7 @@ fn prepare(
     host: &Arc<Host>,
     keys: &mut HashSet<ScheduleKey>,
     serve: Serve,
-) -> Result<Arc<Served>, Error> {
+) -> Result<Arc<ServedFlow>, Error> {
     let Serve {
         host: own,
         call,
@@ -78,15 +78,14 @@ fn prepare(
         return Err(problem);
     }
     if own.is_some_and(|own| !Arc::ptr_eq(&own.host, &runtime.host)) {
-        let text = "it was put on another runtime than the one that is to serve it";
+        let text = "it is bound to another runtime than the one that serves it";
         return Err(Error::Options(format!("flow `{flow}`: {text}")));
     }
     if schedules.is_empty() {
-        return Err(refused("it has none: add one with `.schedule(…)`"));
+        return Err(refused("there is none: add one with `.schedule(…)`"));
     }
     if overlap != Overlap::Queue && definition.max_active_runs.is_none() {
-        let text =
-            "its `overlap` says what becomes of one run too many, and it has no `max_active_runs`";
+        let text = "`overlap` has no effect without `max_active_runs`: set a limit, or leave `overlap` out";
         return Err(Error::Options(format!("flow `{flow}`: {text}")));
     }
     registry::check_name(definition)?;
@@ -107,7 +106,7 @@ fn prepare(
             schedule: name,
         };
         if !keys.insert(key.clone()) {
-            return Err(refused(&format!("`{}` is there twice", key.schedule)));
+            return Err(refused(&format!("`{}` is given twice", key.schedule)));
         }
         of_flow.push(ServedSchedule {
             schedule,
@@ -115,14 +114,14 @@ fn prepare(
             call,
         });
     }
-    Ok(Served::new(definition, of_flow, missed, overlap))
+    Ok(ServedFlow::new(definition, of_flow, missed, overlap))
 }
 
 /// The serving loop: the ticker, the flow of each of its schedules, and a watch on requests of
 /// other processes.
 struct Server {
     host: Arc<Host>,
-    served: Vec<Arc<Served>>,
+    served: Vec<Arc<ServedFlow>>,
     /// For each schedule of the ticker: the index of its flow, and of the schedule within the flow.
     places: Vec<(usize, usize)>,
     ticker: Ticker,
@@ -131,10 +130,10 @@ struct Server {
 
 impl Server {
     /// Resumes what other processes left, and computes the missed ticks.
-    async fn start(host: Arc<Host>, served: Vec<Arc<Served>>) -> Result<Self, Error> {
+    async fn start(host: Arc<Host>, served: Vec<Arc<ServedFlow>>) -> Result<Self, Error> {
         let mut watch = Watch::new(Arc::clone(&host));
         watch.look().await?;
-        let of_flow = |(flow, served): (usize, &Arc<Served>)| {
+        let of_flow = |(flow, served): (usize, &Arc<ServedFlow>)| {
             (0..served.schedules.len()).map(move |at| (flow, at))
         };
         let places: Vec<(usize, usize)> = served.iter().enumerate().flat_map(of_flow).collect();
@@ -164,10 +163,14 @@ impl Server {
             match schedule.next(now) {
                 Some(next) => {
                     let next = next.to_rfc3339_opts(SecondsFormat::Secs, true);
-                    tracing::info!("serving {} by {schedule}, next {next}", key.flow);
+                    tracing::info!(flow = key.flow, %schedule, next, "schedule served");
                 }
                 None => {
-                    tracing::warn!("serving {} by {schedule}: no future ticks", key.flow)
+                    tracing::warn!(
+                        flow = key.flow,
+                        %schedule,
+                        "schedule served, but it has no future ticks"
+                    )
                 }
             }
         }
@@ -195,7 +198,7 @@ impl Server {
         let watched = served.clone();
         let watching = watch.run(move |paused| {
             let is_paused =
-                |served: &Served| paused.iter().any(|flow| flow == served.definition.name);
+                |served: &ServedFlow| paused.iter().any(|flow| flow == served.definition.name);
             for (flow, _) in watched
                 .iter()
                 .enumerate()
@@ -217,16 +220,19 @@ impl Server {
             let now = host.services.clock.now();
             let due = ticker.due(now);
             if ticker.was_set_back() {
+                // recorded progress only grows otherwise: after a restart, ticks up to the old time
+                // would count as decided
                 host.services.store.rewind_progress(&keys, now.into());
             }
             for due in due {
                 let (flow, schedule) = places[due.schedule];
-                served[flow].push(&host, Due { schedule, ..due });
+                served[flow].push(&host, DueTicks { schedule, ..due });
             }
             let sleep = ticker.next().map_or(longest, |next| {
                 (next - now).to_std().unwrap_or_default().min(longest)
             });
             tokio::select! {
+                // a stop comes first: ticks would otherwise be handed out once more
                 biased;
                 () = host.stop.soft.cancelled() => return Ok(()),
                 Some(Ok(Err(error))) = others.join_next() => return Err(error),
@@ -241,7 +247,7 @@ impl Server {
 
 /// Rewinds the schedules of a flow that was paused, so that the ticks held back are handed out
 /// again. `first` is the first of its schedules.
-async fn rewind(host: &Host, served: &Served, first: Option<usize>, ticker: &mut Ticker) {
+async fn rewind(host: &Host, served: &ServedFlow, first: Option<usize>, ticker: &mut Ticker) {
     if !served.is_held() {
         return;
     }
@@ -262,7 +268,8 @@ async fn rewind(host: &Host, served: &Served, first: Option<usize>, ticker: &mut
             // the flow stays held, so the watch reports it again
             tracing::error!(
                 flow = served.definition.name,
-                "cannot read the ticks held back by a pause, retrying: {error}"
+                %error,
+                "cannot read the ticks held back by a pause, retrying"
             );
         }
     }
@@ -277,7 +284,7 @@ async fn prune(host: Arc<Host>) -> Result<(), Error> {
         .prune()
         .await
         {
-            tracing::error!("pruning failed: {error}");
+            tracing::error!(%error, "pruning failed");
         }
         tokio::time::sleep(PRUNE_EVERY).await;
     }

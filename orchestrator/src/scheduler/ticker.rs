@@ -13,16 +13,16 @@ use crate::schedule::Schedule;
 /// Ticks that were due only because the clock had run ahead come again in their own time.
 #[derive(Debug)]
 pub(super) struct Ticker {
-    entries: Vec<Entry>,
+    entries: Vec<TickerEntry>,
     /// The next tick of each schedule that has one. May contain outdated entries: see
-    /// [`Entry::next`].
+    /// [`TickerEntry::next`].
     heap: BinaryHeap<Reverse<(DateTime<Utc>, usize)>>,
     looked: DateTime<Utc>,
     was_set_back: bool,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct TickerEntry {
     schedule: Schedule,
     handed_out: DateTime<Utc>,
     /// Ticks up to this instant count as missed, however soon they are noticed.
@@ -33,7 +33,7 @@ struct Entry {
 
 /// The due ticks of a schedule: those in `(after, until]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Due {
+pub(super) struct DueTicks {
     pub(super) schedule: usize,
     pub(super) after: DateTime<Utc>,
     pub(super) until: DateTime<Utc>,
@@ -63,7 +63,7 @@ impl Ticker {
     ) -> Self {
         let entries = schedules.into_iter().map(|(schedule, decided)| {
             let next = schedule.next(decided.min(now));
-            Entry {
+            TickerEntry {
                 schedule,
                 handed_out: decided.min(now),
                 missed: now,
@@ -81,7 +81,7 @@ impl Ticker {
     }
 
     fn places(&self) -> impl Iterator<Item = Reverse<(DateTime<Utc>, usize)>> {
-        let next = |(at, entry): (usize, &Entry)| Some(Reverse((entry.next?, at)));
+        let next = |(at, entry): (usize, &TickerEntry)| Some(Reverse((entry.next?, at)));
         self.entries.iter().enumerate().filter_map(next)
     }
 
@@ -96,7 +96,7 @@ impl Ticker {
     }
 
     /// Hands out the due ticks, the earliest first.
-    pub(super) fn due(&mut self, now: DateTime<Utc>) -> Vec<Due> {
+    pub(super) fn due(&mut self, now: DateTime<Utc>) -> Vec<DueTicks> {
         if self.looked - now > SET_BACK {
             self.set_back(now);
         }
@@ -118,7 +118,7 @@ impl Ticker {
                 .checked_add_signed(MOMENT)
                 .unwrap_or(DateTime::<Utc>::MAX_UTC);
             let on_time = recent.max(not_missed);
-            due.push(Due {
+            due.push(DueTicks {
                 schedule,
                 after: entry.handed_out,
                 until: now,
@@ -173,7 +173,7 @@ mod tests {
         )
     }
 
-    fn ticks(due: &[Due]) -> Vec<DateTime<Utc>> {
+    fn ticks(due: &[DueTicks]) -> Vec<DateTime<Utc>> {
         let hourly = Schedule::cron("@hourly").expect("it is one");
         due.iter()
             .flat_map(|due| {
@@ -255,7 +255,7 @@ mod tests {
         let once = |minute: i64| (Schedule::once(at(minute)), at(-1));
         let mut ticker = Ticker::new([30, 10, 20, 10].map(once), at(-1));
         assert_eq!(ticker.next(), Some(at(10)));
-        let order = |due: Vec<Due>| due.iter().map(|due| due.schedule).collect::<Vec<_>>();
+        let order = |due: Vec<DueTicks>| due.iter().map(|due| due.schedule).collect::<Vec<_>>();
         assert_eq!(order(ticker.due(at(10))), [1, 3]);
         assert_eq!(order(ticker.due(at(40))), [2, 0]);
         assert_eq!(ticker.next(), None);

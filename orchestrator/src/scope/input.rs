@@ -9,13 +9,13 @@ use crate::value::{Data, Value};
 /// The input of a task for one of its parameters: a plain value, or the results of other nodes.
 #[derive(Clone, Debug)]
 pub struct Input {
-    pub(crate) source: Source,
+    pub(crate) source: InputSource,
     pub(crate) projection: Option<Projection>,
-    pub(crate) convert: Convert,
+    pub(crate) convert: Conversion,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Source {
+pub(crate) enum InputSource {
     Value(Value),
     Node(Handle),
     Many(Vec<Input>, fn(Vec<Value>) -> Value),
@@ -25,9 +25,9 @@ pub(crate) enum Source {
 /// before it, which other chains may share. A chain is walked and dropped link by link, so that a
 /// long one does not need a deep stack.
 #[derive(Clone)]
-pub(crate) struct Projection(Arc<Link>);
+pub(crate) struct Projection(Arc<ProjectionLink>);
 
-struct Link {
+struct ProjectionLink {
     function: Fragile<Box<dyn Fn(Value) -> Value + Send + Sync>>,
     earlier: Option<Projection>,
 }
@@ -38,7 +38,7 @@ impl Projection {
         earlier: Option<Self>,
         function: impl Fn(Value) -> Value + Send + Sync + 'static,
     ) -> Self {
-        Self(Arc::new(Link {
+        Self(Arc::new(ProjectionLink {
             function: Fragile::new(Box::new(function)),
             earlier,
         }))
@@ -54,7 +54,7 @@ impl Projection {
     }
 }
 
-impl Drop for Link {
+impl Drop for ProjectionLink {
     fn drop(&mut self) {
         let mut next = self.earlier.take();
         while let Some(link) = next {
@@ -71,7 +71,7 @@ impl fmt::Debug for Projection {
 
 /// The outcome of a node, as its consumers see it.
 #[derive(Clone, Debug)]
-pub(crate) enum Resolved {
+pub(crate) enum NodeOutcome {
     Success(Value),
     Failed(TaskError),
     Skipped(TaskError),
@@ -82,26 +82,26 @@ pub(crate) enum Resolved {
 
 /// The conversion of a result for a parameter.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Convert {
+pub(crate) enum Conversion {
     /// The value, which must exist.
     Plain,
     /// `Option<T>`: the value, if it exists.
     Option(fn(Option<Value>) -> Value),
     /// `Outcome<T>`: the outcome, whatever it is.
-    Outcome(fn(Resolved) -> Value),
+    Outcome(fn(NodeOutcome) -> Value),
     /// `Vec<Outcome<T>>` of a mapping: the list from the gather, whatever the outcomes of the
     /// elements.
     Outcomes,
 }
 
-impl Convert {
-    pub(crate) fn apply(self, resolved: Resolved) -> Value {
+impl Conversion {
+    pub(crate) fn apply(self, resolved: NodeOutcome) -> Value {
         match (self, resolved) {
-            (Self::Plain | Self::Outcomes, Resolved::Success(value)) => value,
+            (Self::Plain | Self::Outcomes, NodeOutcome::Success(value)) => value,
             (Self::Plain | Self::Outcomes, other) => {
                 unreachable!("a plain input was checked to be there: {other:?}")
             }
-            (Self::Option(convert), Resolved::Success(value)) => convert(Some(value)),
+            (Self::Option(convert), NodeOutcome::Success(value)) => convert(Some(value)),
             (Self::Option(convert), _) => convert(None),
             (Self::Outcome(convert), resolved) => convert(resolved),
         }
@@ -111,37 +111,37 @@ impl Convert {
 impl Input {
     pub(crate) fn value<T: Data>(value: T) -> Self {
         Self {
-            source: Source::Value(Value::new(value)),
+            source: InputSource::Value(Value::new(value)),
             projection: None,
-            convert: Convert::Plain,
+            convert: Conversion::Plain,
         }
     }
 
     pub(crate) fn many(inputs: Vec<Self>, combine: fn(Vec<Value>) -> Value) -> Self {
         Self {
-            source: Source::Many(inputs, combine),
+            source: InputSource::Many(inputs, combine),
             projection: None,
-            convert: Convert::Plain,
+            convert: Conversion::Plain,
         }
     }
 
     /// Takes the input apart, and returns the handles that it holds.
     pub(super) fn into_handles(self, into: &mut Vec<Handle>) {
         match self.source {
-            Source::Value(_) => {}
-            Source::Node(handle) => into.push(handle),
-            Source::Many(inputs, _) => inputs
+            InputSource::Value(_) => {}
+            InputSource::Node(handle) => into.push(handle),
+            InputSource::Many(inputs, _) => inputs
                 .into_iter()
                 .for_each(|input| input.into_handles(into)),
         }
     }
 
     /// Returns the nodes that the input takes, with the conversion of each.
-    pub(crate) fn for_each_node(&self, f: &mut dyn FnMut(&Handle, Convert)) {
+    pub(crate) fn for_each_node(&self, f: &mut dyn FnMut(&Handle, Conversion)) {
         match &self.source {
-            Source::Value(_) => {}
-            Source::Node(handle) => f(handle, self.convert),
-            Source::Many(inputs, _) => inputs.iter().for_each(|input| input.for_each_node(f)),
+            InputSource::Value(_) => {}
+            InputSource::Node(handle) => f(handle, self.convert),
+            InputSource::Many(inputs, _) => inputs.iter().for_each(|input| input.for_each_node(f)),
         }
     }
 }

@@ -16,7 +16,7 @@ use std::task::{Poll, Waker};
 use parking_lot::{Mutex, MutexGuard};
 
 pub use self::input::Input;
-pub(crate) use self::input::{Convert, Projection, Resolved, Source};
+pub(crate) use self::input::{Conversion, InputSource, NodeOutcome, Projection};
 use crate::definition::{FlowCall, TaskDef, TaskOptions};
 use crate::error::GraphError;
 use crate::index::{NodeId, StageId};
@@ -30,7 +30,7 @@ pub(crate) enum Handle {
     /// The symbolic element of a mapping in a scope; `None` if the mapping is not in a flow.
     Element { scope: u64, mapping: Option<NodeId> },
     /// A node that was created outside any scope.
-    Loose(Arc<Loose>),
+    Loose(Arc<LooseNode>),
 }
 
 impl std::fmt::Debug for Handle {
@@ -45,9 +45,9 @@ impl std::fmt::Debug for Handle {
 }
 
 /// The description of a loose node. Its inputs may be loose nodes, too, and so on.
-pub(crate) struct Loose(Mutex<NodeSpec>);
+pub(crate) struct LooseNode(Mutex<NodeSpec>);
 
-impl Loose {
+impl LooseNode {
     /// Locks the description. The lock must be short, and must not be held together with that of
     /// another node.
     pub(crate) fn spec(&self) -> MutexGuard<'_, NodeSpec> {
@@ -56,7 +56,7 @@ impl Loose {
 }
 
 /// Drops a chain link by link: a long one must not need a deep stack.
-impl Drop for Loose {
+impl Drop for LooseNode {
     fn drop(&mut self) {
         let mut handles = self.0.get_mut().take_handles();
         while let Some(handle) = handles.pop() {
@@ -72,7 +72,7 @@ impl Drop for Loose {
 /// The description of a node.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeSpec {
-    pub(crate) kind: Kind,
+    pub(crate) kind: NodeKind,
     /// The mapping whose closure created the node; `None` for a node of the flow itself.
     pub(crate) region: Option<NodeId>,
     /// The `expand` whose closure created the node.
@@ -80,12 +80,12 @@ pub(crate) struct NodeSpec {
     pub(crate) inputs: Box<[Input]>,
     /// The type of its results, if it is a task.
     pub(crate) output: Option<&'static OutputType>,
-    pub(crate) more: Option<Box<More>>,
+    pub(crate) more: Option<Box<NodeExtras>>,
 }
 
 /// Properties that few nodes have.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct More {
+pub(crate) struct NodeExtras {
     pub(crate) after: Vec<Handle>,
     pub(crate) name: Option<String>,
     pub(crate) options: TaskOptions,
@@ -93,7 +93,7 @@ pub(crate) struct More {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum NodeKind {
     Task(&'static TaskDef),
     Flow(Arc<FlowCall>),
     /// The start of a mapping: computes the list of elements. Its inputs are the mapped lists.
@@ -102,13 +102,13 @@ pub(crate) enum Kind {
     Gather(Box<GatherSpec>),
 }
 
-type Length = Arc<dyn Fn(&[Value]) -> Result<usize, String> + Send + Sync>;
-type Get = Arc<dyn Fn(&[Value], usize) -> Value + Send + Sync>;
+type ListLength = Arc<dyn Fn(&[Value]) -> Result<usize, String> + Send + Sync>;
+type ElementGetter = Arc<dyn Fn(&[Value], usize) -> Value + Send + Sync>;
 
 #[derive(Clone)]
 pub(crate) struct MappingSpec {
-    pub(crate) length: Length,
-    pub(crate) get: Get,
+    pub(crate) length: ListLength,
+    pub(crate) get: ElementGetter,
     pub(crate) plain: bool,
 }
 
@@ -126,7 +126,7 @@ pub(crate) struct GatherSpec {
     pub(crate) mapping: NodeId,
     pub(crate) projection: Option<Projection>,
     pub(crate) mode: GatherMode,
-    pub(crate) collect: fn(&mut dyn Iterator<Item = Resolved>) -> Value,
+    pub(crate) collect: fn(&mut dyn Iterator<Item = NodeOutcome>) -> Value,
 }
 
 /// The purpose of a gather.
@@ -141,7 +141,7 @@ pub(crate) enum GatherMode {
 }
 
 impl NodeSpec {
-    pub(crate) fn new(kind: Kind, inputs: Box<[Input]>) -> Self {
+    pub(crate) fn new(kind: NodeKind, inputs: Box<[Input]>) -> Self {
         Self {
             kind,
             region: None,
@@ -164,7 +164,7 @@ impl NodeSpec {
         handles
     }
 
-    pub(crate) fn more(&mut self) -> &mut More {
+    pub(crate) fn more(&mut self) -> &mut NodeExtras {
         self.more.get_or_insert_default()
     }
 
@@ -175,9 +175,9 @@ impl NodeSpec {
             &self.kind,
         ) {
             (Some(name), _) => name,
-            (_, Kind::Task(definition)) => definition.name,
-            (_, Kind::Flow(call)) => call.definition.name,
-            (_, Kind::Mapping(_) | Kind::Gather(_)) => "a mapping",
+            (_, NodeKind::Task(definition)) => definition.name,
+            (_, NodeKind::Flow(call)) => call.definition.name,
+            (_, NodeKind::Mapping(_) | NodeKind::Gather(_)) => "a mapping",
         }
     }
 }
@@ -195,13 +195,14 @@ pub(crate) struct Promise(Mutex<PromiseState>);
 
 #[derive(Debug, Default)]
 struct PromiseState {
-    resolved: Option<Resolved>,
+    resolved: Option<NodeOutcome>,
     kept: bool,
     waker: Option<Waker>,
 }
 
 impl Promise {
-    pub(crate) fn fulfil(&self, resolved: Resolved) {
+    pub(crate) fn fulfil(&self, resolved: NodeOutcome) {
+        // woken without the lock: a waker may run code that polls this promise, which locks again
         let waker = {
             let mut state = self.0.lock();
             state.resolved = Some(resolved);
@@ -217,7 +218,7 @@ impl Promise {
         self.0.lock().kept
     }
 
-    pub(crate) fn poll(&self, waker: &Waker) -> Poll<Resolved> {
+    pub(crate) fn poll(&self, waker: &Waker) -> Poll<NodeOutcome> {
         let mut state = self.0.lock();
         match state.resolved.take() {
             Some(resolved) => {
@@ -325,7 +326,7 @@ impl Scope {
         let id = self.next();
         spec.region = self.region;
         spec.stage = self.stage;
-        if let (Kind::Flow(call), Some(_)) = (&spec.kind, self.region) {
+        if let (NodeKind::Flow(call), Some(_)) = (&spec.kind, self.region) {
             let flow = call.definition.name.to_owned();
             self.refuse(GraphError::FlowInMapping { flow });
         }
@@ -351,7 +352,10 @@ impl Scope {
             };
         }
         let region = self.region_of_mapping(spec.mapping);
-        let handle = self.add(NodeSpec::new(Kind::Gather(Box::new(spec)), Box::new([])));
+        let handle = self.add(NodeSpec::new(
+            NodeKind::Gather(Box::new(spec)),
+            Box::new([]),
+        ));
         if let Handle::Scoped { id, .. } = handle {
             if let Some(spec) = self.spec(id) {
                 spec.region = region;
@@ -388,7 +392,7 @@ pub(crate) fn with<R>(f: impl FnOnce(&mut Scope) -> R) -> Option<R> {
 
 /// The nodes that the closure of an `expand` created.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stage {
+pub(crate) struct StageNodes {
     pub(crate) id: StageId,
     /// The first node, and the number of nodes.
     pub(crate) first: NodeId,
@@ -400,7 +404,7 @@ pub(crate) struct Stage {
 pub(crate) fn in_region<R>(
     mapping: Option<NodeId>,
     closure: impl FnOnce() -> R,
-) -> (R, Option<Stage>) {
+) -> (R, Option<StageNodes>) {
     let id = StageId::new(NEXT_STAGE.fetch_add(1, Ordering::Relaxed));
     let before = with(|scope| {
         let outer = (
@@ -413,7 +417,7 @@ pub(crate) fn in_region<R>(
     let stage = with(|scope| {
         let (outer, first) = before?;
         (scope.region, scope.stage) = outer;
-        Some(Stage {
+        Some(StageNodes {
             id,
             first,
             nodes: scope.next().index() - first.index(),
@@ -431,7 +435,7 @@ pub(crate) fn add(spec: NodeSpec) -> Handle {
     let added = with(|scope| spec.take().map(|spec| scope.add(spec))).flatten();
     match (added, spec) {
         (Some(handle), _) => handle,
-        (None, Some(spec)) => Handle::Loose(Arc::new(Loose(Mutex::new(spec)))),
+        (None, Some(spec)) => Handle::Loose(Arc::new(LooseNode(Mutex::new(spec)))),
         (None, None) => unreachable!("a node is added once"),
     }
 }

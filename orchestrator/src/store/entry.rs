@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::id::RunId;
-use crate::journal::{CacheKey, NewEntry};
+use crate::journal::{CacheKey, NewCacheEntry};
 
 /// A cached result without its value, as lists of the cache show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -107,7 +107,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
         })
 }
 
-impl NewEntry {
+impl NewCacheEntry {
     /// Returns the list entry of a result in memory.
     pub(super) fn listed(&self) -> CacheEntry {
         let Self { query, hit } = self;

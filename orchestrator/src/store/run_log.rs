@@ -5,13 +5,13 @@ use std::fmt;
 use futures_util::future::BoxFuture;
 
 use crate::error::StoreError;
-use crate::journal::{Encoded, RunRecord, Transition};
+use crate::journal::{EncodedResult, RunRecord, Transition};
 use crate::value::{EncodingError, Value};
 
 /// The log of one run: records its transitions.
 pub(crate) trait RunLog: fmt::Debug + Send + Sync {
     /// Encodes a result as the log stores it. Returns `None` if the log stores no results.
-    fn encode(&self, value: &Value) -> Result<Option<Encoded>, EncodingError>;
+    fn encode(&self, value: &Value) -> Result<Option<EncodedResult>, EncodingError>;
 
     /// Appends a transition. It is durable after the next [`commit`].
     ///

@@ -145,7 +145,7 @@ pub(crate) async fn started(store: &dyn Store, run: NewRun, nodes: u32) -> Arc<d
 
 pub(super) fn success(cell: u32, result: &[u8]) -> TaskEnd {
     TaskEnd {
-        result: Some(Encoded(result.to_vec().into())),
+        result: Some(EncodedResult(result.to_vec().into())),
         ..change(0, cell, TaskState::Success, 1)
     }
 }
@@ -231,13 +231,13 @@ fn query(key: u8, inputs: u8, expiry: Option<u64>) -> CacheQuery {
 
 /// Records a success whose result is cached.
 fn cache(log: &dyn RunLog, cell: u32, query: &CacheQuery, created: i64, result: &[u8]) {
-    let result = Encoded(result.to_vec().into());
+    let result = EncodedResult(result.to_vec().into());
     let hit = CacheHit {
         run: log.snapshot().id(),
         created: time(created),
-        result: Kept::Encoded(result.clone()),
+        result: ResultValue::Encoded(result.clone()),
     };
-    let entry = Some(Box::new(NewEntry {
+    let entry = Some(Box::new(NewCacheEntry {
         query: query.clone(),
         hit,
     }));
@@ -311,7 +311,7 @@ async fn found(store: &dyn Store, query: &CacheQuery, now: i64) -> String {
     match look_up(store, query, now).await {
         Lookup::Hit(CacheHit {
             created,
-            result: Kept::Encoded(bytes),
+            result: ResultValue::Encoded(bytes),
             ..
         }) => {
             format!("{} {:?}", created.micros(), &bytes.0[..])

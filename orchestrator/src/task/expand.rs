@@ -5,14 +5,14 @@ use std::time::Duration;
 use super::input::outcome;
 use super::node::{call_options, describe};
 use super::{
-    Delay, Input, IntoInput, Node, Outcome, Pool, Resolved, TaskOptions, Trigger, Upstream,
+    Delay, Input, IntoInput, Node, NodeOutcome, Outcome, Pool, TaskOptions, Trigger, Upstream,
 };
 use crate::definition::options::{Count, Factor, option_setter, option_setters};
 use crate::error::GraphError;
 use crate::index::NodeId;
 use crate::scope::{
-    self, GatherMode, GatherSpec, Handle, Kind, MappingSpec, NodeSpec, ScopeProblem, Stage,
-    StageLimit,
+    self, GatherMode, GatherSpec, Handle, MappingSpec, NodeKind, NodeSpec, ScopeProblem,
+    StageLimit, StageNodes,
 };
 use crate::value::{Data, Value};
 
@@ -30,7 +30,7 @@ pub struct Mapped<T> {
     /// The mapping's node; `None` outside a flow.
     mapping: Option<NodeId>,
     /// The nodes that the closure created.
-    stage: Option<Stage>,
+    stage: Option<StageNodes>,
     /// The node that the closure returned: the template's result.
     node: Node<T>,
 }
@@ -44,7 +44,7 @@ pub struct List<T> {
 
 /// A type that converts into a [`List`]: a node of a `Vec`, a `Vec`, a [`Mapped`], another list.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no list of `{T}`",
+    message = "`{Self}` is not a list of `{T}`",
     label = "expected a `Vec<{T}>`, a `Node<Vec<{T}>>`, a `Mapped<{T}>` or a `List<{T}>`"
 )]
 pub trait IntoList<T> {
@@ -138,7 +138,7 @@ impl<T: Data> List<T> {
     /// Maps a task, or a closure over tasks, over the list: see [`expand`].
     pub fn expand<R: Element>(self, mapping: impl Mapping<T, R>) -> Mapped<R::Item> {
         let spec = NodeSpec::new(
-            Kind::Mapping(Box::new(self.spec)),
+            NodeKind::Mapping(Box::new(self.spec)),
             self.inputs.into_boxed_slice(),
         );
         match scope::add(spec) {
@@ -176,7 +176,7 @@ impl<T: Data> List<T> {
         let length = |left, right| match left == right {
             true => Ok(left),
             false => Err(format!(
-                "expected `zip` to be given lists of one length, got {left} and {right} elements"
+                "expected `zip` to get lists of equal length, got {left} and {right} elements"
             )),
         };
         self.join(other.into_list(), length, |index, _| (index, index))
@@ -316,7 +316,7 @@ impl<T: Data> Mapped<T> {
                     option: "concurrency",
                 });
             }
-            (None, Some(Stage { id: stage, .. })) => {
+            (None, Some(StageNodes { id: stage, .. })) => {
                 scope.limits.push(StageLimit { stage, elements })
             }
             (None, None) => {}
@@ -348,7 +348,7 @@ impl<T: Data> Mapped<T> {
     fn gathered<U>(
         &self,
         mode: GatherMode,
-        collect: fn(&mut dyn Iterator<Item = Resolved>) -> Value,
+        collect: fn(&mut dyn Iterator<Item = NodeOutcome>) -> Value,
     ) -> Node<U> {
         let spec = |mapping| GatherSpec {
             of: self.node.handle.clone(),
@@ -372,7 +372,7 @@ impl<T: Data> Mapped<T> {
     pub(crate) fn values(&self) -> Node<Vec<T>> {
         self.gathered(GatherMode::Values, |elements| {
             let values = elements.filter_map(|resolved| match resolved {
-                Resolved::Success(value) => Some(value.take::<T>()),
+                NodeOutcome::Success(value) => Some(value.take::<T>()),
                 _ => None,
             });
             Value::new(exactly(values))

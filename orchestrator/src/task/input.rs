@@ -1,21 +1,21 @@
 use super::{Mapped, Node, Outcome};
-use crate::scope::{Convert, Input, Resolved, Source};
+use crate::scope::{Conversion, Input, InputSource, NodeOutcome};
 use crate::value::{Data, Value};
 
 fn option<T: Data>(value: Option<Value>) -> Value {
     Value::new(value.map(Value::take::<T>))
 }
 
-pub(crate) fn outcome<T: Data>(resolved: Resolved) -> Outcome<T> {
+pub(crate) fn outcome<T: Data>(resolved: NodeOutcome) -> Outcome<T> {
     match resolved {
-        Resolved::Success(value) => Outcome::Success(value.take()),
-        Resolved::Failed(error) => Outcome::Failed(error),
-        Resolved::Skipped(reason) => Outcome::Skipped(reason.to_string()),
-        Resolved::UpstreamFailed(_) | Resolved::Unknown => Outcome::UpstreamFailed,
+        NodeOutcome::Success(value) => Outcome::Success(value.take()),
+        NodeOutcome::Failed(error) => Outcome::Failed(error),
+        NodeOutcome::Skipped(reason) => Outcome::Skipped(reason.to_string()),
+        NodeOutcome::UpstreamFailed(_) | NodeOutcome::Unknown => Outcome::UpstreamFailed,
     }
 }
 
-fn outcome_value<T: Data>(resolved: Resolved) -> Value {
+fn outcome_value<T: Data>(resolved: NodeOutcome) -> Value {
     Value::new(outcome::<T>(resolved))
 }
 
@@ -24,9 +24,9 @@ fn list<T: Data>(values: Vec<Value>) -> Value {
 }
 
 impl Input {
-    pub(crate) fn node<T>(node: Node<T>, convert: Convert) -> Self {
+    pub(crate) fn node<T>(node: Node<T>, convert: Conversion) -> Self {
         Self {
-            source: Source::Node(node.handle),
+            source: InputSource::Node(node.handle),
             projection: node.projection,
             convert,
         }
@@ -38,7 +38,7 @@ impl Input {
 /// [`Mapped<U>`](Mapped) or an array of nodes for a `Vec<U>`; a node for an `Option<T>` or an
 /// [`Outcome<T>`].
 #[diagnostic::on_unimplemented(
-    message = "the parameter takes a `{T}`, or a node of one; this is a `{Self}`",
+    message = "the parameter takes a `{T}` or a node of it, got a `{Self}`",
     label = "expected `{T}` or `Node<{T}>`"
 )]
 pub trait IntoInput<T> {
@@ -91,35 +91,35 @@ impl<T: Data, const N: usize> IntoInput<Vec<T>> for &[T; N] {
 #[diagnostic::do_not_recommend]
 impl<T> IntoInput<T> for Node<T> {
     fn into_input(self) -> Input {
-        Input::node(self, Convert::Plain)
+        Input::node(self, Conversion::Plain)
     }
 }
 
 #[diagnostic::do_not_recommend]
 impl<T: Data> IntoInput<Option<T>> for Node<T> {
     fn into_input(self) -> Input {
-        Input::node(self, Convert::Option(option::<T>))
+        Input::node(self, Conversion::Option(option::<T>))
     }
 }
 
 #[diagnostic::do_not_recommend]
 impl<T: Data> IntoInput<Outcome<T>> for Node<T> {
     fn into_input(self) -> Input {
-        Input::node(self, Convert::Outcome(outcome_value::<T>))
+        Input::node(self, Conversion::Outcome(outcome_value::<T>))
     }
 }
 
 #[diagnostic::do_not_recommend]
 impl<T: Data> IntoInput<Vec<T>> for Mapped<T> {
     fn into_input(self) -> Input {
-        Input::node(self.values(), Convert::Plain)
+        Input::node(self.values(), Conversion::Plain)
     }
 }
 
 #[diagnostic::do_not_recommend]
 impl<T: Data> IntoInput<Vec<Outcome<T>>> for Mapped<T> {
     fn into_input(self) -> Input {
-        Input::node(self.outcomes(), Convert::Outcomes)
+        Input::node(self.outcomes(), Conversion::Outcomes)
     }
 }
 
@@ -173,7 +173,7 @@ impl<T: Data> IntoInput<Vec<T>> for Gathered<T> {
         Input::many(
             self.0
                 .into_iter()
-                .map(|node| Input::node(node, Convert::Plain))
+                .map(|node| Input::node(node, Conversion::Plain))
                 .collect(),
             list::<T>,
         )
@@ -183,7 +183,7 @@ impl<T: Data> IntoInput<Vec<T>> for Gathered<T> {
 #[diagnostic::do_not_recommend]
 impl<T: Data> IntoInput<Vec<Outcome<T>>> for Gathered<T> {
     fn into_input(self) -> Input {
-        let convert = Convert::Outcome(outcome_value::<T>);
+        let convert = Conversion::Outcome(outcome_value::<T>);
         Input::many(
             self.0
                 .into_iter()

@@ -10,14 +10,15 @@ mod node;
 mod outcome;
 
 pub(crate) use crate::definition::{
-    Arg, Args, Derived, Elements, Given, Place, Resources, RunFacts,
+    Arg, Args, BodyPlace, DerivedInput, Elements, ResolvedSource, Resources, RunFacts,
 };
 pub use crate::definition::{
-    BlockingBody, Body, BodyFuture, Borrowed, CacheDef, Call, Code, Context, Delay, Interval,
-    KeyFn, Parameter, ParseTriggerError, Pool, Resource, TaskDef, TaskEntry, TaskOptions, Trigger,
+    BlockingBody, BodyFuture, BorrowedInput, CacheDef, Call, Context, Delay, Interval, KeyFn,
+    Parameter, ParseTriggerError, Pool, Resource, TaskBody, TaskCode, TaskDef, TaskEntry,
+    TaskOptions, Trigger,
 };
 pub use crate::scope::Input;
-pub(crate) use crate::scope::{Convert, Projection, Resolved, Source};
+pub(crate) use crate::scope::{Conversion, InputSource, NodeOutcome, Projection};
 pub use expand::{Element, IntoList, List, Mapped, Mapping, expand};
 pub use input::{Gathered, IntoInput, gather};
 pub use node::{AnyHandle, Node, NotData, Results, Upstream};

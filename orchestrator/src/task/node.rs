@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Delay, Input, Mapped, Pool, Projection, TaskDef, TaskOptions, Trigger};
 use crate::definition::options::{Count, Factor, option_setter, option_setters};
 use crate::error::GraphError;
-use crate::scope::{self, Handle, Kind, NodeSpec, ScopeProblem};
+use crate::scope::{self, Handle, NodeKind, NodeSpec, ScopeProblem};
 use crate::value::{Data, OutputType, SameFn, Value};
 
 /// One use of a task in a flow: a promise of its result, of type `T`.
@@ -62,7 +62,7 @@ impl<T: Data> Results<T> {
         if let Some(same) = same {
             definition.same.set(same);
         }
-        let mut spec = NodeSpec::new(Kind::Task(definition), inputs);
+        let mut spec = NodeSpec::new(NodeKind::Task(definition), inputs);
         spec.output = Some(OutputType::of::<T>());
         Node::new(scope::add(spec))
     }
@@ -129,7 +129,7 @@ pub(crate) fn describe(handle: &Handle, option: &'static str, change: impl FnOnc
             if changed.is_none() {
                 tracing::warn!(
                     option,
-                    "an option was set on a node outside of its flow's body, and has no effect"
+                    "option ignored: it was set on a node outside of its flow's body"
                 );
             }
         }
@@ -239,7 +239,7 @@ impl<T> fmt::Debug for Node<T> {
 /// A type that a task can wait for with `.after(…)`: nodes and mappings, references to them, and
 /// arrays, lists and tuples of them.
 #[diagnostic::on_unimplemented(
-    message = "`.after(…)` takes nodes, this is a `{Self}`",
+    message = "`.after(…)` takes nodes, got a `{Self}`",
     label = "expected a node, a mapping, or an array or tuple of references to them"
 )]
 pub trait Upstream {
@@ -304,7 +304,7 @@ tuples! { A B; A B C; A B C D; A B C D E; A B C D E F; }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Body, TaskDef};
+    use super::super::{TaskBody, TaskDef};
     #[expect(
         unused_imports,
         reason = "as in an expansion: of data, the other is found"
@@ -312,8 +312,10 @@ mod tests {
     use super::NotData as _;
     use super::{Handle, Results};
 
-    static TASK: TaskDef =
-        TaskDef::plain("task", Body::Blocking(|_| unreachable!("no one runs it")));
+    static TASK: TaskDef = TaskDef::plain(
+        "task",
+        TaskBody::Blocking(|_| unreachable!("no one runs it")),
+    );
 
     #[test]
     fn a_node_knows_how_to_read_its_results() {

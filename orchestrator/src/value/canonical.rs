@@ -33,8 +33,8 @@ use std::fmt::Display;
 
 use serde::ser::{self, Serialize};
 
-use super::guard::{Format, Guard, Watch};
-use crate::error::Panicked;
+use super::guard::{Guard, Observations, WireFormat};
+use crate::error::PanicReport;
 
 /// The number of bytes buffered before the hasher is called: enough for BLAKE3 to use the widest
 /// vectors.
@@ -48,8 +48,8 @@ const CAPACITY: usize = 128;
 /// The canonical NaN: the quiet one without a sign or payload.
 const NAN: u64 = 0x7ff8_0000_0000_0000;
 
-type Done = Result<(), CanonicalError>;
-type Opened<'a, 'h> = Result<Parts<'a, 'h>, CanonicalError>;
+type EncodeResult = Result<(), CanonicalError>;
+type PartsResult<'a, 'h> = Result<CanonicalParts<'a, 'h>, CanonicalError>;
 
 /// The tags with which values begin. Changing one changes every key.
 mod tag {
@@ -94,7 +94,7 @@ pub(crate) struct CanonicalError {
 }
 
 impl CanonicalError {
-    pub(super) fn panicked(panicked: &Panicked) -> Self {
+    pub(super) fn panicked(panicked: &PanicReport) -> Self {
         Self {
             message: panicked.to_string(),
         }
@@ -129,7 +129,7 @@ pub(crate) fn feed<T: Serialize + ?Sized>(
         bytes: Vec::with_capacity(CAPACITY),
         sorting: 0,
     };
-    let watch = Watch::new(Format::Hashed);
+    let watch = Observations::new(WireFormat::Hashed);
     value.serialize(Guard::new(
         Encoder {
             sink: &mut sink,
@@ -224,27 +224,27 @@ impl<'h> Sink<'h> {
     }
 
     /// Begins a value whose parts stay in their order.
-    fn open<'a>(&'a mut self, tag: u8) -> Parts<'a, 'h> {
+    fn open<'a>(&'a mut self, tag: u8) -> CanonicalParts<'a, 'h> {
         self.put([tag]);
-        Parts {
+        CanonicalParts {
             sink: self,
             starts: None,
         }
     }
 
-    fn open_variant<'a>(&'a mut self, tag: u8, name: &str) -> Parts<'a, 'h> {
+    fn open_variant<'a>(&'a mut self, tag: u8, name: &str) -> CanonicalParts<'a, 'h> {
         self.text(tag, name.as_bytes());
-        Parts {
+        CanonicalParts {
             sink: self,
             starts: None,
         }
     }
 
     /// Begins a value whose parts are sorted.
-    fn open_sorted<'a>(&'a mut self, tag: u8) -> Parts<'a, 'h> {
+    fn open_sorted<'a>(&'a mut self, tag: u8) -> CanonicalParts<'a, 'h> {
         self.put([tag]);
         self.sorting += 1;
-        Parts {
+        CanonicalParts {
             sink: self,
             starts: Some(Vec::new()),
         }
@@ -280,13 +280,13 @@ struct Encoder<'a, 'h> {
 impl<'a, 'h> ser::Serializer for Encoder<'a, 'h> {
     type Ok = ();
     type Error = CanonicalError;
-    type SerializeSeq = Parts<'a, 'h>;
-    type SerializeTuple = Parts<'a, 'h>;
-    type SerializeTupleStruct = Parts<'a, 'h>;
-    type SerializeTupleVariant = Parts<'a, 'h>;
-    type SerializeMap = Parts<'a, 'h>;
-    type SerializeStruct = Parts<'a, 'h>;
-    type SerializeStructVariant = Parts<'a, 'h>;
+    type SerializeSeq = CanonicalParts<'a, 'h>;
+    type SerializeTuple = CanonicalParts<'a, 'h>;
+    type SerializeTupleStruct = CanonicalParts<'a, 'h>;
+    type SerializeTupleVariant = CanonicalParts<'a, 'h>;
+    type SerializeMap = CanonicalParts<'a, 'h>;
+    type SerializeStruct = CanonicalParts<'a, 'h>;
+    type SerializeStructVariant = CanonicalParts<'a, 'h>;
 
     /// Always `false`: addresses, ids and times have different human-readable forms, which would
     /// change their keys.
@@ -296,33 +296,33 @@ impl<'a, 'h> ser::Serializer for Encoder<'a, 'h> {
     }
 
     #[inline]
-    fn serialize_bool(self, value: bool) -> Done {
+    fn serialize_bool(self, value: bool) -> EncodeResult {
         self.sink.put([if value { tag::TRUE } else { tag::FALSE }]);
         Ok(())
     }
 
     #[inline]
-    fn serialize_i8(self, value: i8) -> Done {
+    fn serialize_i8(self, value: i8) -> EncodeResult {
         self.serialize_i64(value.into())
     }
 
     #[inline]
-    fn serialize_i16(self, value: i16) -> Done {
+    fn serialize_i16(self, value: i16) -> EncodeResult {
         self.serialize_i64(value.into())
     }
 
     #[inline]
-    fn serialize_i32(self, value: i32) -> Done {
+    fn serialize_i32(self, value: i32) -> EncodeResult {
         self.serialize_i64(value.into())
     }
 
     #[inline]
-    fn serialize_i64(self, value: i64) -> Done {
+    fn serialize_i64(self, value: i64) -> EncodeResult {
         self.sink.integer(value);
         Ok(())
     }
 
-    fn serialize_i128(self, value: i128) -> Done {
+    fn serialize_i128(self, value: i128) -> EncodeResult {
         if let Ok(natural) = u128::try_from(value) {
             return self.serialize_u128(natural);
         }
@@ -337,28 +337,28 @@ impl<'a, 'h> ser::Serializer for Encoder<'a, 'h> {
     }
 
     #[inline]
-    fn serialize_u8(self, value: u8) -> Done {
+    fn serialize_u8(self, value: u8) -> EncodeResult {
         self.sink.put([tag::BYTE, value]);
         Ok(())
     }
 
     #[inline]
-    fn serialize_u16(self, value: u16) -> Done {
+    fn serialize_u16(self, value: u16) -> EncodeResult {
         self.serialize_u64(value.into())
     }
 
     #[inline]
-    fn serialize_u32(self, value: u32) -> Done {
+    fn serialize_u32(self, value: u32) -> EncodeResult {
         self.serialize_u64(value.into())
     }
 
     #[inline]
-    fn serialize_u64(self, value: u64) -> Done {
+    fn serialize_u64(self, value: u64) -> EncodeResult {
         self.sink.natural(value);
         Ok(())
     }
 
-    fn serialize_u128(self, value: u128) -> Done {
+    fn serialize_u128(self, value: u128) -> EncodeResult {
         match u64::try_from(value) {
             Ok(narrow) => self.sink.natural(narrow),
             Err(_) => {
@@ -370,55 +370,55 @@ impl<'a, 'h> ser::Serializer for Encoder<'a, 'h> {
     }
 
     #[inline]
-    fn serialize_f32(self, value: f32) -> Done {
+    fn serialize_f32(self, value: f32) -> EncodeResult {
         self.serialize_f64(value.into())
     }
 
     #[inline]
-    fn serialize_f64(self, value: f64) -> Done {
+    fn serialize_f64(self, value: f64) -> EncodeResult {
         self.sink.float(value);
         Ok(())
     }
 
     #[inline]
-    fn serialize_char(self, value: char) -> Done {
+    fn serialize_char(self, value: char) -> EncodeResult {
         self.sink.put([tag::CHAR]);
         self.sink.put(u32::from(value).to_le_bytes());
         Ok(())
     }
 
     #[inline]
-    fn serialize_str(self, value: &str) -> Done {
+    fn serialize_str(self, value: &str) -> EncodeResult {
         self.sink.text(tag::STR, value.as_bytes());
         Ok(())
     }
 
     #[inline]
-    fn serialize_bytes(self, value: &[u8]) -> Done {
+    fn serialize_bytes(self, value: &[u8]) -> EncodeResult {
         self.sink.text(tag::BYTES, value);
         Ok(())
     }
 
     #[inline]
-    fn serialize_none(self) -> Done {
+    fn serialize_none(self) -> EncodeResult {
         self.sink.put([tag::NONE]);
         Ok(())
     }
 
     #[inline]
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Done {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> EncodeResult {
         self.sink.put([tag::SOME]);
         value.serialize(self)
     }
 
     #[inline]
-    fn serialize_unit(self) -> Done {
+    fn serialize_unit(self) -> EncodeResult {
         self.sink.put([tag::UNIT]);
         Ok(())
     }
 
     #[inline]
-    fn serialize_unit_struct(self, _name: &'static str) -> Done {
+    fn serialize_unit_struct(self, _name: &'static str) -> EncodeResult {
         self.serialize_unit()
     }
 
@@ -428,7 +428,7 @@ impl<'a, 'h> ser::Serializer for Encoder<'a, 'h> {
         _name: &'static str,
         _index: u32,
         variant: &'static str,
-    ) -> Done {
+    ) -> EncodeResult {
         self.sink.text(tag::UNIT_VARIANT, variant.as_bytes());
         Ok(())
     }
@@ -438,7 +438,7 @@ impl<'a, 'h> ser::Serializer for Encoder<'a, 'h> {
         self,
         _name: &'static str,
         value: &T,
-    ) -> Done {
+    ) -> EncodeResult {
         value.serialize(self)
     }
 
@@ -449,7 +449,7 @@ impl<'a, 'h> ser::Serializer for Encoder<'a, 'h> {
         _index: u32,
         variant: &'static str,
         value: &T,
-    ) -> Done {
+    ) -> EncodeResult {
         self.sink.text(tag::NEWTYPE_VARIANT, variant.as_bytes());
         value.serialize(Encoder {
             sink: self.sink,
@@ -458,7 +458,7 @@ impl<'a, 'h> ser::Serializer for Encoder<'a, 'h> {
     }
 
     #[inline]
-    fn serialize_seq(self, _len: Option<usize>) -> Opened<'a, 'h> {
+    fn serialize_seq(self, _len: Option<usize>) -> PartsResult<'a, 'h> {
         match self.unordered {
             true => Ok(self.sink.open_sorted(tag::SET)),
             false => Ok(self.sink.open(tag::SEQ)),
@@ -466,12 +466,12 @@ impl<'a, 'h> ser::Serializer for Encoder<'a, 'h> {
     }
 
     #[inline]
-    fn serialize_tuple(self, _len: usize) -> Opened<'a, 'h> {
+    fn serialize_tuple(self, _len: usize) -> PartsResult<'a, 'h> {
         Ok(self.sink.open(tag::TUPLE))
     }
 
     #[inline]
-    fn serialize_tuple_struct(self, _name: &'static str, _len: usize) -> Opened<'a, 'h> {
+    fn serialize_tuple_struct(self, _name: &'static str, _len: usize) -> PartsResult<'a, 'h> {
         Ok(self.sink.open(tag::TUPLE))
     }
 
@@ -482,17 +482,17 @@ impl<'a, 'h> ser::Serializer for Encoder<'a, 'h> {
         _index: u32,
         variant: &'static str,
         _len: usize,
-    ) -> Opened<'a, 'h> {
+    ) -> PartsResult<'a, 'h> {
         Ok(self.sink.open_variant(tag::TUPLE_VARIANT, variant))
     }
 
     #[inline]
-    fn serialize_map(self, _len: Option<usize>) -> Opened<'a, 'h> {
+    fn serialize_map(self, _len: Option<usize>) -> PartsResult<'a, 'h> {
         Ok(self.sink.open_sorted(tag::MAP))
     }
 
     #[inline]
-    fn serialize_struct(self, _name: &'static str, _len: usize) -> Opened<'a, 'h> {
+    fn serialize_struct(self, _name: &'static str, _len: usize) -> PartsResult<'a, 'h> {
         Ok(self.sink.open(tag::STRUCT))
     }
 
@@ -503,19 +503,19 @@ impl<'a, 'h> ser::Serializer for Encoder<'a, 'h> {
         _index: u32,
         variant: &'static str,
         _len: usize,
-    ) -> Opened<'a, 'h> {
+    ) -> PartsResult<'a, 'h> {
         Ok(self.sink.open_variant(tag::STRUCT_VARIANT, variant))
     }
 }
 
 /// The parts of a compound value, in the order of serialization.
-struct Parts<'a, 'h> {
+struct CanonicalParts<'a, 'h> {
     sink: &'a mut Sink<'h>,
     /// The start of each part in the sink's buffer, if they are sorted.
     starts: Option<Vec<usize>>,
 }
 
-impl Parts<'_, '_> {
+impl CanonicalParts<'_, '_> {
     #[inline]
     fn begin(&mut self) {
         if let Some(starts) = &mut self.starts {
@@ -524,7 +524,7 @@ impl Parts<'_, '_> {
     }
 
     #[inline]
-    fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Done {
+    fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> EncodeResult {
         value.serialize(Encoder {
             sink: self.sink,
             unordered: false,
@@ -533,12 +533,12 @@ impl Parts<'_, '_> {
 
     /// The name is fed as a value, to distinguish it from [`tag::END`].
     #[inline]
-    fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Done {
+    fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> EncodeResult {
         self.sink.text(tag::STR, name.as_bytes());
         self.value(value)
     }
 
-    fn close(self) -> Done {
+    fn close(self) -> EncodeResult {
         if let Some(starts) = self.starts {
             self.sink.sorting -= 1;
             self.sink.sort(&starts);
@@ -548,107 +548,115 @@ impl Parts<'_, '_> {
     }
 }
 
-impl ser::SerializeSeq for Parts<'_, '_> {
+impl ser::SerializeSeq for CanonicalParts<'_, '_> {
     type Ok = ();
     type Error = CanonicalError;
 
     #[inline]
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Done {
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> EncodeResult {
         self.begin();
         self.value(value)
     }
 
-    fn end(self) -> Done {
+    fn end(self) -> EncodeResult {
         self.close()
     }
 }
 
-impl ser::SerializeTuple for Parts<'_, '_> {
+impl ser::SerializeTuple for CanonicalParts<'_, '_> {
     type Ok = ();
     type Error = CanonicalError;
 
     #[inline]
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Done {
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> EncodeResult {
         self.value(value)
     }
 
-    fn end(self) -> Done {
+    fn end(self) -> EncodeResult {
         self.close()
     }
 }
 
-impl ser::SerializeTupleStruct for Parts<'_, '_> {
+impl ser::SerializeTupleStruct for CanonicalParts<'_, '_> {
     type Ok = ();
     type Error = CanonicalError;
 
     #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Done {
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> EncodeResult {
         self.value(value)
     }
 
-    fn end(self) -> Done {
+    fn end(self) -> EncodeResult {
         self.close()
     }
 }
 
-impl ser::SerializeTupleVariant for Parts<'_, '_> {
+impl ser::SerializeTupleVariant for CanonicalParts<'_, '_> {
     type Ok = ();
     type Error = CanonicalError;
 
     #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Done {
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> EncodeResult {
         self.value(value)
     }
 
-    fn end(self) -> Done {
+    fn end(self) -> EncodeResult {
         self.close()
     }
 }
 
-impl ser::SerializeMap for Parts<'_, '_> {
+impl ser::SerializeMap for CanonicalParts<'_, '_> {
     type Ok = ();
     type Error = CanonicalError;
 
     #[inline]
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Done {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> EncodeResult {
         self.begin();
         self.value(key)
     }
 
     #[inline]
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Done {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> EncodeResult {
         self.value(value)
     }
 
-    fn end(self) -> Done {
+    fn end(self) -> EncodeResult {
         self.close()
     }
 }
 
-impl ser::SerializeStruct for Parts<'_, '_> {
+impl ser::SerializeStruct for CanonicalParts<'_, '_> {
     type Ok = ();
     type Error = CanonicalError;
 
     #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Done {
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        name: &'static str,
+        value: &T,
+    ) -> EncodeResult {
         self.field(name, value)
     }
 
-    fn end(self) -> Done {
+    fn end(self) -> EncodeResult {
         self.close()
     }
 }
 
-impl ser::SerializeStructVariant for Parts<'_, '_> {
+impl ser::SerializeStructVariant for CanonicalParts<'_, '_> {
     type Ok = ();
     type Error = CanonicalError;
 
     #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Done {
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        name: &'static str,
+        value: &T,
+    ) -> EncodeResult {
         self.field(name, value)
     }
 
-    fn end(self) -> Done {
+    fn end(self) -> EncodeResult {
         self.close()
     }
 }
@@ -745,11 +753,11 @@ mod tests {
         id: u32,
         #[serde(skip_serializing_if = "Option::is_none")]
         note: Option<String>,
-        items: Vec<Item>,
+        items: Vec<OrderItem>,
     }
 
     #[derive(Serialize)]
-    struct Item {
+    struct OrderItem {
         name: &'static str,
         price: f64,
     }
@@ -767,11 +775,11 @@ mod tests {
 
     fn order(note: Option<&str>) -> Order {
         let items = vec![
-            Item {
+            OrderItem {
                 name: "tea",
                 price: 3.5,
             },
-            Item {
+            OrderItem {
                 name: "cup",
                 price: 12.0,
             },
@@ -954,11 +962,11 @@ mod tests {
         }
         let map: HashMap<&str, u8> = HashMap::from([("a", 1)]);
         #[derive(Serialize)]
-        struct A {
+        struct OneField {
             a: u8,
         }
         alike!(
-            Item {
+            OrderItem {
                 name: "tea",
                 price: 3.5
             },
@@ -968,11 +976,11 @@ mod tests {
             }
         );
         different!(
-            Item {
+            OrderItem {
                 name: "tea",
                 price: 3.5
             },
-            Item {
+            OrderItem {
                 name: "tea",
                 price: 3.0
             },
@@ -986,7 +994,7 @@ mod tests {
             },
             ("tea", 3.5),
         );
-        different!(A { a: 1 }, map, ("a", 1), (1,));
+        different!(OneField { a: 1 }, map, ("a", 1), (1,));
         alike!(Meters(3), Meters(Meters(3)), 3);
         alike!((), Marker, Meters(()));
         alike!(Pair(1, 2), (1, 2), [1, 2]);
@@ -998,7 +1006,7 @@ mod tests {
         #[derive(Serialize)]
         struct Short {
             id: u32,
-            items: Vec<Item>,
+            items: Vec<OrderItem>,
         }
         alike!(
             order(None),
@@ -1060,34 +1068,34 @@ mod tests {
     fn the_four_kinds_of_a_variant_differ() {
         mod unit {
             #[derive(serde::Serialize)]
-            pub(super) enum Of {
+            pub(super) enum OneVariant {
                 A,
             }
         }
         mod newtype {
             #[derive(serde::Serialize)]
-            pub(super) enum Of<T> {
+            pub(super) enum OneVariant<T> {
                 A(T),
             }
         }
         mod tuple {
             #[derive(serde::Serialize)]
-            pub(super) enum Of {
+            pub(super) enum OneVariant {
                 A(),
             }
         }
         mod fields {
             #[derive(serde::Serialize)]
-            pub(super) enum Of {
+            pub(super) enum OneVariant {
                 A {},
             }
         }
         different!(
-            unit::Of::A,
-            newtype::Of::A(()),
-            newtype::Of::A([(); 0]),
-            tuple::Of::A(),
-            fields::Of::A {}
+            unit::OneVariant::A,
+            newtype::OneVariant::A(()),
+            newtype::OneVariant::A([(); 0]),
+            tuple::OneVariant::A(),
+            fields::OneVariant::A {}
         );
     }
 
@@ -1333,7 +1341,7 @@ mod tests {
     /// A pair's keys are the same exactly where [`Tree::equal`] says that the two are.
     #[test]
     fn a_million_pairs_of_different_inputs_have_different_keys() {
-        let mut random = Random(2026);
+        let mut random = SplitMix64(2026);
         let (mut same, mut different) = ([0, 0], [0, 0]);
         for pair in 0..1_000_000 {
             let is_near = pair % 2 == 1;
@@ -1361,9 +1369,9 @@ mod tests {
     }
 
     /// SplitMix64.
-    struct Random(u64);
+    struct SplitMix64(u64);
 
-    impl Random {
+    impl SplitMix64 {
         fn next(&mut self) -> u64 {
             self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mut mixed = self.0;
@@ -1381,10 +1389,10 @@ mod tests {
         }
     }
 
-    type Name = &'static str;
+    type SerdeName = &'static str;
 
     /// Some with bytes that are tags.
-    const NAMES: [Name; 8] = ["", "a", "b", "ab", "ba", "\0", "a\rb", "a\u{1}"];
+    const NAMES: [SerdeName; 8] = ["", "a", "b", "ab", "ba", "\0", "a\rb", "a\u{1}"];
 
     /// The type that an integer is serialized as, if it fits; otherwise as `i128`.
     #[derive(Clone, Copy, Debug)]
@@ -1418,12 +1426,12 @@ mod tests {
 
     /// Whether the serializer is given the length of a sequence or a map.
     #[derive(Clone, Copy, Debug)]
-    enum Length {
+    enum LengthHint {
         Known,
         Unknown,
     }
 
-    impl Length {
+    impl LengthHint {
         fn of<T>(self, elements: &[T]) -> Option<usize> {
             match self {
                 Self::Known => Some(elements.len()),
@@ -1443,7 +1451,7 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Tree {
         Unit,
-        UnitStruct(Name),
+        UnitStruct(SerdeName),
         Bool(bool),
         Integer(IntegerType, i128),
         Natural(u128),
@@ -1454,20 +1462,20 @@ mod tests {
         Bytes(Vec<u8>),
         None,
         Some(Box<Self>),
-        Newtype(Name, Box<Self>),
-        Seq(Length, Vec<Self>),
+        Newtype(SerdeName, Box<Self>),
+        Seq(LengthHint, Vec<Self>),
         Tuple(Vec<Self>),
-        TupleStruct(Name, Vec<Self>),
-        Map(Length, Vec<(Self, Self)>),
-        Struct(Name, Fields),
-        UnitVariant(u32, Name),
-        NewtypeVariant(u32, Name, Box<Self>),
-        TupleVariant(u32, Name, Vec<Self>),
-        StructVariant(u32, Name, Fields),
+        TupleStruct(SerdeName, Vec<Self>),
+        Map(LengthHint, Vec<(Self, Self)>),
+        Struct(SerdeName, Fields),
+        UnitVariant(u32, SerdeName),
+        NewtypeVariant(u32, SerdeName, Box<Self>),
+        TupleVariant(u32, SerdeName, Vec<Self>),
+        StructVariant(u32, SerdeName, Fields),
     }
 
     /// `None` is a field that is skipped.
-    type Fields = Vec<(Name, Option<Tree>)>;
+    type Fields = Vec<(SerdeName, Option<Tree>)>;
 
     impl Serialize for Tree {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -1578,11 +1586,15 @@ mod tests {
     }
 
     impl Tree {
-        fn any(random: &mut Random, depth: usize) -> Self {
+        fn any(random: &mut SplitMix64, depth: usize) -> Self {
             let index = u32::try_from(random.below(3)).unwrap();
             let name = random.pick(&NAMES);
             let coin = random.below(2) == 0;
-            let length = if coin { Length::Known } else { Length::Unknown };
+            let length = if coin {
+                LengthHint::Known
+            } else {
+                LengthHint::Unknown
+            };
             let inside = depth.saturating_sub(1);
             let (from, to) = match depth {
                 0 => (0, 14),
@@ -1674,18 +1686,20 @@ mod tests {
 
         /// Half of the time all of a kind, so that there are neighbours which content can move
         /// between.
-        fn several(random: &mut Random, depth: usize) -> Vec<Self> {
+        fn several(random: &mut SplitMix64, depth: usize) -> Vec<Self> {
             let kind = random.below(4);
             (0..random.below(4))
                 .map(|_| match kind {
                     0 => Self::Str(random.pick(&NAMES).to_owned()),
-                    1 if depth > 0 => Self::Seq(Length::Known, Self::several(random, depth - 1)),
+                    1 if depth > 0 => {
+                        Self::Seq(LengthHint::Known, Self::several(random, depth - 1))
+                    }
                     _ => Self::any(random, depth),
                 })
                 .collect()
         }
 
-        fn field(random: &mut Random, depth: usize) -> (Name, Option<Self>) {
+        fn field(random: &mut SplitMix64, depth: usize) -> (SerdeName, Option<Self>) {
             (
                 random.pick(&NAMES),
                 (random.below(4) > 0).then(|| Self::any(random, depth)),
@@ -1768,7 +1782,7 @@ mod tests {
         }
 
         /// Changes one place: often by so little that it is still the same value.
-        fn mutated(mut self, random: &mut Random) -> Self {
+        fn mutated(mut self, random: &mut SplitMix64) -> Self {
             let mut inner = self.inner();
             if !inner.is_empty() && random.below(3) > 0 {
                 let at = random.below(inner.len());
@@ -1781,7 +1795,7 @@ mod tests {
                 0 => Self::any(random, 1),
                 1 => Self::Some(self.into()),
                 2 => Self::Newtype(name, self.into()),
-                3 => Self::Seq(Length::Known, vec![self]),
+                3 => Self::Seq(LengthHint::Known, vec![self]),
                 4 => Self::Tuple(vec![self]),
                 5 => Self::NewtypeVariant(0, name, self.into()),
                 _ => self.varied(name, random),
@@ -1807,7 +1821,7 @@ mod tests {
             }
         }
 
-        fn varied(self, name: Name, random: &mut Random) -> Self {
+        fn varied(self, name: SerdeName, random: &mut SplitMix64) -> Self {
             let turn = random.below(6);
             match (self, turn) {
                 (Self::Unit, 0) => Self::Tuple(Vec::new()),
@@ -1843,11 +1857,11 @@ mod tests {
                 (Self::Str(value), 0) => Self::Bytes(value.into()),
                 (Self::Str(value), 1) => value.chars().next().map_or(Self::Unit, Self::Char),
                 (Self::Str(value), 2) => {
-                    Self::Seq(Length::Known, value.chars().map(Self::Char).collect())
+                    Self::Seq(LengthHint::Known, value.chars().map(Self::Char).collect())
                 }
                 (Self::Str(value), _) => Self::Str(value + name),
                 (Self::Bytes(value), 0) => Self::Seq(
-                    Length::Known,
+                    LengthHint::Known,
                     value
                         .iter()
                         .map(|byte| Self::Integer(IntegerType::U8, (*byte).into()))
@@ -1861,14 +1875,14 @@ mod tests {
                 (Self::Seq(_, of), 0) => Self::Tuple(of),
                 (Self::Seq(length, of), 1) => Self::Seq(length.changed(), of),
                 (Self::Seq(length, of), _) => Self::Seq(length, rearranged(of, random)),
-                (Self::Tuple(of), 0) => Self::Seq(Length::Known, of),
+                (Self::Tuple(of), 0) => Self::Seq(LengthHint::Known, of),
                 (Self::Tuple(of), 1) => Self::TupleStruct(name, of),
                 (Self::Tuple(of), _) => Self::Tuple(rearranged(of, random)),
                 (Self::TupleStruct(_, of), 0..2) => Self::TupleStruct(name, of),
                 (Self::TupleStruct(name, of), 2) => Self::TupleVariant(0, name, of),
                 (Self::TupleStruct(name, of), _) => Self::TupleStruct(name, rearranged(of, random)),
                 (Self::Map(_, of), 0) => Self::Seq(
-                    Length::Known,
+                    LengthHint::Known,
                     of.into_iter()
                         .map(|(key, value)| Self::Tuple(vec![key, value]))
                         .collect(),
@@ -1882,10 +1896,13 @@ mod tests {
                 (Self::Map(length, of), _) => Self::Map(length, shuffled(of, turn, random)),
                 (Self::Struct(_, of), 0) => Self::Struct(name, of),
                 (Self::Struct(_, of), 1) => {
-                    let entry = |(name, value): (Name, Option<Self>)| {
+                    let entry = |(name, value): (SerdeName, Option<Self>)| {
                         Some((Self::Str(name.to_owned()), value?))
                     };
-                    Self::Map(Length::Known, of.into_iter().filter_map(entry).collect())
+                    Self::Map(
+                        LengthHint::Known,
+                        of.into_iter().filter_map(entry).collect(),
+                    )
                 }
                 (Self::Struct(name, of), 2) => Self::StructVariant(0, name, of),
                 (Self::Struct(its, of), _) => Self::Struct(its, changed(of, name, random)),
@@ -1936,7 +1953,7 @@ mod tests {
     }
 
     /// Reversed, or with an element more or less.
-    fn shuffled<T: Clone>(mut of: Vec<T>, turn: usize, random: &mut Random) -> Vec<T> {
+    fn shuffled<T: Clone>(mut of: Vec<T>, turn: usize, random: &mut SplitMix64) -> Vec<T> {
         let at = random.below(of.len().max(1));
         match (turn, of.get(at).cloned()) {
             (2, Some(twice)) => of.push(twice),
@@ -1947,7 +1964,7 @@ mod tests {
     }
 
     /// Moves a boundary between elements.
-    fn rearranged(mut of: Vec<Tree>, random: &mut Random) -> Vec<Tree> {
+    fn rearranged(mut of: Vec<Tree>, random: &mut SplitMix64) -> Vec<Tree> {
         let at = random.below(of.len().max(1));
         let turn = random.below(8);
         match (&mut of[at..], turn) {
@@ -1972,14 +1989,14 @@ mod tests {
             }
             ([_, ..], 5) => {
                 let tail = of.split_off(at);
-                of.push(Tree::Seq(Length::Known, tail));
+                of.push(Tree::Seq(LengthHint::Known, tail));
             }
             _ => return shuffled(of, turn % 4, random),
         }
         of
     }
 
-    fn changed(mut of: Fields, name: Name, random: &mut Random) -> Fields {
+    fn changed(mut of: Fields, name: SerdeName, random: &mut SplitMix64) -> Fields {
         let at = random.below(of.len().max(1));
         match (of.get_mut(at), random.below(4)) {
             (Some(field), 0) => field.0 = name,

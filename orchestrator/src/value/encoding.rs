@@ -24,11 +24,11 @@ use parking_lot::RwLock;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::form::{Form, Seen};
-use super::guard::{Format, Guard, Watch};
+use super::form::{FormHistory, ValueForm};
+use super::guard::{Guard, Observations, WireFormat};
 use super::{Data, Value};
 use crate::bounds;
-use crate::error::Panicked;
+use crate::error::PanicReport;
 use crate::panic::{Fragile, catch};
 
 /// The first byte of encodings with human-readable forms. MessagePack never uses this byte.
@@ -42,7 +42,7 @@ const SMALL: usize = 64;
 const LARGE: usize = 1 << 20;
 
 /// The forms of larger results so far, by their types.
-static FORMS: LazyLock<RwLock<HashMap<TypeId, Arc<Seen>>>> = LazyLock::new(RwLock::default);
+static FORMS: LazyLock<RwLock<HashMap<TypeId, Arc<FormHistory>>>> = LazyLock::new(RwLock::default);
 
 /// A value cannot be encoded, or cannot be decoded again.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -59,7 +59,7 @@ impl EncodingError {
     }
 
     /// Returns the error for a user's implementation of a serde trait that panicked.
-    pub(super) fn panicked(of: &str, panicked: &Panicked) -> Self {
+    pub(super) fn panicked(of: &str, panicked: &PanicReport) -> Self {
         Self::new(&format_args!("its `{of}` {panicked}"))
     }
 }
@@ -73,9 +73,9 @@ pub(crate) struct OutputType {
 }
 
 /// A generic function cannot have a static of its type; a generic struct can have a constant.
-struct Decoded<T>(PhantomData<T>);
+struct OutputTypeOf<T>(PhantomData<T>);
 
-impl<T: Data> Decoded<T> {
+impl<T: Data> OutputTypeOf<T> {
     const TYPE: OutputType = OutputType {
         name: std::any::type_name::<T>,
         decode: |bytes| decode::<T>(bytes).map(Value::new),
@@ -85,7 +85,7 @@ impl<T: Data> Decoded<T> {
 
 impl OutputType {
     pub(crate) const fn of<T: Data>() -> &'static Self {
-        &Decoded::<T>::TYPE
+        &OutputTypeOf::<T>::TYPE
     }
 
     /// Returns the name of the type, without its modules.
@@ -129,7 +129,7 @@ fn last_segment(path: &str) -> &str {
 
 /// Writes a value. Returns `true` if a type in it has a human-readable form.
 fn write<T: Serialize>(value: &T, sink: impl io::Write) -> Result<bool, EncodingError> {
-    let watch = Watch::new(Format::Packed);
+    let watch = Observations::new(WireFormat::Packed);
     let mut serializer = rmp_serde::Serializer::new(sink)
         .with_struct_map()
         .with_human_readable();
@@ -155,8 +155,7 @@ fn within(length: u64) -> Result<(), EncodingError> {
     match length <= most {
         true => Ok(()),
         false => Err(EncodingError::new(&format_args!(
-            "expected at most {most} bytes, encoded, got {length}: write it to a file and return its path, or return a list \
-             of parts from several tasks"
+            "expected an encoded size of at most {most} bytes, got {length}: write the data to a file and return its path, or split it over several tasks"
         ))),
     }
 }
@@ -174,7 +173,7 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, EncodingErr
     match rest.len() {
         0 => Ok(value),
         left => Err(EncodingError::new(&format_args!(
-            "{left} byte(s) are left over"
+            "{left} unexpected byte(s) at the end"
         ))),
     }
 }
@@ -198,7 +197,7 @@ pub(super) fn keep<T: Data>(value: &T) -> Result<Vec<u8>, EncodingError> {
             check::<T>(&bytes)?;
             return Ok(bytes);
         }
-        let (form, seen) = (Form::of(packed(&bytes).1), seen_of(TypeId::of::<T>()));
+        let (form, seen) = (ValueForm::of(packed(&bytes).1), seen_of(TypeId::of::<T>()));
         if seen.is_to_be_tried(&form, bytes.len() > LARGE) {
             check::<T>(&bytes)?;
             seen.add(&form);
@@ -210,10 +209,11 @@ pub(super) fn keep<T: Data>(value: &T) -> Result<Vec<u8>, EncodingError> {
     })
 }
 
-fn seen_of(type_id: TypeId) -> Arc<Seen> {
+fn seen_of(type_id: TypeId) -> Arc<FormHistory> {
     if let Some(seen) = FORMS.read().get(&type_id) {
         return Arc::clone(seen);
     }
+    // another thread may have inserted the entry between the two locks: it stays
     Arc::clone(FORMS.write().entry(type_id).or_default())
 }
 
@@ -222,14 +222,13 @@ fn check<T: Data>(bytes: &[u8]) -> Result<(), EncodingError> {
     let read = catch(|| decode::<T>(bytes).map(Fragile::new));
     let value = read.map_err(|panicked| EncodingError::panicked("Deserialize", &panicked))?.map_err(|error| {
         EncodingError::new(&format_args!(
-            "what was written of it cannot be read back: {error}; serde cannot read numbers of 128 bits, bytes and some \
-             other types under `tag`, `untagged` and `flatten`: take another type, or write its text"
+            "its encoded form cannot be decoded: {error}; serde does not support 128-bit integers, bytes and some other types under `tag`, `untagged` and `flatten`: use another type, or store the value as text"
         ))
     })?;
     let (is_for_people, packed) = packed(bytes);
     let mut again = Sum::default();
     let is_same = write(&*value, &mut again)? == is_for_people && again == Sum::of(packed);
-    let differs = "it comes back as another value: look for fields that serde skips or changes in one direction alone";
+    let differs = "it is decoded to a different value: look for fields that serde skips, or changes in one direction only";
     is_same
         .then_some(())
         .ok_or_else(|| EncodingError::new(&differs))
@@ -289,7 +288,7 @@ mod tests {
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(tag = "type")]
-    enum Event {
+    enum AccountEvent {
         Login { from: IpAddr, of: Option<Visit> },
         Charged { cents: i128 },
         Closed,
@@ -310,10 +309,10 @@ mod tests {
     }
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-    struct Node(u8, Option<Box<Self>>);
+    struct LinkedNode(u8, Option<Box<Self>>);
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-    enum Chain {
+    enum LinkedVariants {
         End,
         Link(Box<Self>),
     }
@@ -345,13 +344,13 @@ mod tests {
     #[test]
     fn types_with_a_form_for_people_come_back_from_where_serde_buffers_them() {
         comes_back(&visit());
-        comes_back(&Event::Login {
+        comes_back(&AccountEvent::Login {
             from: visit().from,
             of: Some(visit()),
         });
         comes_back(&vec![
-            Event::Closed,
-            Event::Login {
+            AccountEvent::Closed,
+            AccountEvent::Login {
                 from: visit().from,
                 of: None,
             },
@@ -374,16 +373,16 @@ mod tests {
 
     #[test]
     fn unreadable_value_is_refused_by_type_and_reason() {
-        let error = refused(&Event::Charged { cents: 7 });
+        let error = refused(&AccountEvent::Charged { cents: 7 });
         assert!(
             error.starts_with(
-                "`Event`: what was written of it cannot be read back: i128 is not supported"
+                "`AccountEvent`: its encoded form cannot be decoded: i128 is not supported"
             ),
             "{error}"
         );
         let refusal = |name| {
             format!(
-                "`Option<{name}>`: `Some({})` would come back as `None`",
+                "`Option<{name}>`: `Some({})` would be read back as `None`",
                 "X"
             )
         };
@@ -407,7 +406,9 @@ mod tests {
         fn doubled<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
             u8::deserialize(deserializer).map(|number| number * 2)
         }
-        assert!(refused(&Doubling(1)).starts_with("`Doubling`: it comes back as another value"));
+        assert!(
+            refused(&Doubling(1)).starts_with("`Doubling`: it is decoded to a different value")
+        );
         assert!(keep(&Doubling(0)).is_ok());
     }
 
@@ -424,15 +425,17 @@ mod tests {
 
     #[test]
     fn a_large_result_of_a_new_form_is_tried() {
-        let good = || Event::Login {
+        let good = || AccountEvent::Login {
             from: visit().from,
             of: Some(visit()),
         };
-        let large = |last: Event| (0..20).map(|_| good()).chain([last]).collect::<Vec<_>>();
+        let large = |last: AccountEvent| (0..20).map(|_| good()).chain([last]).collect::<Vec<_>>();
         assert!(keep(&large(good())).unwrap().len() > SMALL);
         // not in the sample: three is not a power of two
-        comes_back(&large(Event::Closed));
-        assert!(refused(&large(Event::Charged { cents: 7 })).contains("i128 is not supported"));
+        comes_back(&large(AccountEvent::Closed));
+        assert!(
+            refused(&large(AccountEvent::Charged { cents: 7 })).contains("i128 is not supported")
+        );
     }
 
     /// As 0.1.0 wrote it, in the forms for machines.
@@ -454,7 +457,7 @@ mod tests {
         let value = (
             vec![Some(1.5), None],
             HashMap::from([("a", "b")]),
-            Node(1, None),
+            LinkedNode(1, None),
             -1,
             'c',
         );
@@ -487,10 +490,12 @@ mod tests {
                 |inner, _| serde_json::json!({ "a": inner }),
             ));
             // a struct and a `Some` are two
-            comes_back(
-                &(1..levels / 2).fold(Node(0, None), |inner, _| Node(1, Some(Box::new(inner)))),
-            );
-            comes_back(&(0..levels).fold(Chain::End, |inner, _| Chain::Link(Box::new(inner))));
+            comes_back(&(1..levels / 2).fold(LinkedNode(0, None), |inner, _| {
+                LinkedNode(1, Some(Box::new(inner)))
+            }));
+            comes_back(&(0..levels).fold(LinkedVariants::End, |inner, _| {
+                LinkedVariants::Link(Box::new(inner))
+            }));
             comes_back(
                 &(0..levels).fold(Buffered::Leaf(1), |inner, _| Buffered::Inner {
                     inner: Box::new(inner),
@@ -502,7 +507,7 @@ mod tests {
     #[test]
     fn value_beyond_the_depth_limit_is_an_error_and_not_a_crash() {
         on_a_small_stack(|| {
-            let error = "expected at most 256 values inside each other, got more";
+            let error = "expected at most 256 levels of nesting, got more";
             for levels in [usize::from(LEVELS) + 1, 1_100, 5_000] {
                 // not dropped: that goes as deep
                 let json =
@@ -513,9 +518,15 @@ mod tests {
                 let hashed = super::super::feed(&mut hasher, &*json, false).unwrap_err();
                 assert!(hashed.to_string().ends_with(error), "{levels}: {hashed}");
                 assert!(super::super::to_json(&*json).is_err(), "{levels}");
-                let chain = (0..levels).fold(Chain::End, |inner, _| Chain::Link(Box::new(inner)));
+                let chain = (0..levels).fold(LinkedVariants::End, |inner, _| {
+                    LinkedVariants::Link(Box::new(inner))
+                });
                 let chain = ManuallyDrop::new(chain);
-                assert_eq!(refused(&*chain), format!("`Chain`: {error}"), "{levels}");
+                assert_eq!(
+                    refused(&*chain),
+                    format!("`LinkedVariants`: {error}"),
+                    "{levels}"
+                );
             }
         });
     }
@@ -552,7 +563,9 @@ mod tests {
         each("visit", &visit());
         each(
             "node",
-            &(0..10).fold(Node(0, None), |inner, _| Node(1, Some(Box::new(inner)))),
+            &(0..10).fold(LinkedNode(0, None), |inner, _| {
+                LinkedNode(1, Some(Box::new(inner)))
+            }),
         );
         each(
             "200 bytes",

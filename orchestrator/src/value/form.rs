@@ -14,19 +14,20 @@ const WORDS: usize = 16;
 ///
 /// Two of them may share a bit, in which case a new one may go unnoticed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Form([u64; WORDS]);
+pub(super) struct ValueForm([u64; WORDS]);
 
 /// The forms of the results of a type so far.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct FormHistory {
     form: [AtomicU64; WORDS],
     results: AtomicU64,
 }
 
-impl Seen {
+impl FormHistory {
     /// Returns `true` if a result is to be checked: for its form, or as one of the sample. The
     /// sample excludes large results, since the decoded copy needs as much memory again.
-    pub(super) fn is_to_be_tried(&self, form: &Form, is_large: bool) -> bool {
+    pub(super) fn is_to_be_tried(&self, form: &ValueForm, is_large: bool) -> bool {
+        // relaxed: a form that another thread is adding is at worst checked once more
         let number = self.results.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let known = self.form.iter().map(|word| word.load(Ordering::Relaxed));
         (number.is_power_of_two() && !is_large)
@@ -38,7 +39,7 @@ impl Seen {
     }
 
     /// Records the form of a result that was checked.
-    pub(super) fn add(&self, form: &Form) {
+    pub(super) fn add(&self, form: &ValueForm) {
         for (seen, word) in self.form.iter().zip(form.0) {
             seen.fetch_or(word, Ordering::Relaxed);
         }
@@ -57,33 +58,33 @@ const MAP: u8 = 8;
 
 /// The number of bytes or values inside a value, or the size of the field with that number.
 #[derive(Clone, Copy)]
-enum Inside {
-    Of(u8),
-    Said(u8),
+enum ContentSize {
+    Fixed(u8),
+    Prefixed(u8),
 }
 
 /// The kinds of values, by their markers.
-static MARKERS: [(u8, Inside); 256] = {
-    let mut markers = [(NIL, Inside::Of(0)); 256];
+static MARKERS: [(u8, ContentSize); 256] = {
+    let mut markers = [(NIL, ContentSize::Fixed(0)); 256];
     let mut marker = 0_u8;
     loop {
         markers[marker as usize] = match marker {
-            0x00..=0x7f | 0xe0..=0xff => (INTEGER, Inside::Of(0)),
-            0x80..=0x8f => (MAP, Inside::Of(marker & 0x0f)),
-            0x90..=0x9f => (LIST, Inside::Of(marker & 0x0f)),
-            0xa0..=0xbf => (TEXT, Inside::Of(marker & 0x1f)),
-            0xc0 | 0xc1 => (NIL, Inside::Of(0)),
-            0xc2 | 0xc3 => (BOOL, Inside::Of(0)),
-            0xc4..=0xc6 => (BYTES, Inside::Said(1 << (marker - 0xc4))),
-            0xc7..=0xc9 => (EXTENSION, Inside::Said(1 << (marker - 0xc7))),
-            0xca => (FLOAT, Inside::Of(4)),
-            0xcb => (FLOAT, Inside::Of(8)),
-            0xcc..=0xcf => (INTEGER, Inside::Of(1 << (marker - 0xcc))),
-            0xd0..=0xd3 => (INTEGER, Inside::Of(1 << (marker - 0xd0))),
-            0xd4..=0xd8 => (EXTENSION, Inside::Of(1 + (1 << (marker - 0xd4)))),
-            0xd9..=0xdb => (TEXT, Inside::Said(1 << (marker - 0xd9))),
-            0xdc | 0xdd => (LIST, Inside::Said(2 << (marker - 0xdc))),
-            0xde | 0xdf => (MAP, Inside::Said(2 << (marker - 0xde))),
+            0x00..=0x7f | 0xe0..=0xff => (INTEGER, ContentSize::Fixed(0)),
+            0x80..=0x8f => (MAP, ContentSize::Fixed(marker & 0x0f)),
+            0x90..=0x9f => (LIST, ContentSize::Fixed(marker & 0x0f)),
+            0xa0..=0xbf => (TEXT, ContentSize::Fixed(marker & 0x1f)),
+            0xc0 | 0xc1 => (NIL, ContentSize::Fixed(0)),
+            0xc2 | 0xc3 => (BOOL, ContentSize::Fixed(0)),
+            0xc4..=0xc6 => (BYTES, ContentSize::Prefixed(1 << (marker - 0xc4))),
+            0xc7..=0xc9 => (EXTENSION, ContentSize::Prefixed(1 << (marker - 0xc7))),
+            0xca => (FLOAT, ContentSize::Fixed(4)),
+            0xcb => (FLOAT, ContentSize::Fixed(8)),
+            0xcc..=0xcf => (INTEGER, ContentSize::Fixed(1 << (marker - 0xcc))),
+            0xd0..=0xd3 => (INTEGER, ContentSize::Fixed(1 << (marker - 0xd0))),
+            0xd4..=0xd8 => (EXTENSION, ContentSize::Fixed(1 + (1 << (marker - 0xd4)))),
+            0xd9..=0xdb => (TEXT, ContentSize::Prefixed(1 << (marker - 0xd9))),
+            0xdc | 0xdd => (LIST, ContentSize::Prefixed(2 << (marker - 0xdc))),
+            0xde | 0xdf => (MAP, ContentSize::Prefixed(2 << (marker - 0xde))),
         };
         if marker == u8::MAX {
             break markers;
@@ -93,7 +94,7 @@ static MARKERS: [(u8, Inside); 256] = {
 };
 
 /// An open list or map with remaining parts: in a map, keys and values.
-struct Open {
+struct OpenContainer {
     left: usize,
     place: u32,
     is_map: bool,
@@ -101,7 +102,7 @@ struct Open {
     of_key: Option<u32>,
 }
 
-impl Form {
+impl ValueForm {
     /// Computes the form of MessagePack, up to the first invalid byte.
     pub(super) fn of(packed: &[u8]) -> Self {
         let mut form = Self::default();
@@ -112,8 +113,8 @@ impl Form {
     /// Returns `None` at the end of the bytes.
     fn read(&mut self, mut rest: &[u8]) -> Option<()> {
         // without recursion: the nesting may be deep
-        let mut outer: SmallVec<[Open; 16]> = SmallVec::new();
-        let mut open = Open {
+        let mut outer: SmallVec<[OpenContainer; 16]> = SmallVec::new();
+        let mut open = OpenContainer {
             left: 1,
             place: 0,
             is_map: false,
@@ -128,8 +129,8 @@ impl Form {
             let marker = *take(&mut rest, 1)?.first()?;
             let (kind, inside) = MARKERS[usize::from(marker)];
             let len = match inside {
-                Inside::Of(len) => usize::from(len),
-                Inside::Said(by) => {
+                ContentSize::Fixed(len) => usize::from(len),
+                ContentSize::Prefixed(by) => {
                     let said = take(&mut rest, by.into())?;
                     let len = said
                         .iter()
@@ -166,7 +167,7 @@ impl Form {
                 let left = if is_map { len.checked_mul(2)? } else { len };
                 outer.push(std::mem::replace(
                     &mut open,
-                    Open {
+                    OpenContainer {
                         left,
                         place,
                         is_map,
@@ -198,21 +199,21 @@ mod tests {
 
     use serde::Serialize;
 
-    use super::{Form, Seen};
+    use super::{FormHistory, ValueForm};
 
-    fn form<T: Serialize>(value: &T) -> Form {
-        Form::of(&rmp_serde::to_vec_named(value).unwrap())
+    fn form<T: Serialize>(value: &T) -> ValueForm {
+        ValueForm::of(&rmp_serde::to_vec_named(value).unwrap())
     }
 
     #[derive(Serialize)]
-    struct Row {
+    struct SampleRow {
         name: &'static str,
         share: Option<f64>,
         inner: BTreeMap<u8, Vec<u64>>,
     }
 
-    fn row(name: &'static str, share: Option<f64>, inner: &[(u8, &[u64])]) -> Row {
-        Row {
+    fn row(name: &'static str, share: Option<f64>, inner: &[(u8, &[u64])]) -> SampleRow {
+        SampleRow {
             name,
             share,
             inner: inner
@@ -259,16 +260,16 @@ mod tests {
     fn bytes_that_are_cut_off_have_a_form_and_end() {
         let bytes = rmp_serde::to_vec_named(&vec![row("a", Some(1.5), &[(1, &[7])])]).unwrap();
         for len in 0..bytes.len() {
-            let _ = Form::of(&bytes[..len]);
+            let _ = ValueForm::of(&bytes[..len]);
         }
         for marker in 0..=u8::MAX {
-            let _ = Form::of(&[marker, 0xff, 0xff, 0xff, 0xff, 0xff]);
+            let _ = ValueForm::of(&[marker, 0xff, 0xff, 0xff, 0xff, 0xff]);
         }
     }
 
     #[test]
     fn new_forms_are_tried_and_known_ones_at_powers_of_two() {
-        let (seen, plain, other) = (Seen::default(), form(&vec![1]), form(&vec!["a"]));
+        let (seen, plain, other) = (FormHistory::default(), form(&vec![1]), form(&vec!["a"]));
         let mut tried = Vec::new();
         for number in 1..=100 {
             let form = if number == 50 { &other } else { &plain };

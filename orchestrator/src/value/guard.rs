@@ -19,7 +19,7 @@ pub(crate) const LEVELS: u16 = 256;
 
 /// The output format, which determines what cannot be expressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum WireFormat {
     /// MessagePack, which cannot distinguish an empty value inside `Some` from `None`.
     Packed,
     /// JSON that is read again. This also applies to unit structs, and numbers cannot be NaN or
@@ -33,14 +33,14 @@ pub(super) enum Format {
 
 /// The observations on a value while it is written.
 #[derive(Debug)]
-pub(super) struct Watch {
-    format: Format,
+pub(super) struct Observations {
+    format: WireFormat,
     /// Whether a type asked for the human-readable form, and so may have two forms.
     has_forms: Cell<bool>,
 }
 
-impl Watch {
-    pub(super) fn new(format: Format) -> Self {
+impl Observations {
+    pub(super) fn new(format: WireFormat) -> Self {
         Self {
             format,
             has_forms: Cell::new(false),
@@ -54,7 +54,7 @@ impl Watch {
 
 /// The place of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum ValuePosition {
     Plain,
     InSome,
     Key,
@@ -64,18 +64,18 @@ enum Place {
 #[derive(Debug)]
 pub(super) struct Guard<'w, S> {
     inner: S,
-    watch: &'w Watch,
-    place: Place,
+    watch: &'w Observations,
+    place: ValuePosition,
     /// The number of values around this one.
     level: u16,
 }
 
 impl<'w, S: Serializer> Guard<'w, S> {
-    pub(super) fn new(inner: S, watch: &'w Watch) -> Self {
+    pub(super) fn new(inner: S, watch: &'w Observations) -> Self {
         Self {
             inner,
             watch,
-            place: Place::Plain,
+            place: ValuePosition::Plain,
             level: 0,
         }
     }
@@ -84,7 +84,7 @@ impl<'w, S: Serializer> Guard<'w, S> {
     #[inline]
     fn deeper(&self) -> Result<u16, S::Error> {
         if self.level >= LEVELS {
-            let levels = if self.watch.format == Format::Json {
+            let levels = if self.watch.format == WireFormat::Json {
                 json::LEVELS
             } else {
                 LEVELS
@@ -97,10 +97,11 @@ impl<'w, S: Serializer> Guard<'w, S> {
     /// Returns an error for an empty value that would be decoded as `None`.
     #[inline]
     fn check_nothing(&self, name: &dyn Display) -> Result<(), S::Error> {
-        if self.place == Place::InSome && matches!(self.watch.format, Format::Packed | Format::Json)
+        if self.place == ValuePosition::InSome
+            && matches!(self.watch.format, WireFormat::Packed | WireFormat::Json)
         {
             return Err(S::Error::custom(format_args!(
-                "`Some({name})` would come back as `None`: write an enum instead of the `Option`"
+                "`Some({name})` would be read back as `None`: use an enum instead of the `Option`"
             )));
         }
         Ok(())
@@ -108,9 +109,9 @@ impl<'w, S: Serializer> Guard<'w, S> {
 
     #[inline]
     fn check_number(&self, number: f64) -> Result<(), S::Error> {
-        if !number.is_finite() && self.watch.format == Format::Json {
+        if !number.is_finite() && self.watch.format == WireFormat::Json {
             return Err(S::Error::custom(format_args!(
-                "JSON has no number {number}"
+                "JSON cannot represent {number}"
             )));
         }
         Ok(())
@@ -125,7 +126,8 @@ impl<'w, S: Serializer> Guard<'w, S> {
     }
 
     fn is_json(&self) -> bool {
-        matches!(self.watch.format, Format::Json | Format::Shown) && self.place != Place::Key
+        matches!(self.watch.format, WireFormat::Json | WireFormat::Shown)
+            && self.place != ValuePosition::Key
     }
 }
 
@@ -135,23 +137,19 @@ pub(super) struct TooDeep(pub(super) u16);
 
 impl Display for TooDeep {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "expected at most {} values inside each other, got more",
-            self.0
-        )
+        write!(f, "expected at most {} levels of nesting, got more", self.0)
     }
 }
 
 /// A value inside another one.
-struct Inside<'w, 'v, T: ?Sized> {
+struct GuardedValue<'w, 'v, T: ?Sized> {
     value: &'v T,
-    watch: &'w Watch,
-    place: Place,
+    watch: &'w Observations,
+    place: ValuePosition,
     level: u16,
 }
 
-impl<T: Serialize + ?Sized> Serialize for Inside<'_, '_, T> {
+impl<T: Serialize + ?Sized> Serialize for GuardedValue<'_, '_, T> {
     #[inline]
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self {
@@ -171,27 +169,27 @@ impl<T: Serialize + ?Sized> Serialize for Inside<'_, '_, T> {
 
 /// The parts of a compound value.
 #[derive(Debug)]
-pub(super) struct Parts<'w, P> {
+pub(super) struct GuardedParts<'w, P> {
     inner: P,
-    watch: &'w Watch,
+    watch: &'w Observations,
     level: u16,
 }
 
-impl<'w, P> Parts<'w, P> {
+impl<'w, P> GuardedParts<'w, P> {
     #[inline]
-    fn part<'v, T: ?Sized>(&self, value: &'v T) -> Inside<'w, 'v, T> {
-        Inside {
+    fn part<'v, T: ?Sized>(&self, value: &'v T) -> GuardedValue<'w, 'v, T> {
+        GuardedValue {
             value,
             watch: self.watch,
-            place: Place::Plain,
+            place: ValuePosition::Plain,
             level: self.level,
         }
     }
 
     #[inline]
-    fn key<'v, T: ?Sized>(&self, value: &'v T) -> Inside<'w, 'v, T> {
-        Inside {
-            place: Place::Key,
+    fn key<'v, T: ?Sized>(&self, value: &'v T) -> GuardedValue<'w, 'v, T> {
+        GuardedValue {
+            place: ValuePosition::Key,
             ..self.part(value)
         }
     }
@@ -211,7 +209,7 @@ macro_rules! parts {
         #[inline]
         fn $method(self, $($name: $type),*) -> Result<Self::$parts, S::Error> {
             let level = self.deeper()?;
-            Ok(Parts { inner: self.inner.$method($($name),*)?, watch: self.watch, level })
+            Ok(GuardedParts { inner: self.inner.$method($($name),*)?, watch: self.watch, level })
         }
     )+};
 }
@@ -219,13 +217,13 @@ macro_rules! parts {
 impl<'w, S: Serializer> Serializer for Guard<'w, S> {
     type Ok = S::Ok;
     type Error = S::Error;
-    type SerializeSeq = Parts<'w, S::SerializeSeq>;
-    type SerializeTuple = Parts<'w, S::SerializeTuple>;
-    type SerializeTupleStruct = Parts<'w, S::SerializeTupleStruct>;
-    type SerializeTupleVariant = Parts<'w, S::SerializeTupleVariant>;
-    type SerializeMap = Parts<'w, S::SerializeMap>;
-    type SerializeStruct = Parts<'w, S::SerializeStruct>;
-    type SerializeStructVariant = Parts<'w, S::SerializeStructVariant>;
+    type SerializeSeq = GuardedParts<'w, S::SerializeSeq>;
+    type SerializeTuple = GuardedParts<'w, S::SerializeTuple>;
+    type SerializeTupleStruct = GuardedParts<'w, S::SerializeTupleStruct>;
+    type SerializeTupleVariant = GuardedParts<'w, S::SerializeTupleVariant>;
+    type SerializeMap = GuardedParts<'w, S::SerializeMap>;
+    type SerializeStruct = GuardedParts<'w, S::SerializeStruct>;
+    type SerializeStructVariant = GuardedParts<'w, S::SerializeStructVariant>;
 
     #[inline]
     fn is_human_readable(&self) -> bool {
@@ -242,10 +240,10 @@ impl<'w, S: Serializer> Serializer for Guard<'w, S> {
     fn serialize_i128(self, value: i128) -> Result<S::Ok, S::Error> {
         match (u64::try_from(value), i64::try_from(value)) {
             // the shorter form, which every reader takes as a number
-            (Ok(value), _) if self.watch.format == Format::Packed => {
+            (Ok(value), _) if self.watch.format == WireFormat::Packed => {
                 self.inner.serialize_u64(value)
             }
-            (_, Ok(value)) if self.watch.format == Format::Packed => {
+            (_, Ok(value)) if self.watch.format == WireFormat::Packed => {
                 self.inner.serialize_i64(value)
             }
             (Err(_), Err(_)) if self.is_json() => self.wide(&value),
@@ -255,7 +253,7 @@ impl<'w, S: Serializer> Serializer for Guard<'w, S> {
 
     fn serialize_u128(self, value: u128) -> Result<S::Ok, S::Error> {
         match u64::try_from(value) {
-            Ok(value) if self.watch.format == Format::Packed => self.inner.serialize_u64(value),
+            Ok(value) if self.watch.format == WireFormat::Packed => self.inner.serialize_u64(value),
             Err(_) if self.is_json() => self.wide(&value),
             _ => self.inner.serialize_u128(value),
         }
@@ -264,7 +262,7 @@ impl<'w, S: Serializer> Serializer for Guard<'w, S> {
     #[inline]
     fn serialize_f32(self, value: f32) -> Result<S::Ok, S::Error> {
         self.check_number(value.into())?;
-        if self.watch.format == Format::Shown && value.is_finite() {
+        if self.watch.format == WireFormat::Shown && value.is_finite() {
             // the shortest text that parses to the same value, not that of the nearest `f64`
             return self
                 .inner
@@ -287,10 +285,10 @@ impl<'w, S: Serializer> Serializer for Guard<'w, S> {
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
         let level = self.deeper()?;
-        self.inner.serialize_some(&Inside {
+        self.inner.serialize_some(&GuardedValue {
             value,
             watch: self.watch,
-            place: Place::InSome,
+            place: ValuePosition::InSome,
             level,
         })
     }
@@ -302,7 +300,7 @@ impl<'w, S: Serializer> Serializer for Guard<'w, S> {
     }
 
     fn serialize_unit_struct(self, name: &'static str) -> Result<S::Ok, S::Error> {
-        if self.watch.format == Format::Json {
+        if self.watch.format == WireFormat::Json {
             self.check_nothing(&name)?;
         }
         self.inner.serialize_unit_struct(name)
@@ -328,7 +326,7 @@ impl<'w, S: Serializer> Serializer for Guard<'w, S> {
         let level = self.deeper()?;
         self.inner.serialize_newtype_struct(
             name,
-            &Inside {
+            &GuardedValue {
                 value,
                 watch: self.watch,
                 place: self.place,
@@ -345,10 +343,10 @@ impl<'w, S: Serializer> Serializer for Guard<'w, S> {
         value: &T,
     ) -> Result<S::Ok, S::Error> {
         let level = self.deeper()?;
-        let value = Inside {
+        let value = GuardedValue {
             value,
             watch: self.watch,
-            place: Place::Plain,
+            place: ValuePosition::Plain,
             level,
         };
         self.inner
@@ -375,7 +373,7 @@ impl<'w, S: Serializer> Serializer for Guard<'w, S> {
 
 macro_rules! elements {
     ($($trait:ident::$method:ident;)+) => {$(
-        impl<P: ser::$trait> ser::$trait for Parts<'_, P> {
+        impl<P: ser::$trait> ser::$trait for GuardedParts<'_, P> {
             type Ok = P::Ok;
             type Error = P::Error;
 
@@ -402,7 +400,7 @@ elements! {
 
 macro_rules! fields {
     ($($trait:ident;)+) => {$(
-        impl<P: ser::$trait> ser::$trait for Parts<'_, P> {
+        impl<P: ser::$trait> ser::$trait for GuardedParts<'_, P> {
             type Ok = P::Ok;
             type Error = P::Error;
 
@@ -431,7 +429,7 @@ macro_rules! fields {
 
 fields! { SerializeStruct; SerializeStructVariant; }
 
-impl<P: ser::SerializeMap> ser::SerializeMap for Parts<'_, P> {
+impl<P: ser::SerializeMap> ser::SerializeMap for GuardedParts<'_, P> {
     type Ok = P::Ok;
     type Error = P::Error;
 

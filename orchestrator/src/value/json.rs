@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::guard::{Format, Guard, TooDeep, Watch};
+use super::guard::{Guard, Observations, TooDeep, WireFormat};
 
 /// The key of the object that represents an integer beyond 64 bits.
 pub(crate) const WIDE: &str = "$orchestrator::integer";
@@ -28,17 +28,17 @@ pub(super) const LEVELS: u16 = 64;
 /// Returns the reason if it cannot be stored as JSON: it would be read back as another value, or
 /// not at all.
 pub(crate) fn to_json<T: Serialize>(value: &T) -> Result<Value, String> {
-    let json = write(value, Format::Json)?;
+    let json = write(value, WireFormat::Json)?;
     check_depth(&json).map(|()| json)
 }
 
 /// Converts a value to the JSON of its type, for display.
 pub(super) fn shown<T: Serialize>(value: &T) -> Result<Value, String> {
-    write(value, Format::Shown)
+    write(value, WireFormat::Shown)
 }
 
-fn write<T: Serialize>(value: &T, format: Format) -> Result<Value, String> {
-    let watch = Watch::new(format);
+fn write<T: Serialize>(value: &T, format: WireFormat) -> Result<Value, String> {
+    let watch = Observations::new(format);
     value
         .serialize(Guard::new(serde_json::value::Serializer, &watch))
         .map_err(|error| error.to_string())
@@ -348,7 +348,7 @@ mod tests {
         assert_eq!(check_depth(&nested(LEVELS)), Ok(()));
         assert_eq!(to_json(&nested(LEVELS)), Ok(nested(LEVELS)));
         assert_eq!(from_json::<Value>(&nested(LEVELS)), Ok(nested(LEVELS)));
-        let error = "expected at most 64 values inside each other, got more".to_owned();
+        let error = "expected at most 64 levels of nesting, got more".to_owned();
         assert_eq!(to_json(&nested(LEVELS + 1)), Err(error.clone()));
         assert_eq!(from_json::<Value>(&nested(LEVELS + 1)), Err(error.clone()));
         assert_eq!(check_depth(&nested(127)), Err(error));
@@ -360,10 +360,13 @@ mod tests {
         struct Unit;
         #[derive(serde::Serialize)]
         struct Newtype(Option<u8>);
-        assert_eq!(to_json(&f64::NAN), Err("JSON has no number NaN".to_owned()));
+        assert_eq!(
+            to_json(&f64::NAN),
+            Err("JSON cannot represent NaN".to_owned())
+        );
         let refused = |name: &str| {
             Err(format!(
-                "`Some({name})` would come back as `None`: write an enum instead of the `Option`"
+                "`Some({name})` would be read back as `None`: use an enum instead of the `Option`"
             ))
         };
         assert_eq!(to_json(&Some(None::<u8>)), refused("None"));
@@ -387,7 +390,7 @@ mod tests {
         use crate::value::encode;
 
         #[derive(serde::Serialize)]
-        struct Row {
+        struct SampleRecord {
             name: &'static str,
             share: f32,
             by_day: BTreeMap<u32, Option<bool>>,
@@ -396,7 +399,7 @@ mod tests {
 
         #[test]
         fn encoded_value_is_shown() {
-            let row = Row {
+            let row = SampleRecord {
                 name: "a",
                 share: 0.1,
                 by_day: [(28, Some(true)), (29, None)].into(),

@@ -22,8 +22,8 @@ pub(crate) use encoding::{EncodingError, OutputType, encode};
 #[cfg(feature = "cli")]
 pub(crate) use json::{TypedJson, of_bytes, parse, with_digits};
 pub(crate) use json::{check_depth, from_json, json_text, to_json};
-pub use same::{Comparable, NotComparable, Same, SameFn};
-pub use shown::{JsonFn, NotShown, Shown};
+pub use same::{Comparable, NotComparable, ResultComparison, SameFn};
+pub use shown::{JsonConversion, JsonFn, NoJsonConversion};
 
 /// A type that can be passed between tasks: any type that is
 /// `Clone + Serialize + DeserializeOwned + Send + Sync + 'static`.
@@ -46,7 +46,7 @@ pub use shown::{JsonFn, NotShown, Shown};
 /// human-readable form of types that have one. A task whose result could not be decoded again
 /// fails, with an error that names the type and the reason:
 ///
-/// - `Some(None)` and `Some(())`, which would come back as `None`;
+/// - `Some(None)` and `Some(())`, which would be read back as `None`;
 /// - numbers of 128 bits inside of `#[serde(tag = "…")]`, `untagged` and `flatten`, which serde
 ///   cannot read there;
 /// - more than 256 values inside each other (lists, maps, structs, variants, `Some`s);
@@ -60,10 +60,10 @@ pub use shown::{JsonFn, NotShown, Shown};
 /// [`serde_json::Value`] has no place, stands in it as
 /// `{"$orchestrator::integer": "18446744073709551616"}`.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot travel between tasks",
+    message = "`{Self}` cannot be passed between tasks",
     label = "not `Clone + Serialize + Deserialize + Send + Sync + 'static`",
-    note = "derive what is missing: `#[derive(Clone, serde::Serialize, serde::Deserialize)]`",
-    note = "what is no data is marked: `#[resource]` what the runtime is given once, `#[context]` the context"
+    note = "derive the missing traits: `#[derive(Clone, serde::Serialize, serde::Deserialize)]`",
+    note = "mark a parameter that is not data: `#[resource]` for a shared object of the runtime, `#[context]` for the context"
 )]
 pub trait Data: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {}
 

@@ -10,9 +10,9 @@ pub type SameFn = fn(&Value, &Value) -> bool;
 /// The comparison of a task's results, set by its first node. In the definition, the type would be
 /// named again, and a mistake in it reported twice.
 #[derive(Debug, Default)]
-pub struct Same(OnceLock<SameFn>);
+pub struct ResultComparison(OnceLock<SameFn>);
 
-impl Same {
+impl ResultComparison {
     /// Not known.
     pub const fn new() -> Self {
         Self(OnceLock::new())

@@ -8,9 +8,9 @@ pub type JsonFn = fn(&[u8]) -> Result<serde_json::Value, String>;
 
 /// Selects the conversion of values of a type to JSON. For data, its inherent constant is resolved.
 /// Other types are reported elsewhere, once.
-pub struct Shown<T>(PhantomData<T>);
+pub struct JsonConversion<T>(PhantomData<T>);
 
-impl<T: Data> Shown<T> {
+impl<T: Data> JsonConversion<T> {
     /// Converts to the JSON of the type.
     pub const JSON: Option<JsonFn> = Some(|bytes| {
         let value = encoding::decode::<T>(bytes).map_err(|error| error.to_string())?;
@@ -18,16 +18,16 @@ impl<T: Data> Shown<T> {
     });
 }
 
-/// Provides the constant if `Shown` has no inherent one.
-pub trait NotShown {
+/// Provides the constant if `JsonConversion` has no inherent one.
+pub trait NoJsonConversion {
     /// Not at all.
     const JSON: Option<JsonFn> = None;
 }
 
-impl<T> NotShown for Shown<T> {}
+impl<T> NoJsonConversion for JsonConversion<T> {}
 
-impl<T> fmt::Debug for Shown<T> {
+impl<T> fmt::Debug for JsonConversion<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Shown")
+        f.write_str("JsonConversion")
     }
 }

@@ -1,4 +1,4 @@
-use super::{Around, Reason, ReasonKind, count, instant};
+use super::{Reason, ReasonKind, RecordContext, count, instant};
 use crate::error::TaskError;
 use crate::journal::{AttemptRecord, RerunRecord, RunRecord, TaskRun};
 use crate::state::{Rerun, TaskState};
@@ -7,17 +7,21 @@ use crate::state::{Rerun, TaskState};
 const TOLD: usize = 5;
 
 /// Returns the reasons why a task had attempts before its last one.
-pub(super) fn reasons(record: &RunRecord, task: TaskRun<'_>, around: &Around<'_>) -> Vec<Reason> {
+pub(super) fn reasons(
+    record: &RunRecord,
+    task: TaskRun<'_>,
+    around: &RecordContext<'_>,
+) -> Vec<Reason> {
     let mut reasons = failures(task, around);
     if task.crashes() > 0 {
         let crashes = count(task.crashes() as usize, "attempt");
         let whose = if task.crashes() == 1 { "its" } else { "their" };
-        let text = format!("{crashes} ended with {whose} process, so that it ran again");
+        let text = format!("{crashes} ended with {whose} process, so it ran again");
         reasons.push(Reason::new(ReasonKind::RanAgain, text));
     }
     if let Some(RerunRecord { at, what, .. }) = rerun_of(record, task) {
         let text = format!(
-            "it ran again, since a re-run of {what} was asked for at {}",
+            "it ran again because a re-run of {what} was requested at {}",
             instant(*at)
         );
         reasons.push(Reason::new(ReasonKind::RanAgain, text));
@@ -33,7 +37,7 @@ pub(super) fn has_failed(attempt: &AttemptRecord) -> bool {
 }
 
 /// Returns the failed attempts before the last one, the latest first.
-fn failures(task: TaskRun<'_>, around: &Around<'_>) -> Vec<Reason> {
+fn failures(task: TaskRun<'_>, around: &RecordContext<'_>) -> Vec<Reason> {
     let failed = around
         .failed
         .get(&task.key())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::mapped;
-use super::upstreams::Wiring;
+use super::upstreams::RecordedWiring;
 use crate::flow::{FlowCall, registry};
 use crate::graph;
 use crate::journal::RunRecord;
@@ -15,7 +15,7 @@ const NAMED: usize = 10;
 
 /// The tasks that exist if a key does not identify exactly one.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Known {
+pub(crate) enum KnownTasks {
     /// A mapped task with this number of elements.
     Elements { key: String, elements: u32 },
     /// A mapped task whose list is not known.
@@ -28,16 +28,16 @@ pub(crate) enum Known {
 
 /// Returns the tasks that exist if a key does not identify exactly one. For a run that has not
 /// started, they are those of its flow's graph.
-pub(crate) fn known(record: &RunRecord, key: &str) -> Known {
+pub(crate) fn known(record: &RunRecord, key: &str) -> KnownTasks {
     if record.is_pruned() {
-        return Known::Pruned;
+        return KnownTasks::Pruned;
     }
-    let wiring = Wiring::new(record);
+    let wiring = RecordedWiring::new(record);
     if let Some(known) = mapped::known(&wiring, key) {
         return known;
     }
     let keys = wiring.keys();
-    Known::Keys(if keys.is_empty() {
+    KnownTasks::Keys(if keys.is_empty() {
         planned(record).into_iter().map(|(key, _)| key).collect()
     } else {
         keys
@@ -68,7 +68,7 @@ pub(super) fn planned(record: &RunRecord) -> Vec<(String, bool)> {
         .collect()
 }
 
-impl Known {
+impl KnownTasks {
     /// Describes the elements of a mapping, given their number.
     pub(crate) fn range(elements: u32) -> String {
         match elements {
@@ -79,14 +79,14 @@ impl Known {
     }
 }
 
-impl fmt::Display for Known {
+impl fmt::Display for KnownTasks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Elements { key, elements } => {
                 write!(f, "`{key}` with {}", Self::range(*elements))
             }
-            Self::NoList { key } => write!(f, "`{key}`, whose list is not there"),
-            Self::Pruned => f.write_str("none: what was known of its tasks was pruned"),
+            Self::NoList { key } => write!(f, "`{key}`, whose list is not available"),
+            Self::Pruned => f.write_str("none: the records of its tasks were pruned"),
             Self::Keys(keys) if keys.is_empty() => f.write_str("none"),
             Self::Keys(keys) => {
                 for (at, key) in keys.iter().take(NAMED).enumerate() {

@@ -1,11 +1,11 @@
-use super::task::Chain;
-use super::upstreams::Wiring;
-use super::{Known, Reason, ReasonKind, Why, count};
+use super::task::CauseChain;
+use super::upstreams::RecordedWiring;
+use super::{KnownTasks, Reason, ReasonKind, Why, count};
 use crate::journal::{ElementPlace, TaskPlace, TaskRun};
 use crate::state::TaskState;
 
 /// The parts of a mapped task that a key with some or none of its indexes selects.
-enum Found {
+enum MappedSelection {
     /// These elements, and the nested mappings whose lists are not known yet.
     Elements {
         places: Vec<TaskPlace>,
@@ -43,7 +43,7 @@ pub(super) fn split(key: &str) -> (&str, Vec<u64>) {
     (base, path)
 }
 
-fn find(wiring: &Wiring<'_>, base: &str, path: Vec<u64>) -> Option<Found> {
+fn find(wiring: &RecordedWiring<'_>, base: &str, path: Vec<u64>) -> Option<MappedSelection> {
     let node = wiring.mapped(base)?;
     let mappings = wiring.mappings(node);
     if path.len() > mappings.len() {
@@ -65,7 +65,7 @@ fn find(wiring: &Wiring<'_>, base: &str, path: Vec<u64>) -> Option<Found> {
                 (Some((frame, Some(len))), None) => inner.extend((0..len).map(element(frame))),
                 (Some((frame, Some(len))), Some(index)) => match u32::try_from(index) {
                     Ok(index) if index < len => inner.push(element(frame)(index)),
-                    _ => return Some(Found::Few { key, elements: len }),
+                    _ => return Some(MappedSelection::Few { key, elements: len }),
                 },
             }
         }
@@ -75,35 +75,38 @@ fn find(wiring: &Wiring<'_>, base: &str, path: Vec<u64>) -> Option<Found> {
         outer = inner;
     }
     let places = outer.into_iter().map(|element| element.of(node)).collect();
-    Some(Found::Elements { places, unlisted })
+    Some(MappedSelection::Elements { places, unlisted })
 }
 
 /// Returns the elements of a mapped task, if the key names it but not exactly one of its elements.
-pub(super) fn known(wiring: &Wiring<'_>, key: &str) -> Option<Known> {
+pub(super) fn known(wiring: &RecordedWiring<'_>, key: &str) -> Option<KnownTasks> {
     let (base, path) = split(key);
     // for an index that does not exist, the answer is the number of elements
     let beyond = path.iter().copied().chain([u64::MAX]).collect();
     let found = match find(wiring, base, path)? {
-        Found::Elements { places, unlisted } if places.is_empty() && !unlisted.is_empty() => {
-            return Some(Known::NoList {
+        MappedSelection::Elements { places, unlisted }
+            if places.is_empty() && !unlisted.is_empty() =>
+        {
+            return Some(KnownTasks::NoList {
                 key: key.to_owned(),
             });
         }
-        Found::Elements { .. } => find(wiring, base, beyond)?,
-        few @ Found::Few { .. } => few,
+        MappedSelection::Elements { .. } => find(wiring, base, beyond)?,
+        few @ MappedSelection::Few { .. } => few,
     };
     match found {
-        Found::Few { key, elements } => Some(Known::Elements { key, elements }),
-        Found::Elements { .. } => None,
+        MappedSelection::Few { key, elements } => Some(KnownTasks::Elements { key, elements }),
+        MappedSelection::Elements { .. } => None,
     }
 }
 
-impl<'a> Chain<'a> {
+impl<'a> CauseChain<'a> {
     /// Explains the state of a mapped task: the number of elements in each state, and those that
     /// did not succeed. Returns `None` if the key does not name a mapped task.
     pub(super) fn of_mapped(&mut self, key: &str) -> Option<Why> {
         let (base, path) = split(key);
-        let Some(Found::Elements { places, unlisted }) = find(&self.wiring, base, path) else {
+        let Some(MappedSelection::Elements { places, unlisted }) = find(&self.wiring, base, path)
+        else {
             return None;
         };
         let is_over = self.record.state().is_final();
@@ -160,12 +163,12 @@ impl<'a> Chain<'a> {
             (0, _) => {}
             (_, _) if is_over => tell(
                 ReasonKind::Unknown,
-                "a list that it is mapped over never came".to_owned(),
+                "a list that it is mapped over never became available".to_owned(),
             ),
             (1, true) => {
                 tell(
                     ReasonKind::Upstreams,
-                    "the list that it is mapped over is not there yet".to_owned(),
+                    "the list that it is mapped over is not available yet".to_owned(),
                 );
             }
             (lists, _) => {
@@ -173,7 +176,7 @@ impl<'a> Chain<'a> {
                 let lists = count(lists, "list");
                 tell(
                     ReasonKind::Upstreams,
-                    format!("{lists} that it is mapped over {are} not there yet"),
+                    format!("{lists} that it is mapped over {are} not available yet"),
                 );
             }
         }

@@ -1,6 +1,6 @@
 //! Why a run or a task is as it is: the recorded reasons, as a chain.
 //!
-//! [`run`] and [`task`] are functions of a record and the context [`Around`] it. [`upstreams`]
+//! [`run`] and [`task`] are functions of a record and the context [`RecordContext`] it. [`upstreams`]
 //! finds the nodes that a task waits for, and [`again`] the reasons why it ran more than once.
 //! Recorded facts are stated as such. If a fact is not recorded, the text says so, and marks an
 //! explanation derived from this program's code with "perhaps" or "here". The only number taken
@@ -18,7 +18,7 @@ mod upstreams;
 use std::collections::HashMap;
 use std::fmt;
 
-pub(crate) use known::{Known, known};
+pub(crate) use known::{KnownTasks, known};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -100,8 +100,8 @@ pub enum ReasonKind {
 }
 
 /// The context of a record: facts that are not in the record itself.
-struct Around<'a> {
-    executed: Executed,
+struct RecordContext<'a> {
+    executed: RunExecution,
     /// The runs of the flow that hold the slots which this one waits for.
     turns: Vec<RunId>,
     /// The maximum number of active runs of the flow.
@@ -120,7 +120,7 @@ struct Around<'a> {
 
 /// Whether a process executes a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Executed {
+enum RunExecution {
     /// A live process executes it.
     Somewhere,
     Nowhere,
@@ -166,7 +166,7 @@ impl Runtime {
         let record = self.find_run(run).await?.ok_or(Error::UnknownRun { run })?;
         let flow = registry::find(record.flow());
         let executed = match record.state().is_final() || self.host.executes(run) {
-            true => Executed::Somewhere,
+            true => RunExecution::Somewhere,
             false => match self
                 .host
                 .services
@@ -176,11 +176,11 @@ impl Runtime {
                 .iter()
                 .any(|abandoned| abandoned.id == run)
             {
-                true => Executed::Nowhere,
-                false => Executed::Somewhere,
+                true => RunExecution::Nowhere,
+                false => RunExecution::Somewhere,
             },
         };
-        let around = Around {
+        let around = RecordContext {
             executed,
             turns: self.turns_before(&record).await?,
             max_active_runs: flow.and_then(|flow| flow.max_active_runs),

@@ -1,4 +1,4 @@
-use super::{Around, Executed, Reason, ReasonKind, Why, count, instant, task};
+use super::{Reason, ReasonKind, RecordContext, RunExecution, Why, count, instant, task};
 use crate::journal::{RerunRecord, RunRecord, TaskRun};
 use crate::state::{RunKind, RunState, TaskState};
 
@@ -6,12 +6,12 @@ use crate::state::{RunKind, RunState, TaskState};
 const NAMED: usize = 5;
 
 /// Explains the state of a run.
-pub(super) fn of(record: &RunRecord, around: &Around<'_>) -> Why {
+pub(super) fn of(record: &RunRecord, around: &RecordContext<'_>) -> Why {
     let mut reasons = Vec::new();
     let state = record.state();
     let mut causes = Vec::new();
     match state {
-        RunState::Pending => reasons.extend(turn(record, around)),
+        RunState::Pending => reasons.extend(run_slot(record, around)),
         RunState::Running => {
             let tasks: Vec<TaskRun<'_>> = record.tasks().iter().collect();
             let count_of = |state| tasks.iter().filter(|task| task.state() == state).count();
@@ -53,24 +53,25 @@ pub(super) fn of(record: &RunRecord, around: &Around<'_>) -> Why {
         }
         RunState::Failed => causes = failed(record, around, &mut reasons),
         RunState::Cancelled => {
-            let error = record
-                .error()
-                .map_or_else(|| "its end was asked for".to_owned(), ToString::to_string);
+            let error = record.error().map_or_else(
+                || "its cancellation was requested".to_owned(),
+                ToString::to_string,
+            );
             reasons.push(Reason::new(ReasonKind::Cancelled, error));
         }
     }
-    reasons.extend(nobody(record, around));
-    reasons.push(Reason::new(ReasonKind::Asked, asked(record, around)));
+    reasons.extend(no_process(record, around));
+    reasons.push(Reason::new(ReasonKind::Asked, origin(record, around)));
     reasons.extend(record.reruns().iter().map(|RerunRecord { at, what, .. }| {
         Reason::new(
             ReasonKind::RanAgain,
-            format!("a re-run of {what} was asked for at {}", instant(*at)),
+            format!("a re-run of {what} was requested at {}", instant(*at)),
         )
     }));
     if record.is_pruned() {
         reasons.push(Reason::new(
             ReasonKind::Unknown,
-            "what was known of its tasks was pruned",
+            "the records of its tasks were pruned",
         ));
     }
     Why {
@@ -83,9 +84,9 @@ pub(super) fn of(record: &RunRecord, around: &Around<'_>) -> Why {
 }
 
 /// Adds the reasons why a run failed, and returns the causes.
-fn failed(record: &RunRecord, around: &Around<'_>, reasons: &mut Vec<Reason>) -> Vec<Why> {
+fn failed(record: &RunRecord, around: &RecordContext<'_>, reasons: &mut Vec<Reason>) -> Vec<Why> {
     let error = record.error().map_or_else(
-        || "nothing is recorded about why".to_owned(),
+        || "the reason is not recorded".to_owned(),
         ToString::to_string,
     );
     if let Some((tasks, unnamed)) = unhandled(record, &error) {
@@ -112,7 +113,7 @@ fn failed(record: &RunRecord, around: &Around<'_>, reasons: &mut Vec<Reason>) ->
     let broken: Vec<TaskRun<'_>> = broken.collect();
     let causes = task::of_run(record, around, &broken, reasons);
     if !broken.is_empty() {
-        let text = "perhaps because of what failed in it, which may have been handled: that is not recorded";
+        let text = "perhaps because of tasks that failed, whose failures may have been handled: that is not recorded";
         reasons.push(Reason::new(ReasonKind::Unknown, text));
     }
     causes
@@ -154,13 +155,13 @@ fn unhandled<'a>(record: &'a RunRecord, error: &str) -> Option<(Vec<TaskRun<'a>>
 }
 
 /// Returns the origin of the run.
-fn asked(record: &RunRecord, around: &Around<'_>) -> String {
+fn origin(record: &RunRecord, around: &RecordContext<'_>) -> String {
     let (date, created) = (instant(record.logical_date()), instant(record.created_at()));
     match (record.kind(), record.key()) {
         (RunKind::Manual, Some(key)) => {
-            format!("it was asked for by hand at {created}, with the key `{key}`")
+            format!("it was started manually at {created}, with the key `{key}`")
         }
-        (RunKind::Manual, None) => format!("it was asked for by hand at {created}"),
+        (RunKind::Manual, None) => format!("it was started manually at {created}"),
         // the schedule, if the flow has several, is not recorded
         (RunKind::Scheduled, _) => match &around.schedule {
             Some(schedule) => {
@@ -171,14 +172,14 @@ fn asked(record: &RunRecord, around: &Around<'_>) -> String {
             None => format!("it was due at {date} by a schedule"),
         },
         (RunKind::Backfill, _) => {
-            format!("a backfill made it at {created}, for the tick of {date}")
+            format!("a backfill created it at {created}, for the tick of {date}")
         }
     }
 }
 
 /// Returns the reason why a run has not started.
-pub(super) fn turn(record: &RunRecord, around: &Around<'_>) -> Option<Reason> {
-    if around.executed == Executed::Nowhere {
+pub(super) fn run_slot(record: &RunRecord, around: &RecordContext<'_>) -> Option<Reason> {
+    if around.executed == RunExecution::Nowhere {
         return None;
     }
     let others: Vec<String> = around.turns.iter().map(ToString::to_string).collect();
@@ -189,23 +190,23 @@ pub(super) fn turn(record: &RunRecord, around: &Around<'_>) -> Option<Reason> {
         Some(runs) if others.len() >= runs as usize => {
             let others = others.join(", ");
             format!(
-                "it waits for its turn: `max_active_runs` of its flow is {runs}, and under way are {others}"
+                "it waits for a run slot: `max_active_runs` of its flow is {runs}, and the active runs are {others}"
             )
         }
-        Some(_) | None => "it was accepted, and nothing is recorded that it waits for".to_owned(),
+        Some(_) | None => "it was accepted; it is not recorded what it waits for".to_owned(),
     };
     Some(Reason::new(ReasonKind::Turn, text))
 }
 
 /// Returns the reason for an unfinished run that no process executes.
-pub(super) fn nobody(record: &RunRecord, around: &Around<'_>) -> Option<Reason> {
-    let open = !record.state().is_final() && around.executed == Executed::Nowhere;
+pub(super) fn no_process(record: &RunRecord, around: &RecordContext<'_>) -> Option<Reason> {
+    let open = !record.state().is_final() && around.executed == RunExecution::Nowhere;
     let how = match record.state() {
-        RunState::Pending => "it was left to whoever serves, or its process ended",
-        _ => "a stop left it, or its process died",
+        RunState::Pending => "it was left to a serving process, or its process ended",
+        _ => "a shutdown left it unfinished, or its process died",
     };
     let text = format!(
-        "no process executes the run ({how}): it goes on with `serve`, or with `Runtime::resume`"
+        "no process executes the run ({how}): it continues with `serve` or `Runtime::resume`"
     );
     open.then(|| Reason::new(ReasonKind::NoProcess, text))
 }

@@ -1,7 +1,9 @@
 use std::collections::HashSet;
 
-use super::upstreams::Wiring;
-use super::{Around, Executed, Reason, ReasonKind, Why, again, count, instant, known, mapped, run};
+use super::upstreams::RecordedWiring;
+use super::{
+    Reason, ReasonKind, RecordContext, RunExecution, Why, again, count, instant, known, mapped, run,
+};
 use crate::error::{Cause, TaskError};
 use crate::index::FrameNumber;
 use crate::journal::{RunRecord, TaskPlace, TaskRun};
@@ -17,36 +19,36 @@ const DEEPEST: usize = 64;
 const TOLD: usize = 500;
 
 /// Explains the state of the task with a key. Returns `None` if the run does not have this task.
-pub(super) fn of_key(record: &RunRecord, key: &str, around: &Around<'_>) -> Option<Why> {
-    let mut chain = Chain::new(record, around);
+pub(super) fn of_key(record: &RunRecord, key: &str, around: &RecordContext<'_>) -> Option<Why> {
+    let mut chain = CauseChain::new(record, around);
     match record.exact(key) {
         Some(task) => Some(chain.of(task)),
         None => chain
             .of_mapped(key)
-            .or_else(|| not_there_yet(record, key, around)),
+            .or_else(|| unplanned(record, key, around)),
     }
 }
 
 /// Explains the tasks that caused the state of a run.
 pub(super) fn of_run(
     record: &RunRecord,
-    around: &Around<'_>,
+    around: &RecordContext<'_>,
     tasks: &[TaskRun<'_>],
     reasons: &mut Vec<Reason>,
 ) -> Vec<Why> {
     let places: Vec<TaskPlace> = tasks.iter().map(TaskRun::place).collect();
-    Chain::new(record, around).causes(&places, "task", |_| true, reasons)
+    CauseChain::new(record, around).causes(&places, "task", |_| true, reasons)
 }
 
 /// Explains why a task of the flow's graph is not recorded yet.
-fn not_there_yet(record: &RunRecord, key: &str, around: &Around<'_>) -> Option<Why> {
+fn unplanned(record: &RunRecord, key: &str, around: &RecordContext<'_>) -> Option<Why> {
     let (base, _) = mapped::split(key);
     let is_meant =
         |(planned, is_mapped): &(String, bool)| planned == key || (*is_mapped && planned == base);
     known::planned(record).iter().any(is_meant).then(|| {
-        let begun = "its run has begun, and nothing is recorded of its tasks yet";
+        let begun = "its run has started, but no tasks are recorded yet";
         let reason = match record.state() {
-            RunState::Pending => run::turn(record, around),
+            RunState::Pending => run::run_slot(record, around),
             _ => Some(Reason::new(ReasonKind::Unknown, begun)),
         };
         Why {
@@ -55,7 +57,7 @@ fn not_there_yet(record: &RunRecord, key: &str, around: &Around<'_>) -> Option<W
             state: TaskState::Pending.as_str(),
             reasons: reason
                 .into_iter()
-                .chain(run::nobody(record, around))
+                .chain(run::no_process(record, around))
                 .collect(),
             causes: Vec::new(),
         }
@@ -63,19 +65,19 @@ fn not_there_yet(record: &RunRecord, key: &str, around: &Around<'_>) -> Option<W
 }
 
 /// A walk from a task to its causes. A task that was explained before is only named.
-pub(super) struct Chain<'a> {
+pub(super) struct CauseChain<'a> {
     pub(super) record: &'a RunRecord,
-    pub(super) wiring: Wiring<'a>,
-    around: &'a Around<'a>,
+    pub(super) wiring: RecordedWiring<'a>,
+    around: &'a RecordContext<'a>,
     seen: HashSet<TaskPlace>,
     depth: usize,
 }
 
-impl<'a> Chain<'a> {
-    fn new(record: &'a RunRecord, around: &'a Around<'a>) -> Self {
+impl<'a> CauseChain<'a> {
+    fn new(record: &'a RunRecord, around: &'a RecordContext<'a>) -> Self {
         Self {
             record,
-            wiring: Wiring::new(record),
+            wiring: RecordedWiring::new(record),
             around,
             seen: HashSet::new(),
             depth: 0,
@@ -96,7 +98,7 @@ impl<'a> Chain<'a> {
         if self.depth >= DEEPEST || self.seen.len() > TOLD {
             why.reasons.push(Reason::new(
                 ReasonKind::Unknown,
-                "the chain goes on: ask for this task",
+                "the chain continues: ask about this task",
             ));
             return why;
         }
@@ -105,25 +107,25 @@ impl<'a> Chain<'a> {
         let mut tell = |kind, text: String| reasons.push(Reason::new(kind, text));
         let error = || {
             task.error().map_or_else(
-                || "nothing is recorded about why".to_owned(),
+                || "the reason is not recorded".to_owned(),
                 ToString::to_string,
             )
         };
         match task.state() {
             TaskState::Pending => self.pending(task, &mut why),
             TaskState::Running => match self.around.executed {
-                Executed::Somewhere => {
+                RunExecution::Somewhere => {
                     let since = task
                         .started_at()
                         .map_or_else(String::new, |at| format!(" since {}", instant(at)));
                     tell(
                         ReasonKind::Running,
-                        format!("attempt {} is under way{since}", task.attempts().max(1)),
+                        format!("attempt {} is running{since}", task.attempts().max(1)),
                     );
                 }
-                Executed::Nowhere => {
+                RunExecution::Nowhere => {
                     let text = format!(
-                        "attempt {} was under way when its process ended",
+                        "attempt {} was running when its process ended",
                         task.attempts().max(1)
                     );
                     tell(ReasonKind::Running, text);
@@ -158,7 +160,7 @@ impl<'a> Chain<'a> {
                     if let Some(miss) = miss {
                         tell(
                             ReasonKind::Computed,
-                            format!("it was computed, though its task is cached: {miss}"),
+                            format!("it was computed although its task is cached: {miss}"),
                         );
                     }
                 }
@@ -174,14 +176,14 @@ impl<'a> Chain<'a> {
                 if let Some(miss) = task.cache_miss() {
                     tell(
                         ReasonKind::Computed,
-                        format!("nothing cached could be used: {miss}"),
+                        format!("no cached result could be used: {miss}"),
                     );
                 }
             }
             TaskState::Skipped if task.attempts() > 0 && task.started_at().is_some() => {
                 tell(
                     ReasonKind::Skipped,
-                    format!("its body asked for it: {}", error()),
+                    format!("its body requested it: {}", error()),
                 );
             }
             TaskState::Skipped => {
@@ -230,13 +232,15 @@ impl<'a> Chain<'a> {
             && ran
             && name.is_some_and(|name| (self.around.cleans_up)(name))
         {
-            let text = "it cleans up, and so a cancelled run does not cancel it (`run_on_cancel`)";
+            let text =
+                "it is a clean-up task, which a cancelled run does not cancel (`run_on_cancel`)";
             why.reasons.push(Reason::new(ReasonKind::CleanUp, text));
         }
         why.reasons
             .extend(again::reasons(self.record, task, self.around));
         if !task.state().is_final() {
-            why.reasons.extend(run::nobody(self.record, self.around));
+            why.reasons
+                .extend(run::no_process(self.record, self.around));
         }
         self.depth -= 1;
         why
@@ -265,11 +269,11 @@ impl<'a> Chain<'a> {
                 &mut why.reasons,
             );
         } else if self.record.state() == RunState::Pending {
-            why.reasons.extend(run::turn(self.record, self.around));
+            why.reasons.extend(run::run_slot(self.record, self.around));
         } else if !self.wiring.is_known(place.node) {
-            let text = "it has not started; what it waits for is not recorded: only stores that outlive their process do";
+            let text = "it has not started; what it waits for is recorded only by stores that outlive their process";
             why.reasons.push(Reason::new(ReasonKind::Unknown, text));
-        } else if self.around.executed == Executed::Somewhere {
+        } else if self.around.executed == RunExecution::Somewhere {
             why.reasons.push(Reason::new(
                 ReasonKind::Slot,
                 self.slot(place, upstreams.is_empty()),
@@ -283,7 +287,7 @@ impl<'a> Chain<'a> {
         let ready = if is_first {
             "it has no upstreams"
         } else {
-            "all that it waits for is done"
+            "all its upstreams have ended"
         };
         let pool = self
             .wiring
@@ -351,29 +355,29 @@ pub(super) fn more(number: usize, what: &str, first: Option<&Reason>) -> Option<
 
 /// Returns the reason why a task was cancelled.
 fn cancelled(record: &RunRecord, task: TaskRun<'_>) -> String {
-    let nothing = || "nothing is recorded about why".to_owned();
+    let nothing = || "the reason is not recorded".to_owned();
     let flow = task
         .prefix()
         .and_then(|prefix| record.exact(prefix.trim_end_matches('/')));
     if let Some(flow) = flow.filter(|flow| flow.state() == TaskState::Failed) {
         let error = flow.error().map_or_else(nothing, ToString::to_string);
-        return format!("it was not done when `{}` failed: {error}", flow.key());
+        return format!("it was unfinished when `{}` failed: {error}", flow.key());
     }
     let before = |ended| record.reruns().last().is_some_and(|rerun| rerun.at > ended);
     match record.state() {
         _ if task.finished_at().is_some_and(before) => {
-            "it was not done when its run ended, before the run was run again".to_owned()
+            "it was unfinished when its run ended, before the re-run".to_owned()
         }
         RunState::Failed => match record.error().filter(|error| is_of_flow(record, error)) {
             Some(error) => {
-                format!("it was not done when the timeout of its flow passed: the run {error}")
+                format!("it was unfinished when the timeout of its flow passed: the run {error}")
             }
             None => {
                 let error = record.error().map_or_else(nothing, ToString::to_string);
-                format!("it was not done when its run failed: {error}")
+                format!("it was unfinished when its run failed: {error}")
             }
         },
-        _ => "it was not done when the rest of its run was cancelled".to_owned(),
+        _ => "it was unfinished when the rest of its run was cancelled".to_owned(),
     }
 }
 

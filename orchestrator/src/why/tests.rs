@@ -4,7 +4,7 @@ use chrono::DateTime;
 
 use super::*;
 use crate::error::{Cause, TaskError};
-use crate::graph::{NodeMeta, Wired};
+use crate::graph::{NodeMeta, NodeWiring};
 use crate::index::NodeNumber;
 use crate::journal::{CacheMiss, CacheNote, NewRun, RunEnd, RunTables, TaskEnd, Transition};
 use crate::state::TaskState;
@@ -16,9 +16,9 @@ const OTHER: &str = "01936f5e-8c00-7000-8000-000000000002";
 const SECOND: i64 = 1_000_000;
 
 /// A run, and what is told to its record.
-struct Told(RunTables);
+struct RecordedRun(RunTables);
 
-impl Told {
+impl RecordedRun {
     fn new(nodes: Vec<NodeMeta>) -> Self {
         let at = DateTime::UNIX_EPOCH;
         let mut tables = RunTables::new(Arc::new(NewRun {
@@ -80,7 +80,7 @@ impl Told {
         self
     }
 
-    fn why(self, key: &str, around: &Around<'_>) -> String {
+    fn why(self, key: &str, around: &RecordContext<'_>) -> String {
         let record = RunRecord::from(self.0);
         match key {
             "" => run::of(&record, around).to_string(),
@@ -92,7 +92,7 @@ impl Told {
 
 fn node(name: &'static str, region: Option<u32>, local: u32, upstreams: &[u32]) -> NodeMeta {
     let upstreams = upstreams.iter().copied().map(NodeNumber::new).collect();
-    let wired = Wired {
+    let wired = NodeWiring {
         hash: [0; 16],
         task: name.into(),
         output: "".into(),
@@ -111,8 +111,8 @@ fn node(name: &'static str, region: Option<u32>, local: u32, upstreams: &[u32]) 
 }
 
 /// `a` and `b`, then `c` of both, then `d` of `c`.
-fn diamond() -> Told {
-    Told::new(vec![
+fn diamond() -> RecordedRun {
+    RecordedRun::new(vec![
         node("a", None, 0, &[]),
         node("b", None, 1, &[]),
         node("c", None, 2, &[0, 1]),
@@ -121,8 +121,8 @@ fn diamond() -> Told {
 }
 
 /// `total` of `work`, for each of `list`.
-fn mapped() -> Told {
-    Told::new(vec![
+fn mapped() -> RecordedRun {
+    RecordedRun::new(vec![
         node("list", None, 0, &[]),
         node("expand()", None, 1, &[0]),
         node("work", Some(1), 0, &[]),
@@ -131,8 +131,8 @@ fn mapped() -> Told {
     ])
 }
 
-fn around(executed: Executed) -> Around<'static> {
-    Around {
+fn around(executed: RunExecution) -> RecordContext<'static> {
+    RecordContext {
         executed,
         turns: Vec::new(),
         max_active_runs: None,
@@ -157,7 +157,7 @@ fn refused(cause: Cause, text: &str) -> Option<TaskError> {
     Some(TaskError::new(cause, text))
 }
 
-const HERE: Executed = Executed::Somewhere;
+const HERE: RunExecution = RunExecution::Somewhere;
 use TaskState::{Failed, Retrying, Running, Skipped, Success, UpstreamFailed};
 
 #[test]
@@ -169,7 +169,7 @@ fn pending_task_says_what_it_waits_for() {
     assert_eq!(
         two.why("d", &around),
         "d: pending\n  it waits for 1 of its 1 upstream\n  c: pending\n    it waits for 2 of its 2 upstreams\n    \
-         a: running\n      attempt 1 is under way since 1970-01-01T00:00:01Z\n    b: retrying\n      attempt 2 failed: no \
+         a: running\n      attempt 1 is running since 1970-01-01T00:00:01Z\n    b: retrying\n      attempt 2 failed: no \
          network; the next is due at 1970-01-01T00:01:00Z\n"
     );
     let ready = || {
@@ -177,7 +177,7 @@ fn pending_task_says_what_it_waits_for() {
             .task(0, 0, Success, 1, None)
             .task(0, 1, Success, 1, None)
     };
-    let pool = "all that it waits for is done: perhaps it waits for a slot of the pool `database`, which has 4 here, or of \
+    let pool = "all its upstreams have ended: perhaps it waits for a slot of the pool `database`, which has 4 here, or of \
                 the runtime (`max_running`, `max_blocking`)";
     assert_eq!(ready().why("c", &around), format!("c: pending\n  {pool}\n"));
     let own = "it has no upstreams: perhaps it waits for a slot of a pool, or of the runtime (`max_running`, `max_blocking`)";
@@ -190,9 +190,8 @@ fn pending_task_says_what_it_waits_for() {
 
 #[test]
 fn abandoned_run_waits_for_a_process() {
-    let around = around(Executed::Nowhere);
-    let nobody = "no process executes the run (a stop left it, or its process died): it goes on with `serve`, or with \
-                  `Runtime::resume`";
+    let around = around(RunExecution::Nowhere);
+    let nobody = "no process executes the run (a shutdown left it unfinished, or its process died): it continues with `serve` or `Runtime::resume`";
     assert_eq!(
         diamond().why("a", &around),
         format!("a: pending\n  {nobody}\n")
@@ -200,7 +199,7 @@ fn abandoned_run_waits_for_a_process() {
     let told = diamond().task(0, 0, Running, 1, None).why("a", &around);
     assert_eq!(
         told,
-        format!("a: running\n  attempt 1 was under way when its process ended\n  {nobody}\n")
+        format!("a: running\n  attempt 1 was running when its process ended\n  {nobody}\n")
     );
 }
 
@@ -240,7 +239,7 @@ fn task_that_did_not_run_leads_to_its_cause() {
         );
     assert_eq!(
         skipped.why("c", &around),
-        "c: skipped\n  task `a` was skipped\n  a: skipped\n    its body asked for it: no new rows\n"
+        "c: skipped\n  task `a` was skipped\n  a: skipped\n    its body requested it: no new rows\n"
     );
 }
 
@@ -263,7 +262,7 @@ fn finished_task_says_how_it_ended() {
             .task(0, 0, Success, 1, None)
             .note(0, missed)
             .why("a", &around),
-        "a: success\n  attempt 1 succeeded\n  it was computed, though its task is cached: the inputs are new\n"
+        "a: success\n  attempt 1 succeeded\n  it was computed although its task is cached: the inputs are new\n"
     );
     assert_eq!(
         diamond().task(0, 0, Success, 3, None).why("a", &around),
@@ -275,17 +274,17 @@ fn finished_task_says_how_it_ended() {
         .task(0, 0, Success, 2, None);
     assert_eq!(
         again.why("a", &around),
-        "a: success\n  attempt 2 succeeded\n  1 attempt ended with its process, so that it ran again\n"
+        "a: success\n  attempt 2 succeeded\n  1 attempt ended with its process, so it ran again\n"
     );
 }
 
 #[test]
 fn internal_nodes_of_mappings_are_skipped_in_reasons() {
     let around = around(HERE);
-    let list = "list: running\n    attempt 1 is under way since 1970-01-01T00:00:01Z\n";
+    let list = "list: running\n    attempt 1 is running since 1970-01-01T00:00:01Z\n";
     assert_eq!(
         mapped().task(0, 0, Running, 1, None).why("work", &around),
-        format!("work: pending\n  the list that it is mapped over is not there yet\n  {list}")
+        format!("work: pending\n  the list that it is mapped over is not available yet\n  {list}")
     );
     assert_eq!(
         mapped().task(0, 0, Running, 1, None).why("total", &around),
@@ -324,8 +323,8 @@ fn internal_nodes_of_mappings_are_skipped_in_reasons() {
 }
 
 /// `total` of `work`, for each of `rows`, for each of `list`.
-fn nested(len: u32) -> Told {
-    Told::new(vec![
+fn nested(len: u32) -> RecordedRun {
+    RecordedRun::new(vec![
         node("list", None, 0, &[]),
         node("expand()", None, 1, &[0]),
         node("rows", Some(1), 0, &[]),
@@ -377,7 +376,7 @@ fn mappings_within_mappings_are_summed_up() {
             .task(3, 0, Success, 1, None)
     };
     let all = told().why("work", &around);
-    let counted = "work: running\n  3 elements: 2 success, 1 failed\n  1 list that it is mapped over is not there yet\n";
+    let counted = "work: running\n  3 elements: 2 success, 1 failed\n  1 list that it is mapped over is not available yet\n";
     assert!(all.starts_with(counted), "{all}");
     assert!(
         all.contains("\n  work[0][1]: failed\n") && all.contains("\n  rows[2]: running\n"),
@@ -392,7 +391,9 @@ fn mappings_within_mappings_are_summed_up() {
     );
     let none = told().why("work[2]", &around);
     assert!(
-        none.starts_with("work[2]: pending\n  the list that it is mapped over is not there yet\n"),
+        none.starts_with(
+            "work[2]: pending\n  the list that it is mapped over is not available yet\n"
+        ),
         "{none}"
     );
     for (key, expected) in [
@@ -400,7 +401,7 @@ fn mappings_within_mappings_are_summed_up() {
         ("work[3][0]", "`work` with elements 0 to 2"),
         ("work[0][2]", "`work[0]` with elements 0 to 1"),
         ("work[1][1]", "`work[1]` with one element, 0"),
-        ("work[2][0]", "`work[2][0]`, whose list is not there"),
+        ("work[2][0]", "`work[2][0]`, whose list is not available"),
         ("work[0][0][0]", "`list`, `rows`, `work`, `total`"),
     ] {
         assert_eq!(
@@ -422,7 +423,7 @@ fn a_long_mapping_costs_no_more_for_each_of_its_elements() {
     let told = (0..LONG).fold(nested(LONG), |told, index| told.expanded(3, (1, index), 1));
     let told = told.task(2, 0, Running, 1, None);
     let around = around(HERE);
-    let total = Told(told.0.clone()).why("total", &around);
+    let total = RecordedRun(told.0.clone()).why("total", &around);
     assert!(
         total.contains("\n  it waits for 100000 of its 100000 upstreams\n"),
         "{total}"
@@ -442,7 +443,7 @@ fn each_run_says_how_it_was_requested() {
         (head.kind, head.key) = (kind, key.map(str::to_owned));
         told.why(
             "",
-            &Around {
+            &RecordContext {
                 schedule: schedule.map(str::to_owned),
                 ..around(HERE)
             },
@@ -453,13 +454,13 @@ fn each_run_says_how_it_was_requested() {
             RunKind::Manual,
             None,
             None,
-            "it was asked for by hand at 1970-01-01T00:00:00Z",
+            "it was started manually at 1970-01-01T00:00:00Z",
         ),
         (
             RunKind::Manual,
             Some("a"),
             None,
-            "it was asked for by hand at 1970-01-01T00:00:00Z, with the key `a`",
+            "it was started manually at 1970-01-01T00:00:00Z, with the key `a`",
         ),
         (
             RunKind::Scheduled,
@@ -477,7 +478,7 @@ fn each_run_says_how_it_was_requested() {
             RunKind::Backfill,
             None,
             None,
-            "a backfill made it at 1970-01-01T00:00:00Z, for the tick of 1970-01-01T00:00:00Z",
+            "a backfill created it at 1970-01-01T00:00:00Z, for the tick of 1970-01-01T00:00:00Z",
         ),
     ] {
         let why = told(kind, key, schedule);
@@ -491,7 +492,7 @@ fn a_flow_in_the_flow_waits_for_its_tasks() {
         prefix: Some("sub/".into()),
         ..node("inner", None, 1, &[])
     };
-    let told = Told::new(vec![node("sub", None, 0, &[]), inner])
+    let told = RecordedRun::new(vec![node("sub", None, 0, &[]), inner])
         .task(0, 1, Running, 1, None)
         .why("sub", &around(HERE));
     assert!(told.contains("\n  sub/inner: running\n"), "{told}");
@@ -499,7 +500,7 @@ fn a_flow_in_the_flow_waits_for_its_tasks() {
 
 #[test]
 fn reasons_of_a_run_lead_to_its_tasks() {
-    let asked = "it was asked for by hand at 1970-01-01T00:00:00Z";
+    let asked = "it was started manually at 1970-01-01T00:00:00Z";
     let red = diamond()
         .task(0, 0, Failed, 1, error("no network"))
         .task(0, 1, Failed, 1, error("handled"))
@@ -536,14 +537,14 @@ fn a_run_that_has_not_started_waits_for_its_turn() {
     let mut told = diamond();
     told.0.state = RunState::Pending;
     let turns = vec![OTHER.parse().unwrap()];
-    let around = Around {
+    let around = RecordContext {
         turns,
         max_active_runs: Some(1),
         ..around(HERE)
     };
     let why = told.why("", &around);
     let turn = format!(
-        "it waits for its turn: `max_active_runs` of its flow is 1, and under way are {OTHER}"
+        "it waits for a run slot: `max_active_runs` of its flow is 1, and the active runs are {OTHER}"
     );
     assert!(
         why.starts_with(&format!("run {RUN}: pending\n  {turn}\n")),
@@ -592,7 +593,7 @@ fn a_mapped_task_is_summed_up() {
 
 #[test]
 fn existing_elements_are_named() {
-    let known = |told: Told, key: &str| known(&RunRecord::from(told.0), key).to_string();
+    let known = |told: RecordedRun, key: &str| known(&RunRecord::from(told.0), key).to_string();
     for (key, expected) in [
         ("work[4]", "`work` with elements 0 to 3"),
         ("work", "`work` with elements 0 to 3"),
@@ -615,7 +616,7 @@ fn existing_elements_are_named() {
     );
     assert_eq!(
         known(mapped(), "work[0]"),
-        "`work[0]`, whose list is not there"
+        "`work[0]`, whose list is not available"
     );
 }
 
@@ -634,7 +635,7 @@ fn earlier_attempts_are_shown() {
     let failed = |last: u32| {
         let attempts = (1..=last)
             .map(|number| attempt(number, Failed, error(&format!("no network {number}"))));
-        Around {
+        RecordContext {
             failed: HashMap::from([("a".to_owned(), attempts.collect())]),
             ..around(HERE)
         }
@@ -664,12 +665,13 @@ fn failed_run_leads_to_the_tasks_in_its_error() {
             .zip(names)
             .map(|(local, name)| node(name, None, local, &[]));
         let told =
-            (0..)
-                .zip(names)
-                .fold(Told::new(nodes.collect()), |told, (at, name)| match name {
+            (0..).zip(names).fold(
+                RecordedRun::new(nodes.collect()),
+                |told, (at, name)| match name {
                     "g" => told.task(0, at, Success, 1, None),
                     _ => told.task(0, at, Failed, 1, error(&format!("{name}; task `x` failed"))),
-                });
+                },
+            );
         told.ended(RunState::Failed, error(text))
             .why("", &around(HERE))
     };
@@ -685,7 +687,7 @@ fn failed_run_leads_to_the_tasks_in_its_error() {
             .map(|name| format!("task `{name}` failed: {name}; task `x` failed"));
         lines.collect::<Vec<_>>().join("; ")
     };
-    let perhaps = "perhaps because of what failed in it";
+    let perhaps = "perhaps because of tasks that failed";
     for (text, expected, is_known) in [
         (list(&["a"]), "a", true),
         (list(&["b", "a"]), "b a", true),
@@ -725,40 +727,45 @@ fn failed_run_leads_to_the_tasks_in_its_error() {
 #[test]
 fn cancelled_task_says_what_ended_its_run() {
     let late = || Some(TaskError::timed_out(std::time::Duration::from_secs(60)));
-    let cancelled = |told: Told| told.task(0, 2, TaskState::Cancelled, 1, None);
-    let why = |told: Told, error| {
+    let cancelled = |told: RecordedRun| told.task(0, 2, TaskState::Cancelled, 1, None);
+    let why = |told: RecordedRun, error| {
         cancelled(told)
             .ended(RunState::Failed, error)
             .why("c", &around(HERE))
     };
     assert_eq!(
         why(diamond(), late()),
-        "c: cancelled\n  it was not done when the timeout of its flow passed: the run timed out after 1m\n"
+        "c: cancelled\n  it was unfinished when the timeout of its flow passed: the run timed out after 1m\n"
     );
     // perhaps the body gave it on
     assert_eq!(
         why(diamond().task(0, 0, Failed, 1, late()), late()),
-        "c: cancelled\n  it was not done when its run failed: timed out after 1m\n"
+        "c: cancelled\n  it was unfinished when its run failed: timed out after 1m\n"
     );
     assert_eq!(
         why(diamond(), error("no rows")),
-        "c: cancelled\n  it was not done when its run failed: no rows\n"
+        "c: cancelled\n  it was unfinished when its run failed: no rows\n"
     );
     let asked = cancelled(diamond()).ended(RunState::Cancelled, Some(TaskError::cancelled()));
     assert_eq!(
         asked.why("c", &around(HERE)),
-        "c: cancelled\n  it was not done when the rest of its run was cancelled\n"
+        "c: cancelled\n  it was unfinished when the rest of its run was cancelled\n"
     );
     let inner = NodeMeta {
         prefix: Some("sub/".into()),
         ..node("inner", None, 1, &[])
     };
-    let sub =
-        Told::new(vec![node("sub", None, 0, &[]), inner]).task(0, 0, Failed, 1, error("no rows"));
+    let sub = RecordedRun::new(vec![node("sub", None, 0, &[]), inner]).task(
+        0,
+        0,
+        Failed,
+        1,
+        error("no rows"),
+    );
     assert_eq!(
         sub.task(0, 1, TaskState::Cancelled, 0, None)
             .why("sub/inner", &around(HERE)),
-        "sub/inner: cancelled\n  it was not done when `sub` failed: no rows\n"
+        "sub/inner: cancelled\n  it was unfinished when `sub` failed: no rows\n"
     );
     let run = cancelled(diamond())
         .ended(RunState::Failed, late())

@@ -5,7 +5,7 @@ use crate::journal::{RunRecord, RunTables, TaskPlace, TaskRun};
 
 /// The dependencies in a record. The internal nodes of mappings are skipped, and a nested flow
 /// depends on its tasks.
-pub(super) struct Wiring<'a> {
+pub(super) struct RecordedWiring<'a> {
     record: &'a RunRecord,
     tables: &'a RunTables,
     /// The frames of mappings, by the mapping and the element that contains it.
@@ -16,7 +16,7 @@ pub(super) struct Wiring<'a> {
     within: HashMap<&'a str, Vec<NodeNumber>>,
 }
 
-impl<'a> Wiring<'a> {
+impl<'a> RecordedWiring<'a> {
     pub(super) fn new(record: &'a RunRecord) -> Self {
         let tables = record.tables();
         let current = || {

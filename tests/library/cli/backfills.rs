@@ -8,7 +8,9 @@ fn a_backfill_makes_each_run_once() {
     let january = "backfill etl --from 2026-01-01 --to 2026-01-31";
     let plan = program.text(&format!("{january} --dry-run"));
     assert!(
-        plan.starts_with("backfill of etl by 0 6 * * * in Europe/Zurich: something is to be done about 31 of 31 ticks"),
+        plan.starts_with(
+            "backfill of etl by 0 6 * * * in Europe/Zurich: 31 of 31 ticks to process"
+        ),
         "{plan}"
     );
     let said = program.say(january);
@@ -52,7 +54,7 @@ fn a_backfill_with_failures_fails() {
         plain(&said.err),
         "50%: 1 of 2 ticks, 1 failed\n100%: 2 of 2 ticks, 2 failed\n  TIME failed ID\n  TIME failed ID\n\
          error: of the backfill of `broken`, 2 runs did not succeed\n\
-         hint: `why ID` says why one is; the same with `--reprocess failed` runs them again\n"
+         hint: `why ID` explains each; the same command with `--reprocess failed` re-runs them\n"
     );
     assert!(
         said.err.contains("2026-01-01T23:00:00Z") && said.err.contains("2025-12-31T23:00:00Z"),
@@ -68,7 +70,7 @@ fn invalid_backfills_are_refused_with_the_reason() {
         (
             format!("broken {dates}"),
             "error: flow `broken` has no schedule\n\
-             hint: say by which ticks: `--schedule \"0 6 * * *\"`, and perhaps `--timezone`\n",
+             hint: give one with `--schedule \"0 6 * * *\"`, and `--timezone` if it is not UTC\n",
         ),
         (
             format!("broken {dates} --schedule @daily --timezone Europe/Zurch"),

@@ -31,17 +31,19 @@ fn detached_runs_execute_and_are_cancelled_in_the_serving_process() {
     let why = program.text(&format!("why {first} after_it"));
     assert_eq!(
         why,
-        "after_it: pending\n  it waits for 1 of its 1 upstream\n  wait_for: running\n    attempt 1 is under way since \
+        "after_it: pending\n  it waits for 1 of its 1 upstream\n  wait_for: running\n    attempt 1 is running since \
          TIME\n"
     );
     let second = detached(&program, "slow -p file=never");
-    let turn = "it waits for its turn: `max_active_runs` of its flow is 1, and under way are ID";
+    let turn =
+        "it waits for a run slot: `max_active_runs` of its flow is 1, and the active runs are ID";
     eventually("the second run waits for its turn", || {
         program.text(&format!("why {second}")).contains(turn)
     });
     let asked = program.text(&format!("runs cancel {second}"));
     assert!(
-        asked.starts_with("run ID is to be cancelled") || asked == "run ID was cancelled\n",
+        asked.starts_with("cancellation of run ID was requested")
+            || asked == "run ID was cancelled\n",
         "{asked}"
     );
     eventually("the second run is cancelled", || {
@@ -55,8 +57,7 @@ fn detached_runs_execute_and_are_cancelled_in_the_serving_process() {
     let said = serving.end();
     assert_eq!(said.code, 0, "{said:?}");
     assert!(
-        said.err
-            .contains("serving etl by 0 6 * * * in Europe/Zurich, next "),
+        said.err.contains("schedule served flow=etl next="),
         "{said:?}"
     );
     let ended = |run: &str, state: &str| {
@@ -81,7 +82,7 @@ fn serving_process_obeys_pause_and_resume() {
     let serving = serving(&program);
     assert_eq!(
         program.text("pause etl"),
-        "etl is paused: its schedules make no runs until `resume etl`\n"
+        "etl is paused: its schedules create no runs until `resume etl`\n"
     );
     assert_eq!(program.text("pause etl"), "etl was paused already\n");
     assert!(
@@ -91,7 +92,7 @@ fn serving_process_obeys_pause_and_resume() {
     );
     assert_eq!(
         program.text("resume etl"),
-        "etl goes on: what was due meanwhile counts as missed\n"
+        "etl is resumed: ticks of the meantime count as missed\n"
     );
     assert_eq!(program.text("resume etl"), "etl was not paused\n");
     serving.signal("-INT");
@@ -185,7 +186,7 @@ fn a_run_in_the_foreground_is_cancelled_by_another_process() {
     let asked = program.text(&format!("runs cancel {run}"));
     assert_eq!(
         asked,
-        "run ID is to be cancelled: the process that executes it hears of it within a second\n"
+        "cancellation of run ID was requested: the process that executes it picks it up within a second\n"
     );
     let said = running.end();
     assert_eq!(said.code, 1, "{said:?}");
@@ -205,13 +206,13 @@ fn ticks_of_a_paused_flow_are_shown_as_paused() {
     assert!(
         program
             .text("show etl")
-            .contains("\npaused `resume etl` lets its schedules go on\n")
+            .contains("\npaused `resume etl` resumes its schedules\n")
     );
     assert_eq!(program.json("show etl --json")["paused"], true);
     let said = program.say("next etl -n 2");
     assert_eq!(
         said.err,
-        "etl is paused: its schedules make no runs until `resume etl`\n"
+        "etl is paused: its schedules create no runs until `resume etl`\n"
     );
     assert_eq!(
         program

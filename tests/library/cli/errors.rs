@@ -53,20 +53,20 @@ fn errors_come_with_a_hint() {
         (
             "why 019",
             2,
-            "error: expected the id of a run, or at least 4 characters of its beginning or its end, got `019`\n\
-             hint: the command `runs` lists them with their ids\n",
+            "error: expected the id of a run, or at least its first or last 4 characters, got `019`\n\
+             hint: `runs` lists them with their ids\n",
         ),
         (
             "runs show 0193abcd",
             2,
-            "error: no run `0193abcd`\n  no id in `sqlite:.orchestrator/state.db` begins or ends so\n\
-             hint: the command `runs` lists them with their ids\n",
+            "error: no run `0193abcd`\n  no id in `sqlite:.orchestrator/state.db` starts or ends with it\n\
+             hint: `runs` lists them with their ids\n",
         ),
         (
             "runs cancel 01936f5e-8c00-7000-8000-000000000000",
             2,
-            "error: no run `01936f5e-8c00-7000-8000-000000000000`\n  it was never made in `sqlite:.orchestrator/state.db`\n\
-             hint: the command `runs` lists them with their ids\n",
+            "error: no run `01936f5e-8c00-7000-8000-000000000000`\n  it was never created in `sqlite:.orchestrator/state.db`\n\
+             hint: `runs` lists them with their ids\n",
         ),
     ] {
         let said = program.say(typed);
@@ -86,7 +86,7 @@ fn ambiguous_id_lists_the_candidates() {
     let said = program.say(&format!("runs show {}", &run[..4]));
     assert_eq!(said.code, 2);
     assert!(said.err.starts_with(&format!(
-        "error: the ids of 2 runs begin or end with `{}`\n  ",
+        "error: the ids of 2 runs start or end with `{}`\n  ",
         &run[..4]
     )));
     assert!(said.err.contains(&run), "{said:?}");

@@ -44,7 +44,7 @@ fn another_store_is_served_though_a_flow_is_on_the_runtime_of_the_program() {
     let said = serving.end();
     assert_eq!(said.code, 0, "{said:?}");
     assert!(
-        said.err.contains("serving greeting by */5 * * * *"),
+        said.err.contains("schedule served flow=greeting "),
         "{said:?}"
     );
     assert_eq!(program.json("runs --json"), json!([]));

@@ -112,7 +112,7 @@ fn rerun_run_shows_when_and_what_was_rerun() {
     program.say(&format!("runs rerun {run}"));
     program.say(&format!("runs rerun {run} --from fetch"));
     let text = program.text(&format!("runs show {run} --attempts"));
-    let again = "accepted TIME\nrun again TIME: what failed\nrun again TIME: `fetch` and what hangs on it\nstarted TIME\n";
+    let again = "accepted TIME\nrun again TIME: the failed tasks\nrun again TIME: `fetch` and everything downstream\nstarted TIME\n";
     assert!(text.contains(again), "{text}");
     assert!(
         text.contains("\nfetch failed 3 TOOK no network\n"),
@@ -122,7 +122,7 @@ fn rerun_run_shows_when_and_what_was_rerun() {
     assert!(text.contains(attempts), "{text}");
     assert_eq!(
         program.json(&format!("runs show {run} --json"))["reruns"][0]["what"],
-        "what failed"
+        "the failed tasks"
     );
 }
 
@@ -215,10 +215,7 @@ fn logs_of_an_unknown_task_are_refused() {
         .execute_batch("UPDATE runs SET pruned = 1; DELETE FROM logs")
         .unwrap();
     let said = program.say(&format!("runs logs {run} --task fetc"));
-    assert_eq!(
-        (said.code, &*said.err),
-        (0, "nothing was logged that is asked for\n")
-    );
+    assert_eq!((said.code, &*said.err), (0, "no matching log lines\n"));
 }
 
 #[test]
@@ -364,13 +361,13 @@ fn reading_makes_no_store() {
     let said = program.say("runs show zzzzzzzz");
     assert!(
         said.err
-            .contains(&format!("\n  no id in {here} begins or ends so\n")),
+            .contains(&format!("\n  no id in {here} starts or ends with it\n")),
         "{said:?}"
     );
     let said = program.say("runs cancel 01936f5e-8c00-7000-8000-000000000000");
     assert!(
         said.err
-            .contains(&format!("\n  it was never made in {here}\n")),
+            .contains(&format!("\n  it was never created in {here}\n")),
         "{said:?}"
     );
 }
@@ -388,7 +385,7 @@ fn unreadable_runs_are_reported_and_the_others_shown() {
     let problem = format!("run {run}: a row refers to one that is not there");
     let said = program.say("db check");
     assert_eq!(said.code, 1);
-    let told = format!("\n{problem}\nruns cannot be read; the store is sound otherwise\n");
+    let told = format!("\n{problem}\nruns cannot be read; the rest of the store is sound\n");
     assert!(said.out.ends_with(&told), "{said:?}");
     let check = program.json("db check --json");
     assert_eq!(
@@ -478,9 +475,10 @@ fn paused_flow_still_shows_its_next_tick() {
         flows.contains("\netl 0 6 * * * in Europe/Zurich paused TIME\n"),
         "{flows}"
     );
-    assert!(program.text("unpause etl").starts_with("etl goes on: "));
+    assert!(program.text("unpause etl").starts_with("etl is resumed: "));
     let said = program.say("pause broken");
-    let expected = "broken is paused, which counts where it is served by a schedule: in this program it has none\n";
+    let expected =
+        "broken is paused; this only affects schedules, and in this program it has none\n";
     assert_eq!((&*said.out, &*said.err), (expected, ""));
 }
 
@@ -605,7 +603,7 @@ fn prune_removes_runs_older_than_the_given_age() {
     );
     let text = program.text(&format!("runs show {}", program.latest("etl")));
     assert!(
-        text.ends_with("\nreturned 10\n\nwhat was known of its tasks was pruned\n"),
+        text.ends_with("\nreturned 10\n\nthe records of its tasks were pruned\n"),
         "{text}"
     );
     let said = program.say("db prune --older-than ever");

@@ -257,7 +257,7 @@ fn missing_docs_and_tags_are_one_line_each_and_may_be_allowed() {
     let program = Program::new();
     let said = program.say("check");
     for line in [
-        "warning: task `measure`: it takes 1 slot(s) of the pool `sensors`, and the runtime has no such pool: give it",
+        "warning: task `measure`: it takes 1 slot(s) of the pool `sensors`, which the runtime does not have: add it",
         "warning: 1 task without docs (comments `///` above them): `greet`\n",
         "warning: 1 flow without docs (comments `///` above them): `greeting`\n",
         "warning: 1 flow without tags (`#[flow(tags = [\"…\"])]`): `greeting`\n",
@@ -269,7 +269,10 @@ fn missing_docs_and_tags_are_one_line_each_and_may_be_allowed() {
     let program = Program::with_pool();
     assert_eq!(program.say("check --strict --allow docs,tags").code, 1);
     let said = program.say("check --strict --allow docs,tags --allow pool");
-    assert_eq!((said.code, &*said.out), (0, "15 flows: nothing is wrong\n"));
+    assert_eq!(
+        (said.code, &*said.out),
+        (0, "15 flows: no problems found\n")
+    );
     assert_eq!(program.say("check --allow flow").code, 2);
 }
 

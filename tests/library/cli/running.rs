@@ -68,15 +68,15 @@ fn parameters_are_checked_before_there_is_a_run() {
     for (typed, expected) in [
         (
             "-p customer=a",
-            "the parameters of flow `invoice` are refused\n  parameter `amount: u64`: it is missing",
+            "the parameters of flow `invoice` are invalid\n  parameter `amount: u64`: it is missing",
         ),
         (
             "-p customer=a -p amount=-1",
-            "the parameters of flow `invoice` are refused\n  parameter `amount: u64`: invalid value: integer `-1`, expected u64",
+            "the parameters of flow `invoice` are invalid\n  parameter `amount: u64`: invalid value: integer `-1`, expected u64",
         ),
         (
             "-p customer=a -p amount=many",
-            "the parameters of flow `invoice` are refused\n  parameter `amount: u64`: invalid type: string \"many\", expected u64",
+            "the parameters of flow `invoice` are invalid\n  parameter `amount: u64`: invalid type: string \"many\", expected u64",
         ),
     ] {
         let _case = crate::support::case(typed);
@@ -110,7 +110,7 @@ fn a_run_that_fails_says_why_and_where_to_look() {
         "run ID of mapped\nhalve: 3 elements\nhalve[1]: failed TOOK: 3 is odd\n\
          total: upstream_failed: 1 of 3 elements of `halve` failed, first: task `halve[1]` failed: 3 is odd\n\
          run ID of `mapped`: failed after TOOK\nerror: run ID of `mapped` failed\n  task `halve[1]` failed: 3 is odd\n\
-         hint: `why ID` says more, and `runs show ID` shows its tasks\n"
+         hint: `why ID` explains it, and `runs show ID` shows its tasks\n"
     );
 }
 
@@ -153,7 +153,7 @@ fn a_date_is_that_day_s_tick() {
     assert_eq!(
         said.err,
         "error: the flow has 4 ticks on 2026-01-31\n  2026-01-31T00:00, 2026-01-31T06:00, 2026-01-31T12:00, \
-         2026-01-31T18:00\nhint: give one of them: `--date 2026-01-31T00:00`\n"
+         2026-01-31T18:00\nhint: choose one: `--date 2026-01-31T00:00`\n"
     );
 }
 
@@ -180,7 +180,7 @@ fn there_is_one_run_for_a_key() {
     assert!(
         other
             .err
-            .contains("asked for were the logical date 2026-01-31 05:00:00 UTC"),
+            .contains("got the logical date 2026-01-31 05:00:00 UTC"),
         "{other:?}"
     );
     let none = program.command("run etl --key").arg("").output().unwrap();
@@ -224,7 +224,9 @@ fn a_run_that_is_stopped_is_left_and_goes_on_with_its_key() {
     let run = program.latest("flaky");
     let why = program.text(&format!("why {run}"));
     assert!(
-        why.contains("no process executes the run (a stop left it, or its process died)"),
+        why.contains(
+            "no process executes the run (a shutdown left it unfinished, or its process died)"
+        ),
         "{why}"
     );
     let cancelled = program.text(&format!("runs cancel {run}"));
@@ -296,7 +298,7 @@ fn run_command_says_what_its_run_waits_for() {
         said.code == 0
             && said
                 .err
-                .contains("it waits for its turn: `max_active_runs` of its flow is 1"),
+                .contains("it waits for a run slot: `max_active_runs` of its flow is 1"),
         "{said:?}"
     );
 }
@@ -307,7 +309,7 @@ fn missing_parameters_are_reported_together() {
     assert_eq!(said.code, 2);
     assert_eq!(
         said.err,
-        "error: the parameters of flow `invoice` are refused\n  parameters `customer: String`, `amount: u64`: they are \
+        "error: the parameters of flow `invoice` are invalid\n  parameters `customer: String`, `amount: u64`: they are \
          missing\nhint: give them as `--param customer=… --param amount=7`\n"
     );
     let said = Program::new().say("run mapped");
@@ -388,7 +390,7 @@ fn a_parameter_that_is_too_deep_is_refused_and_not_taken_as_a_text() {
         let deep = "[".repeat(levels) + &"]".repeat(levels);
         let said = program.say(&format!("run mapped -p numbers={deep}"));
         let expected =
-            "parameter `numbers: Vec<u64>`: expected at most 64 values inside each other, got more";
+            "parameter `numbers: Vec<u64>`: expected at most 64 levels of nesting, got more";
         assert!(said.code == 2 && said.err.contains(expected), "{said:?}");
         // a text that looks like it is one
         let said = program.say(&format!("run greeting -p name={deep}"));

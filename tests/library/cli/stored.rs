@@ -98,7 +98,7 @@ fn a_mapped_task_is_summed_up() {
         red.replace("    ", "  ")
     );
     let said = program.say(&format!("why {run} halve[9]"));
-    let sums_up = format!("hint: the command `why` sums them up: `why {run} halve`\n");
+    let sums_up = format!("hint: `why` summarizes them: `why {run} halve`\n");
     assert_eq!(said.code, 2);
     assert_eq!(
         said.err,
@@ -131,8 +131,7 @@ fn a_task_of_a_run_that_waits_is_known_by_its_flow() {
     let program = Program::new();
     program.say("run slow -p file=never --detach");
     let run = program.latest("slow");
-    let nobody = "no process executes the run (it was left to whoever serves, or its process ended): it goes on with \
-                  `serve`, or with `Runtime::resume`";
+    let nobody = "no process executes the run (it was left to a serving process, or its process ended): it continues with `serve` or `Runtime::resume`";
     assert_eq!(
         program.text(&format!("why {run} after_it")),
         format!("after_it: pending\n  {nobody}\n")
@@ -150,12 +149,15 @@ fn a_failure_is_not_cached_and_says_so() {
     let run = program.latest("cached");
     assert_eq!(
         program.text(&format!("cache explain {run} score")),
-        "score: miss: no result of the task was cached\nit failed, and failures are not kept\n"
+        "score: miss: no result of the task was cached\nit failed, and failures are not cached\n"
     );
     let json = program.json(&format!("cache explain {run} score --json"));
     assert_eq!(
         (&json["key"], &json["no_entry"]),
-        (&json!(null), &json!("it failed, and failures are not kept"))
+        (
+            &json!(null),
+            &json!("it failed, and failures are not cached")
+        )
     );
 }
 
@@ -193,7 +195,7 @@ fn cached_results_are_listed_explained_and_removed() {
     );
     let why = program.text(&format!("why {} score", run(0)));
     assert!(
-        why.contains("it was computed, though its task is cached: the inputs are new"),
+        why.contains("it was computed although its task is cached: the inputs are new"),
         "{why}"
     );
     let key = entries[0]["key"].as_str().unwrap();

@@ -214,11 +214,11 @@ fn changed_flow_fails_by_name_and_overwrites_nothing() {
         for (change, expected) in [
             (
                 "input",
-                "run RUN recorded `order` as `order()`, but the flow asks for it with another `number`: CHANGED",
+                "run RUN recorded `order` as `order()`, but the flow now creates it with another `number`: CHANGED",
             ),
             (
                 "upstream",
-                "run RUN recorded `charge` as `charge(order)`, but the flow asks for `charge(order#2)`: CHANGED",
+                "run RUN recorded `charge` as `charge(order)`, but the flow now creates `charge(order#2)`: CHANGED",
             ),
             (
                 "output",

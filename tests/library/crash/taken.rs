@@ -202,7 +202,7 @@ fn task_that_kills_its_process_fails_after_three_deaths_alone() {
         assert!(task.error().is_some_and(TaskError::is_crash), "{task:?}");
         assert_eq!(
             run.error().unwrap().to_string(),
-            "task `kills` failed: its process died each of the 3 times that it ran alone"
+            "task `kills` failed: its process died all 3 times that it ran alone"
         );
         let ends = |key: &str| run.task(key).unwrap().state();
         for key in ["step", "step#2", "step#3", "step#4"] {
@@ -418,8 +418,7 @@ fn one_key_is_one_run() {
         // with other parameters
         place.acts("taken", &[(DOES, "keyed 2")]);
         let expected = format!(
-            "error flow `crash_keyed` has a run with the key `the key` ({}) and the parameters {{\"number\":1}}; asked \
-             for were the parameters {{\"number\":2}}: use another key",
+            "error flow `crash_keyed` has a run with the key `the key` ({}) and the parameters {{\"number\":1}}; got the parameters {{\"number\":2}}: use another key",
             run.id()
         );
         assert_eq!(place.effects().last(), Some(&expected));

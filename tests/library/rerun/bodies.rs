@@ -258,7 +258,7 @@ async fn kept_tasks_must_be_wired_as_before_and_rerun_tasks_need_not() {
     let text = again.error().unwrap().to_string();
     assert!(
         text.contains(
-            "recorded `kept` as `step()`, but the flow asks for it with another `world`, or another `input`: the"
+            "recorded `kept` as `step()`, but the flow now creates it with another `world`, or another `input`: the"
         ),
         "{text}"
     );

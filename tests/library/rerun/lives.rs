@@ -227,7 +227,7 @@ async fn refused_rerun_says_why() {
     let run = mapped(world.to_owned()).on(&runtime).run().await.unwrap();
     let id = run.id();
     assert!(
-        said(runtime.rerun(id, Failed).await).starts_with(&format!("nothing failed in run {id}: "))
+        said(runtime.rerun(id, Failed).await).starts_with(&format!("no task of run {id} failed: "))
     );
     for (key, expected) in [
         ("frist", "; did you mean `first`?"),
@@ -253,8 +253,7 @@ async fn refused_rerun_says_why() {
     );
     let handle = waiting().on(&runtime).start().await.unwrap();
     assert!(
-        said(runtime.rerun(handle.id(), All).await)
-            .contains("only a run that is final can be run again")
+        said(runtime.rerun(handle.id(), All).await).contains("only a finished run can be re-run")
     );
     handle.cancel();
     let cancelled = handle.await.unwrap();
@@ -417,7 +416,7 @@ async fn events_tell_of_a_re_run() {
     assert_eq!(
         seen,
         [
-            "reopened what failed true",
+            "reopened the failed tasks true",
             "b 2",
             "b 2 success",
             "c 1",

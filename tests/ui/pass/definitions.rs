@@ -1,7 +1,7 @@
 //! What the macros write down of tasks and flows, and that arguments reach the parameters that they
 //! are for.
 
-use orchestrator::__private::{Code, TaskDef, TaskEntry, inventory};
+use orchestrator::__private::{TaskCode, TaskDef, TaskEntry, inventory};
 use orchestrator::prelude::*;
 use orchestrator::{Delay, flows};
 use std::time::Duration;
@@ -158,7 +158,7 @@ fn caches_are_written_down() {
     let code = "( n : u32 , all : & std : : collections : : HashSet < u32 > , list : Vec < u32 > ) - > usize \
                 { n as usize + all . len ( ) + list . len ( ) }";
     assert!(
-        matches!(cache.code, Code::Tokens(tokens) if tokens == code),
+        matches!(cache.code, TaskCode::Tokens(tokens) if tokens == code),
         "{cache:?}"
     );
 
@@ -168,7 +168,7 @@ fn caches_are_written_down() {
         .as_ref()
         .unwrap_or_else(|| panic!("`kept_for_ever` is cached"));
     assert_eq!((cache.expiry, cache.key.is_some()), (None, true));
-    assert!(matches!(cache.code, Code::Version("2")), "{cache:?}");
+    assert!(matches!(cache.code, TaskCode::Version("2")), "{cache:?}");
     assert!(task("write").cache.is_none());
 }
 

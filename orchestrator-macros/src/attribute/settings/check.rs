@@ -3,7 +3,7 @@
 use super::Settings;
 use crate::attribute::fallback::Errors;
 use crate::attribute::names::written;
-use crate::attribute::options::Given;
+use crate::attribute::options::OptionValue;
 use crate::attribute::value::Delay;
 use orchestrator_grammar::bounds;
 use orchestrator_grammar::options::MAX_RETRIES;
@@ -20,7 +20,7 @@ impl Settings {
         {
             errors.at(
                 &timeout.tokens,
-                "expected `timeout` to be more than nothing: leave it out for no limit",
+                "expected `timeout` to be greater than zero: leave it out for no limit",
             );
         }
         if let Some(pool) = &self.pool
@@ -70,7 +70,7 @@ fn check_clean_up(settings: &Settings, errors: &mut Errors) {
         Some(rule) => format!("`{}`", written(&rule.tokens)),
     };
     let message = format!(
-        "`run_on_cancel` needs a trigger rule that can be met when the tasks before were cancelled, which {rule} cannot: \
+        "`run_on_cancel` needs a trigger rule that can be met after upstreams were cancelled, which {rule} cannot: \
          write `trigger = all_done, run_on_cancel`"
     );
     errors.at(&run_on_cancel.key, message);
@@ -113,7 +113,7 @@ fn check_retries(settings: &Settings, errors: &mut Errors) {
             ];
             for key in excluded.into_iter().flatten() {
                 let message = format!(
-                    "`{key}` cannot be combined with a list of delays in `retry_delay`: the list says each of them; leave \
+                    "`{key}` cannot be combined with a list of delays in `retry_delay`: the list states each delay; leave \
                      `{key}` out, or give one delay"
                 );
                 errors.at(key, message);
@@ -135,7 +135,7 @@ fn check_retries(settings: &Settings, errors: &mut Errors) {
 }
 
 /// Checks the path of a function that is the value of an option.
-pub(crate) fn check_path(path: Option<&Given<ExprPath>>, errors: &mut Errors) {
+pub(crate) fn check_path(path: Option<&OptionValue<ExprPath>>, errors: &mut Errors) {
     if let Some(path) = path
         && path
             .value
@@ -146,7 +146,7 @@ pub(crate) fn check_path(path: Option<&Given<ExprPath>>, errors: &mut Errors) {
     {
         errors.at(
             &path.tokens,
-            "expected the type's name, got `Self`: options stand outside of the `impl`",
+            "expected the type's name, got `Self`: options are outside of the `impl`",
         );
     }
 }

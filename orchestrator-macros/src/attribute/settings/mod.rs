@@ -6,9 +6,9 @@ mod check;
 pub(crate) use check::check_path;
 
 use super::expand::private;
-use super::known::{Form, Known};
-use super::options::{Argument, Given};
-use super::value::{Count, Delay, Factor, Kind, Pool, Predicate, Switch};
+use super::known::{KnownOption, OptionForm};
+use super::options::{Argument, OptionValue};
+use super::value::{Count, Delay, Factor, OptionKind, Pool, Predicate, Switch};
 use orchestrator_grammar::trigger::Trigger;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
@@ -19,9 +19,9 @@ use syn::Result;
 pub(crate) const CLEAN_UP: &str = "run_on_cancel";
 
 /// A part of the option `pool`, and so not a row of the table.
-const POOL_SLOTS: Known = Known {
+const POOL_SLOTS: KnownOption = KnownOption {
     name: "pool_slots",
-    form: Form::Value,
+    form: OptionForm::Value,
     example: "pool_slots = 2",
 };
 
@@ -31,13 +31,13 @@ macro_rules! define {
         /// The given options that control how a task runs.
         #[derive(Default)]
         pub(crate) struct Settings {
-            $(pub(crate) $option: Option<Given<$kind>>,)+
-            pub(crate) pool_slots: Option<Given<Count>>,
+            $(pub(crate) $option: Option<OptionValue<$kind>>,)+
+            pub(crate) pool_slots: Option<OptionValue<Count>>,
         }
 
         /// The options that control how a task runs.
-        pub(crate) const SETTINGS: &[Known] = &[
-            $(Known { name: stringify!($option), form: $kind::FORM, example: $example },)+
+        pub(crate) const SETTINGS: &[KnownOption] = &[
+            $(KnownOption { name: stringify!($option), form: $kind::FORM, example: $example },)+
             POOL_SLOTS,
         ];
 
@@ -45,8 +45,8 @@ macro_rules! define {
             /// Takes the argument, which is one of [`SETTINGS`].
             pub(crate) fn read(&mut self, argument: Argument) -> Result<()> {
                 match argument.name().as_str() {
-                    $(stringify!($option) => self.$option = Some(Kind::read(argument)?),)+
-                    _ => self.pool_slots = Some(Kind::read(argument)?),
+                    $(stringify!($option) => self.$option = Some(OptionKind::read(argument)?),)+
+                    _ => self.pool_slots = Some(OptionKind::read(argument)?),
                 }
                 Ok(())
             }

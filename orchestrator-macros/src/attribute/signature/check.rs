@@ -1,6 +1,6 @@
 //! The rules for functions that apply to both tasks and flows.
 
-use super::{Function, MARKS, NO_CACHE, Noun, Parameter, Role};
+use super::{MARKS, NO_CACHE, Noun, Parameter, Role, UserFunction};
 use crate::attribute::data::ungrouped;
 use crate::attribute::fallback::Errors;
 use crate::attribute::names::{nearest, written};
@@ -10,7 +10,7 @@ use syn::ext::IdentExt;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Block, Ident, Item, Meta, Pat, Safety, Signature, Type};
 
-impl Function {
+impl UserFunction {
     pub(crate) fn check(&self, errors: &mut Errors) {
         self.check_qualifiers(errors);
         self.check_marks(errors);
@@ -89,7 +89,7 @@ impl Function {
                 let message = if what == noun.to_string() {
                     format!("`#[{what}]` is given twice: leave one of them out")
                 } else {
-                    "a function is a task or a flow, not both: a task works, a flow wires tasks"
+                    "a function is a task or a flow, not both: a task does work, a flow connects tasks"
                         .to_owned()
                 };
                 errors.at(attribute, message);
@@ -142,7 +142,7 @@ impl Function {
             let remedy = match pattern {
                 Pat::Wild(_) => format!("write `_unused: {ty}`"),
                 Pat::Ident(pattern) => format!("write `{}: {ty}`", pattern.ident),
-                _ => format!("write `value: {ty}` and take it apart in the body"),
+                _ => format!("write `value: {ty}` and destructure it in the body"),
             };
             let message = format!(
                 "expected a name, got the pattern `{got}`: a parameter's name is shown with its value; {remedy}"

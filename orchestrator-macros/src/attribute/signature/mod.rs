@@ -36,7 +36,7 @@ impl fmt::Display for Noun {
 }
 
 /// The parts of the user's function.
-pub(crate) struct Function {
+pub(crate) struct UserFunction {
     pub(crate) noun: Noun,
     pub(crate) attributes: Vec<Attribute>,
     pub(crate) visibility: Visibility,
@@ -115,11 +115,11 @@ impl Parameter {
     }
 }
 
-impl Function {
+impl UserFunction {
     /// Parses the item under the attribute. If it is not a function with a body, returns the tokens
     /// to emit in its place.
     pub(crate) fn read(noun: Noun, item: TokenStream) -> Result<Self, TokenStream> {
-        let error = match syn::parse2::<Parts>(item.clone()) {
+        let error = match syn::parse2::<UnparsedFunction>(item.clone()) {
             Ok(parts) => return Ok(Self::new(noun, parts)),
             Err(error) => error,
         };
@@ -146,7 +146,7 @@ impl Function {
         Err(errors.with(item))
     }
 
-    fn new(noun: Noun, parts: Parts) -> Self {
+    fn new(noun: Noun, parts: UnparsedFunction) -> Self {
         let parameters = parts
             .signature
             .inputs
@@ -245,14 +245,14 @@ impl Function {
 }
 
 /// A function with an unparsed body, whose errors are reported by the compiler.
-struct Parts {
+struct UnparsedFunction {
     attributes: Vec<Attribute>,
     visibility: Visibility,
     signature: Signature,
     body: TokenStream,
 }
 
-impl Parse for Parts {
+impl Parse for UnparsedFunction {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let attributes = input.call(Attribute::parse_outer)?;
         let visibility = input.parse()?;

@@ -6,7 +6,7 @@ use super::super::slots::Slots;
 use super::{Attempt, Outcome, Running, Site};
 use crate::error::TaskError;
 use crate::panic;
-use crate::task::{Args, BlockingBody, Body, Call};
+use crate::task::{Args, BlockingBody, Call, TaskBody};
 
 /// A body that was called.
 pub(crate) enum Started {
@@ -30,8 +30,8 @@ impl Attempt {
             let mut call = Call::new(args, &environment.resources, self.context.clone());
             let mut body = match (environment.mock_of(self.task), &self.task.body) {
                 (Some(mock), _) => mock.body(&mut call),
-                (None, Body::Async(body)) => body(&mut call),
-                (None, Body::Blocking(body)) => {
+                (None, TaskBody::Async(body)) => body(&mut call),
+                (None, TaskBody::Blocking(body)) => {
                     return Started::Running(self.spawn(body(&mut call), slots, site));
                 }
             };

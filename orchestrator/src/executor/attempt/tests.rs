@@ -10,20 +10,20 @@ use tokio_util::sync::CancellationToken;
 use super::super::slots::pulse::Pulse;
 use super::*;
 use crate::clock::Clock;
-use crate::task::{Arg, BlockingBody, Body, BodyFuture, Call, Resources};
+use crate::task::{Arg, BlockingBody, BodyFuture, Call, Resources, TaskBody};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-const fn task(body: Body) -> TaskDef {
+const fn task(body: TaskBody) -> TaskDef {
     TaskDef::plain("double", body)
 }
 
-static AT_ONCE: TaskDef = task(Body::Async(|call| {
+static AT_ONCE: TaskDef = task(TaskBody::Async(|call| {
     let n: u32 = call.owned(0);
     Box::pin(std::future::ready(Ok(Value::new(2 * n))))
 }));
 
-static AFTER: TaskDef = task(Body::Async(|call| {
+static AFTER: TaskDef = task(TaskBody::Async(|call| {
     let seconds: u32 = call.owned(0);
     Box::pin(async move {
         tokio::time::sleep(Duration::from_secs(seconds.into())).await;
@@ -31,13 +31,13 @@ static AFTER: TaskDef = task(Body::Async(|call| {
     })
 }));
 
-static PANICS: TaskDef = task(Body::Async(panics));
+static PANICS: TaskDef = task(TaskBody::Async(panics));
 
 fn panics(_: &mut Call<'_>) -> BodyFuture {
     panic!("no inputs")
 }
 
-static ON_A_THREAD: TaskDef = task(Body::Blocking(on_a_thread));
+static ON_A_THREAD: TaskDef = task(TaskBody::Blocking(on_a_thread));
 
 static RETURNED: AtomicU32 = AtomicU32::new(0);
 

@@ -18,7 +18,7 @@ use super::super::run::ActiveRun;
 use super::super::slots::pulse::Pulse;
 use crate::error::TaskError;
 use crate::failpoint;
-use crate::flow::{FlowBody, FlowCall, FlowDef, Progress};
+use crate::flow::{FlowBody, FlowBodyKind, FlowCall, FlowDef};
 use crate::graph::build::Defaults;
 use crate::index::{NodeId, ScopeId};
 use crate::journal::Transition;
@@ -107,12 +107,12 @@ pub(crate) fn call(
     live.absorb(host, &mut scope, number)
         .map_err(CallError::Refused)?;
     Ok(match progress {
-        Progress::Wired(output) => {
+        FlowBodyKind::Wired(output) => {
             live.plan.returned(&output, node);
             live.plan.close(number);
             Called::Returned(output)
         }
-        Progress::Async(body) => {
+        FlowBodyKind::Async(body) => {
             let step = Step::Polling(Fragile::new(body));
             let body = Body::new(flow.definition, number, node, step, span.clone());
             Called::Polling(Box::new(Body {

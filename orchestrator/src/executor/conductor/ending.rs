@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::super::run::ActiveRun;
 use super::{Conductor, Stop};
 use crate::clock::Timestamp;
-use crate::error::{Cause, Error, Panicked, TaskError};
-use crate::journal::{CellState, Kept, RunEnd, RunRecord, TaskEnd, Transition};
+use crate::error::{Cause, Error, PanicReport, TaskError};
+use crate::journal::{CellState, ResultValue, RunEnd, RunRecord, TaskEnd, Transition};
 use crate::plan::Verdict;
 use crate::state::{RunState, TaskState};
 use crate::task::Arg;
@@ -73,7 +73,7 @@ impl Conductor {
     /// Ends a run whose conductor panicked.
     pub(crate) async fn give_up(
         run: &Arc<ActiveRun>,
-        panicked: &Panicked,
+        panicked: &PanicReport,
     ) -> Result<Finished, Error> {
         run.cancel.cancel();
         {
@@ -182,7 +182,7 @@ impl Conductor {
             at,
             state,
             error: error.clone(),
-            output: output.map(Kept::Live),
+            output: output.map(ResultValue::Live),
             encoded,
         };
         run.record(Transition::RunFinished(end));

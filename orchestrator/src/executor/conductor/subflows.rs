@@ -12,7 +12,7 @@ use crate::error::TaskError;
 use crate::index::{NodeId, ScopeId};
 use crate::journal::{CellState, TaskEnd, Transition};
 use crate::plan::{End, Instance};
-use crate::scope::Kind;
+use crate::scope::NodeKind;
 use crate::task::Context;
 
 impl Conductor {
@@ -27,7 +27,7 @@ impl Conductor {
                 // cancelled since
                 continue;
             }
-            let Kind::Flow(flow) = &live.plan.wiring.nodes[node].kind else {
+            let NodeKind::Flow(flow) = &live.plan.wiring.nodes[node].kind else {
                 continue;
             };
             let flow = Arc::clone(flow);

@@ -32,7 +32,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::{StoreError, TaskError};
 use crate::failpoint;
 use crate::journal::{
-    ByHash, CacheHit, CacheKey, CacheMiss, CacheNote, CacheQuery, CellState, Kept, TaskEnd,
+    ByHash, CacheHit, CacheKey, CacheMiss, CacheNote, CacheQuery, CellState, ResultValue, TaskEnd,
     Transition,
 };
 use crate::panic::catch;
@@ -621,8 +621,8 @@ fn finish_with(
 ) {
     let Found { value, hit } = hit;
     let result = match hit.result {
-        Kept::Encoded(encoded) => Some(encoded),
-        Kept::Live(_) => None,
+        ResultValue::Encoded(encoded) => Some(encoded),
+        ResultValue::Live(_) => None,
     };
     // the attempt was not made
     let attempts = job.attempt - 1;

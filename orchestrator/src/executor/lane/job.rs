@@ -36,8 +36,8 @@ use crate::clock::in_time;
 use crate::error::{Cause, TaskError};
 use crate::failpoint;
 use crate::journal::{
-    CacheHit, CacheMiss, CacheNote, CacheQuery, CellState, Kept, NewEntry, RowPlace, TaskEnd,
-    Transition,
+    CacheHit, CacheMiss, CacheNote, CacheQuery, CellState, NewCacheEntry, ResultValue, RowPlace,
+    TaskEnd, Transition,
 };
 use crate::plan::{End, Instance, Job, Work};
 use crate::task::Args;
@@ -362,14 +362,14 @@ impl TaskJob {
             (Some(caching), End::Success(value)) => {
                 let result = result
                     .clone()
-                    .map_or_else(|| Kept::Live(value.clone()), Kept::Encoded);
+                    .map_or_else(|| ResultValue::Live(value.clone()), ResultValue::Encoded);
                 let hit = CacheHit {
                     run: run.facts.id,
                     created: finished,
                     result,
                 };
                 let query = caching.query.clone();
-                Some(Box::new(NewEntry { query, hit }))
+                Some(Box::new(NewCacheEntry { query, hit }))
             }
             _ => None,
         };

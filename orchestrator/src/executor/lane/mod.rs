@@ -553,11 +553,11 @@ struct Collected<'a> {
     run: &'a ActiveRun,
     gathering: &'a crate::plan::Gathering,
     next: u32,
-    taken: Option<smallvec::IntoIter<[crate::task::Resolved; 64]>>,
+    taken: Option<smallvec::IntoIter<[crate::task::NodeOutcome; 64]>>,
 }
 
 impl Iterator for Collected<'_> {
-    type Item = crate::task::Resolved;
+    type Item = crate::task::NodeOutcome;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {

@@ -30,7 +30,7 @@ impl TaskJob {
         });
         let problem = match compared {
             Ok(Ok(Some(back))) => return Ok(back),
-            Ok(Ok(None)) => "it comes back as another value".to_owned(),
+            Ok(Ok(None)) => "it is decoded to a different value".to_owned(),
             Ok(Err(error)) => error.to_string(),
             Err(panicked) => return Err(TaskError::panicked(&panicked)),
         };

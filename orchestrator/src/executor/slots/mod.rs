@@ -127,7 +127,7 @@ impl Limits {
     pub(crate) fn check(&self, task: &str, pool: &Pool) -> Result<(), Error> {
         if let Some(problem) = bounds::fault(pool.name, bounds::NAME) {
             return Err(Error::Options(format!(
-                "task `{task}`: the name of its pool is too long: {problem}"
+                "task `{task}`: the name of the pool is too long: {problem}"
             )));
         }
         let problem = match self.pools.get(pool.name) {

@@ -273,8 +273,8 @@ mod tests {
     use super::*;
     use crate::index::NodeId;
     use crate::plan::Instance;
-    use crate::task::{Body, TaskDef, TaskOptions};
-    use crate::value::Same;
+    use crate::task::{TaskBody, TaskDef, TaskOptions};
+    use crate::value::ResultComparison;
 
     fn pulse(flow: &'static str, queue: Option<&Arc<SlotQueue>>) -> Arc<Pulse> {
         Pulse::without_run(flow, [None, queue.cloned()]).of_thread(&BLOCKS)
@@ -313,10 +313,10 @@ mod tests {
         parameters: &[],
         resources: &[],
         options: TaskOptions::NONE,
-        body: Body::Async(|_| Box::pin(std::future::pending())),
+        body: TaskBody::Async(|_| Box::pin(std::future::pending())),
         cooperative: false,
         cache: None,
-        same: Same::new(),
+        same: ResultComparison::new(),
     };
 
     #[test]

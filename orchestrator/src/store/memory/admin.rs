@@ -9,7 +9,7 @@ use super::run_log::MemoryRun;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::id::RunId;
-use crate::journal::NewEntry;
+use crate::journal::NewCacheEntry;
 use crate::store::cache::has_expired;
 use crate::store::entry::hex;
 use crate::store::{AdminStore, Pruned, StoreCheck};
@@ -35,7 +35,7 @@ impl AdminStore for MemoryStore {
         let pruned: Vec<_> = runs.iter().filter(|run| run.mirror.prune(before)).collect();
         pruned.iter().for_each(|run| run.drop_lines());
         // the sizes of values in memory are unknown: a limit has an effect only if it is zero
-        let is_kept = |entry: &NewEntry| {
+        let is_kept = |entry: &NewCacheEntry| {
             cache_bytes > 0 && !has_expired(entry.hit.created, entry.query.expiry, now)
         };
         let cached = self.cache.lock().retain(is_kept);

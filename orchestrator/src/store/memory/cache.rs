@@ -9,20 +9,22 @@ use async_trait::async_trait;
 use super::MemoryStore;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
-use crate::journal::{ByHash, CacheHit, CacheKey, CacheMiss, CacheQuery, InputsHash, NewEntry};
+use crate::journal::{
+    ByHash, CacheHit, CacheKey, CacheMiss, CacheQuery, InputsHash, NewCacheEntry,
+};
 use crate::store::cache::has_expired;
 use crate::store::{Accept, CacheEntry, CacheFilter, CacheRequest, CacheStore, Claim, Lookup};
 
 /// The cached results. The counts by task tell why a result is missing without a scan.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
-    pub(super) entries: ByHash<CacheKey, Box<NewEntry>>,
+    pub(super) entries: ByHash<CacheKey, Box<NewCacheEntry>>,
     /// The number of entries of each task, by the hash of their inputs.
     by_task: HashMap<Arc<str>, ByHash<InputsHash, u32>>,
 }
 
 impl Cache {
-    pub(super) fn insert(&mut self, entry: Box<NewEntry>) {
+    pub(super) fn insert(&mut self, entry: Box<NewCacheEntry>) {
         let CacheQuery {
             key, task, inputs, ..
         } = &entry.query;
@@ -38,8 +40,8 @@ impl Cache {
     }
 
     /// Removes the entries for which `is_kept` returns `false`. Returns their number.
-    pub(super) fn retain(&mut self, mut is_kept: impl FnMut(&NewEntry) -> bool) -> u64 {
-        let forgotten: Vec<Box<NewEntry>> = self
+    pub(super) fn retain(&mut self, mut is_kept: impl FnMut(&NewCacheEntry) -> bool) -> u64 {
+        let forgotten: Vec<Box<NewCacheEntry>> = self
             .entries
             .extract_if(|_, entry| !is_kept(entry))
             .map(|(_, entry)| entry)
@@ -48,7 +50,7 @@ impl Cache {
         forgotten.len() as u64
     }
 
-    fn uncount(&mut self, entry: &NewEntry) {
+    fn uncount(&mut self, entry: &NewCacheEntry) {
         let CacheQuery { task, inputs, .. } = &entry.query;
         let Some(by_inputs) = self.by_task.get_mut(task) else {
             return;

@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 
 use super::cache::Cache;
 use crate::journal::{
-    AwaitOrder, CellState, Cleared, Encoded, History, NewRun, Row, RowPlace, RunRecord, RunTables,
-    Transition, attempts::Change,
+    AwaitOrder, CellState, ClearedRows, EncodedResult, History, NewRun, Row, RowPlace, RunRecord,
+    RunTables, Transition, attempts::StateChange,
 };
 use crate::store::mirror::Mirror;
 use crate::store::{Backlog, Commit, RunLog};
@@ -24,7 +24,7 @@ pub(super) struct MemoryRun {
     cache: Arc<Mutex<Cache>>,
     pub(super) lines: Mutex<Backlog>,
     /// The ends of attempts that were followed by another one.
-    pub(super) past: Mutex<Vec<Change>>,
+    pub(super) past: Mutex<Vec<StateChange>>,
 }
 
 impl MemoryRun {
@@ -44,7 +44,7 @@ impl MemoryRun {
     }
 
     /// Returns the run as it is re-run, and its history. Returns `None` if it is not final.
-    pub(super) fn again(&self, cleared: Cleared) -> Option<(Self, History)> {
+    pub(super) fn again(&self, cleared: ClearedRows) -> Option<(Self, History)> {
         let mut tables = self.mirror.of_final()?.tables().clone();
         let mut past = self.past.lock().clone();
         past.extend(last_changes(&tables));
@@ -75,21 +75,21 @@ impl MemoryRun {
     }
 }
 
-pub(super) fn last_changes(tables: &RunTables) -> impl Iterator<Item = Change> {
+pub(super) fn last_changes(tables: &RunTables) -> impl Iterator<Item = StateChange> {
     tables.frames.entries().flat_map(|(number, frame)| {
         let change = move |(cell, row): (u32, &Row)| {
             let place = RowPlace {
                 frame: number,
                 cell,
             };
-            Change::last(place, row)
+            StateChange::last(place, row)
         };
         (0..).zip(&frame.rows).map(change)
     })
 }
 
 impl RunLog for MemoryRun {
-    fn encode(&self, _: &Value) -> Result<Option<Encoded>, EncodingError> {
+    fn encode(&self, _: &Value) -> Result<Option<EncodedResult>, EncodingError> {
         Ok(None)
     }
 
@@ -102,7 +102,7 @@ impl RunLog for MemoryRun {
         if let Transition::Task(end) = &transition
             && matches!(end.state, CellState::Retrying { .. })
         {
-            self.past.lock().push(Change::from(end));
+            self.past.lock().push(StateChange::from(end));
         }
         self.mirror.record(transition, |_| {});
     }

@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, RerunError, StoreError};
 use crate::id::RunId;
 use crate::journal::{
-    AttemptRecord, Cleared, NewRun, RunFilter, RunRecord, RunSummary, attempts, clearing,
+    AttemptRecord, ClearedRows, NewRun, RunFilter, RunRecord, RunSummary, attempts, clearing,
 };
 use crate::state::{Rerun, RunKind};
 use crate::store::{AbandonedRun, RunCreation, RunLog as _, RunStore, Takeover};
@@ -136,7 +136,7 @@ impl RunStore for MemoryStore {
             return Ok(None);
         };
         let ranges = clearing::cells(record.tables(), &[], what)?;
-        let Some((run, history)) = old.again(Cleared {
+        let Some((run, history)) = old.again(ClearedRows {
             at,
             what: what.clone(),
             ranges,

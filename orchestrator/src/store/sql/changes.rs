@@ -6,7 +6,7 @@ use super::codes::Leaving;
 use super::rows::{self, AttemptRow, Body};
 use crate::clock::{Timestamp, saturating_micros};
 use crate::id::RunId;
-use crate::journal::{Kept, NewEntry, Transition};
+use crate::journal::{NewCacheEntry, ResultValue, Transition};
 use crate::state::RunState;
 
 /// What a transition changes in the tables.
@@ -113,8 +113,8 @@ impl RowChange {
 }
 
 impl CacheRow {
-    fn new(entry: &NewEntry) -> Option<Self> {
-        let Kept::Encoded(result) = &entry.hit.result else {
+    fn new(entry: &NewCacheEntry) -> Option<Self> {
+        let ResultValue::Encoded(result) = &entry.hit.result else {
             return None;
         };
         let expiry = entry.query.expiry.map(saturating_micros);

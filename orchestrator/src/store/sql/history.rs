@@ -6,7 +6,7 @@ use super::rows::Unreadable;
 use crate::blob::BlobRef;
 use crate::index::FrameNumber;
 use crate::journal::transition::CellRange;
-use crate::journal::{Cleared, FrameMeta, History, RowPlace, RunTables, Transition};
+use crate::journal::{ClearedRows, FrameMeta, History, RowPlace, RunTables, Transition};
 use crate::state::TaskState;
 
 /// A run to be resumed or re-run, as it was read.
@@ -19,7 +19,7 @@ pub(crate) struct RecordedRun {
 
 impl RecordedRun {
     /// Applies a re-run of the run: cleared rows have no results any more.
-    pub(crate) fn clear(&mut self, cleared: Cleared) {
+    pub(crate) fn clear(&mut self, cleared: ClearedRows) {
         let History {
             tables,
             results,

@@ -16,11 +16,12 @@ use super::codes::Code;
 use crate::blob::BlobRef;
 use crate::clock::Timestamp;
 use crate::error::TaskError;
-use crate::graph::{NodeMeta, Wired};
+use crate::graph::{NodeMeta, NodeWiring};
 use crate::index::{FrameNumber, NodeNumber};
 use crate::journal::transition::CellRange;
 use crate::journal::{
-    CacheNote, CellState, Cleared, ElementPlace, Encoded, FrameMeta, RowPlace, TaskEnd, Transition,
+    CacheNote, CellState, ClearedRows, ElementPlace, EncodedResult, FrameMeta, RowPlace, TaskEnd,
+    Transition,
 };
 use crate::state::{Rerun, TaskState};
 
@@ -40,7 +41,7 @@ pub(crate) enum Body {
     None,
     Bytes(Vec<u8>),
     /// A result that goes into a blob, and the bytes before the reference.
-    Large(Vec<u8>, Encoded),
+    Large(Vec<u8>, EncodedResult),
 }
 
 impl Body {
@@ -196,7 +197,7 @@ fn nodes(bytes: &[u8]) -> Result<Vec<NodeMeta>, Unreadable> {
             Some(task) => word(task)?.to_string().into(),
             None => name.clone(),
         };
-        let wired = Wired {
+        let wired = NodeWiring {
             hash: node.wiring,
             task,
             output: word(node.output)?,
@@ -242,7 +243,7 @@ pub(crate) fn plan(transition: &Transition) -> Option<Vec<u8>> {
             node,
             known: Some(known),
         } => (AWAITED_AGAIN, pack(&(node.get(), known))),
-        Transition::Cleared(Cleared { at, what, ranges }) => {
+        Transition::Cleared(ClearedRows { at, what, ranges }) => {
             let ranges: Vec<_> = ranges
                 .iter()
                 .map(|range| (range.frame.get(), range.from, range.len))
@@ -299,7 +300,7 @@ pub(crate) fn planned_of(body: &[u8]) -> Result<Transition, Unreadable> {
                     len,
                 })
                 .collect();
-            Ok(Transition::Cleared(Cleared { at, what, ranges }))
+            Ok(Transition::Cleared(ClearedRows { at, what, ranges }))
         }
         other => Err(format!("a plan is of the unknown kind {other}")),
     }
@@ -451,7 +452,7 @@ fn prefixed(note: Option<Vec<u8>>, flags: u8, rest: &[u8]) -> Vec<u8> {
 }
 
 /// Returns the body of a result: the bytes for its row, or the blob to be written.
-pub(crate) fn result_body(result: &Encoded, note: Option<Vec<u8>>) -> Body {
+pub(crate) fn result_body(result: &EncodedResult, note: Option<Vec<u8>>) -> Body {
     match result.0.len() <= INLINE {
         true => Body::Bytes(prefixed(note, 0, &result.0)),
         false => Body::Large(prefixed(note, BLOB, &[]), result.clone()),
@@ -493,7 +494,7 @@ fn split(body: &[u8]) -> Result<Parts<'_>, Unreadable> {
 }
 
 /// Returns a stored result: its bytes, or the reference to its blob.
-pub(crate) fn stored_result(body: &[u8]) -> Result<Result<Encoded, BlobRef>, Unreadable> {
+pub(crate) fn stored_result(body: &[u8]) -> Result<Result<EncodedResult, BlobRef>, Unreadable> {
     match split(body)? {
         Parts {
             is_blob: true,
@@ -517,12 +518,12 @@ pub(crate) fn error_of(body: &[u8]) -> Result<TaskError, Unreadable> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::Numbers;
+    use crate::journal::NumberSet;
     use crate::store::suite::expanded;
 
     #[test]
     fn plans_are_recorded_with_plain_numbers() {
-        let mut known = Numbers::default();
+        let mut known = NumberSet::default();
         for number in [0, 1, 5] {
             known.add(NodeNumber::new(number));
         }

@@ -9,7 +9,7 @@ use super::statements::cache::{Eviction, LookupRow};
 use super::statements::{cache, upkeep};
 use crate::clock::Timestamp;
 use crate::error::StoreError;
-use crate::journal::{CacheHit, CacheKey, CacheMiss, Kept};
+use crate::journal::{CacheHit, CacheKey, CacheMiss, ResultValue};
 use crate::store::{CacheEntry, CacheFilter, CacheRequest, CacheStore, Claim, Lookup};
 
 #[async_trait]
@@ -70,7 +70,7 @@ impl CacheStore for SqliteStore {
                     Ok(encoded) => Lookup::Hit(CacheHit {
                         run,
                         created,
-                        result: Kept::Encoded(encoded),
+                        result: ResultValue::Encoded(encoded),
                     }),
                     // a cached result can be computed again
                     Err(error) => {

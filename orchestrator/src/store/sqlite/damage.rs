@@ -14,8 +14,8 @@ use super::statements::{cache, history};
 use crate::error::StoreError;
 use crate::id::RunId;
 use crate::journal::{
-    CacheHit, CacheKey, CacheMiss, CacheQuery, Encoded, Kept, NewEntry, RunEnd, RunFilter,
-    RunRecord, TaskEnd, Transition,
+    CacheHit, CacheKey, CacheMiss, CacheQuery, EncodedResult, NewCacheEntry, ResultValue, RunEnd,
+    RunFilter, RunRecord, TaskEnd, Transition,
 };
 use crate::state::{RunState, TaskState};
 use crate::store::sql::rows;
@@ -63,13 +63,13 @@ async fn look_up(store: &SqliteStore) -> Lookup {
 
 /// Creates a success whose result is cached, too.
 fn cached(run: RunId, cell: u32, key: u8, result: Vec<u8>) -> Transition {
-    let result = Encoded(result.into());
+    let result = EncodedResult(result.into());
     let hit = CacheHit {
         run,
         created: time(1_000),
-        result: Kept::Encoded(result.clone()),
+        result: ResultValue::Encoded(result.clone()),
     };
-    let cache = Some(Box::new(NewEntry {
+    let cache = Some(Box::new(NewCacheEntry {
         query: query(key),
         hit,
     }));
@@ -82,7 +82,7 @@ fn cached(run: RunId, cell: u32, key: u8, result: Vec<u8>) -> Transition {
 
 fn with_result(cell: u32, result: Vec<u8>) -> Transition {
     Transition::Task(TaskEnd {
-        result: Some(Encoded(result.into())),
+        result: Some(EncodedResult(result.into())),
         ..success(cell, b"")
     })
 }
@@ -425,7 +425,7 @@ async fn results_above_one_mebibyte_are_blobs() {
     assert_eq!(blobs(folder.path()).len(), 2);
     match look_up(&store).await {
         Lookup::Hit(CacheHit {
-            result: Kept::Encoded(found),
+            result: ResultValue::Encoded(found),
             ..
         }) => assert!(found.0[..] == blob[..]),
         other => panic!("{other:?}"),
@@ -461,7 +461,7 @@ async fn results_above_one_mebibyte_are_blobs() {
 
 #[tokio::test]
 async fn a_blob_that_is_gone_or_altered_is_named_and_its_run_goes_on_when_it_is_back() {
-    for damage in ["gone", "altered"] {
+    for damage in ["missing", "modified"] {
         let folder = TempDir::new().unwrap();
         let dies = open(folder.path());
         let log = started(&dies, new_run("etl"), 2).await;
@@ -469,7 +469,7 @@ async fn a_blob_that_is_gone_or_altered_is_named_and_its_run_goes_on_when_it_is_
         log.record(cached(id, 0, 1, vec![2; MIB + 1]));
         log.commit().wait().await.unwrap();
         let ended = started(&dies, new_run("etl"), 1).await;
-        let output = Some(Encoded(vec![2; MIB + 1].into()));
+        let output = Some(EncodedResult(vec![2; MIB + 1].into()));
         ended.record(Transition::RunFinished(RunEnd {
             at: time(5),
             state: RunState::Success,
@@ -483,7 +483,7 @@ async fn a_blob_that_is_gone_or_altered_is_named_and_its_run_goes_on_when_it_is_
         let bytes = fs::read(&blobs[0]).unwrap();
         for blob in &blobs {
             match damage {
-                "gone" => fs::remove_file(blob).unwrap(),
+                "missing" => fs::remove_file(blob).unwrap(),
                 _ => fs::write(blob, vec![3; MIB + 1]).unwrap(),
             }
         }
@@ -550,7 +550,7 @@ async fn a_blob_goes_with_the_row_that_refers_to_it() {
     old.record(with_result(0, value(1)));
     old.record(cached(id, 1, 1, value(2)));
     old.record(with_result(2, value(4)));
-    let output = Some(Encoded(value(3).into()));
+    let output = Some(EncodedResult(value(3).into()));
     old.record(Transition::RunFinished(RunEnd {
         at: time(50),
         state: RunState::Success,

@@ -17,7 +17,7 @@ use crate::blob::{self, Blobs};
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::id;
-use crate::journal::Encoded;
+use crate::journal::EncodedResult;
 use crate::store::sql::rows::stored_result;
 
 /// The number of connections that read at once.
@@ -156,7 +156,7 @@ impl File {
     }
 
     /// Returns a stored result: the bytes of its row, or those of its blob.
-    pub(super) async fn read_result(&self, body: &[u8]) -> Result<Encoded, StoreError> {
+    pub(super) async fn read_result(&self, body: &[u8]) -> Result<EncodedResult, StoreError> {
         match stored_result(body).map_err(|problem| self.damaged(problem))? {
             Ok(inline) => Ok(inline),
             Err(blob) => Ok(self.blobs.get(&blob).await?.into()),

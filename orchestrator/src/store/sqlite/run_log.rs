@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::writer::{OwnedRun, Writer};
-use crate::journal::{Encoded, RunRecord, Transition};
+use crate::journal::{EncodedResult, RunRecord, Transition};
 use crate::store::mirror::Mirror;
 use crate::store::sql::changes::RowChange;
 use crate::store::{Commit, RunLog};
@@ -28,7 +28,7 @@ impl SqliteRunLog {
 }
 
 impl RunLog for SqliteRunLog {
-    fn encode(&self, value: &Value) -> Result<Option<Encoded>, EncodingError> {
+    fn encode(&self, value: &Value) -> Result<Option<EncodedResult>, EncodingError> {
         value.keep().map(|bytes| Some(bytes.into()))
     }
 

@@ -18,8 +18,8 @@ use crate::error::{BlobError, Error, RerunError, StoreError};
 use crate::failpoint;
 use crate::id::RunId;
 use crate::journal::{
-    AttemptRecord, Cleared, Encoded, Kept, NewRun, RunEnd, RunFilter, RunRecord, RunSummary,
-    Transition, clearing,
+    AttemptRecord, ClearedRows, EncodedResult, NewRun, ResultValue, RunEnd, RunFilter, RunRecord,
+    RunSummary, Transition, clearing,
 };
 use crate::state::Rerun;
 use crate::store::mirror::Mirror;
@@ -172,7 +172,7 @@ impl RunStore for SqliteStore {
             return Err(RerunError::NoResults { run: id, problem }.into());
         }
         let ranges = clearing::cells(tables, &recorded.history.await_order.deliveries, what)?;
-        let cleared = Cleared {
+        let cleared = ClearedRows {
             at,
             what: what.clone(),
             ranges,
@@ -302,7 +302,7 @@ impl SqliteStore {
     /// Reads large results from their blobs.
     async fn fetch_results(&self, recorded: &mut RecordedRun) -> Result<(), StoreError> {
         for (cell, blob) in recorded.blobs.drain() {
-            let result = Encoded::from(self.file.blobs.get(&blob).await?);
+            let result = EncodedResult::from(self.file.blobs.get(&blob).await?);
             recorded.history.results.insert(cell, result);
         }
         Ok(())
@@ -346,7 +346,7 @@ impl SqliteStore {
                     },
                     error => error,
                 });
-            end.output = Some(Kept::Encoded(output?));
+            end.output = Some(ResultValue::Encoded(output?));
             tables.end = Some(Arc::new(end));
         }
         Ok(RunRecord::from(tables))

@@ -106,7 +106,7 @@ async fn transitions_add_up_the_same_in_every_store() {
                 state: RunState::Failed,
                 error: Some(TaskError::new(Cause::Panicked, "all in all")),
                 encoded: log.encode(&value).unwrap(),
-                output: Some(Kept::Live(value)),
+                output: Some(ResultValue::Live(value)),
             }));
             log.commit().wait().await.unwrap();
             // nothing is recorded after the end

@@ -327,7 +327,7 @@ fn foreign_file_is_refused_and_left_unchanged() {
         ("was written by a newer version of the program", |folder| {
             ours(folder, "PRAGMA user_version = 9999;")
         }),
-        ("has another schema 1 (`runs`)", |folder| {
+        ("schema 1 (`runs`) of `", |folder| {
             ours(folder, "UPDATE migrations SET checksum = x'00';")
         }),
         ("its index `runs_by_tick` is missing", |folder| {

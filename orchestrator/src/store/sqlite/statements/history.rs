@@ -15,7 +15,7 @@ use crate::id::RunId;
 use crate::journal::{
     AttemptRecord, AwaitOrder, History, NewRun, RunEnd, RunFilter, RunSummary, RunTables,
     Transition,
-    attempts::{self, Change},
+    attempts::{self, StateChange},
 };
 use crate::state::{RunKind, RunState};
 use crate::store::sql::codes::Code;
@@ -376,7 +376,7 @@ pub(crate) fn read_attempts(
         each_transition(connection, row, |transition, _| {
             check(&read.tables, &transition)?;
             if let Transition::Task(end) = &transition {
-                changes.push(Change::from(end));
+                changes.push(StateChange::from(end));
             }
             read.tables.apply(transition);
             Ok(())

@@ -12,7 +12,7 @@ use super::super::{SqliteStore, child};
 use super::checkpoint::OVERDUE;
 use super::*;
 use crate::blob::BlobRef;
-use crate::journal::{Encoded, RunRecord, TaskEnd, Transition};
+use crate::journal::{EncodedResult, RunRecord, TaskEnd, Transition};
 use crate::state::{RunState, TaskState};
 use crate::store::suite::{change, created, finish, left, new_run, started, success, time};
 use crate::store::{AdminStore as _, RunLog, RunStore as _, ScheduleStore as _, Store as _};
@@ -715,7 +715,7 @@ async fn a_blob_that_is_about_to_be_referred_to_is_not_pruned() {
     let value = vec![7; (1 << 20) + 1];
     let end = |cell| {
         Transition::Task(TaskEnd {
-            result: Some(Encoded(value.clone().into())),
+            result: Some(EncodedResult(value.clone().into())),
             ..success(cell, b"")
         })
     };
