@@ -115,9 +115,9 @@ async fn explain(context: &CommandContext, args: &args::CacheExplain) -> Command
         return Err(no_one_task(&record, &args.task));
     };
     let name = record.tables().nodes[task.place().node]
-        .wired
+        .wiring
         .as_ref()
-        .map_or(task.name(), |wired| &*wired.task);
+        .map_or(task.name(), |wiring| &*wiring.task);
     let entries = runtime.cached(&CacheFilter::new().task(name)).await?;
     let explained = explained(record.id(), task, entries);
     if args.format.json {

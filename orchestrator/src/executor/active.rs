@@ -46,14 +46,14 @@ impl StopSignal {
 /// The runs that a runtime executes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ActiveRuns {
-    runs: Arc<Mutex<Runs>>,
+    runs: Arc<Mutex<RunRegistry>>,
     /// The threads that run blocking bodies.
     pub(crate) threads: Count,
 }
 
 #[derive(Debug, Default)]
-struct Runs {
-    by_id: HashMap<RunId, Arc<Entry>>,
+struct RunRegistry {
+    by_id: HashMap<RunId, Arc<ActiveRunEntry>>,
     /// The task that listens for cancel requests of other processes while there are runs.
     listener: Option<JoinHandle<()>>,
     /// One token per takeover in progress; cancelled when the run is registered here, or is not
@@ -64,7 +64,7 @@ struct Runs {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct ActiveRunEntry {
     cancel: CancellationToken,
     done: CancellationToken,
 }
@@ -78,7 +78,7 @@ impl ActiveRuns {
         cancel: &CancellationToken,
         heard: Option<&Arc<dyn Store>>,
     ) -> ActiveRunGuard {
-        let entry = Arc::new(Entry {
+        let entry = Arc::new(ActiveRunEntry {
             cancel: cancel.clone(),
             done: CancellationToken::new(),
         });
@@ -164,7 +164,7 @@ impl ActiveRuns {
 pub(crate) struct ActiveRunGuard {
     active: ActiveRuns,
     run: RunId,
-    entry: Arc<Entry>,
+    entry: Arc<ActiveRunEntry>,
 }
 
 impl Drop for ActiveRunGuard {

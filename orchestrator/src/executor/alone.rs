@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ambient::{Ambient, unless_left};
 use super::conductor::Conductor;
-use super::conductor::body::{self, Called};
+use super::conductor::body::{self, CalledFlow};
 use super::live::Live;
 use super::run::ActiveRun;
 use super::trace::Trace;
@@ -71,7 +71,7 @@ pub(crate) async fn alone(
     let run = ActiveRun::new(host, log, trace, cancel.clone(), live, &ambient, false);
     let guard = cancel.drop_guard();
     let conducted =
-        tokio.spawn(Conductor::new(run, Called::Returned(output), None, None).conduct());
+        tokio.spawn(Conductor::new(run, CalledFlow::Returned(output), None, None).conduct());
     let finished = unless_left(async { conducted.await.map_err(|_| Error::NoTokio)? }).await;
     guard.disarm();
     let finished = finished.map_err(refused)?;

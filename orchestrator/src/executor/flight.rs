@@ -18,7 +18,7 @@ use crate::store::Store;
 #[derive(Debug)]
 pub(crate) struct Flights {
     store: Arc<dyn Store>,
-    waiting: Mutex<ByHash<CacheKey, Vec<Waiter>>>,
+    waiting: Mutex<ByHash<CacheKey, Vec<FlightWaiter>>>,
 }
 
 /// A run whose instances wait for flights.
@@ -31,7 +31,7 @@ pub(crate) trait Waits: fmt::Debug + Send + Sync {
 }
 
 #[derive(Debug)]
-struct Waiter {
+struct FlightWaiter {
     run: Arc<dyn Waits>,
     at: Instance,
 }
@@ -64,7 +64,7 @@ impl Flights {
         match self.waiting.lock().entry(key) {
             Entry::Occupied(mut waiting) => {
                 let run: Arc<dyn Waits> = Arc::clone(run) as _;
-                waiting.get_mut().push(Waiter { run, at });
+                waiting.get_mut().push(FlightWaiter { run, at });
                 None
             }
             Entry::Vacant(free) => {
@@ -82,7 +82,7 @@ impl Flights {
     pub(crate) fn wait(&self, key: CacheKey, run: &Arc<impl Waits + 'static>, at: Instance) {
         if let Some(waiting) = self.waiting.lock().get_mut(&key) {
             let run: Arc<dyn Waits> = Arc::clone(run) as _;
-            waiting.push(Waiter { run, at });
+            waiting.push(FlightWaiter { run, at });
         }
     }
 }
@@ -96,7 +96,7 @@ impl Flight {
     pub(crate) fn is_given_up(&self) -> bool {
         let waiting = self.flights.waiting.lock();
         let is_given_up =
-            |waiters: &Vec<Waiter>| waiters.iter().all(|waiter| waiter.run.is_cancelled());
+            |waiters: &Vec<FlightWaiter>| waiters.iter().all(|waiter| waiter.run.is_cancelled());
         waiting.get(&self.key).is_none_or(is_given_up)
     }
 
@@ -122,7 +122,7 @@ impl Drop for Flight {
         }
         // unlocked before the runs are: the plan of a run is locked first
         let waiters = self.flights.waiting.lock().remove(&self.key);
-        for Waiter { run, at } in waiters.unwrap_or_default() {
+        for FlightWaiter { run, at } in waiters.unwrap_or_default() {
             run.wake(at);
         }
     }

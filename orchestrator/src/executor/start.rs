@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::active::ActiveRunGuard;
 use super::ambient::{AMBIENT, Ambient};
-use super::conductor::body::{self, CallError, Called};
+use super::conductor::body::{self, CallError, CalledFlow};
 use super::conductor::{Conductor, Finished};
 use super::host::Host;
 use super::live::{Live, Refusal};
@@ -72,7 +72,7 @@ pub(crate) fn turns(definition: &FlowDef, kind: RunKind) -> Option<u32> {
 /// A run whose flow was called, and that is to be conducted.
 pub(crate) struct CalledRun {
     pub(crate) run: Arc<ActiveRun>,
-    pub(crate) called: Called,
+    pub(crate) called: CalledFlow,
     pub(crate) definition: &'static FlowDef,
     pub(crate) kind: RunKind,
     /// The start of the run in an earlier execution.
@@ -145,7 +145,7 @@ impl Host {
         facts: &Arc<RunFacts>,
         trace: &Trace,
         cancel: &CancellationToken,
-    ) -> Result<Called, Error> {
+    ) -> Result<CalledFlow, Error> {
         self.check_has(flow.definition.name, flow.definition.resources)?;
         let context = Arc::new(Context::of_flow(Arc::clone(facts), cancel.clone()));
         let called = match body::call(live, self, flow, None, &trace.run, context, cancel.clone()) {
@@ -157,7 +157,7 @@ impl Host {
                     source,
                 });
             }
-            Err(error @ CallError::Body(_)) => Called::Failed(error.into_task_error()),
+            Err(error @ CallError::Body(_)) => CalledFlow::Failed(error.into_task_error()),
         };
         let is_static =
             |kind: &NodeKind| matches!(kind, NodeKind::Flow(call) if !call.definition.is_async);
@@ -231,7 +231,7 @@ pub(crate) fn resume(
     let trace = Trace::new(host, &facts);
     trace.release_early_lines();
     let called = match call {
-        _ if cancelling && lacks.is_some() => Called::Cancelled,
+        _ if cancelling && lacks.is_some() => CalledFlow::Cancelled,
         Ok(call) => {
             let context = Arc::new(Context::of_flow(Arc::clone(&facts), cancel.clone()));
             body::call(
@@ -243,14 +243,14 @@ pub(crate) fn resume(
                 context,
                 cancel.clone(),
             )
-            .unwrap_or_else(|error| Called::Failed(error.into_task_error()))
+            .unwrap_or_else(|error| CalledFlow::Failed(error.into_task_error()))
         }
         Err(problem) => {
             let text = format!(
                 "the flow's parameters are not those that the run was asked for with: {problem}; start a new run, or go \
                  back to the code that began it"
             );
-            Called::Failed(TaskError::new(Cause::Fatal, text))
+            CalledFlow::Failed(TaskError::new(Cause::Fatal, text))
         }
     };
     if cancelling {

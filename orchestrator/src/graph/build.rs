@@ -88,7 +88,7 @@ pub(crate) struct PlannedNode {
     /// The type of its results, if it is a task.
     pub(crate) output: Option<&'static OutputType>,
     /// Its wiring, in a run that may have to be resumed.
-    pub(crate) wired: Option<Box<NodeWiring<NodeId>>>,
+    pub(crate) wiring: Option<Box<NodeWiring<NodeId>>>,
     /// Its number in the run's log, and its index there among the nodes of its region. They differ
     /// from its id and index only if the run was resumed.
     pub(crate) logged: NodeNumber,
@@ -323,7 +323,7 @@ impl Wiring {
             allow_failure,
             returned_to: None,
             gate: GateId::PLAIN,
-            wired: None,
+            wiring: None,
             logged: NodeNumber::new(id.get()),
             logged_local: local,
             recorded: false,
@@ -624,8 +624,8 @@ impl Wiring {
     pub(crate) fn meta(&self, node: NodeId) -> NodeMeta {
         let node = &self.nodes[node];
         let logged = |id: NodeId| self.nodes[id].logged;
-        let wired = node.wired.as_ref();
-        let wired = wired.map(|wired| Box::new(wired.renamed(logged)));
+        let wiring = node.wiring.as_ref();
+        let wiring = wiring.map(|wiring| Box::new(wiring.renamed(logged)));
         NodeMeta {
             prefix: node.prefix.clone(),
             name: node.name.clone(),
@@ -633,7 +633,7 @@ impl Wiring {
             region: node.region.map(logged),
             local: node.logged_local,
             hidden: node.is_hidden(),
-            wired,
+            wiring,
         }
     }
 }

@@ -20,7 +20,7 @@ pub(crate) struct NodeMeta {
     /// Whether it is an internal node of a mapping, which is not in the user's code.
     pub(crate) hidden: bool,
     /// Its wiring, if that has to be recorded.
-    pub(crate) wired: Option<Box<NodeWiring<NodeNumber>>>,
+    pub(crate) wiring: Option<Box<NodeWiring<NodeNumber>>>,
 }
 
 /// The key of a node without indexes, in parts: its prefix, its name, and the number of this use.

@@ -3,9 +3,9 @@
 
 pub(crate) mod build;
 mod check;
+mod fingerprint;
 mod meta;
 mod render;
-mod wired;
 
 use std::fmt;
 use std::sync::Arc;

@@ -89,7 +89,7 @@ impl<'a> Clearing<'a> {
             .entries()
             .filter(|(id, _)| !tables.is_superseded_node(*id))
         {
-            for upstream in node.wired.iter().flat_map(|wired| &wired.upstreams) {
+            for upstream in node.wiring.iter().flat_map(|wiring| &wiring.upstreams) {
                 let upstream = tables.current_node(*upstream);
                 if let Some(consumers) = upstream.and_then(|node| consumers.get_mut(node)) {
                     consumers.push(id);
@@ -408,14 +408,14 @@ mod tests {
 
     fn taking(upstreams: &[u32], node: NodeMeta) -> NodeMeta {
         let (hash, task, output) = ([0; 16], node.name.clone(), Arc::from(""));
-        let wired = NodeWiring {
+        let wiring = NodeWiring {
             hash,
             task,
             output,
             upstreams: upstreams.iter().copied().map(NodeNumber::new).collect(),
         };
         NodeMeta {
-            wired: Some(Box::new(wired)),
+            wiring: Some(Box::new(wiring)),
             ..node
         }
     }

@@ -37,7 +37,7 @@ pub(crate) fn node(name: &'static str, region: Option<u32>, local: u32) -> NodeM
         region: region.map(NodeNumber::new),
         local,
         hidden,
-        wired: None,
+        wiring: None,
     }
 }
 

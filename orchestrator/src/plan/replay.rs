@@ -86,15 +86,15 @@ impl Replay {
             .entries()
             .filter(|(id, _)| !tables.is_superseded_node(*id))
         {
-            match (node.hidden, &node.wired) {
+            match (node.hidden, &node.wiring) {
                 (false, _) => {
                     by_key.insert(node.key_in_parts(), id);
                 }
                 (true, _) if has_members(&tables.nodes, id, |node| node.region) => {}
-                (true, Some(wired)) => machinery
+                (true, Some(wiring)) => machinery
                     .entry(MachineryKey {
                         region: node.region,
-                        hash: wired.hash,
+                        hash: wiring.hash,
                     })
                     .or_default()
                     .push_back(id),
@@ -179,14 +179,14 @@ impl Replay {
     /// Describes a recorded node.
     fn describe(&self, node: NodeNumber) -> String {
         let meta = &self.tables.nodes[node];
-        match &meta.wired {
-            Some(wired) => {
-                let keys = wired
+        match &meta.wiring {
+            Some(wiring) => {
+                let keys = wiring
                     .upstreams
                     .iter()
                     .filter_map(|upstream| self.tables.nodes.get(*upstream));
                 let keys: Vec<String> = keys.map(|meta| meta.key(&[])).collect();
-                format!("`{}({})`", wired.task, keys.join(", "))
+                format!("`{}({})`", wiring.task, keys.join(", "))
             }
             None => format!("`{}`", meta.name),
         }
@@ -242,10 +242,10 @@ impl Plan {
             let mut recorded = found.get(&id).copied();
             let by_wiring =
                 node.is_hidden() && !has_members(&self.wiring.nodes, id, |node| node.region);
-            if let (None, true, Some(wired)) = (recorded, by_wiring, &node.wired) {
+            if let (None, true, Some(wiring)) = (recorded, by_wiring, &node.wiring) {
                 let key = MachineryKey {
                     region: node.region.map(|mapping| self.wiring.nodes[mapping].logged),
-                    hash: wired.hash,
+                    hash: wiring.hash,
                 };
                 recorded = replay.machinery.get_mut(&key).and_then(VecDeque::pop_front);
             }
@@ -271,7 +271,7 @@ impl Plan {
         recorded: NodeNumber,
     ) -> Result<bool, GraphError> {
         let node = &self.wiring.nodes[id];
-        let (own, theirs) = (&node.wired, &replay.tables.nodes[recorded].wired);
+        let (own, theirs) = (&node.wiring, &replay.tables.nodes[recorded].wiring);
         if let (Some(own), Some(theirs)) = (own, theirs)
             && own.hash == theirs.hash
         {
@@ -562,9 +562,9 @@ impl Plan {
         let node = &self.wiring.nodes[at.node];
         let place = self.row_of(at);
         let theirs = replay.tables.nodes[node.logged]
-            .wired
+            .wiring
             .as_ref()
-            .map(|wired| Arc::clone(&wired.output));
+            .map(|wiring| Arc::clone(&wiring.output));
         let (Some(output), Some(bytes)) = (
             node.output,
             place.and_then(|place| replay.results.remove(&place)),

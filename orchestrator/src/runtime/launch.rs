@@ -17,7 +17,7 @@ use crate::error::{Cause, Error, TaskError};
 use crate::excerpt::Excerpt;
 use crate::executor::Host;
 use crate::executor::ambient::{AMBIENT, Ambient, unless_left};
-use crate::executor::conductor::body::Called;
+use crate::executor::conductor::body::CalledFlow;
 use crate::executor::live::Live;
 use crate::executor::run::ActiveRun;
 use crate::executor::start::{CalledRun, StartedRun, turns};
@@ -316,7 +316,7 @@ async fn accept_unless_paused(
     let called = match host.call(&mut live, flow, &facts, &trace, &cancel) {
         Ok(called) => called,
         Err(error) if request.kind == RunKind::Manual => return Err(error),
-        Err(error) => Called::Failed(TaskError::new(Cause::Fatal, error.to_string())),
+        Err(error) => CalledFlow::Failed(TaskError::new(Cause::Fatal, error.to_string())),
     };
     // registered before the run is created: other processes can see it from then on, and may cancel
     // it

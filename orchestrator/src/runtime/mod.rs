@@ -3,7 +3,7 @@
 //! [`launch`] accepts runs, and the [`executor`](crate::executor) executes them. Public methods are
 //! here by their subject: `Runtime`'s own in this file, its builder in [`builder`], requests from
 //! outside of the program's flow in [`control`], resumed runs in [`resume`] and [`join`], re-runs in
-//! [`rerun`], shutdown in [`stop`], the store's upkeep in [`upkeep`], simulated time in
+//! [`rerun`], shutdown in [`shutdown`], the store's upkeep in [`upkeep`], simulated time in
 //! [`simulated`], mocks in [`mock`]; those of `Flow` in [`launch`], of `Node` in [`awaiting`], of
 //! `Run` and `RunHandle` in [`handle`].
 
@@ -16,8 +16,8 @@ mod launch;
 mod mock;
 mod rerun;
 mod resume;
+mod shutdown;
 mod simulated;
-mod stop;
 mod upkeep;
 mod watch;
 
@@ -37,8 +37,8 @@ pub(crate) use launch::Accepted;
 pub use mock::{MockFn, MockReturn, TaskFn};
 pub use rerun::RerunHandle;
 pub(crate) use resume::Purpose;
-pub(crate) use stop::Halted;
-pub use stop::Stopped;
+pub(crate) use shutdown::Halted;
+pub use shutdown::Stopped;
 pub(crate) use watch::Watch;
 
 use crate::clock::Clock;

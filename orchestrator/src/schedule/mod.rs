@@ -5,9 +5,9 @@
 //! [`Schedule`].
 
 mod calendar;
-mod fires;
 #[cfg(test)]
 mod reference;
+mod rule;
 #[cfg(test)]
 mod vectors;
 #[cfg(test)]
@@ -26,8 +26,8 @@ use serde_json::{Map, Value};
 
 #[cfg(feature = "cli")]
 pub(crate) use calendar::ClockChange;
-pub use fires::{Fires, PastFires};
-use fires::{Rule, Timing};
+pub use rule::{Fires, PastFires};
+use rule::{Rule, Timing};
 
 use crate::flow::{FlowDef, ScheduleDef};
 use crate::task::Interval;

@@ -12,9 +12,9 @@
 //! run. In the opposite order, the tick would be lost.
 
 mod backfill;
+mod flow_queue;
 mod missed;
 mod serve;
-mod served;
 mod server;
 mod ticker;
 

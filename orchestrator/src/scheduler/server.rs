@@ -6,8 +6,8 @@ use chrono::SecondsFormat;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::flow_queue::{ServedFlow, ServedSchedule};
 use super::serve::Serve;
-use super::served::{ServedFlow, ServedSchedule};
 use super::ticker::{DueTicks, SET_BACK, Ticker};
 use crate::capture::init_logs;
 use crate::clock::Timestamp;

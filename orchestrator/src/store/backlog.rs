@@ -26,7 +26,7 @@ pub(crate) const LAST: usize = 9_000;
 pub(crate) const LAST_AT_LEAST: usize = 1_000;
 
 /// The size of a line in bytes apart from its texts, including its place in its source.
-const ENTRY: usize = size_of::<Entry>() + 100;
+const ENTRY: usize = size_of::<BacklogEntry>() + 100;
 
 /// Lines in the order in which they were pushed.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(crate) struct Backlog {
     /// The number of the line that was pushed last.
     last: u64,
     /// By [`Kind`] and number, so that the oldest line of a kind is found at once.
-    lines: [BTreeMap<u64, Entry>; 3],
+    lines: [BTreeMap<u64, BacklogEntry>; 3],
     /// By the hash of run, task and attempt. Two sources with the same hash would share their
     /// bounds, but nothing else.
     sources: HashMap<u64, Source>,
@@ -54,7 +54,7 @@ enum Kind {
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
+struct BacklogEntry {
     line: LogLine,
     /// Set if the line stands for missing lines.
     missing: Option<Missing>,
@@ -94,7 +94,7 @@ impl Backlog {
         self.last += 1;
         let (key, entry) = (
             key(&line),
-            Entry {
+            BacklogEntry {
                 line,
                 missing: None,
             },
@@ -207,14 +207,14 @@ impl Backlog {
         if lost.missing.is_none() || lost.line.task.is_some() {
             let LogLine { run, at, level, .. } = lost.line;
             let line = LogLine::new(run, at, level, String::new());
-            self.count(oldest, Entry { line, ..lost });
+            self.count(oldest, BacklogEntry { line, ..lost });
         }
         true
     }
 
     /// Counts a dropped line in the gap of its source. The first dropped line is replaced by the
     /// count.
-    fn count(&mut self, number: u64, lost: Entry) {
+    fn count(&mut self, number: u64, lost: BacklogEntry) {
         let missing = lost.missing.unwrap_or(Missing {
             lines: 1,
             grave: u64::from(lost.kind() == Kind::Grave),
@@ -231,13 +231,13 @@ impl Backlog {
             };
             self.insert(
                 number,
-                Entry {
+                BacklogEntry {
                     line,
                     missing: Some(Missing::default()),
                 },
             );
         }
-        if let Some(Entry {
+        if let Some(BacklogEntry {
             missing: Some(counted),
             ..
         }) = self.lines[Kind::Count as usize].get_mut(&at)
@@ -247,13 +247,13 @@ impl Backlog {
         }
     }
 
-    fn insert(&mut self, number: u64, entry: Entry) {
+    fn insert(&mut self, number: u64, entry: BacklogEntry) {
         self.bytes += weight(&entry.line);
         self.lines[entry.kind() as usize].insert(number, entry);
     }
 
     /// Removes a line, which must be the oldest of its kind in its source.
-    fn remove(&mut self, number: u64) -> Option<Entry> {
+    fn remove(&mut self, number: u64) -> Option<BacklogEntry> {
         let entry = self
             .lines
             .iter_mut()
@@ -270,7 +270,7 @@ impl Backlog {
     }
 }
 
-impl Entry {
+impl BacklogEntry {
     fn kind(&self) -> Kind {
         match self.missing {
             Some(_) => Kind::Count,

@@ -7,7 +7,7 @@
 //! from the code without such a mark is `max_active_runs`, which only a flow's attribute sets.
 
 mod again;
-mod known;
+mod known_tasks;
 mod mapped;
 mod run;
 mod task;
@@ -18,7 +18,7 @@ mod upstreams;
 use std::collections::HashMap;
 use std::fmt;
 
-pub(crate) use known::{KnownTasks, known};
+pub(crate) use known_tasks::{KnownTasks, known};
 use serde::Serialize;
 
 use crate::error::Error;

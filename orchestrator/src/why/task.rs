@@ -2,7 +2,8 @@ use std::collections::HashSet;
 
 use super::upstreams::RecordedWiring;
 use super::{
-    Reason, ReasonKind, RecordContext, RunExecution, Why, again, count, instant, known, mapped, run,
+    Reason, ReasonKind, RecordContext, RunExecution, Why, again, count, instant, known_tasks,
+    mapped, run,
 };
 use crate::error::{Cause, TaskError};
 use crate::index::FrameNumber;
@@ -45,7 +46,7 @@ fn unplanned(record: &RunRecord, key: &str, around: &RecordContext<'_>) -> Optio
     let (base, _) = mapped::split(key);
     let is_meant =
         |(planned, is_mapped): &(String, bool)| planned == key || (*is_mapped && planned == base);
-    known::planned(record).iter().any(is_meant).then(|| {
+    known_tasks::planned(record).iter().any(is_meant).then(|| {
         let begun = "its run has started, but no tasks are recorded yet";
         let reason = match record.state() {
             RunState::Pending => run::run_slot(record, around),

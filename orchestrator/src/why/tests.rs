@@ -92,7 +92,7 @@ impl RecordedRun {
 
 fn node(name: &'static str, region: Option<u32>, local: u32, upstreams: &[u32]) -> NodeMeta {
     let upstreams = upstreams.iter().copied().map(NodeNumber::new).collect();
-    let wired = NodeWiring {
+    let wiring = NodeWiring {
         hash: [0; 16],
         task: name.into(),
         output: "".into(),
@@ -106,7 +106,7 @@ fn node(name: &'static str, region: Option<u32>, local: u32, upstreams: &[u32]) 
         region: region.map(NodeNumber::new),
         local,
         hidden,
-        wired: Some(Box::new(wired)),
+        wiring: Some(Box::new(wiring)),
     }
 }
 

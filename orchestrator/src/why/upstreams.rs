@@ -65,9 +65,9 @@ impl<'a> RecordedWiring<'a> {
         self.tables
             .nodes
             .get(node)?
-            .wired
+            .wiring
             .as_ref()
-            .map(|wired| &*wired.task)
+            .map(|wiring| &*wiring.task)
     }
 
     /// Returns the name of a node.
@@ -80,7 +80,7 @@ impl<'a> RecordedWiring<'a> {
         self.tables
             .nodes
             .get(node)
-            .is_some_and(|node| node.wired.is_some())
+            .is_some_and(|node| node.wiring.is_some())
     }
 
     /// Returns the mapped node with a key without indexes.
@@ -123,9 +123,9 @@ impl<'a> RecordedWiring<'a> {
             return found;
         };
         for upstream in node
-            .wired
+            .wiring
             .iter()
-            .flat_map(|wired| wired.upstreams.iter().copied())
+            .flat_map(|wiring| wiring.upstreams.iter().copied())
         {
             let Some(upstream) = self.tables.current_node(upstream) else {
                 continue;
@@ -219,9 +219,9 @@ impl<'a> RecordedWiring<'a> {
             return into.push(place);
         }
         for upstream in node
-            .wired
+            .wiring
             .iter()
-            .flat_map(|wired| wired.upstreams.iter().copied())
+            .flat_map(|wiring| wiring.upstreams.iter().copied())
         {
             let Some(current) = self.tables.current_node(upstream) else {
                 continue;

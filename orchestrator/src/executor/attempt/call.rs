@@ -3,15 +3,15 @@ use std::task::{Context as Cx, Poll};
 use tokio::time::Instant;
 
 use super::super::slots::Slots;
-use super::{Attempt, Outcome, Running, Site};
+use super::{Attempt, AttemptOutcome, RunningAttempt, Site};
 use crate::error::TaskError;
 use crate::panic;
 use crate::task::{Args, BlockingBody, Call, TaskBody};
 
 /// A body that was called.
 pub(crate) enum Started {
-    Ended(Outcome),
-    Running(Running),
+    Ended(AttemptOutcome),
+    Running(RunningAttempt),
 }
 
 impl Attempt {
@@ -36,26 +36,31 @@ impl Attempt {
                 }
             };
             match body.as_mut().poll(cx) {
-                Poll::Pending => Started::Running(Running::Body(body, slots)),
+                Poll::Pending => Started::Running(RunningAttempt::Body(body, slots)),
                 Poll::Ready(result) => {
                     drop(body);
-                    Started::Ended(Outcome::Returned(result))
+                    Started::Ended(AttemptOutcome::Returned(result))
                 }
             }
         });
         called.unwrap_or_else(|panicked| {
-            Started::Ended(Outcome::failed(TaskError::panicked(&panicked)))
+            Started::Ended(AttemptOutcome::failed(TaskError::panicked(&panicked)))
         })
     }
 
     /// Calls a blocking body on a blocking thread. From now on the thread, rather than the lane,
     /// holds the slots, since it may outlive the attempt.
-    fn spawn(&self, body: BlockingBody, mut slots: Option<Slots>, site: &Site<'_>) -> Running {
+    fn spawn(
+        &self,
+        body: BlockingBody,
+        mut slots: Option<Slots>,
+        site: &Site<'_>,
+    ) -> RunningAttempt {
         if let Some(slots) = &mut slots {
             slots.pass_to(&site.pulse.of_thread(self.task));
         }
         let (span, body) = (self.span.clone(), (site.on_thread)(body));
-        Running::Thread(tokio::task::spawn_blocking(move || {
+        RunningAttempt::Thread(tokio::task::spawn_blocking(move || {
             let result = panic::catch(|| span.in_scope(body));
             let returned = Instant::now();
             // released by the thread that used them, since the attempt may have ended long ago

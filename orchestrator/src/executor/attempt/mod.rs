@@ -3,9 +3,9 @@
 //!
 //! ```text
 //!                                   start
-//!   Attempt ── call, first poll ──────┬──► Started::Ended(Outcome)
+//!   Attempt ── call, first poll ──────┬──► Started::Ended(AttemptOutcome)
 //!                                     │                     ▲
-//!                                     └──► Started::Running(Running)
+//!                                     └──► Started::Running(RunningAttempt)
 //!                                            │              │
 //!                                            └── end ───────┘
 //!                                                polls the body, or waits for its thread;
@@ -14,8 +14,8 @@
 //!
 //! An attempt knows its task, its number, its span and its times, but no plan, store or run. Its
 //! caller provides the inputs, the slots, a [`Site`] to run at and the means to cancel it, and
-//! decides what follows from the [`Outcome`]: a retry, a state, a record. In this process, the
-//! caller is [a job of a lane](super::lane).
+//! decides what follows from the [`AttemptOutcome`]: a retry, a state, a record. In this process,
+//! the caller is [a job of a lane](super::lane).
 
 mod call;
 mod environment;
@@ -35,7 +35,7 @@ pub(crate) use mock::Mock;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::Span;
-pub(crate) use watch::{Cancelling, Running};
+pub(crate) use watch::{CancelSignal, RunningAttempt};
 
 use super::slots::Slots;
 use crate::clock::Timestamp;
@@ -62,7 +62,7 @@ pub(crate) struct Attempt {
 
 /// The outcome of an attempt.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum AttemptOutcome {
     /// The body returned, panicked, or ran out of time.
     Returned(Result<Value, TaskError>),
     /// Blocking work timed out and could not be stopped. The next attempt must wait until the
@@ -90,17 +90,17 @@ impl Attempt {
     }
 
     /// Returns the outcome of a body that returned at its first poll, unless it was too late.
-    fn unless_late(&self, outcome: Outcome) -> Outcome {
+    fn unless_late(&self, outcome: AttemptOutcome) -> AttemptOutcome {
         match self.timeout {
             Some(timeout) if self.finished.since(self.started) > timeout => {
-                Outcome::failed(TaskError::timed_out(timeout))
+                AttemptOutcome::failed(TaskError::timed_out(timeout))
             }
             _ => outcome,
         }
     }
 }
 
-impl Outcome {
+impl AttemptOutcome {
     /// Returns the outcome of an attempt that ends with an error.
     pub(crate) fn failed(error: TaskError) -> Self {
         Self::Returned(Err(error))
@@ -108,4 +108,4 @@ impl Outcome {
 }
 
 /// The result of a blocking body, and the time at which it returned: its lane may notice later.
-type Returned = (Result<Value, TaskError>, Instant);
+type ThreadReturn = (Result<Value, TaskError>, Instant);

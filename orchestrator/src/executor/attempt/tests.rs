@@ -50,7 +50,11 @@ fn on_a_thread(call: &mut Call<'_>) -> BlockingBody {
 }
 
 /// Executes an attempt, and returns its outcome and how long it took, in milliseconds.
-async fn execute(task: &'static TaskDef, input: u32, token: CancellationToken) -> (Outcome, i64) {
+async fn execute(
+    task: &'static TaskDef,
+    input: u32,
+    token: CancellationToken,
+) -> (AttemptOutcome, i64) {
     let clock = Clock::tokio(chrono::DateTime::UNIX_EPOCH);
     let environment = Environment {
         resources: Resources::default(),
@@ -81,7 +85,7 @@ async fn execute(task: &'static TaskDef, input: u32, token: CancellationToken) -
     let outcome = match started.await {
         Started::Ended(outcome) => outcome,
         Started::Running(running) => {
-            let cancelling = Cancelling {
+            let cancelling = CancelSignal {
                 token,
                 grace: environment.grace,
             };
@@ -96,14 +100,14 @@ async fn execute(task: &'static TaskDef, input: u32, token: CancellationToken) -
 
 async fn value_of(task: &'static TaskDef, input: u32) -> u32 {
     match execute(task, input, CancellationToken::new()).await {
-        (Outcome::Returned(Ok(value)), _) => *value.get::<u32>(),
+        (AttemptOutcome::Returned(Ok(value)), _) => *value.get::<u32>(),
         (outcome, _) => panic!("{outcome:?}"),
     }
 }
 
 async fn error_of(task: &'static TaskDef, input: u32) -> (String, i64) {
     match execute(task, input, CancellationToken::new()).await {
-        (Outcome::Returned(Err(error)), took) => (error.to_string(), took),
+        (AttemptOutcome::Returned(Err(error)), took) => (error.to_string(), took),
         (outcome, _) => panic!("{outcome:?}"),
     }
 }
@@ -139,6 +143,6 @@ async fn a_cancelled_attempt_ends_at_its_next_wait() {
         token.cancel();
     };
     let ((outcome, took), ()) = tokio::join!(execute(&AFTER, 4, token.clone()), cancel);
-    assert!(matches!(outcome, Outcome::Cancelled), "{outcome:?}");
+    assert!(matches!(outcome, AttemptOutcome::Cancelled), "{outcome:?}");
     assert_eq!(took, 1_000);
 }

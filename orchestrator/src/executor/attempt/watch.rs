@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::slots::Slots;
 use super::super::slots::pulse::Pulse;
-use super::{Attempt, Outcome, Returned};
+use super::{Attempt, AttemptOutcome, ThreadReturn};
 use crate::clock::{Clock, Deadline, in_time, passed};
 use crate::error::TaskError;
 use crate::panic;
@@ -17,30 +17,30 @@ use crate::task::BodyFuture;
 use crate::value::Value;
 
 /// A body that did not end at its first poll.
-pub(crate) enum Running {
+pub(crate) enum RunningAttempt {
     /// An async body that waits, and its slots.
     Body(BodyFuture, Option<Slots>),
     /// A blocking body on its thread.
-    Thread(JoinHandle<Returned>),
+    Thread(JoinHandle<ThreadReturn>),
 }
 
 /// The cancellation of an attempt.
 #[derive(Debug)]
-pub(crate) struct Cancelling {
+pub(crate) struct CancelSignal {
     pub(crate) token: CancellationToken,
     /// The time that a body that checks for its cancellation may take to end.
     pub(crate) grace: Duration,
 }
 
-impl Running {
+impl RunningAttempt {
     /// Waits for the end of the body, its timeout or its cancellation, whichever comes first.
     pub(crate) async fn end(
         self,
         attempt: &mut Attempt,
         clock: &Clock,
         pulse: &Arc<Pulse>,
-        cancelling: Cancelling,
-    ) -> Outcome {
+        cancelling: CancelSignal,
+    ) -> AttemptOutcome {
         let deadline = attempt.deadline(clock);
         let outcome = match self {
             Self::Body(mut body, slots) => {
@@ -52,7 +52,7 @@ impl Running {
                 drop(slots);
                 match dropped {
                     Ok(()) => outcome,
-                    Err(panicked) => Outcome::failed(TaskError::panicked(&panicked)),
+                    Err(panicked) => AttemptOutcome::failed(TaskError::panicked(&panicked)),
                 }
             }
             Self::Thread(handle) => attempt.watch_thread(handle, deadline, cancelling).await,
@@ -70,28 +70,28 @@ impl Attempt {
         body: &mut BodyFuture,
         pulse: &Pulse,
         deadline: Deadline,
-        cancelling: Cancelling,
-    ) -> Outcome {
+        cancelling: CancelSignal,
+    ) -> AttemptOutcome {
         let mut polled = poll_fn(|cx| pulse.poll(|| self.poll(body, cx)));
         // biased: if the body has ended, that counts, whatever else has happened meanwhile
         tokio::select! {
             biased;
             result = &mut polled => {
-                return Outcome::Returned(unless_late(result, Instant::now(), deadline));
+                return AttemptOutcome::Returned(unless_late(result, Instant::now(), deadline));
             }
             () = cancelling.token.cancelled() => {}
-            timeout = passed(deadline) => return Outcome::failed(TaskError::timed_out(timeout)),
+            timeout = passed(deadline) => return AttemptOutcome::failed(TaskError::timed_out(timeout)),
         }
         let has_asked = self
             .context
             .as_ref()
             .is_some_and(|context| context.has_asked());
         if !has_asked {
-            return Outcome::Cancelled;
+            return AttemptOutcome::Cancelled;
         }
         match timeout(cancelling.grace, polled).await {
-            Ok(Ok(value)) => Outcome::Returned(Ok(value)),
-            Ok(Err(_)) | Err(_) => Outcome::Cancelled,
+            Ok(Ok(value)) => AttemptOutcome::Returned(Ok(value)),
+            Ok(Err(_)) | Err(_) => AttemptOutcome::Cancelled,
         }
     }
 
@@ -107,15 +107,15 @@ impl Attempt {
     /// and left on its thread when its time or its grace period is over.
     async fn watch_thread(
         &self,
-        mut handle: JoinHandle<Returned>,
+        mut handle: JoinHandle<ThreadReturn>,
         deadline: Deadline,
-        cancelling: Cancelling,
-    ) -> Outcome {
+        cancelling: CancelSignal,
+    ) -> AttemptOutcome {
         let timed_out = tokio::select! {
             biased;
             joined = &mut handle => match joined {
                 Ok((result, returned)) => {
-                    return Outcome::Returned(unless_late(result, returned, deadline));
+                    return AttemptOutcome::Returned(unless_late(result, returned, deadline));
                 }
                 // the tokio runtime is shutting down and drops this future: the run has not ended
                 Err(_) => std::future::pending().await,
@@ -128,11 +128,11 @@ impl Attempt {
         }
         if let Some(timeout) = timed_out {
             let returned = tokio::spawn(async move { drop(handle.await) });
-            return Outcome::Abandoned(TaskError::timed_out(timeout), returned);
+            return AttemptOutcome::Abandoned(TaskError::timed_out(timeout), returned);
         }
         match timeout(cancelling.grace, &mut handle).await {
-            Ok(Ok((Ok(value), _))) => Outcome::Returned(Ok(value)),
-            _ => Outcome::Cancelled,
+            Ok(Ok((Ok(value), _))) => AttemptOutcome::Returned(Ok(value)),
+            _ => AttemptOutcome::Cancelled,
         }
     }
 

@@ -31,14 +31,14 @@ use crate::task::{Context, Input, TaskOptions};
 pub(crate) static BODIES: LazyLock<Count> = LazyLock::new(Count::default);
 
 /// The body of a flow or subflow, including the wait for its output after its function returned.
-pub(crate) struct Body {
+pub(crate) struct RunningBody {
     pub(crate) run: Option<Arc<ActiveRun>>,
     /// Its scope in the run.
     pub(crate) number: ScopeId,
     /// The node of a subflow; `None` for the run's own flow.
     pub(crate) node: Option<NodeId>,
     pub(crate) scope: Option<Scope>,
-    pub(crate) step: Step,
+    pub(crate) step: BodyStep,
     pub(crate) span: Span,
     /// The next answer for its function, and the commit that it waits for.
     pub(crate) telling: Option<(Answer, BoxFuture<'static, ()>)>,
@@ -50,7 +50,7 @@ pub(crate) struct Body {
     pub(crate) pulse: Option<Arc<Pulse>>,
 }
 
-pub(crate) enum Step {
+pub(crate) enum BodyStep {
     Polling(Fragile<BoxFuture<'static, Result<Input, TaskError>>>),
     /// The function returned; for a plain function, that is the whole body.
     Returned(Input),
@@ -66,9 +66,9 @@ pub(crate) enum BodyEnd {
 }
 
 /// The result of calling a flow's function.
-pub(crate) enum Called {
+pub(crate) enum CalledFlow {
     Returned(Input),
-    Polling(Box<Body>),
+    Polling(Box<RunningBody>),
     Failed(TaskError),
     /// Not called: the run was cancelled, and cannot run here.
     Cancelled,
@@ -83,7 +83,7 @@ pub(crate) fn call(
     span: &Span,
     context: Arc<Context>,
     cancel: tokio_util::sync::CancellationToken,
-) -> Result<Called, CallError> {
+) -> Result<CalledFlow, CallError> {
     let prefix = node.map(|node| Arc::from(format!("{}/", live.plan.wiring.nodes[node].key())));
     let mut scope = Scope::new(prefix);
     scope.first = live.plan.wiring.nodes.next_id();
@@ -110,12 +110,12 @@ pub(crate) fn call(
         FlowBodyKind::Wired(output) => {
             live.plan.returned(&output, node);
             live.plan.close(number);
-            Called::Returned(output)
+            CalledFlow::Returned(output)
         }
         FlowBodyKind::Async(body) => {
-            let step = Step::Polling(Fragile::new(body));
-            let body = Body::new(flow.definition, number, node, step, span.clone());
-            Called::Polling(Box::new(Body {
+            let step = BodyStep::Polling(Fragile::new(body));
+            let body = RunningBody::new(flow.definition, number, node, step, span.clone());
+            CalledFlow::Polling(Box::new(RunningBody {
                 scope: Some(scope),
                 ..body
             }))
@@ -167,7 +167,7 @@ impl CallError {
     }
 }
 
-impl Future for Body {
+impl Future for RunningBody {
     type Output = (ScopeId, Option<NodeId>, BodyEnd);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Self::Output> {
@@ -183,23 +183,23 @@ impl Future for Body {
         }
         loop {
             let ended = match &mut this.step {
-                Step::Polling(_) => match this.poll_function(cx) {
+                BodyStep::Polling(_) => match this.poll_function(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(output)) => {
-                        this.step = Step::Returned(output);
+                        this.step = BodyStep::Returned(output);
                         continue;
                     }
                     Poll::Ready(Err(error)) => BodyEnd::Failed(error),
                 },
-                Step::Returned(output) => {
+                BodyStep::Returned(output) => {
                     let output = output.clone();
                     if let Some(promises) = this.watch(&output) {
-                        this.step = Step::Watching(output, promises);
+                        this.step = BodyStep::Watching(output, promises);
                         continue;
                     }
                     BodyEnd::Returned(output)
                 }
-                Step::Watching(output, promises) => {
+                BodyStep::Watching(output, promises) => {
                     promises.retain(|promise| promise.poll(cx.waker()).is_pending());
                     if !promises.is_empty() {
                         return Poll::Pending;
@@ -219,12 +219,12 @@ impl Future for Body {
     }
 }
 
-impl Body {
+impl RunningBody {
     pub(crate) fn new(
         definition: &'static FlowDef,
         number: ScopeId,
         node: Option<NodeId>,
-        step: Step,
+        step: BodyStep,
         span: Span,
     ) -> Self {
         let (run, scope, telling, deadline, under_way, pulse) =
@@ -309,7 +309,7 @@ impl Body {
             return Poll::Pending;
         };
         scope.first = run.live.lock().plan.wiring.nodes.next_id();
-        let Step::Polling(body) = &mut self.step else {
+        let BodyStep::Polling(body) = &mut self.step else {
             return Poll::Pending;
         };
         let pulse = self

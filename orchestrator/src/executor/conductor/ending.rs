@@ -17,11 +17,11 @@ use crate::{failpoint, panic};
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) record: RunRecord,
-    pub(crate) returned: Returned,
+    pub(crate) returned: FlowResult,
 }
 
 /// The flow's output, or the reason why it has no value; `None` if the flow did not return.
-pub(crate) type Returned = Option<Result<Value, TaskError>>;
+pub(crate) type FlowResult = Option<Result<Value, TaskError>>;
 
 impl Finished {
     /// Returns the flow's output if the run succeeded.
@@ -139,7 +139,7 @@ impl Conductor {
     async fn record(
         run: &ActiveRun,
         mut ending: Ending,
-        returned: Returned,
+        returned: FlowResult,
         started: Timestamp,
     ) -> Result<Finished, Error> {
         let at = run.clock.timestamp();

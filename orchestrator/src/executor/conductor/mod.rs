@@ -17,7 +17,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use body::{BODIES, Body, Called};
+use body::{BODIES, CalledFlow, RunningBody};
 use ending::Ending;
 pub(crate) use ending::Finished;
 use grace::Grace;
@@ -58,7 +58,7 @@ enum Next {
 
 pub(crate) struct Conductor {
     pub(crate) run: Arc<ActiveRun>,
-    pub(crate) bodies: FuturesUnordered<Body>,
+    pub(crate) bodies: FuturesUnordered<RunningBody>,
     /// The flow's output.
     output: Option<Input>,
     /// The start times of running subflows, by node.
@@ -90,7 +90,7 @@ pub(crate) struct Conductor {
 impl Conductor {
     pub(crate) fn new(
         run: Arc<ActiveRun>,
-        called: Called,
+        called: CalledFlow,
         timeout: Option<Duration>,
         began: Option<Timestamp>,
     ) -> Self {
@@ -112,15 +112,15 @@ impl Conductor {
             company: Vec::new(),
         };
         match called {
-            Called::Returned(output) => conductor.output = Some(output),
-            Called::Polling(body) => conductor.poll_body(*body),
-            Called::Failed(error) => conductor.stop = Some(Stop::Body(error)),
-            Called::Cancelled => conductor.stop = Some(Stop::Asked),
+            CalledFlow::Returned(output) => conductor.output = Some(output),
+            CalledFlow::Polling(body) => conductor.poll_body(*body),
+            CalledFlow::Failed(error) => conductor.stop = Some(Stop::Body(error)),
+            CalledFlow::Cancelled => conductor.stop = Some(Stop::Asked),
         }
         conductor
     }
 
-    fn poll_body(&mut self, mut body: Body) {
+    fn poll_body(&mut self, mut body: RunningBody) {
         body.under_way = Some(BODIES.enter());
         body.run = Some(Arc::clone(&self.run));
         self.bodies.push(body);

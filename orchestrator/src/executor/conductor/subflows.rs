@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::live::Live;
-use super::body::{Body, BodyEnd, Called, Step, call};
+use super::body::{BodyEnd, BodyStep, CalledFlow, RunningBody, call};
 use super::ending::value_of;
 use super::grace::Grace;
 use super::{Conductor, Stop};
@@ -52,14 +52,19 @@ impl Conductor {
                         continue;
                     }
                     match called {
-                        Called::Polling(body) => self.poll_body(Body { deadline, ..*body }),
-                        Called::Returned(output) => {
-                            let step = Step::Returned(output);
-                            let body = Body::new(flow.definition, number, Some(node), step, span);
-                            self.poll_body(Body { deadline, ..body });
+                        CalledFlow::Polling(body) => {
+                            self.poll_body(RunningBody { deadline, ..*body })
                         }
-                        Called::Failed(error) => self.flow_ended(live, node, End::Failed(error)),
-                        Called::Cancelled => self.flow_ended(live, node, End::Cancelled),
+                        CalledFlow::Returned(output) => {
+                            let step = BodyStep::Returned(output);
+                            let body =
+                                RunningBody::new(flow.definition, number, Some(node), step, span);
+                            self.poll_body(RunningBody { deadline, ..body });
+                        }
+                        CalledFlow::Failed(error) => {
+                            self.flow_ended(live, node, End::Failed(error))
+                        }
+                        CalledFlow::Cancelled => self.flow_ended(live, node, End::Cancelled),
                     }
                 }
                 Err(error) => self.flow_ended(live, node, End::Failed(error.into_task_error())),
@@ -116,7 +121,7 @@ impl Conductor {
         let run = Arc::clone(&self.run);
         let family = run.live.lock().family(number);
         let bodies = std::mem::take(&mut self.bodies).into_iter();
-        let (dropped, kept): (Vec<Body>, Vec<Body>) =
+        let (dropped, kept): (Vec<RunningBody>, Vec<RunningBody>) =
             bodies.partition(|body| family.contains(&body.number));
         self.bodies.extend(kept);
         drop(dropped);

@@ -27,7 +27,7 @@ use super::super::live::Live;
 use super::super::run::ActiveRun;
 use super::super::slots::{GateKey, Slots};
 use super::job::{self, Caching, Progress};
-use super::{Ended, Lane};
+use super::{EndedTask, Lane};
 use crate::clock::{Clock, Timestamp};
 use crate::error::{StoreError, TaskError};
 use crate::failpoint;
@@ -52,13 +52,13 @@ const BATCH: usize = 512;
 const LONG: i64 = 5_000;
 
 /// A task with its inputs, and its cache key or the reason why it has none.
-struct Called {
+struct KeyedJob {
     job: Job,
     key: Result<CacheQuery, String>,
 }
 
 /// A task to be looked up. If it has no key, it has no flight.
-struct Joined {
+struct LookupJob {
     job: Job,
     /// Other jobs of the batch with the same key, each with the type of its output.
     same: Vec<(Job, Option<&'static OutputType>)>,
@@ -70,7 +70,7 @@ struct Joined {
 
 /// A task to be computed.
 #[derive(Debug)]
-pub(super) struct Computed {
+pub(super) struct MissingJob {
     job: Job,
     /// The flight and the entry of its result, or the reason why it runs uncached.
     caching: Result<Box<Caching>, String>,
@@ -121,7 +121,7 @@ pub(super) async fn work(
 
 /// Computes inputs and keys. This runs user code: projections and conversions of inputs,
 /// `cache_key`, `Serialize`.
-async fn keys(run: &Arc<ActiveRun>, lane: &mut Lane, jobs: Vec<Job>) -> Vec<Called> {
+async fn keys(run: &Arc<ActiveRun>, lane: &mut Lane, jobs: Vec<Job>) -> Vec<KeyedJob> {
     let mut called = Vec::with_capacity(jobs.len());
     let mut path: Option<(&'static TaskDef, Arc<str>)> = None;
     for job in jobs {
@@ -161,7 +161,7 @@ async fn keys(run: &Arc<ActiveRun>, lane: &mut Lane, jobs: Vec<Job>) -> Vec<Call
         };
         let key = query(definition, cache, task, &values);
         let args: Args = values.into_iter().map(Arg::Value).collect();
-        called.push(Called {
+        called.push(KeyedJob {
             job: Job {
                 at,
                 work: Work::Task { definition, args },
@@ -176,9 +176,9 @@ async fn keys(run: &Arc<ActiveRun>, lane: &mut Lane, jobs: Vec<Job>) -> Vec<Call
 /// Takes the flights of keys. An instance whose flight is taken is parked until the flight ends,
 /// except if the flight belongs to this batch: then one look-up serves both. Returns the tasks that
 /// are not parked, and the look-ups of those with a flight, in the same order.
-fn join(run: &Arc<ActiveRun>, called: Vec<Called>) -> (Vec<Joined>, Arc<[CacheRequest]>) {
+fn join(run: &Arc<ActiveRun>, called: Vec<KeyedJob>) -> (Vec<LookupJob>, Arc<[CacheRequest]>) {
     let (mut joined, mut wanted) = (
-        Vec::<Joined>::with_capacity(called.len()),
+        Vec::<LookupJob>::with_capacity(called.len()),
         Vec::with_capacity(called.len()),
     );
     // for each key, the index in `joined` of the task that looks it up, and the results that it
@@ -192,13 +192,13 @@ fn join(run: &Arc<ActiveRun>, called: Vec<Called>) -> (Vec<Joined>, Arc<[CacheRe
         .plan
         .rerun()
         .map_or(Timestamp::MIN, |rerun| rerun.at.into());
-    for Called { job, key } in called {
+    for KeyedJob { job, key } in called {
         let at = job.at;
         let output = live.plan.wiring.nodes[at.node].output;
         let query = match key {
             Ok(query) => query,
             Err(problem) => {
-                joined.push(Joined {
+                joined.push(LookupJob {
                     job,
                     same: Vec::new(),
                     flight: None,
@@ -227,7 +227,7 @@ fn join(run: &Arc<ActiveRun>, called: Vec<Called>) -> (Vec<Joined>, Arc<[CacheRe
             Some(flight) => {
                 own.insert(query.key, (joined.len(), accept));
                 live.computed_elsewhere.remove(&at);
-                joined.push(Joined {
+                joined.push(LookupJob {
                     job,
                     same: Vec::new(),
                     flight: Some(flight),
@@ -250,10 +250,10 @@ fn shrink(run: &ActiveRun, lane: &Lane) {
 }
 
 /// Instances that go back to the plan, with the flights that they give up.
-type Left = Vec<(Instance, Option<Flight>)>;
+type ReturnedJobs = Vec<(Instance, Option<Flight>)>;
 
 /// Makes instances ready again that were taken from the plan.
-fn put_back(run: &Arc<ActiveRun>, left: Left) {
+fn put_back(run: &Arc<ActiveRun>, left: ReturnedJobs) {
     if left.is_empty() {
         return;
     }
@@ -272,10 +272,10 @@ fn put_back(run: &Arc<ActiveRun>, left: Left) {
 async fn look_up(
     run: &Arc<ActiveRun>,
     lane: &mut Lane,
-    joined: Vec<Joined>,
+    joined: Vec<LookupJob>,
     wanted: Arc<[CacheRequest]>,
     claims: bool,
-) -> (Vec<Computed>, Left) {
+) -> (Vec<MissingJob>, ReturnedJobs) {
     let outputs: Vec<_> = joined
         .iter()
         .filter(|joined| joined.flight.is_some())
@@ -300,7 +300,7 @@ async fn look_up(
     let (mut computed, mut elsewhere, mut left) = (Vec::new(), Vec::new(), Vec::new());
     let mut wanted = wanted.iter();
     let mut waiting = Vec::new();
-    for Joined {
+    for LookupJob {
         job,
         same,
         flight,
@@ -310,7 +310,7 @@ async fn look_up(
     {
         let Some(mut flight) = flight else {
             match claims {
-                true => computed.push(Computed {
+                true => computed.push(MissingJob {
                     job,
                     caching: Err(problem.unwrap_or_default()),
                 }),
@@ -357,7 +357,7 @@ async fn look_up(
             miss,
             flight,
         });
-        computed.push(Computed {
+        computed.push(MissingJob {
             job,
             caching: Ok(caching),
         });
@@ -441,12 +441,12 @@ async fn until_landed(host: Arc<Host>, mut flight: Flight, query: CacheQuery, cl
 pub(super) async fn compute(
     run: &Arc<ActiveRun>,
     lane: &mut Lane,
-    computed: Vec<Computed>,
+    computed: Vec<MissingJob>,
     mut slot: Option<Slots>,
     slots_of: &GateKey,
 ) {
     let mut queue = VecDeque::from(computed);
-    while let Some(Computed { job, caching }) = queue.pop_front() {
+    while let Some(MissingJob { job, caching }) = queue.pop_front() {
         let is_over = {
             let live = run.live.lock();
             live.draining || live.token(job.at.node).is_cancelled()
@@ -457,14 +457,14 @@ pub(super) async fn compute(
             false => slot.take().or_else(|| lane.try_slots(run, slots_of)),
         };
         let Some(slots) = taken else {
-            queue.push_front(Computed { job, caching });
+            queue.push_front(MissingJob { job, caching });
             let flight =
                 |caching: Result<Box<Caching>, String>| caching.ok().map(|caching| caching.flight);
             put_back(
                 run,
                 queue
                     .drain(..)
-                    .map(|Computed { job, caching }| (job.at, flight(caching)))
+                    .map(|MissingJob { job, caching }| (job.at, flight(caching)))
                     .collect(),
             );
             shrink(run, lane);
@@ -507,7 +507,7 @@ pub(super) async fn compute(
 }
 
 /// Hands tasks over to another lane.
-fn hand_over(run: &Arc<ActiveRun>, lane: &Lane, rest: VecDeque<Computed>) {
+fn hand_over(run: &Arc<ActiveRun>, lane: &Lane, rest: VecDeque<MissingJob>) {
     let hold = run.live.lock().hold.clone();
     // a run that was given up has no hold: nothing of it may start
     if let (Some(hold), false) = (hold, rest.is_empty()) {
@@ -640,7 +640,7 @@ fn finish_with(
         note,
         ..TaskEnd::new(job.place, state, attempts)
     };
-    let ended = Ended {
+    let ended = EndedTask {
         at: job.at,
         attempts,
         took: Duration::ZERO,

@@ -27,11 +27,11 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::super::attempt::{Attempt, Cancelling, Outcome, Running, Site, Started};
+use super::super::attempt::{Attempt, AttemptOutcome, CancelSignal, RunningAttempt, Site, Started};
 use super::super::flight::Flight;
 use super::super::run::ActiveRun;
 use super::super::slots::Slots;
-use super::{Ended, Lane};
+use super::{EndedTask, Lane};
 use crate::clock::in_time;
 use crate::error::{Cause, TaskError};
 use crate::failpoint;
@@ -70,17 +70,17 @@ pub(super) enum Progress {
 /// A task that waits.
 pub(super) struct Waiting {
     job: TaskJob,
-    step: Step,
+    step: JobStep,
 }
 
 /// The next step of a task that waits.
-enum Step {
+enum JobStep {
     /// Commit its start, then call its body.
     Begin(Args, Option<Slots>),
     /// Wait for its body.
-    Run(Running),
+    Run(RunningAttempt),
     /// Conclude from its outcome.
-    Conclude(Outcome),
+    Conclude(AttemptOutcome),
 }
 
 /// Starts an attempt of a task. If its body succeeds at once, records the end and returns the
@@ -98,11 +98,11 @@ pub(super) fn start(
     };
     job.announce(run);
     if run.resumed || (run.durable && job.attempt.number > 1) {
-        let step = Step::Begin(args, slots);
+        let step = JobStep::Begin(args, slots);
         return Progress::Waits(Box::new(Waiting { job, step }));
     }
     match job.begin(run, lane, args, slots, cx) {
-        Step::Conclude(Outcome::Returned(Ok(value))) => {
+        JobStep::Conclude(AttemptOutcome::Returned(Ok(value))) => {
             Progress::Ended(job.end(run, lane, End::Success(value)))
         }
         step => Progress::Waits(Box::new(Waiting { job, step })),
@@ -113,35 +113,35 @@ pub(super) fn start(
 pub(super) async fn fail(run: &Arc<ActiveRun>, lane: &mut Lane, job: Job, error: TaskError) {
     if let Some((mut job, _)) = TaskJob::new(run, lane, job, None) {
         job.attempt.span = run.attempt_span(job.at, job.attempt.number);
-        job.conclude(run, lane, Outcome::failed(error)).await;
+        job.conclude(run, lane, AttemptOutcome::failed(error)).await;
     }
 }
 
 impl Waiting {
     /// Returns `true` if the body has ended.
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.step, Step::Conclude(_))
+        matches!(self.step, JobStep::Conclude(_))
     }
 
     /// Waits for the end of the task, and takes the lane's next job.
     pub(super) async fn end(self, run: &Arc<ActiveRun>, lane: &mut Lane) -> Option<Job> {
         let Self { mut job, mut step } = self;
-        if let Step::Begin(args, slots) = step {
+        if let JobStep::Begin(args, slots) = step {
             job.record_running(run);
             failpoint::hit("start-recorded");
             run.commit().await;
             failpoint::hit("start-committed");
             lane.settle(run).await;
             step = job.begin_recorded(run, lane, args, slots).await;
-        } else if matches!(step, Step::Run(_)) {
+        } else if matches!(step, JobStep::Run(_)) {
             job.record_running(run);
         }
         // ended tasks are committed now: they must not wait for a body that may take hours
         lane.settle(run).await;
         let outcome = match step {
-            Step::Begin(..) => return None,
-            Step::Conclude(outcome) => outcome,
-            Step::Run(running) => {
+            JobStep::Begin(..) => return None,
+            JobStep::Conclude(outcome) => outcome,
+            JobStep::Run(running) => {
                 lane.wait(run);
                 let cancelling = job.cancelling(run);
                 let (clock, pulse) = (&run.clock, Arc::clone(&lane.pulse));
@@ -204,7 +204,7 @@ impl TaskJob {
         args: Args,
         slots: Option<Slots>,
         cx: &mut Cx<'_>,
-    ) -> Step {
+    ) -> JobStep {
         let (environment, at) = (&run.host.environment, self.at);
         lane.pulse.begin(at);
         let site = Site {
@@ -214,10 +214,10 @@ impl TaskJob {
             on_thread: &|body| run.on_thread(at, body),
         };
         match self.attempt.start(args, slots, &site, cx) {
-            Started::Running(running) => Step::Run(running),
+            Started::Running(running) => JobStep::Run(running),
             Started::Ended(outcome) => {
                 lane.now = self.attempt.finished;
-                Step::Conclude(outcome)
+                JobStep::Conclude(outcome)
             }
         }
     }
@@ -231,16 +231,18 @@ impl TaskJob {
         lane: &mut Lane,
         args: Args,
         slots: Option<Slots>,
-    ) -> Step {
+    ) -> JobStep {
         if run.released.load(Ordering::Acquire) || self.token(run).is_cancelled() {
-            return Step::Conclude(Outcome::Cancelled);
+            return JobStep::Conclude(AttemptOutcome::Cancelled);
         }
         let mut given = Some((args, slots));
         let begun = poll_fn(|cx| {
             let begun = given.take();
             Poll::Ready(begun.map(|(args, slots)| self.begin(run, lane, args, slots, cx)))
         });
-        begun.await.unwrap_or(Step::Conclude(Outcome::Cancelled))
+        begun
+            .await
+            .unwrap_or(JobStep::Conclude(AttemptOutcome::Cancelled))
     }
 
     fn token(&self, run: &ActiveRun) -> CancellationToken {
@@ -249,10 +251,10 @@ impl TaskJob {
 
     /// Returns the token and the grace period of the attempt's cancellation. The token of a
     /// clean-up task is cancelled after its grace period.
-    fn cancelling(&self, run: &ActiveRun) -> Cancelling {
+    fn cancelling(&self, run: &ActiveRun) -> CancelSignal {
         let live = run.live.lock();
         let node = &live.plan.wiring.nodes[self.at.node];
-        Cancelling {
+        CancelSignal {
             token: live.token(self.at.node).clone(),
             grace: match node.policy.run_on_cancel {
                 true => Duration::ZERO,
@@ -290,12 +292,12 @@ impl TaskJob {
         self,
         run: &Arc<ActiveRun>,
         lane: &mut Lane,
-        outcome: Outcome,
+        outcome: AttemptOutcome,
     ) -> Option<Job> {
         let (result, abandoned) = match outcome {
-            Outcome::Returned(result) => (result, None),
-            Outcome::Abandoned(error, returned) => (Err(error), Some(returned)),
-            Outcome::Cancelled => (Err(TaskError::cancelled()), None),
+            AttemptOutcome::Returned(result) => (result, None),
+            AttemptOutcome::Abandoned(error, returned) => (Err(error), Some(returned)),
+            AttemptOutcome::Cancelled => (Err(TaskError::cancelled()), None),
         };
         let end = match result {
             Ok(value) => End::Success(value),
@@ -391,14 +393,14 @@ impl TaskJob {
     }
 
     /// Converts the job to the update for the plan.
-    fn ended(self, end: End) -> Ended {
+    fn ended(self, end: End) -> EndedTask {
         let Attempt {
             number,
             started,
             finished,
             ..
         } = self.attempt;
-        Ended {
+        EndedTask {
             at: self.at,
             attempts: number,
             took: finished.since(started),

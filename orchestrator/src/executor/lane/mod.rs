@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context as Cx, Poll};
 use std::time::Duration;
 
-use cached::Computed;
+use cached::MissingJob;
 use job::{Progress, Waiting};
 
 use super::ambient::AMBIENT;
@@ -80,7 +80,7 @@ async fn run(run: Arc<ActiveRun>, gate: GateId, hold: Arc<Hold>) {
 }
 
 /// Runs a lane that takes over the rest of another lane's batch.
-async fn take_over(run: Arc<ActiveRun>, gate: GateId, hold: Arc<Hold>, rest: Vec<Computed>) {
+async fn take_over(run: Arc<ActiveRun>, gate: GateId, hold: Arc<Hold>, rest: Vec<MissingJob>) {
     let key = Arc::clone(&run.live.lock().gates[gate].key);
     let alarm = Alarm(Arc::clone(&run));
     let ambient = run.ambient(&key, hold);
@@ -197,7 +197,7 @@ enum Takes {
 /// A task whose end is recorded. The plan is updated after the commit: if downstream tasks ran
 /// before it, a crash could leave their effects without the end that they depend on.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(super) struct EndedTask {
     pub(super) at: Instance,
     pub(super) attempts: u16,
     pub(super) took: Duration,
@@ -206,7 +206,7 @@ pub(super) struct Ended {
     pub(super) flight: Option<Flight>,
 }
 
-impl Ended {
+impl EndedTask {
     /// Emits the end and updates the plan. Returns the flight.
     pub(super) fn tell(self, run: &ActiveRun, live: &mut Live) -> Option<Flight> {
         let Self {
@@ -243,7 +243,7 @@ pub(super) struct Lane {
     /// Flights to be ended after the lock is released: ending one locks the runs that wait for it.
     pub(super) landed: Vec<Flight>,
     /// Ended tasks that are not committed yet.
-    ended: Vec<Ended>,
+    ended: Vec<EndedTask>,
     first_ended: Timestamp,
 }
 
@@ -334,7 +334,7 @@ impl Lane {
         &mut self,
         run: &Arc<ActiveRun>,
         live: &mut Live,
-        ended: Ended,
+        ended: EndedTask,
     ) -> Option<Job> {
         if self.ended.is_empty() {
             self.first_ended = self.now;

@@ -21,25 +21,25 @@ pub(crate) struct SlotQueue {
     slots: u32,
     /// The number of slots that one flow gets while others wait.
     share: u32,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     held: u32,
     next_ticket: u64,
     /// The flows that hold slots or wait for some.
-    flows: BTreeMap<&'static str, Flow>,
+    flows: BTreeMap<&'static str, FlowShare>,
 }
 
 #[derive(Debug, Default)]
-struct Flow {
+struct FlowShare {
     held: u32,
-    waiting: VecDeque<Waiter>,
+    waiting: VecDeque<SlotWaiter>,
 }
 
 #[derive(Debug)]
-struct Waiter {
+struct SlotWaiter {
     ticket: u64,
     slots: u32,
     turn: oneshot::Sender<Slot>,
@@ -102,7 +102,7 @@ impl SlotQueue {
 
     fn try_take(
         self: &Arc<Self>,
-        state: &mut State,
+        state: &mut QueueState,
         flow: &'static str,
         slots: u32,
     ) -> Option<Slot> {
@@ -142,7 +142,7 @@ impl SlotQueue {
                 .entry(flow)
                 .or_default()
                 .waiting
-                .push_back(Waiter {
+                .push_back(SlotWaiter {
                     ticket,
                     slots,
                     turn,
@@ -161,7 +161,7 @@ impl SlotQueue {
     }
 
     /// Gives free slots to the bodies whose turn it is.
-    fn serve(self: &Arc<Self>, state: &mut State) {
+    fn serve(self: &Arc<Self>, state: &mut QueueState) {
         while let Some(flow) = state.next(self) {
             let Some(waiter) = state
                 .flows
@@ -185,7 +185,7 @@ impl SlotQueue {
     }
 }
 
-impl State {
+impl QueueState {
     /// Returns `true` if a flow may acquire slots now.
     fn may_take(&self, queue: &SlotQueue, flow: &str, slots: u32) -> bool {
         let has_share = self
@@ -204,7 +204,7 @@ impl State {
             .sum()
     }
 
-    fn others(&self, flow: &str) -> impl Iterator<Item = &Flow> {
+    fn others(&self, flow: &str) -> impl Iterator<Item = &FlowShare> {
         self.flows
             .iter()
             .filter(move |(name, _)| **name != flow)

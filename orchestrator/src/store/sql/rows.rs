@@ -155,8 +155,8 @@ impl<'a> Words<'a> {
 fn planned(nodes: &[NodeMeta]) -> Vec<u8> {
     let mut words = Words::default();
     let nodes = nodes.iter().map(|node| {
-        let wired = node.wired.as_deref();
-        let task = wired.map_or(&*node.name, |wired| &*wired.task);
+        let wiring = node.wiring.as_deref();
+        let task = wiring.map_or(&*node.name, |wiring| &*wiring.task);
         NodeRow {
             prefix: node.prefix.as_deref().map(|prefix| words.number(prefix)),
             name: words.number(&node.name),
@@ -164,12 +164,12 @@ fn planned(nodes: &[NodeMeta]) -> Vec<u8> {
             region: node.region.map(NodeNumber::get),
             local: node.local,
             hidden: node.hidden,
-            wiring: wired.map(|wired| wired.hash).unwrap_or_default(),
+            wiring: wiring.map(|wiring| wiring.hash).unwrap_or_default(),
             task: (task != node.name).then(|| words.number(task)),
-            output: words.number(wired.map_or("", |wired| &wired.output)),
-            upstreams: wired
+            output: words.number(wiring.map_or("", |wiring| &wiring.output)),
+            upstreams: wiring
                 .iter()
-                .flat_map(|wired| &wired.upstreams)
+                .flat_map(|wiring| &wiring.upstreams)
                 .map(|upstream| upstream.get())
                 .collect(),
         }
@@ -197,7 +197,7 @@ fn nodes(bytes: &[u8]) -> Result<Vec<NodeMeta>, Unreadable> {
             Some(task) => word(task)?.to_string().into(),
             None => name.clone(),
         };
-        let wired = NodeWiring {
+        let wiring = NodeWiring {
             hash: node.wiring,
             task,
             output: word(node.output)?,
@@ -210,7 +210,7 @@ fn nodes(bytes: &[u8]) -> Result<Vec<NodeMeta>, Unreadable> {
             region: node.region.map(NodeNumber::new),
             local: node.local,
             hidden: node.hidden,
-            wired: Some(Box::new(wired)),
+            wiring: Some(Box::new(wiring)),
         })
     };
     row.nodes

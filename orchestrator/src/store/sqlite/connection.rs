@@ -17,7 +17,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::creation;
 use super::failure;
 use super::location::{Location, Synchronous, place_of};
-use super::schema::{self, MIGRATIONS, Migration, State};
+use super::schema::{self, MIGRATIONS, Migration, SchemaState};
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 
@@ -75,7 +75,7 @@ fn open_with(
         .map_err(failed)?;
     connection.execute_batch(SETTINGS).map_err(failed)?;
     write_ahead(&connection, location, state)?;
-    if state != State::At(known.len() as u32) {
+    if state != SchemaState::At(known.len() as u32) {
         // another process may be migrating, which takes some seconds per gigabyte
         connection.busy_timeout(MIGRATING).map_err(failed)?;
         schema::migrate(&mut connection, path, known, now)?;
@@ -145,7 +145,7 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
 fn write_ahead(
     connection: &Connection,
     location: &Location,
-    state: State,
+    state: SchemaState,
 ) -> Result<(), StoreError> {
     let failed = |error: rusqlite::Error| failure::classify(&location.path, &error);
     // before the switch: the default is `full`, and the switch itself is a commit
@@ -154,7 +154,7 @@ fn write_ahead(
         Synchronous::Full => "PRAGMA synchronous = FULL;",
     };
     connection.execute_batch(synchronous).map_err(failed)?;
-    if state == State::New {
+    if state == SchemaState::New {
         // the file is empty: there is nothing that a rollback journal on disk could restore, so its
         // fsyncs are saved
         match connection.execute_batch("PRAGMA journal_mode = MEMORY;") {

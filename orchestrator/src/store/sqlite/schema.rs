@@ -68,14 +68,14 @@ impl Migration {
 
 /// The migrations that a file has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum SchemaState {
     /// An empty file.
     New,
     /// The known migrations up to this number.
     At(u32),
 }
 
-impl State {
+impl SchemaState {
     fn last(self) -> u32 {
         match self {
             Self::New => 0,
@@ -93,13 +93,13 @@ pub(super) fn inspect(
     connection: &Connection,
     path: &Path,
     known: &[Migration],
-) -> Result<State, StoreError> {
+) -> Result<SchemaState, StoreError> {
     // one read transaction: another process may be creating the schema
     let transaction = connection
         .unchecked_transaction()
         .map_err(|error| unreadable(path, &error))?;
     let state = look(&transaction, path, known)?;
-    if let State::At(last) = state {
+    if let SchemaState::At(last) = state {
         let lacking = lacking(&transaction, &known[..last as usize]);
         if let Some(problem) = lacking.map_err(|error| failure::classify(path, &error))? {
             return Err(StoreError::Damaged {
@@ -223,12 +223,12 @@ pub(super) fn migrate(
 
 fn apply(
     transaction: &Transaction<'_>,
-    state: State,
+    state: SchemaState,
     pending: &[Migration],
     last: u32,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
-    if state == State::New {
+    if state == SchemaState::New {
         transaction.execute_batch(
             "CREATE TABLE migrations (
   -- The steps by which this file got its tables.
@@ -251,12 +251,16 @@ fn apply(
     transaction.pragma_update(None, "user_version", last)
 }
 
-fn look(connection: &Connection, path: &Path, known: &[Migration]) -> Result<State, StoreError> {
+fn look(
+    connection: &Connection,
+    path: &Path,
+    known: &[Migration],
+) -> Result<SchemaState, StoreError> {
     let (application, version, tables) =
         header(connection).map_err(|error| unreadable(path, &error))?;
     match application {
         APPLICATION_ID => {}
-        0 if tables == 0 && version == 0 => return Ok(State::New),
+        0 if tables == 0 && version == 0 => return Ok(SchemaState::New),
         _ => {
             let found = "it is the SQLite database of another program".to_owned();
             return Err(StoreError::Foreign {
@@ -295,7 +299,7 @@ fn look(connection: &Connection, path: &Path, known: &[Migration]) -> Result<Sta
         .zip(&applied)
         .find(|(migration, (_, checksum))| migration.checksum() != checksum[..])
     {
-        None => Ok(State::At(applied.len() as u32)),
+        None => Ok(SchemaState::At(applied.len() as u32)),
         Some((Migration { number, name, .. }, _)) => Err(StoreError::Altered {
             place: place_of(path),
             number: *number,

@@ -33,7 +33,7 @@ use tokio::sync::oneshot;
 
 use leader::{Leader, lead_slowly};
 pub(super) use queue::OwnedRun;
-use queue::{Entry, Queue, QueuedCall, Write};
+use queue::{Queue, QueueEntry, QueuedCall, Write};
 
 use super::connection;
 use super::failure::{self, Failure};
@@ -151,7 +151,7 @@ impl Writer {
             } else {
                 0
             };
-            Entry {
+            QueueEntry {
                 run: Some(Arc::clone(run)),
                 number,
                 write: Write::Change(change),
@@ -171,7 +171,7 @@ impl Writer {
     ) -> Result<T, StoreError> {
         let (sender, mut receiver) = oneshot::channel();
         self.queue.lock().push(|| {
-            Entry::call(QueuedCall {
+            QueueEntry::call(QueuedCall {
                 statements,
                 result: None,
                 answer: Some(sender),
@@ -211,7 +211,7 @@ impl Writer {
         statements: impl FnMut(&Connection) -> rusqlite::Result<()> + Send + 'static,
     ) {
         let _ = self.queue.lock().push(|| {
-            Entry::call(QueuedCall {
+            QueueEntry::call(QueuedCall {
                 statements,
                 result: None,
                 answer: None,
@@ -298,7 +298,7 @@ impl Writer {
             let Some(mut batch) = self.next_batch() else {
                 return;
             };
-            if batch.iter().any(Entry::is_large) {
+            if batch.iter().any(QueueEntry::is_large) {
                 self.put_back(batch);
                 return self.lead_elsewhere();
             }
@@ -336,7 +336,7 @@ impl Writer {
 
     /// Takes the next batch. If the queue is empty, gives up the lead under the same lock, so that
     /// no push is overlooked.
-    fn next_batch(&self) -> Option<Vec<Entry>> {
+    fn next_batch(&self) -> Option<Vec<QueueEntry>> {
         let mut queue = self.queue.lock();
         if queue.entries.is_empty() {
             queue.leading = false;
@@ -349,7 +349,7 @@ impl Writer {
     /// Returns a batch to the front of the queue. Must come before the lead is passed on: otherwise
     /// the next leader would write later entries first, and a run's rows would be committed out of
     /// order.
-    fn put_back(&self, batch: Vec<Entry>) {
+    fn put_back(&self, batch: Vec<QueueEntry>) {
         let mut queue = self.queue.lock();
         batch
             .into_iter()
@@ -359,7 +359,7 @@ impl Writer {
 
     /// Marks a batch as committed and wakes its waiters. Returns the ticket up to which everything
     /// is committed.
-    fn committed(&self, batch: Vec<Entry>) -> u64 {
+    fn committed(&self, batch: Vec<QueueEntry>) -> u64 {
         let (committed, woken) = {
             let mut queue = self.queue.lock();
             queue.committed += batch.len() as u64;
@@ -385,7 +385,7 @@ impl Writer {
     }
 
     /// Fails all queued entries, all waiters and everything that comes later.
-    fn fail(&self, batch: Vec<Entry>, error: &StoreError) {
+    fn fail(&self, batch: Vec<QueueEntry>, error: &StoreError) {
         let (waiters, entries) = {
             let mut queue = self.queue.lock();
             queue.failed = Some(error.clone());
@@ -431,8 +431,8 @@ impl Writer {
 
     /// Writes large results to their blobs. This comes before the transaction that refers to them:
     /// a crash in between leaves a blob without a row, and never a row without its blob.
-    async fn put_large(&self, batch: &mut [Entry]) -> Result<(), StoreError> {
-        let changes = batch.iter_mut().filter_map(Entry::change);
+    async fn put_large(&self, batch: &mut [QueueEntry]) -> Result<(), StoreError> {
+        let changes = batch.iter_mut().filter_map(QueueEntry::change);
         for body in changes.flat_map(RowChange::bodies) {
             if let Body::Large(prefix, result) = body {
                 let number = self.blob.fetch_add(1, Ordering::Relaxed);
@@ -511,7 +511,7 @@ impl Writer {
 
     /// Writes a batch in one transaction. If the statements of a call fail, the transaction is
     /// rolled back, the call gets the error, and the rest of the batch is written without it.
-    fn write(&self, batch: &mut [Entry], patience: Patience) -> Result<(), Trouble> {
+    fn write(&self, batch: &mut [QueueEntry], patience: Patience) -> Result<(), Trouble> {
         let mut connection = self.connection.lock();
         let trouble = |failure| self.trouble(failure);
         if patience == Patience::Waits {
@@ -531,7 +531,7 @@ impl Writer {
                 written => break written,
             };
             match at.and_then(|at: usize| batch.get_mut(at)) {
-                Some(Entry {
+                Some(QueueEntry {
                     write: write @ Write::Call(_),
                     ..
                 }) => {
@@ -555,7 +555,7 @@ impl Writer {
     fn write_with(
         &self,
         connection: &Connection,
-        batch: &mut [Entry],
+        batch: &mut [QueueEntry],
         at: &mut Option<usize>,
     ) -> Result<(), Failure> {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;

@@ -76,7 +76,7 @@ pub(crate) fn a_long_life(seed: u64, other: RunId) -> Vec<Transition> {
 
 /// How a task of [`a_long_life`] ends.
 #[derive(Clone, Copy, Debug)]
-enum Ending {
+enum LifeEnd {
     Success,
     /// A success whose cached result had expired.
     Recomputed,
@@ -90,7 +90,7 @@ enum Ending {
     Open,
 }
 
-impl Ending {
+impl LifeEnd {
     const ALL: [Self; 9] = [
         Self::Success,
         Self::Recomputed,
@@ -137,9 +137,9 @@ fn a_life(random: &mut Random, frame: u32, cell: u32, other: RunId) -> Vec<Trans
     }
     let at = 5_000 + random.below(1_000) as i64;
     let created = DateTime::from_timestamp(3, 4_000).unwrap();
-    match Ending::ALL[random.below(9) as usize] {
-        Ending::Success => step(TaskState::Success, attempts, at, at + 7, None, None),
-        Ending::Recomputed => step(
+    match LifeEnd::ALL[random.below(9) as usize] {
+        LifeEnd::Success => step(TaskState::Success, attempts, at, at + 7, None, None),
+        LifeEnd::Recomputed => step(
             TaskState::Success,
             attempts,
             at,
@@ -147,7 +147,7 @@ fn a_life(random: &mut Random, frame: u32, cell: u32, other: RunId) -> Vec<Trans
             None,
             Some(CacheNote::Missed(CacheMiss::Expired { created })),
         ),
-        Ending::CacheHit => step(
+        LifeEnd::CacheHit => step(
             TaskState::Success,
             attempts - 1,
             at,
@@ -158,7 +158,7 @@ fn a_life(random: &mut Random, frame: u32, cell: u32, other: RunId) -> Vec<Trans
                 created: time(7),
             }),
         ),
-        Ending::Fatal => step(
+        LifeEnd::Fatal => step(
             TaskState::Failed,
             attempts,
             at,
@@ -166,7 +166,7 @@ fn a_life(random: &mut Random, frame: u32, cell: u32, other: RunId) -> Vec<Trans
             error("no", Cause::Fatal),
             None,
         ),
-        Ending::TimedOut => {
+        LifeEnd::TimedOut => {
             let timeout = Cause::TimedOut(Duration::from_millis(1_500));
             step(
                 TaskState::Failed,
@@ -177,7 +177,7 @@ fn a_life(random: &mut Random, frame: u32, cell: u32, other: RunId) -> Vec<Trans
                 Some(CacheNote::Missed(CacheMiss::Empty)),
             );
         }
-        Ending::Skipped => step(
+        LifeEnd::Skipped => step(
             TaskState::Skipped,
             attempts,
             at,
@@ -185,7 +185,7 @@ fn a_life(random: &mut Random, frame: u32, cell: u32, other: RunId) -> Vec<Trans
             error("nothing to do", Cause::Skipped),
             None,
         ),
-        Ending::UpstreamFailed if attempts == 1 => step(
+        LifeEnd::UpstreamFailed if attempts == 1 => step(
             TaskState::UpstreamFailed,
             0,
             0,
@@ -193,8 +193,8 @@ fn a_life(random: &mut Random, frame: u32, cell: u32, other: RunId) -> Vec<Trans
             error("before it", Cause::UpstreamFailed),
             None,
         ),
-        Ending::Cancelled => step(TaskState::Cancelled, attempts, at, at + 2, None, None),
-        Ending::UpstreamFailed | Ending::Open => {}
+        LifeEnd::Cancelled => step(TaskState::Cancelled, attempts, at, at + 2, None, None),
+        LifeEnd::UpstreamFailed | LifeEnd::Open => {}
     }
     life
 }

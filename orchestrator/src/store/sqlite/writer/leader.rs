@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::location::place_of;
-use super::queue::{Entry, refuse_calls};
+use super::queue::{QueueEntry, refuse_calls};
 use super::{Patience, Trouble, Writer};
 use crate::error::StoreError;
 
@@ -19,7 +19,7 @@ const FULL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Leader {
     pub(super) writer: Arc<Writer>,
-    pub(super) batch: Vec<Entry>,
+    pub(super) batch: Vec<QueueEntry>,
     pub(super) leads: bool,
 }
 

@@ -17,7 +17,7 @@ use crate::store::sql::changes::RowChange;
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     /// What is to be committed, in order.
-    pub(super) entries: VecDeque<Entry>,
+    pub(super) entries: VecDeque<QueueEntry>,
     /// The number of entries pushed so far: the ticket of the last one.
     pub(super) pushed: u64,
     /// The number of entries committed so far. A ticket up to it is done.
@@ -51,7 +51,7 @@ impl Queue {
     /// # Errors
     ///
     /// Returns the error of the writer if the file can no longer be written.
-    pub(super) fn push(&mut self, entry: impl FnOnce() -> Entry) -> Result<(), StoreError> {
+    pub(super) fn push(&mut self, entry: impl FnOnce() -> QueueEntry) -> Result<(), StoreError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
@@ -86,13 +86,13 @@ impl OwnedRun {
 
 /// An entry of the queue.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct QueueEntry {
     pub(super) run: Option<Arc<OwnedRun>>,
     pub(super) number: u32,
     pub(super) write: Write,
 }
 
-impl Entry {
+impl QueueEntry {
     pub(super) fn call(call: impl Call + 'static) -> Self {
         Self {
             run: None,
@@ -160,7 +160,7 @@ impl<T: Send, F: FnMut(&Connection) -> rusqlite::Result<T> + Send> Call for Queu
 
 /// Refuses the calls of a batch on a full disk, since their callers can handle the error. The
 /// records of runs stay queued.
-pub(super) fn refuse_calls(batch: &mut [Entry], error: &StoreError) {
+pub(super) fn refuse_calls(batch: &mut [QueueEntry], error: &StoreError) {
     for entry in batch {
         if let Write::Call(call) = &mut entry.write {
             call.done(Err(error.clone()));

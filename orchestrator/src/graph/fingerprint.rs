@@ -46,7 +46,7 @@ impl Wiring {
                     }
                 };
                 let upstreams = node.upstreams.iter().map(|edge| edge.node).collect();
-                self.nodes[id].wired = Some(Box::new(NodeWiring {
+                self.nodes[id].wiring = Some(Box::new(NodeWiring {
                     hash,
                     task,
                     output,
@@ -171,10 +171,10 @@ impl Wiring {
     /// Feeds the identity of a node: its key, or, for an internal node of a mapping, its own
     /// wiring.
     fn feed_node(&self, hasher: &mut blake3::Hasher, node: &PlannedNode) {
-        match &node.wired {
-            Some(wired) if node.is_hidden() => {
+        match &node.wiring {
+            Some(wiring) if node.is_hidden() => {
                 hasher.update(b"h");
-                hasher.update(&wired.hash);
+                hasher.update(&wiring.hash);
             }
             _ => {
                 feed(
