@@ -2,7 +2,7 @@
 //!
 //! [`serve`] is the public interface. [`server`] resumes runs that other processes left and then
 //! sleeps until the next tick of all schedules ([`ticker`], which is pure). Due ticks go to their
-//! flow ([`served`]), which decides which of them get a run ([`missed`], also pure) and creates the
+//! flow ([`flow_queue`]), which decides which of them get a run ([`missed`], also pure) and creates the
 //! runs. Each flow works independently, so that no flow waits for another. [`backfill`] creates the
 //! runs of the past.
 //!
