@@ -1305,3 +1305,77 @@ async fn a_run_that_is_cancelled_while_it_looks_for_a_result_waits_for_no_slot()
     assert_eq!(holding.await?.state(), RunState::Success);
     Ok(())
 }
+
+/// A body that cancels its own run: what is to be computed next is taken again and again until the
+/// run's conductor has seen the cancellation, which must get its turn.
+#[tokio::test]
+async fn a_body_that_cancels_its_run_ends_it_before_the_next_result() -> Result<()> {
+    /// The runtime that executes the body.
+    #[derive(Clone, Default)]
+    struct OwnRuntime(Arc<std::sync::OnceLock<Runtime>>);
+    #[task(cache)]
+    async fn cancels(
+        n: u32,
+        #[resource] own: &OwnRuntime,
+        #[context] context: &Context,
+    ) -> Result<u32> {
+        own.0.get().unwrap().cancel(context.run_id()).await?;
+        Ok(n)
+    }
+    #[flow(name = "caching_cancels")]
+    fn cancelling() -> Mapped<u32> {
+        expand(vec![1, 2, 3], cancels)
+    }
+    let own = OwnRuntime::default();
+    let builder = Runtime::builder().store("memory").resource(own.clone());
+    let runtime = builder.build().await?;
+    let _ = own.0.set(runtime.clone());
+    let run = cancelling().on(&runtime).run().await?;
+    assert_eq!(run.state(), RunState::Cancelled);
+    Ok(())
+}
+
+/// A flight ends on a thread of the tokio runtime that shuts down; the run that waits for it goes on
+/// on its own.
+#[test]
+fn a_run_goes_on_if_the_tokio_runtime_that_computes_its_result_shuts_down() {
+    static STARTED: AtomicU32 = AtomicU32::new(0);
+    #[task(cache)]
+    async fn hangs_once(n: u32) -> u32 {
+        if STARTED.fetch_add(1, SeqCst) == 0 {
+            std::future::pending::<()>().await;
+        }
+        n + 1
+    }
+    #[flow(name = "caching_two_tokios")]
+    fn of_two_tokios() -> Node<u32> {
+        hangs_once(1)
+    }
+    let multi = tokio::runtime::Builder::new_multi_thread();
+    let [first, second] = [multi, tokio::runtime::Builder::new_multi_thread()]
+        .map(|mut tokio| tokio.worker_threads(1).enable_all().build().unwrap());
+    let runtime =
+        second.block_on(async { Runtime::builder().store("memory").build().await.unwrap() });
+    let on = runtime.clone();
+    first.spawn(async move { of_two_tokios().on(&on).run().await });
+    let value = second.block_on(async {
+        while STARTED.load(SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let waiting = of_two_tokios().on(&runtime).start().await.unwrap();
+        // parked once its task is told to wait for the flight
+        let mut looked = 0;
+        while looked < 1_000 {
+            looked += 1;
+            tokio::task::yield_now().await;
+        }
+        first.shutdown_background();
+        tokio::time::timeout(Duration::from_secs(30), waiting.into_future())
+            .await
+            .expect("the run goes on")
+            .unwrap()
+            .output()
+            .copied()
+    });
+    assert_eq!(value, Some(2));
+}

@@ -1,6 +1,7 @@
 //! Slots: of the runtime, of pools, of flows; resources; blocking work.
 
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use orchestrator::Clock;
@@ -365,6 +366,46 @@ async fn a_body_that_awaits_a_flow_does_not_wait_for_its_own_slot() -> Result<()
         awaited().on(&runtime).into_future(),
     );
     assert_eq!(awaited.await??, [2, 4, 6]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_body_that_awaits_a_flow_on_a_clone_of_its_runtime_does_not_wait_for_its_own_slot()
+-> Result<()> {
+    #[task]
+    async fn other() -> u32 {
+        0
+    }
+    #[flow(name = "limits_on_a_clone")]
+    fn on_a_clone(n: u32) -> Node<u32> {
+        leaf(n)
+    }
+    #[task]
+    async fn outer(#[resource] runtime: &Arc<OnceLock<Runtime>>) -> Result<u32> {
+        let runtime = runtime.get().unwrap();
+        Ok(on_a_clone(1)
+            .on(runtime)
+            .run()
+            .await?
+            .output()
+            .copied()
+            .unwrap_or_default())
+    }
+    #[flow(name = "limits_of_a_clone")]
+    fn of_a_clone() -> Node<u32> {
+        outer()
+    }
+    let own = Arc::new(OnceLock::<Runtime>::new());
+    let builder = crate::support::builder().max_running(1);
+    let runtime = builder.resource(Arc::clone(&own)).build().await?;
+    let _ = own.set(runtime.clone());
+    // a clone with a mock shares the slots
+    let mocked = runtime.mock(other, || 1);
+    let awaited = tokio::time::timeout(
+        Duration::from_secs(60),
+        of_a_clone().on(&mocked).into_future(),
+    );
+    assert_eq!(awaited.await??, 1);
     Ok(())
 }
 

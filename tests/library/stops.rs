@@ -559,3 +559,34 @@ async fn a_run_stays_with_its_process_until_its_bodies_have_returned() -> Result
     }
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn events_of_a_stopped_run_in_memory_tell_its_end() -> Result<()> {
+    let runtime = Runtime::in_memory();
+    #[task]
+    async fn long() -> u32 {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        1
+    }
+    #[flow(name = "stops_in_memory")]
+    fn in_memory() -> Node<u32> {
+        long()
+    }
+    let mut events = runtime.events();
+    let run = in_memory().on(&runtime).start().await?;
+    assert!(matches!(
+        events.next().await,
+        Some(Event::RunStarted { .. })
+    ));
+    runtime.stop().await;
+    assert!(run.await.is_err());
+    let state = loop {
+        match events.next().await {
+            Some(Event::RunFinished { state, .. }) => break state,
+            Some(_) => {}
+            None => panic!("no event tells the end"),
+        }
+    };
+    assert_eq!(state, RunState::Cancelled);
+    Ok(())
+}

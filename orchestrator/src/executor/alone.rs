@@ -25,13 +25,7 @@ pub(crate) async fn alone(
     name: &'static str,
     plant: impl FnOnce() -> Result<Input, TaskError>,
 ) -> Result<Value, TaskError> {
-    let Ambient {
-        host,
-        held,
-        flows,
-        in_task,
-        hold,
-    } = ambient;
+    let host = Arc::clone(&ambient.host);
     let refused = |error: Error| TaskError::new(Cause::Fatal, error.to_string());
     let tokio = Tokio::try_current().map_err(|_| refused(Error::NoTokio))?;
     let created = host.services.clock.now();
@@ -47,7 +41,7 @@ pub(crate) async fn alone(
     });
     let cancel = CancellationToken::new();
     let trace = Trace::unrecorded(&host, &facts);
-    let mut live = Live::new(&held, false, None);
+    let mut live = Live::new(&ambient.held, false, None);
     live.caches = false;
     let output = body::plant(&mut live, &host, cancel.clone(), plant)?;
     let log = store::unrecorded(NewRun {
@@ -61,14 +55,15 @@ pub(crate) async fn alone(
         refresh_cache: false,
         created,
     });
-    let ambient = Ambient {
-        host: Arc::clone(&host),
-        held,
-        flows,
-        in_task,
-        hold,
-    };
-    let run = ActiveRun::new(host, log, trace, cancel.clone(), live, &ambient, false);
+    let run = ActiveRun::new(
+        tokio.clone(),
+        log,
+        trace,
+        cancel.clone(),
+        live,
+        &ambient,
+        false,
+    );
     let guard = cancel.drop_guard();
     let conducted =
         tokio.spawn(Conductor::new(run, CalledFlow::Returned(output), None, None).conduct());

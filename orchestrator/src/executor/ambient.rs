@@ -31,7 +31,12 @@ impl Ambient {
     /// runtime.
     pub(crate) fn on(host: &Arc<Host>) -> Self {
         match AMBIENT.try_with(Clone::clone) {
-            Ok(ambient) if Arc::ptr_eq(&ambient.host, host) => ambient,
+            // clones of a runtime, with mocks or a stop signal of their own, share its slots: a run
+            // that took other slots than those of the waiting body could wait for that body
+            Ok(ambient) if ambient.host.shares_slots_with(host) => Self {
+                host: Arc::clone(host),
+                ..ambient
+            },
             _ => Self::outside(host),
         }
     }

@@ -74,6 +74,11 @@ impl Host {
         }
     }
 
+    /// Returns `true` if runs of the other host take the same slots.
+    pub(crate) fn shares_slots_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.admission.flights, &other.admission.flights)
+    }
+
     /// Returns the store through which other processes request cancellations. `None` if the clock
     /// is tokio's: a timer each second would advance paused time.
     pub(crate) fn heard(&self) -> Option<&Arc<dyn Store>> {

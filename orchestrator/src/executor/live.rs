@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::hold::Hold;
 use super::host::Host;
 use super::slots::GateKey;
+use crate::capture::TaskOrigin;
 use crate::error::{Error, GraphError};
 use crate::graph::build::Defaults;
 use crate::index::{GateId, IndexVec, NodeId, NodeNumber, ScopeId};
@@ -297,6 +298,15 @@ impl Live {
             &scope.grace_over
         } else {
             &scope.cancel
+        }
+    }
+
+    /// Returns what log lines tell of an attempt.
+    pub(crate) fn origin(&self, at: Instance, attempt: u16) -> TaskOrigin {
+        TaskOrigin {
+            key: self.plan.key_of(at),
+            attempt: u32::from(attempt),
+            map_index: self.plan.map_index(at),
         }
     }
 

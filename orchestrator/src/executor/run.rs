@@ -12,6 +12,7 @@ use tracing::Span;
 
 use super::active::StopSignal;
 use super::ambient::{AMBIENT, Ambient};
+use super::attempt::ThreadGuard;
 use super::flight::Waits;
 use super::hold::{Hold, Thread};
 use super::host::Host;
@@ -19,7 +20,6 @@ use super::live::Live;
 use super::slots::pulse::{Pulse, Watched};
 use super::slots::{self, GateKey};
 use super::trace::Trace;
-use crate::capture::TaskOrigin;
 use crate::clock::{Clock, in_time};
 use crate::error::StoreError;
 use crate::failpoint;
@@ -42,6 +42,9 @@ const PATIENCE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct ActiveRun {
     pub(crate) host: Arc<Host>,
+    /// The tokio runtime that executes the run. Lanes are spawned on it from wherever the run is
+    /// woken: a host may serve several tokio runtimes, and another one may be shutting down.
+    pub(crate) tokio: Tokio,
     pub(crate) facts: Arc<RunFacts>,
     pub(crate) log: Arc<dyn RunLog>,
     /// The clock of the run and its attempts. It is set to the runtime's clock when the run starts
@@ -86,8 +89,9 @@ pub(crate) struct ActiveRun {
 }
 
 impl ActiveRun {
+    /// Creates the state of a run that is executed on the host of `ambient`.
     pub(crate) fn new(
-        host: Arc<Host>,
+        tokio: Tokio,
         log: Arc<dyn RunLog>,
         trace: Trace,
         cancel: CancellationToken,
@@ -95,7 +99,8 @@ impl ActiveRun {
         ambient: &Ambient,
         refresh_cache: bool,
     ) -> Arc<Self> {
-        let workers = Tokio::try_current().map_or(1, |tokio| tokio.metrics().num_workers());
+        let host = &ambient.host;
+        let workers = tokio.metrics().num_workers();
         let durable = log.needs_commits();
         let mut flows = ambient.flows.clone();
         // a task that runs alone does not belong to a flow
@@ -109,7 +114,8 @@ impl ActiveRun {
         live.hold = Some(Hold::new(Arc::clone(&log), outer));
         let clock = trace.clock.clone();
         Arc::new(Self {
-            host,
+            host: Arc::clone(host),
+            tokio,
             facts: Arc::clone(&trace.facts),
             log,
             clock,
@@ -155,22 +161,24 @@ impl ActiveRun {
         slots::watch(self.watched(), flow.name, Some(flow), [None, None])
     }
 
-    /// Wraps a blocking body: it has the context of its lane on its thread, too, and the run's hold
-    /// for as long as it runs there.
-    pub(crate) fn on_thread(&self, at: Instance, body: BlockingBody) -> BlockingBody {
+    /// Prepares a blocking body for its thread: it has the context of its lane there, too. Returns
+    /// the run's hold, which the thread keeps.
+    pub(crate) fn on_thread(
+        &self,
+        at: Instance,
+        body: BlockingBody,
+    ) -> (BlockingBody, ThreadGuard) {
         let ambient = AMBIENT.try_with(Clone::clone).ok();
         let thread = {
             let live = self.live.lock();
             let hold = live.hold.clone();
             Thread::new(&self.host.active.threads, hold, live.plan.key(at))
         };
-        Box::new(move || {
-            let _thread = thread;
-            match ambient {
-                Some(ambient) => AMBIENT.sync_scope(ambient, body),
-                None => body(),
-            }
-        })
+        let body: BlockingBody = match ambient {
+            Some(ambient) => Box::new(move || AMBIENT.sync_scope(ambient, body)),
+            None => body,
+        };
+        (body, Box::new(thread))
     }
 
     fn watched(self: &Arc<Self>) -> Weak<dyn Watched> {
@@ -321,14 +329,7 @@ impl ActiveRun {
 
     /// Returns the span of an attempt.
     pub(crate) fn attempt_span(&self, at: Instance, attempt: u16) -> Span {
-        self.trace.attempt(|| {
-            let live = self.live.lock();
-            TaskOrigin {
-                key: live.plan.key_of(at),
-                attempt: u32::from(attempt),
-                map_index: live.plan.map_index(at),
-            }
-        })
+        self.trace.attempt(|| self.live.lock().origin(at, attempt))
     }
 
     /// Returns the context of an attempt, which contains its cancellation token.
@@ -356,11 +357,9 @@ impl Watched for ActiveRun {
     }
 
     fn span_at(&self, at: Instance) -> Span {
-        let attempts = self
-            .live
-            .try_lock_for(PATIENCE)
-            .map(|live| live.plan.attempts(at));
-        attempts.map_or_else(Span::none, |attempts| self.attempt_span(at, attempts))
+        let live = self.live.try_lock_for(PATIENCE);
+        let origin = live.map(|live| live.origin(at, live.plan.attempts(at)));
+        origin.map_or_else(Span::none, |origin| self.trace.attempt(|| origin))
     }
 
     fn span(&self) -> &Span {

@@ -1,9 +1,6 @@
 //! Starts runs: calls their flows, new or recorded, and conducts them to their ends.
 
-use std::future::{Future as _, poll_fn};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context as Cx, Poll};
 
 use tokio::runtime::Handle as Tokio;
 use tokio::task::JoinHandle;
@@ -23,7 +20,6 @@ use crate::flow::{FlowCall, FlowDef};
 use crate::graph;
 use crate::id::RunId;
 use crate::journal::RunRecord;
-use crate::panic::catch;
 use crate::plan::Replay;
 use crate::scope::NodeKind;
 use crate::state::RunKind;
@@ -104,21 +100,12 @@ async fn conduct(called: CalledRun) -> Result<Finished, Error> {
         ambient,
         registration: _registration,
     } = called;
-    let mut conductor = Conductor::new(Arc::clone(&run), called, definition.timeout, began);
+    let mut conductor = Conductor::new(run, called, definition.timeout, began);
     let _turn = match turns(definition, kind) {
         Some(turns) => conductor.wait_for_turn(definition.name, turns).await,
         None => None,
     };
-    let mut conducted = pin!(AMBIENT.scope(ambient, conductor.conduct()));
-    let polled = |cx: &mut Cx<'_>| match catch(|| conducted.as_mut().poll(cx)) {
-        Ok(polled) => polled.map(Ok),
-        Err(panicked) => Poll::Ready(Err(panicked)),
-    };
-    match poll_fn(polled).await {
-        Ok(finished) => finished,
-        // a bug of the runtime: the run still ends, both in the store and for its waiters
-        Err(panicked) => Conductor::give_up(&run, &panicked).await,
-    }
+    AMBIENT.scope(ambient, conductor.conduct()).await
 }
 
 impl Host {
@@ -226,6 +213,9 @@ pub(crate) fn resume(
     let Takeover { log, history } = taken;
     let (began, cancelling) = (history.tables.started, history.cancelling);
     let refresh_cache = history.tables.head.refresh_cache;
+    // registered before the flow's function is called: the store shows the run as executed here, and
+    // a cancel request that comes meanwhile must find it
+    let registration = host.active.enter(facts.id, &cancel, host.heard());
     let ambient = Ambient::outside(host);
     let mut live = Live::new(&ambient.held, true, Some(Replay::new(history)));
     let trace = Trace::new(host, &facts);
@@ -256,9 +246,8 @@ pub(crate) fn resume(
     if cancelling {
         cancel.cancel();
     }
-    let registration = host.active.enter(facts.id, &cancel, host.heard());
     let run = ActiveRun::new(
-        Arc::clone(host),
+        tokio.clone(),
         log,
         trace,
         cancel,

@@ -335,7 +335,7 @@ async fn accept_unless_paused(
     failpoint::hit("run-created");
     trace.release_early_lines();
     let run = ActiveRun::new(
-        host,
+        tokio.clone(),
         log,
         trace,
         cancel,

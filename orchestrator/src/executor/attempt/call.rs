@@ -59,12 +59,15 @@ impl Attempt {
         if let Some(slots) = &mut slots {
             slots.pass_to(&site.pulse.of_thread(self.task));
         }
-        let (span, body) = (self.span.clone(), (site.on_thread)(body));
+        let span = self.span.clone();
+        let (body, guard) = (site.on_thread)(body);
         RunningAttempt::Thread(tokio::task::spawn_blocking(move || {
             let result = panic::catch(|| span.in_scope(body));
             let returned = Instant::now();
-            // released by the thread that used them, since the attempt may have ended long ago
+            // released by the thread that used them, since the attempt may have ended long ago; the
+            // guard last: it may release the run to other processes, outside of users' code
             drop(slots);
+            drop(guard);
             let result = result.unwrap_or_else(|panicked| Err(TaskError::panicked(&panicked)));
             (result, returned)
         }))

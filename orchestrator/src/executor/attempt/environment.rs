@@ -33,13 +33,16 @@ impl Environment {
     }
 }
 
+/// What the thread of a blocking body keeps of its run.
+pub(crate) type ThreadGuard = Box<dyn Send>;
+
 /// The place where an attempt runs, such as a lane of a run.
 pub(crate) struct Site<'a> {
     pub(crate) environment: &'a Environment,
     pub(crate) clock: &'a Clock,
     /// Shows the watchdog that the body occupies the thread.
     pub(crate) pulse: &'a Arc<Pulse>,
-    /// Wraps a blocking body in what its run needs on the body's thread, for as long as it runs
-    /// there.
-    pub(crate) on_thread: &'a dyn Fn(BlockingBody) -> BlockingBody,
+    /// Prepares a blocking body for its thread. The thread drops the guard when it has returned the
+    /// body's slots.
+    pub(crate) on_thread: &'a dyn Fn(BlockingBody) -> (BlockingBody, ThreadGuard),
 }

@@ -30,7 +30,7 @@ use std::task::Context as Cx;
 use std::time::Duration;
 
 pub(crate) use call::Started;
-pub(crate) use environment::{Environment, Site};
+pub(crate) use environment::{Environment, Site, ThreadGuard};
 pub(crate) use mock::Mock;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;

@@ -77,7 +77,7 @@ async fn execute(
             environment: &environment,
             clock: &clock,
             pulse: &pulse,
-            on_thread: &|body| body,
+            on_thread: &|body| (body, Box::new(())),
         };
         let args = args.take().expect("it is polled once");
         Poll::Ready(attempt.start(args, None, &site, cx))

@@ -75,7 +75,7 @@ impl Conductor {
         run: &Arc<ActiveRun>,
         panicked: &PanicReport,
     ) -> Result<Finished, Error> {
-        run.cancel.cancel();
+        run.end_bodies();
         {
             let live = &mut *run.live.lock();
             live.plan.abandon();

@@ -8,8 +8,11 @@ mod subflows;
 mod trial;
 mod turn;
 
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context as Cx, Poll};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -31,6 +34,7 @@ use crate::error::{Cause, Error, TaskError};
 use crate::failpoint;
 use crate::index::NodeId;
 use crate::journal::{RerunRecord, RunEnd, Transition};
+use crate::panic;
 use crate::plan::{End, Instance};
 use crate::task::Input;
 
@@ -126,10 +130,24 @@ impl Conductor {
         self.bodies.push(body);
     }
 
-    /// Conducts the run to its end, or until the process gives it up.
-    pub(crate) async fn conduct(mut self) -> Result<Finished, Error> {
+    /// Conducts the run to its end, or until the process gives it up. If the runtime itself panics,
+    /// the run still ends, both in the store and for its waiters.
+    pub(crate) async fn conduct(self) -> Result<Finished, Error> {
+        let run = Arc::clone(&self.run);
+        let mut conducted = pin!(self.take_steps());
+        let polled = |cx: &mut Cx<'_>| match panic::catch(|| conducted.as_mut().poll(cx)) {
+            Ok(polled) => polled.map(Ok),
+            Err(panicked) => Poll::Ready(Err(panicked)),
+        };
+        match poll_fn(polled).await {
+            Ok(finished) => finished,
+            Err(panicked) => Self::give_up(&run, &panicked).await,
+        }
+    }
+
+    async fn take_steps(mut self) -> Result<Finished, Error> {
         if self.run.stop.soft.is_cancelled() {
-            return self.release().await;
+            return self.release(None).await;
         }
         let started = self.begin();
         loop {
@@ -139,7 +157,7 @@ impl Conductor {
             };
             match next {
                 Next::Look | Next::Wait => {}
-                Next::Release => return self.release().await,
+                Next::Release => return self.release(Some(started)).await,
                 Next::Finish => return self.finish(started).await,
             }
         }
@@ -280,7 +298,6 @@ impl Conductor {
                     None => self.body_ended(ended),
                 }
             }
-            () = run.wake.notified() => {}
             permit = run.host.admission.trials.permit(), if wants_trial => self.begin_trial(permit),
             () = until(trial_ends), if trial_ends.is_some() => self.acquit(),
             () = until(timer) => {
@@ -296,6 +313,8 @@ impl Conductor {
                 run.flush(live);
             }
             timeout = passed(deadline) => self.stop(Stop::TimedOut(timeout)),
+            // last: lanes may notify at each end of a task, which must not hold up what is due
+            () = run.wake.notified() => {}
         }
         Next::Look
     }
@@ -317,7 +336,7 @@ impl Conductor {
     }
 
     /// Gives the run up. Another process, or a later one, resumes it once nothing of it runs here.
-    async fn release(self) -> Result<Finished, Error> {
+    async fn release(self, started: Option<Timestamp>) -> Result<Finished, Error> {
         let run = &self.run;
         if !run.durable {
             // no other process could resume it
@@ -361,7 +380,15 @@ impl Conductor {
             }
         }
         run.log.commit().wait().await?;
-        tracing::info!(parent: &run.trace.run, "run released: it can be resumed");
+        if run.durable {
+            tracing::info!(parent: &run.trace.run, "run released: it can be resumed");
+        } else {
+            let (state, error) = (Ending::Cancelled.state(), Ending::Cancelled.error());
+            let now = run.clock.timestamp();
+            let duration = started.map_or(Duration::ZERO, |started| now.since(started));
+            run.log_end(state, duration, error.as_ref());
+            run.emit_end(state, duration, error);
+        }
         run.host.services.flush_logs().await;
         Err(Error::Stopped {
             flow: run.facts.flow.to_owned(),

@@ -367,10 +367,17 @@ async fn look_up(
         waiting
             .into_iter()
             .for_each(|(key, at)| wait_for(run, live, key, at));
-        elsewhere
-            .into_iter()
-            .for_each(|(at, flight, query)| wait_elsewhere(run, live, at, flight, query));
+        for (at, flight, _) in &elsewhere {
+            live.computed_elsewhere.insert(*at);
+            wait_for(run, live, flight.key(), *at);
+        }
         run.flush(live);
+    }
+    // without the lock: a tokio runtime that shuts down drops the future here, and with it the
+    // flight, which locks the runs that wait for it
+    for (_, flight, query) in elsewhere {
+        let (host, clock) = (Arc::clone(&run.host), run.clock.clone());
+        run.tokio.spawn(until_landed(host, flight, query, clock));
     }
     (computed, left)
 }
@@ -388,24 +395,10 @@ fn wait_for(run: &Arc<ActiveRun>, live: &mut Live, key: CacheKey, at: Instance) 
     run.host.admission.flights.wait(key, run, at);
 }
 
-/// Parks an instance until another process ends its flight. The flight stays taken in this process,
-/// so that other instances with the same key wait as well, and one periodic look-up serves all of
-/// them.
-fn wait_elsewhere(
-    run: &Arc<ActiveRun>,
-    live: &mut Live,
-    at: Instance,
-    flight: Flight,
-    query: CacheQuery,
-) {
-    live.computed_elsewhere.insert(at);
-    wait_for(run, live, flight.key(), at);
-    let (host, clock) = (Arc::clone(&run.host), run.clock.clone());
-    tokio::spawn(until_landed(host, flight, query, clock));
-}
-
 /// Holds a flight until the process that computes the result has finished or died, or until the
-/// runs that wait are cancelled.
+/// runs that wait are cancelled or given up, which cancels them, too. In the meantime, other
+/// instances of this process with the same key wait as well, and one periodic look-up serves all of
+/// them.
 async fn until_landed(host: Arc<Host>, mut flight: Flight, query: CacheQuery, clock: Clock) {
     let wanted: Arc<[CacheRequest]> = [CacheRequest {
         query,
@@ -413,10 +406,7 @@ async fn until_landed(host: Arc<Host>, mut flight: Flight, query: CacheQuery, cl
     }]
     .into();
     loop {
-        tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
-            () = host.stop.soft.cancelled() => return,
-        }
+        tokio::time::sleep(LOOK).await;
         if flight.is_given_up() {
             return;
         }
@@ -468,6 +458,12 @@ pub(super) async fn compute(
                     .collect(),
             );
             shrink(run, lane);
+            if is_over {
+                // the conductor has to see the cancellation before these tasks are taken again:
+                // nothing else in the loop of the lane waits if the store is in memory
+                lane.settle(run).await;
+                lane.yield_turn().await;
+            }
             break;
         };
         let caching = match caching {
@@ -511,7 +507,7 @@ fn hand_over(run: &Arc<ActiveRun>, lane: &Lane, rest: VecDeque<MissingJob>) {
     let hold = run.live.lock().hold.clone();
     // a run that was given up has no hold: nothing of it may start
     if let (Some(hold), false) = (hold, rest.is_empty()) {
-        tokio::spawn(super::take_over(
+        run.tokio.spawn(super::take_over(
             Arc::clone(run),
             lane.gate,
             hold,
@@ -575,13 +571,24 @@ async fn land(
         })
         .unzip();
     if !again.is_empty() && claims > claimed {
-        for (landing, again) in taken.into_iter().zip(
-            store
-                .look_up_cached(again.into(), claims - claimed, now)
-                .await?,
-        ) {
-            if let (Landing::Miss(_, claim), Lookup::Miss(_, new)) = (landing, again) {
-                *claim = Some(new);
+        let found = match store
+            .look_up_cached(again.into(), claims - claimed, now)
+            .await
+        {
+            Ok(found) => found.into_iter().map(Some).collect::<Vec<_>>(),
+            // the flights that are claimed already must be kept: they would never be ended
+            Err(error) => {
+                tracing::warn!(parent: &run.trace.run, "cannot read the cache: {error}");
+                taken.iter().map(|_| None).collect()
+            }
+        };
+        for (landing, found) in taken.into_iter().zip(found) {
+            if let Landing::Miss(_, claim) = landing {
+                *claim = match found {
+                    Some(Lookup::Miss(_, claim)) => Some(claim),
+                    Some(Lookup::Hit(_)) => *claim,
+                    None => None,
+                };
             }
         }
     }
@@ -653,6 +660,6 @@ fn finish_with(
         lane.ended(run, live, ended);
         return;
     }
-    lane.landed.extend(ended.tell(run, live));
+    ended.tell(run, live, &mut lane.landed);
     run.flush(live);
 }

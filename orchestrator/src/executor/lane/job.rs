@@ -388,7 +388,7 @@ impl TaskJob {
         if run.durable {
             return lane.ended(run, live, self.ended(end));
         }
-        lane.landed.extend(self.ended(end).tell(run, live));
+        self.ended(end).tell(run, live, &mut lane.landed);
         lane.take(run, live)
     }
 
@@ -449,7 +449,7 @@ impl TaskJob {
             }
             Some(returned) => {
                 let run = Arc::clone(run);
-                tokio::spawn(async move {
+                run.tokio.clone().spawn(async move {
                     let _ = returned.await;
                     run.live.lock().retry_at(at, due);
                     run.wake.notify_one();

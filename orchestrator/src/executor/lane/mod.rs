@@ -66,7 +66,8 @@ impl ActiveRun {
         }
         let Some(hold) = &live.hold else { return };
         state.starting = true;
-        tokio::spawn(run(Arc::clone(self), gate, Arc::clone(hold)));
+        self.tokio
+            .spawn(run(Arc::clone(self), gate, Arc::clone(hold)));
     }
 }
 
@@ -207,8 +208,9 @@ pub(super) struct EndedTask {
 }
 
 impl EndedTask {
-    /// Emits the end and updates the plan. Returns the flight.
-    pub(super) fn tell(self, run: &ActiveRun, live: &mut Live) -> Option<Flight> {
+    /// Emits the end and updates the plan. The flight goes to `landed` first: it must not be dropped
+    /// while the plan is locked, not even by a panic.
+    pub(super) fn tell(self, run: &ActiveRun, live: &mut Live, landed: &mut Vec<Flight>) {
         let Self {
             at,
             attempts,
@@ -216,13 +218,13 @@ impl EndedTask {
             end,
             flight,
         } = self;
+        landed.extend(flight);
         if !run.released.load(Ordering::Acquire) {
             if run.host.services.events.is_heard() {
                 run.emit_task_end(live, at, end.state(), attempts, took, end.error());
             }
             live.plan.finish(at, end);
         }
-        flight
     }
 }
 
@@ -386,8 +388,13 @@ impl Lane {
 
     fn tell_plan(&mut self, run: &Arc<ActiveRun>, live: &mut Live) {
         failpoint::hit("end-committed");
+        let flights = self
+            .ended
+            .iter_mut()
+            .filter_map(|ended| ended.flight.take());
+        self.landed.extend(flights);
         for ended in self.ended.drain(..) {
-            self.landed.extend(ended.tell(run, live));
+            ended.tell(run, live, &mut self.landed);
         }
         failpoint::hit("plan-told");
     }
