@@ -182,7 +182,7 @@ impl Events {
 }
 
 /// The sending side of events. The channel is created for its first reader, and events are built
-/// only while someone is subscribed.
+/// only while there are readers.
 #[derive(Debug, Default)]
 pub(crate) struct EventSink(OnceLock<broadcast::Sender<Event>>);
 
@@ -196,13 +196,18 @@ impl EventSink {
     }
 
     pub(crate) fn is_heard(&self) -> bool {
-        self.0.get().is_some()
+        self.readers().is_some()
+    }
+
+    /// Returns the channel, if it has readers.
+    fn readers(&self) -> Option<&broadcast::Sender<Event>> {
+        self.0.get().filter(|sender| sender.receiver_count() > 0)
     }
 
     /// Builds and sends an event, if there is a reader.
     pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
-        if let Some(sender) = self.0.get() {
-            // fails if all readers are gone, which is not an error
+        if let Some(sender) = self.readers() {
+            // fails if the last reader has just gone, which is not an error
             let _ = sender.send(event());
         }
     }

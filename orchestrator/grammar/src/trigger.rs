@@ -89,10 +89,18 @@ named! {
 /// The other rules require the same state of all upstreams, and a cancelled one has neither
 /// succeeded, failed nor been skipped.
 pub fn may_be_met_after_a_cancel(rule: Trigger) -> bool {
-    !matches!(
-        rule,
-        Trigger::AllSuccess | Trigger::AllFailed | Trigger::AllSkipped
-    )
+    match rule {
+        Trigger::AllSuccess | Trigger::AllFailed | Trigger::AllSkipped => false,
+        Trigger::AllDone
+        | Trigger::AllDoneMinOneSuccess
+        | Trigger::OneSuccess
+        | Trigger::OneFailed
+        | Trigger::OneDone
+        | Trigger::NoneFailed
+        | Trigger::NoneFailedMinOneSuccess
+        | Trigger::NoneSkipped
+        | Trigger::Always => true,
+    }
 }
 
 impl fmt::Display for Trigger {

@@ -50,6 +50,15 @@ pub(crate) struct TaskOrigin {
 }
 
 impl TaskOrigin {
+    /// Returns the origin of a subflow, which has no attempts of its own.
+    pub(crate) fn of_subflow(key: InstanceKey) -> Self {
+        Self {
+            key,
+            attempt: 1,
+            map_index: None,
+        }
+    }
+
     /// Fills in what a line tells about its attempt.
     fn fill(&self, line: &mut LogLine) {
         line.task = Some(self.key.to_string());

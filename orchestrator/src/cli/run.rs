@@ -18,7 +18,7 @@ use crate::flow::{FlowCall, Request, registry};
 use crate::id::RunId;
 use crate::journal::{EncodedResult, ResultValue, RunRecord};
 use crate::log::LogLevel;
-use crate::runtime::{Accepted, Awaited, Runtime, wait};
+use crate::runtime::{Acceptance, JoinOutcome, Runtime, wait};
 use crate::state::RunState;
 use crate::value::of_bytes;
 
@@ -93,7 +93,7 @@ async fn to_its_end(
     request: &Request,
 ) -> Result<(RunRecord, bool), Error> {
     let taken = match runtime.host.accept(call, request).await? {
-        Accepted::Started(started) => {
+        Acceptance::Started(started) => {
             let run = started.id;
             let mut end = std::pin::pin!(started.end());
             return match tokio::time::timeout(PATIENCE, &mut end).await {
@@ -104,7 +104,7 @@ async fn to_its_end(
                 }
             };
         }
-        Accepted::Taken(record) => record,
+        Acceptance::Taken(record) => record,
     };
     request.check_is_that_of(call, &taken)?;
     has_the_key(&taken);
@@ -116,8 +116,8 @@ async fn to_its_end(
     )
     .await?
     {
-        Awaited::Here(finished) => Ok((finished.record, true)),
-        Awaited::Elsewhere(record) => Ok((record, false)),
+        JoinOutcome::Here(finished) => Ok((finished.record, true)),
+        JoinOutcome::Elsewhere(record) => Ok((record, false)),
     }
 }
 

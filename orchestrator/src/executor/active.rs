@@ -194,7 +194,7 @@ impl Drop for ActiveRunGuard {
 /// if the store refuses all writes of this process, since other processes may be executing them by
 /// then. Looks once a second.
 pub(crate) async fn hear_cancels(store: Arc<dyn Store>, active: ActiveRuns) {
-    let mut sight = Sight::of("cancel requests of other processes");
+    let mut sight = LoggedPoll::of("cancel requests of other processes");
     loop {
         tokio::time::sleep(LOOK).await;
         let cancelling = sight
@@ -210,12 +210,12 @@ pub(crate) async fn hear_cancels(store: Arc<dyn Store>, active: ActiveRuns) {
 }
 
 /// A repeated observation. Its failure is logged once, and so is its recovery.
-pub(crate) struct Sight {
+pub(crate) struct LoggedPoll {
     what: &'static str,
     failing: bool,
 }
 
-impl Sight {
+impl LoggedPoll {
     pub(crate) fn of(what: &'static str) -> Self {
         Self {
             what,

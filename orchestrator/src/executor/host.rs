@@ -1,4 +1,4 @@
-//! What all runs of a runtime share, parted by its users.
+//! What all runs of a runtime share, grouped by its users.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,11 +1,25 @@
 //! Executes runs: the bodies of their flows are polled, their ready work is taken by lanes, each
 //! task in attempts, and what happens is recorded.
 //!
-//! What is called from outside: [`start`] conducts a run to its end, new or recorded; [`alone`] runs
-//! a task without a run. [`host`] is what runs share. [`run`] is an active run: its plan, behind one
-//! lock that is held by at most one thread, and never across an await. [`conductor`] polls the
-//! bodies of its flows, and handles deadlines, cancellation and the end. [`lane`] takes ready work
-//! and executes it, each attempt in the steps of [`attempt`].
+//! | file | what is there |
+//! | --- | --- |
+//! | [`host`] | what all runs of a runtime share, by its users |
+//! | [`admission`], [`slots`], [`flight`] | which runs and bodies may execute; which results are being computed |
+//! | [`active`] | the runs that are executed, and the shutdown signal |
+//! | [`start`], [`alone`] | starts runs, new or recorded; runs a task without a run |
+//! | [`run`], [`live`] | an active run: what never changes of it, and its plan behind a lock |
+//! | [`conductor`] | polls the bodies of its flows; deadlines, cancellation, subflows, the end |
+//! | [`lane`] | takes ready work and executes it |
+//! | [`attempt`] | one attempt, without a plan, a store or a run |
+//! | [`hold`] | keeps a run with this process until nothing of it is running |
+//! | [`ambient`] | the context in which bodies run |
+//! | [`requirements`] | what tasks and flows require of the runtime |
+//! | [`cache_key`] | the keys of cached results |
+//! | [`notice`], [`trace`] | what a run tells: log lines, events, spans |
+//!
+//! Locks are taken in this order: the plan of a run ([`live`]), then the flights, the threads of a
+//! hold, or the writer's queue of the store. The registry of runs and that of pulses are taken
+//! alone.
 //!
 //! No public method lives here: they are in [`runtime`](crate::runtime).
 
@@ -30,7 +44,7 @@ pub(crate) mod trace;
 
 pub(crate) use admission::Admission;
 pub(crate) use attempt::{Environment, Mock};
-pub(crate) use conductor::Finished;
+pub(crate) use conductor::FinishedRun;
 pub(crate) use host::{Host, Retention, Services};
 pub(crate) use slots::Limits;
 pub(crate) use start::StartedRun;

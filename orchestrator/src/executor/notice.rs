@@ -58,6 +58,11 @@ impl ActiveRun {
         });
     }
 
+    /// Logs that the process gave the run up.
+    pub(crate) fn log_release(&self) {
+        tracing::info!(parent: &self.trace.run, "run given up: it can be resumed");
+    }
+
     /// Logs that the run has ended.
     pub(crate) fn log_end(&self, state: RunState, duration: Duration, error: Option<&TaskError>) {
         if !self.trace.is_recorded {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::active::ActiveRunGuard;
 use super::ambient::{AMBIENT, Ambient};
 use super::conductor::body::{self, CallError, CalledFlow};
-use super::conductor::{Conductor, Finished};
+use super::conductor::{Conductor, FinishedRun};
 use super::host::Host;
 use super::live::{Live, Refusal};
 use super::run::ActiveRun;
@@ -30,7 +30,7 @@ use crate::task::{Context, RunFacts};
 pub(crate) struct StartedRun {
     pub(crate) id: RunId,
     pub(crate) cancel: CancellationToken,
-    pub(crate) conducted: JoinHandle<Result<Finished, Error>>,
+    pub(crate) conducted: JoinHandle<Result<FinishedRun, Error>>,
 }
 
 impl StartedRun {
@@ -90,7 +90,7 @@ impl CalledRun {
 }
 
 /// Waits for a slot of the flow if necessary, and conducts the run to its end.
-async fn conduct(called: CalledRun) -> Result<Finished, Error> {
+async fn conduct(called: CalledRun) -> Result<FinishedRun, Error> {
     let CalledRun {
         run,
         called,
@@ -162,7 +162,7 @@ impl Host {
 }
 
 /// A call of a recorded run's flow with its recorded parameters.
-pub(crate) struct Recalled {
+pub(crate) struct FlowRecall {
     facts: Arc<RunFacts>,
     kind: RunKind,
     /// The call, or the reason why the recorded parameters do not fit the flow.
@@ -175,7 +175,7 @@ pub(crate) fn recall(
     host: &Arc<Host>,
     definition: &'static FlowDef,
     recorded: &RunRecord,
-) -> Recalled {
+) -> FlowRecall {
     let facts = Arc::new(RunFacts {
         id: recorded.id(),
         flow: definition.name,
@@ -187,7 +187,7 @@ pub(crate) fn recall(
         Ok(call) if !definition.is_async => host.check_flow(call, &facts).err(),
         _ => host.check_has(definition.name, definition.resources).err(),
     };
-    Recalled {
+    FlowRecall {
         facts,
         kind: recorded.kind(),
         call,
@@ -200,11 +200,11 @@ pub(crate) fn resume(
     host: &Arc<Host>,
     tokio: &Tokio,
     definition: &'static FlowDef,
-    recalled: Recalled,
+    recalled: FlowRecall,
     taken: Takeover,
     cancel: CancellationToken,
 ) -> StartedRun {
-    let Recalled {
+    let FlowRecall {
         facts,
         kind,
         call,

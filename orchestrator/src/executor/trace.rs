@@ -109,11 +109,7 @@ impl Trace {
         if !is_heard() {
             return Span::none();
         }
-        let task = TaskOrigin {
-            key: key(),
-            attempt: 1,
-            map_index: None,
-        };
+        let task = TaskOrigin::of_subflow(key());
         self.make(&task, || span!(self, [] "flow", task = %task.key))
     }
 

@@ -28,16 +28,28 @@ pub(crate) struct Policy {
 
 impl From<TaskOptions> for Policy {
     fn from(options: TaskOptions) -> Self {
+        // without `..`: an option that nothing reads is found by the compiler
+        let TaskOptions {
+            retries,
+            retry_delay,
+            backoff,
+            max_retry_delay,
+            retry_if,
+            timeout,
+            trigger,
+            pool,
+            run_on_cancel,
+        } = options;
         Self {
-            retries: options.retries.unwrap_or(0),
-            delay: options.retry_delay.unwrap_or(Delay::Fixed(Duration::ZERO)),
-            backoff: options.backoff.unwrap_or(1.0),
-            max_delay: options.max_retry_delay.unwrap_or(MAX_DELAY),
-            retry_if: options.retry_if,
-            timeout: options.timeout,
-            trigger: options.trigger,
-            pool: options.pool,
-            run_on_cancel: options.run_on_cancel.unwrap_or(false),
+            retries: retries.unwrap_or(0),
+            delay: retry_delay.unwrap_or(Delay::Fixed(Duration::ZERO)),
+            backoff: backoff.unwrap_or(1.0),
+            max_delay: max_retry_delay.unwrap_or(MAX_DELAY),
+            retry_if,
+            timeout,
+            trigger,
+            pool,
+            run_on_cancel: run_on_cancel.unwrap_or(false),
         }
     }
 }

@@ -77,41 +77,59 @@ pub(crate) fn decide(rule: Trigger, tally: Tally) -> TriggerDecision {
     if total == 0 {
         return Run;
     }
-    // Each row has the conditions that decide at once, in this order, and then the decision once
-    // all upstreams are done. A condition that decides at once must hold whatever the others
-    // become: a skip decides nothing under `all_success`, since a failure may follow.
-    let early = match rule {
-        Trigger::Always => Some(Run),
-        Trigger::AllSuccess if broken > 0 => Some(UpstreamFailed),
-        Trigger::AllFailed if success + skipped > 0 => Some(Skip),
-        Trigger::OneSuccess if success > 0 => Some(Run),
-        Trigger::OneFailed if broken > 0 => Some(Run),
-        Trigger::OneDone if success + failed > 0 => Some(Run),
-        Trigger::NoneFailed | Trigger::NoneFailedMinOneSuccess if broken > 0 => {
-            Some(UpstreamFailed)
-        }
-        Trigger::NoneSkipped | Trigger::AllDoneMinOneSuccess if skipped > 0 => Some(Skip),
-        Trigger::AllSkipped if success + broken > 0 => Some(Skip),
-        _ => None,
+    let when = |condition: bool, decision| condition.then_some(decision);
+    let only_cancelled = success == 0 && cancelled > 0;
+    // For each rule: what it decides at once, and what once all upstreams are done. A condition that
+    // decides at once must hold whatever the others become: a skip decides nothing under
+    // `all_success`, since a failure may follow.
+    let (early, late) = match rule {
+        Trigger::Always => (Some(Run), Run),
+        Trigger::AllSuccess => (
+            when(broken > 0, UpstreamFailed),
+            if skipped > 0 { Skip } else { Run },
+        ),
+        Trigger::AllFailed => (when(success + skipped > 0, Skip), Run),
+        Trigger::AllDone => (None, Run),
+        Trigger::AllDoneMinOneSuccess => (
+            when(skipped > 0, Skip),
+            match success {
+                0 if only_cancelled => Cancel,
+                0 => UpstreamFailed,
+                _ => Run,
+            },
+        ),
+        Trigger::OneSuccess => (
+            when(success > 0, Run),
+            match skipped == total {
+                _ if cancelled > 0 => Cancel,
+                true => Skip,
+                false => UpstreamFailed,
+            },
+        ),
+        Trigger::OneFailed => (
+            when(broken > 0, Run),
+            if cancelled > 0 { Cancel } else { Skip },
+        ),
+        Trigger::OneDone => (
+            when(success + failed > 0, Run),
+            if cancelled > 0 { Cancel } else { Skip },
+        ),
+        Trigger::NoneFailed => (when(broken > 0, UpstreamFailed), Run),
+        Trigger::NoneFailedMinOneSuccess => (
+            when(broken > 0, UpstreamFailed),
+            match skipped == total {
+                _ if only_cancelled => Cancel,
+                true => Skip,
+                false => Run,
+            },
+        ),
+        Trigger::NoneSkipped => (when(skipped > 0, Skip), Run),
+        Trigger::AllSkipped => (when(success + broken > 0, Skip), Run),
     };
-    match (early, all_done) {
-        (Some(decision), _) => decision,
-        (None, false) => Wait,
-        (None, true) => match rule {
-            Trigger::OneSuccess | Trigger::OneFailed | Trigger::OneDone if cancelled > 0 => Cancel,
-            Trigger::AllDoneMinOneSuccess | Trigger::NoneFailedMinOneSuccess
-                if success == 0 && cancelled > 0 =>
-            {
-                Cancel
-            }
-            Trigger::AllSuccess if skipped > 0 => Skip,
-            Trigger::OneSuccess if skipped == total => Skip,
-            Trigger::OneSuccess => UpstreamFailed,
-            Trigger::OneFailed | Trigger::OneDone => Skip,
-            Trigger::NoneFailedMinOneSuccess if skipped == total => Skip,
-            Trigger::AllDoneMinOneSuccess if success == 0 => UpstreamFailed,
-            _ => Run,
-        },
+    match early {
+        Some(decision) => decision,
+        None if all_done => late,
+        None => Wait,
     }
 }
 

@@ -1,3 +1,5 @@
+//! Builds runtimes.
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -153,7 +153,7 @@ impl Host {
         call: &Arc<FlowCall>,
         request: &Request,
     ) -> Result<RunId, Error> {
-        use super::launch::Accepted;
+        use super::launch::Acceptance;
         let taken = if self.services.store.is_durable() {
             registry::check_name(call.definition)?;
             request.check()?;
@@ -170,8 +170,8 @@ impl Host {
             }
         } else {
             match self.accept(call, request).await? {
-                Accepted::Started(started) => return Ok(started.id),
-                Accepted::Taken(taken) => taken,
+                Acceptance::Started(started) => return Ok(started.id),
+                Acceptance::Taken(taken) => taken,
             }
         };
         request.check_is_that_of(call, &taken)?;

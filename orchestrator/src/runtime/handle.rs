@@ -1,3 +1,5 @@
+//! Handles to runs, and finished runs as their callers get them.
+
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
@@ -9,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error::{Error, TaskError};
-use crate::executor::Finished;
+use crate::executor::FinishedRun;
 use crate::executor::ambient::unless_left;
 use crate::id::RunId;
 use crate::journal::RunRecord;
@@ -20,12 +22,12 @@ use crate::value::Data;
 ///
 /// Dereferences to the run's [`RunRecord`].
 pub struct Run<T> {
-    finished: Finished,
+    finished: FinishedRun,
     output: PhantomData<fn() -> T>,
 }
 
 impl<T: Data> Run<T> {
-    pub(super) fn new(finished: Finished) -> Self {
+    pub(super) fn new(finished: FinishedRun) -> Self {
         Self {
             finished,
             output: PhantomData,
@@ -72,7 +74,7 @@ impl<T> fmt::Debug for Run<T> {
 pub struct RunHandle<T> {
     id: RunId,
     cancel: CancellationToken,
-    conductor: JoinHandle<Result<Finished, Error>>,
+    conductor: JoinHandle<Result<FinishedRun, Error>>,
     /// Whether the run was started by an earlier request.
     joined: bool,
     output: PhantomData<fn() -> T>,
@@ -82,7 +84,7 @@ impl<T> RunHandle<T> {
     pub(super) fn new(
         id: RunId,
         cancel: CancellationToken,
-        conductor: JoinHandle<Result<Finished, Error>>,
+        conductor: JoinHandle<Result<FinishedRun, Error>>,
     ) -> Self {
         Self {
             id,
@@ -97,7 +99,7 @@ impl<T> RunHandle<T> {
     pub(super) fn joined(
         id: RunId,
         cancel: CancellationToken,
-        waiter: JoinHandle<Result<Finished, Error>>,
+        waiter: JoinHandle<Result<FinishedRun, Error>>,
     ) -> Self {
         Self {
             joined: true,
@@ -134,7 +136,10 @@ impl<T: Data> IntoFuture for RunHandle<T> {
     }
 }
 
-struct Finish<T>(JoinHandle<Result<Finished, Error>>, PhantomData<fn() -> T>);
+struct Finish<T>(
+    JoinHandle<Result<FinishedRun, Error>>,
+    PhantomData<fn() -> T>,
+);
 
 impl<T: Data> Future for Finish<T> {
     type Output = Result<Run<T>, Error>;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::handle::RunHandle;
 use super::resume::Purpose;
 use crate::error::Error;
-use crate::executor::Finished;
+use crate::executor::FinishedRun;
 use crate::executor::Host;
 use crate::executor::StartedRun;
 use crate::executor::active::LOOK;
@@ -40,9 +40,9 @@ pub(super) fn join<T: Data>(
 }
 
 /// The result of waiting for a run.
-pub(crate) enum Awaited {
+pub(crate) enum JoinOutcome {
     /// This process resumed it.
-    Here(Finished),
+    Here(FinishedRun),
     Elsewhere(RunRecord),
 }
 
@@ -52,7 +52,7 @@ pub(crate) async fn wait(
     definition: &'static FlowDef,
     mut record: RunRecord,
     cancel: &CancellationToken,
-) -> Result<Awaited, Error> {
+) -> Result<JoinOutcome, Error> {
     let (id, mut asked) = (record.id(), false);
     while !record.state().is_final() {
         if let Some((run, done)) = host.active.of(id) {
@@ -84,7 +84,7 @@ pub(crate) async fn wait(
                         seen.await
                     }
                 };
-                return finished.map_err(|_| Error::NoTokio)?.map(Awaited::Here);
+                return finished.map_err(|_| Error::NoTokio)?.map(JoinOutcome::Here);
             }
         } else {
             if cancel.is_cancelled() && !asked {
@@ -103,7 +103,7 @@ pub(crate) async fn wait(
             });
         }
     }
-    Ok(Awaited::Elsewhere(record))
+    Ok(JoinOutcome::Elsewhere(record))
 }
 
 async fn finish(
@@ -112,10 +112,10 @@ async fn finish(
     record: RunRecord,
     output: &'static OutputType,
     cancel: CancellationToken,
-) -> Result<Finished, Error> {
+) -> Result<FinishedRun, Error> {
     let record = match wait(&host, definition, record, &cancel).await? {
-        Awaited::Here(finished) => return Ok(finished),
-        Awaited::Elsewhere(record) => record,
+        JoinOutcome::Here(finished) => return Ok(finished),
+        JoinOutcome::Elsewhere(record) => record,
     };
     let value = record.output().map(|kept| kept.value(output)).transpose();
     let value = value.map_err(|error| {
@@ -126,7 +126,7 @@ async fn finish(
         );
         Error::Options(text)
     })?;
-    Ok(Finished {
+    Ok(FinishedRun {
         record,
         returned: value.map(Ok),
     })

@@ -234,7 +234,7 @@ fn last_interval(flow: &FlowDef, at: DateTime<Utc>) -> Option<Interval> {
 }
 
 /// The result of a request for a run.
-pub(crate) enum Accepted {
+pub(crate) enum Acceptance {
     Started(StartedRun),
     /// An existing run has the same key or belongs to the same tick.
     Taken(RunRecord),
@@ -248,12 +248,12 @@ async fn start<T: Data>(
 ) -> Result<RunHandle<T>, Error> {
     let host = Arc::clone(&ambient.host);
     match accept(ambient, &flow, request).await? {
-        Accepted::Started(StartedRun {
+        Acceptance::Started(StartedRun {
             id,
             cancel,
             conducted,
         }) => Ok(RunHandle::new(id, cancel, conducted)),
-        Accepted::Taken(record) => join::join(host, &Tokio::current(), &flow, request, record),
+        Acceptance::Taken(record) => join::join(host, &Tokio::current(), &flow, request, record),
     }
 }
 
@@ -262,7 +262,7 @@ pub(super) async fn accept(
     ambient: Ambient,
     flow: &Arc<FlowCall>,
     request: &Request,
-) -> Result<Accepted, Error> {
+) -> Result<Acceptance, Error> {
     let accepted = accept_unless_paused(ambient, flow, request).await?;
     let paused = || {
         Error::Options(format!(
@@ -280,7 +280,7 @@ async fn accept_unless_paused(
     ambient: Ambient,
     flow: &Arc<FlowCall>,
     request: &Request,
-) -> Result<Option<Accepted>, Error> {
+) -> Result<Option<Acceptance>, Error> {
     let host = Arc::clone(&ambient.host);
     let definition = flow.definition;
     let tokio = Tokio::try_current().map_err(|_| Error::NoTokio)?;
@@ -329,7 +329,7 @@ async fn accept_unless_paused(
     let new = request.new_run(&facts, flow.parameters.clone(), created);
     let log = match host.services.store.create_run(new).await? {
         RunCreation::New(log) => log,
-        RunCreation::Taken(record) => return Ok(Some(Accepted::Taken(record))),
+        RunCreation::Taken(record) => return Ok(Some(Acceptance::Taken(record))),
         RunCreation::Paused => return Ok(None),
     };
     failpoint::hit("run-created");
@@ -352,7 +352,7 @@ async fn accept_unless_paused(
         ambient,
         registration,
     };
-    Ok(Some(Accepted::Started(run.start(&tokio))))
+    Ok(Some(Acceptance::Started(run.start(&tokio))))
 }
 
 impl Host {
@@ -370,7 +370,7 @@ impl Host {
         self: &Arc<Self>,
         flow: &Arc<FlowCall>,
         request: &Request,
-    ) -> Result<Accepted, Error> {
+    ) -> Result<Acceptance, Error> {
         accept(Ambient::outside(self), flow, request).await
     }
 
@@ -379,7 +379,7 @@ impl Host {
         self: &Arc<Self>,
         flow: &Arc<FlowCall>,
         request: &Request,
-    ) -> Result<Option<Accepted>, Error> {
+    ) -> Result<Option<Acceptance>, Error> {
         accept_unless_paused(Ambient::outside(self), flow, request).await
     }
 
@@ -388,7 +388,7 @@ impl Host {
         self: &Arc<Self>,
         flow: &Arc<FlowCall>,
         request: &Request,
-    ) -> Result<Accepted, Error> {
+    ) -> Result<Acceptance, Error> {
         accept(Ambient::on(self), flow, request).await
     }
 

@@ -32,8 +32,8 @@ pub use builder::RuntimeBuilder;
 pub(crate) use builder::default_store;
 pub use handle::{Run, RunHandle};
 #[cfg(feature = "cli")]
-pub(crate) use join::{Awaited, wait};
-pub(crate) use launch::Accepted;
+pub(crate) use join::{JoinOutcome, wait};
+pub(crate) use launch::Acceptance;
 pub use mock::{MockFn, MockReturn, TaskFn};
 pub use rerun::RerunHandle;
 pub(crate) use resume::Purpose;

@@ -80,10 +80,10 @@ impl Recovery {
             match registry::find(&flow) {
                 Some(definition) => {
                     match go_on(host, &tokio, definition, id, Purpose::Run).await {
-                        Ok(GoneOn::Here(run)) => under_way.push(run),
+                        Ok(ResumeOutcome::Here(run)) => under_way.push(run),
                         // not remembered: the process that has the run may leave it again
-                        Ok(GoneOn::Elsewhere) => {}
-                        Ok(GoneOn::Not) => drop(self.tried.insert(id, None)),
+                        Ok(ResumeOutcome::Elsewhere) => {}
+                        Ok(ResumeOutcome::Not) => drop(self.tried.insert(id, None)),
                         Err(error @ Error::Closed) => return Err(error),
                         Err(error) => {
                             tracing::error!(run = %id, flow, "run cannot be resumed now: {error}");
@@ -124,14 +124,14 @@ impl Host {
     ) -> Result<Option<StartedRun>, Error> {
         let tokio = Tokio::try_current().map_err(|_| Error::NoTokio)?;
         Ok(match go_on(self, &tokio, definition, run, purpose).await? {
-            GoneOn::Here(run) => Some(run),
-            GoneOn::Elsewhere | GoneOn::Not => None,
+            ResumeOutcome::Here(run) => Some(run),
+            ResumeOutcome::Elsewhere | ResumeOutcome::Not => None,
         })
     }
 }
 
 /// The result of resuming a run.
-enum GoneOn {
+enum ResumeOutcome {
     Here(StartedRun),
     /// Another process took it over first.
     Elsewhere,
@@ -154,9 +154,9 @@ async fn go_on(
     definition: &'static FlowDef,
     id: RunId,
     purpose: Purpose,
-) -> Result<GoneOn, Error> {
+) -> Result<ResumeOutcome, Error> {
     let Some(recorded) = host.services.store.find_run(id).await? else {
-        return Ok(GoneOn::Not);
+        return Ok(ResumeOutcome::Not);
     };
     let recalled = start::recall(host, definition, &recorded);
     // a run must not fail because this runtime lacks something: another may have it
@@ -164,18 +164,18 @@ async fn go_on(
         (purpose, &recalled.lacks)
     {
         tracing::warn!(run = %id, flow = definition.name, "run cannot be resumed here: {reason}");
-        return Ok(GoneOn::Not);
+        return Ok(ResumeOutcome::Not);
     }
     let _taking = host.active.taking();
     if host.stop.soft.is_cancelled() {
         return Err(Error::Closed);
     }
     let Some(taken) = host.services.store.take_over_run(id).await? else {
-        return Ok(GoneOn::Elsewhere);
+        return Ok(ResumeOutcome::Elsewhere);
     };
     failpoint::hit("taken-over");
     let cancel = CancellationToken::new();
-    Ok(GoneOn::Here(start::resume(
+    Ok(ResumeOutcome::Here(start::resume(
         host, tokio, definition, recalled, taken, cancel,
     )))
 }

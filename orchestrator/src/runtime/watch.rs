@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::resume::Recovery;
 use crate::error::Error;
 use crate::executor::Host;
-use crate::executor::active::{LOOK, Sight};
+use crate::executor::active::{LOOK, LoggedPoll};
 use crate::store::ServingState;
 
 /// A watch on the store; every serving runtime has one.
@@ -40,7 +40,7 @@ impl Watch {
     pub(crate) async fn run(mut self, mut paused: impl FnMut(Vec<String>)) -> Result<(), Error> {
         let mut asked = self.host.control.subscribe();
         let is_shared = self.host.services.store.is_durable();
-        let mut sight = Sight::of("requests of other processes");
+        let mut sight = LoggedPoll::of("requests of other processes");
         loop {
             let looked = self.look().await;
             if let Err(Error::Closed) = looked {

@@ -16,7 +16,7 @@ use crate::flow::{Flow, FlowCall, Request};
 use crate::id::RunId;
 use crate::journal::{RunFilter, RunSummary};
 use crate::panic::catch;
-use crate::runtime::{Accepted, Purpose};
+use crate::runtime::{Acceptance, Purpose};
 use crate::schedule::{IntoSchedule, Schedule, ScheduleError};
 use crate::state::{Rerun, RunKind, RunState};
 use crate::value::{Data, json_text};
@@ -462,8 +462,8 @@ impl Backfill {
                     ..Request::of_tick(RunKind::Backfill, schedule, tick.logical_date)
                 };
                 match host.accept_here(call, &request).await? {
-                    Accepted::Started(started) => Ok(Some(started)),
-                    Accepted::Taken(_) => Ok(None),
+                    Acceptance::Started(started) => Ok(Some(started)),
+                    Acceptance::Taken(_) => Ok(None),
                 }
             }
             (TickAction::Resume, Some(run)) => host.go_on(call.definition, run, Purpose::Run).await,

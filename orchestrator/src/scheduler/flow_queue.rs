@@ -14,7 +14,7 @@ use crate::error::{Error, StoreError};
 use crate::executor::Host;
 use crate::flow::{FlowCall, FlowDef, Missed, Overlap, Request};
 use crate::journal::RunFilter;
-use crate::runtime::Accepted;
+use crate::runtime::Acceptance;
 use crate::schedule::Schedule;
 use crate::state::RunKind;
 use crate::store::ScheduleKey;
@@ -221,7 +221,7 @@ impl ServedFlow {
         let mut pause = FIRST_PAUSE;
         loop {
             let problem = match self.try_run(host, served, tick).await {
-                Ok(Some(Accepted::Started(started))) => {
+                Ok(Some(Acceptance::Started(started))) => {
                     // the permit is kept until the run has ended, so that catching up does not
                     // have more active runs than the limit
                     tokio::spawn(async move {
@@ -230,7 +230,7 @@ impl ServedFlow {
                     });
                     return TickOutcome::Decided;
                 }
-                Ok(Some(Accepted::Taken(run))) => {
+                Ok(Some(Acceptance::Taken(run))) => {
                     if *run.parameters() != served.call.parameters {
                         tracing::warn!(
                             flow = self.definition.name,
@@ -284,7 +284,7 @@ impl ServedFlow {
         host: &Arc<Host>,
         served: &ServedSchedule,
         tick: DateTime<Utc>,
-    ) -> Result<Option<Accepted>, SkipReason> {
+    ) -> Result<Option<Acceptance>, SkipReason> {
         if let (Some(most), Overlap::Skip | Overlap::CancelRunning) =
             (self.definition.max_active_runs, self.overlap)
         {

@@ -337,12 +337,21 @@ fn key(line: &LogLine) -> u64 {
 fn weight(line: &LogLine) -> usize {
     let of_field =
         |(name, value): (&String, &Value)| ENTRY + name.len() + value.as_str().map_or(0, str::len);
-    let fields: usize = line.fields.iter().map(of_field).sum();
-    ENTRY
-        + line.target.len()
-        + line.message.len()
-        + line.task.as_ref().map_or(0, String::len)
-        + fields
+    // without `..`: a new field is found by the compiler
+    let LogLine {
+        target,
+        message,
+        fields,
+        task,
+        number: _,
+        at: _,
+        level: _,
+        run: _,
+        attempt: _,
+        map_index: _,
+    } = line;
+    let fields: usize = fields.iter().map(of_field).sum();
+    ENTRY + target.len() + message.len() + task.as_ref().map_or(0, String::len) + fields
 }
 
 #[cfg(test)]

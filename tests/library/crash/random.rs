@@ -468,10 +468,13 @@ fn shapes(seed: u64) -> Node<Made> {
     let mut nodes = vec![step(made(seed % 4), 1)];
     for _ in 0..6 + random.below(12) {
         let (from, other) = (pick(&mut random, &nodes), pick(&mut random, &nodes));
-        let (pause, part) = (random.below(3), Part::ALL[random.below(10) as usize]);
+        let (pause, part) = (
+            random.below(3),
+            Part::ALL[random.below(Part::ALL.len() as u64) as usize],
+        );
         let (length, limit) = (random.below(6), u32::try_from(random.below(3)).unwrap() + 1);
         let (rule, fails) = (
-            Trigger::ALL[random.below(12) as usize],
+            Trigger::ALL[random.below(Trigger::ALL.len() as u64) as usize],
             random.below(2) == 0,
         );
         let odd = move |node: Node<Made>| {

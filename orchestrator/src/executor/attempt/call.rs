@@ -1,3 +1,5 @@
+//! Calls the body of an attempt.
+
 use std::task::{Context as Cx, Poll};
 
 use tokio::time::Instant;

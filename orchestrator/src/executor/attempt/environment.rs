@@ -1,3 +1,5 @@
+//! What attempts need of their process, and of the place where they run.
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! Mocks: closures that run in place of the bodies of tasks.
+
 use std::fmt;
 use std::sync::Arc;
 

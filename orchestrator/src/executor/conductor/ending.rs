@@ -15,7 +15,7 @@ use crate::{failpoint, panic};
 
 /// A finished run.
 #[derive(Debug)]
-pub(crate) struct Finished {
+pub(crate) struct FinishedRun {
     pub(crate) record: RunRecord,
     pub(crate) returned: FlowResult,
 }
@@ -23,7 +23,7 @@ pub(crate) struct Finished {
 /// The flow's output, or the reason why it has no value; `None` if the flow did not return.
 pub(crate) type FlowResult = Option<Result<Value, TaskError>>;
 
-impl Finished {
+impl FinishedRun {
     /// Returns the flow's output if the run succeeded.
     pub(crate) fn into_value(self) -> Result<Value, TaskError> {
         match (self.record.error(), self.returned) {
@@ -74,7 +74,7 @@ impl Conductor {
     pub(crate) async fn give_up(
         run: &Arc<ActiveRun>,
         panicked: &PanicReport,
-    ) -> Result<Finished, Error> {
+    ) -> Result<FinishedRun, Error> {
         run.end_bodies();
         {
             let live = &mut *run.live.lock();
@@ -87,7 +87,7 @@ impl Conductor {
         Self::record(run, Ending::Failed(error), None, now).await
     }
 
-    pub(super) async fn finish(mut self, started: Timestamp) -> Result<Finished, Error> {
+    pub(super) async fn finish(mut self, started: Timestamp) -> Result<FinishedRun, Error> {
         let run = Arc::clone(&self.run);
         let (verdict, output) = {
             let live = &mut *run.live.lock();
@@ -141,7 +141,7 @@ impl Conductor {
         mut ending: Ending,
         returned: FlowResult,
         started: Timestamp,
-    ) -> Result<Finished, Error> {
+    ) -> Result<FinishedRun, Error> {
         let at = run.clock.timestamp();
         let duration = at.since(started);
         let output = match &returned {
@@ -194,7 +194,7 @@ impl Conductor {
             run.host.services.flush_logs().await;
         }
         run.emit_end(state, duration, error);
-        Ok(Finished {
+        Ok(FinishedRun {
             record: run.log.snapshot(),
             returned,
         })

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use body::{BODIES, CalledFlow, RunningBody};
 use ending::Ending;
-pub(crate) use ending::Finished;
+pub(crate) use ending::FinishedRun;
 use grace::Grace;
 
 use super::active::few;
@@ -132,7 +132,7 @@ impl Conductor {
 
     /// Conducts the run to its end, or until the process gives it up. If the runtime itself panics,
     /// the run still ends, both in the store and for its waiters.
-    pub(crate) async fn conduct(self) -> Result<Finished, Error> {
+    pub(crate) async fn conduct(self) -> Result<FinishedRun, Error> {
         let run = Arc::clone(&self.run);
         let mut conducted = pin!(self.take_steps());
         let polled = |cx: &mut Cx<'_>| match panic::catch(|| conducted.as_mut().poll(cx)) {
@@ -145,7 +145,7 @@ impl Conductor {
         }
     }
 
-    async fn take_steps(mut self) -> Result<Finished, Error> {
+    async fn take_steps(mut self) -> Result<FinishedRun, Error> {
         if self.run.stop.soft.is_cancelled() {
             return self.release(None).await;
         }
@@ -336,7 +336,7 @@ impl Conductor {
     }
 
     /// Gives the run up. Another process, or a later one, resumes it once nothing of it runs here.
-    async fn release(self, started: Option<Timestamp>) -> Result<Finished, Error> {
+    async fn release(self, started: Option<Timestamp>) -> Result<FinishedRun, Error> {
         let run = &self.run;
         if !run.durable {
             // no other process could resume it
@@ -381,7 +381,7 @@ impl Conductor {
         }
         run.log.commit().wait().await?;
         if run.durable {
-            tracing::info!(parent: &run.trace.run, "run released: it can be resumed");
+            run.log_release();
         } else {
             let (state, error) = (Ending::Cancelled.state(), Ending::Cancelled.error());
             let now = run.clock.timestamp();

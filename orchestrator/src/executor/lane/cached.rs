@@ -518,13 +518,13 @@ fn hand_over(run: &Arc<ActiveRun>, lane: &Lane, rest: VecDeque<MissingJob>) {
 
 /// A cached result.
 #[derive(Clone)]
-struct Found {
+struct CachedValue {
     value: Value,
     hit: CacheHit,
 }
 
 enum Landing {
-    Hit(Found),
+    Hit(CachedValue),
     /// Without a claim if the store cannot be read.
     Miss(CacheMiss, Option<Claim>),
 }
@@ -606,7 +606,7 @@ fn read(found: Lookup, output: Option<&'static OutputType>, wanted: &CacheReques
         (Lookup::Miss(miss, claim), _) => Landing::Miss(miss, Some(claim)),
         (Lookup::Hit(_), None) => Landing::Miss(CacheMiss::Unreadable, Some(Claim::NotMade)),
         (Lookup::Hit(hit), Some(output)) => match hit.result.value(output) {
-            Ok(value) => Landing::Hit(Found { value, hit }),
+            Ok(value) => Landing::Hit(CachedValue { value, hit }),
             Err(error) => {
                 let (task, output) = (&wanted.query.task, output.name());
                 tracing::warn!(
@@ -623,10 +623,10 @@ fn finish_with(
     run: &Arc<ActiveRun>,
     lane: &mut Lane,
     job: &Job,
-    hit: Found,
+    hit: CachedValue,
     flight: Option<Flight>,
 ) {
-    let Found { value, hit } = hit;
+    let CachedValue { value, hit } = hit;
     let result = match hit.result {
         ResultValue::Encoded(encoded) => Some(encoded),
         ResultValue::Live(_) => None,

@@ -64,11 +64,11 @@ pub(super) enum Progress {
     /// The task has ended; contains the lane's next job if there is one before the commit.
     Ended(Option<Job>),
     /// The task waits for its body or for a commit.
-    Waits(Box<Waiting>),
+    Waits(Box<PendingTask>),
 }
 
 /// A task that waits.
-pub(super) struct Waiting {
+pub(super) struct PendingTask {
     job: TaskJob,
     step: JobStep,
 }
@@ -99,13 +99,13 @@ pub(super) fn start(
     job.announce(run);
     if run.resumed || (run.durable && job.attempt.number > 1) {
         let step = JobStep::Begin(args, slots);
-        return Progress::Waits(Box::new(Waiting { job, step }));
+        return Progress::Waits(Box::new(PendingTask { job, step }));
     }
     match job.begin(run, lane, args, slots, cx) {
         JobStep::Conclude(AttemptOutcome::Returned(Ok(value))) => {
             Progress::Ended(job.end(run, lane, End::Success(value)))
         }
-        step => Progress::Waits(Box::new(Waiting { job, step })),
+        step => Progress::Waits(Box::new(PendingTask { job, step })),
     }
 }
 
@@ -117,7 +117,7 @@ pub(super) async fn fail(run: &Arc<ActiveRun>, lane: &mut Lane, job: Job, error:
     }
 }
 
-impl Waiting {
+impl PendingTask {
     /// Returns `true` if the body has ended.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.step, JobStep::Conclude(_))

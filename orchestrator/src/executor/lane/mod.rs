@@ -16,7 +16,7 @@ use std::task::{Context as Cx, Poll};
 use std::time::Duration;
 
 use cached::MissingJob;
-use job::{Progress, Waiting};
+use job::{PendingTask, Progress};
 
 use super::ambient::AMBIENT;
 use super::flight::Flight;
@@ -179,7 +179,7 @@ enum Turn {
     /// Others should have the thread for a while.
     Over,
     /// A body waits for something.
-    Waits(Box<Waiting>),
+    Waits(Box<PendingTask>),
     /// The ended tasks are being committed by another writer.
     Commits(Commit),
 }
@@ -529,7 +529,7 @@ fn machinery(run: &Arc<ActiveRun>, job: Job) {
         }
         Work::Gather(gathering) => {
             let collected = panic::catch(|| {
-                let mut elements = Collected {
+                let mut elements = GatheredElements {
                     run,
                     gathering: &gathering,
                     next: 0,
@@ -556,14 +556,14 @@ fn failed(problem: String) -> End {
 }
 
 /// The elements of a gather, taken in portions.
-struct Collected<'a> {
+struct GatheredElements<'a> {
     run: &'a ActiveRun,
     gathering: &'a crate::plan::Gathering,
     next: u32,
     taken: Option<smallvec::IntoIter<[crate::task::NodeOutcome; 64]>>,
 }
 
-impl Iterator for Collected<'_> {
+impl Iterator for GatheredElements<'_> {
     type Item = crate::task::NodeOutcome;
 
     fn next(&mut self) -> Option<Self::Item> {

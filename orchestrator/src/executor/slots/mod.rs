@@ -1,6 +1,8 @@
 //! The limits on running bodies: a body needs a slot of the runtime, and slots of its pool.
 //!
-//! Slots are held only by running bodies.
+//! Slots are held only by running bodies. [`queue`] has their order, among flows and within one.
+//! Lanes show in a [`pulse`] what they do, and the [`watchdog`] warns of bodies that keep others
+//! waiting.
 
 pub(crate) mod pulse;
 mod queue;

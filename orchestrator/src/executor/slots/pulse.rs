@@ -66,6 +66,7 @@ impl Pulse {
     /// lane may leave that body behind.
     pub(crate) fn of_thread(&self, task: &'static TaskDef) -> Arc<Self> {
         let pulse = Self::new(Weak::clone(&self.run), self.flow, None, self.queues.clone());
+        // the watchdog is awake: the pulse of the lane is there
         let _ = pulse.task.set(task);
         pulse.begin(self.last());
         pulse

@@ -87,15 +87,15 @@ fn watch() {
 /// The observations so far.
 #[derive(Debug, Default)]
 struct Looks {
-    pulses: HashMap<usize, Seen>,
-    queues: HashMap<usize, Contended>,
+    pulses: HashMap<usize, PulseHistory>,
+    queues: HashMap<usize, Contention>,
     /// The source locations of the tasks and flows that were reported for blocking their threads.
     named: HashSet<(&'static str, u32)>,
 }
 
 /// The counters of a pulse, each with the time since when it has not changed.
 #[derive(Debug)]
-struct Seen {
+struct PulseHistory {
     pulse: Weak<Pulse>,
     polls: (u64, Instant),
     bodies: (u64, Instant),
@@ -103,7 +103,7 @@ struct Seen {
 
 /// Slots that bodies wait for.
 #[derive(Debug)]
-struct Contended {
+struct Contention {
     since: Instant,
     told: Option<Instant>,
 }
@@ -133,7 +133,7 @@ impl Looks {
                 pulse.polls.load(Ordering::Relaxed),
                 pulse.bodies.load(Ordering::Relaxed),
             );
-            let new = || Seen {
+            let new = || PulseHistory {
                 pulse: Arc::downgrade(pulse),
                 polls: (polls, now),
                 bodies: (bodies, now),
@@ -168,7 +168,7 @@ impl Looks {
         self.queues.retain(|queue, _| queues.contains_key(queue));
         let mut findings = Vec::new();
         for (id, queue) in queues {
-            let contended = self.queues.entry(id).or_insert(Contended {
+            let contended = self.queues.entry(id).or_insert(Contention {
                 since: now,
                 told: None,
             });

@@ -16,7 +16,11 @@ async fn lines_of_logs_come_back_in_order_and_as_they_were() {
             task: Some("sub/load[7]".to_owned()),
             attempt: Some(3),
             map_index: Some(7),
-            ..line(one, "")
+            // without `..`: a field that does not come back is found by the compiler
+            number: 0,
+            at: line(one, "").at,
+            target: "target".to_owned(),
+            run: one,
         };
         let store = &opened.store;
         let mut mixed = vec![line(one, "a"), line(two, "b"), full.clone(), line(new_run("etl").id, "nobody's")];

@@ -370,7 +370,7 @@ fn foreign_file_is_refused_and_left_unchanged() {
             ours(folder, "DELETE FROM migrations;")
         }),
         ("is damaged", |folder| {
-            ours(folder, "UPDATE migrations SET number = number + 6;")
+            ours(folder, "UPDATE migrations SET number = number + 1000;")
         }),
         ("is damaged", |folder| {
             // the file truncated
