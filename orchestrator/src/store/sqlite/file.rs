@@ -31,8 +31,8 @@ pub(super) struct File {
     pub(super) owner: Owner,
     pub(super) blobs: Arc<dyn Blobs>,
     pub(super) readers: Mutex<Vec<Connection>>,
-    /// Permits for concurrent reads.
-    reading: Semaphore,
+    /// Permits for concurrent reads. A read holds its permit as long as its connection.
+    reading: Arc<Semaphore>,
 }
 
 impl File {
@@ -73,7 +73,7 @@ impl File {
             owner,
             blobs,
             readers: Mutex::new(vec![reader]),
-            reading: Semaphore::new(READERS),
+            reading: Arc::new(Semaphore::new(READERS)),
         })
     }
 
@@ -100,8 +100,11 @@ impl File {
         read: impl FnOnce(&Connection) -> Result<T, failure::Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
         let file = Arc::clone(self);
-        let _permit = self.reading.acquire().await;
+        let permit = Arc::clone(&self.reading).acquire_owned().await;
         let done = tokio::task::spawn_blocking(move || {
+            // the read goes on if its caller is dropped: released with the caller, the permit would
+            // let others open more connections than `READERS`, which would stay open
+            let _permit = permit;
             let pooled = file.readers.lock().pop();
             let connection = match pooled {
                 Some(connection) => connection,
@@ -239,5 +242,50 @@ impl Drop for File {
             self.writer.forsake();
             readers.iter().for_each(connection::forsake);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use futures_util::future::join_all;
+    use tempfile::TempDir;
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::store::suite::time;
+
+    #[tokio::test]
+    async fn reads_whose_callers_are_gone_keep_their_permits() {
+        let folder = TempDir::new().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("runs.db").display());
+        let file = Arc::new(File::open(&url, None, time(0)).unwrap());
+        let (began, mut begun) = unbounded_channel();
+        let (release, held) = mpsc::channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        let reads = join_all((0..READERS).map(|_| {
+            let (began, held) = (began.clone(), Arc::clone(&held));
+            file.read(move |_| {
+                began.send(()).unwrap();
+                // until the test lets go
+                let _ = held.lock().recv();
+                Ok(())
+            })
+        }));
+        let all_begun = async {
+            for _ in 0..READERS {
+                begun.recv().await.unwrap();
+            }
+        };
+        tokio::select! {
+            _ = reads => panic!("the reads are held"),
+            () = all_begun => {}
+        }
+        // the callers are gone, the reads are not
+        assert_eq!(file.reading.available_permits(), 0);
+        drop(release);
+        join_all((0..READERS).map(|_| file.read(|_| Ok(())))).await;
+        assert!(file.readers.lock().len() <= READERS);
     }
 }
