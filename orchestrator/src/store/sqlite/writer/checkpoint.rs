@@ -71,30 +71,43 @@ impl Writer {
         if grown < CHECKPOINT || self.checkpointing.swap(true, Ordering::AcqRel) {
             return;
         }
-        self.copied.store(logged, Ordering::Relaxed);
+        let checkpoint = Checkpoint(Arc::clone(self));
         match Tokio::try_current() {
-            Ok(tokio) => {
-                let writer = Arc::clone(self);
-                drop(tokio.spawn_blocking(move || writer.copy_log()));
-            }
-            Err(_) => self.copy_log(),
+            Ok(tokio) => drop(tokio.spawn_blocking(move || checkpoint.copy_log())),
+            Err(_) => checkpoint.copy_log(),
         }
     }
+}
 
+/// The one checkpoint of the writer that may run at a time. Resets [`Writer::checkpointing`] when it
+/// is dropped: also if the task is dropped before it ran. Otherwise this process would never copy
+/// the log again without making writers wait.
+struct Checkpoint(Arc<Writer>);
+
+impl Checkpoint {
     /// Copies the write-ahead log into the file on a connection of its own, so that commits
     /// continue meanwhile.
-    fn copy_log(&self) {
+    fn copy_log(self) {
         failpoint::hit("checkpoint");
-        let copied = connection::reader(&self.location).map(|connection| {
+        let Self(writer) = &self;
+        // here and not before the task is spawned: the log stays due if the task never runs
+        let logged = writer.logged.load(Ordering::Relaxed);
+        writer.copied.store(logged, Ordering::Relaxed);
+        let copied = connection::reader(&writer.location).map(|connection| {
             connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
         });
         match copied {
-            Ok(Err(error)) => self.uncopied(&error),
+            Ok(Err(error)) => writer.uncopied(&error),
             Err(error) => {
                 tracing::warn!("checkpoint failed, the write-ahead log grows: {error}")
             }
             Ok(Ok(())) => {}
         }
-        self.checkpointing.store(false, Ordering::Release);
+    }
+}
+
+impl Drop for Checkpoint {
+    fn drop(&mut self) {
+        self.0.checkpointing.store(false, Ordering::Release);
     }
 }

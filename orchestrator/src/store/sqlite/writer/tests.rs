@@ -823,3 +823,25 @@ async fn lines_of_logs_alone_have_the_write_ahead_log_copied() {
         tokio::task::yield_now().await;
     }
 }
+
+#[test]
+fn checkpoint_that_is_dropped_before_it_runs_does_not_prevent_later_ones() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path());
+    let writer = &store.file.writer;
+    let gone = tokio_of_one();
+    let handle = gone.handle().clone();
+    drop(gone);
+    writer.logged.store(OVERDUE, Ordering::Relaxed);
+    {
+        // tokio drops the tasks of a runtime that is gone
+        let _entered = handle.enter();
+        writer.checkpoint();
+    }
+    assert!(!writer.checkpointing.load(Ordering::Acquire));
+    // the log is still due: nothing was copied
+    assert_eq!(writer.copied.load(Ordering::Relaxed), 0);
+    writer.checkpoint();
+    assert!(!writer.checkpointing.load(Ordering::Acquire));
+    assert_eq!(writer.copied.load(Ordering::Relaxed), OVERDUE);
+}
