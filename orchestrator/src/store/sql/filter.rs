@@ -46,7 +46,7 @@ pub(crate) fn runs(filter: &RunFilter) -> (String, Vec<Parameter>) {
             "state IN ({})",
             codes(filter.states.iter().map(|state| state.code()).collect())
         ));
-        // repeated in the words of the partial index: SQLite would not use the index otherwise
+        // a partial index is used only if the statement repeats the condition of the index
         if filter.states.iter().all(|state| !state.is_final()) {
             conditions.push(sql!(RUN_OPEN).to_owned());
         }

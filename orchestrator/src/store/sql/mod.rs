@@ -10,7 +10,7 @@
 //! | [`rows`] | the bodies of rows, encoded and decoded |
 //! | [`changes`] | what each transition of a run changes in the tables |
 //! | [`history`] | what the rows of a run add up to; refuses rows that contradict each other |
-//! | [`statements`] | statements that are the same in any SQL database |
+//! | [`statements`] | statements that SQLite and PostgreSQL share |
 //! | [`filter`] | filters of runs as conditions of statements |
 
 pub(crate) mod changes;

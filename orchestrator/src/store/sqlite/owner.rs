@@ -38,6 +38,7 @@ use crate::blob::private;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::store::sql::codes::sql;
+use crate::store::sql::statements;
 
 /// A process, as it is registered in the file.
 #[derive(Debug, Clone)]
@@ -53,8 +54,7 @@ impl Process {
     /// Otherwise its runs are given to other processes. The lock is compared, too, since the number
     /// of a row that was lost is reused.
     pub(super) fn is_on_record(&self, connection: &Connection) -> rusqlite::Result<bool> {
-        let mut select = connection
-            .prepare_cached("SELECT 1 FROM processes WHERE process = ?1 AND lock = ?2")?;
+        let mut select = connection.prepare_cached(statements::FIND_PROCESS)?;
         select.exists(params![self.number, self.lock])
     }
 
@@ -248,16 +248,11 @@ pub(super) fn dead_owners(
 /// Deletes the row of a dead process, unless an unfinished run or a flight refers to it. Returns
 /// its lock if it did: the caller [removes](remove_locks) the file after the commit.
 pub(super) fn strike(transaction: &Connection, number: i64) -> rusqlite::Result<Option<String>> {
-    let mut select = transaction.prepare_cached(sql!(
-        "SELECT lock FROM processes WHERE process = ?1 \
-             AND NOT EXISTS (SELECT 1 FROM runs WHERE owner = ?1 AND ",
-        RUN_OPEN,
-        ") AND NOT EXISTS (SELECT 1 FROM flights WHERE owner = ?1)",
-    ))?;
+    let mut select = transaction.prepare_cached(statements::FIND_IDLE_PROCESS)?;
     let lock: Option<String> = select.query_row([number], |row| row.get(0)).optional()?;
     if lock.is_some() {
         transaction
-            .prepare_cached("DELETE FROM processes WHERE process = ?1")?
+            .prepare_cached(statements::DELETE_PROCESS)?
             .execute([number])?;
     }
     Ok(lock)

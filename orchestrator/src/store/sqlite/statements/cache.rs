@@ -15,6 +15,7 @@ use crate::journal::{CacheKey, CacheMiss, CacheQuery};
 use crate::store::cache::has_expired;
 use crate::store::sql::changes::CacheRow;
 use crate::store::sql::rows::BLOB;
+use crate::store::sql::statements;
 use crate::store::{Accept, CacheRequest, Claim};
 
 /// A cached result that was chosen to be deleted.
@@ -54,8 +55,7 @@ pub(crate) fn choose_evictions(
         })?;
     let mut over = size - bytes;
     if over <= 0 {
-        let mut select =
-            connection.prepare_cached("SELECT entry, created FROM cache WHERE expires <= ?1")?;
+        let mut select = connection.prepare_cached(statements::FIND_EXPIRED_RESULTS)?;
         return select.query_map([now], chosen)?.collect();
     }
     // without the bodies, since all of these rows are sorted
@@ -89,13 +89,12 @@ pub(crate) fn delete_results(
             break;
         }
         done += 1;
-        let mut select = connection
-            .prepare_cached("SELECT body FROM cache WHERE entry = ?1 AND created = ?2")?;
+        let mut select = connection.prepare_cached(statements::READ_RESULT)?;
         let body = select.query_row(params![entry, created], |row| row.get::<_, Vec<u8>>(0));
         if let Some(body) = body.optional()? {
             throw_away_body(connection, &body)?;
             connection
-                .prepare_cached("DELETE FROM cache WHERE entry = ?1")?
+                .prepare_cached(statements::DELETE_RESULT)?
                 .execute([entry])?;
             deleted += 1;
         }
@@ -124,9 +123,7 @@ pub(crate) fn look_up_results(
     dead: &[i64],
     now: Timestamp,
 ) -> rusqlite::Result<Vec<LookupRow>> {
-    let mut select = connection.prepare_cached(
-        "SELECT run, created, body FROM cache WHERE substr(inputs, 1, 8) = ?1 AND substr(key, 1, 8) = ?2 AND key = ?3",
-    )?;
+    let mut select = connection.prepare_cached(statements::FIND_RESULT)?;
     let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO flights VALUES (?1, ?2)")?;
     let mut reasons = Reasons::new(connection)?;
     let mut found = Vec::with_capacity(wanted.len());
@@ -179,10 +176,8 @@ struct Reasons<'a> {
 
 impl<'a> Reasons<'a> {
     fn new(connection: &'a Connection) -> rusqlite::Result<Self> {
-        let of_task = connection.prepare_cached("SELECT 1 FROM cache WHERE task = ?1 LIMIT 1")?;
-        let of_inputs = connection.prepare_cached(
-            "SELECT 1 FROM cache WHERE substr(inputs, 1, 8) = ?1 AND inputs = ?2 AND task = ?3",
-        )?;
+        let of_task = connection.prepare_cached(statements::FIND_RESULT_OF_TASK)?;
+        let of_inputs = connection.prepare_cached(statements::FIND_RESULT_OF_INPUTS)?;
         Ok(Self {
             of_task,
             of_inputs,
@@ -225,13 +220,13 @@ fn take_over(
     own: i64,
     dead: &[i64],
 ) -> rusqlite::Result<Claim> {
-    let mut select = connection.prepare_cached("SELECT owner FROM flights WHERE key = ?1")?;
+    let mut select = connection.prepare_cached(statements::FIND_FLIGHT)?;
     let owner: Option<i64> = select.query_row([key.0], |row| row.get(0)).optional()?;
     if owner.is_some_and(|owner| owner != own && !dead.contains(&owner)) {
         return Ok(Claim::Other);
     }
     connection
-        .prepare_cached("UPDATE flights SET owner = ?2 WHERE key = ?1")?
+        .prepare_cached(statements::TAKE_OVER_FLIGHT)?
         .execute(params![key.0, own])?;
     Ok(Claim::Own)
 }
@@ -242,15 +237,14 @@ pub(crate) fn end_flights(
     keys: &[CacheKey],
     own: i64,
 ) -> rusqlite::Result<()> {
-    let mut delete =
-        connection.prepare_cached("DELETE FROM flights WHERE key = ?1 AND owner = ?2")?;
+    let mut delete = connection.prepare_cached(statements::END_FLIGHT)?;
     keys.iter()
         .try_for_each(|key| delete.execute(params![key.0, own]).map(drop))
 }
 
 /// Ends the flights of dead processes.
 pub(crate) fn end_flights_of_dead(connection: &Connection, dead: &[i64]) -> rusqlite::Result<()> {
-    let mut delete = connection.prepare_cached("DELETE FROM flights WHERE owner = ?1")?;
+    let mut delete = connection.prepare_cached(statements::END_FLIGHTS)?;
     dead.iter()
         .try_for_each(|owner| delete.execute([owner]).map(drop))
 }

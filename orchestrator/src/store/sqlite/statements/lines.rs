@@ -12,15 +12,12 @@ use crate::clock::Timestamp;
 use crate::id::RunId;
 use crate::log::{LogLevel, LogLine};
 use crate::store::sql::codes::Code as _;
+use crate::store::sql::statements;
 
 /// Appends lines to their runs' logs. Lines of unknown or pruned runs are dropped.
 pub(crate) fn append(connection: &Connection, lines: &[LogLine]) -> rusqlite::Result<()> {
-    let mut find = connection.prepare_cached(
-        "SELECT run, (SELECT coalesce(max(number), 0) FROM logs WHERE logs.run = runs.run) FROM runs \
-         WHERE id = ?1 AND pruned = 0",
-    )?;
-    let mut insert = connection
-        .prepare_cached("INSERT INTO logs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?;
+    let mut find = connection.prepare_cached(statements::FIND_LAST_LINE)?;
+    let mut insert = connection.prepare_cached(statements::INSERT_LINE)?;
     for of_run in lines.chunk_by(|line, next| line.run == next.run) {
         let found = find.query_row([of_run[0].run.as_bytes()], |row| {
             Ok((row.get(0)?, row.get(1)?))

@@ -72,10 +72,7 @@ pub(crate) fn reopen_run(
     run: &Reopening,
     owner: i64,
 ) -> rusqlite::Result<bool> {
-    let mut select = connection.prepare_cached(sql!(
-        "SELECT pruned, output FROM runs WHERE run = ?1 AND ",
-        RUN_FINAL
-    ))?;
+    let mut select = connection.prepare_cached(statements::READ_FINAL_RUN)?;
     let found = select.query_row([run.row], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, Option<Vec<u8>>>(1)?))
     });
@@ -96,10 +93,7 @@ pub(crate) fn reopen_run(
     if let Some(Ok(Err(blob))) = output.as_deref().map(rows::stored_result) {
         prune::throw_away(connection, &blob)?;
     }
-    let mut update = connection.prepare_cached(
-        "UPDATE runs SET state = ?3, started = 0, finished = 0, error = NULL, output = NULL, owner = ?2, takeovers = 0, \
-         cancelling = 0, pruned = 0 WHERE run = ?1",
-    )?;
+    let mut update = connection.prepare_cached(statements::REOPEN_RUN)?;
     update
         .execute(params![run.row, owner, RunState::Pending.code()])
         .map(|updated| updated > 0)

@@ -14,6 +14,7 @@ use crate::blob::BlobRef;
 use crate::clock::Timestamp;
 use crate::store::sql::codes::sql;
 use crate::store::sql::rows;
+use crate::store::sql::statements;
 
 /// The limits of one transaction: its duration, and the number of rows that it deletes. A run that
 /// executes at the same time has four commits, and may wait at each. A row takes about a
@@ -102,7 +103,7 @@ pub(crate) fn prune_runs(
         };
         if begun == 0 {
             connection
-                .prepare_cached("UPDATE runs SET pruned = 2 WHERE run = ?1")?
+                .prepare_cached(statements::BEGIN_PRUNING)?
                 .execute([run])?;
         }
         let mut deleted = delete_attempts(connection, run, at_most)?;
@@ -111,10 +112,10 @@ pub(crate) fn prune_runs(
         }
         if deleted < at_most {
             connection
-                .prepare_cached("DELETE FROM plans WHERE run = ?1")?
+                .prepare_cached(statements::DELETE_PLANS)?
                 .execute([run])?;
             connection
-                .prepare_cached("UPDATE runs SET pruned = 1 WHERE run = ?1")?
+                .prepare_cached(statements::END_PRUNING)?
                 .execute([run])?;
             done += 1;
         }
@@ -129,11 +130,7 @@ fn delete_attempts(connection: &Connection, run: i64, at_most: usize) -> rusqlit
         "SELECT max(number) FROM (SELECT number FROM attempts WHERE run = ?1 ORDER BY number LIMIT ?2)",
     )?;
     let last: Option<i64> = last.query_row(params![run, at_most as i64], |row| row.get(0))?;
-    let mut bodies = connection.prepare_cached(sql!(
-        "SELECT body FROM attempts WHERE run = ?1 AND number <= ?2 AND ",
-        ATTEMPT_SUCCEEDED,
-        " AND length(body) BETWEEN ?3 AND ?4",
-    ))?;
+    let mut bodies = connection.prepare_cached(statements::FIND_BLOBS)?;
     let bodies = bodies.query_map(
         params![run, last, 1 + BlobRef::LENGTH as i64, LONGEST],
         |row| row.get::<_, Vec<u8>>(0),
@@ -144,7 +141,7 @@ fn delete_attempts(connection: &Connection, run: i64, at_most: usize) -> rusqlit
         }
     }
     connection
-        .prepare_cached("DELETE FROM attempts WHERE run = ?1 AND number <= ?2")?
+        .prepare_cached(statements::DELETE_ATTEMPTS)?
         .execute(params![run, last])
 }
 
@@ -154,11 +151,7 @@ pub(crate) fn prune_rest(
     run: i64,
     slice: &mut Slice,
 ) -> rusqlite::Result<bool> {
-    let mut is_pruned = connection.prepare_cached(sql!(
-        "SELECT 1 FROM runs WHERE run = ?1 AND ",
-        RUN_FINAL,
-        " AND pruned <> 0"
-    ))?;
+    let mut is_pruned = connection.prepare_cached(statements::IS_PRUNED)?;
     if !is_pruned.exists([run])? {
         return Ok(false);
     }
@@ -179,7 +172,7 @@ pub(crate) fn prune_rest(
 pub(crate) fn delete_rest(connection: &Connection, run: i64) -> rusqlite::Result<()> {
     while delete_attempts(connection, run, ROWS)? == ROWS {}
     connection
-        .prepare_cached("DELETE FROM plans WHERE run = ?1")?
+        .prepare_cached(statements::DELETE_PLANS)?
         .execute([run])
         .map(drop)
 }
@@ -199,7 +192,7 @@ pub(crate) fn throw_away(connection: &Connection, blob: &BlobRef) -> rusqlite::R
 
 /// Returns some blobs whose row was deleted.
 pub(crate) fn find_garbage(connection: &Connection) -> rusqlite::Result<Vec<BlobRef>> {
-    let mut select = connection.prepare_cached("SELECT blob FROM garbage LIMIT ?1")?;
+    let mut select = connection.prepare_cached(statements::FIND_GARBAGE)?;
     let blobs = select
         .query_map([BLOBS as i64], |row| row.get::<_, Vec<u8>>(0))?
         .collect::<rusqlite::Result<Vec<_>>>()?;
@@ -216,7 +209,7 @@ pub(crate) fn forget_garbage(
     blobs: &[BlobRef],
     slice: &mut Slice,
 ) -> rusqlite::Result<usize> {
-    let mut delete = connection.prepare_cached("DELETE FROM garbage WHERE blob = ?1")?;
+    let mut delete = connection.prepare_cached(statements::FORGET_GARBAGE)?;
     let mut done = 0;
     for blob in blobs {
         if !slice.has_time_for(1) {

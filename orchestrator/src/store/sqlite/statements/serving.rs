@@ -91,8 +91,7 @@ pub(crate) fn read_progress(
 ) -> rusqlite::Result<Vec<Timestamp>> {
     let mut insert =
         connection.prepare_cached("INSERT OR IGNORE INTO schedules VALUES (?1, ?2, ?3)")?;
-    let mut select = connection
-        .prepare_cached("SELECT decided FROM schedules WHERE flow = ?1 AND schedule = ?2")?;
+    let mut select = connection.prepare_cached(statements::FIND_PROGRESS)?;
     let mut of = |key: &ScheduleKey| {
         insert.execute(params![key.flow, key.schedule, now])?;
         select.query_row(params![key.flow, key.schedule], |row| row.get(0))
@@ -140,13 +139,13 @@ pub(crate) fn set_paused(
             "INSERT OR IGNORE INTO pauses VALUES (?1, ?2)",
             params![flow, now],
         )?,
-        false => connection.execute("DELETE FROM pauses WHERE flow = ?1", [flow])?,
+        false => connection.execute(statements::UNPAUSE_FLOW, [flow])?,
     };
     Ok(changed > 0)
 }
 
 pub(crate) fn list_paused(connection: &Connection) -> Result<Vec<(String, Timestamp)>, Failure> {
-    let mut select = connection.prepare_cached("SELECT flow, since FROM pauses ORDER BY flow")?;
+    let mut select = connection.prepare_cached(statements::LIST_PAUSED)?;
     let paused = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(paused.collect::<rusqlite::Result<_>>()?)
 }

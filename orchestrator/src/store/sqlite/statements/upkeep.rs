@@ -80,9 +80,7 @@ pub(crate) fn find_ids(
     first: RunId,
     last: RunId,
 ) -> Result<Vec<RunId>, Failure> {
-    let mut select = connection.prepare_cached(
-        "SELECT id FROM runs WHERE id BETWEEN ?1 AND ?2 AND length(id) = 16 ORDER BY id",
-    )?;
+    let mut select = connection.prepare_cached(statements::FIND_IDS)?;
     let ids = select.query_map(params![first.as_bytes(), last.as_bytes()], |row| {
         Ok(RunId::from_bytes(row.get(0)?))
     })?;
@@ -143,8 +141,7 @@ fn pages(connection: &Connection) -> rusqlite::Result<Vec<String>> {
 
 /// Reads each run with its tasks, one at a time, until too many are unreadable.
 fn runs(connection: &Connection, unreadable: &mut Vec<String>) -> Result<(), Failure> {
-    let mut select =
-        connection.prepare("SELECT run, id FROM runs WHERE run > ?1 ORDER BY run LIMIT 1")?;
+    let mut select = connection.prepare(statements::FIND_NEXT_RUN)?;
     let (mut last, mut told) = (i64::MIN, 0);
     loop {
         // no transaction is open between runs, so that the log can be checkpointed meanwhile
