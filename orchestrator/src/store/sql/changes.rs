@@ -43,7 +43,7 @@ pub(crate) struct CacheRow {
 }
 
 impl RowChange {
-    /// Returns the change of a transition. Returns `None` if no row says anything of it.
+    /// Returns the change of a transition. Returns `None` if it is not stored.
     pub(crate) fn of(transition: &Transition) -> Option<Self> {
         if let Some(body) = rows::plan(transition) {
             return Some(Self::Plan(body));
