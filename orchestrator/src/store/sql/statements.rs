@@ -39,7 +39,32 @@ macro_rules! head {
     };
 }
 
-/// Selects the columns of runs; a condition follows.
+/// The columns of [`READ_HEADS`] and [`READ_SUMMARIES`], in their order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum HeadColumn {
+    Run,
+    Id,
+    Flow,
+    Kind,
+    Key,
+    LogicalDate,
+    IntervalStart,
+    IntervalEnd,
+    Parameters,
+    Refresh,
+    Created,
+    State,
+    Started,
+    Finished,
+    Error,
+    Output,
+    Pruned,
+    Takeovers,
+    Deaths,
+    Cancelling,
+}
+
+/// Selects the columns of runs, by [`HeadColumn`]; a condition follows.
 pub(crate) const READ_HEADS: &str = head!("output");
 /// Selects the same columns without the output, which may be large: lists do not show it.
 pub(crate) const READ_SUMMARIES: &str = head!("NULL");

@@ -22,7 +22,7 @@ use crate::store::sql::codes::Code;
 use crate::store::sql::filter;
 use crate::store::sql::history::{RecordedRun, check};
 use crate::store::sql::rows::{self, Unreadable};
-use crate::store::sql::statements::{self, READ_HEADS, READ_SUMMARIES};
+use crate::store::sql::statements::{self, HeadColumn, READ_HEADS, READ_SUMMARIES};
 use crate::task::Interval;
 
 /// A run as it was read; its output may be in a blob.
@@ -62,20 +62,20 @@ struct Columns<'a> {
 }
 
 impl Columns<'_> {
-    fn get<T: FromSql + Default>(&mut self, at: usize) -> T {
-        self.read(at, T::default(), Ok)
+    fn get<T: FromSql + Default>(&mut self, column: HeadColumn) -> T {
+        self.read(column, T::default(), Ok)
     }
 
-    fn instant(&mut self, at: usize) -> DateTime<Utc> {
+    fn instant(&mut self, column: HeadColumn) -> DateTime<Utc> {
         let instant = |at: Timestamp| {
             at.to_datetime()
                 .ok_or_else(|| format!("{} is not a valid time", at.micros()))
         };
-        self.read(at, DateTime::UNIX_EPOCH, instant)
+        self.read(column, DateTime::UNIX_EPOCH, instant)
     }
 
-    fn code<T: Code>(&mut self, at: usize, instead: T) -> T {
-        self.read(at, instead, |code: i64| {
+    fn code<T: Code>(&mut self, column: HeadColumn, instead: T) -> T {
+        self.read(column, instead, |code: i64| {
             T::of(code).ok_or_else(|| format!("{code} is unknown"))
         })
     }
@@ -83,24 +83,25 @@ impl Columns<'_> {
     /// Reads a column. Returns `instead` if it is unreadable.
     fn read<V: FromSql, T>(
         &mut self,
-        at: usize,
+        column: HeadColumn,
         instead: T,
         read: impl FnOnce(V) -> Result<T, Unreadable>,
     ) -> T {
+        let at = column as usize;
         let found = self
             .row
             .get(at)
             .map_err(|error| failure::text(&error))
             .and_then(read);
         found.unwrap_or_else(|problem| {
-            let column = self
+            let name = self
                 .row
                 .as_ref()
                 .column_name(at)
                 .unwrap_or("a column")
                 .to_owned();
             self.problem
-                .get_or_insert_with(|| format!("{column}: {problem}"));
+                .get_or_insert_with(|| format!("{name}: {problem}"));
             instead
         })
     }
@@ -109,33 +110,39 @@ impl Columns<'_> {
 fn head(row: &SqlRow<'_>) -> Head {
     let mut columns = Columns { row, problem: None };
     let new = NewRun {
-        id: columns.read(1, RunId::from_bytes([0; 16]), |id| {
+        id: columns.read(HeadColumn::Id, RunId::from_bytes([0; 16]), |id| {
             Ok(RunId::from_bytes(id))
         }),
-        flow: columns.get::<String>(2).into(),
-        kind: columns.code(3, RunKind::Manual),
-        key: columns.get(4),
-        logical_date: columns.instant(5),
+        flow: columns.get::<String>(HeadColumn::Flow).into(),
+        kind: columns.code(HeadColumn::Kind, RunKind::Manual),
+        key: columns.get(HeadColumn::Key),
+        logical_date: columns.instant(HeadColumn::LogicalDate),
         interval: Interval {
-            start: columns.instant(6),
-            end: columns.instant(7),
+            start: columns.instant(HeadColumn::IntervalStart),
+            end: columns.instant(HeadColumn::IntervalEnd),
         },
-        parameters: columns.read(8, serde_json::Map::new(), |parameters: String| {
-            serde_json::from_str(&parameters).map_err(|error| error.to_string())
-        }),
-        refresh_cache: columns.get(9),
-        created: columns.instant(10),
+        parameters: columns.read(
+            HeadColumn::Parameters,
+            serde_json::Map::new(),
+            |parameters: String| {
+                serde_json::from_str(&parameters).map_err(|error| error.to_string())
+            },
+        ),
+        refresh_cache: columns.get(HeadColumn::Refresh),
+        created: columns.instant(HeadColumn::Created),
     };
     let mut tables = RunTables::new(Arc::new(new));
-    let state = columns.code(11, RunState::Pending);
+    let state = columns.code(HeadColumn::State, RunState::Pending);
     tables.state = state;
-    tables.started = columns.read(12, None, |started| Ok(rows::unless_zero(started)));
-    tables.pruned = columns.get::<i64>(16) != 0;
-    let error = columns.read(14, None, |error: Option<Vec<u8>>| {
+    tables.started = columns.read(HeadColumn::Started, None, |started| {
+        Ok(rows::unless_zero(started))
+    });
+    tables.pruned = columns.get::<i64>(HeadColumn::Pruned) != 0;
+    let error = columns.read(HeadColumn::Error, None, |error: Option<Vec<u8>>| {
         error.map(|error| rows::error_of(&error)).transpose()
     });
     if state.is_final() {
-        let at = columns.read(13, Timestamp::EPOCH, Ok);
+        let at = columns.read(HeadColumn::Finished, Timestamp::EPOCH, Ok);
         tables.end = Some(Arc::new(RunEnd {
             at,
             state,
@@ -144,8 +151,15 @@ fn head(row: &SqlRow<'_>) -> Head {
             encoded: None,
         }));
     }
-    let (row, output) = (columns.get(0), columns.get(15));
-    let (takeovers, deaths, cancelling) = (columns.get(17), columns.get(18), columns.get(19));
+    let (row, output) = (
+        columns.get(HeadColumn::Run),
+        columns.get(HeadColumn::Output),
+    );
+    let (takeovers, deaths, cancelling) = (
+        columns.get(HeadColumn::Takeovers),
+        columns.get(HeadColumn::Deaths),
+        columns.get(HeadColumn::Cancelling),
+    );
     tables.unreadable = columns.problem.map(Arc::from);
     Head {
         row,
