@@ -17,13 +17,13 @@ use crate::store::{Accept, CacheEntry, CacheFilter, CacheRequest, CacheStore, Cl
 
 /// The cached results. The counts by task tell why a result is missing without a scan.
 #[derive(Debug, Default)]
-pub(super) struct Cache {
+pub(super) struct MemoryCache {
     pub(super) entries: ByHash<CacheKey, Box<NewCacheEntry>>,
     /// The number of entries of each task, by the hash of their inputs.
     by_task: HashMap<Arc<str>, ByHash<InputsHash, u32>>,
 }
 
-impl Cache {
+impl MemoryCache {
     pub(super) fn insert(&mut self, entry: Box<NewCacheEntry>) {
         let CacheQuery {
             key, task, inputs, ..

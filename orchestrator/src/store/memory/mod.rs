@@ -13,17 +13,17 @@ use parking_lot::Mutex;
 
 use super::{RunLog, Store};
 use crate::journal::NewRun;
-use cache::Cache;
+use cache::MemoryCache;
 use run_log::MemoryRun;
-use runs::Runs;
+use runs::RunIndex;
 use schedules::Schedules;
 
 /// A store in memory, lost with the process. It keeps the outputs of runs and cached results, but
 /// not the results of tasks.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryStore {
-    runs: Mutex<Runs>,
-    cache: Arc<Mutex<Cache>>,
+    runs: Mutex<RunIndex>,
+    cache: Arc<Mutex<MemoryCache>>,
     schedules: Mutex<Schedules>,
 }
 

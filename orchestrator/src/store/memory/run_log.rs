@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::cache::Cache;
+use super::cache::MemoryCache;
 use crate::journal::{
     AwaitOrder, CellState, ClearedRows, EncodedResult, History, NewRun, Row, RowPlace, RunRecord,
     RunTables, Transition, attempts::StateChange,
@@ -21,14 +21,14 @@ const LINES: usize = 8 << 20;
 #[derive(Debug)]
 pub(super) struct MemoryRun {
     pub(super) mirror: Mirror,
-    cache: Arc<Mutex<Cache>>,
+    cache: Arc<Mutex<MemoryCache>>,
     pub(super) lines: Mutex<Backlog>,
     /// The ends of attempts that were followed by another one.
     pub(super) past: Mutex<Vec<StateChange>>,
 }
 
 impl MemoryRun {
-    pub(super) fn new(run: NewRun, cache: Arc<Mutex<Cache>>) -> Self {
+    pub(super) fn new(run: NewRun, cache: Arc<Mutex<MemoryCache>>) -> Self {
         let lines = Mutex::new(Backlog::new(LINES));
         Self {
             mirror: Mirror::new(run),

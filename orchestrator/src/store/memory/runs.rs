@@ -1,4 +1,4 @@
-//! Runs, by what they are found by.
+//! Runs, found by their ids, flows, keys and ticks.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use crate::journal::{
 use crate::state::{Rerun, RunKind};
 use crate::store::{AbandonedRun, RunCreation, RunLog as _, RunStore, Takeover};
 
-/// The runs, by what they are found by.
+/// The runs, by their ids, flows, keys and ticks.
 #[derive(Debug, Default)]
-pub(super) struct Runs {
+pub(super) struct RunIndex {
     /// In the order in which they were accepted.
     pub(super) all: Vec<Arc<MemoryRun>>,
     by_flow: HashMap<String, Vec<Arc<MemoryRun>>>,
@@ -145,7 +145,7 @@ impl RunStore for MemoryStore {
         };
         // a new object: tasks left over from the previous execution still write to the old one
         let run = Arc::new(run);
-        let Runs {
+        let RunIndex {
             all,
             by_flow,
             by_id,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::codes::Leaving;
-use super::rows::{self, AttemptRow, Body};
+use super::rows::{self, AttemptRow, Payload};
 use crate::clock::{Timestamp, saturating_micros};
 use crate::id::RunId;
 use crate::journal::{NewCacheEntry, ResultValue, Transition};
@@ -23,7 +23,7 @@ pub(crate) enum RowChange {
         state: RunState,
         at: Timestamp,
         error: Option<Vec<u8>>,
-        output: Body,
+        output: Payload,
     },
     Leaving(Leaving),
     Released,
@@ -39,7 +39,7 @@ pub(crate) struct CacheRow {
     pub(crate) created: Timestamp,
     pub(crate) expires: Option<Timestamp>,
     pub(crate) size: i64,
-    pub(crate) body: Body,
+    pub(crate) body: Payload,
 }
 
 impl RowChange {
@@ -62,7 +62,7 @@ impl RowChange {
                 output: end
                     .encoded
                     .as_ref()
-                    .map_or(Body::None, |output| rows::result_body(output, None)),
+                    .map_or(Payload::None, |output| rows::result_body(output, None)),
             }),
             Transition::Draining => Some(Self::Leaving(Leaving::Draining)),
             Transition::Leaving => Some(Self::Leaving(Leaving::WithBodies)),
@@ -88,7 +88,7 @@ impl RowChange {
 
     /// Returns `true` if a result goes into a blob.
     pub(crate) fn is_large(&self) -> bool {
-        let large = |body: &Body| matches!(body, Body::Large(..));
+        let large = |payload: &Payload| matches!(payload, Payload::Large(..));
         match self {
             Self::Attempt(row, cache) => {
                 large(&row.body) || cache.as_ref().is_some_and(|cache| large(&cache.body))
@@ -98,8 +98,8 @@ impl RowChange {
         }
     }
 
-    /// Returns the bodies that may go into blobs.
-    pub(crate) fn bodies(&mut self) -> impl Iterator<Item = &mut Body> {
+    /// Returns the payloads that may go into blobs.
+    pub(crate) fn payloads(&mut self) -> impl Iterator<Item = &mut Payload> {
         let (first, second) = match self {
             Self::Attempt(row, cache) => (
                 Some(&mut row.body),

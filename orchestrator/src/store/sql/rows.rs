@@ -35,16 +35,16 @@ pub(crate) fn unless_zero(micros: i64) -> Option<Timestamp> {
     (micros != 0).then_some(Timestamp::from_micros(micros))
 }
 
-/// The body of a row.
+/// The bytes of a column `body` or `output`.
 #[derive(Debug)]
-pub(crate) enum Body {
+pub(crate) enum Payload {
     None,
     Bytes(Vec<u8>),
     /// A result that goes into a blob, and the bytes before the reference.
     Large(Vec<u8>, EncodedResult),
 }
 
-impl Body {
+impl Payload {
     /// Returns the bytes of the column.
     pub(crate) fn bytes(&self) -> Option<&[u8]> {
         match self {
@@ -315,7 +315,7 @@ pub(crate) struct AttemptRow {
     pub(crate) state: TaskState,
     pub(crate) started: i64,
     pub(crate) took: i64,
-    pub(crate) body: Body,
+    pub(crate) body: Payload,
 }
 
 impl AttemptRow {
@@ -343,12 +343,12 @@ impl AttemptRow {
         let body = match (&end.result, error, failed) {
             (Some(result), ..) => result_body(result, note),
             (None, Some(error), Some(failed)) => {
-                Body::Bytes(prefixed(note, TOOK, &[&failed, &*error].concat()))
+                Payload::Bytes(prefixed(note, TOOK, &[&failed, &*error].concat()))
             }
-            (None, Some(error), None) => Body::Bytes(prefixed(note, 0, &error)),
-            (None, None, _) if end.alone => Body::Bytes(prefixed(note, ALONE, &[])),
-            (None, None, _) if note.is_some() => Body::Bytes(prefixed(note, 0, &[])),
-            (None, None, _) => Body::None,
+            (None, Some(error), None) => Payload::Bytes(prefixed(note, 0, &error)),
+            (None, None, _) if end.alone => Payload::Bytes(prefixed(note, ALONE, &[])),
+            (None, None, _) if note.is_some() => Payload::Bytes(prefixed(note, 0, &[])),
+            (None, None, _) => Payload::None,
         };
         Self {
             frame: end.place.frame.get(),
@@ -452,10 +452,10 @@ fn prefixed(note: Option<Vec<u8>>, flags: u8, rest: &[u8]) -> Vec<u8> {
 }
 
 /// Returns the body of a result: the bytes for its row, or the blob to be written.
-pub(crate) fn result_body(result: &EncodedResult, note: Option<Vec<u8>>) -> Body {
+pub(crate) fn result_body(result: &EncodedResult, note: Option<Vec<u8>>) -> Payload {
     match result.0.len() <= INLINE {
-        true => Body::Bytes(prefixed(note, 0, &result.0)),
-        false => Body::Large(prefixed(note, BLOB, &[]), result.clone()),
+        true => Payload::Bytes(prefixed(note, 0, &result.0)),
+        false => Payload::Large(prefixed(note, BLOB, &[]), result.clone()),
     }
 }
 

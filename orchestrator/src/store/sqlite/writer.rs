@@ -48,7 +48,7 @@ use crate::failpoint;
 use crate::log::LogLine;
 use crate::store::Commit;
 use crate::store::sql::changes::RowChange;
-use crate::store::sql::rows::Body;
+use crate::store::sql::rows::Payload;
 use crate::store::sql::statements;
 
 /// The number of entries in one transaction. A row takes about two microseconds.
@@ -433,12 +433,12 @@ impl Writer {
     /// a crash in between leaves a blob without a row, and never a row without its blob.
     async fn put_large(&self, batch: &mut [QueueEntry]) -> Result<(), StoreError> {
         let changes = batch.iter_mut().filter_map(QueueEntry::change);
-        for body in changes.flat_map(RowChange::bodies) {
-            if let Body::Large(prefix, result) = body {
+        for payload in changes.flat_map(RowChange::payloads) {
+            if let Payload::Large(prefix, result) = payload {
                 let number = self.blob.fetch_add(1, Ordering::Relaxed);
                 let blob = self.blobs.put(Arc::clone(&result.0), number).await?;
                 prefix.extend(blob.to_bytes());
-                *body = Body::Bytes(std::mem::take(prefix));
+                *payload = Payload::Bytes(std::mem::take(prefix));
                 failpoint::hit("blob-put");
             }
         }

@@ -93,7 +93,7 @@ pub(super) struct QueueEntry {
 }
 
 impl QueueEntry {
-    pub(super) fn call(call: impl Call + 'static) -> Self {
+    pub(super) fn call(call: impl QueuedStatements + 'static) -> Self {
         Self {
             run: None,
             number: 0,
@@ -118,31 +118,33 @@ pub(super) enum Write {
     /// A change of the run's rows.
     Change(RowChange),
     /// Other statements, in the same transaction as the rest.
-    Call(Box<dyn Call>),
+    Call(Box<dyn QueuedStatements>),
     Nothing,
 }
 
 /// Statements that run in the same transaction as the rest of a batch. They run again if the
 /// transaction is rolled back, so that any other effect must be repeatable.
-pub(super) trait Call: Send {
+pub(super) trait QueuedStatements: Send {
     fn run(&mut self, connection: &Connection) -> rusqlite::Result<()>;
     fn done(&mut self, committed: Result<(), StoreError>);
 }
 
-impl fmt::Debug for dyn Call {
+impl fmt::Debug for dyn QueuedStatements {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Call")
+        f.write_str("QueuedStatements")
     }
 }
 
-/// A call with its result and the channel to its caller, if there is one.
+/// Queued statements with their result and the channel to their caller, if there is one.
 pub(super) struct QueuedCall<T, F> {
     pub(super) statements: F,
     pub(super) result: Option<T>,
     pub(super) answer: Option<oneshot::Sender<Result<Option<T>, StoreError>>>,
 }
 
-impl<T: Send, F: FnMut(&Connection) -> rusqlite::Result<T> + Send> Call for QueuedCall<T, F> {
+impl<T: Send, F: FnMut(&Connection) -> rusqlite::Result<T> + Send> QueuedStatements
+    for QueuedCall<T, F>
+{
     fn run(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         self.result = Some((self.statements)(connection)?);
         Ok(())
