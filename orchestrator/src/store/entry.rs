@@ -1,3 +1,5 @@
+//! Cached results as lists show them, and filters for them.
+
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};

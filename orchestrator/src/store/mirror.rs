@@ -1,3 +1,5 @@
+//! The record of a run in memory, which each log of a run keeps.
+
 use std::sync::Arc;
 
 use parking_lot::Mutex;

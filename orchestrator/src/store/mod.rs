@@ -10,6 +10,18 @@
 //!
 //! A [`Store`] is a trait for each consumer: [`RunStore`], [`ScheduleStore`], [`CacheStore`],
 //! [`LogStore`] and [`AdminStore`]. A store has a file of the same name for each of them.
+//!
+//! | files | what is there |
+//! | --- | --- |
+//! | [`runs`], [`schedules`], [`cache`], [`logs`], [`admin`] | the traits of a store |
+//! | [`run_log`] | the trait of the log of one run, and its commits |
+//! | [`entry`] | cached results as lists show them, and filters for them |
+//! | [`mirror`] | the record of a run in memory, which each log keeps |
+//! | [`backlog`] | log lines that wait for the store, bounded |
+//! | [`memory`] | the store in memory |
+//! | `sql/`, `sqlite/` | what stores in SQL databases share; the store in an SQLite file |
+//! | `no_sqlite.rs` | replaces `sqlite/` if the feature is off |
+//! | `suite/` | the tests that run on every store |
 
 mod admin;
 mod backlog;

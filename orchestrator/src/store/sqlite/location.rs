@@ -1,3 +1,5 @@
+//! The place of a store's file, from its URL.
+
 use std::path::{Path, PathBuf};
 
 use crate::error::{StoreError, without_secrets};
