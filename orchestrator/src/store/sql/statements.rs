@@ -1,5 +1,5 @@
-//! Statements that SQLite and PostgreSQL share, with their parameters as SQLite writes them: `?1` is
-//! `$1` in PostgreSQL.
+//! Statements that SQLite and PostgreSQL share, with their parameters as SQLite writes them: `?1`
+//! is `$1` in PostgreSQL.
 //!
 //! Statements that need the words of one database, such as hints, its functions or `OR IGNORE`, are
 //! in the folder of its store. So are statements with several columns that are read by position,

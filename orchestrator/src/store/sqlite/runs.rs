@@ -282,8 +282,8 @@ impl SqliteStore {
             },
             (None, false) => Ok(None),
             (None, true) => {
-                let problem = "there is a run with this id: a runtime with a seed makes the same ids \
-                               in each process; use a seed only with a new store";
+                let problem = "there is a run with this id: a runtime with a seed makes the same \
+                               ids in each process; use a seed only with a new store";
                 Err(self.file.failed(format!("run {id}: {problem}")))
             }
         }

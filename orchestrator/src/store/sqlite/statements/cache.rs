@@ -273,7 +273,8 @@ pub(crate) fn insert_result(connection: &Connection, entry: &CacheRow) -> rusqli
     // the flag is compared, too: an inline result may have the length of a reference
     let mut replaced = connection.prepare_cached(
         "INSERT OR IGNORE INTO garbage SELECT substr(body, 2) FROM cache \
-         WHERE substr(inputs, 1, 8) = ?1 AND substr(key, 1, 8) = ?2 AND length(body) = ?3 AND substr(body, 1, 1) = ?4",
+         WHERE substr(inputs, 1, 8) = ?1 AND substr(key, 1, 8) = ?2 \
+         AND length(body) = ?3 AND substr(body, 1, 1) = ?4",
     )?;
     replaced.execute(params![
         beginning(inputs),

@@ -54,7 +54,8 @@ pub(crate) fn after(
 ) -> Result<Vec<LogLine>, Failure> {
     let mut select = connection.prepare_cached(
         "SELECT number, at, level, task, attempt, map_index, target, message, fields FROM logs \
-         WHERE run = (SELECT run FROM runs WHERE id = ?1 AND pruned = 0) AND number > ?2 ORDER BY number LIMIT ?3",
+         WHERE run = (SELECT run FROM runs WHERE id = ?1 AND pruned = 0) \
+         AND number > ?2 ORDER BY number LIMIT ?3",
     )?;
     let bound = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let mut rows = select.query(params![id.as_bytes(), bound(after), bound(at_most as u64)])?;

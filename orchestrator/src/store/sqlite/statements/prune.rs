@@ -127,7 +127,8 @@ pub(crate) fn prune_runs(
 /// Deletes the first attempts of a run, at most `at_most`. Returns their number.
 fn delete_attempts(connection: &Connection, run: i64, at_most: usize) -> rusqlite::Result<usize> {
     let mut last = connection.prepare_cached(
-        "SELECT max(number) FROM (SELECT number FROM attempts WHERE run = ?1 ORDER BY number LIMIT ?2)",
+        "SELECT max(number) FROM \
+         (SELECT number FROM attempts WHERE run = ?1 ORDER BY number LIMIT ?2)",
     )?;
     let last: Option<i64> = last.query_row(params![run, at_most as i64], |row| row.get(0))?;
     let mut bodies = connection.prepare_cached(statements::FIND_BLOBS)?;

@@ -45,7 +45,8 @@ fn each_cached(
     mut each: impl FnMut(CacheEntry, Eviction),
 ) -> Result<(), Failure> {
     let mut select = connection.prepare_cached(
-        "SELECT key, task, inputs, run, created, expires, size, entry FROM cache ORDER BY task, created",
+        "SELECT key, task, inputs, run, created, expires, size, entry FROM cache \
+         ORDER BY task, created",
     )?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
@@ -94,7 +95,8 @@ pub(crate) fn find_ids_ending(
     digits: &str,
 ) -> Result<Vec<RunId>, Failure> {
     let mut select = connection.prepare_cached(
-        "SELECT id FROM runs WHERE substr(hex(id), -length(?1)) = upper(?1) AND length(id) = 16 ORDER BY id",
+        "SELECT id FROM runs WHERE substr(hex(id), -length(?1)) = upper(?1) \
+         AND length(id) = 16 ORDER BY id",
     )?;
     let ids = select.query_map([digits], |row| Ok(RunId::from_bytes(row.get(0)?)))?;
     Ok(ids.collect::<rusqlite::Result<_>>()?)
