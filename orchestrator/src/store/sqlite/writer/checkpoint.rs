@@ -17,18 +17,24 @@ pub(super) const OVERDUE: u32 = 8_000;
 impl Writer {
     /// Returns `true` if writers must wait until the write-ahead log is copied. A reader may keep
     /// the log from restarting: it is then tried again only after the log has grown by another
-    /// [`CHECKPOINT`], since each try makes all writers wait.
+    /// [`CHECKPOINT`], since each try makes all writers wait. While this process copies the log, a
+    /// try would fail: SQLite allows one checkpoint at a time.
     pub(super) fn is_overdue(&self) -> bool {
         let (logged, tried) = (
             self.logged.load(Ordering::Relaxed),
             self.tried.load(Ordering::Relaxed),
         );
-        logged > OVERDUE && (logged < tried || logged - tried > CHECKPOINT)
+        logged > OVERDUE
+            && (logged < tried || logged - tried > CHECKPOINT)
+            && !self.checkpointing.load(Ordering::Acquire)
     }
 
     /// Copies the write-ahead log into the file, so that the next commit restarts it. Blocks: it
     /// holds the connection, so that no commit of this process adds to the log meanwhile.
-    pub(super) fn restart_log(&self) {
+    pub(super) fn restart_log(self: &Arc<Self>) {
+        let Some(_checkpoint) = Checkpoint::begin(self) else {
+            return;
+        };
         self.tried
             .store(self.logged.load(Ordering::Relaxed), Ordering::Relaxed);
         let copied = self
@@ -68,11 +74,19 @@ impl Writer {
         } else {
             logged - copied
         };
-        if grown < CHECKPOINT || self.checkpointing.swap(true, Ordering::AcqRel) {
+        if grown < CHECKPOINT {
             return;
         }
-        let checkpoint = Checkpoint(Arc::clone(self));
-        match Tokio::try_current() {
+        let tokio = Tokio::try_current();
+        // writers restart the log next, which would fail while a task copies it. Both are due at
+        // the same lengths of the log, so that it would fail again and again
+        if tokio.is_ok() && self.is_overdue() {
+            return;
+        }
+        let Some(checkpoint) = Checkpoint::begin(self) else {
+            return;
+        };
+        match tokio {
             Ok(tokio) => drop(tokio.spawn_blocking(move || checkpoint.copy_log())),
             Err(_) => checkpoint.copy_log(),
         }
@@ -85,6 +99,12 @@ impl Writer {
 struct Checkpoint(Arc<Writer>);
 
 impl Checkpoint {
+    /// Begins a checkpoint. Returns `None` if another one of this writer is running.
+    fn begin(writer: &Arc<Writer>) -> Option<Self> {
+        let is_running = writer.checkpointing.swap(true, Ordering::AcqRel);
+        (!is_running).then(|| Self(Arc::clone(writer)))
+    }
+
     /// Copies the write-ahead log into the file on a connection of its own, so that commits
     /// continue meanwhile.
     fn copy_log(self) {
