@@ -1,8 +1,8 @@
 //! The command line of a program with flows, one file per command.
 //!
 //! [`args`] defines the arguments, [`exit`] the exit codes and error messages, and [`output`]
-//! prints. Commands use the public API of the runtime, both to read and to make changes, so they
-//! work next to a serving process.
+//! prints. Commands ask the runtime or its host, both to read and to make changes, and never the
+//! store: so they work next to a serving process.
 
 mod args;
 mod backfill;
