@@ -15,7 +15,7 @@ use crate::store::Store;
 
 /// The interval of looking at the store for changes by other processes; also that of waiting for
 /// their runs.
-pub(crate) const LOOK: Duration = Duration::from_secs(1);
+pub(crate) const STORE_POLL: Duration = Duration::from_secs(1);
 
 /// The shutdown signal of a runtime, in two steps: after `soft`, nothing starts any more; at
 /// `hard`, the grace period is over.
@@ -196,7 +196,7 @@ impl Drop for ActiveRunGuard {
 pub(crate) async fn hear_cancels(store: Arc<dyn Store>, active: ActiveRuns) {
     let mut sight = LoggedPoll::of("cancel requests of other processes");
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(STORE_POLL).await;
         let cancelling = sight
             .now(store.find_cancel_requests().await)
             .unwrap_or_default();

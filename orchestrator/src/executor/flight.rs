@@ -22,7 +22,7 @@ pub(crate) struct Flights {
 }
 
 /// A run whose instances wait for flights.
-pub(crate) trait Waits: fmt::Debug + Send + Sync {
+pub(crate) trait FlightClient: fmt::Debug + Send + Sync {
     /// Makes an instance ready again, since its flight has ended.
     fn wake(self: Arc<Self>, at: Instance);
 
@@ -32,7 +32,7 @@ pub(crate) trait Waits: fmt::Debug + Send + Sync {
 
 #[derive(Debug)]
 struct FlightWaiter {
-    run: Arc<dyn Waits>,
+    run: Arc<dyn FlightClient>,
     at: Instance,
 }
 
@@ -58,12 +58,12 @@ impl Flights {
     pub(crate) fn join(
         self: &Arc<Self>,
         key: CacheKey,
-        run: &Arc<impl Waits + 'static>,
+        run: &Arc<impl FlightClient + 'static>,
         at: Instance,
     ) -> Option<Flight> {
         match self.waiting.lock().entry(key) {
             Entry::Occupied(mut waiting) => {
-                let run: Arc<dyn Waits> = Arc::clone(run) as _;
+                let run: Arc<dyn FlightClient> = Arc::clone(run) as _;
                 waiting.get_mut().push(FlightWaiter { run, at });
                 None
             }
@@ -79,9 +79,14 @@ impl Flights {
     }
 
     /// Lets an instance wait for a flight that is under way. The caller holds the flight.
-    pub(crate) fn wait(&self, key: CacheKey, run: &Arc<impl Waits + 'static>, at: Instance) {
+    pub(crate) fn add_waiter(
+        &self,
+        key: CacheKey,
+        run: &Arc<impl FlightClient + 'static>,
+        at: Instance,
+    ) {
         if let Some(waiting) = self.waiting.lock().get_mut(&key) {
-            let run: Arc<dyn Waits> = Arc::clone(run) as _;
+            let run: Arc<dyn FlightClient> = Arc::clone(run) as _;
             waiting.push(FlightWaiter { run, at });
         }
     }

@@ -13,7 +13,7 @@ use tracing::Span;
 use super::active::StopSignal;
 use super::ambient::{AMBIENT, Ambient};
 use super::attempt::ThreadGuard;
-use super::flight::Waits;
+use super::flight::FlightClient;
 use super::hold::{Hold, Thread};
 use super::host::Host;
 use super::live::Live;
@@ -367,7 +367,7 @@ impl Watched for ActiveRun {
     }
 }
 
-impl Waits for ActiveRun {
+impl FlightClient for ActiveRun {
     fn wake(self: Arc<Self>, at: Instance) {
         let live = &mut *self.live.lock();
         live.plan.retry_now(at);

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::executor::FinishedRun;
 use crate::executor::Host;
 use crate::executor::StartedRun;
-use crate::executor::active::LOOK;
+use crate::executor::active::STORE_POLL;
 use crate::flow::{FlowCall, FlowDef, Request};
 use crate::journal::RunRecord;
 use crate::value::{Data, OutputType};
@@ -90,7 +90,7 @@ pub(crate) async fn wait(
             if cancel.is_cancelled() && !asked {
                 asked = host.services.store.request_cancel(id).await?;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(STORE_POLL).await;
         }
         match host.services.store.find_run(id).await? {
             Some(now) => record = now,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::resume::Recovery;
 use crate::error::Error;
 use crate::executor::Host;
-use crate::executor::active::{LOOK, LoggedPoll};
+use crate::executor::active::{LoggedPoll, STORE_POLL};
 use crate::store::ServingState;
 
 /// A watch on the store; every serving runtime has one.
@@ -51,7 +51,7 @@ impl Watch {
             }
             sight.now(looked).into_iter().for_each(&mut paused);
             tokio::select! {
-                () = tokio::time::sleep(LOOK), if is_shared => {}
+                () = tokio::time::sleep(STORE_POLL), if is_shared => {}
                 changed = asked.changed() => if changed.is_err() { return Ok(()) },
             }
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::run::ActiveRun;
-use super::{Conductor, Stop};
+use super::{Conductor, EarlyEnd};
 use crate::clock::Timestamp;
 use crate::error::{Cause, Error, PanicReport, TaskError};
 use crate::journal::{CellState, ResultValue, RunEnd, RunRecord, TaskEnd, Transition};
@@ -93,15 +93,15 @@ impl Conductor {
             let live = &mut *run.live.lock();
             // only checked if the flow was not stopped: a stopped body has not asked for all of its
             // nodes again
-            if self.stop.is_none()
+            if self.early_end.is_none()
                 && let Some(problem) = live.plan.forgotten()
             {
-                self.stop = Some(Stop::Body(TaskError::new(
+                self.early_end = Some(EarlyEnd::Body(TaskError::new(
                     Cause::Fatal,
                     problem.to_string(),
                 )));
             }
-            let output = match (&self.stop, self.output.take()) {
+            let output = match (&self.early_end, self.output.take()) {
                 (None, Some(output)) => Some(live.plan.output(&output)),
                 _ => None,
             };
@@ -113,13 +113,13 @@ impl Conductor {
             };
             (verdict, output)
         };
-        let mut ending = match (self.stop, verdict) {
-            (Some(Stop::Asked), _) | (None, Verdict::Cancelled) => Ending::Cancelled,
-            (Some(Stop::TimedOut(timeout)), _) => Ending::Failed(TaskError::timed_out(timeout)),
-            (Some(Stop::Body(error)), _) if error.is_skipped() => {
+        let mut ending = match (self.early_end, verdict) {
+            (Some(EarlyEnd::Asked), _) | (None, Verdict::Cancelled) => Ending::Cancelled,
+            (Some(EarlyEnd::TimedOut(timeout)), _) => Ending::Failed(TaskError::timed_out(timeout)),
+            (Some(EarlyEnd::Body(error)), _) if error.is_skipped() => {
                 return Self::record(&run, Ending::Succeeded, Some(Err(error)), started).await;
             }
-            (Some(Stop::Body(error)), _) | (None, Verdict::Red(error)) => Ending::Failed(error),
+            (Some(EarlyEnd::Body(error)), _) | (None, Verdict::Red(error)) => Ending::Failed(error),
             (None, Verdict::Green) => Ending::Succeeded,
         };
         let returned = match output.map(|output| output.map(value_of)) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::Instant;
 
-use super::{Conductor, Stop};
+use super::{Conductor, EarlyEnd};
 use crate::clock::in_time;
 use crate::index::ScopeId;
 
@@ -48,7 +48,7 @@ impl Conductor {
                 && (is_open || live.plan.gates().any(|gate| live.plan.has_ready(gate)))
         };
         if !goes_on {
-            self.stop(Stop::Asked);
+            self.end_early(EarlyEnd::Asked);
         }
     }
 
@@ -78,7 +78,7 @@ impl Conductor {
     /// Ends the clean-up tasks whose grace period is over.
     pub(crate) fn end_graces(&mut self) {
         if self.catching_up {
-            self.stop(Stop::Asked);
+            self.end_early(EarlyEnd::Asked);
         }
         let (run, now) = (Arc::clone(&self.run), Instant::now());
         let live = &mut *run.live.lock();

@@ -39,7 +39,7 @@ use crate::plan::{End, Instance};
 use crate::task::Input;
 
 /// The reason why a run is ended before its tasks are.
-pub(crate) enum Stop {
+pub(crate) enum EarlyEnd {
     /// The run was cancelled.
     Asked,
     TimedOut(Duration),
@@ -72,7 +72,7 @@ pub(crate) struct Conductor {
     deadline: Deadline,
     /// The end of the grace period; `None` unless the process is stopping.
     drained_by: Option<Instant>,
-    stop: Option<Stop>,
+    early_end: Option<EarlyEnd>,
     pub(crate) graces: Vec<Grace>,
     /// Whether the run was being cancelled in an earlier execution, and its nodes are being planned
     /// again.
@@ -106,7 +106,7 @@ impl Conductor {
             timeout,
             deadline: None,
             drained_by: None,
-            stop: None,
+            early_end: None,
             graces: Vec::new(),
             catching_up: false,
             began,
@@ -118,8 +118,8 @@ impl Conductor {
         match called {
             CalledFlow::Returned(output) => conductor.output = Some(output),
             CalledFlow::Polling(body) => conductor.poll_body(*body),
-            CalledFlow::Failed(error) => conductor.stop = Some(Stop::Body(error)),
-            CalledFlow::Cancelled => conductor.stop = Some(Stop::Asked),
+            CalledFlow::Failed(error) => conductor.early_end = Some(EarlyEnd::Body(error)),
+            CalledFlow::Cancelled => conductor.early_end = Some(EarlyEnd::Asked),
         }
         conductor
     }
@@ -177,12 +177,12 @@ impl Conductor {
         let spent = now.since(started).saturating_sub(self.waited);
         let deadline = |timeout: Duration| (timeout, in_time(timeout.saturating_sub(spent)));
         self.deadline = self.timeout.map(deadline);
-        if let Some(why) = self.stop.take() {
-            self.stop(why);
+        if let Some(why) = self.early_end.take() {
+            self.end_early(why);
         } else if run.cancel.is_cancelled() {
             match run.resumed && self.began.is_some() {
                 true => self.begin_catching_up(),
-                false => self.stop(Stop::Asked),
+                false => self.end_early(EarlyEnd::Asked),
             }
         }
         self.announce_suspects();
@@ -233,20 +233,20 @@ impl Conductor {
         if is_done {
             // the timeout was reached in an earlier execution, whose process died before it could
             // record that
-            if let (Some((timeout, at)), None) = (self.deadline, &self.stop)
+            if let (Some((timeout, at)), None) = (self.deadline, &self.early_end)
                 && at <= Instant::now()
                 && run.live.lock().plan.was_cancelled
             {
-                self.stop(Stop::TimedOut(timeout));
+                self.end_early(EarlyEnd::TimedOut(timeout));
             }
             return Next::Finish;
         }
-        let is_drained = self.stop.is_none() && !is_busy;
+        let is_drained = self.early_end.is_none() && !is_busy;
         if self.drained_by.is_some() && (is_drained || run.stop.hard.is_cancelled()) {
             return Next::Release;
         }
         if let Some(problem) = problem {
-            self.stop(Stop::Body(TaskError::new(
+            self.end_early(EarlyEnd::Body(TaskError::new(
                 Cause::Fatal,
                 problem.to_string(),
             )));
@@ -254,7 +254,7 @@ impl Conductor {
         }
         if run.broken.load(Ordering::Acquire) {
             let text = "the runtime itself panicked: see the panic's own message";
-            self.stop(Stop::Body(TaskError::new(Cause::Panicked, text)));
+            self.end_early(EarlyEnd::Body(TaskError::new(Cause::Panicked, text)));
             let live = &mut *run.live.lock();
             live.end_grace(None);
             live.plan.abandon();
@@ -273,14 +273,14 @@ impl Conductor {
         let timer = run.live.lock().next_timer();
         // a run that is being ended needs no other reason to end; one that is catching up has not
         // reached the point where it was cancelled
-        let may_stop = self.stop.is_none() && !self.catching_up;
+        let may_stop = self.early_end.is_none() && !self.catching_up;
         let (is_draining, drained_by) = (self.drained_by.is_some(), self.drained_by);
         let deadline = self.deadline.filter(|_| may_stop);
         // biased: requests about the run are handled before events within it
         tokio::select! {
             biased;
             () = run.cancel.cancelled(), if may_stop => {
-                self.stop(Stop::Asked);
+                self.end_early(EarlyEnd::Asked);
                 // committed at once: the cancellation must hold even if this process dies
                 run.commit().await;
             }
@@ -294,7 +294,7 @@ impl Conductor {
                 // a body that blocked the thread may have ended after the deadline, in the same
                 // poll: then the timeout came first
                 match deadline.filter(|(_, at)| *at < Instant::now()) {
-                    Some((timeout, _)) => self.stop(Stop::TimedOut(timeout)),
+                    Some((timeout, _)) => self.end_early(EarlyEnd::TimedOut(timeout)),
                     None => self.body_ended(ended),
                 }
             }
@@ -312,7 +312,7 @@ impl Conductor {
                 live.end_grace(None);
                 run.flush(live);
             }
-            timeout = passed(deadline) => self.stop(Stop::TimedOut(timeout)),
+            timeout = passed(deadline) => self.end_early(EarlyEnd::TimedOut(timeout)),
             // last: lanes may notify at each end of a task, which must not hold up what is due
             () = run.wake.notified() => {}
         }
@@ -326,7 +326,7 @@ impl Conductor {
         self.break_off_trial();
         self.run.record(Transition::Draining);
         self.run.log.commit_soon();
-        if self.stop.is_some() {
+        if self.early_end.is_some() {
             // a run that is being ended has its own grace period
             return;
         }
@@ -397,11 +397,11 @@ impl Conductor {
     }
 
     /// Ends the run early: cancels what has not started, and signals what is running.
-    pub(crate) fn stop(&mut self, why: Stop) {
-        if matches!(why, Stop::Asked) {
+    pub(crate) fn end_early(&mut self, why: EarlyEnd) {
+        if matches!(why, EarlyEnd::Asked) {
             self.run.record(Transition::Cancelling);
         }
-        self.stop = Some(why);
+        self.early_end = Some(why);
         self.bodies.clear();
         let run = Arc::clone(&self.run);
         let live = &mut *run.live.lock();

@@ -7,7 +7,7 @@ use super::super::live::Live;
 use super::body::{BodyEnd, BodyStep, CalledFlow, RunningBody, call};
 use super::ending::value_of;
 use super::grace::Grace;
-use super::{Conductor, Stop};
+use super::{Conductor, EarlyEnd};
 use crate::error::TaskError;
 use crate::index::{NodeId, ScopeId};
 use crate::journal::{CellState, TaskEnd, Transition};
@@ -32,7 +32,7 @@ impl Conductor {
             };
             let flow = Arc::clone(flow);
             self.started.insert(node, run.clock.timestamp());
-            if self.stop.is_some() {
+            if self.early_end.is_some() {
                 self.flow_ended(live, node, End::Cancelled);
                 continue;
             }
@@ -86,8 +86,8 @@ impl Conductor {
         }
         match (node, ended) {
             (None, BodyEnd::Returned(output)) => self.output = Some(output),
-            (None, BodyEnd::Failed(_)) if self.catching_up => self.stop(Stop::Asked),
-            (None, BodyEnd::Failed(error)) => self.stop(Stop::Body(error)),
+            (None, BodyEnd::Failed(_)) if self.catching_up => self.end_early(EarlyEnd::Asked),
+            (None, BodyEnd::Failed(error)) => self.end_early(EarlyEnd::Body(error)),
             (Some(node), BodyEnd::Returned(output)) => {
                 let arg = {
                     let live = &mut *run.live.lock();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::super::active::LOOK;
+use super::super::active::STORE_POLL;
 use super::Conductor;
 use crate::error::StoreError;
 
@@ -35,7 +35,7 @@ impl Conductor {
             // the store may recover: until then, the run stays with this process
             let failed = |error: StoreError| {
                 tracing::error!(run = %id, flow, "cannot claim a run slot, retrying: {error}");
-                tokio::time::sleep(LOOK)
+                tokio::time::sleep(STORE_POLL)
             };
             while let (true, Err(error)) = (began, store.release_turn(id).await) {
                 failed(error).await;
@@ -59,7 +59,7 @@ impl Conductor {
                     Ok(false) => tokio::time::sleep(pause).await,
                     Err(error) => failed(error).await,
                 }
-                pause = LOOK.min(pause * 2);
+                pause = STORE_POLL.min(pause * 2);
             }
         };
         let turn = tokio::select! {

@@ -11,8 +11,8 @@
 //! Within this process, a flight is joined before the look-up. An instance whose key already has a
 //! flight is parked in the plan, and made ready again at the flight's end: a thousand instances
 //! that wait for one result cost a thousand small entries, and no slot. If another process has the
-//! flight, the instance is parked for [`LOOK`]. A flight is a single attempt: if it fails, one of
-//! the waiting instances computes the result for the others.
+//! flight, the instance is parked for [`FLIGHT_POLL`]. A flight is a single attempt: if it fails,
+//! one of the waiting instances computes the result for the others.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -43,7 +43,7 @@ use crate::task::{Arg, Args, TaskDef};
 use crate::value::{OutputType, Value};
 
 /// The interval between two checks whether another process has finished a result.
-const LOOK: Duration = Duration::from_millis(200);
+const FLIGHT_POLL: Duration = Duration::from_millis(200);
 
 /// The maximum number of results that are looked up at once. If a batch takes longer than [`LONG`],
 /// in microseconds, the next one is smaller: a lane computes everything it has claimed, while other
@@ -281,7 +281,7 @@ async fn look_up(
         .filter(|joined| joined.flight.is_some())
         .map(|joined| joined.output)
         .collect();
-    let mut landings = match land(
+    let mut answers = match read_cache(
         run,
         &wanted,
         &outputs,
@@ -289,7 +289,7 @@ async fn look_up(
     )
     .await
     {
-        Ok(landings) => Some(landings.into_iter()),
+        Ok(answers) => Some(answers.into_iter()),
         Err(error) => {
             // if the cache cannot be read, the results are computed
             tracing::warn!(parent: &run.trace.run, "cannot read the cache: {error}");
@@ -321,12 +321,12 @@ async fn look_up(
         let Some(CacheRequest { query, .. }) = wanted.next() else {
             continue;
         };
-        let landing = match &mut landings {
-            Some(landings) => landings.next(),
-            None => Some(Landing::Miss(CacheMiss::Unreadable, None)),
+        let answer = match &mut answers {
+            Some(answers) => answers.next(),
+            None => Some(CacheAnswer::Miss(CacheMiss::Unreadable, None)),
         };
-        let miss = match landing {
-            Some(Landing::Hit(found)) => {
+        let miss = match answer {
+            Some(CacheAnswer::Hit(found)) => {
                 for (job, output) in same {
                     match output.is_some_and(|output| output.check(&found.value).is_ok()) {
                         true => finish_with(run, lane, &job, found.clone(), None),
@@ -336,12 +336,12 @@ async fn look_up(
                 finish_with(run, lane, &job, found, Some(flight));
                 continue;
             }
-            Some(Landing::Miss(_, Some(Claim::Other))) => {
+            Some(CacheAnswer::Miss(_, Some(Claim::Other))) => {
                 waiting.extend(same.iter().map(|(job, _)| (query.key, job.at)));
                 elsewhere.push((job.at, flight, query.clone()));
                 continue;
             }
-            Some(Landing::Miss(miss, claim)) if claims && claim != Some(Claim::NotMade) => {
+            Some(CacheAnswer::Miss(miss, claim)) if claims && claim != Some(Claim::NotMade) => {
                 flight.claimed = claim.is_some() && run.host.services.store.is_durable();
                 waiting.extend(same.iter().map(|(job, _)| (query.key, job.at)));
                 miss
@@ -377,7 +377,8 @@ async fn look_up(
     // flight, which locks the runs that wait for it
     for (_, flight, query) in elsewhere {
         let (host, clock) = (Arc::clone(&run.host), run.clock.clone());
-        run.tokio.spawn(until_landed(host, flight, query, clock));
+        run.tokio
+            .spawn(until_flight_ends(host, flight, query, clock));
     }
     (computed, left)
 }
@@ -392,21 +393,21 @@ fn name(job: &Job) -> &'static str {
 /// Parks an instance until a flight of this process ends. The caller holds the flight.
 fn wait_for(run: &Arc<ActiveRun>, live: &mut Live, key: CacheKey, at: Instance) {
     live.plan.park(at);
-    run.host.admission.flights.wait(key, run, at);
+    run.host.admission.flights.add_waiter(key, run, at);
 }
 
 /// Holds a flight until the process that computes the result has finished or died, or until the
 /// runs that wait are cancelled or given up, which cancels them, too. In the meantime, other
 /// instances of this process with the same key wait as well, and one periodic look-up serves all of
 /// them.
-async fn until_landed(host: Arc<Host>, mut flight: Flight, query: CacheQuery, clock: Clock) {
+async fn until_flight_ends(host: Arc<Host>, mut flight: Flight, query: CacheQuery, clock: Clock) {
     let wanted: Arc<[CacheRequest]> = [CacheRequest {
         query,
         accept: Accept::Any,
     }]
     .into();
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(FLIGHT_POLL).await;
         if flight.is_given_up() {
             return;
         }
@@ -489,7 +490,7 @@ pub(super) async fn compute(
                 waiting.end(run, lane).await;
             }
             _ if lane.is_to_settle() => lane.settle(run).await,
-            _ => lane.land(),
+            _ => lane.drop_leftovers(),
         }
         if lane.had_its_turn() && !queue.is_empty() {
             lane.settle(run).await;
@@ -523,19 +524,19 @@ struct CachedValue {
     hit: CacheHit,
 }
 
-enum Landing {
+enum CacheAnswer {
     Hit(CachedValue),
     /// Without a claim if the store cannot be read.
     Miss(CacheMiss, Option<Claim>),
 }
 
 /// Looks results up, and claims at most `claims` flights of missing results.
-async fn land(
+async fn read_cache(
     run: &ActiveRun,
     wanted: &Arc<[CacheRequest]>,
     outputs: &[Option<&'static OutputType>],
     claims: usize,
-) -> Result<Vec<Landing>, StoreError> {
+) -> Result<Vec<CacheAnswer>, StoreError> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
@@ -543,26 +544,26 @@ async fn land(
     let found = store
         .look_up_cached(Arc::clone(wanted), claims, now)
         .await?;
-    let mut landings: Vec<Landing> = found
+    let mut answers: Vec<CacheAnswer> = found
         .into_iter()
         .zip(outputs)
         .zip(&**wanted)
         .map(|((found, output), wanted)| read(found, *output, wanted))
         .collect();
     let unreadable =
-        |landing: &&mut Landing| matches!(landing, Landing::Miss(CacheMiss::Unreadable, _));
+        |answer: &&mut CacheAnswer| matches!(answer, CacheAnswer::Miss(CacheMiss::Unreadable, _));
     // an unreadable result is claimed like a missing one
-    let claimed = landings
+    let claimed = answers
         .iter()
-        .filter(|landing| matches!(landing, Landing::Miss(_, Some(Claim::Own))))
+        .filter(|answer| matches!(answer, CacheAnswer::Miss(_, Some(Claim::Own))))
         .count();
-    let (taken, again): (Vec<_>, Vec<CacheRequest>) = landings
+    let (taken, again): (Vec<_>, Vec<CacheRequest>) = answers
         .iter_mut()
         .zip(&**wanted)
-        .filter(|(landing, _)| unreadable(landing))
-        .map(|(landing, CacheRequest { query, .. })| {
+        .filter(|(answer, _)| unreadable(answer))
+        .map(|(answer, CacheRequest { query, .. })| {
             (
-                landing,
+                answer,
                 CacheRequest {
                     query: query.clone(),
                     accept: Accept::Nothing,
@@ -582,8 +583,8 @@ async fn land(
                 taken.iter().map(|_| None).collect()
             }
         };
-        for (landing, found) in taken.into_iter().zip(found) {
-            if let Landing::Miss(_, claim) = landing {
+        for (answer, found) in taken.into_iter().zip(found) {
+            if let CacheAnswer::Miss(_, claim) = answer {
                 *claim = match found {
                     Some(Lookup::Miss(_, claim)) => Some(claim),
                     Some(Lookup::Hit(_)) => *claim,
@@ -592,27 +593,27 @@ async fn land(
             }
         }
     }
-    for _ in landings
+    for _ in answers
         .iter()
-        .filter(|landing| matches!(landing, Landing::Miss(_, Some(Claim::Own))))
+        .filter(|answer| matches!(answer, CacheAnswer::Miss(_, Some(Claim::Own))))
     {
         failpoint::hit("flight-claimed");
     }
-    Ok(landings)
+    Ok(answers)
 }
 
-fn read(found: Lookup, output: Option<&'static OutputType>, wanted: &CacheRequest) -> Landing {
+fn read(found: Lookup, output: Option<&'static OutputType>, wanted: &CacheRequest) -> CacheAnswer {
     match (found, output) {
-        (Lookup::Miss(miss, claim), _) => Landing::Miss(miss, Some(claim)),
-        (Lookup::Hit(_), None) => Landing::Miss(CacheMiss::Unreadable, Some(Claim::NotMade)),
+        (Lookup::Miss(miss, claim), _) => CacheAnswer::Miss(miss, Some(claim)),
+        (Lookup::Hit(_), None) => CacheAnswer::Miss(CacheMiss::Unreadable, Some(Claim::NotMade)),
         (Lookup::Hit(hit), Some(output)) => match hit.result.value(output) {
-            Ok(value) => Landing::Hit(CachedValue { value, hit }),
+            Ok(value) => CacheAnswer::Hit(CachedValue { value, hit }),
             Err(error) => {
                 let (task, output) = (&wanted.query.task, output.name());
                 tracing::warn!(
                     "the cached result of task `{task}` cannot be read as a `{output}`: {error}"
                 );
-                Landing::Miss(CacheMiss::Unreadable, Some(Claim::NotMade))
+                CacheAnswer::Miss(CacheMiss::Unreadable, Some(Claim::NotMade))
             }
         },
     }
@@ -660,6 +661,6 @@ fn finish_with(
         lane.ended(run, live, ended);
         return;
     }
-    ended.tell(run, live, &mut lane.landed);
+    ended.tell(run, live, &mut lane.ended_flights);
     run.flush(live);
 }

@@ -142,7 +142,7 @@ impl PendingTask {
             JobStep::Begin(..) => return None,
             JobStep::Conclude(outcome) => outcome,
             JobStep::Run(running) => {
-                lane.wait(run);
+                lane.deactivate(run);
                 let cancelling = job.cancelling(run);
                 let (clock, pulse) = (&run.clock, Arc::clone(&lane.pulse));
                 let outcome = running
@@ -384,11 +384,11 @@ impl TaskJob {
             }));
         }
         failpoint::hit("end-recorded");
-        lane.resume(live);
+        lane.activate(live);
         if run.durable {
             return lane.ended(run, live, self.ended(end));
         }
-        self.ended(end).tell(run, live, &mut lane.landed);
+        self.ended(end).tell(run, live, &mut lane.ended_flights);
         lane.take(run, live)
     }
 
@@ -456,7 +456,7 @@ impl TaskJob {
                 });
             }
         }
-        lane.resume(live);
+        lane.activate(live);
         lane.take(run, live)
     }
 }

@@ -87,7 +87,7 @@ async fn take_over(run: Arc<ActiveRun>, gate: GateId, hold: Arc<Hold>, rest: Vec
     let ambient = run.ambient(&key, hold);
     let work = async {
         let mut lane = Lane::new(gate, Takes::Batches, run.lane_pulse(&key));
-        lane.resume(&mut run.live.lock());
+        lane.activate(&mut run.live.lock());
         lane.begin_turn(&run);
         let slots_of = GateKey {
             cached: false,
@@ -95,7 +95,7 @@ async fn take_over(run: Arc<ActiveRun>, gate: GateId, hold: Arc<Hold>, rest: Vec
         };
         cached::compute(&run, &mut lane, rest, None, &slots_of).await;
         cached::work(&run, &mut lane, Vec::new(), &key).await;
-        lane.wait(&run);
+        lane.deactivate(&run);
     };
     AMBIENT.scope(ambient, work).await;
     drop(alarm);
@@ -135,7 +135,7 @@ async fn work(run: Arc<ActiveRun>, gate: GateId, key: Arc<GateKey>) {
         if let Some(job) = job {
             cached::work(&run, &mut lane, vec![job], &key).await;
         }
-        return lane.wait(&run);
+        return lane.deactivate(&run);
     }
     if takes == Takes::One {
         // these slots are for one body: they must not be kept for the next one, since others may be
@@ -153,27 +153,27 @@ async fn work(run: Arc<ActiveRun>, gate: GateId, key: Arc<GateKey>) {
             }
             lane.settle(&run).await;
         }
-        return lane.wait(&run);
+        return lane.deactivate(&run);
     }
     loop {
-        match poll_fn(|cx| Poll::Ready(lane.turn(&run, &mut job, cx))).await {
-            Turn::Idle => break,
-            Turn::Over => {
+        match poll_fn(|cx| Poll::Ready(lane.step(&run, &mut job, cx))).await {
+            LaneStep::Idle => break,
+            LaneStep::Over => {
                 lane.settle(&run).await;
                 slots = lane.take_turns(&run, slots).await;
             }
-            Turn::Commits(commit) => {
+            LaneStep::Commits(commit) => {
                 run.check(commit.wait().await);
                 job = lane.tell(&run);
             }
-            Turn::Waits(waiting) => job = waiting.end(&run, &mut lane).await,
+            LaneStep::Waits(waiting) => job = waiting.end(&run, &mut lane).await,
         }
     }
-    lane.wait(&run);
+    lane.deactivate(&run);
 }
 
 /// The way in which a lane's turn ends.
-enum Turn {
+enum LaneStep {
     /// There is nothing left to do.
     Idle,
     /// Others should have the thread for a while.
@@ -208,9 +208,9 @@ pub(super) struct EndedTask {
 }
 
 impl EndedTask {
-    /// Emits the end and updates the plan. The flight goes to `landed` first: it must not be dropped
-    /// while the plan is locked, not even by a panic.
-    pub(super) fn tell(self, run: &ActiveRun, live: &mut Live, landed: &mut Vec<Flight>) {
+    /// Emits the end and updates the plan. The flight goes to `ended_flights` first: it must not be
+    /// dropped while the plan is locked, not even by a panic.
+    pub(super) fn tell(self, run: &ActiveRun, live: &mut Live, ended_flights: &mut Vec<Flight>) {
         let Self {
             at,
             attempts,
@@ -218,7 +218,7 @@ impl EndedTask {
             end,
             flight,
         } = self;
-        landed.extend(flight);
+        ended_flights.extend(flight);
         if !run.released.load(Ordering::Acquire) {
             if run.host.services.events.is_heard() {
                 run.emit_task_end(live, at, end.state(), attempts, took, end.error());
@@ -243,7 +243,7 @@ pub(super) struct Lane {
     /// Values to be dropped after the lock is released, since their `Drop` is user code.
     garbage: Vec<Value>,
     /// Flights to be ended after the lock is released: ending one locks the runs that wait for it.
-    pub(super) landed: Vec<Flight>,
+    pub(super) ended_flights: Vec<Flight>,
     /// Ended tasks that are not committed yet.
     ended: Vec<EndedTask>,
     first_ended: Timestamp,
@@ -260,7 +260,7 @@ impl Lane {
             pieces: 0,
             turn_began: Timestamp::EPOCH,
             garbage: Vec::new(),
-            landed: Vec::new(),
+            ended_flights: Vec::new(),
             ended: Vec::new(),
             first_ended: Timestamp::EPOCH,
         }
@@ -282,7 +282,7 @@ impl Lane {
         run.flush(live);
         let helped = live.gates[self.gate].starting;
         if job.is_none() {
-            self.rest(live);
+            self.step_aside(live);
         }
         (job, helped)
     }
@@ -295,7 +295,7 @@ impl Lane {
         };
         // a lane that takes batches stays active until its whole batch has ended
         if job.is_none() && self.takes != Takes::Batches {
-            self.rest(live);
+            self.step_aside(live);
         }
         run.flush(live);
         std::mem::swap(&mut self.garbage, &mut live.plan.garbage);
@@ -316,7 +316,7 @@ impl Lane {
                 }
             }
             if batch.is_empty() {
-                self.rest(live);
+                self.step_aside(live);
             }
             run.flush(live);
             std::mem::swap(&mut self.garbage, &mut live.plan.garbage);
@@ -368,13 +368,13 @@ impl Lane {
             self.tell_plan(run, live);
             run.flush(live);
         }
-        self.land();
+        self.drop_leftovers();
     }
 
     /// Drops values and ends flights. Must not be called under the lock.
-    pub(super) fn land(&mut self) {
+    pub(super) fn drop_leftovers(&mut self) {
         self.garbage.clear();
-        Flight::end_all(&mut self.landed);
+        Flight::end_all(&mut self.ended_flights);
     }
 
     /// Updates the plan with the ended tasks, which are committed, and takes the next piece of
@@ -382,7 +382,7 @@ impl Lane {
     pub(super) fn tell(&mut self, run: &Arc<ActiveRun>) -> Option<Job> {
         let live = &mut *run.live.lock();
         self.tell_plan(run, live);
-        self.resume(live);
+        self.activate(live);
         self.take(run, live)
     }
 
@@ -392,42 +392,42 @@ impl Lane {
             .ended
             .iter_mut()
             .filter_map(|ended| ended.flight.take());
-        self.landed.extend(flights);
+        self.ended_flights.extend(flights);
         for ended in self.ended.drain(..) {
-            ended.tell(run, live, &mut self.landed);
+            ended.tell(run, live, &mut self.ended_flights);
         }
         failpoint::hit("plan-told");
     }
 
     /// Marks the lane as inactive, so that another one may be spawned.
-    fn rest(&mut self, live: &mut Live) {
+    fn step_aside(&mut self, live: &mut Live) {
         if std::mem::take(&mut self.active) {
             live.gates[self.gate].active -= 1;
         }
     }
 
     /// Marks the lane as inactive before it waits or ends, and spawns another one if there is work.
-    pub(super) fn wait(&mut self, run: &Arc<ActiveRun>) {
+    pub(super) fn deactivate(&mut self, run: &Arc<ActiveRun>) {
         let live = &mut *run.live.lock();
-        self.rest(live);
+        self.step_aside(live);
         run.staff(live, self.gate);
     }
 
     /// Marks the lane as active again after its body's wait.
-    pub(super) fn resume(&mut self, live: &mut Live) {
+    pub(super) fn activate(&mut self, live: &mut Live) {
         if !std::mem::replace(&mut self.active, true) {
             live.gates[self.gate].active += 1;
         }
     }
 
     /// Works until something waits or the turn is over.
-    fn turn(&mut self, run: &Arc<ActiveRun>, job: &mut Option<Job>, cx: &mut Cx<'_>) -> Turn {
+    fn step(&mut self, run: &Arc<ActiveRun>, job: &mut Option<Job>, cx: &mut Cx<'_>) -> LaneStep {
         loop {
             while let Some(piece) = job.take() {
                 *job = if matches!(piece.work, Work::Task { .. }) {
                     match job::start(run, self, piece, None, None, cx) {
                         Progress::Ended(next) => next,
-                        Progress::Waits(waiting) => return Turn::Waits(waiting),
+                        Progress::Waits(waiting) => return LaneStep::Waits(waiting),
                     }
                 } else {
                     machinery(run, piece);
@@ -435,11 +435,11 @@ impl Lane {
                 };
                 self.garbage.clear();
                 if self.had_its_turn() && job.is_some() {
-                    return Turn::Over;
+                    return LaneStep::Over;
                 }
             }
             if self.ended.is_empty() {
-                return Turn::Idle;
+                return LaneStep::Idle;
             }
             // nothing else is ready, but the ended tasks may make more work ready
             match run.log.commit() {
@@ -448,7 +448,7 @@ impl Lane {
                     *job = self.tell(run);
                     self.garbage.clear();
                 }
-                waiting @ Commit::Waiting(_) => return Turn::Commits(waiting),
+                waiting @ Commit::Waiting(_) => return LaneStep::Commits(waiting),
             }
         }
     }
