@@ -16,7 +16,7 @@ mod stopped;
 mod taken;
 mod tasks;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::OpenOptions;
 use std::ops::Deref;
 use std::os::unix::process::ExitStatusExt as _;
@@ -300,6 +300,20 @@ impl Place {
         rows.unwrap().collect::<Result<_, _>>().unwrap()
     }
 
+    /// Whether a task runs alone for the third time, since it may have killed its process. If the
+    /// process died now, the task would be blamed: by all that is on record, it was the task.
+    fn is_on_last_trial(&self) -> bool {
+        let mut trials = HashMap::<_, (u32, bool)>::new();
+        for row in self.rows() {
+            let is_trial = row.state == TaskState::Running && row.is_alone();
+            let (count, on_trial) = trials.entry((row.run, row.cell)).or_default();
+            *count += u32::from(is_trial);
+            *on_trial = is_trial;
+        }
+        let mut trials = trials.into_values();
+        trials.any(|(count, on_trial)| on_trial && count > 2)
+    }
+
     /// The recorded state of the only run.
     fn run_state(&self) -> RunState {
         RUN_STATES[usize::try_from(self.of_run("state")).unwrap()]
@@ -446,6 +460,13 @@ struct AttemptRow {
 }
 
 impl AttemptRow {
+    /// Whether the attempt starts alone, as the flags of its row say.
+    fn is_alone(&self) -> bool {
+        const ALONE: u8 = 16;
+        let flags = self.body.as_deref().and_then(<[u8]>::first);
+        flags.is_some_and(|flags| flags & ALONE != 0)
+    }
+
     /// The result, where there is one in the row.
     fn made(&self) -> Option<Made> {
         let (flags, rest) = self
