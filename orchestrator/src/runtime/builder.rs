@@ -290,9 +290,7 @@ impl RuntimeBuilder {
 
     pub(super) fn runtime(self, store: Arc<dyn Store>) -> Runtime {
         let clock = self.clock.unwrap_or_else(Clock::system);
-        let logs = self
-            .stores_logs
-            .then(|| LogSink::new(Arc::clone(&store) as _, store.is_durable()));
+        let logs = self.stores_logs.then(|| log_sink(&store));
         let limits = Limits::new(self.running, self.blocking, &self.pools);
         let ids = self
             .seed
@@ -327,6 +325,11 @@ impl RuntimeBuilder {
     }
 }
 
+/// Creates the sink of the log lines that a store keeps.
+fn log_sink(store: &Arc<dyn Store>) -> Arc<LogSink> {
+    LogSink::new(Arc::clone(store) as _, store.is_durable())
+}
+
 #[cfg(feature = "cli")]
 impl Runtime {
     /// Returns a runtime with the same limits, resources and clock on another store. It shares
@@ -340,9 +343,7 @@ impl Runtime {
             .clock(clock.clone())
             .open()
             .await?;
-        let logs = logs
-            .as_ref()
-            .map(|_| LogSink::new(Arc::clone(&store) as _, store.is_durable()));
+        let logs = logs.as_ref().map(|_| log_sink(&store));
         let limits = self.host.admission.limits.clone();
         let host = Host {
             admission: Admission::new(limits, Arc::clone(&store)),

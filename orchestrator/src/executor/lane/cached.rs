@@ -83,10 +83,7 @@ pub(super) async fn work(
     mut jobs: Vec<Job>,
     gate: &GateKey,
 ) {
-    let slots_of = GateKey {
-        cached: false,
-        ..gate.clone()
-    };
+    let slots_of = gate.uncached();
     let mut slot = None;
     loop {
         lane.take_batch(run, &mut jobs);

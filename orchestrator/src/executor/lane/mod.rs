@@ -89,11 +89,7 @@ async fn take_over(run: Arc<ActiveRun>, gate: GateId, hold: Arc<Hold>, rest: Vec
         let mut lane = Lane::new(gate, Takes::Batches, run.lane_pulse(&key));
         lane.activate(&mut run.live.lock());
         lane.begin_turn(&run);
-        let slots_of = GateKey {
-            cached: false,
-            ..(*key).clone()
-        };
-        cached::compute(&run, &mut lane, rest, None, &slots_of).await;
+        cached::compute(&run, &mut lane, rest, None, &key.uncached()).await;
         cached::work(&run, &mut lane, Vec::new(), &key).await;
         lane.deactivate(&run);
     };

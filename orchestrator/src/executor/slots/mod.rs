@@ -64,6 +64,14 @@ impl GateKey {
             cached,
         }
     }
+
+    /// Returns the key of the slots that bodies of the gate take once a look-up found no result.
+    pub(crate) fn uncached(&self) -> Self {
+        Self {
+            cached: false,
+            ..self.clone()
+        }
+    }
 }
 
 /// The slots of a body, released when dropped.
