@@ -308,9 +308,10 @@ pub fn flow(options: TokenStream, item: TokenStream) -> TokenStream {
 /// Creates a `Schedule` from a crontab expression, checked at compile time.
 ///
 /// The argument is a string literal: five fields (minute, hour, day-of-month, month, day-of-week),
-/// or six with seconds first, or `@yearly`, `@monthly`, `@weekly`, `@daily` or `@hourly`. An
-/// invalid expression, or one that would never fire, is a compile error with the same text as that
-/// of `Schedule::cron`, which reads the same expressions at run time. `Cron` documents the grammar.
+/// or six with seconds first, or `@yearly`, `@monthly`, `@weekly`, `@daily` or `@hourly`. The day
+/// fields may have crontab's extensions, such as `L` for the last day of the month. An invalid
+/// expression, or one that would never fire, is a compile error with the same text as that of
+/// `Schedule::cron`, which reads the same expressions at run time. `Cron` documents the grammar.
 ///
 /// The time zone is UTC, unless `Schedule::timezone` sets another one.
 ///

@@ -187,8 +187,8 @@ pub mod __private {
     pub use crate::{Flow, IntoTaskError, TaskError};
 
     /// Creates the schedule of an expression that was parsed at compile time.
-    pub const fn cron(sets: [u64; 6], stars: u8) -> crate::Schedule {
-        crate::Schedule::of(crate::Cron::from_parts(sets, stars))
+    pub const fn cron(parts: [u64; 8], stars: u8) -> crate::Schedule {
+        crate::Schedule::of(crate::Cron::from_parts(parts, stars))
     }
 
     /// Wraps the result of an infallible body.

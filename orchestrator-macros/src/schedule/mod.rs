@@ -16,8 +16,8 @@ use syn::{Error, Expr, Result, Token};
 pub(crate) fn cron(arguments: &TokenStream) -> TokenStream {
     match only(arguments) {
         Ok(cron) => {
-            let (private, (sets, stars)) = (private(), cron.to_parts());
-            quote!(#private::cron([#(#sets),*], #stars))
+            let (private, (parts, stars)) = (private(), cron.to_parts());
+            quote!(#private::cron([#(#parts),*], #stars))
         }
         // The error alone, which the compiler accepts in place of a value of any type.
         Err(error) => error.to_compile_error(),
@@ -78,7 +78,7 @@ mod tests {
             let expansion = cron(&arguments.parse::<TokenStream>().expect(arguments))
                 .to_string()
                 .replace(' ', "");
-            let expected = "::orchestrator::__private::cron([1u64,1u64,64u64,4294967294u64,8190u64,127u64],56u8)";
+            let expected = "::orchestrator::__private::cron([1u64,1u64,64u64,4294967294u64,8190u64,127u64,0u64,0u64],56u8)";
             assert_eq!(expansion, expected, "{arguments}");
         }
     }

@@ -360,24 +360,13 @@ fn has_day(cron: &Cron, date: NaiveDate) -> bool {
 /// Returns the matching days of a month, or `None` outside chrono's calendar.
 fn days_of(cron: &Cron, year: i32, month: u32) -> Option<u64> {
     let first = NaiveDate::from_ymd_opt(year, month, 1)?;
-    let offset = first.weekday().num_days_from_sunday();
-    let weekdays = cron.values(CronField::DayOfWeek);
-    // The weekdays, shifted to that of the first day, repeated for each week.
-    let week = (weekdays >> offset | weekdays << (7 - offset)) & 0x7f;
-    let by_weekday = (week | week << 7 | week << 14 | week << 21 | week << 28) << 1;
-    let by_day = cron.values(CronField::DayOfMonth);
-    let days = if cron.either_day_matches() {
-        by_day | by_weekday
-    } else {
-        by_day & by_weekday
-    };
-    let last = match month {
+    let length = match month {
         2 if first.leap_year() => 29,
         2 => 28,
         4 | 6 | 9 | 11 => 30,
         _ => 31,
     };
-    Some(days & (u64::MAX >> (63 - last)))
+    Some(cron.days_of_month(first.weekday().num_days_from_sunday(), length))
 }
 
 fn contains(set: u64, value: u32) -> bool {
@@ -504,6 +493,38 @@ mod tests {
                 "2011-12-29T20:00:00Z",
                 ["12-31 00:00 +1400", "12-31 06:00 +1400"],
             ),
+            // The second Sunday of March, the last Sunday of March, and the last Friday, which is
+            // left out as a whole.
+            (
+                "30 2 * * SUN#2",
+                newyork,
+                "2026-03-07T12:00:00Z",
+                ["03-08 03:00 -0400", "04-12 02:30 -0400"],
+            ),
+            (
+                "30 1 * * SUNL",
+                Europe::Dublin,
+                "2026-03-28T12:00:00Z",
+                ["03-29 02:00 +0100", "04-26 01:30 +0100"],
+            ),
+            (
+                "0 6 * * FRIL",
+                Pacific::Apia,
+                "2011-12-29T20:00:00Z",
+                ["12-31 00:00 +1400", "01-27 06:00 +1400"],
+            ),
+            (
+                "0 6 LW * *",
+                Pacific::Apia,
+                "2011-12-29T20:00:00Z",
+                ["12-31 00:00 +1400", "01-31 06:00 +1400"],
+            ),
+            (
+                "30 2 L-2 3 *",
+                Europe::Zurich,
+                "2026-03-28T12:00:00Z",
+                ["03-29 03:00 +0200", "03-29 02:30 +0200"],
+            ),
         ] {
             assert_eq!(fires(cron, zone, after, 2), expected, "{cron} in {zone}");
         }
@@ -537,6 +558,24 @@ mod tests {
                 ["11-02 01:30 -0500", "11-03 01:30 -0500"],
             ),
             (
+                "30 1 * * SUN#1",
+                America::New_York,
+                "2026-10-31T12:00:00Z",
+                ["11-01 01:30 -0400", "12-06 01:30 -0500"],
+            ),
+            (
+                "30 2 * * SUNL",
+                Europe::Zurich,
+                "2026-10-24T12:00:00Z",
+                ["10-25 02:30 +0200", "11-29 02:30 +0100"],
+            ),
+            (
+                "30 0 L * *",
+                Asia::Amman,
+                "2014-10-30T12:00:00Z",
+                ["10-31 00:30 +0300", "11-30 00:30 +0200"],
+            ),
+            (
                 "45 1 * * *",
                 Australia::Lord_Howe,
                 "2026-04-04T00:00:00Z",
@@ -568,6 +607,16 @@ mod tests {
     #[test]
     fn a_wildcard_follows_elapsed_time() {
         for (cron, zone, after, expected) in [
+            (
+                "*/30 1 1W,31W * SUN#1",
+                America::New_York,
+                "2026-11-01T04:30:00Z",
+                [
+                    "11-01 01:00 -0400",
+                    "11-01 01:30 -0400",
+                    "11-01 01:00 -0500",
+                ],
+            ),
             (
                 "0 * * * *",
                 America::New_York,
@@ -742,6 +791,34 @@ mod tests {
                 "2027-02-01T00:00:00Z",
             ),
             ("0 0 31 * *", "2026-01-31T00:00:00Z", "2026-03-31T00:00:00Z"),
+            ("0 0 L * *", "2028-01-31T00:00:00Z", "2028-02-29T00:00:00Z"),
+            ("0 0 L * *", "2026-12-31T00:00:00Z", "2027-01-31T00:00:00Z"),
+            (
+                "0 0 L-28 2 *",
+                "2096-03-01T00:00:00Z",
+                "2104-02-01T00:00:00Z",
+            ),
+            (
+                "0 0 29W 2 *",
+                "2096-03-01T00:00:00Z",
+                "2104-02-29T00:00:00Z",
+            ),
+            (
+                "0 0 * 2 1#5",
+                "2072-03-01T00:00:00Z",
+                "2112-02-29T00:00:00Z",
+            ),
+            (
+                "0 0 */31 5 SUN#1",
+                "2023-01-01T00:00:00Z",
+                "2033-05-01T00:00:00Z",
+            ),
+            (
+                "0 0 31W * *",
+                "2026-08-31T00:00:00Z",
+                "2026-10-30T00:00:00Z",
+            ),
+            ("0 0 1W * *", "2026-07-31T00:00:00Z", "2026-08-03T00:00:00Z"),
         ] {
             let cron: Cron = cron.parse().unwrap();
             assert_eq!(

@@ -9,9 +9,47 @@ use proptest::prelude::*;
 use super::{Cron, Schedule};
 use crate::task::Interval;
 
+/// The date that a day becomes if it moves to the nearest day from Monday to Friday.
+fn nearest_workday(date: NaiveDate) -> NaiveDate {
+    let is_workday = |date: &NaiveDate| date.weekday().num_days_from_monday() < 5;
+    [0, -1, 1, -2, 2]
+        .into_iter()
+        .map(|days| date + TimeDelta::days(days))
+        .find(|near| near.month() == date.month() && is_workday(near))
+        .unwrap()
+}
+
+/// An extension of a day field, as the documentation describes it. `None` for a plain term.
+fn extension_matches(term: &str, date: NaiveDate) -> Option<bool> {
+    let ends_month = |date: NaiveDate| (date + TimeDelta::days(1)).month() != date.month();
+    let weekday = |text: &str| text.parse::<u32>().unwrap() % 7;
+    let is_weekday = |text: &str| date.weekday().num_days_from_sunday() == weekday(text);
+    if term == "L" {
+        return Some(ends_month(date));
+    }
+    if term == "LW" {
+        let last = date.iter_days().find(|date| ends_month(*date)).unwrap();
+        return Some(date == nearest_workday(last));
+    }
+    if let Some(days) = term.strip_prefix("L-") {
+        let later = date + TimeDelta::days(days.parse().unwrap());
+        return Some(later.month() == date.month() && ends_month(later));
+    }
+    if let Some(day) = term.strip_suffix('W') {
+        let day = date.with_day(day.parse().unwrap());
+        return Some(day.is_some_and(|day| nearest_workday(day) == date));
+    }
+    if let Some((day, nth)) = term.split_once('#') {
+        return Some(is_weekday(day) && date.day().div_ceil(7) == nth.parse::<u32>().unwrap());
+    }
+    let day = term.strip_suffix('L')?;
+    Some(is_weekday(day) && (date + TimeDelta::days(7)).month() != date.month())
+}
+
 /// A field as crontab's manual describes it, read anew for each value.
 fn field_matches(field: &str, value: u32, low: u32, high: u32) -> bool {
-    field.split(',').any(|term| {
+    let is_plain = |term: &&str| !term.contains(['L', 'W', '#']);
+    field.split(',').filter(is_plain).any(|term| {
         let (base, step) = term
             .split_once('/')
             .map_or((term, None), |(base, step)| (base, Some(step)));
@@ -32,6 +70,8 @@ struct Reference {
     day: Vec<bool>,
     month: Vec<bool>,
     weekday: Vec<bool>,
+    dates: String,
+    weekdays: String,
     both_days: bool,
     wildcard: bool,
 }
@@ -53,6 +93,8 @@ impl Reference {
             day: table(day, 1, 31),
             month: table(month, 1, 12),
             weekday: table(weekday, 0, 7),
+            dates: day.to_owned(),
+            weekdays: weekday.to_owned(),
             both_days: day.starts_with('*') || weekday.starts_with('*'),
             wildcard: minute.starts_with('*') || hour.starts_with('*'),
         }
@@ -60,18 +102,24 @@ impl Reference {
 
     fn matches(&self, wall: NaiveDateTime) -> bool {
         let of = |table: &[bool], value: u32| table[usize::try_from(value).unwrap()];
-        let day = of(&self.day, wall.day());
+        let special = |field: &str| {
+            let mut terms = field.split(',');
+            terms.any(|term| extension_matches(term, wall.date()).unwrap_or(false))
+        };
         let weekday = wall.weekday().num_days_from_sunday();
-        let weekday = of(&self.weekday, weekday) || (weekday == 0 && of(&self.weekday, 7));
-        let date = if self.both_days {
-            day && weekday
-        } else {
-            day || weekday
+        let day = || of(&self.day, wall.day()) || special(&self.dates);
+        let weekday = || {
+            of(&self.weekday, weekday)
+                || (weekday == 0 && of(&self.weekday, 7))
+                || special(&self.weekdays)
         };
         of(&self.minute, wall.minute())
             && of(&self.hour, wall.hour())
             && of(&self.month, wall.month())
-            && date
+            && match self.both_days {
+                true => day() && weekday(),
+                false => day() || weekday(),
+            }
     }
 
     /// The firings after `from` until `to`, which are whole minutes.
@@ -134,13 +182,46 @@ fn field(low: u32, high: u32) -> impl Strategy<Value = String> {
     ]
 }
 
+/// A day field, half of the time with extensions.
+fn day_field(
+    low: u32,
+    high: u32,
+    extension: BoxedStrategy<String>,
+) -> impl Strategy<Value = String> {
+    let term = prop_oneof![
+        3 => extension,
+        1 => (low..=high).prop_map(|value| value.to_string()),
+        1 => (1..=high + 1).prop_map(|step| format!("*/{step}")),
+    ];
+    let terms = prop::collection::vec(term, 1..4).prop_map(|terms| terms.join(","));
+    prop_oneof![field(low, high), terms]
+}
+
+fn date_field() -> impl Strategy<Value = String> {
+    let extension = prop_oneof![
+        Just("L".to_owned()),
+        Just("LW".to_owned()),
+        (1..=30_u32).prop_map(|days| format!("L-{days}")),
+        (1..=31_u32).prop_map(|day| format!("{day}W")),
+    ];
+    day_field(1, 31, extension.boxed())
+}
+
+fn weekday_field() -> impl Strategy<Value = String> {
+    let extension = prop_oneof![
+        (0..=7_u32).prop_map(|weekday| format!("{weekday}L")),
+        (0..=7_u32, 1..=5_u32).prop_map(|(weekday, nth)| format!("{weekday}#{nth}")),
+    ];
+    day_field(0, 7, extension.boxed())
+}
+
 fn fields() -> impl Strategy<Value = [String; 5]> {
     (
         field(0, 59),
         field(0, 23),
-        field(1, 31),
+        date_field(),
         field(1, 12),
-        field(0, 7),
+        weekday_field(),
     )
         .prop_map(|fields| fields.into())
 }
@@ -181,6 +262,28 @@ fn instant() -> impl Strategy<Value = DateTime<Utc>> {
         .prop_map(|(second, nanosecond)| DateTime::from_timestamp(second, nanosecond).unwrap())
 }
 
+/// The calendar repeats itself after 28 years, unless a year divisible by 100 comes between.
+const CYCLE: (NaiveDate, NaiveDate) = (
+    NaiveDate::from_ymd_opt(2001, 1, 1).unwrap(),
+    NaiveDate::from_ymd_opt(2028, 12, 31).unwrap(),
+);
+
+/// Terms of which some lists are the same days in some months.
+const SIMILAR_DATES: [&str; 12] = [
+    "28", "29", "30", "31", "L", "L-1", "L-2", "L-27", "LW", "1", "30W", "31W",
+];
+
+/// The days on which an expression fires at midnight.
+fn days_of(
+    text: &str,
+    first: NaiveDate,
+    last: NaiveDate,
+) -> impl Iterator<Item = NaiveDate> + use<> {
+    let reference = Reference::new(text);
+    let days = first.iter_days().take_while(move |date| *date <= last);
+    days.filter(move |date| reference.matches(date.and_hms_opt(0, 0, 0).unwrap()))
+}
+
 fn hash(cron: Cron) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(cron)
 }
@@ -211,6 +314,43 @@ proptest! {
                 prop_assert_eq!(schedule.up_to(at).next(), Some(*last), "`{}` in {} until {}", text, zone, at);
             }
         }
+    }
+
+    #[test]
+    fn days_are_those_of_the_documentation(
+        date in date_field(), month in field(1, 12), weekday in weekday_field(), year in 2001..2026,
+    ) {
+        let text = format!("0 0 {date} {month} {weekday}");
+        let Ok(cron) = text.parse::<Cron>() else {
+            prop_assert_eq!(days_of(&text, CYCLE.0, CYCLE.1).next(), None, "`{}`", text);
+            return Ok(());
+        };
+        let first = NaiveDate::from_ymd_opt(year, 1, 1).unwrap();
+        let last = NaiveDate::from_ymd_opt(year + 3, 12, 31).unwrap();
+        let schedule = Schedule::from(cron);
+        let fires: Vec<_> = schedule.fires_between(first..=last).map(|fire| fire.date_naive()).collect();
+        let expected: Vec<_> = days_of(&text, first, last).collect();
+        let differ = |day: &&NaiveDate| fires.contains(day) != expected.contains(day);
+        let wrong = if fires == expected { None } else { fires.iter().chain(&expected).filter(differ).min() };
+        prop_assert_eq!(wrong, None, "`{}`", text);
+        let end = last.and_hms_opt(23, 59, 59).unwrap().and_utc();
+        let back: Vec<_> = schedule.up_to(end).take(fires.len()).map(|fire| fire.date_naive()).collect();
+        prop_assert!(fires.iter().eq(back.iter().rev()), "`{}`", text);
+    }
+
+    #[test]
+    fn expressions_of_the_same_days_are_equal(
+        days in prop::sample::subsequence(&SIMILAR_DATES, 1..4),
+        more in prop::sample::subsequence(&SIMILAR_DATES, 1..3),
+        month in prop::sample::select(&["*", "2", "4", "1,2", "9,11"]),
+    ) {
+        let other_days = [&days[..], &more].concat();
+        let texts = [days, other_days].map(|days| format!("0 0 {} {month} *", days.join(",")));
+        let [Ok(one), Ok(other)] = texts.each_ref().map(|text| text.parse::<Cron>()) else { return Ok(()) };
+        let [days, other_days] = texts.each_ref().map(|text| days_of(text, CYCLE.0, CYCLE.1));
+        let same = days.eq(other_days);
+        prop_assert_eq!(one == other, same, "`{}` and `{}`", texts[0], texts[1]);
+        prop_assert!(!same || hash(one) == hash(other), "`{}` and `{}`", texts[0], texts[1]);
     }
 
     #[test]
@@ -247,8 +387,8 @@ proptest! {
         prop_assert_eq!(cron, again, "{}", text);
         prop_assert_eq!(hash(cron), hash(again));
         prop_assert_eq!(cron.to_string(), again.to_string());
-        let (sets, stars) = cron.to_parts();
-        prop_assert_eq!(Cron::from_parts(sets, stars), cron);
+        let (parts, stars) = cron.to_parts();
+        prop_assert_eq!(Cron::from_parts(parts, stars), cron);
     }
 
     #[test]

@@ -34,14 +34,23 @@ impl Cron {
             other => other.last(),
         };
         let step = (2..=field.high() + 1).find(|step| every(field.low(), last, *step) & !set == 0);
-        match step {
+        let (stepped, rest) = match step {
             Some(step) if starred => {
                 let rest = set & !every(field.low(), last, step);
-                let comma = if rest == 0 { "" } else { "," };
-                format!("*/{step}{comma}{}", list(rest))
+                (Some(format!("*/{step}")), rest)
             }
-            _ => list(set),
+            _ => (None, set),
+        };
+        let plain = (rest != 0).then(|| list(rest));
+        let mut terms: Vec<String> = stepped.into_iter().chain(plain).collect();
+        match field {
+            CronField::DayOfMonth => terms.extend(self.special.dates().map(|day| day.to_string())),
+            CronField::DayOfWeek => {
+                terms.extend(self.special.weekdays().map(|day| day.to_string()))
+            }
+            CronField::Second | CronField::Minute | CronField::Hour | CronField::Month => (),
         }
+        terms.join(",")
     }
 }
 
@@ -97,6 +106,26 @@ mod tests {
             ("0 0 29 2 *", "0 0 29 2 *"),
             ("0 0 * */3 *", "0 0 * */3 *"),
             ("0 0 6 * * *", "0 6 * * *"),
+            ("0 0 l * *", "0 0 L * *"),
+            ("0 0 L,15 * *", "0 0 15,L * *"),
+            ("0 0 15w,lw,L-03,1 * *", "0 0 1,L-3,LW,15W * *"),
+            ("0 0 */2,L * 1", "0 0 */2,L * 1"),
+            ("0 0 * * 5#2", "0 0 * * 5#2"),
+            ("0 0 * * fri#2,FriL", "0 0 * * 5#2,5L"),
+            ("0 0 * * 7#1,SUNL", "0 0 * * 0#1,0L"),
+            ("0 0 * * MON,5L", "0 0 * * 1,5L"),
+            ("0 0 * * 1#1,5L,1#5", "0 0 * * 1#1,1#5,5L"),
+            ("0 0 * * */3,1L", "0 0 * * */3,1L"),
+            ("0 0 15,L * 1#1", "0 0 15,L * 1#1"),
+            // Days that none of the months has.
+            ("0 0 30W,15 2 *", "0 0 15 2 *"),
+            ("0 0 30W 2 1L", "0 0 * 2 1L"),
+            ("0 0 L-29 2 FRI#1", "0 0 * 2 5#1"),
+            // Days that are all days.
+            ("0 0 1-28,L,L-1 2 *", "0 0 * 2 *"),
+            ("0 0 *,L * *,5L", "0 0 * * *"),
+            ("0 0 1-30,L * 1#1", "0 0 * * *"),
+            ("0 0 15 * 0-5,6#1,6#2,6#3,6#4,6L", "0 0 * * *"),
             ("*/10 0 6 * * *", "*/10 0 6 * * *"),
             ("* * * * * *", "* * * * * *"),
             ("@Daily", "0 0 * * *"),
