@@ -8,6 +8,7 @@ mod without_prelude {
 }
 
 const DAILY: Schedule = cron!("@daily");
+const PAYDAY: Schedule = cron!("0 9 15W,LW * FRI#2,5L");
 
 macro_rules! schedules {
     ($($expression:literal),*) => { [$(cron!($expression)),*] };
@@ -42,6 +43,8 @@ async fn every_option_of_schedules() -> Result<()> {
 #[test]
 fn expressions_are_those_of_run_time() -> Result<(), CronError> {
     assert_eq!(DAILY, Schedule::cron("0 0 * * *")?);
+    assert_eq!(PAYDAY, Schedule::cron("0 9 LW,15W * 5#2,5L")?);
+    assert_ne!(PAYDAY, Schedule::cron("0 9 LW,15W * 5#2")?);
     assert_eq!(without_prelude::NIGHTLY, Schedule::cron("30 2 * * *")?);
     let of_a_macro = schedules!("*/15 9-17 * * MON-FRI", "*/10 0 6 29 2 *");
     assert_eq!(
