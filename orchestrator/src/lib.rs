@@ -79,6 +79,7 @@
 // words
 mod bounds;
 mod clock;
+mod duration;
 mod error;
 mod event;
 mod excerpt;
@@ -123,6 +124,7 @@ pub use capture::{init_logs, log_layer};
 #[cfg(feature = "cli")]
 pub use cli::{Cli, cli};
 pub use clock::Clock;
+pub use duration::{DurationError, IntoDuration};
 pub use error::{
     BlobError, BoxError, Error, GraphError, IntoTaskError, RerunError, Result, StoreError,
     TaskError, fatal, retry_after, skip,
@@ -141,7 +143,8 @@ pub use runtime::{
     MockFn, MockReturn, RerunHandle, Run, RunHandle, Runtime, RuntimeBuilder, Stopped, TaskFn,
 };
 pub use schedule::{
-    Cron, CronError, CronField, Fires, IntoSchedule, PastFires, Schedule, ScheduleError,
+    Cron, CronError, CronField, Exceptions, Fires, IntoExceptions, IntoSchedule, PastFires,
+    Schedule, ScheduleError, Timetable,
 };
 pub use scheduler::{
     Backfill, BackfillPlan, BackfillTick, Backfilled, Reprocess, Serve, TickAction, serve,

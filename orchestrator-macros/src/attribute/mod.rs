@@ -2,7 +2,6 @@
 //! if there are errors. This module uses neither `task` nor `flow`.
 
 pub(crate) mod data;
-mod duration;
 pub(crate) mod expand;
 pub(crate) mod fallback;
 pub(crate) mod known;

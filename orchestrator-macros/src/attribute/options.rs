@@ -1,9 +1,9 @@
 //! The arguments of an attribute, `retries = 3, tags = ["daily"]`, and their values.
 
-use super::duration;
 use super::fallback::Errors;
 use super::known::{KnownOptions, OptionForm};
 use super::names::{did_you_mean_one_of, list, nearest, written};
+use orchestrator_grammar::duration;
 use proc_macro2::TokenStream;
 use quote::ToTokens;
 use std::time::Duration;

@@ -56,8 +56,8 @@ impl OptionKind for Duration {
     }
 
     fn expand(&self) -> TokenStream {
-        let milliseconds = u64::try_from(self.as_millis()).unwrap_or(u64::MAX);
-        quote!(::core::time::Duration::from_millis(#milliseconds))
+        let nanoseconds = u64::try_from(self.as_nanos()).unwrap_or(u64::MAX);
+        quote!(::core::time::Duration::from_nanos(#nanoseconds))
     }
 }
 

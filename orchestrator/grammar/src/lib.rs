@@ -8,12 +8,14 @@
 //! | --- | --- |
 //! | [`bounds`] | the maximum lengths of names and tags |
 //! | [`cron`] | crontab expressions: their grammar, and the times that they match |
+//! | [`duration`] | durations as text: `1h30m` |
 //! | [`options`] | the table of the options of a task: [`task_options!`] |
 //! | [`similar`] | the known word that is nearest to an unknown one |
 //! | [`trigger`] | trigger rules |
 
 pub mod bounds;
 pub mod cron;
+pub mod duration;
 pub mod options;
 pub mod similar;
 pub mod trigger;

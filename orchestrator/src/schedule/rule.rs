@@ -1,62 +1,59 @@
-use std::iter::FusedIterator;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
+use orchestrator_grammar::cron::Cron;
 
-use super::Cron;
 use super::calendar;
+use super::custom::Custom;
+use super::span;
 
 /// The rule by which a schedule fires.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Rule {
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Rule {
     Cron(Cron),
     Every {
         period: Duration,
         anchor: DateTime<Utc>,
     },
     Once(DateTime<Utc>),
+    Custom(Custom),
 }
 
-/// The parts of a schedule that determine when it fires.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Timing {
-    pub(crate) rule: Rule,
-    pub(crate) zone: Tz,
-    pub(crate) start: Option<DateTime<Utc>>,
-    pub(crate) end: Option<DateTime<Utc>>,
-}
-
-impl Timing {
-    pub(crate) fn next(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let before_start = self
-            .start
-            .and_then(|start| start.checked_sub_signed(TimeDelta::nanoseconds(1)));
-        let after = before_start.map_or(after, |start| after.max(start));
-        let fire = match self.rule {
-            Rule::Cron(cron) => calendar::next_after(&cron, self.zone, after)?,
-            Rule::Every { period, anchor } => tick(
-                period,
-                anchor,
-                ticks(period, anchor, after)?.checked_add(1)?,
-            )?,
-            Rule::Once(at) => Some(at).filter(|at| *at > after)?,
-        };
-        Some(fire).filter(|fire| self.end.is_none_or(|end| *fire <= end))
+impl Rule {
+    /// Returns the first firing after an instant, also one that no schedule can have.
+    pub(super) fn next(&self, zone: Tz, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Cron(cron) => calendar::next_after(cron, zone, after),
+            Self::Every { period, anchor } => tick(
+                *period,
+                *anchor,
+                ticks(*period, *anchor, after)?.checked_add(1)?,
+            ),
+            Self::Once(at) => Some(*at).filter(|at| *at > after),
+            Self::Custom(custom) => custom.next(after),
+        }
     }
 
-    pub(crate) fn previous(&self, before: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let after_end = self
-            .end
-            .and_then(|end| end.checked_add_signed(TimeDelta::nanoseconds(1)));
-        let before = after_end.map_or(before, |end| before.min(end));
-        let last = before.checked_sub_signed(TimeDelta::nanoseconds(1))?;
-        let fire = match self.rule {
-            Rule::Cron(cron) => calendar::previous_before(&cron, self.zone, before)?,
-            Rule::Every { period, anchor } => tick(period, anchor, ticks(period, anchor, last)?)?,
-            Rule::Once(at) => Some(at).filter(|at| *at < before)?,
-        };
-        Some(fire).filter(|fire| self.start.is_none_or(|start| *fire >= start))
+    /// Returns the last firing before an instant, also one that no schedule can have.
+    pub(super) fn previous(&self, zone: Tz, before: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Cron(cron) => calendar::previous_before(cron, zone, before),
+            Self::Every { period, anchor } => {
+                let last = span::just_before(before);
+                tick(*period, *anchor, ticks(*period, *anchor, last)?)
+            }
+            Self::Once(at) => Some(*at).filter(|at| *at < before),
+            Self::Custom(custom) => custom.previous(before),
+        }
+    }
+
+    /// Returns the problem of a timetable, which has ended it.
+    pub(super) fn fault(&self) -> Option<&str> {
+        match self {
+            Self::Custom(custom) => custom.fault(),
+            Self::Cron(_) | Self::Every { .. } | Self::Once(_) => None,
+        }
     }
 }
 
@@ -77,45 +74,3 @@ fn tick(period: Duration, anchor: DateTime<Utc>, number: i128) -> Option<DateTim
 fn nanoseconds(at: DateTime<Utc>) -> i128 {
     i128::from(at.timestamp()) * 1_000_000_000 + i128::from(at.timestamp_subsec_nanos())
 }
-
-/// An iterator over the firings of a schedule from an instant on. See
-/// [`Schedule::after`](super::Schedule::after).
-#[derive(Clone, Debug)]
-#[must_use = "iterators are lazy and do nothing unless consumed"]
-pub struct Fires {
-    pub(crate) timing: Timing,
-    /// What was given last, or where it begins.
-    pub(crate) last: Option<DateTime<Utc>>,
-}
-
-impl Iterator for Fires {
-    type Item = DateTime<Utc>;
-
-    fn next(&mut self) -> Option<DateTime<Utc>> {
-        self.last = self.timing.next(self.last?);
-        self.last
-    }
-}
-
-impl FusedIterator for Fires {}
-
-/// An iterator over the firings of a schedule from an instant back. See
-/// [`Schedule::before`](super::Schedule::before) and [`Schedule::up_to`](super::Schedule::up_to).
-#[derive(Clone, Debug)]
-#[must_use = "iterators are lazy and do nothing unless consumed"]
-pub struct PastFires {
-    pub(crate) timing: Timing,
-    /// What was given last, or where it begins.
-    pub(crate) last: Option<DateTime<Utc>>,
-}
-
-impl Iterator for PastFires {
-    type Item = DateTime<Utc>;
-
-    fn next(&mut self) -> Option<DateTime<Utc>> {
-        self.last = self.timing.previous(self.last?);
-        self.last
-    }
-}
-
-impl FusedIterator for PastFires {}

@@ -1,24 +1,46 @@
-//! Durations in attributes: `"90s"`, `"1h30m"`.
+//! Durations as text, in attributes and in calls: `"90s"`, `"1h30m"`.
 
 use std::time::Duration;
 
-/// The units, from large to small, with their milliseconds.
-const UNITS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
+/// The units, from large to small, with their nanoseconds.
+///
+/// Errors do not list `ns`: it exists so that every duration that [`format()`] writes can be read
+/// back.
+const UNITS: [(&str, u64); 6] = [
+    ("d", 86_400_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("ns", 1),
 ];
 
-/// The maximum duration in an attribute: a hundred years, well within the range of clocks and
-/// dates.
+/// The maximum duration that is read: a hundred years, well within the range of clocks and dates.
 const LONGEST_DAYS: u64 = 36_500;
+
+/// Formats a duration as [`parse`] reads it: `1h30m`, or `0s`.
+pub fn format(duration: Duration) -> String {
+    let mut rest = duration.as_nanos();
+    if rest == 0 {
+        return "0s".to_owned();
+    }
+    let mut written = String::new();
+    for (unit, length) in UNITS {
+        let length = u128::from(length);
+        if rest >= length {
+            written.push_str(&format!("{}{unit}", rest / length));
+            rest %= length;
+        }
+    }
+    written
+}
 
 /// Reads whole numbers with units, each unit at most once, the larger first.
 ///
-/// The error completes a sentence that tells what was expected.
-pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+/// # Errors
+///
+/// Returns the problem: it completes a sentence that tells what was expected.
+pub fn parse(text: &str) -> Result<Duration, String> {
     if text.is_empty() {
         return Err(
             "got an empty string: write a number with a unit, such as `\"60s\"`".to_owned(),
@@ -34,7 +56,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
             "got `\"{text}\"`: write it without spaces, `\"{joined}\"`"
         ));
     }
-    let mut milliseconds = 0_u64;
+    let mut nanoseconds = 0_u64;
     let mut smallest: Option<usize> = None;
     let mut rest = text;
     while !rest.is_empty() {
@@ -55,18 +77,18 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
             }
             _ => smallest = Some(index),
         }
-        milliseconds = number
+        nanoseconds = number
             .parse::<u64>()
             .ok()
             .and_then(|number| number.checked_mul(UNITS[index].1))
-            .and_then(|part| milliseconds.checked_add(part))
+            .and_then(|part| nanoseconds.checked_add(part))
             .filter(|sum| *sum <= LONGEST_DAYS * UNITS[0].1)
             .ok_or_else(|| {
                 format!("got `\"{text}\"`: at most `\"{LONGEST_DAYS}d\"`, a hundred years")
             })?;
         rest = after;
     }
-    Ok(Duration::from_millis(milliseconds))
+    Ok(Duration::from_nanos(nanoseconds))
 }
 
 /// Splits `1h30m` into `1`, `h` and `30m`.
@@ -121,7 +143,7 @@ fn unknown_unit(unit: &str, text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::*;
 
     #[test]
     fn units_add_up() {
@@ -140,6 +162,22 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn formatted_duration_is_read_back() {
+        for (nanoseconds, text) in [
+            (0, "0s"),
+            (1_500, "1500ns"),
+            (1_001_500, "1ms1500ns"),
+            (90_061_001_000_000, "1d1h1m1s1ms"),
+            (36_500 * 86_400_000_000_000, "36500d"),
+        ] {
+            let duration = Duration::from_nanos(nanoseconds);
+            assert_eq!(format(duration), text);
+            assert_eq!(parse(text), Ok(duration));
+        }
+        assert_eq!(format(Duration::MAX), "213503982334601d7h15s999ms999999ns");
     }
 
     #[test]

@@ -1,0 +1,206 @@
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use chrono::{DateTime, Utc};
+
+use super::span::{self, EARLIEST, LATEST};
+use crate::panic::{Fragile, catch};
+
+/// The maximum length of the identity of a timetable, in bytes.
+const IDENTITY: usize = 4 << 10;
+
+/// A rule of one's own for when runs are due, for [`Schedule::custom`](super::Schedule::custom).
+///
+/// A timetable must be pure: the same question always has the same answer, and the answers of
+/// [`after`](Self::after) and [`before`](Self::before) fit together. It reads no clock, and what it
+/// knows does not change while a process serves it. Its methods are called often, and have to
+/// return soon.
+///
+/// It is asked about instants of the years 1 to 9999, and what it returns beyond them is not an
+/// instant of the schedule.
+///
+/// # Panics
+///
+/// A timetable that panics, or returns an instant on the wrong side of the one it was asked about,
+/// ends the schedule: the schedule has no further runs, and the reason is logged once. If that
+/// happens before a flow is served, serving it is an error.
+///
+/// # Examples
+///
+/// The close of trading, on Mondays to Fridays except for holidays:
+///
+/// ```
+/// use chrono::{DateTime, Datelike, Days, NaiveDate, Utc, Weekday};
+/// use orchestrator::{Schedule, Timetable};
+///
+/// struct TradingDays {
+///     holidays: Vec<NaiveDate>,
+/// }
+///
+/// impl TradingDays {
+///     fn is_open(&self, day: NaiveDate) -> bool {
+///         !matches!(day.weekday(), Weekday::Sat | Weekday::Sun) && !self.holidays.contains(&day)
+///     }
+///
+///     fn close(day: NaiveDate) -> DateTime<Utc> {
+///         day.and_hms_opt(17, 0, 0).expect("a time of day").and_utc()
+///     }
+/// }
+///
+/// impl Timetable for TradingDays {
+///     fn identity(&self) -> String {
+///         "trading days of 2026, 17:00 UTC".into()
+///     }
+///
+///     fn after(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
+///         let mut day = instant.date_naive();
+///         while !self.is_open(day) || Self::close(day) <= instant {
+///             day = day.checked_add_days(Days::new(1))?;
+///         }
+///         Some(Self::close(day))
+///     }
+///
+///     fn before(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
+///         let mut day = instant.date_naive();
+///         while !self.is_open(day) || Self::close(day) >= instant {
+///             day = day.checked_sub_days(Days::new(1))?;
+///         }
+///         Some(Self::close(day))
+///     }
+/// }
+///
+/// let new_year = "2026-01-01".parse()?;
+/// let schedule = Schedule::custom(TradingDays { holidays: vec![new_year] });
+/// let next = schedule.next("2025-12-31T20:00:00Z".parse()?);
+/// assert_eq!(next, Some("2026-01-02T17:00:00Z".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a timetable",
+    label = "expected a type that implements `Timetable`",
+    note = "implement `identity`, `after` and `before`; for crontab expressions, periods and instants, use `Schedule::cron`, `Schedule::every` and `Schedule::once`"
+)]
+pub trait Timetable: Send + Sync + 'static {
+    /// Returns the text that stands for it on record, at most 4 KiB.
+    ///
+    /// Another text is another schedule: put into it what the answers depend on, such as the version
+    /// of a list of holidays. If it stays the same, a changed rule continues the schedule of before.
+    fn identity(&self) -> String;
+
+    /// Returns the first instant after this one, excluding the instant itself.
+    fn after(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>>;
+
+    /// Returns the last instant before this one, excluding the instant itself.
+    fn before(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>>;
+}
+
+/// A timetable of the user, guarded: it is asked until it has a fault.
+#[derive(Clone)]
+pub(super) struct Custom(Arc<Guarded>);
+
+struct Guarded {
+    identity: String,
+    timetable: Fragile<Box<dyn Timetable>>,
+    fault: OnceLock<String>,
+}
+
+impl Custom {
+    pub(super) fn new(timetable: impl Timetable) -> Self {
+        let (identity, fault) = match catch(|| timetable.identity()) {
+            Ok(identity) if identity.trim().is_empty() => {
+                (identity, Some("its `identity` is empty".to_owned()))
+            }
+            Ok(mut identity) if identity.len() > IDENTITY => {
+                let length = identity.len();
+                identity.truncate(identity.floor_char_boundary(40));
+                let fault =
+                    format!("its `identity` has {length} bytes, at most {IDENTITY} are kept");
+                (identity, Some(fault))
+            }
+            Ok(identity) => (identity, None),
+            Err(panicked) => {
+                let fault = format!("its `identity` failed: {panicked}");
+                ("a timetable without an identity".to_owned(), Some(fault))
+            }
+        };
+        let custom = Self(Arc::new(Guarded {
+            identity,
+            timetable: Fragile::new(Box::new(timetable)),
+            fault: OnceLock::new(),
+        }));
+        if let Some(fault) = fault {
+            custom.fail(&fault);
+        }
+        custom
+    }
+
+    pub(super) fn identity(&self) -> &str {
+        &self.0.identity
+    }
+
+    /// Returns the problem that ended it.
+    pub(super) fn fault(&self) -> Option<&str> {
+        self.0.fault.get().map(String::as_str)
+    }
+
+    pub(super) fn next(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let fire = self.ask("after", after, |timetable| timetable.after(after))?;
+        if fire <= after {
+            self.fail_at("after", after, &format!("returned {}", span::text(fire)));
+            return None;
+        }
+        Some(fire).filter(|fire| *fire <= LATEST)
+    }
+
+    pub(super) fn previous(&self, before: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let fire = self.ask("before", before, |timetable| timetable.before(before))?;
+        if fire >= before {
+            self.fail_at("before", before, &format!("returned {}", span::text(fire)));
+            return None;
+        }
+        Some(fire).filter(|fire| *fire >= EARLIEST)
+    }
+
+    fn ask(
+        &self,
+        method: &str,
+        about: DateTime<Utc>,
+        question: impl FnOnce(&dyn Timetable) -> Option<DateTime<Utc>>,
+    ) -> Option<DateTime<Utc>> {
+        if self.fault().is_some() {
+            return None;
+        }
+        match catch(|| question(&**self.0.timetable)) {
+            Ok(answer) => answer,
+            Err(panicked) => {
+                self.fail_at(method, about, &format!("failed: {panicked}"));
+                None
+            }
+        }
+    }
+
+    fn fail_at(&self, method: &str, about: DateTime<Utc>, problem: &str) {
+        self.fail(&format!("`{method}` of {} {problem}", span::text(about)));
+    }
+
+    fn fail(&self, problem: &str) {
+        let timetable = self.identity();
+        let fault = format!("timetable `{timetable}`: {problem}");
+        if self.0.fault.set(fault).is_ok() {
+            tracing::error!(timetable, problem, "timetable failed, its schedule ends");
+        }
+    }
+}
+
+/// Timetables are equal if their identities are.
+impl PartialEq for Custom {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl fmt::Debug for Custom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Custom").field(&self.identity()).finish()
+    }
+}
