@@ -67,6 +67,7 @@
 //! | --- | --- |
 //! | `sqlite` (default) | durable runs, in a file |
 //! | `object-store` | large results in a bucket |
+//! | `cron` | schedules of the crate `cron` |
 //! | `cli` | a command line for a program with flows: `cli()` |
 //!
 #![doc = include_str!("docs/bounds.md")]

@@ -16,8 +16,8 @@ const IDENTITY: usize = 4 << 10;
 /// knows does not change while a process serves it. Its methods are called often, and have to
 /// return soon.
 ///
-/// It is asked about instants of the years 1 to 9999, and what it returns beyond them is not an
-/// instant of the schedule.
+/// It is asked about instants of the years 1 to 9999, and about those right before and after them.
+/// What it returns beyond these years is not an instant of the schedule.
 ///
 /// # Panics
 ///
@@ -202,5 +202,198 @@ impl PartialEq for Custom {
 impl fmt::Debug for Custom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Custom").field(&self.identity()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use chrono::TimeDelta;
+    use tracing::{Event, Subscriber};
+    use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+
+    use super::super::random::Shifts;
+    use super::super::{Schedule, ScheduleUnion};
+    use super::*;
+
+    fn utc(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    /// Answers by functions of the instant.
+    struct By {
+        identity: fn() -> String,
+        after: fn(DateTime<Utc>) -> Option<DateTime<Utc>>,
+        before: fn(DateTime<Utc>) -> Option<DateTime<Utc>>,
+    }
+
+    const HOUR: TimeDelta = TimeDelta::hours(1);
+
+    const GOOD: By = By {
+        identity: || "hours".to_owned(),
+        after: |at| at.checked_add_signed(HOUR),
+        before: |at| at.checked_sub_signed(HOUR),
+    };
+
+    impl Timetable for By {
+        fn identity(&self) -> String {
+            (self.identity)()
+        }
+
+        fn after(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
+            (self.after)(instant)
+        }
+
+        fn before(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
+            (self.before)(instant)
+        }
+    }
+
+    /// Counts the events of a subscriber.
+    struct Count(Arc<AtomicUsize>);
+
+    impl<S: Subscriber> Layer<S> for Count {
+        fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn custom_schedule_fires_by_its_timetable() {
+        let schedule = Schedule::custom(Shifts);
+        let at = utc("2026-01-01T00:00:00Z");
+        let fires: Vec<_> = schedule.after(at).take(2).collect();
+        let expected = ["2026-01-02T00:00:00Z", "2026-01-03T12:00:00Z"].map(utc);
+        assert_eq!(fires, expected);
+        let interval = schedule.interval_of(fires[1]);
+        assert_eq!(interval.start, fires[0]);
+        assert_eq!(schedule.to_string(), "shifts of 36 hours");
+        assert_eq!(schedule, Schedule::custom(Shifts));
+        assert_ne!(schedule, Schedule::custom(GOOD));
+        let bounded = schedule.start(fires[0]).end(fires[1]);
+        assert_eq!(bounded.after(at).collect::<Vec<_>>(), expected);
+        let first = bounded.times(1);
+        assert_eq!(first.after(at).collect::<Vec<_>>(), expected[..1]);
+    }
+
+    #[test]
+    fn timetable_that_fails_ends_its_schedule() {
+        let at = utc("2026-01-01T00:00:00Z");
+        let (next, previous): (fn(&Schedule) -> _, fn(&Schedule) -> _) = (
+            |schedule| schedule.next(utc("2026-01-01T00:00:00Z")),
+            |schedule| schedule.previous(utc("2026-01-01T00:00:00Z")),
+        );
+        for (timetable, ask, problem) in [
+            (
+                By {
+                    after: Some,
+                    ..GOOD
+                },
+                next,
+                "timetable `hours`: `after` of 2026-01-01T00:00:00Z returned 2026-01-01T00:00:00Z",
+            ),
+            (
+                By {
+                    after: |at| Some(at - HOUR),
+                    ..GOOD
+                },
+                next,
+                "timetable `hours`: `after` of 2026-01-01T00:00:00Z returned 2025-12-31T23:00:00Z",
+            ),
+            (
+                By {
+                    before: Some,
+                    ..GOOD
+                },
+                previous,
+                "timetable `hours`: `before` of 2026-01-01T00:00:00Z returned 2026-01-01T00:00:00Z",
+            ),
+            (
+                By {
+                    before: |_| panic!("no such day"),
+                    ..GOOD
+                },
+                previous,
+                "no such day",
+            ),
+            (
+                By {
+                    after: |_| panic!("no such day"),
+                    ..GOOD
+                },
+                next,
+                "no such day",
+            ),
+            (
+                By {
+                    identity: || panic!("no name"),
+                    ..GOOD
+                },
+                next,
+                "no name",
+            ),
+            (
+                By {
+                    identity: String::new,
+                    ..GOOD
+                },
+                next,
+                "timetable ``: its `identity` is empty",
+            ),
+            (
+                By {
+                    identity: || "x".repeat(5_000),
+                    ..GOOD
+                },
+                next,
+                "its `identity` has 5000 bytes, at most 4096 are kept",
+            ),
+        ] {
+            let count = Arc::<AtomicUsize>::default();
+            let subscriber = tracing_subscriber::registry().with(Count(count.clone()));
+            tracing::subscriber::with_default(subscriber, || {
+                let schedule = Schedule::custom(timetable);
+                let copy = schedule.clone();
+                assert_eq!(ask(&schedule), None, "{problem}");
+                let fault = copy.fault().expect(problem);
+                assert!(fault.contains(problem), "{fault}");
+                assert_eq!((next(&copy), previous(&copy)), (None, None), "{problem}");
+                assert!(!copy.timing.has(at + HOUR), "{problem}");
+            });
+            assert_eq!(count.load(Ordering::Relaxed), 1, "{problem}");
+        }
+        assert_eq!(Schedule::custom(GOOD).fault(), None);
+    }
+
+    #[test]
+    fn failed_exception_ends_the_schedule_that_has_it() {
+        let failing = Schedule::custom(By {
+            after: Some,
+            ..GOOD
+        });
+        let schedule = Schedule::cron("@hourly").unwrap().except(&failing);
+        let at = utc("2026-01-01T00:00:00Z");
+        assert_eq!(schedule.fault(), None);
+        assert_eq!((schedule.next(at), schedule.previous(at)), (None, None));
+        assert!(schedule.fault().is_some());
+        let daily = Schedule::cron("@daily").unwrap();
+        let union = ScheduleUnion::new(vec![schedule, daily], at);
+        assert!(union.fault().is_some());
+        assert_eq!(union.next(at), Some(utc("2026-01-02T00:00:00Z")));
+    }
+
+    #[test]
+    fn timetable_has_no_instants_beyond_the_year_9999() {
+        let schedule = Schedule::custom(GOOD);
+        assert_eq!(schedule.next(LATEST), None);
+        assert_eq!(schedule.next(LATEST - HOUR), Some(LATEST));
+        assert_eq!(schedule.next(DateTime::<Utc>::MAX_UTC), None);
+        assert_eq!(schedule.previous(EARLIEST), None);
+        assert_eq!(schedule.previous(EARLIEST + HOUR), Some(EARLIEST));
+        assert_eq!(schedule.previous(DateTime::<Utc>::MIN_UTC), None);
+        assert!(schedule.previous(DateTime::<Utc>::MAX_UTC).is_some());
+        assert!(schedule.next(DateTime::<Utc>::MIN_UTC).is_some());
+        assert_eq!(schedule.fault(), None);
     }
 }

@@ -101,3 +101,119 @@ fn edge(
     }
     instant(changed)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::random::{ZONES, days, instant};
+    use super::*;
+
+    fn date(text: &str) -> NaiveDate {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn ranges_are_merged_and_in_order() {
+        let of = |days: &[(&str, &str)]| {
+            let mut ranges = DayRanges::default();
+            for (first, last) in days {
+                ranges.add(date(first), date(last));
+            }
+            let shown = ranges.iter().map(|(first, last)| format!("{first} {last}"));
+            shown.collect::<Vec<_>>()
+        };
+        for (days, expected) in [
+            (
+                &[("2026-01-05", "2026-01-06"), ("2026-01-01", "2026-01-03")][..],
+                &["2026-01-01 2026-01-03", "2026-01-05 2026-01-06"][..],
+            ),
+            (
+                &[("2026-01-05", "2026-01-06"), ("2026-01-01", "2026-01-04")],
+                &["2026-01-01 2026-01-06"],
+            ),
+            (
+                &[
+                    ("2026-01-01", "2026-01-01"),
+                    ("2026-01-03", "2026-01-03"),
+                    ("2026-01-05", "2026-01-05"),
+                    ("2026-01-02", "2026-01-04"),
+                ],
+                &["2026-01-01 2026-01-05"],
+            ),
+            (
+                &[("2026-01-01", "2026-01-09"), ("2026-01-02", "2026-01-03")],
+                &["2026-01-01 2026-01-09"],
+            ),
+            (
+                &[("2026-01-01", "2026-01-01"), ("2026-01-01", "2026-01-01")],
+                &["2026-01-01 2026-01-01"],
+            ),
+        ] {
+            assert_eq!(of(days), expected);
+        }
+    }
+
+    #[test]
+    fn day_shown_twice_has_two_stretches() {
+        // At midnight the clocks went back to 23:00.
+        let zone = chrono_tz::America::Sao_Paulo;
+        let mut ranges = DayRanges::default();
+        ranges.add(date("2018-02-17"), date("2018-02-17"));
+        // In UTC that was 02:00, and midnight came again at 03:00.
+        let utc = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        let whole = (utc("2018-02-17T02:00:00Z"), utc("2018-02-18T03:00:00Z"));
+        assert_eq!(
+            ranges.stretch(zone, utc("2018-02-18T01:00:00Z")),
+            Some(whole)
+        );
+        // One minute after midnight, they went back to 23:01.
+        let zone = chrono_tz::America::St_Johns;
+        let mut ranges = DayRanges::default();
+        ranges.add(date("2010-11-06"), date("2010-11-06"));
+        let first = (utc("2010-11-06T02:30:00Z"), utc("2010-11-07T02:30:00Z"));
+        let again = (utc("2010-11-07T02:31:00Z"), utc("2010-11-07T03:30:00Z"));
+        for (at, expected) in [
+            ("2010-11-06T12:00:00Z", Some(first)),
+            ("2010-11-07T02:30:30Z", None),
+            ("2010-11-07T03:00:00Z", Some(again)),
+            ("2010-11-07T03:30:00Z", None),
+        ] {
+            assert_eq!(ranges.stretch(zone, utc(at)), expected, "{at}");
+        }
+    }
+
+    fn case() -> impl Strategy<Value = (Tz, DateTime<Utc>, Vec<(NaiveDate, NaiveDate)>)> {
+        prop::sample::select(ZONES.to_vec()).prop_flat_map(|(zone, day)| {
+            let ranges = prop::collection::vec(days(day), 1..6);
+            (Just(zone), instant(day), ranges)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn stretch_is_as_long_as_it_shows_these_days((zone, at, days) in case()) {
+            let mut ranges = DayRanges::default();
+            for (first, last) in &days {
+                ranges.add(*first, *last);
+            }
+            let shows = |at| {
+                let date = calendar::date_of(zone, at);
+                days.iter().any(|(first, last)| (*first..=*last).contains(&date))
+            };
+            let Some((first, end)) = ranges.stretch(zone, at) else {
+                prop_assert!(!shows(at));
+                return Ok(());
+            };
+            prop_assert!(first <= at && at < end, "{first} {at} {end}");
+            let nanosecond = TimeDelta::nanoseconds(1);
+            prop_assert!(!shows(first - nanosecond) && shows(first), "{first}");
+            prop_assert!(shows(end - nanosecond) && !shows(end), "{end}");
+            let mut minute = first;
+            while minute < end {
+                prop_assert!(shows(minute), "{minute}");
+                minute += TimeDelta::minutes(10);
+            }
+        }
+    }
+}

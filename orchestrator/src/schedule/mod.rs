@@ -9,12 +9,16 @@
 mod builder;
 mod calendar;
 mod convert;
+#[cfg(feature = "cron")]
+mod cron_crate;
 mod custom;
 mod days;
 mod error;
 mod exceptions;
 mod fires;
 mod legacy;
+#[cfg(test)]
+mod random;
 mod record;
 #[cfg(test)]
 mod reference;

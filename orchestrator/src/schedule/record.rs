@@ -227,3 +227,124 @@ impl ExceptionsRecord {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::random::{self, Shifts, ZONES};
+    use super::*;
+
+    fn read(json: &str) -> Result<Schedule, String> {
+        let record: ScheduleRecord =
+            serde_json::from_str(json).map_err(|error| error.to_string())?;
+        record.restore(&[])
+    }
+
+    #[test]
+    fn record_has_only_what_is_set() {
+        let at = "2026-01-01T00:00:00.5Z".parse().unwrap();
+        let day = NaiveDate::from_ymd_opt(2026, 12, 25).unwrap();
+        let six = Schedule::cron("0 6 * * *").unwrap();
+        for (schedule, json) in [
+            (six.clone(), r#"{"rule":{"cron":"0 6 * * *"}}"#),
+            (
+                six.clone().timezone(Tz::UTC),
+                r#"{"rule":{"cron":"0 6 * * *"}}"#,
+            ),
+            (
+                Schedule::every(Duration::new(900, 1)).unwrap().anchor(at),
+                r#"{"rule":{"every":{"period":{"seconds":900,"nanoseconds":1},"anchor":"2026-01-01T00:00:00.500Z"}}}"#,
+            ),
+            (
+                Schedule::every(Duration::MAX).unwrap(),
+                r#"{"rule":{"every":{"period":{"seconds":18446744073709551615,"nanoseconds":999999999}}}}"#,
+            ),
+            (
+                Schedule::once(at).jitter("5m"),
+                r#"{"rule":{"once":"2026-01-01T00:00:00.500Z"},"jitter":{"seconds":300}}"#,
+            ),
+            (
+                six.timezone(Tz::Europe__Zurich)
+                    .start(at)
+                    .end(at)
+                    .except(day)
+                    .except("* * 1 1 *")
+                    .except(Schedule::cron("@weekly").unwrap().timezone(Tz::UTC))
+                    .times(3),
+                r#"{"rule":{"cron":"0 6 * * *"},"zone":"Europe/Zurich","start":"2026-01-01T00:00:00.500Z","end":"2026-01-01T00:00:00.500Z","except":{"days":[["2026-12-25","2026-12-25"]],"schedules":[{"rule":{"cron":"* * 1 1 *"}},{"rule":{"cron":"0 0 * * 0"},"zone":"UTC"}]},"times":3}"#,
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&schedule.record()).unwrap(), json);
+            assert_eq!(read(json), Ok(schedule), "{json}");
+        }
+    }
+
+    #[test]
+    fn timetable_is_taken_from_known_schedules() {
+        let custom = Schedule::custom(Shifts).jitter("1m");
+        let outer = Schedule::cron("@hourly").unwrap().except(&custom);
+        for schedule in [&custom, &outer] {
+            for known in [&custom, &outer] {
+                let known = [Schedule::cron("@daily").unwrap(), known.clone()];
+                assert_eq!(schedule.record().restore(&known).as_ref(), Ok(schedule));
+            }
+            let error = schedule.record().restore(&[]).unwrap_err();
+            assert_eq!(
+                error,
+                "timetable `shifts of 36 hours` is not known to this process"
+            );
+        }
+    }
+
+    #[test]
+    fn unreadable_record_names_the_problem() {
+        for (json, problem) in [
+            (
+                r#"{"rule":{"cron":"0 6 * * *"},"zone":"Mars/Base"}"#,
+                "got `Mars/Base`",
+            ),
+            (
+                r#"{"rule":{"cron":"0 6 * * *"},"week":true}"#,
+                "unknown field `week`",
+            ),
+            (r#"{"rule":{"lunar":1}}"#, "unknown variant `lunar`"),
+            (r#"{"rule":{"cron":"0 25 * * *"}}"#, "expected 0 to 23"),
+            (
+                r#"{"rule":{"every":{"period":{"seconds":0}}}}"#,
+                "greater than zero",
+            ),
+            (
+                r#"{"rule":{"every":{"period":{"seconds":1,"nanoseconds":1000000000}}}}"#,
+                "less than a second of nanoseconds",
+            ),
+            (r#"{"rule":{"cron":"0 6 * * *"},"times":0}"#, "1 to 100000"),
+            (
+                r#"{"rule":{"once":"+10000-01-01T00:00:00Z"}}"#,
+                "years 1 to 9999",
+            ),
+            (
+                r#"{"rule":{"cron":"0 6 * * *"},"except":{"days":[["2026-01-02","2026-01-01"]]}}"#,
+                "in order",
+            ),
+        ] {
+            let error = read(json).expect_err(json);
+            assert!(error.contains(problem), "{json}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn schedule_is_restored_from_its_record(
+            schedule in (0..ZONES.len()).prop_flat_map(random::schedule),
+        ) {
+            let json = serde_json::to_string(&schedule.record()).unwrap();
+            let record: ScheduleRecord = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(&record, &schedule.record());
+            let restored = record.restore(&[Schedule::custom(Shifts)]);
+            prop_assert_eq!(restored.as_ref().map(Schedule::record), Ok(record));
+            prop_assert_eq!(restored.as_ref().map(ToString::to_string), Ok(schedule.to_string()));
+            prop_assert_eq!(restored, Ok(schedule));
+        }
+    }
+}

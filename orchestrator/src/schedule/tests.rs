@@ -223,6 +223,103 @@ fn once_schedule_fires_once() {
 }
 
 #[test]
+fn times_are_counted_from_the_start() {
+    let days = |schedule: &Schedule| -> Vec<u32> {
+        let fires = schedule.after(utc("2026-01-01T00:00:00Z")).take(9);
+        fires.map(|at| chrono::Datelike::day(&at)).collect()
+    };
+    let start = utc("2026-01-03T06:00:00Z");
+    for (schedule, expected) in [
+        (six().start(start).times(3), &[3, 4, 5][..]),
+        (six().times(3).start(start), &[3, 4, 5]),
+        (six().times(9).times(1).start(start), &[3]),
+        (
+            six().start(start).times(3).end(utc("2026-01-04T12:00:00Z")),
+            &[3, 4],
+        ),
+        // what is left out does not count
+        (
+            six().start(start).times(3).except(date("2026-01-04")),
+            &[3, 5, 6],
+        ),
+        (six().start(start).times(2).except("* * 3,4 * *"), &[5, 6]),
+        // without a start, it is not yet in force
+        (six().times(2), &[1, 2, 3, 4, 5, 6, 7, 8, 9]),
+    ] {
+        assert_eq!(days(&schedule), expected, "{schedule}");
+    }
+    let three = six().start(start).times(3);
+    let last = utc("2026-01-05T06:00:00Z");
+    assert_eq!(three.previous(utc("2030-01-01T00:00:00Z")), Some(last));
+    assert_eq!(three.up_to(last).count(), 3);
+    assert!(three.timing.has(last) && !three.timing.has(last + TimeDelta::days(1)));
+    assert_eq!(
+        three.last_complete_interval(utc("2030-01-01T00:00:00Z")),
+        Some(interval(last - TimeDelta::days(1), last))
+    );
+    // a changed copy is counted anew
+    assert_eq!(days(&three.clone().timezone(New_York)), [3, 4, 5]);
+    let later = three.start(utc("2026-01-06T00:00:00Z"));
+    assert_eq!(days(&later), [6, 7, 8]);
+    let never = six().end(start).start(start + TimeDelta::days(1)).times(2);
+    assert_eq!((never.next(start), never.previous(start)), (None, None));
+}
+
+#[test]
+fn years_end_with_9999() {
+    let last = utc("9999-12-31T23:59:59.999999999Z");
+    let beyond = last + TimeDelta::nanoseconds(1);
+    let first = utc("0001-01-01T00:00:00Z");
+    let before = first - TimeDelta::nanoseconds(1);
+    for schedule in [six(), quarter(), Schedule::custom(random::Shifts)] {
+        assert_eq!(schedule.next(last), None, "{schedule}");
+        assert_eq!(schedule.next(DateTime::<Utc>::MAX_UTC), None);
+        assert_eq!(schedule.previous(first), None, "{schedule}");
+        assert_eq!(schedule.previous(DateTime::<Utc>::MIN_UTC), None);
+        let latest = schedule.previous(DateTime::<Utc>::MAX_UTC).unwrap();
+        assert!(latest > last - TimeDelta::days(2), "{schedule}: {latest}");
+        let earliest = schedule.next(DateTime::<Utc>::MIN_UTC).unwrap();
+        assert!(
+            earliest < first + TimeDelta::days(2),
+            "{schedule}: {earliest}"
+        );
+        for zone in [Tz::UTC, New_York, Tz::Pacific__Kiritimati] {
+            let schedule = schedule.clone().timezone(zone);
+            let days = date("9999-12-30")..=NaiveDate::MAX;
+            let fires: Vec<_> = schedule.fires_between(days).collect();
+            assert!(!fires.is_empty() && fires.iter().all(|at| *at <= last));
+            let days = date("+10000-01-02")..=NaiveDate::MAX;
+            assert_eq!(schedule.fires_between(days).count(), 0);
+            let days = NaiveDate::MIN..=date("-0002-01-01");
+            assert_eq!(schedule.fires_between(days).count(), 0);
+        }
+    }
+    for at in [first, last] {
+        let served = Schedule::once(at).start(at).end(at).into_schedule();
+        assert_eq!(served.map(|once| once.up_to(last).count()), Ok(1));
+        assert_eq!(quarter().anchor(at).into_schedule().is_ok(), true);
+    }
+    for at in [before, beyond] {
+        for schedule in [
+            Schedule::once(at),
+            six().start(at),
+            six().end(at),
+            quarter().anchor(at),
+        ] {
+            let error = schedule.into_schedule().unwrap_err();
+            assert!(
+                error.to_string().contains("in the years 1 to 9999"),
+                "{error}"
+            );
+        }
+    }
+    assert_eq!(
+        six().start(beyond).into_schedule().unwrap_err().to_string(),
+        "expected the start of a schedule to be in the years 1 to 9999, got `+10000-01-01T00:00:00Z`"
+    );
+}
+
+#[test]
 fn schedule_is_displayed_in_words() {
     let at = utc("2026-01-01T00:00:00Z");
     for (schedule, text) in [
@@ -245,6 +342,15 @@ fn schedule_is_displayed_in_words() {
             "every 15m anchored at 2026-01-01T00:00:00Z",
         ),
         (Schedule::once(at), "once at 2026-01-01T00:00:00Z"),
+        (
+            Schedule::once(at + TimeDelta::microseconds(1_500)),
+            "once at 2026-01-01T00:00:00.001500Z",
+        ),
+        (
+            six().start(at).times(3).jitter("5m"),
+            "0 6 * * * from 2026-01-01T00:00:00Z, 3 times with up to 5m jitter",
+        ),
+        (six().times(1), "0 6 * * *, 1 time"),
     ] {
         assert_eq!(schedule.to_string(), text);
     }
@@ -277,6 +383,47 @@ fn invalid_schedules_are_refused_when_served() {
         Schedule::every(Duration::ZERO).into_schedule(),
         Err(ScheduleError::NoPeriod)
     );
+    let text = |schedule: Schedule| schedule.into_schedule().unwrap_err().to_string();
+    for (schedule, problem) in [
+        (
+            six().times(0),
+            "expected `times` to be 1 to 100000, got `0`",
+        ),
+        (
+            six().times(100_001),
+            "expected `times` to be 1 to 100000, got `100001`",
+        ),
+        (
+            six().jitter("25h"),
+            "expected `jitter` to be at most `1d`, got `1d1h`",
+        ),
+        (
+            six().jitter("5"),
+            "expected `jitter` to be a duration, got `\"5\"`: a number has no unit, write \
+             `\"5s\"` for seconds",
+        ),
+        // the first problem is reported, also by copies and by what is built on them
+        (
+            six().times(0).jitter("5").clone().timezone(New_York),
+            "expected `times` to be 1 to 100000, got `0`",
+        ),
+    ] {
+        assert_eq!(text(schedule), problem);
+    }
+    assert_eq!(
+        Schedule::every("5").unwrap_err().to_string(),
+        "expected the period of a schedule to be a duration, got `\"5\"`: a number has no unit, \
+         write `\"5s\"` for seconds"
+    );
+    assert_eq!(
+        Ok::<_, ScheduleError>(six().times(0)).into_schedule(),
+        Err(ScheduleError::Times { times: 0 })
+    );
+    assert_eq!(
+        (&six().times(0)).into_schedule(),
+        Err(ScheduleError::Times { times: 0 })
+    );
+    assert!(six().jitter("1d").times(100_000).into_schedule().is_ok());
     let error = "0 25 * * *".into_schedule().unwrap_err();
     assert_eq!(
         error.to_string(),

@@ -109,14 +109,14 @@ impl Timing {
 
     pub(super) fn next(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let (begin, last) = self.bounds()?;
-        self.find_next(after.max(begin), last, &mut MOST_EXCEPTED.clone())
+        self.find_next(after.max(begin), last, &mut { MOST_EXCEPTED })
     }
 
     pub(super) fn previous(&self, before: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let (begin, last) = self.bounds()?;
         let mut before = before.min(span::just_after(last));
         let mut left = MOST_EXCEPTED;
-        loop {
+        while before > begin {
             let fire = self.rule.previous(self.zone(), before)?;
             if fire <= begin {
                 return None;
@@ -131,6 +131,7 @@ impl Timing {
                 }
             };
         }
+        None
     }
 
     /// Returns `true` if it fires at an instant.
@@ -188,7 +189,7 @@ impl Timing {
         last: DateTime<Utc>,
         left: &mut u32,
     ) -> Option<DateTime<Utc>> {
-        loop {
+        while after < last {
             let fire = self.rule.next(self.zone(), after)?;
             if fire > last {
                 return None;
@@ -203,6 +204,7 @@ impl Timing {
                 }
             };
         }
+        None
     }
 }
 

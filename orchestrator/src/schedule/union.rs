@@ -189,3 +189,200 @@ fn merged<I: Iterator<Item = DateTime<Utc>>>(
         Some(first)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use chrono_tz::Europe::Zurich;
+    use proptest::prelude::*;
+
+    use super::super::random::{self, ZONES, instant};
+    use super::*;
+
+    fn utc(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    fn day(day: u32, hour: u32) -> DateTime<Utc> {
+        let date = NaiveDate::from_ymd_opt(2026, 1, day).unwrap();
+        date.and_hms_opt(hour, 0, 0).unwrap().and_utc()
+    }
+
+    fn daily(hour: u32) -> Schedule {
+        Schedule::cron(&format!("0 {hour} * * *")).unwrap()
+    }
+
+    fn union(schedules: impl IntoIterator<Item = Schedule>) -> ScheduleUnion {
+        ScheduleUnion::new(schedules.into_iter().collect(), day(1, 0))
+    }
+
+    fn interval(start: DateTime<Utc>, end: DateTime<Utc>) -> Interval {
+        Interval { start, end }
+    }
+
+    #[test]
+    fn ticks_are_those_of_all_schedules_each_once() {
+        let union = union([
+            daily(6),
+            daily(18),
+            Schedule::cron("0 6,12 * * *").unwrap().end(day(1, 12)),
+            Schedule::once(day(2, 6)),
+        ]);
+        let ticks: Vec<_> = union.ticks(day(1, 0), day(2, 18)).collect();
+        let expected = [day(1, 6), day(1, 12), day(1, 18), day(2, 6), day(2, 18)];
+        assert_eq!(ticks, expected);
+        assert_eq!(union.ticks(day(1, 6), day(1, 6)).count(), 0);
+        assert_eq!(union.ticks(day(1, 5), day(1, 6)).count(), 1);
+        assert_eq!(union.next(day(1, 6)), Some(day(1, 12)));
+        assert_eq!(union.previous(day(2, 6)), Some(day(1, 18)));
+        assert_eq!(union.up_to(day(2, 6)), Some(day(2, 6)));
+        assert!(union.has(day(1, 12)) && !union.has(day(2, 12)));
+    }
+
+    #[test]
+    fn interval_goes_from_tick_to_tick_of_the_union() {
+        let both = union([
+            daily(6).start(day(2, 6)),
+            daily(18).start(day(3, 0)).end(day(4, 0)),
+        ]);
+        for (tick, since) in [
+            // the first tick has a whole interval, by the schedules without their bounds
+            (day(2, 6), day(1, 18)),
+            (day(3, 6), day(2, 6)),
+            (day(3, 18), day(3, 6)),
+            (day(4, 6), day(3, 18)),
+            (day(5, 6), day(4, 6)),
+        ] {
+            assert_eq!(both.interval_of(tick), interval(since, tick));
+        }
+        // an instant that is not a tick
+        assert_eq!(
+            both.interval_of(day(3, 12)),
+            interval(day(3, 6), day(3, 12))
+        );
+        // once has an empty interval only if there is nothing before
+        let at = day(2, 0);
+        let once = Schedule::once(at);
+        assert_eq!(union([once.clone()]).interval_of(at), interval(at, at));
+        assert_eq!(
+            union([once, daily(6)]).interval_of(at),
+            interval(day(1, 6), at)
+        );
+    }
+
+    #[test]
+    fn last_complete_interval_is_that_of_the_last_tick() {
+        let ended = union([
+            daily(6).start(day(2, 6)).end(day(4, 0)),
+            daily(18).end(day(3, 0)),
+        ]);
+        let latest = |now| ended.last_complete_interval(now);
+        assert_eq!(latest(day(20, 0)), Some(interval(day(2, 18), day(3, 6))));
+        assert_eq!(latest(day(2, 18)), Some(interval(day(2, 6), day(2, 18))));
+        // before the first tick: the bounds have no effect
+        let later = union([daily(6).start(day(20, 0))]);
+        assert_eq!(
+            later.last_complete_interval(day(3, 12)),
+            Some(interval(day(2, 6), day(3, 6)))
+        );
+        assert_eq!(union([]).last_complete_interval(day(3, 0)), None);
+        assert_eq!(
+            union([Schedule::once(day(3, 0))]).last_complete_interval(day(2, 0)),
+            None
+        );
+    }
+
+    #[test]
+    fn times_without_a_start_are_counted_from_when_the_union_is_in_force() {
+        let schedule = daily(6).times(2);
+        let union = ScheduleUnion::new(vec![schedule.clone()], day(10, 6));
+        let ticks: Vec<_> = union.ticks(day(1, 0), day(31, 0)).collect();
+        assert_eq!(ticks, [day(11, 6), day(12, 6)]);
+        assert_eq!(
+            union.interval_of(day(11, 6)),
+            interval(day(10, 6), day(11, 6))
+        );
+        assert_eq!(
+            union.last_complete_interval(day(31, 0)),
+            Some(interval(day(11, 6), day(12, 6)))
+        );
+        let started = schedule.clone().start(day(20, 6));
+        let union = ScheduleUnion::new(vec![started], day(10, 6));
+        let ticks: Vec<_> = union.ticks(day(1, 0), day(31, 0)).collect();
+        assert_eq!(ticks, [day(20, 6), day(21, 6)]);
+        // on its own, it is not yet in force
+        assert_eq!(schedule.after(day(1, 0)).take(9).count(), 9);
+    }
+
+    #[test]
+    fn dates_are_those_of_each_schedule_and_the_zone_is_the_common_one() {
+        let late = Schedule::cron("30 23 * * *").unwrap();
+        let both = union([late.clone(), late.clone().timezone(Zurich)]);
+        let date = NaiveDate::from_ymd_opt(2026, 1, 5).unwrap();
+        let fires: Vec<_> = both.fires_between(date..=date).collect();
+        let expected = ["2026-01-05T22:30:00Z", "2026-01-05T23:30:00Z"].map(utc);
+        assert_eq!(fires, expected);
+        assert_eq!(both.zone(), Tz::UTC);
+        let zurich = late.timezone(Zurich);
+        assert_eq!(union([zurich.clone(), zurich]).zone(), Zurich);
+        assert_eq!(
+            both.to_string(),
+            "30 23 * * * and 30 23 * * * in Europe/Zurich"
+        );
+    }
+
+    #[test]
+    fn jitter_of_a_tick_is_the_smallest_of_its_schedules() {
+        let union = union([
+            daily(6).jitter("5m"),
+            Schedule::cron("0 */6 * * *").unwrap().jitter("1m"),
+            daily(18),
+            daily(7).jitter("1h"),
+        ]);
+        let minutes = |tick| union.jitter(tick).as_secs() / 60;
+        let hours = [6, 7, 12, 18, 19].map(|hour| minutes(day(3, hour)));
+        assert_eq!(hours, [1, 60, 1, 0, 0]);
+        assert_eq!(union.longest_jitter(), Duration::from_secs(3600));
+        assert_eq!(self::union([]).longest_jitter(), Duration::ZERO);
+    }
+
+    fn case() -> impl Strategy<Value = (Vec<Schedule>, DateTime<Utc>, DateTime<Utc>)> {
+        (0..ZONES.len()).prop_flat_map(|place| {
+            let schedules = prop::collection::vec(random::schedule(place), 1..4);
+            let (_, day) = ZONES[place];
+            (schedules, instant(day), instant(day))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn intervals_have_no_gaps_and_do_not_overlap((schedules, since, from) in case()) {
+            let union = ScheduleUnion::new(schedules.clone(), since);
+            let until = from + TimeDelta::days(6);
+            let ticks: Vec<_> = union.ticks(from, until).collect();
+            prop_assert!(ticks.is_sorted_by(|one, other| one < other), "{ticks:?}");
+            let mut each: Vec<_> = schedules
+                .iter()
+                .map(|schedule| ScheduleUnion::new(vec![schedule.clone()], since))
+                .flat_map(|alone| alone.ticks(from, until).collect::<Vec<_>>())
+                .collect();
+            each.sort_unstable();
+            each.dedup();
+            prop_assert_eq!(&ticks, &each);
+            let mut last = union.up_to(from);
+            for tick in ticks {
+                let interval = union.interval_of(tick);
+                if let Some(last) = last {
+                    prop_assert_eq!((interval.start, interval.end), (last, tick));
+                }
+                prop_assert!(interval.start <= tick && union.has(tick), "{tick}");
+                prop_assert_eq!(union.up_to(tick), Some(tick));
+                prop_assert_eq!(union.previous(tick), last);
+                prop_assert_eq!(union.next(span::just_before(tick)), Some(tick));
+                prop_assert_eq!(union.last_complete_interval(tick), Some(interval));
+                last = Some(tick);
+            }
+            prop_assert_eq!(union.up_to(until), last);
+        }
+    }
+}
