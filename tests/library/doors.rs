@@ -648,6 +648,9 @@ async fn dates_at_the_ends_of_the_calendar_are_dates() -> Result<()> {
         second_time()
     }
     let (first, last) = (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
+    // the years that schedules have
+    let year_1: DateTime<Utc> = "0001-01-01T00:00:00Z".parse().unwrap();
+    let year_9999: DateTime<Utc> = "9999-12-31T23:59:59Z".parse().unwrap();
     for now in [first, last] {
         let _case = support::case(format_args!("{now}"));
         let runtime = support::builder().clock(Clock::tokio(now)).build().await?;
@@ -667,7 +670,7 @@ async fn dates_at_the_ends_of_the_calendar_are_dates() -> Result<()> {
         for schedule in [
             "0 6 * * *".into_schedule()?,
             Schedule::every(Duration::MAX)?,
-            Schedule::once(now),
+            Schedule::once(now.clamp(year_1, year_9999)),
         ] {
             for date in [NaiveDate::MIN, NaiveDate::MAX] {
                 dated()

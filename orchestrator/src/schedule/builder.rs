@@ -120,7 +120,9 @@ impl Schedule {
     ///
     /// They are counted from the [`start`](Self::start), or without one from the time at which the
     /// schedule comes in force: when the flow is first served with it. Until then, the methods of a
-    /// schedule without a start do not apply the limit, since they read no clock.
+    /// schedule without a start do not apply the limit, since they read no clock. Firings that
+    /// [`except`](Self::except) leaves out do not count; if another schedule leaves out a million of
+    /// them, counting ends, and the schedule with it.
     ///
     /// It is an error when the flow is served if the number is zero or too large.
     ///
@@ -142,9 +144,9 @@ impl Schedule {
     }
 
     /// Sets the maximum delay between a firing and the creation of its run, at most a day, so that
-    /// schedules of the same instant do not all start at once. The default is none.
+    /// schedules which fire at the same instant do not all start at once. There is no delay by
+    /// default.
     ///
-    /// The delay differs from firing to firing, and is the same whichever process creates the run.
     /// The run's logical date and interval are those of the firing.
     ///
     /// It is an error when the flow is served if the duration is longer than a day, or if a text is

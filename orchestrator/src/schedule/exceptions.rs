@@ -208,13 +208,14 @@ mod tests {
         let christmas = date("2026-12-25");
         let day_after = date("2026-12-26");
         let by_rule = Schedule::cron("* * 25 12 *").unwrap();
+        let (both, one) = ([christmas, day_after], vec![christmas]);
         for (schedule, expected) in [
             (six(), &[23, 24, 25, 26, 27, 28][..]),
             (six().except(christmas), &[23, 24, 26, 27, 28]),
-            (six().except([christmas, day_after]), &[23, 24, 27, 28]),
-            (six().except(&[christmas, day_after]), &[23, 24, 27, 28]),
-            (six().except(vec![christmas]), &[23, 24, 26, 27, 28]),
-            (six().except(&vec![christmas]), &[23, 24, 26, 27, 28]),
+            (six().except(both), &[23, 24, 27, 28]),
+            (six().except(&both[..]), &[23, 24, 27, 28]),
+            (six().except(one.clone()), &[23, 24, 26, 27, 28]),
+            (six().except(&one), &[23, 24, 26, 27, 28]),
             (six().except(christmas..=date("2027-12-31")), &[23, 24]),
             (six().except(christmas).except(day_after), &[23, 24, 27, 28]),
             (six().except("* * 25 12 *"), &[23, 24, 26, 27, 28]),
@@ -278,13 +279,12 @@ mod tests {
             ),
             // in an exception of an exception
             (
-                late.clone()
-                    .except(
-                        Schedule::cron("30 23 25,26 12 *")
-                            .unwrap()
-                            .except(date("2026-12-26")),
-                    )
-                    .timezone(zone),
+                late.except(
+                    Schedule::cron("30 23 25,26 12 *")
+                        .unwrap()
+                        .except(date("2026-12-26")),
+                )
+                .timezone(zone),
                 25,
             ),
         ] {
@@ -373,18 +373,16 @@ mod tests {
             let plain =
                 || random::plain(zone, day).prop_map(move |schedule| schedule.timezone(zone));
             let days = prop::collection::vec(days(day), 0..3);
-            (plain(), days, plain(), instant(day))
+            // what is left out would not count
+            let uncounted =
+                plain().prop_filter("it counts", |schedule| schedule.timing.times().is_none());
+            (uncounted, days, plain(), instant(day))
         })
     }
 
     proptest! {
         #[test]
         fn firings_are_those_that_are_not_left_out((schedule, days, other, from) in case()) {
-            let mut schedule = schedule;
-            if schedule.timing.times().is_some() {
-                // what is left out would not count
-                schedule = schedule.times(100_000);
-            }
             let until = from + TimeDelta::days(5);
             let zone = schedule.zone();
             let is_left = |at: &DateTime<Utc>| {

@@ -1,10 +1,10 @@
-//! When runs are due: crontab expressions, periods and single instants, in any time zone.
+//! When runs are due: crontab expressions, periods, single instants and timetables of the user, in
+//! any time zone.
 //!
 //! This module is pure: the caller passes every instant. [`Cron`] parses expressions, `calendar`
 //! finds their firings across the clock changes of a zone, and a flow is served with a
-//! [`Schedule`].
-
-#![allow(dead_code)]
+//! [`Schedule`]. `timing` decides when a schedule fires, with its bounds and exceptions, and
+//! `union` joins the schedules of a deployment.
 
 mod builder;
 mod calendar;
@@ -16,9 +16,11 @@ mod days;
 mod error;
 mod exceptions;
 mod fires;
+#[allow(dead_code, reason = "not yet used by the scheduler")]
 mod legacy;
 #[cfg(test)]
 mod random;
+#[allow(dead_code, reason = "not yet used by the scheduler")]
 mod record;
 #[cfg(test)]
 mod reference;
@@ -29,6 +31,7 @@ mod tests;
 mod text;
 mod times;
 mod timing;
+#[allow(dead_code, reason = "not yet used by the scheduler")]
 mod union;
 #[cfg(test)]
 mod vectors;
@@ -54,14 +57,14 @@ pub use custom::Timetable;
 pub use error::ScheduleError;
 pub use exceptions::{Exceptions, IntoExceptions};
 pub use fires::{Fires, PastFires};
-#[allow(unused_imports)]
+#[allow(unused_imports, reason = "not yet used by the scheduler")]
 pub(crate) use legacy::read_legacy;
-#[allow(unused_imports)]
+#[allow(unused_imports, reason = "not yet used by the scheduler")]
 pub(crate) use record::ScheduleRecord;
 use rule::Rule;
 use span::{EARLIEST, LATEST};
 use timing::Timing;
-#[allow(unused_imports)]
+#[allow(unused_imports, reason = "not yet used by the scheduler")]
 pub(crate) use union::ScheduleUnion;
 
 use crate::duration::{self, IntoDuration};
@@ -208,12 +211,8 @@ impl Schedule {
         self.timing.zone()
     }
 
-    /// Returns the maximum delay between a firing and the creation of its run.
-    pub(crate) fn given_jitter(&self) -> Duration {
-        self.jitter
-    }
-
     /// Returns the problem of its timetable, or of one in its exceptions: the schedule has ended.
+    #[allow(dead_code, reason = "not yet used by the scheduler")]
     pub(crate) fn fault(&self) -> Option<String> {
         self.timing.fault().map(str::to_owned)
     }

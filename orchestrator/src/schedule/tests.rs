@@ -297,7 +297,7 @@ fn years_end_with_9999() {
     for at in [first, last] {
         let served = Schedule::once(at).start(at).end(at).into_schedule();
         assert_eq!(served.map(|once| once.up_to(last).count()), Ok(1));
-        assert_eq!(quarter().anchor(at).into_schedule().is_ok(), true);
+        assert!(quarter().anchor(at).into_schedule().is_ok());
     }
     for at in [before, beyond] {
         for schedule in [
@@ -402,9 +402,9 @@ fn invalid_schedules_are_refused_when_served() {
             "expected `jitter` to be a duration, got `\"5\"`: a number has no unit, write \
              `\"5s\"` for seconds",
         ),
-        // the first problem is reported, also by copies and by what is built on them
+        // the first problem is reported, also by what is built on it
         (
-            six().times(0).jitter("5").clone().timezone(New_York),
+            six().times(0).jitter("5").timezone(New_York),
             "expected `times` to be 1 to 100000, got `0`",
         ),
     ] {

@@ -100,7 +100,10 @@ async fn schedules_at_the_ends_of_time_are_served() -> Result<()> {
         one()
     }
     let (first, last) = (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
-    for now in [first, utc("03-01T09:30:00"), last] {
+    // the years that schedules have
+    let year_1: DateTime<Utc> = "0001-01-01T00:00:00Z".parse().unwrap();
+    let year_9999: DateTime<Utc> = "9999-12-31T23:59:59Z".parse().unwrap();
+    for now in [first, year_1, utc("03-01T09:30:00"), year_9999, last] {
         let runtime = crate::support::builder()
             .clock(Clock::tokio(now))
             .build()
@@ -109,18 +112,18 @@ async fn schedules_at_the_ends_of_time_are_served() -> Result<()> {
             let hour = Schedule::every(HOUR).unwrap();
             let serve = ends()
                 .on(&runtime)
-                .serve(Schedule::once(first))
-                .schedule(Schedule::once(last));
+                .serve(Schedule::once(year_1))
+                .schedule(Schedule::once(year_9999));
             let serve = serve
-                .schedule(hour.clone().anchor(last))
-                .schedule(hour.anchor(first).start(last));
+                .schedule(hour.clone().anchor(year_9999))
+                .schedule(hour.anchor(year_1).start(year_9999));
             let serve = serve
                 .schedule("* * * * *")
                 .schedule(Schedule::every(Duration::MAX));
             serve.schedule(
                 Schedule::every(Duration::from_nanos(u64::MAX))
                     .unwrap()
-                    .end(first),
+                    .end(year_1),
             )
         };
         serve_for(Duration::from_secs(100), serve()).await;
