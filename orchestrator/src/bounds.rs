@@ -10,6 +10,9 @@ pub(crate) use orchestrator_grammar::bounds::{NAME, fault};
 /// index.
 pub(crate) const RUN_KEY: usize = 1 << 10;
 
+/// The maximum length of the name of a deployment, in bytes.
+pub(crate) const DEPLOYMENT: usize = NAME;
+
 /// The maximum size of all parameters of a run, in bytes of JSON. Every list of runs contains them.
 pub(crate) const PARAMETERS: usize = 1 << 20;
 

@@ -42,6 +42,8 @@ pub enum Event {
         run: RunId,
         /// The flow's name.
         flow: &'static str,
+        /// The deployment that the run belongs to; `None` for the default one.
+        deployment: Option<String>,
         /// The instant that the run is for.
         logical_date: DateTime<Utc>,
     },
@@ -52,6 +54,8 @@ pub enum Event {
         run: RunId,
         /// The flow's name.
         flow: &'static str,
+        /// The deployment that the run belongs to; `None` for the default one.
+        deployment: Option<String>,
         /// The instant that the run is for.
         logical_date: DateTime<Utc>,
     },
@@ -62,6 +66,8 @@ pub enum Event {
         run: RunId,
         /// The flow's name.
         flow: &'static str,
+        /// The deployment that the run belongs to; `None` for the default one.
+        deployment: Option<String>,
         /// The instant that the run is for.
         logical_date: DateTime<Utc>,
         /// The tasks that are re-run.
@@ -75,6 +81,8 @@ pub enum Event {
         run: RunId,
         /// The flow's name.
         flow: &'static str,
+        /// The deployment that the run belongs to; `None` for the default one.
+        deployment: Option<String>,
         /// Its final state.
         state: RunState,
         /// The duration of the run, measured by a steady clock.

@@ -42,6 +42,7 @@
 //! | outcome | the final result of a task: [`Outcome`] |
 //! | pool | a named number of slots that tasks share: [`RuntimeBuilder::pool`] |
 //! | resource | a shared object that tasks use but do not pass on, such as a connection pool: [`RuntimeBuilder::resource`] |
+//! | deployment | a flow as it is served: its unnamed schedules together, or those under a name: [`Serve`], [`Deployment`] |
 //! | runtime | store, clock, limits and resources together: [`Runtime`] |
 //!
 //! # States
@@ -103,6 +104,7 @@ mod scope;
 mod flow;
 mod task;
 // pure
+mod deployment;
 mod graph;
 mod journal;
 mod plan;
@@ -141,7 +143,8 @@ pub use journal::{
 pub use log::{LogLevel, LogLine};
 pub use orchestrator_macros::{cron, flow, task};
 pub use runtime::{
-    MockFn, MockReturn, RerunHandle, Run, RunHandle, Runtime, RuntimeBuilder, Stopped, TaskFn,
+    Deployment, MockFn, MockReturn, RerunHandle, Run, RunHandle, RunTrigger, Runtime,
+    RuntimeBuilder, Stopped, TaskFn, Unpause,
 };
 pub use schedule::{
     Cron, CronError, CronField, Exceptions, Fires, IntoExceptions, IntoSchedule, PastFires,

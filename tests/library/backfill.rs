@@ -197,9 +197,9 @@ async fn dates_are_those_of_the_schedules_zone_and_newest_come_first_if_asked() 
     assert_eq!(
         plan.to_string(),
         "backfill of backfill_zone by 30 23 * * * in America/New_York: 2 of 2 ticks to process\n\
-         logical date              action  reason                                     run\n\
-         2026-02-11T23:30:00-05:00 create  it has no run\n\
-         2026-02-10T23:30:00-05:00 create  it has no run\n"
+         logical date              action    reason                                     run\n\
+         2026-02-11T23:30:00-05:00 create    it has no run\n\
+         2026-02-10T23:30:00-05:00 create    it has no run\n"
     );
     assert_eq!(
         runtime
@@ -510,7 +510,7 @@ async fn backfill_of_more_than_a_million_ticks_is_refused() -> Result<()> {
         let _case = crate::support::case(schedule);
         let backfill = ages()
             .on(&runtime)
-            .backfill(schedule, NaiveDate::MIN..=NaiveDate::MAX);
+            .backfill(schedule, date("0001-01-01")..=date("9999-12-31"));
         let error = backfill.dry_run().await.unwrap_err().to_string();
         assert!(
             error.contains("backfill of `backfill_ages`: expected at most 1000000 ticks"),
@@ -520,10 +520,48 @@ async fn backfill_of_more_than_a_million_ticks_is_refused() -> Result<()> {
     let once = Schedule::once("1815-12-10T00:00:00Z".parse::<DateTime<Utc>>()?);
     let done = ages()
         .on(&runtime)
-        .backfill(once, NaiveDate::MIN..=NaiveDate::MAX)
+        .backfill(once, date("0001-01-01")..=date("9999-12-31"))
         .run()
         .await?;
     assert_eq!(done.created(), 1);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn dates_without_a_tick_are_refused() -> Result<()> {
+    #[flow(name = "backfill_no_tick")]
+    fn no_tick() -> Node<u32> {
+        one()
+    }
+    let runtime = runtime().await;
+    let february = "2026-02-10T00:00:00Z".parse::<DateTime<Utc>>()?;
+    let started = || Schedule::cron("@daily").unwrap().start(february);
+    for (schedule, dates, expected) in [
+        (
+            started(),
+            date("2026-02-08")..=date("2026-02-12"),
+            "expected dates from the start of the schedule on, which is 2026-02-10T00:00:00Z, got 2026-02-08",
+        ),
+        (
+            Schedule::cron("0 6 * * SUN")?,
+            date("2026-02-09")..=date("2026-02-10"),
+            "`0 6 * * 0` has no tick from 2026-02-09 to 2026-02-10",
+        ),
+        (
+            started().end(february),
+            date("2026-02-11")..=date("2026-02-12"),
+            "has no tick from 2026-02-11 to 2026-02-12",
+        ),
+        (
+            started(),
+            date("2026-02-11")..=NaiveDate::MAX,
+            "expected dates in the years 1 to 9999, got 2026-02-11 to +262142-12-31",
+        ),
+    ] {
+        let backfill = no_tick().on(&runtime).backfill(schedule, dates);
+        let error = backfill.dry_run().await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
     Ok(())
 }
 
@@ -572,18 +610,21 @@ async fn a_run_keeps_its_parameters_and_others_are_refused() -> Result<()> {
     };
     assert_eq!(backfill(1).run().await?.unsuccessful().len(), 2);
     let done = backfill(2).run().await?;
-    let skipped: Vec<_> = done.skipped_because().collect();
     assert_eq!(
-        (done.created(), skipped),
-        (0, vec![("it has a run, which failed", 2)])
+        (done.created(), done.skipped(), done.different()),
+        (0, 0, 2)
     );
+    let difference = done.different_ticks()[0].difference.as_deref();
+    assert_eq!(difference, Some("its run has n = 1, not n = 2"));
     for refused in [
         backfill(2).reprocess(Reprocess::Failed),
         backfill(2).reprocess(Reprocess::All),
     ] {
         let error = refused.run().await.unwrap_err().to_string();
         assert!(
-            error.contains(r#"its own parameters {"n":1}, but the backfill has {"n":2}"#),
+            error.contains(
+                "another run and cannot be re-run for this one: its run has n = 1, not n = 2"
+            ),
             "{error}"
         );
     }

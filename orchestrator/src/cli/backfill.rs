@@ -35,7 +35,7 @@ pub(super) async fn backfill(context: &CommandContext, args: &args::Backfill) ->
     let runtime = context.runtime().await?;
     // of hundreds of runs, only those that need attention
     progress::with_logs(LogLevel::Warn);
-    let mut backfill = Backfill::of(&runtime, call, schedule, args.from..=args.to)
+    let mut backfill = Backfill::of(&runtime, call, None, vec![schedule], args.from..=args.to)
         .reprocess(args.reprocess.into())
         .newest_first(args.newest_first);
     if let Some(runs) = args.max_active_runs {

@@ -10,7 +10,7 @@ use super::exit::{CommandResult, FAILED};
 use super::output::{self, GREEN, RED, YELLOW, plural, print, tell};
 use super::parameters::ParameterArguments;
 use crate::error::Error;
-use crate::flow::registry;
+use crate::flow::{Request, registry};
 use crate::runtime::Runtime;
 use crate::task::{TaskDef, TaskEntry};
 
@@ -248,7 +248,11 @@ fn of_flow(context: &CommandContext, flow: &ProgramFlow<'_>, found: &mut Vec<Fin
             .iter()
             .filter_map(|schedule| schedule.next(bare.now()))
             .min();
-        if let Err(error) = bare.host.check_call(&call, tick) {
+        let request = Request {
+            logical_date: tick,
+            ..Request::default()
+        };
+        if let Err(error) = bare.host.check_call(&call, &request) {
             let (kind, task) = match &error {
                 Error::Pool { task, .. } => (FindingKind::Pool, Some(task.clone())),
                 _ => (FindingKind::Flow, None),

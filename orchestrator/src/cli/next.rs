@@ -172,8 +172,8 @@ mod tests {
 
     #[test]
     fn the_calendar_has_an_end() {
-        let last = "9999-12-31T23:59:59Z".parse().unwrap();
-        let last = Schedule::once(last).timezone(Tz::Europe__Zurich);
+        let end = "9999-12-31T23:59:59Z".parse().unwrap();
+        let last = Schedule::once(end).timezone(Tz::Europe__Zurich);
         assert_eq!(ticks(&[last], DateTime::UNIX_EPOCH, 2).len(), 1);
     }
 }

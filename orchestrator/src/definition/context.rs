@@ -40,6 +40,8 @@ impl fmt::Display for Interval {
 pub(crate) struct RunFacts {
     pub(crate) id: RunId,
     pub(crate) flow: &'static str,
+    /// The deployment; `None` for the default one.
+    pub(crate) deployment: Option<Arc<str>>,
     pub(crate) logical_date: DateTime<Utc>,
     pub(crate) interval: Interval,
 }
@@ -108,6 +110,13 @@ impl Context {
         self.run.flow
     }
 
+    /// Returns the name of the deployment that the run belongs to, as given to
+    /// [`Serve::named`](crate::Serve::named). Returns `None` for the default deployment, which has
+    /// the flow's unnamed schedules.
+    pub fn deployment(&self) -> Option<&str> {
+        self.run.deployment.as_deref()
+    }
+
     /// Returns the name of the task, or the one set by `.named(…)`. In the body of a flow, returns
     /// the flow's name.
     pub fn task(&self) -> &str {
@@ -141,8 +150,11 @@ impl Context {
         self.run.logical_date
     }
 
-    /// Returns the span of time that the run is for. If the run has neither a schedule nor an
-    /// interval that was set, the span is empty, at the logical date.
+    /// Returns the span of time that the run is for: from the previous tick of its deployment to its
+    /// own. A manual run has the interval that was set, or else one of its deployment, as it is on
+    /// record, or of the schedule in the flow's attribute: if the logical date is a tick, the
+    /// interval of that tick, and otherwise the last one that was complete at the logical date.
+    /// Without any schedule, the interval is empty, at the logical date.
     pub fn interval(&self) -> Interval {
         self.run.interval
     }

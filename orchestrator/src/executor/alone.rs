@@ -36,6 +36,7 @@ pub(crate) async fn alone(
     let facts = Arc::new(RunFacts {
         id: host.services.ids.run_id(created),
         flow: name,
+        deployment: None,
         logical_date: created,
         interval,
     });
@@ -48,6 +49,7 @@ pub(crate) async fn alone(
         id: facts.id,
         flow: name.into(),
         kind: RunKind::Manual,
+        deployment: None,
         key: None,
         logical_date: created,
         interval,

@@ -27,14 +27,19 @@ impl ActiveRun {
     /// Tells that the run starts, is resumed, or is re-run.
     pub(crate) fn tell_beginning(&self, beginning: &Beginning) {
         let (run, flow, logical_date) = (self.facts.id, self.facts.flow, self.facts.logical_date);
+        let deployment = self.facts.deployment.as_deref();
         let span = &self.trace.run;
         // a task that runs alone is a part of the body that awaits it, and has no line of its own
         if self.trace.is_recorded {
             match beginning {
-                Beginning::Started => tracing::info!(parent: span, %logical_date, "run started"),
-                Beginning::Resumed => tracing::info!(parent: span, %logical_date, "run resumed"),
+                Beginning::Started => {
+                    tracing::info!(parent: span, %logical_date, deployment, "run started")
+                }
+                Beginning::Resumed => {
+                    tracing::info!(parent: span, %logical_date, deployment, "run resumed")
+                }
                 Beginning::Reopened(what) => {
-                    tracing::info!(parent: span, %logical_date, "run reopened: {what}");
+                    tracing::info!(parent: span, %logical_date, deployment, "run reopened: {what}");
                 }
             }
         }
@@ -42,16 +47,19 @@ impl ActiveRun {
             Beginning::Started => Event::RunStarted {
                 run,
                 flow,
+                deployment: deployment.map(str::to_owned),
                 logical_date,
             },
             Beginning::Resumed => Event::RunResumed {
                 run,
                 flow,
+                deployment: deployment.map(str::to_owned),
                 logical_date,
             },
             Beginning::Reopened(what) => Event::RunReopened {
                 run,
                 flow,
+                deployment: deployment.map(str::to_owned),
                 logical_date,
                 what: what.clone(),
             },
@@ -85,6 +93,7 @@ impl ActiveRun {
         self.host.services.events.emit(|| Event::RunFinished {
             run: self.facts.id,
             flow: self.facts.flow,
+            deployment: self.facts.deployment.as_deref().map(str::to_owned),
             state,
             duration,
             error,

@@ -179,6 +179,7 @@ pub(crate) fn recall(
     let facts = Arc::new(RunFacts {
         id: recorded.id(),
         flow: definition.name,
+        deployment: recorded.deployment().map(Arc::from),
         logical_date: recorded.logical_date(),
         interval: recorded.interval(),
     });

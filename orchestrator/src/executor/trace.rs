@@ -38,7 +38,8 @@ pub(crate) struct Trace {
 macro_rules! span {
     ($trace:expr, [$($parent:tt)*] $name:literal $($fields:tt)*) => {
         tracing::error_span!(
-            target: TARGET, $($parent)* $name, run = %$trace.facts.id, flow = $trace.facts.flow $($fields)*
+            target: TARGET, $($parent)* $name, run = %$trace.facts.id, flow = $trace.facts.flow,
+            deployment = $trace.facts.deployment.as_deref() $($fields)*
         )
     };
 }

@@ -62,6 +62,8 @@ pub(crate) struct Request {
     pub(crate) kind: RunKind,
     /// The runtime to run on, if not the default one. The requesting code knows its type.
     pub(crate) host: Option<Arc<dyn Any + Send + Sync>>,
+    /// The deployment; `None` for the default one, or the only one on record.
+    pub(crate) deployment: Option<Arc<str>>,
     pub(crate) logical_date: Option<DateTime<Utc>>,
     pub(crate) interval: Option<Interval>,
     /// The key: one run per flow and key.
@@ -75,6 +77,7 @@ impl Default for Request {
         Self {
             kind: RunKind::Manual,
             host: None,
+            deployment: None,
             logical_date,
             interval,
             key,
@@ -120,8 +123,24 @@ impl<T> Flow<T> {
         self
     }
 
-    /// Sets the span of time that the run is for, `[start, end)`. The default is empty, at the
-    /// logical date.
+    /// Sets the deployment that the run or the backfill belongs to, by the name that it is
+    /// [served](crate::Serve::named) under. Its interval is one of that deployment.
+    ///
+    /// The default is the default deployment if it is on record or the flow's attribute has a
+    /// schedule, or else the only deployment on record. If there are several and no default one, the
+    /// run is refused with an error that lists them.
+    pub fn deployment(mut self, name: impl Into<String>) -> Self {
+        self.request.deployment = Some(name.into().into());
+        self
+    }
+
+    /// Sets the span of time that the run is for, `[start, end)`.
+    ///
+    /// The default is an interval of the run's deployment, as it is on record, or of the schedule in
+    /// the flow's attribute: if the logical date is a tick, the interval of that tick, and otherwise
+    /// the last one that was complete at the logical date. Without any schedule, the interval is
+    /// empty, at the logical date. The same holds for the command line and for
+    /// [triggers](crate::Runtime::trigger).
     pub fn interval(mut self, start: DateTime<Utc>, end: DateTime<Utc>) -> Self {
         self.request.interval = Some(Interval { start, end });
         self

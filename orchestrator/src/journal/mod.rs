@@ -40,6 +40,7 @@ pub use record::{RunRecord, TaskRun, Tasks};
 pub use reruns::RerunRecord;
 pub(crate) use result::{EncodedResult, ResultValue};
 pub(crate) use row::{CellState, Row};
+pub(crate) use summary::DeploymentFilter;
 pub use summary::{RunFilter, RunSummary};
 pub(crate) use tables::RunTables;
 pub(crate) use transition::{ClearedRows, FrameMeta, NewRun, RunEnd, TaskEnd, Transition};

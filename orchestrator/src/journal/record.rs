@@ -45,6 +45,13 @@ impl RunRecord {
         self.0.head.kind
     }
 
+    /// Returns the name of the deployment that the run belongs to, or `None` for the default one.
+    /// The run of a tick belongs to the deployment whose tick it is; a manual run to the one that it
+    /// was requested for, whose interval it has.
+    pub fn deployment(&self) -> Option<&str> {
+        self.0.head.deployment.as_deref()
+    }
+
     /// Returns the key that the run was requested with, if any.
     pub fn key(&self) -> Option<&str> {
         self.0.head.key.as_deref()

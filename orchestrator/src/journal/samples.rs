@@ -18,6 +18,7 @@ pub(crate) fn new_run(flow: &str) -> NewRun {
         id: IDS.run_id(at),
         flow: flow.to_owned().into(),
         kind: RunKind::Manual,
+        deployment: None,
         key: None,
         logical_date: at,
         interval: Interval { start: at, end: at },

@@ -15,6 +15,8 @@ pub struct RunSummary {
     pub flow: String,
     /// The kind of the run: manual, scheduled or a backfill.
     pub kind: RunKind,
+    /// The deployment that the run belongs to; `None` for the default one.
+    pub deployment: Option<String>,
     /// The key that the run was requested with, if any.
     pub key: Option<String>,
     /// The run's state.
@@ -38,6 +40,10 @@ pub struct RunSummary {
     pub unreadable: Option<String>,
 }
 
+/// The deployment that a filter selects; `None` is the default one.
+#[derive(Clone, Debug)]
+pub(crate) struct DeploymentFilter(pub(crate) Option<String>);
+
 /// A filter for lists of runs. It matches all runs unless something is set, and lists the most
 /// recently accepted ones first.
 ///
@@ -52,6 +58,7 @@ pub struct RunSummary {
 #[derive(Clone, Debug, Default)]
 pub struct RunFilter {
     pub(crate) flow: Option<String>,
+    pub(crate) deployment: Option<DeploymentFilter>,
     pub(crate) states: Vec<RunState>,
     pub(crate) kinds: Vec<RunKind>,
     pub(crate) since: Option<DateTime<Utc>>,
@@ -70,6 +77,26 @@ impl RunFilter {
     #[must_use]
     pub fn flow(mut self, name: impl Into<String>) -> Self {
         self.flow = Some(name.into());
+        self
+    }
+
+    /// Selects the runs of a deployment, by its name.
+    #[must_use]
+    pub fn deployment(mut self, name: impl Into<String>) -> Self {
+        self.deployment = Some(DeploymentFilter(Some(name.into())));
+        self
+    }
+
+    /// Selects the runs of default deployments, those without a name.
+    #[must_use]
+    pub fn default_deployment(mut self) -> Self {
+        self.deployment = Some(DeploymentFilter(None));
+        self
+    }
+
+    /// Selects the runs of a deployment; `None` is the default one.
+    pub(crate) fn of_deployment(mut self, name: Option<&str>) -> Self {
+        self.deployment = Some(DeploymentFilter(name.map(str::to_owned)));
         self
     }
 
@@ -124,6 +151,10 @@ impl RunFilter {
     /// Returns `true` if a run matches, apart from the limit.
     pub(crate) fn matches(&self, run: &RunSummary) -> bool {
         self.flow.as_ref().is_none_or(|flow| *flow == run.flow)
+            && self
+                .deployment
+                .as_ref()
+                .is_none_or(|DeploymentFilter(name)| *name == run.deployment)
             && (self.states.is_empty() || self.states.contains(&run.state))
             && (self.kinds.is_empty() || self.kinds.contains(&run.kind))
             && self.since.is_none_or(|since| run.logical_date >= since)

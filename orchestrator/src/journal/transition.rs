@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
@@ -21,6 +22,8 @@ pub(crate) struct NewRun {
     pub(crate) id: RunId,
     pub(crate) flow: Cow<'static, str>,
     pub(crate) kind: RunKind,
+    /// The deployment that the run belongs to; `None` for the default one.
+    pub(crate) deployment: Option<Arc<str>>,
     /// The idempotency key: there is at most one run per flow and key.
     pub(crate) key: Option<String>,
     pub(crate) logical_date: DateTime<Utc>,

@@ -8,11 +8,13 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle as Tokio;
 use tokio_util::sync::CancellationToken;
 
+use super::deployments::RunPlace;
 use super::handle::{Run, RunHandle};
 use super::{Runtime, join};
 use crate::bounds;
 use crate::capture::quietly;
 use crate::clock::kept;
+use crate::deployment::DeploymentVersion;
 use crate::error::{Cause, Error, TaskError};
 use crate::excerpt::Excerpt;
 use crate::executor::Host;
@@ -26,7 +28,7 @@ use crate::failpoint;
 use crate::flow::{Flow, FlowCall, FlowDef, Request, registry};
 use crate::graph::{self, Graph};
 use crate::journal::{NewRun, RunRecord};
-use crate::schedule::Schedule;
+use crate::schedule::span;
 use crate::scope;
 use crate::state::RunKind;
 use crate::store::RunCreation;
@@ -120,12 +122,13 @@ impl<T: Data> IntoFuture for Flow<T> {
 }
 
 impl Request {
-    /// Creates the request for the run of a schedule's tick.
-    pub(crate) fn of_tick(kind: RunKind, schedule: &Schedule, tick: DateTime<Utc>) -> Self {
+    /// Creates the request for the run of a deployment's tick, at which an interval ends.
+    pub(crate) fn of_tick(kind: RunKind, deployment: Option<Arc<str>>, interval: Interval) -> Self {
         Self {
             kind,
-            logical_date: Some(tick),
-            interval: Some(schedule.interval_of(tick)),
+            deployment,
+            logical_date: Some(interval.end),
+            interval: Some(interval),
             ..Self::default()
         }
     }
@@ -145,9 +148,20 @@ impl Request {
             (_, Some(interval)) if interval.end < interval.start => {
                 format!("expected an interval to end after its start, got {interval}")
             }
+            _ if !self.dates().all(span::contains) => {
+                "expected the dates of a run to be in the years 1 to 9999".to_owned()
+            }
             _ => return Ok(()),
         };
         Err(Error::Options(problem))
+    }
+
+    /// Returns the instants that were set.
+    fn dates(&self) -> impl Iterator<Item = DateTime<Utc>> {
+        let interval = self.interval.map(|interval| [interval.start, interval.end]);
+        self.logical_date
+            .into_iter()
+            .chain(interval.into_iter().flatten())
     }
 
     /// Returns an error if the existing run with the requested key was requested with other
@@ -164,6 +178,10 @@ impl Request {
             _ if !flow.has(taken.parameters()) => (
                 format!("the parameters {}", json(taken.parameters())),
                 format!("the parameters {}", json(&flow.parameters)),
+            ),
+            _ if self.deployment.is_some() && self.deployment.as_deref() != taken.deployment() => (
+                deployment_in_words(taken.deployment()),
+                deployment_in_words(self.deployment.as_deref()),
             ),
             Some(date) if date != taken.logical_date() => (
                 format!("the logical date {}", taken.logical_date()),
@@ -186,26 +204,6 @@ impl Request {
         })
     }
 
-    pub(super) fn facts(&self, host: &Host, flow: &FlowDef, now: DateTime<Utc>) -> Arc<RunFacts> {
-        // truncated to the precision of the store, so that a resumed body sees the same times
-        let logical_date = kept(self.logical_date.unwrap_or(now));
-        let interval = self.interval.or_else(|| last_interval(flow, logical_date));
-        let interval = interval.unwrap_or(Interval {
-            start: logical_date,
-            end: logical_date,
-        });
-        let interval = Interval {
-            start: kept(interval.start),
-            end: kept(interval.end),
-        };
-        Arc::new(RunFacts {
-            id: host.services.ids.run_id(now),
-            flow: flow.name,
-            logical_date,
-            interval,
-        })
-    }
-
     pub(super) fn new_run(
         &self,
         facts: &RunFacts,
@@ -216,6 +214,7 @@ impl Request {
             id: facts.id,
             flow: facts.flow.into(),
             kind: self.kind,
+            deployment: facts.deployment.clone(),
             key: self.key.clone(),
             logical_date: facts.logical_date,
             interval: facts.interval,
@@ -226,11 +225,11 @@ impl Request {
     }
 }
 
-/// Returns the interval of a manual run: the last interval of the flow's schedule that had ended at
-/// the given time.
-fn last_interval(flow: &FlowDef, at: DateTime<Utc>) -> Option<Interval> {
-    let schedule = Schedule::of_flow(flow)?.ok()?;
-    schedule.last_complete_interval(at)
+fn deployment_in_words(name: Option<&str>) -> String {
+    match name {
+        Some(name) => format!("the deployment `{name}`"),
+        None => "the default deployment".to_owned(),
+    }
 }
 
 /// The result of a request for a run.
@@ -238,6 +237,15 @@ pub(crate) enum Acceptance {
     Started(StartedRun),
     /// An existing run has the same key or belongs to the same tick.
     Taken(RunRecord),
+}
+
+/// The result of a request for the run of a tick.
+pub(crate) enum TickAcceptance {
+    Accepted(Acceptance),
+    /// The flow is paused.
+    Paused,
+    /// Another version of the deployment is in force.
+    Superseded,
 }
 
 /// Accepts and starts a run, or joins the existing run with its key.
@@ -263,24 +271,25 @@ pub(super) async fn accept(
     flow: &Arc<FlowCall>,
     request: &Request,
 ) -> Result<Acceptance, Error> {
-    let accepted = accept_unless_paused(ambient, flow, request).await?;
-    let paused = || {
-        Error::Options(format!(
+    match accept_in_force(ambient, flow, request, None).await? {
+        TickAcceptance::Accepted(acceptance) => Ok(acceptance),
+        TickAcceptance::Paused | TickAcceptance::Superseded => Err(Error::Options(format!(
             "the schedules of flow `{}` are paused",
             flow.definition.name
-        ))
-    };
-    accepted.ok_or_else(paused)
+        ))),
+    }
 }
 
-/// Accepts and starts a run, unless an existing run has its key or tick. Returns `None` if the run
-/// is scheduled and its flow is paused. If the runtime cannot run the flow, a manual run is refused
-/// with an error; any other run is accepted and fails, so that its record has the error.
-async fn accept_unless_paused(
+/// Accepts and starts a run, unless an existing run has its key or tick; the run is scheduled and its
+/// flow is paused; or another version of its deployment is in force than the one given. If the
+/// runtime cannot run the flow, a manual run is refused with an error; any other run is accepted and
+/// fails, so that its record has the error.
+async fn accept_in_force(
     ambient: Ambient,
     flow: &Arc<FlowCall>,
     request: &Request,
-) -> Result<Option<Acceptance>, Error> {
+    in_force: Option<DeploymentVersion>,
+) -> Result<TickAcceptance, Error> {
     let host = Arc::clone(&ambient.host);
     let definition = flow.definition;
     let tokio = Tokio::try_current().map_err(|_| Error::NoTokio)?;
@@ -309,7 +318,8 @@ async fn accept_unless_paused(
         )));
     }
     let created = host.services.clock.now();
-    let facts = request.facts(&host, definition, created);
+    let place = host.place(definition, request, created).await?;
+    let facts = host.facts(definition, &place, created);
     let cancel = CancellationToken::new();
     let mut live = Live::new(&ambient.held, host.services.store.is_durable(), None);
     let trace = Trace::new(&host, &facts);
@@ -327,10 +337,13 @@ async fn accept_unless_paused(
         return Err(Error::Closed);
     }
     let new = request.new_run(&facts, flow.parameters.clone(), created);
-    let log = match host.services.store.create_run(new).await? {
+    let log = match host.services.store.create_run(new, in_force).await? {
         RunCreation::New(log) => log,
-        RunCreation::Taken(record) => return Ok(Some(Acceptance::Taken(record))),
-        RunCreation::Paused => return Ok(None),
+        RunCreation::Taken(record) => {
+            return Ok(TickAcceptance::Accepted(Acceptance::Taken(record)));
+        }
+        RunCreation::Paused => return Ok(TickAcceptance::Paused),
+        RunCreation::Superseded => return Ok(TickAcceptance::Superseded),
     };
     failpoint::hit("run-created");
     trace.release_early_lines();
@@ -352,7 +365,9 @@ async fn accept_unless_paused(
         ambient,
         registration,
     };
-    Ok(Some(Acceptance::Started(run.start(&tokio))))
+    Ok(TickAcceptance::Accepted(Acceptance::Started(
+        run.start(&tokio),
+    )))
 }
 
 impl Host {
@@ -374,13 +389,14 @@ impl Host {
         accept(Ambient::outside(self), flow, request).await
     }
 
-    /// Accepts and starts a scheduled run. Returns `None` if its flow is paused.
+    /// Accepts and starts a scheduled run, if a version of its deployment is in force.
     pub(crate) async fn accept_tick(
         self: &Arc<Self>,
         flow: &Arc<FlowCall>,
         request: &Request,
-    ) -> Result<Option<Acceptance>, Error> {
-        accept_unless_paused(Ambient::outside(self), flow, request).await
+        in_force: DeploymentVersion,
+    ) -> Result<TickAcceptance, Error> {
+        accept_in_force(Ambient::outside(self), flow, request, Some(in_force)).await
     }
 
     /// Accepts and starts a run. Within a body, the run is part of the body's work.
@@ -392,13 +408,24 @@ impl Host {
         accept(Ambient::on(self), flow, request).await
     }
 
-    /// Checks whether a flow can run here, as far as that is known beforehand, for a run at an
-    /// instant or now.
-    pub(crate) fn check_call(
+    /// Returns the properties of a new run that its bodies may read.
+    pub(super) fn facts(
         &self,
-        flow: &Arc<FlowCall>,
-        at: Option<DateTime<Utc>>,
-    ) -> Result<(), Error> {
+        flow: &FlowDef,
+        place: &RunPlace,
+        now: DateTime<Utc>,
+    ) -> Arc<RunFacts> {
+        Arc::new(RunFacts {
+            id: self.services.ids.run_id(now),
+            flow: flow.name,
+            deployment: place.deployment.clone(),
+            logical_date: place.logical_date,
+            interval: place.interval,
+        })
+    }
+
+    /// Checks whether a flow can run here, as far as that is known beforehand, for a requested run.
+    pub(crate) fn check_call(&self, flow: &Arc<FlowCall>, request: &Request) -> Result<(), Error> {
         let definition = flow.definition;
         if let Some(problem) = flow.fault() {
             return Err(Error::Parameters {
@@ -410,17 +437,17 @@ impl Host {
         if definition.is_async {
             return Ok(());
         }
-        let request = Request {
-            logical_date: at,
-            ..Request::default()
-        };
-        let facts = request.facts(self, definition, self.services.clock.now());
+        let now = self.services.clock.now();
+        let place = RunPlace::by_attribute(definition, request, now);
+        let facts = self.facts(definition, &place, now);
         quietly(|| self.check_flow(flow, &facts))
     }
 
     /// Returns the graph that a run of a static flow would have.
     pub(crate) fn graph(&self, flow: &Arc<FlowCall>, request: &Request) -> Result<Graph, Error> {
-        let facts = request.facts(self, flow.definition, self.services.clock.now());
+        let now = self.services.clock.now();
+        let place = RunPlace::by_attribute(flow.definition, request, now);
+        let facts = self.facts(flow.definition, &place, now);
         graph::of_flow(
             flow,
             &Arc::new(Context::of_flow(facts, CancellationToken::new())),

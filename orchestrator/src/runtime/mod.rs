@@ -2,7 +2,7 @@
 //!
 //! [`launch`] accepts runs, and the [`executor`](crate::executor) executes them. Public methods are
 //! here by their subject: `Runtime`'s own in this file, its builder in [`builder`], requests from
-//! outside of the program's flow in [`control`], resumed runs in [`resume`] and [`join`], re-runs in
+//! outside of the program's flow in [`control`], deployments on record in [`deployments`], resumed runs in [`resume`] and [`join`], re-runs in
 //! [`rerun`], shutdown in [`shutdown`], the store's upkeep in [`upkeep`], simulated time in
 //! [`simulated`], mocks in [`mock`]; those of `Flow` in [`launch`], of `Node` in [`awaiting`], of
 //! `Run` and `RunHandle` in [`handle`].
@@ -10,6 +10,7 @@
 mod awaiting;
 mod builder;
 mod control;
+mod deployments;
 mod handle;
 mod join;
 mod launch;
@@ -30,10 +31,12 @@ use parking_lot::Mutex;
 pub use builder::RuntimeBuilder;
 #[cfg(feature = "cli")]
 pub(crate) use builder::default_store;
+pub use control::{RunTrigger, Unpause};
+pub use deployments::Deployment;
 pub use handle::{Run, RunHandle};
 #[cfg(feature = "cli")]
 pub(crate) use join::{JoinOutcome, wait};
-pub(crate) use launch::Acceptance;
+pub(crate) use launch::{Acceptance, TickAcceptance};
 pub use mock::{MockFn, MockReturn, TaskFn};
 pub use rerun::RerunHandle;
 pub(crate) use resume::Purpose;

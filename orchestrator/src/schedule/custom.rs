@@ -101,7 +101,14 @@ pub(super) struct Custom(Arc<Guarded>);
 struct Guarded {
     identity: String,
     timetable: Fragile<Box<dyn Timetable>>,
-    fault: OnceLock<String>,
+    fault: OnceLock<Fault>,
+}
+
+/// The problem that ended a timetable.
+struct Fault {
+    text: String,
+    /// The instant from which on there are no further ticks: those before it were answered.
+    from: DateTime<Utc>,
 }
 
 impl Custom {
@@ -129,7 +136,7 @@ impl Custom {
             fault: OnceLock::new(),
         }));
         if let Some(fault) = fault {
-            custom.fail(&fault);
+            custom.fail(&fault, DateTime::<Utc>::MIN_UTC);
         }
         custom
     }
@@ -140,22 +147,36 @@ impl Custom {
 
     /// Returns the problem that ended it.
     pub(super) fn fault(&self) -> Option<&str> {
-        self.0.fault.get().map(String::as_str)
+        self.0.fault.get().map(|fault| fault.text.as_str())
     }
 
     pub(super) fn next(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let fire = self.ask("after", after, |timetable| timetable.after(after))?;
+        let fire = self.ask("after", after, after, |timetable| timetable.after(after))?;
         if fire <= after {
-            self.fail_at("after", after, &format!("returned {}", span::text(fire)));
+            self.fail_at(
+                "after",
+                after,
+                &format!("returned {}", span::text(fire)),
+                after,
+            );
             return None;
         }
         Some(fire).filter(|fire| *fire <= LATEST)
     }
 
     pub(super) fn previous(&self, before: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let fire = self.ask("before", before, |timetable| timetable.before(before))?;
+        let begin = DateTime::<Utc>::MIN_UTC;
+        let fire = self.ask("before", before, begin, |timetable| {
+            timetable.before(before)
+        })?;
         if fire >= before {
-            self.fail_at("before", before, &format!("returned {}", span::text(fire)));
+            let begin = DateTime::<Utc>::MIN_UTC;
+            self.fail_at(
+                "before",
+                before,
+                &format!("returned {}", span::text(fire)),
+                begin,
+            );
             return None;
         }
         Some(fire).filter(|fire| *fire >= EARLIEST)
@@ -165,28 +186,31 @@ impl Custom {
         &self,
         method: &str,
         about: DateTime<Utc>,
+        ends_from: DateTime<Utc>,
         question: impl FnOnce(&dyn Timetable) -> Option<DateTime<Utc>>,
     ) -> Option<DateTime<Utc>> {
-        if self.fault().is_some() {
+        // what was answered before the fault is asked about again: ticks that are due stay due
+        if self.0.fault.get().is_some_and(|fault| fault.from <= about) {
             return None;
         }
         match catch(|| question(&**self.0.timetable)) {
             Ok(answer) => answer,
             Err(panicked) => {
-                self.fail_at(method, about, &format!("failed: {panicked}"));
+                self.fail_at(method, about, &format!("failed: {panicked}"), ends_from);
                 None
             }
         }
     }
 
-    fn fail_at(&self, method: &str, about: DateTime<Utc>, problem: &str) {
-        self.fail(&format!("`{method}` of {} {problem}", span::text(about)));
+    fn fail_at(&self, method: &str, about: DateTime<Utc>, problem: &str, ends_from: DateTime<Utc>) {
+        let problem = format!("`{method}` of {} {problem}", span::text(about));
+        self.fail(&problem, ends_from);
     }
 
-    fn fail(&self, problem: &str) {
+    fn fail(&self, problem: &str, from: DateTime<Utc>) {
         let timetable = self.identity();
-        let fault = format!("timetable `{timetable}`: {problem}");
-        if self.0.fault.set(fault).is_ok() {
+        let text = format!("timetable `{timetable}`: {problem}");
+        if self.0.fault.set(Fault { text, from }).is_ok() {
             tracing::error!(timetable, problem, "timetable failed, its schedule ends");
         }
     }

@@ -25,7 +25,7 @@ mod record;
 #[cfg(test)]
 mod reference;
 mod rule;
-mod span;
+pub(crate) mod span;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -14,7 +14,7 @@ const fn utc(seconds: i64, nanoseconds: u32) -> DateTime<Utc> {
 }
 
 /// Returns `true` if a schedule can have this instant.
-pub(super) fn contains(at: DateTime<Utc>) -> bool {
+pub(crate) fn contains(at: DateTime<Utc>) -> bool {
     (EARLIEST..=LATEST).contains(&at)
 }
 
@@ -36,6 +36,6 @@ pub(super) fn text(at: DateTime<Utc>) -> String {
 }
 
 /// Returns `true` if a schedule can have this day.
-pub(super) fn contains_day(day: NaiveDate) -> bool {
+pub(crate) fn contains_day(day: NaiveDate) -> bool {
     (1..=9999).contains(&day.year())
 }

@@ -104,8 +104,13 @@ impl Timing {
 
     /// Returns the problem of a timetable, which has ended it.
     pub(super) fn fault(&self) -> Option<&str> {
-        let of_exceptions = || self.exceptions()?.fault();
-        self.rule.fault().or_else(of_exceptions)
+        self.rule.fault().or_else(|| self.fault_of_exceptions())
+    }
+
+    /// Returns the problem of a timetable by which firings are left out: which ones that would be is
+    /// not known any more, so there are none.
+    fn fault_of_exceptions(&self) -> Option<&str> {
+        self.exceptions()?.fault()
     }
 
     pub(super) fn next(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
@@ -123,7 +128,7 @@ impl Timing {
                 return None;
             }
             before = match self.exception(fire) {
-                None if self.fault().is_some() => return None,
+                None if self.fault_of_exceptions().is_some() => return None,
                 None => return Some(fire),
                 Some(Exception::Days(first, _)) => first,
                 Some(Exception::Schedule) => {
@@ -141,7 +146,7 @@ impl Timing {
         self.bounds().is_some_and(is_between)
             && self.rule.next(self.zone(), span::just_before(at)) == Some(at)
             && self.exception(at).is_none()
-            && self.fault().is_none()
+            && self.fault_of_exceptions().is_none()
     }
 
     fn exception(&self, fire: DateTime<Utc>) -> Option<Exception> {
@@ -196,7 +201,7 @@ impl Timing {
                 return None;
             }
             after = match self.exception(fire) {
-                None if self.fault().is_some() => return None,
+                None if self.fault_of_exceptions().is_some() => return None,
                 None => return Some(fire),
                 Some(Exception::Days(_, end)) => span::just_before(end),
                 Some(Exception::Schedule) => {

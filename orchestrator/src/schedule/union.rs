@@ -105,6 +105,12 @@ impl ScheduleUnion {
         merged(each.collect())
     }
 
+    /// Returns the first instant at which one of the schedules may fire, if each of them has one.
+    pub(crate) fn start(&self) -> Option<DateTime<Utc>> {
+        let starts = self.0.timings.iter().map(|timing| timing.start);
+        starts.min().flatten()
+    }
+
     /// Returns the time zone of the schedules, or UTC if they have different ones.
     pub(crate) fn zone(&self) -> Tz {
         let mut zones = self.schedules().iter().map(Schedule::zone);

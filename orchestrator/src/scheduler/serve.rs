@@ -5,6 +5,8 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::server;
+use crate::deployment::name_fault;
+use crate::duration::IntoDuration;
 use crate::error::Error;
 use crate::flow::{Flow, FlowCall, FlowDef, Missed, Overlap};
 use crate::runtime::{Halted, Runtime, Stopped};
@@ -59,18 +61,29 @@ impl<T: Data> Flow<T> {
 /// A flow and its schedules, ready to be served. Await it, or pass it to [`Runtime::serve`] along
 /// with others.
 ///
+/// **Deployments.** All unnamed schedules of a flow are its default deployment: its ticks are their
+/// union, and the interval of a run goes from one tick of the union to the next, so that nothing is
+/// processed twice and nothing is missed. [`named`](Self::named) makes a deployment of its own, with
+/// intervals and parameters of its own. The store has on record which schedules of each deployment
+/// are in force. A deployment that is served with other schedules or parameters than those on record
+/// first settles the ticks that these missed until now; the new schedules are in force from now on.
+/// In force is what the process serves that began to serve last. Other processes create no runs of
+/// that deployment any more, and log that once.
+///
 /// **While serving.** First, unfinished runs that no living process executes are resumed. Then each
-/// tick of each schedule gets a run whose logical date is the tick. A tick has at most one run,
+/// tick of each deployment gets a run whose logical date is the tick. A tick has at most one run,
 /// regardless of the number of processes that serve the flow; a backfill's run for a tick counts as
-/// that run. If two schedules of a flow tick at the same instant, they share one run.
+/// that run.
 ///
 /// **Missed ticks.** The store knows which ticks came while no process was serving. The latest of
-/// them gets a run; with [`catchup`](Self::catchup) all of them do; with [`Missed::None`] none
-/// does. Dropped ticks are logged. A new schedule has not missed any ticks. A tick that is noticed
-/// within a minute is on time.
+/// them gets a run; with [`catchup`](Self::catchup) all of them do, or those of the
+/// [last days](Self::catchup_within) or [a number](Self::catchup_at_most) of them; with
+/// [`Missed::None`] none does. Dropped ticks are logged. A new deployment has not missed any ticks. A
+/// tick that is noticed within a minute is on time.
 ///
 /// **Limits.** `#[flow(max_active_runs = …)]` counts the runs of all processes except those of
-/// backfills. [`overlap`](Self::overlap) decides what happens to a run beyond the limit.
+/// backfills. [`overlap`](Self::overlap) decides what happens to a run beyond the limit; the runs of
+/// missed ticks wait for a slot whatever it says.
 ///
 /// **Errors.** If the run of a tick cannot start, it is recorded as failed, with the error. If the
 /// store fails, the tick is retried with growing delays.
@@ -83,6 +96,8 @@ pub struct Serve {
     /// The runtime that the flow was bound to with `.on(…)`.
     pub(super) host: Option<Runtime>,
     pub(super) call: Arc<FlowCall>,
+    /// The name of the deployment; `None` for the default one.
+    pub(super) name: Option<Arc<str>>,
     pub(super) schedules: Vec<Schedule>,
     pub(super) missed: Missed,
     pub(super) overlap: Overlap,
@@ -98,6 +113,7 @@ impl Serve {
         let mut serve = Self {
             host: flow.given_host().map(|host| Runtime { host }),
             call: Arc::clone(&flow.call),
+            name: None,
             schedules: Vec::new(),
             missed,
             overlap,
@@ -122,6 +138,7 @@ impl Serve {
         let serve = Self {
             host: None,
             call,
+            name: None,
             schedules: Vec::new(),
             missed,
             overlap,
@@ -170,7 +187,49 @@ impl Serve {
         &self.schedules
     }
 
-    /// Adds a schedule. Use [`Schedule::parameters`] to give its runs parameters of their own.
+    /// Makes this a deployment of its own, with a name: its intervals go from one of its own ticks to
+    /// the next, and it may have other parameters than other deployments of the flow.
+    ///
+    /// The name has at most 250 bytes. [`Context::deployment`](crate::Context::deployment) and
+    /// [`RunRecord::deployment`](crate::RunRecord::deployment) return it.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use orchestrator::prelude::*;
+    ///
+    /// #[task]
+    /// async fn count(region: &str) -> u64 { region.len() as u64 }
+    ///
+    /// #[flow]
+    /// fn report(region: String) -> Node<u64> { count(region) }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<()> {
+    /// orchestrator::serve([
+    ///     report("EU".into()).serve("0 6 * * *").named("eu"),
+    ///     report("US".into()).serve("0 6 * * *").named("us"), // two runs at six o'clock
+    /// ])
+    /// .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        if let Some(problem) = name_fault(&name) {
+            self.fail(Error::Options(format!("flow `{}`: {problem}", self.flow())));
+        }
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Returns the name of the deployment, or `None` for the default one.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Adds a schedule. All schedules of a deployment have the same parameters:
+    /// [`Schedule::parameters`] must be the same for each of them.
     pub fn schedule(mut self, schedule: impl IntoSchedule) -> Self {
         match schedule.into_schedule() {
             Ok(schedule) => self.schedules.push(schedule),
@@ -196,6 +255,27 @@ impl Serve {
         self.missed(if all { Missed::All } else { Missed::Latest })
     }
 
+    /// Runs the missed ticks of the last stretch of time, such as `"7d"`, the oldest first. Earlier
+    /// ones are dropped. A shorthand for [`missed`](Self::missed) with [`Missed::Within`].
+    pub fn catchup_within(mut self, span: impl IntoDuration) -> Self {
+        match span.into_duration() {
+            Ok(span) => self.missed(Missed::Within(span)),
+            Err(problem) => {
+                self.fail(Error::Options(format!(
+                    "flow `{}`: expected `catchup_within` to be a duration, {problem}",
+                    self.flow()
+                )));
+                self
+            }
+        }
+    }
+
+    /// Runs at most this many missed ticks, the latest ones, the oldest of them first. A shorthand
+    /// for [`missed`](Self::missed) with [`Missed::AtMost`].
+    pub fn catchup_at_most(self, runs: u32) -> Self {
+        self.missed(Missed::AtMost(runs))
+    }
+
     /// Sets which missed ticks get a run. Defaults to the latest.
     pub fn missed(mut self, missed: Missed) -> Self {
         self.missed = missed;
@@ -214,6 +294,7 @@ impl fmt::Debug for Serve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Serve")
             .field("call", &self.call)
+            .field("name", &self.name)
             .field("schedules", &self.schedules)
             .field("missed", &self.missed)
             .field("overlap", &self.overlap)

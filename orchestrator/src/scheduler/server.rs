@@ -1,21 +1,23 @@
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::SecondsFormat;
+use chrono::{DateTime, SecondsFormat, Utc};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::flow_queue::{ServedFlow, ServedSchedule};
+use super::deployment_queue::ServedDeployment;
 use super::serve::Serve;
-use super::ticker::{DueTicks, SET_BACK, Ticker};
+use super::ticker::Ticker;
+use crate::bounds;
 use crate::capture::init_logs;
-use crate::clock::Timestamp;
+use crate::deployment::{DeploymentKey, DeploymentSpec};
 use crate::error::Error;
+use crate::excerpt::Excerpt;
 use crate::executor::Host;
-use crate::flow::{Overlap, registry};
+use crate::flow::{Missed, Overlap, Request, registry};
 use crate::runtime::{Halted, Runtime, Watch};
-use crate::store::ScheduleKey;
+use crate::schedule::ScheduleUnion;
+use crate::state::RunKind;
 use crate::value::json_text;
 
 /// The longest sleep of the scheduler: short with the system's clock, which may be set during the
@@ -35,14 +37,16 @@ pub(super) async fn serve(runtime: &Runtime, flows: Vec<Serve>) -> Result<Halted
     }
     // a stop signal of its own: if this future is dropped, only the served runs stop
     let host = Arc::new(runtime.host.with_own_stop());
-    let mut keys = HashSet::new();
-    let prepared = flows
-        .into_iter()
-        .map(|flow| prepare(runtime, &host, &mut keys, flow));
-    let served = prepared.collect::<Result<Vec<_>, _>>()?;
+    let mut deployments: Vec<PreparedDeployment> = Vec::new();
+    for flow in flows {
+        prepare(runtime, &mut deployments, flow)?;
+    }
+    for deployment in &deployments {
+        deployment.check(&host)?;
+    }
     let _stop = host.stop.soft.clone().drop_guard();
     let serving = async {
-        let server = Server::start(Arc::clone(&host), served).await?;
+        let server = Server::start(Arc::clone(&host), deployments).await?;
         server.run().await
     };
     match runtime.until_halt(serving).await {
@@ -52,17 +56,51 @@ pub(super) async fn serve(runtime: &Runtime, flows: Vec<Serve>) -> Result<Halted
     }
 }
 
-/// Checks the settings of a served flow, so that mistakes are reported now and not at the first
-/// tick.
+/// A deployment that is about to be served.
+struct PreparedDeployment {
+    spec: DeploymentSpec,
+    missed: Missed,
+    overlap: Overlap,
+}
+
+impl PreparedDeployment {
+    fn refused(&self, problem: &str) -> Error {
+        let problem = match &self.spec.key.name {
+            Some(name) => format!("deployment `{name}`: {problem}"),
+            None => problem.to_owned(),
+        };
+        Error::Schedule {
+            flow: self.spec.key.flow.to_string(),
+            problem,
+        }
+    }
+
+    /// Checks whether the flow can run here, so that mistakes are reported now and not at the first
+    /// tick.
+    fn check(&self, host: &Arc<Host>) -> Result<(), Error> {
+        let now = host.services.clock.now();
+        let schedules = ScheduleUnion::new(self.spec.schedules.clone(), now);
+        let request = schedules.next(now).map(|tick| {
+            let interval = schedules.interval_of(tick);
+            Request::of_tick(RunKind::Scheduled, self.spec.key.name.clone(), interval)
+        });
+        if let Some(problem) = schedules.fault() {
+            return Err(self.refused(&problem));
+        }
+        host.check_call(&self.spec.call, &request.unwrap_or_default())
+    }
+}
+
+/// Checks the settings of a served flow, and adds its schedules to those of its deployment.
 fn prepare(
     runtime: &Runtime,
-    host: &Arc<Host>,
-    keys: &mut HashSet<ScheduleKey>,
+    deployments: &mut Vec<PreparedDeployment>,
     serve: Serve,
-) -> Result<Arc<ServedFlow>, Error> {
+) -> Result<(), Error> {
     let Serve {
         host: own,
         call,
+        name,
         schedules,
         missed,
         overlap,
@@ -70,10 +108,6 @@ fn prepare(
     } = serve;
     let definition = call.definition;
     let flow = definition.name;
-    let refused = |problem: &str| Error::Schedule {
-        flow: flow.to_owned(),
-        problem: problem.to_owned(),
-    };
     if let Some(problem) = problem {
         return Err(problem);
     }
@@ -81,103 +115,106 @@ fn prepare(
         let text = "it is bound to another runtime than the one that serves it";
         return Err(Error::Options(format!("flow `{flow}`: {text}")));
     }
-    if schedules.is_empty() {
-        return Err(refused("there is none: add one with `.schedule(…)`"));
-    }
     if overlap != Overlap::Queue && definition.max_active_runs.is_none() {
         let text = "`overlap` has no effect without `max_active_runs`: set a limit, or leave `overlap` out";
         return Err(Error::Options(format!("flow `{flow}`: {text}")));
     }
     registry::check_name(definition)?;
-    let mut of_flow = Vec::new();
+    if schedules.is_empty() {
+        return Err(Error::Schedule {
+            flow: flow.to_owned(),
+            problem: "there is none: add one with `.schedule(…)`".to_owned(),
+        });
+    }
+    let key = DeploymentKey {
+        flow: flow.into(),
+        name,
+    };
     for schedule in schedules {
         let with_parameters = call.with(schedule.given_parameters());
         let call = with_parameters.map_err(|problem| Error::Parameters {
             flow: flow.to_owned(),
             problem,
         })?;
-        host.check_call(&call, schedule.next(host.services.clock.now()))?;
-        let mut name = schedule.to_string();
-        if !schedule.given_parameters().is_empty() {
-            name = format!("{name} {}", json_text(schedule.given_parameters()));
-        }
-        let key = ScheduleKey {
-            flow,
-            schedule: name,
+        let found = deployments.iter_mut().find(|other| other.spec.key == key);
+        let Some(deployment) = found else {
+            deployments.push(PreparedDeployment {
+                spec: DeploymentSpec {
+                    key: key.clone(),
+                    schedules: vec![schedule],
+                    call,
+                },
+                missed,
+                overlap,
+            });
+            continue;
         };
-        if !keys.insert(key.clone()) {
-            return Err(refused(&format!("`{}` is given twice", key.schedule)));
+        let other = &deployment.spec.call;
+        if !other.has(&call.parameters) {
+            let remedy = match &key.name {
+                None => "give each of them a name of its own, such as `.named(\"eu\")`",
+                Some(_) => "give each of them a name of its own",
+            };
+            return Err(deployment.refused(&format!(
+                "its schedules have different parameters, {} and {}: {remedy}",
+                Excerpt::of(json_text(&other.parameters), bounds::ERROR / 4, 0),
+                Excerpt::of(json_text(&call.parameters), bounds::ERROR / 4, 0),
+            )));
         }
-        of_flow.push(ServedSchedule {
-            schedule,
-            key,
-            call,
-        });
+        if (deployment.missed, deployment.overlap) != (missed, overlap) {
+            return Err(deployment.refused(
+                "its schedules are served with different policies for missed ticks or overlap: use the same ones, or \
+                 give each of them a name of its own with `.named(…)`",
+            ));
+        }
+        let record = schedule.record();
+        if deployment
+            .spec
+            .schedules
+            .iter()
+            .any(|other| other.record() == record)
+        {
+            return Err(deployment.refused(&format!("`{schedule}` is given twice")));
+        }
+        deployment.spec.schedules.push(schedule);
     }
-    Ok(ServedFlow::new(definition, of_flow, missed, overlap))
+    Ok(())
 }
 
-/// The serving loop: the ticker, the flow of each of its schedules, and a watch on requests of
-/// other processes.
+/// The serving loop: the ticker, its deployments, and a watch on requests of other processes.
 struct Server {
     host: Arc<Host>,
-    served: Vec<Arc<ServedFlow>>,
-    /// For each schedule of the ticker: the index of its flow, and of the schedule within the flow.
-    places: Vec<(usize, usize)>,
+    /// By their index in the ticker.
+    served: Vec<Arc<ServedDeployment>>,
     ticker: Ticker,
     watch: Watch,
 }
 
 impl Server {
-    /// Resumes what other processes left, and computes the missed ticks.
-    async fn start(host: Arc<Host>, served: Vec<Arc<ServedFlow>>) -> Result<Self, Error> {
+    /// Resumes what other processes left, puts the deployments in force, and computes the missed
+    /// ticks.
+    async fn start(host: Arc<Host>, deployments: Vec<PreparedDeployment>) -> Result<Self, Error> {
         let mut watch = Watch::new(Arc::clone(&host));
         watch.look().await?;
-        let of_flow = |(flow, served): (usize, &Arc<ServedFlow>)| {
-            (0..served.schedules.len()).map(move |at| (flow, at))
-        };
-        let places: Vec<(usize, usize)> = served.iter().enumerate().flat_map(of_flow).collect();
-        let schedule = |(flow, at): &(usize, usize)| &served[*flow].schedules[*at];
-        let keys: Vec<ScheduleKey> = places
-            .iter()
-            .map(|place| schedule(place).key.clone())
-            .collect();
-        let now = host.services.clock.now();
-        let decided = host.services.store.read_progress(&keys, now.into()).await?;
-        // the clock ran ahead in an earlier process: without this, ticks from now until then would
-        // count as decided
-        let ran_ahead =
-            |decided: &Timestamp| decided.to_datetime().is_some_and(|at| at - now > SET_BACK);
-        if decided.iter().any(ran_ahead) {
-            host.services.store.rewind_progress(&keys, now.into());
+        let mut served = Vec::with_capacity(deployments.len());
+        for deployment in deployments {
+            let PreparedDeployment {
+                spec,
+                missed,
+                overlap,
+            } = deployment;
+            let now = host.services.clock.timestamp();
+            let record = host.services.store.put_in_force(&spec, now).await?;
+            served.push(ServedDeployment::new(spec, missed, overlap, &record));
         }
-        let from = places.iter().zip(&decided).map(|(place, decided)| {
-            (
-                schedule(place).schedule.clone(),
-                decided.to_datetime().unwrap_or(now),
-            )
-        });
-        let ticker = Ticker::new(from, now);
-        for place in &places {
-            let ServedSchedule { schedule, key, .. } = schedule(place);
-            match schedule.next(now) {
-                Some(next) => {
-                    let next = next.to_rfc3339_opts(SecondsFormat::Secs, true);
-                    tracing::info!(flow = key.flow, %schedule, next, "schedule served");
-                }
-                None => {
-                    tracing::warn!(
-                        flow = key.flow,
-                        %schedule,
-                        "schedule served, but it has no future ticks"
-                    )
-                }
-            }
+        let now = host.services.clock.now();
+        let ticker = Ticker::new(served.iter().map(|served| served.timeline()), now);
+        for served in &served {
+            tell_served(served, now);
         }
         Ok(Self {
             host,
             served,
-            places,
             ticker,
             watch,
         })
@@ -188,24 +225,21 @@ impl Server {
         let Self {
             host,
             served,
-            places,
             mut ticker,
             watch,
         } = self;
-        let key = |(flow, at): &(usize, usize)| served[*flow].schedules[*at].key.clone();
-        let keys: Vec<ScheduleKey> = places.iter().map(key).collect();
         let (sender, mut unpaused) = mpsc::unbounded_channel();
         let watched = served.clone();
         let watching = watch.run(move |paused| {
             let is_paused =
-                |served: &ServedFlow| paused.iter().any(|flow| flow == served.definition.name);
-            for (flow, _) in watched
+                |served: &ServedDeployment| paused.iter().any(|flow| *flow == served.spec.key.flow);
+            for (place, _) in watched
                 .iter()
                 .enumerate()
                 .filter(|(_, served)| served.is_held() && !is_paused(served))
             {
                 // the receiver is gone only if the server has stopped
-                let _ = sender.send(flow);
+                let _ = sender.send(place);
             }
         });
         let mut others = JoinSet::<Result<(), Error>>::new();
@@ -222,11 +256,14 @@ impl Server {
             if ticker.was_set_back() {
                 // recorded progress only grows otherwise: after a restart, ticks up to the old time
                 // would count as decided
-                host.services.store.rewind_progress(&keys, now.into());
+                let versions: Vec<_> = served
+                    .iter()
+                    .map(|served| (served.spec.key.clone(), served.version()))
+                    .collect();
+                host.services.store.rewind_progress(&versions, now.into());
             }
-            for due in due {
-                let (flow, schedule) = places[due.schedule];
-                served[flow].push(&host, DueTicks { schedule, ..due });
+            for (place, due) in due {
+                served[place].push(&host, due);
             }
             let sleep = ticker.next().map_or(longest, |next| {
                 (next - now).to_std().unwrap_or_default().min(longest)
@@ -236,8 +273,8 @@ impl Server {
                 biased;
                 () = host.stop.soft.cancelled() => return Ok(()),
                 Some(Ok(Err(error))) = others.join_next() => return Err(error),
-                Some(flow) = unpaused.recv() => {
-                    rewind(&host, &served[flow], places.iter().position(|place| *place == (flow, 0)), &mut ticker).await;
+                Some(place) = unpaused.recv() => {
+                    rewind(&host, &served[place], place, &mut ticker).await;
                 }
                 () = tokio::time::sleep(sleep) => {}
             }
@@ -245,29 +282,49 @@ impl Server {
     }
 }
 
-/// Rewinds the schedules of a flow that was paused, so that the ticks held back are handed out
-/// again. `first` is the first of its schedules.
-async fn rewind(host: &Host, served: &ServedFlow, first: Option<usize>, ticker: &mut Ticker) {
+/// Logs that a deployment is served, and when its next tick is.
+fn tell_served(served: &ServedDeployment, now: DateTime<Utc>) {
+    let key = &served.spec.key;
+    let (timeline, _) = served.timeline();
+    let Some(in_force) = timeline.in_force() else {
+        return;
+    };
+    let schedules = &in_force.schedules;
+    match schedules.next(now) {
+        Some(next) => {
+            let next = next.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+            tracing::info!(flow = %key.flow, deployment = key.name.as_deref(), %schedules, next, "deployment served");
+        }
+        None => {
+            tracing::warn!(
+                flow = %key.flow,
+                deployment = key.name.as_deref(),
+                %schedules,
+                "deployment served, but it has no future ticks"
+            )
+        }
+    }
+}
+
+/// Rewinds a deployment of a flow that was paused, so that the ticks held back are handed out again.
+async fn rewind(host: &Host, served: &ServedDeployment, place: usize, ticker: &mut Ticker) {
     if !served.is_held() {
         return;
     }
-    let keys: Vec<ScheduleKey> = served
-        .schedules
-        .iter()
-        .map(|schedule| schedule.key.clone())
-        .collect();
     let now = host.services.clock.now();
-    match host.services.store.read_progress(&keys, now.into()).await {
-        Ok(decided) => {
-            served.release();
-            for (schedule, decided) in (first.unwrap_or_default()..).zip(decided) {
-                ticker.rewind(schedule, decided.to_datetime().unwrap_or(now), now);
-            }
+    match served.read_record(host).await {
+        Ok(Some(record)) => {
+            served.release(&record);
+            let (timeline, decided) = served.timeline();
+            ticker.rewind(place, timeline, decided, now);
         }
+        // it was removed from the record: there is nothing that it missed
+        Ok(None) => served.let_go(),
         Err(error) => {
-            // the flow stays held, so the watch reports it again
+            // the deployment stays held, so the watch reports it again
             tracing::error!(
-                flow = served.definition.name,
+                flow = %served.spec.key.flow,
+                deployment = served.spec.key.name.as_deref(),
                 %error,
                 "cannot read the ticks held back by a pause, retrying"
             );

@@ -3,18 +3,18 @@ use std::collections::BinaryHeap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::schedule::Schedule;
+use crate::deployment::{DueTicks, MOMENT, ON_TIME, SET_BACK, Timeline};
 
-/// Computes which of many schedules is due next. Pure: the time is an argument.
+/// Computes which of many deployments is due next. Pure: the time is an argument.
 ///
-/// For each schedule, the ticker knows up to which instant it has handed out ticks. A call of
-/// [`due`](Self::due) hands out the ticks between that instant and now. If the clock was set back,
-/// these instants are set back with it. Ticks that are handed out twice already have their run.
-/// Ticks that were due only because the clock had run ahead come again in their own time.
+/// For each deployment, the ticker knows up to which tick it has handed them out. A call of
+/// [`due`](Self::due) hands out the ticks between that and now. If the clock was set back, these
+/// instants are set back with it. Ticks that are handed out twice already have their run. Ticks that
+/// were due only because the clock had run ahead come again in their own time.
 #[derive(Debug)]
 pub(super) struct Ticker {
     entries: Vec<TickerEntry>,
-    /// The next tick of each schedule that has one. May contain outdated entries: see
+    /// When each deployment with a further tick is due next. May contain outdated entries: see
     /// [`TickerEntry::next`].
     heap: BinaryHeap<Reverse<(DateTime<Utc>, usize)>>,
     looked: DateTime<Utc>,
@@ -23,52 +23,75 @@ pub(super) struct Ticker {
 
 #[derive(Debug)]
 struct TickerEntry {
-    schedule: Schedule,
+    timeline: Timeline,
     handed_out: DateTime<Utc>,
-    /// Ticks up to this instant count as missed, however soon they are noticed.
+    /// Ticks up to this instant count as missed, however soon they are noticed: they were held back
+    /// by a pause.
     missed: DateTime<Utc>,
-    /// The next tick. An entry of the heap with another instant is outdated.
+    /// When the next tick is due. An entry of the heap with another instant is outdated.
     next: Option<DateTime<Utc>>,
 }
-
-/// The due ticks of a schedule: those in `(after, until]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DueTicks {
-    pub(super) schedule: usize,
-    pub(super) after: DateTime<Utc>,
-    pub(super) until: DateTime<Utc>,
-    /// Ticks from here on are on time.
-    pub(super) on_time: DateTime<Utc>,
-}
-
-/// A tick that is noticed later than this counts as missed, as with the misfire threshold of
-/// Quartz.
-pub(super) const ON_TIME: TimeDelta = TimeDelta::seconds(60);
 
 /// The end of a pause is noticed within a second; ticks since then are on time.
 const HEARD: TimeDelta = TimeDelta::seconds(2);
 
-/// The smallest difference between two instants.
-pub(super) const MOMENT: TimeDelta = TimeDelta::nanoseconds(1);
+impl TickerEntry {
+    fn new(timeline: Timeline, decided: DateTime<Utc>, missed: DateTime<Utc>) -> Self {
+        let mut entry = Self {
+            timeline,
+            handed_out: decided,
+            missed,
+            next: None,
+        };
+        entry.hand_out(decided);
+        entry
+    }
 
-/// Regular clock adjustments set a clock back by less than this.
-pub(super) const SET_BACK: TimeDelta = TimeDelta::seconds(1);
+    fn hand_out(&mut self, up_to: DateTime<Utc>) {
+        self.handed_out = up_to;
+        let next = self.timeline.next(up_to);
+        self.next = next.map(|tick| self.timeline.due(tick));
+    }
+
+    /// Hands out the ticks that are due. A tick is never due before an earlier one, whatever their
+    /// jitter.
+    fn due(&mut self, now: DateTime<Utc>) -> DueTicks {
+        let jitter = self.timeline.longest_jitter();
+        let certainly = now.checked_sub_signed(jitter).unwrap_or(now);
+        let mut until = certainly.max(self.handed_out);
+        if jitter > TimeDelta::zero() {
+            until = self
+                .timeline
+                .ticks(until, now)
+                .take_while(|tick| self.timeline.due(*tick) <= now)
+                .last()
+                .unwrap_or(until);
+        }
+        let recent = now
+            .checked_sub_signed(ON_TIME + jitter)
+            .unwrap_or(DateTime::<Utc>::MIN_UTC);
+        let not_missed = self
+            .missed
+            .checked_add_signed(MOMENT)
+            .unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let due = DueTicks {
+            after: self.handed_out,
+            until,
+            on_time: recent.max(not_missed),
+        };
+        self.hand_out(until);
+        due
+    }
+}
 
 impl Ticker {
-    /// Creates a ticker of schedules, each with the instant up to which its ticks are decided.
-    /// Ticks between that instant and now were missed.
+    /// Creates a ticker of deployments, each with the instant up to which its ticks are decided.
     pub(super) fn new(
-        schedules: impl IntoIterator<Item = (Schedule, DateTime<Utc>)>,
+        deployments: impl IntoIterator<Item = (Timeline, DateTime<Utc>)>,
         now: DateTime<Utc>,
     ) -> Self {
-        let entries = schedules.into_iter().map(|(schedule, decided)| {
-            let next = schedule.next(decided.min(now));
-            TickerEntry {
-                schedule,
-                handed_out: decided.min(now),
-                missed: now,
-                next,
-            }
+        let entries = deployments.into_iter().map(|(timeline, decided)| {
+            TickerEntry::new(timeline, decided.min(now), DateTime::<Utc>::MIN_UTC)
         });
         let mut ticker = Self {
             entries: entries.collect(),
@@ -85,7 +108,7 @@ impl Ticker {
         self.entries.iter().enumerate().filter_map(next)
     }
 
-    /// Returns the instant of the next tick.
+    /// Returns the instant at which a deployment is due next.
     pub(super) fn next(&self) -> Option<DateTime<Utc>> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
@@ -95,53 +118,42 @@ impl Ticker {
         std::mem::take(&mut self.was_set_back)
     }
 
-    /// Hands out the due ticks, the earliest first.
-    pub(super) fn due(&mut self, now: DateTime<Utc>) -> Vec<DueTicks> {
+    /// Hands out the due ticks, each with the index of its deployment, the earliest first.
+    pub(super) fn due(&mut self, now: DateTime<Utc>) -> Vec<(usize, DueTicks)> {
         if self.looked - now > SET_BACK {
             self.set_back(now);
         }
         self.looked = self.looked.max(now);
         let mut due = Vec::new();
-        while let Some(Reverse((at, schedule))) = self.heap.peek().copied()
+        while let Some(Reverse((at, place))) = self.heap.peek().copied()
             && at <= now
         {
             self.heap.pop();
-            let entry = &mut self.entries[schedule];
+            let entry = &mut self.entries[place];
             if entry.next != Some(at) {
                 continue;
             }
-            let recent = now
-                .checked_sub_signed(ON_TIME)
-                .unwrap_or(DateTime::<Utc>::MIN_UTC);
-            let not_missed = entry
-                .missed
-                .checked_add_signed(MOMENT)
-                .unwrap_or(DateTime::<Utc>::MAX_UTC);
-            let on_time = recent.max(not_missed);
-            due.push(DueTicks {
-                schedule,
-                after: entry.handed_out,
-                until: now,
-                on_time,
-            });
-            self.hand_out(schedule, now);
+            due.push((place, entry.due(now)));
+            self.heap
+                .extend(entry.next.map(|next| Reverse((next, place))));
         }
         due
     }
 
-    /// Rewinds a schedule, so that its ticks after `to` are handed out again. Those up to now count
+    /// Rewinds a deployment, so that its ticks after `to` are handed out again. Those up to now count
     /// as missed, except those of the last [`HEARD`].
-    pub(super) fn rewind(&mut self, schedule: usize, to: DateTime<Utc>, now: DateTime<Utc>) {
-        self.entries[schedule].missed = now.checked_sub_signed(HEARD).unwrap_or(now);
-        self.hand_out(schedule, to.min(now));
-    }
-
-    fn hand_out(&mut self, schedule: usize, up_to: DateTime<Utc>) {
-        let entry = &mut self.entries[schedule];
-        entry.handed_out = up_to;
-        entry.next = entry.schedule.next(up_to);
+    pub(super) fn rewind(
+        &mut self,
+        place: usize,
+        timeline: Timeline,
+        to: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) {
+        let missed = now.checked_sub_signed(HEARD).unwrap_or(now);
+        let entry = TickerEntry::new(timeline, to.min(now), missed);
         self.heap
-            .extend(entry.next.map(|next| Reverse((next, schedule))));
+            .extend(entry.next.map(|next| Reverse((next, place))));
+        self.entries[place] = entry;
     }
 
     fn set_back(&mut self, now: DateTime<Utc>) {
@@ -150,8 +162,8 @@ impl Ticker {
             .iter_mut()
             .filter(|entry| entry.handed_out > now)
         {
-            (entry.handed_out, entry.missed) = (now, entry.missed.min(now));
-            entry.next = entry.schedule.next(now);
+            entry.missed = entry.missed.min(now);
+            entry.hand_out(now);
         }
         self.heap = self.places().collect();
         (self.looked, self.was_set_back) = (now, true);
@@ -161,22 +173,22 @@ impl Ticker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deployment::samples::timeline;
+    use crate::schedule::Schedule;
 
     fn utc(text: &str) -> DateTime<Utc> {
         format!("2026-{text}Z").parse().expect(text)
     }
 
     fn ticker(cron: &str, decided: &str, now: &str) -> Ticker {
-        Ticker::new(
-            [(Schedule::cron(cron).expect(cron), utc(decided))],
-            utc(now),
-        )
+        let schedule = Schedule::cron(cron).expect(cron);
+        Ticker::new([(timeline(schedule, utc(decided)), utc(decided))], utc(now))
     }
 
-    fn ticks(due: &[DueTicks]) -> Vec<DateTime<Utc>> {
+    fn ticks(due: &[(usize, DueTicks)]) -> Vec<DateTime<Utc>> {
         let hourly = Schedule::cron("@hourly").expect("it is one");
         due.iter()
-            .flat_map(|due| {
+            .flat_map(|(_, due)| {
                 hourly
                     .after(due.after)
                     .take_while(|tick| *tick <= due.until)
@@ -193,14 +205,15 @@ mod tests {
             ticks(&due),
             ["03-01T10:00:00", "03-01T11:00:00", "03-01T12:00:00"].map(utc)
         );
-        assert!(
-            due[0].on_time > utc("03-01T12:30:00"),
-            "all of that was missed"
+        assert_eq!(
+            due[0].1.on_time,
+            utc("03-01T12:29:00"),
+            "what was noticed within a minute is on time, also after a restart"
         );
         assert_eq!(ticker.due(utc("03-01T12:59:59")), []);
         let due = ticker.due(utc("03-01T13:00:00"));
         assert_eq!(ticks(&due), [utc("03-01T13:00:00")]);
-        assert!(due[0].on_time < utc("03-01T13:00:00"));
+        assert!(due[0].1.on_time < utc("03-01T13:00:00"));
     }
 
     #[test]
@@ -209,7 +222,7 @@ mod tests {
         let ahead = ticker.due(utc("03-02T09:30:00"));
         assert_eq!(ticks(&ahead).len(), 24);
         assert!(
-            ahead[0].on_time > utc("03-02T09:00:00"),
+            ahead[0].1.on_time > utc("03-02T09:00:00"),
             "what is more than a minute late was missed"
         );
         // the clock is set back again: each hour of the day comes in its own time
@@ -238,10 +251,14 @@ mod tests {
     fn rewound_ticks_were_missed() {
         let mut ticker = ticker("@hourly", "03-01T09:30:00", "03-01T09:30:00");
         assert_eq!(ticker.due(utc("03-01T10:00:00")).len(), 1);
-        ticker.rewind(0, utc("03-01T09:30:00"), utc("03-01T10:00:30"));
+        let hourly = timeline(
+            Schedule::cron("@hourly").expect("it is one"),
+            utc("03-01T09:30:00"),
+        );
+        ticker.rewind(0, hourly, utc("03-01T09:30:00"), utc("03-01T10:00:30"));
         let due = ticker.due(utc("03-01T10:00:30"));
         assert_eq!(ticks(&due), [utc("03-01T10:00:00")]);
-        assert!(due[0].on_time > utc("03-01T10:00:00"));
+        assert!(due[0].1.on_time > utc("03-01T10:00:00"));
         // its former entry in the heap is outdated
         assert_eq!(
             ticks(&ticker.due(utc("03-01T11:00:00"))),
@@ -252,12 +269,47 @@ mod tests {
     #[test]
     fn of_many_schedules_the_earliest_comes_first() {
         let at = |minute: i64| utc("03-01T10:00:00") + TimeDelta::minutes(minute);
-        let once = |minute: i64| (Schedule::once(at(minute)), at(-1));
+        let once = |minute: i64| (timeline(Schedule::once(at(minute)), at(-1)), at(-1));
         let mut ticker = Ticker::new([30, 10, 20, 10].map(once), at(-1));
         assert_eq!(ticker.next(), Some(at(10)));
-        let order = |due: Vec<DueTicks>| due.iter().map(|due| due.schedule).collect::<Vec<_>>();
+        let order = |due: Vec<(usize, DueTicks)>| due.iter().map(|due| due.0).collect::<Vec<_>>();
         assert_eq!(order(ticker.due(at(10))), [1, 3]);
         assert_eq!(order(ticker.due(at(40))), [2, 0]);
         assert_eq!(ticker.next(), None);
+    }
+
+    #[test]
+    fn jitter_delays_ticks_and_keeps_their_order() {
+        let minutely = Schedule::cron("* * * * *").expect("it is one").jitter("5m");
+        let start = utc("03-01T10:00:00");
+        let mut all: Vec<Vec<DateTime<Utc>>> = Vec::new();
+        // the same for a tick whatever process makes it, and however often it looks
+        for step in [1, 7, 1000] {
+            let timeline = timeline(minutely.clone(), start);
+            let mut ticker = Ticker::new([(timeline.clone(), start)], start);
+            let (mut seen, mut now) = (Vec::new(), start);
+            while now < start + TimeDelta::hours(2) {
+                now += TimeDelta::seconds(step);
+                for (_, due) in ticker.due(now) {
+                    for tick in timeline.ticks(due.after, due.until) {
+                        assert!(timeline.due(tick) <= now);
+                        assert!(step > 60 || tick >= due.on_time);
+                        seen.push(tick);
+                    }
+                }
+            }
+            assert!(seen.is_sorted());
+            seen.truncate(90);
+            all.push(seen);
+        }
+        assert_eq!(all[0].len(), 90);
+        assert!(all.iter().all(|seen| *seen == all[0]));
+        let timeline = timeline(minutely, start);
+        let delays: Vec<_> = all[0]
+            .iter()
+            .map(|tick| timeline.due(*tick) - *tick)
+            .collect();
+        assert!(delays.iter().all(|delay| *delay <= TimeDelta::minutes(5)));
+        assert!(delays.iter().max() > Some(&TimeDelta::minutes(4)));
     }
 }

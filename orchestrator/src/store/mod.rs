@@ -54,7 +54,7 @@ pub(crate) use logs::LogStore;
 pub(crate) use memory::{MemoryStore, unrecorded};
 pub(crate) use run_log::{Commit, RunLog};
 pub(crate) use runs::{AbandonedRun, RunCreation, RunStore, Takeover};
-pub(crate) use schedules::{ScheduleKey, ScheduleStore, ServingState};
+pub(crate) use schedules::{ScheduleStore, ServingState};
 
 use crate::clock::Timestamp;
 use crate::error::{StoreError, without_secrets};

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use super::RunLog;
 use crate::clock::Timestamp;
+use crate::deployment::DeploymentVersion;
 use crate::error::{Error, StoreError};
 use crate::id::RunId;
 use crate::journal::{AttemptRecord, History, NewRun, RunFilter, RunRecord, RunSummary};
@@ -16,8 +17,13 @@ use crate::state::Rerun;
 #[async_trait]
 pub(crate) trait RunStore: fmt::Debug + Send + Sync {
     /// Inserts a pending run owned by this process, unless its key or its tick already has one.
-    /// Manual runs have no tick.
-    async fn create_run(&self, run: NewRun) -> Result<RunCreation, StoreError>;
+    /// Manual runs have no tick. The run of a tick is inserted only while a version of its
+    /// deployment is in force.
+    async fn create_run(
+        &self,
+        run: NewRun,
+        in_force: Option<DeploymentVersion>,
+    ) -> Result<RunCreation, StoreError>;
 
     /// Inserts a pending run like [`create_run`](Self::create_run), but without an owner: a serving
     /// process executes it. Returns the run that already has its key or tick, if there is one.
@@ -88,6 +94,8 @@ pub(crate) enum RunCreation {
     Taken(RunRecord),
     /// The run is scheduled, and its flow is paused.
     Paused,
+    /// Another version of its deployment is in force.
+    Superseded,
 }
 
 /// An unfinished run that no living process executes.

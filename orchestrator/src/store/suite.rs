@@ -117,18 +117,18 @@ fn of_tick(flow: &str, kind: RunKind, micros: i64) -> NewRun {
 }
 
 pub(super) async fn created(store: &dyn Store, run: NewRun) -> Arc<dyn RunLog> {
-    match store.create_run(run).await.unwrap() {
+    match store.create_run(run, None).await.unwrap() {
         RunCreation::New(log) => log,
         RunCreation::Taken(record) => panic!("{record:?} has its place"),
-        RunCreation::Paused => panic!("its flow is paused"),
+        RunCreation::Paused | RunCreation::Superseded => panic!("its flow is paused"),
     }
 }
 
 async fn taken(store: &dyn Store, run: NewRun) -> RunId {
-    match store.create_run(run).await.unwrap() {
+    match store.create_run(run, None).await.unwrap() {
         RunCreation::New(log) => panic!("{:?} is new", log.snapshot()),
         RunCreation::Taken(record) => record.id(),
-        RunCreation::Paused => panic!("its flow is paused"),
+        RunCreation::Paused | RunCreation::Superseded => panic!("its flow is paused"),
     }
 }
 

@@ -58,6 +58,7 @@ pub(super) fn planned(record: &RunRecord) -> Vec<(String, bool)> {
     let facts = RunFacts {
         id: record.id(),
         flow: flow.name,
+        deployment: record.deployment().map(Arc::from),
         logical_date,
         interval,
     };

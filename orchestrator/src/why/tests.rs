@@ -25,6 +25,7 @@ impl RecordedRun {
             id: RUN.parse().unwrap(),
             flow: "flow".into(),
             kind: RunKind::Manual,
+            deployment: None,
             key: None,
             logical_date: at,
             interval: Interval { start: at, end: at },

@@ -99,11 +99,10 @@ async fn schedules_at_the_ends_of_time_are_served() -> Result<()> {
     fn ends() -> Node<u32> {
         one()
     }
-    let (first, last) = (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
-    // the years that schedules have
-    let year_1: DateTime<Utc> = "0001-01-01T00:00:00Z".parse().unwrap();
-    let year_9999: DateTime<Utc> = "9999-12-31T23:59:59Z".parse().unwrap();
-    for now in [first, year_1, utc("03-01T09:30:00"), year_9999, last] {
+    let first: DateTime<Utc> = "0001-01-01T00:00:00Z".parse()?;
+    let last: DateTime<Utc> = "9999-12-31T23:59:59.999999999Z".parse()?;
+    let (earliest, latest) = (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
+    for now in [earliest, first, utc("03-01T09:30:00"), last, latest] {
         let runtime = crate::support::builder()
             .clock(Clock::tokio(now))
             .build()
@@ -112,22 +111,28 @@ async fn schedules_at_the_ends_of_time_are_served() -> Result<()> {
             let hour = Schedule::every(HOUR).unwrap();
             let serve = ends()
                 .on(&runtime)
-                .serve(Schedule::once(year_1))
-                .schedule(Schedule::once(year_9999));
+                .serve(Schedule::once(first))
+                .schedule(Schedule::once(last));
             let serve = serve
-                .schedule(hour.clone().anchor(year_9999))
-                .schedule(hour.anchor(year_1).start(year_9999));
+                .schedule(hour.clone().anchor(last))
+                .schedule(hour.anchor(first).start(last));
             let serve = serve
                 .schedule("* * * * *")
                 .schedule(Schedule::every(Duration::MAX));
             serve.schedule(
                 Schedule::every(Duration::from_nanos(u64::MAX))
                     .unwrap()
-                    .end(year_1),
+                    .end(first),
             )
         };
         serve_for(Duration::from_secs(100), serve()).await;
         serve_for(Duration::from_secs(100), serve().missed(Missed::None)).await;
+        // the years of schedules are those of dates that are written with four digits
+        for beyond in [earliest, latest] {
+            let serve = ends().on(&runtime).serve(Schedule::once(beyond));
+            let refused = serve.await.unwrap_err().to_string();
+            assert!(refused.contains("in the years 1 to 9999"), "{refused}");
+        }
     }
     Ok(())
 }

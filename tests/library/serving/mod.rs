@@ -2,6 +2,7 @@
 
 mod bounds;
 mod clock;
+mod deployments;
 mod processes;
 
 use std::fmt::Debug;
@@ -200,7 +201,7 @@ async fn missed_ticks_that_get_no_run_are_warned_of() -> Result<()> {
     let warned = warnings.0.lock().unwrap()[0].clone();
     assert!(
         warned.ends_with(
-            " ticks=more than 10000 first=2026-03-01T09:30:02Z last=2027-03-01T09:30:01Z"
+            " ticks=more than 10000 first=2026-03-01T09:30:02Z last=2027-03-01T09:29:01Z"
         ),
         "{warned}"
     );
@@ -234,7 +235,7 @@ async fn catch_up_has_at_most_sixteen_runs_at_once() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn several_schedules_of_a_flow_have_parameters_of_their_own() -> Result<()> {
+async fn deployments_of_a_flow_have_parameters_of_their_own() -> Result<()> {
     #[flow(name = "serving_regions")]
     fn regions(region: String, rows: Option<u32>) -> Node<u32> {
         let _ = (region, rows);
@@ -244,11 +245,18 @@ async fn several_schedules_of_a_flow_have_parameters_of_their_own() -> Result<()
     let eu = Schedule::cron("15 * * * *")?.parameters(serde_json::from_value(
         serde_json::json!({"region": "EU", "rows": 5}),
     )?);
-    let serve = regions("US".to_owned(), None)
-        .on(&runtime)
-        .serve("0 * * * *")
-        .schedule(eu.clone());
-    serve_for(HOUR, serve).await;
+    let us = || {
+        regions("US".to_owned(), None)
+            .on(&runtime)
+            .serve("0 * * * *")
+    };
+    let refused = us().schedule(eu.clone()).await.unwrap_err().to_string();
+    assert!(
+        refused.contains("serving_regions") && refused.contains(".named("),
+        "{refused}"
+    );
+    let eu = regions("US".to_owned(), None).on(&runtime).serve(eu);
+    serve_for(HOUR, runtime.serve([us(), eu.named("eu")])).await;
     let runs = runtime
         .find_runs(&RunFilter::new().flow("serving_regions").oldest_first())
         .await?;
@@ -708,7 +716,7 @@ async fn the_same_schedule_of_a_flow_twice_is_refused() -> Result<()> {
         one()
     }
     let runtime = crate::support::runtime();
-    let serve = runtime.serve([twice(1).serve("@hourly"), twice(2).serve("@hourly")]);
+    let serve = runtime.serve([twice(1).serve("@hourly"), twice(1).serve("@hourly")]);
     let refused = timeout(HOUR, serve)
         .await
         .expect("it is refused")

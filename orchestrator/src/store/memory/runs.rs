@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use super::MemoryStore;
 use super::run_log::{MemoryRun, last_changes};
 use crate::clock::Timestamp;
+use crate::deployment::{DeploymentKey, DeploymentVersion};
 use crate::error::{Error, RerunError, StoreError};
 use crate::id::RunId;
 use crate::journal::{
@@ -24,27 +25,43 @@ pub(super) struct RunIndex {
     by_flow: HashMap<String, Vec<Arc<MemoryRun>>>,
     pub(super) by_id: HashMap<RunId, Arc<MemoryRun>>,
     by_key: HashMap<(String, String), Arc<MemoryRun>>,
-    /// By flow and logical date.
-    by_tick: HashMap<(String, Timestamp), Arc<MemoryRun>>,
+    /// By deployment and logical date.
+    by_tick: HashMap<(DeploymentKey, Timestamp), Arc<MemoryRun>>,
+}
+
+fn deployment_of(run: &NewRun) -> DeploymentKey {
+    DeploymentKey {
+        flow: run.flow.clone(),
+        name: run.deployment.clone(),
+    }
 }
 
 #[async_trait]
 impl RunStore for MemoryStore {
-    async fn create_run(&self, run: NewRun) -> Result<RunCreation, StoreError> {
+    async fn create_run(
+        &self,
+        run: NewRun,
+        in_force: Option<DeploymentVersion>,
+    ) -> Result<RunCreation, StoreError> {
         let (flow, id) = (run.flow.clone().into_owned(), run.id);
         let key = run.key.clone().map(|key| (flow.clone(), key));
         let tick = run
             .kind
             .has_tick()
-            .then(|| (flow.clone(), run.logical_date.into()));
+            .then(|| (deployment_of(&run), run.logical_date.into()));
         let mut runs = self.runs.lock();
         let by_key = key.as_ref().and_then(|key| runs.by_key.get(key));
         if let Some(taken) = by_key.or_else(|| runs.by_tick.get(tick.as_ref()?)) {
             return Ok(RunCreation::Taken(taken.snapshot()));
         }
-        if run.kind == RunKind::Scheduled && self.schedules.lock().paused.contains_key(&flow) {
+        let schedules = self.schedules.lock();
+        if run.kind == RunKind::Scheduled && schedules.paused.contains_key(&flow) {
             return Ok(RunCreation::Paused);
         }
+        if in_force.is_some_and(|version| !schedules.is_in_force(&deployment_of(&run), version)) {
+            return Ok(RunCreation::Superseded);
+        }
+        drop(schedules);
         let log = Arc::new(MemoryRun::new(run, Arc::clone(&self.cache)));
         runs.all.push(Arc::clone(&log));
         runs.by_flow.entry(flow).or_default().push(Arc::clone(&log));
@@ -56,9 +73,9 @@ impl RunStore for MemoryStore {
     }
 
     async fn submit_run(&self, run: NewRun) -> Result<Option<RunRecord>, StoreError> {
-        match self.create_run(run).await? {
+        match self.create_run(run, None).await? {
             RunCreation::Taken(record) => Ok(Some(record)),
-            RunCreation::New(_) | RunCreation::Paused => Ok(None),
+            RunCreation::New(_) | RunCreation::Paused | RunCreation::Superseded => Ok(None),
         }
     }
 

@@ -1,19 +1,30 @@
-//! The progress and the pauses of schedules.
+//! Deployments, and pauses.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
 use super::MemoryStore;
 use crate::clock::Timestamp;
+use crate::deployment::{DeploymentKey, DeploymentRecord, DeploymentSpec, DeploymentVersion};
 use crate::error::StoreError;
-use crate::store::{ScheduleKey, ScheduleStore, ServingState};
+use crate::flow::Missed;
+use crate::store::{ScheduleStore, ServingState};
 
-/// The progress and the pauses of schedules.
+/// The deployments and the paused flows.
 #[derive(Debug, Default)]
 pub(super) struct Schedules {
-    progress: HashMap<ScheduleKey, Timestamp>,
+    deployments: BTreeMap<DeploymentKey, DeploymentRecord>,
     pub(super) paused: BTreeMap<String, Timestamp>,
+}
+
+impl Schedules {
+    /// Returns `true` if a version of a deployment is in force.
+    pub(super) fn is_in_force(&self, key: &DeploymentKey, version: DeploymentVersion) -> bool {
+        self.deployments
+            .get(key)
+            .is_some_and(|record| record.version == version)
+    }
 }
 
 #[async_trait]
@@ -25,45 +36,80 @@ impl ScheduleStore for MemoryStore {
         })
     }
 
-    async fn read_progress(
+    async fn put_in_force(
         &self,
-        schedules: &[ScheduleKey],
+        spec: &DeploymentSpec,
         now: Timestamp,
-    ) -> Result<Vec<Timestamp>, StoreError> {
-        let progress = &mut self.schedules.lock().progress;
-        Ok(schedules
-            .iter()
-            .map(|schedule| *progress.entry(schedule.clone()).or_insert(now))
+    ) -> Result<DeploymentRecord, StoreError> {
+        let now = now.to_datetime().unwrap_or_default();
+        let deployments = &mut self.schedules.lock().deployments;
+        let (record, has_changed) = spec.put_in_force(deployments.get(&spec.key).cloned(), now);
+        if has_changed {
+            deployments.insert(spec.key.clone(), record.clone());
+        }
+        Ok(record)
+    }
+
+    async fn list_deployments(
+        &self,
+        flow: Option<&str>,
+    ) -> Result<Vec<DeploymentRecord>, StoreError> {
+        let schedules = self.schedules.lock();
+        let records = schedules.deployments.values();
+        Ok(records
+            .filter(|record| flow.is_none_or(|flow| record.key.flow == flow))
+            .cloned()
             .collect())
     }
 
-    fn record_progress(&self, schedule: &ScheduleKey, up_to: Timestamp) {
-        let progress = &mut self.schedules.lock().progress;
-        let last = progress.entry(schedule.clone()).or_insert(up_to);
-        *last = up_to.max(*last);
+    async fn remove_deployment(&self, key: &DeploymentKey) -> Result<bool, StoreError> {
+        Ok(self.schedules.lock().deployments.remove(key).is_some())
     }
 
-    fn rewind_progress(&self, schedules: &[ScheduleKey], to: Timestamp) {
-        let progress = &mut self.schedules.lock().progress;
-        for schedule in schedules {
-            progress
-                .entry(schedule.clone())
-                .and_modify(|last| *last = to.min(*last));
+    fn record_progress(&self, key: &DeploymentKey, version: DeploymentVersion, up_to: Timestamp) {
+        let up_to = up_to.to_datetime().unwrap_or_default();
+        if let Some(record) = self.schedules.lock().deployments.get_mut(key)
+            && record.version == version
+        {
+            record.decided = record.decided.max(up_to);
         }
     }
 
-    async fn set_paused(
+    fn rewind_progress(&self, deployments: &[(DeploymentKey, DeploymentVersion)], to: Timestamp) {
+        let to = to.to_datetime().unwrap_or_default();
+        let records = &mut self.schedules.lock().deployments;
+        for (key, version) in deployments {
+            if let Some(record) = records.get_mut(key).filter(|it| it.version == *version) {
+                record.rewind(to);
+            }
+        }
+    }
+
+    async fn pause_flow(&self, flow: &str, now: Timestamp) -> Result<bool, StoreError> {
+        let flows = &mut self.schedules.lock().paused;
+        Ok(match flows.contains_key(flow) {
+            true => false,
+            false => flows.insert(flow.to_owned(), now).is_none(),
+        })
+    }
+
+    async fn unpause_flow(
         &self,
         flow: &str,
-        paused: bool,
+        missed: Option<Missed>,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let flows = &mut self.schedules.lock().paused;
-        Ok(match paused {
-            true if flows.contains_key(flow) => false,
-            true => flows.insert(flow.to_owned(), now).is_none(),
-            false => flows.remove(flow).is_some(),
-        })
+        let mut schedules = self.schedules.lock();
+        let changed = schedules.paused.remove(flow).is_some();
+        if let Some(missed) = missed.filter(|_| changed) {
+            let now = now.to_datetime().unwrap_or_default();
+            for record in schedules.deployments.values_mut() {
+                if record.key.flow == flow {
+                    record.choose_missed(missed, now);
+                }
+            }
+        }
+        Ok(changed)
     }
 
     async fn list_paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {

@@ -2,7 +2,7 @@
 
 use super::codes::{Code, sql};
 use crate::clock::Timestamp;
-use crate::journal::RunFilter;
+use crate::journal::{DeploymentFilter, RunFilter};
 
 /// A parameter of a statement that is put together.
 #[derive(Debug)]
@@ -21,6 +21,10 @@ pub(crate) fn runs(filter: &RunFilter) -> (String, Vec<Parameter>) {
     };
     if let Some(flow) = &filter.flow {
         one("flow =", Parameter::Text(flow.clone()));
+    }
+    if let Some(DeploymentFilter(name)) = &filter.deployment {
+        let name = name.clone().unwrap_or_default();
+        one("deployment =", Parameter::Text(name));
     }
     if let Some(since) = filter.since {
         one(

@@ -7,22 +7,25 @@
 
 use super::codes::sql;
 
-/// Inserts a pending run, unless one with its key, its tick or its id exists, or it is scheduled
-/// and its flow is paused.
+/// Inserts a pending run, unless one with its key, its tick or its id exists; or it is scheduled
+/// and its flow is paused, or other schedules of its deployment are in force than those of the
+/// process.
 ///
 /// The conditions are part of the `INSERT`: two processes cannot both create the run of a tick.
 pub(crate) const INSERT_RUN: &str = "INSERT INTO runs \
      (id, flow, kind, key, logical_date, interval_start, interval_end, parameters, refresh, \
-     created, state, started, finished, owner, takeovers, cancelling, pruned) \
-     SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?12, 0, 0, ?11, 0, 0, 0 \
-     WHERE ?3 <> ?13 OR NOT EXISTS (SELECT 1 FROM pauses WHERE flow = ?2) ON CONFLICT DO NOTHING";
+     created, state, started, finished, owner, takeovers, cancelling, pruned, deployment) \
+     SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?12, 0, 0, ?11, 0, 0, 0, ?14 \
+     WHERE (?3 <> ?13 OR NOT EXISTS (SELECT 1 FROM pauses WHERE flow = ?2)) \
+     AND (?15 IS NULL OR EXISTS (SELECT 1 FROM deployments \
+     WHERE flow = ?2 AND deployment = ?14 AND version = ?15)) ON CONFLICT DO NOTHING";
 
 /// Deletes a run that was inserted for a caller that is gone.
 pub(crate) const UNDO_INSERT: &str = "DELETE FROM runs WHERE id = ?1 AND owner = ?2";
 
 pub(crate) const FIND_RUN_OF_KEY: &str = "SELECT id FROM runs WHERE flow = ?1 AND key = ?2";
 pub(crate) const FIND_RUN_OF_TICK: &str = sql!(
-    "SELECT id FROM runs WHERE flow = ?1 AND logical_date = ?2 AND ",
+    "SELECT id FROM runs WHERE flow = ?1 AND logical_date = ?2 AND deployment = ?3 AND ",
     RUN_HAS_TICK
 );
 pub(crate) const FIND_RUN: &str = "SELECT 1 FROM runs WHERE id = ?1";
@@ -34,7 +37,7 @@ macro_rules! head {
             "SELECT run, id, flow, kind, key, logical_date, interval_start, interval_end, \
              parameters, refresh, created, state, started, finished, error, ",
             $output,
-            ", pruned, takeovers, deaths, cancelling FROM runs"
+            ", pruned, takeovers, deaths, cancelling, deployment FROM runs"
         )
     };
 }
@@ -62,6 +65,7 @@ pub(crate) enum HeadColumn {
     Takeovers,
     Deaths,
     Cancelling,
+    Deployment,
 }
 
 /// Selects the columns of runs, by [`HeadColumn`]; a condition follows.
@@ -145,8 +149,6 @@ pub(crate) const FIND_CANCEL_REQUESTS: &str = sql!(
     " AND cancelling = 1 AND length(id) = 16",
 );
 
-pub(crate) const FIND_PROGRESS: &str =
-    "SELECT decided FROM schedules WHERE flow = ?1 AND schedule = ?2";
 pub(crate) const UNPAUSE_FLOW: &str = "DELETE FROM pauses WHERE flow = ?1";
 pub(crate) const LIST_PAUSED: &str = "SELECT flow, since FROM pauses ORDER BY flow";
 
@@ -212,7 +214,7 @@ pub(crate) const COUNTS: [(&str, &str); 7] = [
     ),
     ("attempts", "SELECT count(*) FROM attempts"),
     ("cached_results", "SELECT count(*) FROM cache"),
-    ("schedules", "SELECT count(*) FROM schedules"),
+    ("deployments", "SELECT count(*) FROM deployments"),
     ("paused_flows", "SELECT count(*) FROM pauses"),
     ("processes", "SELECT count(*) FROM processes"),
 ];

@@ -359,7 +359,7 @@ mod tests {
         let run = |state: i64| {
             let number = register(&connection, &location, state as u8).number();
             let insert = "INSERT INTO runs VALUES (NULL, randomblob(16), 'etl', 0, NULL, 0, 0, 0, '{}', 0, 0, ?1, 0, 0, \
-                          NULL, NULL, ?2, 0, 0, 0, 0, 0)";
+                          NULL, NULL, ?2, 0, 0, 0, 0, 0, '')";
             connection.execute(insert, (state, number)).unwrap();
             number
         };
@@ -400,7 +400,7 @@ mod tests {
         let connection = connection::open(&location, time(0)).unwrap();
         // as if the row of a process had been lost
         let insert = "INSERT INTO runs VALUES (NULL, randomblob(16), 'etl', 0, NULL, 0, 0, 0, '{}', 0, 0, 1, 0, 0, \
-                      NULL, NULL, ?1, 0, 0, 0, 0, 0)";
+                      NULL, NULL, ?1, 0, 0, 0, 0, 0, '')";
         connection.execute(insert, [4]).unwrap();
         connection.execute(insert, [i64::MAX]).unwrap();
         connection

@@ -14,6 +14,7 @@ use super::statements::prune::Slice;
 use super::statements::{history, ownership, prune, runs, serving};
 use super::writer::OwnedRun;
 use crate::clock::Timestamp;
+use crate::deployment::DeploymentVersion;
 use crate::error::{BlobError, Error, RerunError, StoreError};
 use crate::failpoint;
 use crate::id::RunId;
@@ -26,18 +27,22 @@ use crate::store::mirror::Mirror;
 use crate::store::sql::history::RecordedRun;
 use crate::store::sql::rows;
 use crate::store::sql::statements::{UNDO_INSERT, UNDO_TAKEOVER};
-use crate::store::{AbandonedRun, RunCreation, RunLog, RunStore, Takeover};
+use crate::store::{AbandonedRun, RunCreation, RunLog, RunStore, ScheduleStore as _, Takeover};
 
 #[async_trait]
 impl RunStore for SqliteStore {
-    async fn create_run(&self, run: NewRun) -> Result<RunCreation, StoreError> {
+    async fn create_run(
+        &self,
+        run: NewRun,
+        in_force: Option<DeploymentVersion>,
+    ) -> Result<RunCreation, StoreError> {
         self.file.writer.look()?;
         let head = Arc::new(run);
         let (new, owner) = (Arc::clone(&head), self.file.owner.number());
         let guard = ClaimGuard::new(&self.file.writer, UNDO_INSERT, head.id, owner);
         let done = Arc::clone(&guard.done);
         let created = self.file.call(move |connection| {
-            let created = runs::insert_run(connection, &new, Some(owner))?;
+            let created = runs::insert_run(connection, &new, Some(owner), in_force)?;
             done.store(created.is_some(), Ordering::Release);
             Ok(created)
         });
@@ -46,7 +51,10 @@ impl RunStore for SqliteStore {
         let Some(row) = created else {
             return Ok(match self.find_conflict(&head).await? {
                 Some(record) => RunCreation::Taken(record),
-                None => RunCreation::Paused,
+                None if in_force.is_none() || self.is_paused(&head.flow).await? => {
+                    RunCreation::Paused
+                }
+                None => RunCreation::Superseded,
             });
         };
         let owned = OwnedRun::new(head.id, row, 0, false);
@@ -61,7 +69,7 @@ impl RunStore for SqliteStore {
         let head = Arc::clone(&new);
         match self
             .file
-            .call(move |connection| runs::insert_run(connection, &new, None))
+            .call(move |connection| runs::insert_run(connection, &new, None, None))
             .await?
         {
             Some(_) => Ok(None),
@@ -269,6 +277,11 @@ impl RunStore for SqliteStore {
 
 impl SqliteStore {
     /// Returns the run that prevented a new one. Returns `None` if its flow is paused.
+    async fn is_paused(&self, flow: &str) -> Result<bool, StoreError> {
+        let paused = self.list_paused().await?;
+        Ok(paused.iter().any(|(paused, _)| paused == flow))
+    }
+
     async fn find_conflict(&self, new: &Arc<NewRun>) -> Result<Option<RunRecord>, StoreError> {
         let (asked, id) = (Arc::clone(new), new.id);
         let why = self.file.read(move |connection| {

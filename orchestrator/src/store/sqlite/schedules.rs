@@ -1,4 +1,4 @@
-//! The progress and the pauses of schedules.
+//! Deployments, and pauses.
 
 use std::sync::Arc;
 
@@ -6,10 +6,12 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 
 use super::SqliteStore;
-use super::statements::serving;
+use super::statements::{deployments, serving};
 use crate::clock::Timestamp;
+use crate::deployment::{DeploymentKey, DeploymentRecord, DeploymentSpec, DeploymentVersion};
 use crate::error::StoreError;
-use crate::store::{ScheduleKey, ScheduleStore, ServingState};
+use crate::flow::Missed;
+use crate::store::{ScheduleStore, ServingState};
 
 #[async_trait]
 impl ScheduleStore for SqliteStore {
@@ -21,40 +23,70 @@ impl ScheduleStore for SqliteStore {
         self.file.read(look).await
     }
 
-    async fn read_progress(
+    async fn put_in_force(
         &self,
-        schedules: &[ScheduleKey],
+        spec: &DeploymentSpec,
         now: Timestamp,
-    ) -> Result<Vec<Timestamp>, StoreError> {
-        let schedules = schedules.to_vec();
+    ) -> Result<DeploymentRecord, StoreError> {
+        let spec = spec.clone();
         self.file
-            .call(move |connection| serving::read_progress(connection, &schedules, now))
+            .call(move |connection| deployments::put_in_force(connection, &spec, now))
             .await
     }
 
-    fn record_progress(&self, schedule: &ScheduleKey, up_to: Timestamp) {
-        let schedule = schedule.clone();
+    async fn list_deployments(
+        &self,
+        flow: Option<&str>,
+    ) -> Result<Vec<DeploymentRecord>, StoreError> {
+        let flow = flow.map(str::to_owned);
         self.file
-            .writer
-            .note(move |connection| serving::record_progress(connection, &schedule, up_to));
+            .read(move |connection| Ok(deployments::list_deployments(connection, flow.as_deref())?))
+            .await
     }
 
-    fn rewind_progress(&self, schedules: &[ScheduleKey], to: Timestamp) {
-        let schedules = schedules.to_vec();
+    async fn remove_deployment(&self, key: &DeploymentKey) -> Result<bool, StoreError> {
+        let key = key.clone();
         self.file
-            .writer
-            .note(move |connection| serving::rewind_progress(connection, &schedules, to));
+            .call(move |connection| deployments::remove_deployment(connection, &key))
+            .await
     }
 
-    async fn set_paused(
+    fn record_progress(&self, key: &DeploymentKey, version: DeploymentVersion, up_to: Timestamp) {
+        let key = key.clone();
+        self.file
+            .writer
+            .note(move |connection| deployments::record_progress(connection, &key, version, up_to));
+    }
+
+    fn rewind_progress(&self, deployments: &[(DeploymentKey, DeploymentVersion)], to: Timestamp) {
+        let deployments = deployments.to_vec();
+        self.file
+            .writer
+            .note(move |connection| deployments::rewind_progress(connection, &deployments, to));
+    }
+
+    async fn pause_flow(&self, flow: &str, now: Timestamp) -> Result<bool, StoreError> {
+        let flow = flow.to_owned();
+        self.file
+            .call(move |connection| serving::pause_flow(connection, &flow, now))
+            .await
+    }
+
+    async fn unpause_flow(
         &self,
         flow: &str,
-        paused: bool,
+        missed: Option<Missed>,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let flow = flow.to_owned();
         self.file
-            .call(move |connection| serving::set_paused(connection, &flow, paused, now))
+            .call(move |connection| {
+                let changed = serving::unpause_flow(connection, &flow)?;
+                if let Some(missed) = missed.filter(|_| changed) {
+                    deployments::choose_missed(connection, &flow, missed, now)?;
+                }
+                Ok(changed)
+            })
             .await
     }
 

@@ -57,6 +57,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "cache",
         sql: include_str!("migrations/006_cache.sql"),
     },
+    Migration {
+        number: 7,
+        name: "deployments",
+        sql: include_str!("migrations/007_deployments.sql"),
+    },
 ];
 
 impl Migration {
@@ -391,7 +396,7 @@ mod tests {
         let on_states: Vec<_> = indexes
             .filter(|(_, condition)| condition.contains("state") || condition.contains("kind"))
             .collect();
-        assert_eq!(on_states.len(), 4, "{on_states:?}");
+        assert_eq!(on_states.len(), 5, "{on_states:?}");
         for (index, condition) in on_states {
             let named = [sql!(RUN_OPEN), sql!(RUN_FINAL), sql!(RUN_HAS_TICK)];
             let first = condition.split(';').next().unwrap_or_default();

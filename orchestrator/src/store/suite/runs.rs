@@ -146,10 +146,10 @@ async fn there_is_one_run_for_each_flow_and_key() {
             tokio::spawn(async move {
                 let run = keyed("etl", "monday");
                 let id = run.id;
-                match store.create_run(run).await.unwrap() {
+                match store.create_run(run, None).await.unwrap() {
                     RunCreation::New(_) => (id, true),
                     RunCreation::Taken(record) => (record.id(), false),
-                    RunCreation::Paused => panic!("its flow is paused"),
+                    RunCreation::Paused | RunCreation::Superseded => panic!("its flow is paused"),
                 }
             })
         });

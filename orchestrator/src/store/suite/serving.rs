@@ -1,6 +1,10 @@
 //! State that serving processes share.
 
 use super::*;
+use crate::deployment::samples::spec;
+use crate::deployment::{DeploymentRecord, DeploymentSpec};
+use crate::flow::Missed;
+use crate::schedule::Schedule;
 
 fn dated(flow: &str, kind: RunKind, second: i64) -> NewRun {
     of_tick(flow, kind, second * 1_000_000)
@@ -78,15 +82,15 @@ async fn lists_hold_the_matching_runs_in_order() {
 async fn paused_flow_gets_no_scheduled_runs_and_other_runs_as_before() {
     on_each(async |opened| {
         let store = &*opened.store;
-        assert!(store.set_paused("a", true, time(7)).await.unwrap());
-        assert!(!store.set_paused("a", true, time(8)).await.unwrap());
+        assert!(store.pause_flow("a", time(7)).await.unwrap());
+        assert!(!store.pause_flow("a", time(8)).await.unwrap());
         assert_eq!(
             store.list_paused().await.unwrap(),
             [("a".to_owned(), time(7))]
         );
         assert_eq!(store.read_serving_state().await.unwrap().paused, ["a"]);
         let paused = store
-            .create_run(dated("a", RunKind::Scheduled, 1))
+            .create_run(dated("a", RunKind::Scheduled, 1), None)
             .await
             .unwrap();
         assert!(matches!(paused, RunCreation::Paused));
@@ -95,58 +99,160 @@ async fn paused_flow_gets_no_scheduled_runs_and_other_runs_as_before() {
         created(store, dated("b", RunKind::Scheduled, 1)).await;
         // a tick that has its run is reported as taken, even if its flow is paused
         let taken = store
-            .create_run(dated("a", RunKind::Scheduled, 2))
+            .create_run(dated("a", RunKind::Scheduled, 2), None)
             .await
             .unwrap();
         assert!(matches!(taken, RunCreation::Taken(_)));
-        assert!(store.set_paused("a", false, time(9)).await.unwrap());
-        assert!(!store.set_paused("a", false, time(9)).await.unwrap());
+        assert!(store.unpause_flow("a", None, time(9)).await.unwrap());
+        assert!(!store.unpause_flow("a", None, time(9)).await.unwrap());
         created(store, dated("a", RunKind::Scheduled, 1)).await;
         assert_eq!(store.list_paused().await.unwrap(), []);
     })
     .await;
 }
 
+fn report(name: Option<&str>, cron: &str) -> DeploymentSpec {
+    let mut spec = spec(&[Schedule::cron(cron).unwrap()], "EU");
+    spec.key.name = name.map(Arc::from);
+    spec
+}
+
+/// Returns the name of each deployment on record, its version and how far its ticks are decided.
+async fn listed(store: &dyn Store, flow: Option<&str>) -> Vec<(String, i64, i64)> {
+    let records = store.list_deployments(flow).await.unwrap();
+    let row = |record: &DeploymentRecord| {
+        let decided = record.decided.timestamp_micros();
+        (
+            record.key.column().to_owned(),
+            record.version.get(),
+            decided,
+        )
+    };
+    records.iter().map(row).collect()
+}
+
 #[tokio::test]
-async fn schedule_progress_only_grows() {
+async fn deployment_progress_only_grows_and_only_under_its_version() {
     on_each(async |opened| {
         let store = &*opened.store;
-        let key = |flow, schedule: &str| ScheduleKey {
-            flow,
-            schedule: schedule.to_owned(),
-        };
-        let keys = [key("a", "@daily"), key("a", "@hourly"), key("b", "@daily")];
-        assert_eq!(
-            store.read_progress(&keys, time(10)).await.unwrap(),
-            [10, 10, 10].map(time)
-        );
-        store.record_progress(&keys[0], time(30));
-        store.record_progress(&keys[0], time(20));
-        store.record_progress(&keys[2], time(5));
-        // the decision is ahead of this in the queue
-        assert_eq!(
-            store.read_progress(&keys, time(99)).await.unwrap(),
-            [30, 10, 10].map(time)
-        );
+        let (default, eu) = (report(None, "@daily"), report(Some("eu"), "@daily"));
+        let first = store.put_in_force(&eu, time(10)).await.unwrap().version;
+        store.put_in_force(&default, time(11)).await.unwrap();
+        let named = |version, decided| ("eu".to_owned(), version, decided);
+        let unnamed = (String::new(), 1, 11);
+        assert_eq!(listed(store, None).await, [unnamed.clone(), named(1, 10)]);
+        assert_eq!(listed(store, Some("report")).await.len(), 2);
+        assert_eq!(listed(store, Some("other")).await, []);
+        store.record_progress(&eu.key, first, time(30));
+        store.record_progress(&eu.key, first, time(20));
+        store.flush_writes().await.unwrap();
+        assert_eq!(listed(store, None).await, [unnamed.clone(), named(1, 30)]);
+        // other schedules come into force: what the earlier ones decide no longer counts
+        let hourly = report(Some("eu"), "@hourly");
+        let second = store.put_in_force(&hourly, time(40)).await.unwrap();
+        assert_eq!((second.version, second.segments.len()), (first.next(), 2));
+        store.record_progress(&eu.key, first, time(50));
+        store.rewind_progress(&[(eu.key.clone(), first)], time(5));
+        store.flush_writes().await.unwrap();
+        assert_eq!(listed(store, None).await, [unnamed.clone(), named(2, 30)]);
+        store.record_progress(&eu.key, second.version, time(60));
+        store.rewind_progress(&[(eu.key.clone(), second.version)], time(45));
+        store.flush_writes().await.unwrap();
+        assert_eq!(listed(store, None).await, [unnamed.clone(), named(2, 45)]);
+        let same = store.put_in_force(&hourly, time(70)).await.unwrap();
+        assert_eq!(same.version, second.version);
+        assert!(store.remove_deployment(&eu.key).await.unwrap());
+        assert!(!store.remove_deployment(&eu.key).await.unwrap());
+        assert_eq!(listed(store, None).await, [unnamed]);
     })
     .await;
     on_each_durable(async |opened| {
-        let key = ScheduleKey {
-            flow: "a",
-            schedule: "@daily".to_owned(),
+        let eu = report(Some("eu"), "@daily");
+        let record = opened.store.put_in_force(&eu, time(10)).await.unwrap();
+        let reopened = opened.reopen();
+        let again = reopened.put_in_force(&eu, time(99)).await.unwrap();
+        assert_eq!(format!("{again:?}"), format!("{record:?}"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn run_of_a_tick_is_created_only_under_the_version_in_force() {
+    on_each(async |opened| {
+        let store = &*opened.store;
+        let of = |second: i64, name: Option<&str>| NewRun {
+            deployment: name.map(Arc::from),
+            ..dated("report", RunKind::Scheduled, second)
         };
-        opened
-            .store
-            .read_progress(std::slice::from_ref(&key), time(10))
-            .await
-            .unwrap();
-        assert_eq!(
-            opened
-                .reopen()
-                .read_progress(&[key], time(99))
+        let daily = report(None, "@daily");
+        let first = store.put_in_force(&daily, time(10)).await.unwrap().version;
+        let creation =
+            async |run, version| match store.create_run(run, Some(version)).await.unwrap() {
+                RunCreation::New(_) => "new",
+                RunCreation::Taken(_) => "taken",
+                RunCreation::Paused => "paused",
+                RunCreation::Superseded => "superseded",
+            };
+        assert_eq!(creation(of(1, None), first).await, "new");
+        // of another deployment the tick is another one, and that is not on record
+        assert_eq!(creation(of(1, Some("eu")), first).await, "superseded");
+        let hourly = report(None, "@hourly");
+        let second = store.put_in_force(&hourly, time(20)).await.unwrap().version;
+        assert_eq!(creation(of(2, None), first).await, "superseded");
+        assert_eq!(creation(of(1, None), first).await, "taken");
+        assert_eq!(creation(of(2, None), second).await, "new");
+        assert!(store.pause_flow("report", time(30)).await.unwrap());
+        assert_eq!(creation(of(3, None), second).await, "paused");
+        // a backfill is not bound to what is in force, and one deployment's ticks are its own
+        let eu = NewRun {
+            kind: RunKind::Backfill,
+            ..of(1, Some("eu"))
+        };
+        created(store, eu.clone()).await;
+        let again = NewRun {
+            id: new_run("report").id,
+            ..eu
+        };
+        assert_eq!(creation(again, second).await, "taken");
+        let named = RunFilter::new().deployment("eu");
+        let runs = store.find_runs(&named).await.unwrap();
+        assert_eq!(runs.len(), 1);
+        assert_eq!(runs[0].deployment.as_deref(), Some("eu"));
+        let default = RunFilter::new().default_deployment();
+        assert_eq!(store.find_runs(&default).await.unwrap().len(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn choice_at_the_end_of_a_pause_is_recorded() {
+    on_each(async |opened| {
+        let store = &*opened.store;
+        let spec = report(None, "@hourly");
+        store.put_in_force(&spec, time(10)).await.unwrap();
+        let choose = async |missed| {
+            store
+                .unpause_flow("report", missed, time(50))
                 .await
-                .unwrap(),
-            [time(10)]
+                .unwrap()
+        };
+        assert!(!choose(Some(Missed::None)).await, "it was not paused");
+        assert_eq!(listed(store, None).await, [(String::new(), 1, 10)]);
+        store.pause_flow("report", time(20)).await.unwrap();
+        assert!(choose(Some(Missed::All)).await);
+        let record = &store.list_deployments(None).await.unwrap()[0];
+        let choices: Vec<_> = record
+            .segments
+            .iter()
+            .map(|segment| segment.missed)
+            .collect();
+        assert_eq!(choices, [Some(Missed::All), None]);
+        store.pause_flow("report", time(20)).await.unwrap();
+        assert!(choose(Some(Missed::None)).await);
+        let record = &store.list_deployments(None).await.unwrap()[0];
+        assert_eq!(
+            (record.decided.timestamp_micros(), record.segments.len()),
+            (50, 1)
         );
     })
     .await;

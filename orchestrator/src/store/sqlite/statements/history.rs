@@ -115,6 +115,9 @@ fn head(row: &SqlRow<'_>) -> Head {
         }),
         flow: columns.get::<String>(HeadColumn::Flow).into(),
         kind: columns.code(HeadColumn::Kind, RunKind::Manual),
+        deployment: columns.read(HeadColumn::Deployment, None, |name: String| {
+            Ok((!name.is_empty()).then(|| name.into()))
+        }),
         key: columns.get(HeadColumn::Key),
         logical_date: columns.instant(HeadColumn::LogicalDate),
         interval: Interval {

@@ -3,6 +3,7 @@
 
 pub(super) mod cache;
 pub(super) mod changes;
+pub(super) mod deployments;
 pub(super) mod history;
 pub(super) mod lines;
 pub(super) mod ownership;

@@ -1,5 +1,4 @@
-//! State that serving processes share through the file: slots of runs, cancellations, pauses, and
-//! how far schedules have been decided.
+//! State that serving processes share through the file: slots of runs, cancellations and pauses.
 
 use rusqlite::{Connection, params};
 
@@ -8,9 +7,9 @@ use super::ownership;
 use crate::clock::Timestamp;
 use crate::id::RunId;
 use crate::state::{RunKind, RunState};
+use crate::store::ServingState;
 use crate::store::sql::codes::Code;
 use crate::store::sql::statements;
-use crate::store::{ScheduleKey, ServingState};
 
 /// Claims one of the flow's slots for a run. Returns `false` if as many other runs are active;
 /// those of `dead` processes do not count.
@@ -82,66 +81,17 @@ pub(crate) fn read_serving_state(
     })
 }
 
-/// Returns, for each schedule, the instant up to which its ticks are decided; `now` for new
-/// schedules.
-pub(crate) fn read_progress(
-    connection: &Connection,
-    schedules: &[ScheduleKey],
-    now: Timestamp,
-) -> rusqlite::Result<Vec<Timestamp>> {
-    let mut insert =
-        connection.prepare_cached("INSERT OR IGNORE INTO schedules VALUES (?1, ?2, ?3)")?;
-    let mut select = connection.prepare_cached(statements::FIND_PROGRESS)?;
-    let mut of = |key: &ScheduleKey| {
-        insert.execute(params![key.flow, key.schedule, now])?;
-        select.query_row(params![key.flow, key.schedule], |row| row.get(0))
-    };
-    schedules.iter().map(&mut of).collect()
-}
-
-pub(crate) fn record_progress(
-    connection: &Connection,
-    schedule: &ScheduleKey,
-    up_to: Timestamp,
-) -> rusqlite::Result<()> {
-    let mut upsert = connection.prepare_cached(
-        "INSERT INTO schedules VALUES (?1, ?2, ?3) \
-         ON CONFLICT DO UPDATE SET decided = max(decided, excluded.decided)",
-    )?;
-    upsert
-        .execute(params![schedule.flow, schedule.schedule, up_to])
-        .map(drop)
-}
-
-pub(crate) fn rewind_progress(
-    connection: &Connection,
-    schedules: &[ScheduleKey],
-    to: Timestamp,
-) -> rusqlite::Result<()> {
-    let mut update = connection.prepare_cached(
-        "UPDATE schedules SET decided = min(decided, ?3) WHERE flow = ?1 AND schedule = ?2",
-    )?;
-    schedules.iter().try_for_each(|key| {
-        update
-            .execute(params![key.flow, key.schedule, to])
-            .map(drop)
-    })
-}
-
-pub(crate) fn set_paused(
+pub(crate) fn pause_flow(
     connection: &Connection,
     flow: &str,
-    paused: bool,
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
-    let changed = match paused {
-        true => connection.execute(
-            "INSERT OR IGNORE INTO pauses VALUES (?1, ?2)",
-            params![flow, now],
-        )?,
-        false => connection.execute(statements::UNPAUSE_FLOW, [flow])?,
-    };
-    Ok(changed > 0)
+    let insert = "INSERT OR IGNORE INTO pauses VALUES (?1, ?2)";
+    Ok(connection.execute(insert, params![flow, now])? > 0)
+}
+
+pub(crate) fn unpause_flow(connection: &Connection, flow: &str) -> rusqlite::Result<bool> {
+    Ok(connection.execute(statements::UNPAUSE_FLOW, [flow])? > 0)
 }
 
 pub(crate) fn list_paused(connection: &Connection) -> Result<Vec<(String, Timestamp)>, Failure> {

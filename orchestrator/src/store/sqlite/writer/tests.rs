@@ -169,7 +169,7 @@ async fn another_process_that_writes_for_long_is_waited_for_and_the_thread_is_fr
     let mut ticked = 0;
     let writing = async {
         let (committed, created) =
-            tokio::join!(log.commit().wait(), store.create_run(new_run("etl")));
+            tokio::join!(log.commit().wait(), store.create_run(new_run("etl"), None));
         committed.unwrap();
         created.unwrap();
     };
@@ -226,7 +226,7 @@ async fn runs_wait_for_disk_space_and_requests_get_an_error() {
     let mut waiting = std::pin::pin!(log.commit().wait());
     assert!(timeout(LONG, &mut waiting).await.is_err());
     for _ in 0..3 {
-        let refused = store.create_run(new_run("etl")).await.unwrap_err();
+        let refused = store.create_run(new_run("etl"), None).await.unwrap_err();
         assert_eq!(
             refused,
             StoreError::Full {
@@ -297,7 +297,7 @@ async fn a_full_file_system_is_waited_for() {
                 Err(_) => break commit,
             }
         };
-        let refused = store.create_run(new_run("etl")).await.unwrap_err();
+        let refused = store.create_run(new_run("etl"), None).await.unwrap_err();
         assert!(matches!(refused, StoreError::Full { .. }), "{refused}");
         std::fs::remove_file(folder.path().join("ballast")).unwrap();
         timeout(LONG, &mut waiting).await.unwrap().unwrap();
@@ -324,7 +324,7 @@ async fn commit_whose_waiter_is_gone_is_made() {
         assert!(polled(&mut commit).await.is_pending());
     }
     // a caller that gives up on creating a run leaves no run behind
-    let mut creating = Box::pin(store.create_run(new_run("given up")));
+    let mut creating = Box::pin(store.create_run(new_run("given up"), None));
     assert!(polled(&mut creating).await.is_pending());
     drop(creating);
     tokio::task::yield_now().await;
@@ -601,7 +601,10 @@ async fn a_file_that_cannot_be_written_any_more_fails_for_everyone_and_is_not_wr
         .unwrap();
     log.record(done(1));
     assert_eq!(log.commit().wait().await, Err(failed.clone()));
-    assert_eq!(store.create_run(new_run("etl")).await.unwrap_err(), failed);
+    assert_eq!(
+        store.create_run(new_run("etl"), None).await.unwrap_err(),
+        failed
+    );
     assert_eq!(
         ask(&other(folder.path()), "SELECT count(*) FROM attempts"),
         0
@@ -764,7 +767,7 @@ async fn a_process_that_is_not_on_record_writes_nothing() {
         let lost = StoreError::ProcessLost { process: 1 };
         assert_eq!(log.commit().wait().await, Err(lost.clone()), "{undo}");
         assert_eq!(
-            store.create_run(new_run("etl")).await.map(drop),
+            store.create_run(new_run("etl"), None).await.map(drop),
             Err(lost.clone()),
             "{undo}"
         );

@@ -1,0 +1,123 @@
+//! Deployments: what is in force, and how far ticks are decided.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::clock::Timestamp;
+use crate::deployment::{DeploymentKey, DeploymentRecord, DeploymentSpec, DeploymentVersion};
+use crate::flow::Missed;
+
+/// Puts the schedules of a deployment in force, and returns what is on record.
+pub(crate) fn put_in_force(
+    connection: &Connection,
+    spec: &DeploymentSpec,
+    now: Timestamp,
+) -> rusqlite::Result<DeploymentRecord> {
+    let mut select = connection.prepare_cached(
+        "SELECT flow, deployment, version, decided, segments FROM deployments \
+         WHERE flow = ?1 AND deployment = ?2",
+    )?;
+    let record = select
+        .query_row(params![spec.key.flow, spec.key.column()], read)
+        .optional()?;
+    let now = now.to_datetime().unwrap_or_default();
+    let (record, has_changed) = spec.put_in_force(record, now);
+    if has_changed {
+        write(connection, &record)?;
+    }
+    Ok(record)
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<DeploymentRecord> {
+    let (flow, name): (String, String) = (row.get(0)?, row.get(1)?);
+    let decided: Timestamp = row.get(3)?;
+    Ok(DeploymentRecord::decode(
+        DeploymentKey::from_columns(flow, &name),
+        DeploymentVersion::new(row.get(2)?),
+        decided.to_datetime().unwrap_or_default(),
+        &row.get::<_, String>(4)?,
+    ))
+}
+
+fn write(connection: &Connection, record: &DeploymentRecord) -> rusqlite::Result<()> {
+    let mut upsert = connection.prepare_cached(
+        "INSERT INTO deployments (flow, deployment, version, decided, segments) \
+         VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE \
+         SET version = excluded.version, decided = excluded.decided, segments = excluded.segments",
+    )?;
+    upsert
+        .execute(params![
+            record.key.flow,
+            record.key.column(),
+            record.version.get(),
+            Timestamp::from(record.decided),
+            record.encode()
+        ])
+        .map(drop)
+}
+
+pub(crate) fn list_deployments(
+    connection: &Connection,
+    flow: Option<&str>,
+) -> rusqlite::Result<Vec<DeploymentRecord>> {
+    let mut select = connection.prepare_cached(
+        "SELECT flow, deployment, version, decided, segments FROM deployments \
+         WHERE ?1 IS NULL OR flow = ?1 ORDER BY flow, deployment",
+    )?;
+    let records = select.query_map([flow], read)?;
+    records.collect()
+}
+
+pub(crate) fn remove_deployment(
+    connection: &Connection,
+    key: &DeploymentKey,
+) -> rusqlite::Result<bool> {
+    let delete = "DELETE FROM deployments WHERE flow = ?1 AND deployment = ?2";
+    Ok(connection.execute(delete, params![key.flow, key.column()])? > 0)
+}
+
+pub(crate) fn record_progress(
+    connection: &Connection,
+    key: &DeploymentKey,
+    version: DeploymentVersion,
+    up_to: Timestamp,
+) -> rusqlite::Result<()> {
+    let mut update = connection.prepare_cached(
+        "UPDATE deployments SET decided = max(decided, ?4) \
+         WHERE flow = ?1 AND deployment = ?2 AND version = ?3",
+    )?;
+    update
+        .execute(params![key.flow, key.column(), version.get(), up_to])
+        .map(drop)
+}
+
+pub(crate) fn rewind_progress(
+    connection: &Connection,
+    deployments: &[(DeploymentKey, DeploymentVersion)],
+    to: Timestamp,
+) -> rusqlite::Result<()> {
+    let to = to.to_datetime().unwrap_or_default();
+    for (key, version) in deployments {
+        let records = list_deployments(connection, Some(&key.flow))?;
+        let records = records.into_iter();
+        for mut record in records.filter(|it| it.key == *key && it.version == *version) {
+            record.rewind(to);
+            write(connection, &record)?;
+        }
+    }
+    Ok(())
+}
+
+/// Chooses which of the missed ticks of a flow's deployments get a run.
+pub(crate) fn choose_missed(
+    connection: &Connection,
+    flow: &str,
+    missed: Missed,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let now = now.to_datetime().unwrap_or_default();
+    for mut record in list_deployments(connection, Some(flow))? {
+        record.choose_missed(missed, now);
+        write(connection, &record)?;
+    }
+    Ok(())
+}
