@@ -7,6 +7,7 @@
 mod backfilled;
 mod blamed;
 mod changed;
+mod deployed;
 mod logged;
 mod points;
 mod random;
@@ -104,6 +105,7 @@ fn child() {
             "taken" => taken::act(&runtime).await,
             "blamed" => blamed::act(&runtime).await,
             "served" => return served::act(&runtime).await,
+            "deployed" => return deployed::act(&runtime).await,
             "logged" => logged::act(&runtime).await,
             "stopped" => return stopped::act(&runtime).await,
             unknown => panic!("nothing acts `{unknown}`"),
