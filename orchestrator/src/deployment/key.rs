@@ -58,6 +58,8 @@ pub(crate) struct DeploymentVersion(i64);
 
 impl DeploymentVersion {
     pub(crate) const FIRST: Self = Self(1);
+    /// Of a deployment that was removed from the record.
+    pub(crate) const REMOVED: Self = Self(-1);
 
     pub(crate) const fn new(number: i64) -> Self {
         Self(number)

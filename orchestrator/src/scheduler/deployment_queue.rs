@@ -277,7 +277,14 @@ impl ServedDeployment {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.read_record(host).await {
-                Ok(record) => return Ok(record.is_some_and(|record| self.adopt(&record))),
+                Ok(Some(record)) => return Ok(self.adopt(&record)),
+                Ok(None) => {
+                    self.supersede(
+                        DeploymentVersion::REMOVED,
+                        "it was removed from the record, and is on record again when a process begins to serve it",
+                    );
+                    return Ok(false);
+                }
                 Err(error) => tracing::error!(
                     flow = %self.spec.key.flow,
                     deployment = self.spec.key.name.as_deref(),
@@ -310,16 +317,22 @@ impl ServedDeployment {
             *self.in_force.lock() = InForce::new(record, &self.spec);
             return true;
         }
-        let superseded = self.in_force.lock().superseded.replace(record.version);
-        if superseded != Some(record.version) {
+        self.supersede(
+            record.version,
+            "another process began to serve it with other schedules or parameters",
+        );
+        false
+    }
+
+    /// Creates no more runs while this version is in force, and logs that once.
+    fn supersede(&self, version: DeploymentVersion, why: &str) {
+        if self.in_force.lock().superseded.replace(version) != Some(version) {
             tracing::warn!(
                 flow = %self.spec.key.flow,
                 deployment = self.spec.key.name.as_deref(),
-                "deployment superseded: another process serves it with other schedules or parameters, so this one \
-                 creates no runs for its ticks"
+                "deployment superseded, this process creates no runs for its ticks: {why}"
             );
         }
-        false
     }
 
     async fn wait(&self, host: &Host, pause: &mut Duration) -> Result<(), TickOutcome> {

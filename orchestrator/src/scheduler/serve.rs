@@ -90,7 +90,8 @@ impl<T: Data> Flow<T> {
 ///
 /// **Shutdown.** On SIGTERM or SIGINT, the runtime is [stopped](Runtime::stop). If the future is
 /// dropped instead, no more runs are created; the bodies of its runs have the grace period to end,
-/// and unfinished runs are left to be resumed later.
+/// and unfinished runs are left to be resumed later. A store in memory keeps nothing for later: there,
+/// unfinished runs are cancelled, with that reason.
 #[must_use = "a flow is served where this is awaited, or given to `Runtime::serve`"]
 pub struct Serve {
     /// The runtime that the flow was bound to with `.on(…)`.

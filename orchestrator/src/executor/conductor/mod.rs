@@ -36,6 +36,7 @@ use crate::index::NodeId;
 use crate::journal::{RerunRecord, RunEnd, Transition};
 use crate::panic;
 use crate::plan::{End, Instance};
+use crate::state::RunState;
 use crate::task::Input;
 
 /// The reason why a run is ended before its tasks are.
@@ -338,6 +339,10 @@ impl Conductor {
     /// Gives the run up. Another process, or a later one, resumes it once nothing of it runs here.
     async fn release(self, started: Option<Timestamp>) -> Result<FinishedRun, Error> {
         let run = &self.run;
+        let unkept = || {
+            let text = "the runtime stopped or is no longer served, and a store in memory keeps no run for later";
+            Some(TaskError::new(Cause::Cancelled, text))
+        };
         if !run.durable {
             // no other process could resume it
             let live = &mut *run.live.lock();
@@ -346,8 +351,8 @@ impl Conductor {
             let at = run.clock.timestamp();
             run.record(Transition::RunFinished(RunEnd {
                 at,
-                state: Ending::Cancelled.state(),
-                error: Ending::Cancelled.error(),
+                state: RunState::Cancelled,
+                error: unkept(),
                 output: None,
                 encoded: None,
             }));
@@ -383,7 +388,7 @@ impl Conductor {
         if run.durable {
             run.log_release();
         } else {
-            let (state, error) = (Ending::Cancelled.state(), Ending::Cancelled.error());
+            let (state, error) = (RunState::Cancelled, unkept());
             let now = run.clock.timestamp();
             let duration = started.map_or(Duration::ZERO, |started| now.since(started));
             run.log_end(state, duration, error.as_ref());

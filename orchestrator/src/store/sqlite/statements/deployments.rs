@@ -121,3 +121,59 @@ pub(crate) fn choose_missed(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::schema::MIGRATIONS;
+    use super::*;
+    use crate::deployment::samples::spec;
+    use crate::schedule::Schedule;
+
+    #[test]
+    fn schedules_of_earlier_versions_become_deployments() {
+        let connection = Connection::open_in_memory().unwrap();
+        let is_earlier = |number: u32| number < 7;
+        for migration in MIGRATIONS.iter().filter(|one| is_earlier(one.number)) {
+            connection.execute_batch(migration.sql).unwrap();
+        }
+        let text = r#"0 6 * * * in Europe/Zurich {"region":"EU"}"#;
+        for (flow, schedule, decided) in [
+            ("report", text, 1_767_247_200_000_000_i64),
+            ("report", "every 15m", 1_767_100_000_000_000),
+            ("other", "not a schedule", 5),
+        ] {
+            connection
+                .execute(
+                    "INSERT INTO schedules VALUES (?1, ?2, ?3)",
+                    params![flow, schedule, decided],
+                )
+                .unwrap();
+        }
+        let tick = "INSERT INTO runs (id, flow, kind, logical_date, interval_start, interval_end, parameters, refresh,
+                      created, state, started, finished, takeovers, cancelling, pruned)
+                    VALUES (randomblob(16), 'report', 1, 7, 0, 7, '{}', 0, 0, 2, 1, 10, 0, 0, 0)";
+        connection.execute(tick, []).unwrap();
+        for migration in MIGRATIONS.iter().filter(|one| !is_earlier(one.number)) {
+            connection.execute_batch(migration.sql).unwrap();
+        }
+        let records = list_deployments(&connection, None).unwrap();
+        let [other, report] = &records[..] else {
+            panic!("{records:?}")
+        };
+        assert!(other.unreadable.is_some(), "{other:?}");
+        assert_eq!(report.decided.timestamp_micros(), 1_767_247_200_000_000);
+        let zurich = Schedule::cron("0 6 * * *").unwrap();
+        let zurich = zurich.timezone(chrono_tz::Europe::Zurich);
+        assert!(spec(std::slice::from_ref(&zurich), "EU").is_in_force(report));
+        // and their runs are those of the default deployment
+        let again = connection.execute(tick, []).unwrap_err().to_string();
+        assert!(
+            again.contains("UNIQUE constraint failed: runs.flow, runs.logical_date"),
+            "{again}"
+        );
+        let later = Timestamp::from_micros(1_767_900_000_000_000);
+        let kept = put_in_force(&connection, &spec(&[zurich], "EU"), later).unwrap();
+        assert_eq!(kept.decided, report.decided);
+        assert_eq!(kept.version, report.version);
+    }
+}
