@@ -16,8 +16,8 @@ const IDENTITY: usize = 4 << 10;
 /// knows does not change while a process serves it. Its methods are called often, and have to
 /// return soon.
 ///
-/// It is asked about instants of the years 1 to 9999, and about those right before and after them.
-/// What it returns beyond these years is not an instant of the schedule.
+/// It is asked about instants of the years 1 to 9999, down to the nanosecond, and about those right
+/// before and after these years. What it returns beyond them is not an instant of the schedule.
 ///
 /// # Panics
 ///
