@@ -49,7 +49,9 @@ impl Runtime {
         let now = self.now();
         let records = self.host.services.store.list_deployments(Some(flow));
         let records = records.await?.into_iter();
-        Ok(records.map(|record| Deployment::new(record, now)).collect())
+        Ok(records
+            .map(|record| Deployment::new(&record, now))
+            .collect())
     }
 
     /// Removes a deployment from the record. Manual runs no longer belong to it, and if it is served
@@ -70,9 +72,9 @@ impl Runtime {
 }
 
 impl Deployment {
-    fn new(record: DeploymentRecord, now: DateTime<Utc>) -> Self {
+    fn new(record: &DeploymentRecord, now: DateTime<Utc>) -> Self {
         let mut unreadable = record.unreadable.clone();
-        let union = in_force(&record).unwrap_or_else(|problem| {
+        let union = in_force(record).unwrap_or_else(|problem| {
             unreadable.get_or_insert(problem);
             None
         });
@@ -160,7 +162,7 @@ impl RunPlace {
 
 fn of_attribute(flow: &FlowDef) -> Option<ScheduleUnion> {
     let schedule = Schedule::of_flow(flow)?.ok()?;
-    Some(ScheduleUnion::new(vec![schedule], DateTime::UNIX_EPOCH))
+    Some(ScheduleUnion::uncounted(vec![schedule]))
 }
 
 impl Host {

@@ -16,11 +16,9 @@ mod days;
 mod error;
 mod exceptions;
 mod fires;
-#[allow(dead_code, reason = "not yet used by the scheduler")]
 mod legacy;
 #[cfg(test)]
 mod random;
-#[allow(dead_code, reason = "not yet used by the scheduler")]
 mod record;
 #[cfg(test)]
 mod reference;
@@ -31,7 +29,6 @@ mod tests;
 mod text;
 mod times;
 mod timing;
-#[allow(dead_code, reason = "not yet used by the scheduler")]
 mod union;
 #[cfg(test)]
 mod vectors;
@@ -57,14 +54,11 @@ pub use custom::Timetable;
 pub use error::ScheduleError;
 pub use exceptions::{Exceptions, IntoExceptions};
 pub use fires::{Fires, PastFires};
-#[allow(unused_imports, reason = "not yet used by the scheduler")]
 pub(crate) use legacy::read_legacy;
-#[allow(unused_imports, reason = "not yet used by the scheduler")]
 pub(crate) use record::ScheduleRecord;
 use rule::Rule;
 use span::{EARLIEST, LATEST};
 use timing::Timing;
-#[allow(unused_imports, reason = "not yet used by the scheduler")]
 pub(crate) use union::ScheduleUnion;
 
 use crate::duration::{self, IntoDuration};
@@ -212,7 +206,6 @@ impl Schedule {
     }
 
     /// Returns the problem of its timetable, or of one in its exceptions: the schedule has ended.
-    #[allow(dead_code, reason = "not yet used by the scheduler")]
     pub(crate) fn fault(&self) -> Option<String> {
         self.timing.fault().map(str::to_owned)
     }

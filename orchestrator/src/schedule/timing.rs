@@ -84,7 +84,6 @@ impl Timing {
 
     /// Returns this schedule as it is in force since an instant: its times are counted from there,
     /// if it has no start.
-    #[allow(dead_code, reason = "not yet used by the scheduler")]
     pub(super) fn in_force(&self, since: DateTime<Utc>) -> Self {
         let mut timing = self.clone();
         if let (Some(times), None) = (&self.times, self.start) {

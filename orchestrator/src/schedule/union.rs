@@ -35,6 +35,14 @@ impl ScheduleUnion {
         Self(Arc::new(Members { schedules, timings }))
     }
 
+    /// Creates the union of schedules of which it does not matter since when they are in force: the
+    /// limits of those without a start do not apply.
+    pub(crate) fn uncounted(schedules: Vec<Schedule>) -> Self {
+        let timings = schedules.iter().map(|schedule| schedule.timing.clone());
+        let timings = timings.collect();
+        Self(Arc::new(Members { schedules, timings }))
+    }
+
     /// Returns the schedules as they were given.
     pub(crate) fn schedules(&self) -> &[Schedule] {
         &self.0.schedules
@@ -72,11 +80,6 @@ impl ScheduleUnion {
             ticks.take_while(move |tick| *tick <= until)
         });
         merged(each.collect())
-    }
-
-    /// Returns `true` if there is a tick at an instant.
-    pub(crate) fn has(&self, tick: DateTime<Utc>) -> bool {
-        self.0.timings.iter().any(|timing| timing.has(tick))
     }
 
     /// Returns the interval of a tick: from the tick before to this one.
@@ -242,7 +245,8 @@ mod tests {
         assert_eq!(union.next(day(1, 6)), Some(day(1, 12)));
         assert_eq!(union.previous(day(2, 6)), Some(day(1, 18)));
         assert_eq!(union.up_to(day(2, 6)), Some(day(2, 6)));
-        assert!(union.has(day(1, 12)) && !union.has(day(2, 12)));
+        assert_eq!(union.up_to(day(1, 12)), Some(day(1, 12)));
+        assert_ne!(union.up_to(day(2, 12)), Some(day(2, 12)));
     }
 
     #[test]
@@ -381,7 +385,8 @@ mod tests {
                 if let Some(last) = last {
                     prop_assert_eq!((interval.start, interval.end), (last, tick));
                 }
-                prop_assert!(interval.start <= tick && union.has(tick), "{tick}");
+                prop_assert!(interval.start <= tick, "{tick}");
+                prop_assert_eq!(union.up_to(tick), Some(tick));
                 prop_assert_eq!(union.up_to(tick), Some(tick));
                 prop_assert_eq!(union.previous(tick), last);
                 prop_assert_eq!(union.next(span::just_before(tick)), Some(tick));

@@ -453,12 +453,12 @@ impl Backfill {
             Ok(record) => record.and_then(|record| record.key.name),
             Err(error) => return Err(error),
         };
-        let since = host.services.clock.now();
         Ok(AskedBackfill {
             host,
             call,
             deployment,
-            schedules: ScheduleUnion::new(schedules, since),
+            // the dates say which ticks there are, whenever the schedules came into force
+            schedules: ScheduleUnion::uncounted(schedules),
         })
     }
 

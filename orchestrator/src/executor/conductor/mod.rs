@@ -21,7 +21,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use body::{BODIES, CalledFlow, RunningBody};
-use ending::Ending;
 pub(crate) use ending::FinishedRun;
 use grace::Grace;
 
