@@ -29,7 +29,7 @@ pub(crate) struct DeploymentRecord {
     pub(crate) decided: DateTime<Utc>,
     /// What was in force, in the order of time; the last segment still is.
     pub(crate) segments: Vec<Segment>,
-    /// Why the segments cannot be read, if so. There are none then.
+    /// Why the segments cannot be read, if so. The list is empty then.
     pub(crate) unreadable: Option<String>,
 }
 

@@ -55,7 +55,7 @@ impl Runtime {
     }
 
     /// Removes a deployment from the record. Manual runs no longer belong to it, and if it is served
-    /// again, it is new: it has missed nothing. Returns `false` if there was none. Its runs are kept.
+    /// again, it is new: it has missed nothing. Returns `false` if it is not on record. Its runs are kept.
     ///
     /// A process that serves it creates no more runs of it until it serves it anew.
     ///

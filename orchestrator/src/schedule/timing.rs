@@ -106,8 +106,8 @@ impl Timing {
         self.rule.fault().or_else(|| self.fault_of_exceptions())
     }
 
-    /// Returns the problem of a timetable by which firings are left out: which ones that would be is
-    /// not known any more, so there are none.
+    /// Returns the problem of a timetable by which firings are left out. It is not known any more
+    /// which ones these are, so the schedule ends.
     fn fault_of_exceptions(&self) -> Option<&str> {
         self.exceptions()?.fault()
     }

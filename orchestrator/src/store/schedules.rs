@@ -30,7 +30,7 @@ pub(crate) trait ScheduleStore: fmt::Debug + Send + Sync {
         flow: Option<&str>,
     ) -> Result<Vec<DeploymentRecord>, StoreError>;
 
-    /// Removes a deployment from the record. Returns `false` if there was none.
+    /// Removes a deployment from the record. Returns `false` if it is not there.
     async fn remove_deployment(&self, key: &DeploymentKey) -> Result<bool, StoreError>;
 
     /// Records that the ticks of a deployment are decided up to an instant, unless another version
