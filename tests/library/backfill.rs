@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use orchestrator::prelude::*;
-use orchestrator::{Backfilled, Clock, Reprocess, RunFilter, RunKind, TickAction};
+use orchestrator::{Backfilled, Clock, Overlap, Reprocess, RunFilter, RunKind, TickAction};
 
 use crate::support::{file, open, serve_for, url};
 
@@ -752,5 +752,154 @@ async fn backfill_dropped_during_a_rerun_request_cancels_the_rerun() -> Result<(
     let states: Vec<_> = runs.iter().map(|run| run.state).collect();
     assert_eq!(states[0], RunState::Cancelled);
     assert!(states[1].is_final(), "nobody waits for it: {states:?}");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tick_with_another_run_is_not_done() -> Result<()> {
+    #[flow(name = "backfill_other")]
+    fn other(region: String) -> Node<u32> {
+        let _ = region;
+        one()
+    }
+    let runtime = runtime().await;
+    let dates = || date("2026-02-10")..=date("2026-02-10");
+    let flow = |region: &str| other(region.to_owned()).on(&runtime);
+    let hourly = flow("EU").backfill("@hourly", dates()).run().await?;
+    assert_eq!(hourly.created(), 24);
+    // the run of an hour is not that of a day, and the region is not the same either
+    let asked = || flow("US").backfill("0 6 * * *", dates());
+    let plan = asked().dry_run().await?;
+    let tick = &plan.ticks()[0];
+    let expected = "its run has the interval 2026-02-10 05:00:00 to 2026-02-10 06:00:00, not 2026-02-09 06:00:00 to \
+                    2026-02-10 06:00:00; its run has region = \"EU\", not region = \"US\"";
+    assert_eq!(
+        (tick.action, tick.reason, tick.difference.as_deref()),
+        (TickAction::Different, "it has another run", Some(expected))
+    );
+    assert!(plan.to_string().contains(expected), "{plan}");
+    let done = asked().run().await?;
+    assert_eq!(
+        (done.created(), done.skipped(), done.different()),
+        (0, 0, 1)
+    );
+    let refused = asked().reprocess(Reprocess::All).run().await.unwrap_err();
+    assert!(refused.to_string().contains("is another run"), "{refused}");
+    // of another deployment the tick is another one
+    let serve = flow("US").serve("0 6 * * *").named("us");
+    serve_for(Duration::from_secs(1), serve).await;
+    let named = flow("US")
+        .deployment("us")
+        .backfill("0 6 * * *", dates())
+        .run()
+        .await?;
+    assert_eq!((named.created(), named.different()), (1, 0));
+    let again = asked().deployment("us").run().await?;
+    assert_eq!((again.skipped(), again.different()), (1, 0));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn manual_runs_are_named_and_adopted_if_asked() -> Result<()> {
+    #[flow(name = "backfill_adopted")]
+    fn adopted(region: String) -> Node<u32> {
+        let _ = region;
+        one()
+    }
+    let runtime = runtime().await;
+    let six: DateTime<Utc> = "2026-02-11T06:00:00Z".parse()?;
+    let day = chrono::TimeDelta::days(1);
+    let flow = |region: &str| adopted(region.to_owned()).on(&runtime);
+    let by_hand = flow("EU").logical_date(six).interval(six - day, six);
+    let by_hand = by_hand.run().await?.id();
+    // with other parameters, and for another date, it is not the same
+    let others = flow("US").logical_date(six + day);
+    others.interval(six, six + day).run().await?;
+    let asked = || flow("EU").backfill("0 6 * * *", date("2026-02-11")..=date("2026-02-12"));
+    let plan = asked().dry_run().await?;
+    let manual: Vec<_> = plan
+        .ticks()
+        .iter()
+        .map(|tick| (tick.action, tick.manual))
+        .collect();
+    assert_eq!(
+        manual,
+        [
+            (TickAction::Create, Some(by_hand)),
+            (TickAction::Create, None)
+        ]
+    );
+    assert!(
+        plan.to_string()
+            .contains(&format!("made by hand: {by_hand}"))
+    );
+    let done = asked().adopt_manual(true).run().await?;
+    let skipped: Vec<_> = done.skipped_because().collect();
+    assert_eq!(
+        (done.created(), skipped),
+        (1, vec![("a manual run succeeded", 1)])
+    );
+    // without the choice the tick has a run of its own
+    assert_eq!(asked().run().await?.created(), 1);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_schedules_of_a_backfill_are_one_line_of_intervals() -> Result<()> {
+    #[flow(name = "backfill_union")]
+    fn union() -> Node<u32> {
+        one()
+    }
+    let runtime = runtime().await;
+    let dates = date("2026-02-10")..=date("2026-02-11");
+    let asked = || {
+        let backfill = union().on(&runtime).backfill("0 6,18 * * *", dates.clone());
+        backfill.schedule("0 12 * * *").schedule("0 6 * * *")
+    };
+    assert_eq!(asked().run().await?.created(), 6);
+    let runs = RunFilter::new().flow("backfill_union").oldest_first();
+    let runs = runtime.find_runs(&runs).await?;
+    for pair in runs.windows(2) {
+        assert_eq!(pair[0].interval.end, pair[1].interval.start);
+    }
+    assert_eq!(asked().run().await?.skipped(), 6);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn dates_beyond_the_limit_go_by_the_overlap_of_the_backfill() -> Result<()> {
+    #[task]
+    async fn hour() -> u32 {
+        tokio::time::sleep(HOUR).await;
+        1
+    }
+    #[flow(name = "backfill_overlap", max_active_runs = 1)]
+    fn overlapping() -> Node<u32> {
+        hour()
+    }
+    for (overlap, days) in [
+        (Overlap::Queue, &["10", "11", "12", "13", "14"][..]),
+        (Overlap::Skip, &["10", "11"]),
+        (Overlap::Latest, &["10", "11", "14"]),
+        (Overlap::CancelRunning, &["13", "14"]),
+    ] {
+        let runtime = runtime().await;
+        let backfill = overlapping()
+            .on(&runtime)
+            .backfill("0 6 * * *", date("2026-02-10")..=date("2026-02-14"))
+            .max_active_runs(2)
+            .overlap(overlap);
+        let done = backfill.run().await?;
+        assert_eq!(done.total(), 5);
+        let succeeded = RunFilter::new()
+            .flow("backfill_overlap")
+            .state(RunState::Success);
+        let runs = runtime.find_runs(&succeeded.oldest_first()).await?;
+        let of: Vec<_> = runs
+            .iter()
+            .map(|run| run.logical_date.format("%d").to_string())
+            .collect();
+        assert_eq!(of, days, "{overlap:?}: {done:?}");
+    }
     Ok(())
 }

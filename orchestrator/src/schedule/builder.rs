@@ -147,7 +147,9 @@ impl Schedule {
     /// schedules which fire at the same instant do not all start at once. There is no delay by
     /// default.
     ///
-    /// The run's logical date and interval are those of the firing.
+    /// The run's logical date and interval are those of the firing. The delay follows from the
+    /// deployment and the firing: it is the same whatever process creates the run. Runs are created
+    /// in the order of their firings, so that one may wait for the delay of the one before.
     ///
     /// It is an error when the flow is served if the duration is longer than a day, or if a text is
     /// not a duration.

@@ -11,19 +11,24 @@ use tempfile::TempDir;
 
 use super::SqliteStore;
 use super::statements::{cache, history};
+use crate::deployment::samples::spec;
 use crate::error::StoreError;
 use crate::id::RunId;
 use crate::journal::{
     CacheHit, CacheKey, CacheMiss, CacheQuery, EncodedResult, NewCacheEntry, ResultValue, RunEnd,
     RunFilter, RunRecord, TaskEnd, Transition,
 };
+use crate::schedule::Schedule;
 use crate::state::{RunState, TaskState};
 use crate::store::sql::rows;
 use crate::store::suite::{
     Opened, Random, a_long_life, case, created, finish, left, line, new_run, node, row_place,
     started, success, time, told,
 };
-use crate::store::{Accept, AdminStore as _, CacheRequest, CacheStore as _, Lookup, RunStore as _};
+use crate::store::{
+    Accept, AdminStore as _, CacheRequest, CacheStore as _, Lookup, RunStore as _,
+    ScheduleStore as _,
+};
 
 const MIB: usize = 1 << 20;
 
@@ -581,5 +586,36 @@ async fn a_blob_goes_with_the_row_that_refers_to_it() {
             .unwrap()
             .output()
             .is_some()
+    );
+}
+
+#[tokio::test]
+async fn a_deployment_that_cannot_be_read_is_named_and_served_anew() {
+    let opened = Opened::new("sqlite");
+    let daily = spec(&[Schedule::cron("@daily").unwrap()], "EU");
+    opened.store.put_in_force(&daily, time(10)).await.unwrap();
+    let connection = Connection::open(opened.folder().join("runs.db")).unwrap();
+    let damage = r#"UPDATE deployments SET segments = '[{"schedules":'"#;
+    connection.execute(damage, []).unwrap();
+    let check = opened.store.check_store().await.unwrap();
+    assert_eq!(check.problems.len(), 1, "{:?}", check.problems);
+    let problem = &check.problems[0];
+    assert!(
+        problem.starts_with("flow `report` on record: "),
+        "{problem}"
+    );
+    let served = opened.store.put_in_force(&daily, time(20)).await.unwrap();
+    assert_eq!(
+        (served.decided, served.segments.len()),
+        (time(20).to_datetime().unwrap(), 1)
+    );
+    assert!(
+        opened
+            .store
+            .check_store()
+            .await
+            .unwrap()
+            .problems
+            .is_empty()
     );
 }

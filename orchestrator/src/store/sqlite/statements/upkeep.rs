@@ -8,6 +8,7 @@ use super::super::columns::unsigned;
 use super::super::failure::{self, Failure};
 use super::super::schema::MIGRATIONS;
 use super::cache::Eviction;
+use super::deployments;
 use super::history;
 use crate::clock::Timestamp;
 use crate::id::RunId;
@@ -124,6 +125,13 @@ pub(crate) fn check_store(connection: &Connection, path: &Path) -> StoreCheck {
                 failure::text(&error)
             )),
         }
+    }
+    match deployments::list_deployments(connection, None) {
+        Ok(records) => problems.extend(records.iter().filter_map(|record| {
+            let problem = record.unreadable.as_ref()?;
+            Some(format!("{} on record: {problem}", record.key))
+        })),
+        Err(error) => problems.push(format!("deployments: {}", failure::text(&error))),
     }
     if let Err(failure) = runs(connection, &mut check.unreadable_runs) {
         problems.push(format!("runs: {}", failure.text()));
