@@ -403,7 +403,10 @@ mod tests {
         let text = "0 6 * * * in Europe/Zurich {\"region\":\"EU\"}";
         let record = decode(&[(text, "20T05:00")]);
         let zurich = cron("0 6 * * *").timezone(chrono_tz::Europe::Zurich);
-        let (eu, us) = (spec(&[zurich.clone()], "EU"), spec(&[zurich], "US"));
+        let (eu, us) = (
+            spec(std::slice::from_ref(&zurich), "EU"),
+            spec(&[zurich], "US"),
+        );
         assert!(eu.is_in_force(&record) && !us.is_in_force(&record));
         let (same, has_changed) = eu.put_in_force(Some(record), utc("20T07:00"));
         assert!(has_changed, "it is rewritten in today's form");
