@@ -208,7 +208,10 @@ impl Argument {
     /// Reads a whole number that is not negative.
     pub(crate) fn whole(self) -> Result<OptionValue<u64>> {
         let number = match self.literal() {
-            Some(Lit::Int(number)) => number.base10_parse().ok(),
+            // `5m` is one token, a number with a suffix
+            Some(Lit::Int(number)) if duration::parse(&number.to_string()).is_err() => {
+                number.base10_parse().ok()
+            }
             _ => None,
         };
         self.given("a whole number", number)
@@ -411,8 +414,13 @@ fn elements(expression: Option<&Expr>) -> Option<impl Iterator<Item = &Expr>> {
 fn read_duration(expression: &Expr) -> std::result::Result<Duration, String> {
     match literal(expression) {
         Some(Lit::Str(text)) => duration::parse(&text.value()),
-        Some(Lit::Int(_) | Lit::Float(_)) => {
-            let number = written(expression);
+        Some(number @ (Lit::Int(_) | Lit::Float(_))) => {
+            let number = written(number);
+            if duration::parse(&number).is_ok() {
+                return Err(format!(
+                    "got `{number}`: write it in quotes, `\"{number}\"`"
+                ));
+            }
             Err(format!(
                 "got `{number}`: a number has no unit, write `\"{number}s\"` for seconds"
             ))

@@ -110,6 +110,8 @@ mod tests {
             max_active_runs = "1", overlap = "skip"               => expected `max_active_runs` to be a whole number
             max_active_runs = 1, overlap = "cancel-runing"        => did you mean `"cancel_running"`?
             max_active_runs = 1, overlap = skip                   => got `skip`: did you mean `"skip"`?
+            max_active_runs = 5m                                  => expected `max_active_runs` to be a whole number, got `5m`
+            timeout = 2h                                          => expected `timeout` to be a duration, got `2h`: write it in quotes, `"2h"`
             defaults(schedule = "@daily")                         => unknown option `schedule`
             "#,
         );
