@@ -288,9 +288,10 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 /// | `tags = ["…", …]` | words to find it by | none |
 /// | `schedule = "0 6 * * *"` | when its runs are due: a crontab expression as for [`cron!`](macro@cron), with five fields, or six with seconds first, or `@daily` and the like | no schedule |
 /// | `timezone = "Europe/Zurich"` | time zone of `schedule`: an IANA name; with `schedule` only | `"UTC"` |
-/// | `missed = "…"` | which of the ticks that were due while no process served the flow get a run: `"latest"`, `"all"` (the oldest first), or `"none"`; with `schedule` only | `"latest"` |
+/// | `missed = "…"` | which of the ticks that were due while no process served the flow get a run: `"latest"`, `"all"` (the oldest first), `"none"`, or `"7d"` (those of the last seven days); with `schedule` only | `"latest"` |
+/// | `missed = n` | the latest ones of these ticks get a run, at most `n`, 1 or more | |
 /// | `max_active_runs = n` | maximum number of active runs, 1 or more; others wait, unless `overlap` is set | no limit |
-/// | `overlap = "…"` | handling of a tick when `max_active_runs` runs are active: `"queue"` (its run waits for a slot), `"skip"` (it is skipped, and logged), or `"cancel_running"` (the oldest active run is cancelled); with `max_active_runs` only | `"queue"` |
+/// | `overlap = "…"` | handling of a tick when `max_active_runs` runs are active: `"queue"` (its run waits for a slot), `"skip"` (it is skipped, and logged), `"cancel_running"` (the oldest active run is cancelled), or `"latest"` (its run waits for a slot in place of the scheduled runs that were waiting for one, which are cancelled); with `max_active_runs` only | `"queue"` |
 /// | `timeout = "2h"` | maximum duration of a run; unfinished tasks are then cancelled, and the run fails | no limit |
 /// | `defaults(…)` | options of [`task`](macro@task) for the tasks of the flow that neither the call nor the task sets; all except `name`, `description` and `tags` | none |
 /// | `resources = [Type, …]` | resources that its tasks need, checked before a run starts; meant for an `async fn`, since the tasks of a plain `fn` are known | none |

@@ -275,11 +275,13 @@ impl Argument {
         self.given("a name", word)
     }
 
-    /// Reads one of several words, in quotes, and returns its meaning.
-    pub(crate) fn one_of(
+    /// Reads one of several words, in quotes, and returns its meaning. `others` follows the list of
+    /// words in the error: it names the other kinds of values.
+    pub(crate) fn one_of<T: Copy>(
         self,
-        words: &[(&str, &'static str)],
-    ) -> Result<OptionValue<&'static str>> {
+        words: &[(&str, T)],
+        others: &str,
+    ) -> Result<OptionValue<T>> {
         let text = self.text();
         if let Some((_, meaning)) = words
             .iter()
@@ -299,7 +301,8 @@ impl Argument {
             Some(word) => format!("did you mean `\"{word}\"`?"),
             None => format!("write for example `{}`", self.example),
         };
-        let what = format!("one of {}", list(quoted.iter().map(String::as_str)));
+        let quoted = list(quoted.iter().map(String::as_str));
+        let what = format!("one of {quoted}{others}");
         Err(self.refused(&what, &remedy))
     }
 
@@ -371,7 +374,7 @@ impl Argument {
         }
     }
 
-    fn literal(&self) -> Option<&Lit> {
+    pub(crate) fn literal(&self) -> Option<&Lit> {
         self.expression().and_then(literal)
     }
 

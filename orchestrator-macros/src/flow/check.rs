@@ -1,5 +1,6 @@
 //! The rules for flows.
 
+use super::missed::MissedTicks;
 use super::model::{FlowModel, FlowOutput, ServingModel};
 use crate::attribute::data::{FlowPart, PassedType, TypeFault, arguments_of, is_plain, ungrouped};
 use crate::attribute::fallback::Errors;
@@ -58,6 +59,20 @@ fn check_serving(flow: &FlowModel, errors: &mut Errors) {
             key,
             format!("`{key}` needs a schedule: add `schedule = \"0 6 * * *\"`, or leave it out"),
         );
+    }
+    match missed.as_ref().map(|missed| (missed.value, &missed.tokens)) {
+        Some((MissedTicks::Within(span), tokens)) if span.is_zero() => errors.at(
+            tokens,
+            "expected `missed` to be greater than zero: write `missed = \"none\"` for no runs",
+        ),
+        Some((MissedTicks::AtMost(runs), tokens)) if runs == 0 || runs > u64::from(u32::MAX) => {
+            let message = format!(
+                "expected `missed` to be from 1 to {}, got {runs}: write `missed = \"none\"` for no runs",
+                u32::MAX
+            );
+            errors.at(tokens, message);
+        }
+        _ => {}
     }
     if let Some(overlap) = overlap
         && flow.max_active_runs.is_none()

@@ -1,9 +1,9 @@
 //! Expands a checked flow to code.
 
+use super::missed::MissedTicks;
 use super::model::{FlowModel, FlowOutput, ServingModel};
 use crate::attribute::expand::{described, option, private};
 use crate::attribute::names::written;
-use crate::attribute::options::OptionValue;
 use crate::attribute::place::CodeSpan;
 use crate::attribute::signature::{Parameter, Role};
 use crate::attribute::value::OptionKind;
@@ -86,17 +86,18 @@ fn serving(serving: &ServingModel) -> TokenStream {
         let timezone = serving.timezone.as_ref().map_or("UTC", |zone| &zone.value);
         quote!(#private::ScheduleDef { cron: #cron, timezone: #timezone })
     }));
-    let variant = |given: Option<&OptionValue<&str>>, default| {
-        Ident::new(
-            given.map_or(default, |given| given.value),
-            Span::mixed_site(),
-        )
-    };
-    let missed = variant(serving.missed.as_ref(), "Latest");
-    let overlap = variant(serving.overlap.as_ref(), "Queue");
+    let missed = serving.missed.as_ref();
+    let missed = missed
+        .map_or(MissedTicks::Latest, |given| given.value)
+        .expand();
+    let overlap = serving
+        .overlap
+        .as_ref()
+        .map_or("Queue", |given| given.value);
+    let overlap = Ident::new(overlap, Span::mixed_site());
     quote! {
         schedule: #schedule,
-        missed: #private::Missed::#missed,
+        missed: #missed,
         overlap: #private::Overlap::#overlap
     }
 }

@@ -3,6 +3,7 @@
 mod check;
 mod expand;
 mod fallback;
+mod missed;
 mod model;
 mod parse;
 
@@ -44,6 +45,10 @@ mod tests {
             schedule = "@daily"
             schedule = "0 0 6 * * MON-FRI", timezone = "Europe/Zurich", missed = "none", overlap = "queue", max_active_runs = 1
             overlap = r"cancel_running", max_active_runs = 1
+            overlap = "latest", max_active_runs = 2
+            schedule = "@hourly", missed = "7d"
+            missed = "1d12h", schedule = "@hourly"
+            schedule = "@hourly", missed = 1
             name = "a", defaults(retries = 2, retry_delay = ["5m"], pool = "p"), tags = ["b"]
             "#,
         );
@@ -103,15 +108,28 @@ mod tests {
             schedule = "@daily", timezone = "Europe/Zurch"        => did you mean `Europe/Zurich`?
             schedule = "@daily", timezone = Zurich                => expected `timezone` to be a string, got `Zurich`
             missed = "all"                                        => `missed` needs a schedule
-            schedule = "@daily", missed = "last"                  => to be one of `"latest"`, `"all"` and `"none"`, got `"last"`
+            missed = "7 d"                                        => write it without spaces ;; `missed` needs a schedule
+            schedule = "@daily", missed = "last"                  => to be one of `"latest"`, `"all"` and `"none"`, a duration such as `"7d"`, or a number of runs such as `10`, got `"last"`
+            schedule = "@daily", missed = ""                      => got `""`: write for example `missed = "all"`
             schedule = "@daily", missed = Latest                  => got `Latest`: did you mean `"latest"`?
             schedule = "@daily", missed = true                    => got `true`: write for example `missed = "all"`
+            schedule = "@daily", missed = 1.5                     => got `1.5`: write for example `missed = "all"`
+            schedule = "@daily", missed = -1                      => got `-1`: write for example `missed = "all"`
+            schedule = "@daily", missed = "7days"                 => unknown unit `days`, the units are `ms`, `s`, `m`, `h` and `d`; write `d` for days
+            schedule = "@daily", missed = "-7d"                   => a duration cannot be negative
+            schedule = "@daily", missed = "7"                     => got `"7"`: write `missed = 7` for at most 7 runs, or `missed = "7d"` for those of 7 days
+            schedule = "@daily", missed = 7d                      => got `7d`: write it in quotes, `"7d"`
+            schedule = "@daily", missed = "0s"                    => expected `missed` to be greater than zero: write `missed = "none"`
+            schedule = "@daily", missed = 0                       => expected `missed` to be from 1 to 4294967295, got 0: write `missed = "none"`
+            schedule = "@daily", missed = 4294967296              => expected `missed` to be from 1
             overlap = "skip"                                      => `overlap` needs a limit
             max_active_runs = "1", overlap = "skip"               => expected `max_active_runs` to be a whole number
             max_active_runs = 1, overlap = "cancel-runing"        => did you mean `"cancel_running"`?
-            max_active_runs = 1, overlap = skip                   => got `skip`: did you mean `"skip"`?
+            max_active_runs = 1, overlap = "newest"               => to be one of `"queue"`, `"skip"`, `"cancel_running"` and `"latest"`, got `"newest"`
+            overlap = "latest"                                    => `overlap` needs a limit
             max_active_runs = 5m                                  => expected `max_active_runs` to be a whole number, got `5m`
             timeout = 2h                                          => expected `timeout` to be a duration, got `2h`: write it in quotes, `"2h"`
+            max_active_runs = 1, overlap = skip                   => got `skip`: did you mean `"skip"`?
             defaults(schedule = "@daily")                         => unknown option `schedule`
             "#,
         );

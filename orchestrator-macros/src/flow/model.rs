@@ -1,5 +1,6 @@
 //! A flow as its author wrote it.
 
+use super::missed::MissedTicks;
 use crate::attribute::data::{FlowPart, arguments_of, ungrouped};
 use crate::attribute::label::Label;
 use crate::attribute::options::OptionValue;
@@ -27,8 +28,7 @@ pub(crate) struct ServingModel {
     pub(crate) schedule: Option<OptionValue<String>>,
     /// The IANA name of a zone.
     pub(crate) timezone: Option<OptionValue<String>>,
-    /// A variant of `Missed`.
-    pub(crate) missed: Option<OptionValue<&'static str>>,
+    pub(crate) missed: Option<OptionValue<MissedTicks>>,
     /// A variant of `Overlap`.
     pub(crate) overlap: Option<OptionValue<&'static str>>,
 }

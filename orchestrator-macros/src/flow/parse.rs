@@ -1,5 +1,6 @@
 //! Parses the options of a flow.
 
+use super::missed::MissedTicks;
 use super::model::{FlowModel, ServingModel};
 use crate::attribute::fallback::Errors;
 use crate::attribute::known::{CACHE, KnownOption, KnownOptions, LABEL, OF_FLOWS};
@@ -7,18 +8,17 @@ use crate::attribute::label::Label;
 use crate::attribute::options::{Argument, OptionValue, arguments};
 use crate::attribute::settings::{CLEAN_UP, SETTINGS, Settings};
 use crate::attribute::signature::UserFunction;
+use crate::attribute::value::OptionKind;
 use crate::schedule::{self, zone};
 use proc_macro2::TokenStream;
 use syn::{Error, Result};
 
-/// The values of `missed`, with the variants of `Missed`.
-const MISSED: [(&str, &str); 3] = [("latest", "Latest"), ("all", "All"), ("none", "None")];
-
 /// The values of `overlap`, with the variants of `Overlap`.
-const OVERLAPS: [(&str, &str); 3] = [
+const OVERLAPS: [(&str, &str); 4] = [
     ("queue", "Queue"),
     ("skip", "Skip"),
     ("cancel_running", "CancelRunning"),
+    ("latest", "Latest"),
 ];
 
 pub(super) fn flow(options: TokenStream, function: UserFunction, errors: &mut Errors) -> FlowModel {
@@ -118,8 +118,12 @@ impl ServingModel {
                 self.schedule = Some(sound(argument.string()?, schedule::fault)?);
             }
             "timezone" => self.timezone = Some(sound(argument.string()?, zone::fault)?),
-            "missed" => self.missed = Some(argument.one_of(&MISSED)?),
-            "overlap" => self.overlap = Some(argument.one_of(&OVERLAPS)?),
+            "missed" => {
+                // An invalid value still counts as given: it needs a schedule, too.
+                self.missed = Some(argument.bare(MissedTicks::Latest));
+                self.missed = Some(OptionKind::read(argument)?);
+            }
+            "overlap" => self.overlap = Some(argument.one_of(&OVERLAPS, "")?),
             _ => {}
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! Schedules in the source: `cron!`, and what `#[flow]` is given.
 
+use std::time::Duration;
+
 use orchestrator::prelude::*;
 use orchestrator::{Cron, CronError, FlowDef, Missed, Overlap, ScheduleDef, flows};
 
@@ -28,6 +30,15 @@ fn scheduled_alone() {}
 
 #[flow(max_active_runs = 2, overlap = "cancel_running")]
 fn overlapping() {}
+
+#[flow(schedule = "@hourly", missed = "1d12h")]
+fn made_up_within_a_time() {}
+
+#[flow(schedule = "@hourly", missed = 10)]
+fn made_up_in_number() {}
+
+#[flow(max_active_runs = 1, overlap = "latest")]
+fn overlapping_with_the_latest() {}
 
 #[flow(
     schedule = r"@hourly",
@@ -81,6 +92,24 @@ fn schedules_are_written_down() {
         ),
         ("overlapping", None, Missed::Latest, Overlap::CancelRunning),
         (
+            "overlapping_with_the_latest",
+            None,
+            Missed::Latest,
+            Overlap::Latest,
+        ),
+        (
+            "made_up_within_a_time",
+            Some(("@hourly", "UTC")),
+            Missed::Within(Duration::from_secs(36 * 3600)),
+            Overlap::Queue,
+        ),
+        (
+            "made_up_in_number",
+            Some(("@hourly", "UTC")),
+            Missed::AtMost(10),
+            Overlap::Queue,
+        ),
+        (
             "every_option_of_schedules",
             Some(("@hourly", "Europe/Zurich")),
             Missed::None,
@@ -99,6 +128,9 @@ fn schedules_are_written_down() {
         scheduled_alone(),
         of_a_macro(),
         overlapping(),
+        overlapping_with_the_latest(),
+        made_up_within_a_time(),
+        made_up_in_number(),
         every_option_of_schedules(),
     ));
 }
