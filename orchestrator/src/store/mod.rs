@@ -53,7 +53,7 @@ pub use entry::{CacheEntry, CacheFilter};
 pub(crate) use logs::LogStore;
 pub(crate) use memory::{MemoryStore, unrecorded};
 pub(crate) use run_log::{Commit, RunLog};
-pub(crate) use runs::{AbandonedRun, RunCreation, RunStore, Takeover};
+pub(crate) use runs::{AbandonedRun, PreviousRun, RunCreation, RunStore, Takeover};
 pub(crate) use schedules::{ScheduleStore, ServingState};
 
 use crate::clock::Timestamp;

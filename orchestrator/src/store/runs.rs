@@ -7,11 +7,11 @@ use async_trait::async_trait;
 
 use super::RunLog;
 use crate::clock::Timestamp;
-use crate::deployment::DeploymentVersion;
+use crate::deployment::{DeploymentKey, DeploymentVersion};
 use crate::error::{Error, StoreError};
 use crate::id::RunId;
 use crate::journal::{AttemptRecord, History, NewRun, RunFilter, RunRecord, RunSummary};
-use crate::state::Rerun;
+use crate::state::{Rerun, RunState};
 
 /// Stores runs, and which process executes each of them.
 #[async_trait]
@@ -38,6 +38,14 @@ pub(crate) trait RunStore: fmt::Debug + Send + Sync {
 
     /// Returns the runs that match a filter, without their tasks.
     async fn find_runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError>;
+
+    /// Returns the run of the previous tick of a deployment, scheduled or of a backfill: the one with
+    /// the latest logical date before an instant. Ticks without a run do not count.
+    async fn find_previous(
+        &self,
+        deployment: &DeploymentKey,
+        before: Timestamp,
+    ) -> Result<Option<PreviousRun>, StoreError>;
 
     /// Returns all runs of a flow, in the order in which they were accepted.
     async fn list_runs(&self, flow: &str) -> Result<Vec<RunRecord>, StoreError>;
@@ -96,6 +104,13 @@ pub(crate) enum RunCreation {
     Paused,
     /// Another version of its deployment is in force.
     Superseded,
+}
+
+/// The run of the previous tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PreviousRun {
+    pub(crate) id: RunId,
+    pub(crate) state: RunState,
 }
 
 /// An unfinished run that no living process executes.

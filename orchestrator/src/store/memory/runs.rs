@@ -1,6 +1,6 @@
 //! Runs, found by their ids, flows, keys and ticks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,7 +15,7 @@ use crate::journal::{
     AttemptRecord, ClearedRows, NewRun, RunFilter, RunRecord, RunSummary, attempts, clearing,
 };
 use crate::state::{Rerun, RunKind};
-use crate::store::{AbandonedRun, RunCreation, RunLog as _, RunStore, Takeover};
+use crate::store::{AbandonedRun, PreviousRun, RunCreation, RunLog as _, RunStore, Takeover};
 
 /// The runs, by their ids, flows, keys and ticks.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub(super) struct RunIndex {
     pub(super) by_id: HashMap<RunId, Arc<MemoryRun>>,
     by_key: HashMap<(String, String), Arc<MemoryRun>>,
     /// By deployment and logical date.
-    by_tick: HashMap<(DeploymentKey, Timestamp), Arc<MemoryRun>>,
+    by_tick: BTreeMap<(DeploymentKey, Timestamp), Arc<MemoryRun>>,
 }
 
 fn deployment_of(run: &NewRun) -> DeploymentKey {
@@ -102,6 +102,20 @@ impl RunStore for MemoryStore {
             true => runs.iter().filter_map(wanted).take(limit).collect(),
             false => runs.iter().rev().filter_map(wanted).take(limit).collect(),
         })
+    }
+
+    async fn find_previous(
+        &self,
+        deployment: &DeploymentKey,
+        before: Timestamp,
+    ) -> Result<Option<PreviousRun>, StoreError> {
+        let runs = self.runs.lock();
+        let earlier = (deployment.clone(), Timestamp::MIN)..(deployment.clone(), before);
+        let run = runs.by_tick.range(earlier).next_back();
+        Ok(run.map(|(_, run)| {
+            let RunSummary { id, state, .. } = run.mirror.summary();
+            PreviousRun { id, state }
+        }))
     }
 
     async fn list_runs(&self, flow: &str) -> Result<Vec<RunRecord>, StoreError> {

@@ -14,7 +14,7 @@ use super::statements::prune::Slice;
 use super::statements::{history, ownership, prune, runs, serving};
 use super::writer::OwnedRun;
 use crate::clock::Timestamp;
-use crate::deployment::DeploymentVersion;
+use crate::deployment::{DeploymentKey, DeploymentVersion};
 use crate::error::{BlobError, Error, RerunError, StoreError};
 use crate::failpoint;
 use crate::id::RunId;
@@ -27,7 +27,9 @@ use crate::store::mirror::Mirror;
 use crate::store::sql::history::RecordedRun;
 use crate::store::sql::rows;
 use crate::store::sql::statements::{UNDO_INSERT, UNDO_TAKEOVER};
-use crate::store::{AbandonedRun, RunCreation, RunLog, RunStore, ScheduleStore as _, Takeover};
+use crate::store::{
+    AbandonedRun, PreviousRun, RunCreation, RunLog, RunStore, ScheduleStore as _, Takeover,
+};
 
 #[async_trait]
 impl RunStore for SqliteStore {
@@ -92,6 +94,17 @@ impl RunStore for SqliteStore {
         let filter = filter.clone();
         self.file
             .read(move |connection| history::find_runs(connection, &filter))
+            .await
+    }
+
+    async fn find_previous(
+        &self,
+        deployment: &DeploymentKey,
+        before: Timestamp,
+    ) -> Result<Option<PreviousRun>, StoreError> {
+        let deployment = deployment.clone();
+        self.file
+            .read(move |connection| runs::find_previous(connection, &deployment, before))
             .await
     }
 

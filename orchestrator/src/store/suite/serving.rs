@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::deployment::samples::spec;
-use crate::deployment::{DeploymentRecord, DeploymentSpec};
+use crate::deployment::{DeploymentKey, DeploymentRecord, DeploymentSpec};
 use crate::flow::Missed;
 use crate::schedule::Schedule;
 
@@ -220,6 +220,59 @@ async fn run_of_a_tick_is_created_only_under_the_version_in_force() {
         assert_eq!(runs[0].deployment.as_deref(), Some("eu"));
         let default = RunFilter::new().default_deployment();
         assert_eq!(store.find_runs(&default).await.unwrap().len(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn previous_run_is_that_of_the_last_tick_before_which_has_one() {
+    on_each(async |opened| {
+        let store = &*opened.store;
+        let of = |kind, second, name: Option<&str>| NewRun {
+            deployment: name.map(Arc::from),
+            ..dated("a", kind, second)
+        };
+        let key = |flow: &'static str, name: Option<&str>| DeploymentKey {
+            flow: flow.into(),
+            name: name.map(Arc::from),
+        };
+        let previous = async |key: DeploymentKey, second: i64| {
+            let before = time(second * 1_000_000);
+            store.find_previous(&key, before).await.unwrap()
+        };
+        let default = || key("a", None);
+        assert_eq!(previous(default(), 9).await, None);
+        let first = created(store, of(RunKind::Scheduled, 1, None)).await;
+        let third = created(store, of(RunKind::Backfill, 3, None)).await;
+        let eu = created(store, of(RunKind::Scheduled, 4, Some("eu"))).await;
+        // runs by hand are of no tick, and other flows and deployments have their own
+        created(store, of(RunKind::Manual, 4, None)).await;
+        created(store, dated("b", RunKind::Scheduled, 4)).await;
+        let found = |log: &Arc<dyn RunLog>, state| {
+            let id = log.snapshot().id();
+            Some(PreviousRun { id, state })
+        };
+        let pending = RunState::Pending;
+        for (second, expected) in [
+            (1, None),
+            (2, found(&first, pending)),
+            (3, found(&first, pending)),
+            (4, found(&third, pending)),
+            (9, found(&third, pending)),
+        ] {
+            assert_eq!(previous(default(), second).await, expected, "{second}");
+        }
+        assert_eq!(previous(key("a", Some("eu")), 9).await, found(&eu, pending));
+        assert_eq!(previous(key("a", Some("us")), 9).await, None);
+        assert_eq!(previous(key("c", None), 9).await, None);
+        for state in [RunState::Failed, RunState::Cancelled, RunState::Success] {
+            let log = created(store, of(RunKind::Scheduled, 10 + state as i64, None)).await;
+            finish(&*log, 50, state).await;
+            assert_eq!(
+                previous(default(), 11 + state as i64).await,
+                found(&log, state)
+            );
+        }
     })
     .await;
 }

@@ -4,11 +4,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::failure::Failure;
 use crate::clock::Timestamp;
-use crate::deployment::DeploymentVersion;
+use crate::deployment::{DeploymentKey, DeploymentVersion};
 use crate::id::RunId;
 use crate::journal::NewRun;
 use crate::state::{RunKind, RunState};
-use crate::store::sql::codes::Code;
+use crate::store::PreviousRun;
+use crate::store::sql::codes::{Code, sql};
 use crate::store::sql::statements;
 
 /// Inserts a pending run, and returns its row. Returns `None` if a run with its key, its tick or
@@ -61,9 +62,60 @@ pub(crate) fn find_taken(connection: &Connection, new: &NewRun) -> Result<Option
     Ok(id.map(RunId::from_bytes))
 }
 
+const FIND_PREVIOUS: &str = sql!(
+    "SELECT id, state FROM runs WHERE flow = ?1 AND logical_date < ?2 AND deployment = ?3 AND ",
+    RUN_HAS_TICK,
+    " ORDER BY logical_date DESC LIMIT 1"
+);
+
+/// Returns the run of a deployment's last tick before an instant that has one.
+pub(crate) fn find_previous(
+    connection: &Connection,
+    deployment: &DeploymentKey,
+    before: Timestamp,
+) -> Result<Option<PreviousRun>, Failure> {
+    let mut select = connection.prepare_cached(FIND_PREVIOUS)?;
+    let tick = params![deployment.flow, before, deployment.column()];
+    let row = select.query_row(tick, |row| Ok((row.get(0)?, row.get(1)?)));
+    let Some((id, code)) = row.optional()? else {
+        return Ok(None);
+    };
+    let id = RunId::from_bytes(id);
+    match RunState::of(code) {
+        Some(state) => Ok(Some(PreviousRun { id, state })),
+        None => Err(Failure::Row(format!("state: {code} is unknown")).of_run(id)),
+    }
+}
+
 /// Returns `true` if a run with this id exists.
 pub(crate) fn run_exists(connection: &Connection, id: RunId) -> rusqlite::Result<bool> {
     connection
         .prepare_cached(statements::FIND_RUN)?
         .exists([id.as_bytes()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::schema::MIGRATIONS;
+
+    #[test]
+    fn previous_run_is_found_by_the_index_of_ticks() {
+        let connection = Connection::open_in_memory().unwrap();
+        for migration in MIGRATIONS {
+            connection.execute_batch(migration.sql).unwrap();
+        }
+        let mut select = connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {FIND_PREVIOUS}"))
+            .unwrap();
+        let steps = select
+            .query_map(params!["a", 0, ""], |row| row.get::<_, String>("detail"))
+            .unwrap();
+        let steps: Vec<String> = steps.map(Result::unwrap).collect();
+        // no step sorts
+        assert_eq!(
+            steps,
+            ["SEARCH runs USING INDEX runs_by_tick (flow=? AND logical_date<?)"]
+        );
+    }
 }
