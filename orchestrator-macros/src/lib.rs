@@ -268,6 +268,40 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 /// # let _ = (report(), sync());
 /// ```
 ///
+/// # Runs that depend on the past
+///
+/// With `depends_on_past`, the run of a tick waits until the run of the previous tick has succeeded,
+/// such as for balances that are carried forward from day to day.
+///
+/// ```
+/// use orchestrator::prelude::*;
+///
+/// #[task]
+/// async fn carry_forward(window: Interval) -> i64 {
+///     (window.end - window.start).num_hours()
+/// }
+///
+/// #[flow(schedule = "@daily", missed = "all", depends_on_past)]
+/// fn balances(#[context] context: &Context) -> Node<i64> {
+///     carry_forward(context.interval())
+/// }
+/// # let _ = balances();
+/// ```
+///
+/// - The previous run is the one with the latest logical date before, scheduled or of a backfill, of
+///   the same deployment. Ticks without a run do not count, so a dropped tick holds nothing up, and
+///   the first run does not wait. Manual runs neither wait nor count.
+/// - If the previous run failed or was cancelled, the run waits until that one is re-run with
+///   success, and those after it wait as well. A waiting run can be cancelled; the one after it then
+///   waits until it is re-run.
+/// - A waiting run is pending and holds no slot: other runs of the flow may run meanwhile. It is
+///   active as far as `overlap` is concerned. While a run waits for a failed one, `"skip"` skips
+///   further ticks. `"cancel_running"` and `"latest"` cancel runs to make room, and the run after a
+///   cancelled one waits until that is re-run.
+/// - A run that has begun goes on, also if it is resumed by another process and the previous one is
+///   re-run in the meantime.
+/// - A backfill runs in the order of time. It does not end while its runs wait for a failed one.
+///
 /// # Parameters
 ///
 /// A flow has at most 12 parameters, owned data, which the call passes. `#[context] name: &Context`
@@ -292,6 +326,7 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 /// | `missed = n` | the latest ones of these ticks get a run, at most `n`, 1 or more | |
 /// | `max_active_runs = n` | maximum number of active runs, 1 or more; others wait, unless `overlap` is set | no limit |
 /// | `overlap = "…"` | handling of a tick when `max_active_runs` runs are active: `"queue"` (its run waits for a slot), `"skip"` (it is skipped, and logged), `"cancel_running"` (the oldest active run is cancelled), or `"latest"` (its run waits for a slot in place of the scheduled runs that were waiting for one, which are cancelled); with `max_active_runs` only | `"queue"` |
+/// | `depends_on_past` | the run of a tick waits until that of the previous tick has succeeded; see [above](#runs-that-depend-on-the-past) | it does not wait |
 /// | `timeout = "2h"` | maximum duration of a run; unfinished tasks are then cancelled, and the run fails | no limit |
 /// | `defaults(…)` | options of [`task`](macro@task) for the tasks of the flow that neither the call nor the task sets; all except `name`, `description` and `tags` | none |
 /// | `resources = [Type, …]` | resources that its tasks need, checked before a run starts; meant for an `async fn`, since the tasks of a plain `fn` are known | none |

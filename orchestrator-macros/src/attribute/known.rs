@@ -60,12 +60,17 @@ pub(crate) const CACHE: [KnownOption; 3] = [
 ];
 
 /// The options that only a flow has.
-pub(crate) const OF_FLOWS: [KnownOption; 8] = [
+pub(crate) const OF_FLOWS: [KnownOption; 9] = [
     known("schedule", "schedule = \"0 6 * * *\""),
     known("timezone", "timezone = \"Europe/Zurich\""),
     known("missed", "missed = \"all\""),
     known("max_active_runs", "max_active_runs = 1"),
     known("overlap", "overlap = \"skip\""),
+    KnownOption {
+        name: "depends_on_past",
+        form: OptionForm::Switch,
+        example: "depends_on_past",
+    },
     known("timeout", "timeout = \"2h\""),
     KnownOption {
         name: "defaults",

@@ -49,6 +49,7 @@ fn check_serving(flow: &FlowModel, errors: &mut Errors) {
         timezone,
         missed,
         overlap,
+        depends_on_past: _,
     } = &flow.serving;
     let keys = [
         timezone.as_ref().map(|zone| &zone.key),

@@ -95,10 +95,12 @@ fn serving(serving: &ServingModel) -> TokenStream {
         .as_ref()
         .map_or("Queue", |given| given.value);
     let overlap = Ident::new(overlap, Span::mixed_site());
+    let depends_on_past = serving.depends_on_past;
     quote! {
         schedule: #schedule,
         missed: #missed,
-        overlap: #private::Overlap::#overlap
+        overlap: #private::Overlap::#overlap,
+        depends_on_past: #depends_on_past
     }
 }
 

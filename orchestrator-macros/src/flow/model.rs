@@ -31,6 +31,7 @@ pub(crate) struct ServingModel {
     pub(crate) missed: Option<OptionValue<MissedTicks>>,
     /// A variant of `Overlap`.
     pub(crate) overlap: Option<OptionValue<&'static str>>,
+    pub(crate) depends_on_past: bool,
 }
 
 /// What a flow's body returns.

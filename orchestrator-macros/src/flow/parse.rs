@@ -124,6 +124,7 @@ impl ServingModel {
                 self.missed = Some(OptionKind::read(argument)?);
             }
             "overlap" => self.overlap = Some(argument.one_of(&OVERLAPS, "")?),
+            "depends_on_past" => self.depends_on_past = true,
             _ => {}
         }
         Ok(())

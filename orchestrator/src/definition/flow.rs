@@ -34,6 +34,8 @@ pub struct FlowDef {
     pub missed: Missed,
     /// The handling of a tick when `max_active_runs` runs are active.
     pub overlap: Overlap,
+    /// Whether the run of a tick waits until the run of the previous tick has succeeded.
+    pub depends_on_past: bool,
     /// The maximum duration of a run; `None` for no limit.
     pub timeout: Option<Duration>,
     /// Options of its tasks that neither the call nor the task sets.

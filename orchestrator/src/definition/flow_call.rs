@@ -149,6 +149,7 @@ mod tests {
         schedule: None,
         missed: Missed::Latest,
         overlap: Overlap::Queue,
+        depends_on_past: false,
         timeout: None,
         defaults: TaskOptions::NONE,
         output: None,

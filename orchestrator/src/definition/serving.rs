@@ -33,6 +33,9 @@ pub enum Missed {
 }
 
 /// The handling of a tick when `max_active_runs` runs of its flow are active.
+///
+/// Runs that wait are active here: for a slot, or, with `depends_on_past`, for the run of the
+/// previous tick. If that one failed, they wait until it is re-run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overlap {
@@ -41,9 +44,11 @@ pub enum Overlap {
     Queue,
     /// Skips the tick, and logs that.
     Skip,
-    /// Cancels the oldest active run in favour of the new one.
+    /// Cancels the oldest active run in favour of the new one. With `depends_on_past`, the new one
+    /// waits until a cancelled previous run is re-run.
     CancelRunning,
     /// Creates a run, which waits for a slot, and cancels the scheduled runs that were waiting for
-    /// one: at most one waits, the newest.
+    /// one: at most one waits, the newest. With `depends_on_past`, that one waits until a cancelled
+    /// previous run is re-run.
     Latest,
 }

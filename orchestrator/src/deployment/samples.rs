@@ -29,6 +29,7 @@ static REPORT: FlowDef = FlowDef {
     schedule: None,
     missed: Missed::Latest,
     overlap: Overlap::Queue,
+    depends_on_past: false,
     timeout: None,
     defaults: TaskOptions::NONE,
     output: None,

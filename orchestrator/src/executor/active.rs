@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -59,6 +60,8 @@ struct RunRegistry {
     /// One token per takeover in progress; cancelled when the run is registered here, or is not
     /// taken over after all.
     taking: Vec<CancellationToken>,
+    /// The runs whose ends other runs wait for.
+    awaited: HashMap<RunId, watch::Sender<()>>,
     /// Runs that this process gave up while some of their bodies had not returned.
     kept: HashMap<RunId, Weak<Hold>>,
 }
@@ -123,6 +126,16 @@ impl ActiveRuns {
             .map(|entry| (entry.cancel.clone(), entry.done.clone()))
     }
 
+    /// Listens to the ends of a run in this process.
+    pub(crate) fn ends_of(&self, run: RunId) -> RunEnds {
+        let awaited = &mut self.runs.lock().awaited;
+        RunEnds {
+            active: self.clone(),
+            run,
+            ended: awaited.entry(run).or_default().subscribe(),
+        }
+    }
+
     /// Remembers a run that was given up until all of its bodies have returned.
     pub(crate) fn keep(&self, run: RunId, hold: Weak<Hold>) {
         self.runs.lock().kept.insert(run, hold);
@@ -184,9 +197,43 @@ impl Drop for ActiveRunGuard {
         } else {
             None
         };
+        if let Some(awaited) = runs.awaited.get(&self.run) {
+            awaited.send_replace(());
+        }
         drop(runs);
         listener.inspect(JoinHandle::abort);
         self.entry.done.cancel();
+    }
+}
+
+/// The ends of a run in this process: each time that it finishes or is given up. A run has several
+/// if it is re-run.
+pub(crate) struct RunEnds {
+    active: ActiveRuns,
+    pub(crate) run: RunId,
+    ended: watch::Receiver<()>,
+}
+
+impl RunEnds {
+    /// Waits for the next end, or returns at once if there was one since the last call.
+    pub(crate) async fn next(&mut self) {
+        // cannot fail: the sender is kept for as long as there are receivers
+        if self.ended.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for RunEnds {
+    fn drop(&mut self) {
+        let awaited = &mut self.active.runs.lock().awaited;
+        // this receiver is the last one
+        if awaited
+            .get(&self.run)
+            .is_some_and(|ended| ended.receiver_count() <= 1)
+        {
+            awaited.remove(&self.run);
+        }
     }
 }
 
@@ -239,5 +286,33 @@ pub(crate) fn few(names: &[String]) -> String {
     match names.len().checked_sub(FEW).filter(|more| *more > 0) {
         Some(more) => format!("{} and {more} more", names[..FEW].join(", ")),
         None => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::id::IdSource;
+
+    #[tokio::test]
+    async fn ends_of_a_run_wake_those_that_listen_and_leave_nothing_behind() {
+        let (active, cancel) = (ActiveRuns::default(), CancellationToken::new());
+        let ids = IdSource::from_seed(1);
+        let [run, other] = [(); 2].map(|()| ids.run_id(Clock::tokio_from_now().now()));
+        let (mut one, mut two) = (active.ends_of(run), active.ends_of(run));
+        drop(active.enter(other, &cancel, None));
+        let guard = active.enter(run, &cancel, None);
+        assert!(!one.ended.has_changed().unwrap());
+        drop(guard);
+        // an end before the call counts
+        one.next().await;
+        two.next().await;
+        assert!(!one.ended.has_changed().unwrap());
+        drop(one);
+        drop(active.enter(run, &cancel, None));
+        two.next().await;
+        drop(two);
+        assert!(active.runs.lock().awaited.is_empty());
     }
 }

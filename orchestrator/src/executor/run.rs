@@ -150,6 +150,14 @@ impl ActiveRun {
         }
     }
 
+    /// Waits until the run is cancelled or stopped.
+    pub(crate) async fn given_up(&self) {
+        tokio::select! {
+            () = self.cancel.cancelled() => {}
+            () = self.stop.soft.cancelled() => {}
+        }
+    }
+
     /// Creates the pulse of a lane.
     pub(crate) fn lane_pulse(self: &Arc<Self>, gate: &GateKey) -> Arc<Pulse> {
         let queues = self.host.admission.limits.queues(gate, self.nested);

@@ -89,7 +89,7 @@ impl CalledRun {
     }
 }
 
-/// Waits for a slot of the flow if necessary, and conducts the run to its end.
+/// Waits for the run of the previous tick and for a slot of the flow if necessary, and conducts the run to its end.
 async fn conduct(called: CalledRun) -> Result<FinishedRun, Error> {
     let CalledRun {
         run,
@@ -101,6 +101,10 @@ async fn conduct(called: CalledRun) -> Result<FinishedRun, Error> {
         registration: _registration,
     } = called;
     let mut conductor = Conductor::new(run, called, definition.timeout, began);
+    // before the run takes a slot: while it waits, others of its flow may run
+    if definition.depends_on_past && kind.has_tick() && began.is_none() {
+        conductor.run.wait_for_past().await;
+    }
     let _turn = match turns(definition, kind) {
         Some(turns) => conductor.wait_for_turn(definition.name, turns).await,
         None => None,

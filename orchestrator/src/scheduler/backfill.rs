@@ -84,6 +84,9 @@ impl<T: Data> Flow<T> {
 /// run with another interval or other parameters is another run: its tick is listed with what
 /// differs, and never counted as done ([`Backfilled::different`]).
 ///
+/// If the flow has `depends_on_past`, each run waits until that of the tick before has succeeded,
+/// which may lie before the range. After a run that failed, the backfill waits until it is re-run.
+///
 /// To continue an interrupted backfill, start it again: finished ticks are skipped, and runs that no
 /// living process executes are resumed. Other processes may [cancel](crate::Runtime::cancel) its
 /// runs while it is running.
@@ -271,7 +274,8 @@ impl Backfill {
         self
     }
 
-    /// Sets whether the newest ticks run first. Defaults to the oldest first.
+    /// Sets whether the newest ticks run first. Defaults to the oldest first. Refused if the flow has
+    /// `depends_on_past`, whose runs wait for those of earlier ticks.
     pub fn newest_first(mut self, newest_first: bool) -> Self {
         self.newest_first = newest_first;
         self
@@ -423,6 +427,11 @@ impl Backfill {
                 "`.{option}(…)` applies to a single run, but each tick has its own"
             )),
             (_, Some(0)) => Some("expected `max_active_runs` to be at least 1, got 0".to_owned()),
+            _ if self.newest_first && definition.depends_on_past => Some(
+                "`.newest_first(true)` cannot be combined with `depends_on_past` of the flow: the run of each tick \
+                 waits until that of the tick before has succeeded; leave one of them out"
+                    .to_owned(),
+            ),
             _ if from > to => Some(format!(
                 "expected the first date not to be after the last, got {from} and {to}"
             )),

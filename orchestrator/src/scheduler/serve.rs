@@ -85,6 +85,10 @@ impl<T: Data> Flow<T> {
 /// backfills. [`overlap`](Self::overlap) decides what happens to a run beyond the limit; the runs of
 /// missed ticks wait for a slot whatever it says.
 ///
+/// **The past.** With `#[flow(depends_on_past)]`, the run of a tick waits until that of the previous
+/// tick of its deployment has succeeded, and holds no slot meanwhile. If that one failed, it waits
+/// until that one is re-run.
+///
 /// **Errors.** If the run of a tick cannot start, it is recorded as failed, with the error. If the
 /// store fails, the tick is retried with growing delays.
 ///

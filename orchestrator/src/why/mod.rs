@@ -3,8 +3,9 @@
 //! [`run`] and [`task`] are functions of a record and the context [`RecordContext`] it. [`upstreams`]
 //! finds the nodes that a task waits for, and [`again`] the reasons why it ran more than once.
 //! Recorded facts are stated as such. If a fact is not recorded, the text says so, and marks an
-//! explanation derived from this program's code with "perhaps" or "here". The only number taken
-//! from the code without such a mark is `max_active_runs`, which only a flow's attribute sets.
+//! explanation derived from this program's code with "perhaps" or "here". The only facts taken from
+//! the code without such a mark are `max_active_runs` and `depends_on_past`, which only a flow's
+//! attribute sets.
 
 mod again;
 mod known_tasks;
@@ -21,12 +22,14 @@ use std::fmt;
 pub(crate) use known_tasks::{KnownTasks, known};
 use serde::Serialize;
 
+use crate::deployment::DeploymentKey;
 use crate::error::Error;
 use crate::flow::{FlowDef, registry};
 use crate::id::RunId;
 use crate::journal::{AttemptRecord, RunFilter, RunRecord};
 use crate::runtime::Runtime;
 use crate::state::{RunKind, RunState};
+use crate::store::PreviousRun;
 use crate::task::{Pool, TaskEntry};
 
 /// The reasons for the state of a run or a task, returned by [`Runtime::why`]. `Display` prints a
@@ -69,6 +72,8 @@ pub enum ReasonKind {
     Slot,
     /// Its run waits for a slot: other runs of its flow are active.
     Turn,
+    /// Its run waits for that of the previous tick: the flow has `depends_on_past`.
+    Past,
     /// No process executes the run.
     NoProcess,
     /// It is running.
@@ -104,6 +109,8 @@ struct RecordContext<'a> {
     executed: RunExecution,
     /// The runs of the flow that hold the slots which this one waits for.
     turns: Vec<RunId>,
+    /// The run of the previous tick, if this one waits for it.
+    previous: Option<PreviousRun>,
     /// The maximum number of active runs of the flow.
     max_active_runs: Option<u32>,
     /// The schedule of the flow's attribute in this program, in text form.
@@ -183,6 +190,7 @@ impl Runtime {
         let around = RecordContext {
             executed,
             turns: self.turns_before(&record).await?,
+            previous: self.previous_of(&record, flow).await?,
             max_active_runs: flow.and_then(|flow| flow.max_active_runs),
             schedule: flow.and_then(schedule_of),
             failed: self.failed_attempts(&record).await?,
@@ -236,6 +244,25 @@ impl Runtime {
             .find_runs(&filter.kind(RunKind::Manual).kind(RunKind::Scheduled))
             .await?;
         Ok(runs.iter().map(|run| run.id).collect())
+    }
+
+    /// Returns the run of the previous tick, if a run waits for it.
+    async fn previous_of(
+        &self,
+        record: &RunRecord,
+        flow: Option<&FlowDef>,
+    ) -> Result<Option<PreviousRun>, Error> {
+        let depends_on_past = flow.is_some_and(|flow| flow.depends_on_past);
+        if !depends_on_past || !record.kind().has_tick() || record.state() != RunState::Pending {
+            return Ok(None);
+        }
+        let deployment = DeploymentKey {
+            flow: record.flow().to_owned().into(),
+            name: record.deployment().map(Into::into),
+        };
+        let (store, before) = (&self.host.services.store, record.logical_date().into());
+        let previous = store.find_previous(&deployment, before).await?;
+        Ok(previous.filter(|previous| previous.state != RunState::Success))
     }
 }
 
@@ -300,6 +327,7 @@ impl ReasonKind {
             Self::Upstreams => "upstreams",
             Self::Slot => "slot",
             Self::Turn => "turn",
+            Self::Past => "past",
             Self::NoProcess => "no_process",
             Self::Running => "running",
             Self::Retrying => "retrying",

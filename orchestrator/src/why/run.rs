@@ -1,6 +1,7 @@
 use super::{Reason, ReasonKind, RecordContext, RunExecution, Why, count, instant, task};
 use crate::journal::{RerunRecord, RunRecord, TaskRun};
 use crate::state::{RunKind, RunState, TaskState};
+use crate::store::PreviousRun;
 
 /// The maximum number of failures in the error of a run.
 const NAMED: usize = 5;
@@ -182,6 +183,9 @@ pub(super) fn run_slot(record: &RunRecord, around: &RecordContext<'_>) -> Option
     if around.executed == RunExecution::Nowhere {
         return None;
     }
+    if let Some(previous) = around.previous {
+        return Some(past(previous));
+    }
     let others: Vec<String> = around.turns.iter().map(ToString::to_string).collect();
     let text = match around
         .max_active_runs
@@ -196,6 +200,22 @@ pub(super) fn run_slot(record: &RunRecord, around: &RecordContext<'_>) -> Option
         Some(_) | None => "it was accepted; it is not recorded what it waits for".to_owned(),
     };
     Some(Reason::new(ReasonKind::Turn, text))
+}
+
+/// Returns the reason why a run waits for that of the previous tick.
+fn past(previous: PreviousRun) -> Reason {
+    let how = match previous.state {
+        RunState::Pending => "is pending",
+        RunState::Running => "is running",
+        RunState::Success => "succeeded",
+        RunState::Failed => "failed: it starts when that one is re-run with success",
+        RunState::Cancelled => "was cancelled: it starts when that one is re-run with success",
+    };
+    let text = format!(
+        "it waits for the run of the previous tick, {}, which {how}",
+        previous.id
+    );
+    Reason::new(ReasonKind::Past, text)
 }
 
 /// Returns the reason for an unfinished run that no process executes.

@@ -136,6 +136,7 @@ fn around(executed: RunExecution) -> RecordContext<'static> {
     RecordContext {
         executed,
         turns: Vec::new(),
+        previous: None,
         max_active_runs: None,
         schedule: None,
         failed: HashMap::new(),
@@ -551,6 +552,38 @@ fn a_run_that_has_not_started_waits_for_its_turn() {
         why.starts_with(&format!("run {RUN}: pending\n  {turn}\n")),
         "{why}"
     );
+}
+
+#[test]
+fn a_run_waits_for_that_of_the_previous_tick_before_it_waits_for_its_turn() {
+    for (state, how) in [
+        (RunState::Pending, "is pending"),
+        (RunState::Running, "is running"),
+        (
+            RunState::Failed,
+            "failed: it starts when that one is re-run with success",
+        ),
+        (
+            RunState::Cancelled,
+            "was cancelled: it starts when that one is re-run with success",
+        ),
+    ] {
+        let mut told = diamond();
+        told.0.state = RunState::Pending;
+        let id = OTHER.parse().unwrap();
+        let around = RecordContext {
+            turns: vec![id],
+            max_active_runs: Some(1),
+            previous: Some(PreviousRun { id, state }),
+            ..around(HERE)
+        };
+        let why = told.why("", &around);
+        let past = format!("it waits for the run of the previous tick, {OTHER}, which {how}");
+        assert!(
+            why.starts_with(&format!("run {RUN}: pending\n  {past}\n  it was started")),
+            "{why}"
+        );
+    }
 }
 
 #[test]

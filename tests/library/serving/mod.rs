@@ -3,6 +3,7 @@
 mod bounds;
 mod clock;
 mod deployments;
+mod past;
 mod processes;
 
 use std::fmt::Debug;

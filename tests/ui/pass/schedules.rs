@@ -31,7 +31,7 @@ fn scheduled_alone() {}
 #[flow(max_active_runs = 2, overlap = "cancel_running")]
 fn overlapping() {}
 
-#[flow(schedule = "@hourly", missed = "1d12h")]
+#[flow(schedule = "@hourly", missed = "1d12h", depends_on_past)]
 fn made_up_within_a_time() {}
 
 #[flow(schedule = "@hourly", missed = 10)]
@@ -121,6 +121,11 @@ fn schedules_are_written_down() {
         assert_eq!(
             (flow.schedule, flow.missed, flow.overlap),
             (schedule, missed, overlap),
+            "{name}"
+        );
+        assert_eq!(
+            flow.depends_on_past,
+            name == "made_up_within_a_time",
             "{name}"
         );
     }

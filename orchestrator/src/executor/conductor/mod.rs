@@ -4,6 +4,7 @@
 pub(crate) mod body;
 mod ending;
 mod grace;
+mod past;
 mod subflows;
 mod trial;
 mod turn;

@@ -24,12 +24,6 @@ impl Conductor {
     ) -> Option<OwnedSemaphorePermit> {
         let (run, began) = (Arc::clone(&self.run), self.began.is_some());
         let asked = Instant::now();
-        let given_up = async {
-            tokio::select! {
-                () = run.cancel.cancelled() => {}
-                () = run.stop.soft.cancelled() => {}
-            }
-        };
         let turn = async {
             let (store, id) = (&run.host.services.store, run.facts.id);
             // the store may recover: until then, the run stays with this process
@@ -64,7 +58,7 @@ impl Conductor {
         };
         let turn = tokio::select! {
             biased;
-            () = given_up => None,
+            () = run.given_up() => None,
             turn = turn => turn,
         };
         if began {
