@@ -89,7 +89,8 @@ impl CalledRun {
     }
 }
 
-/// Waits for the run of the previous tick and for a slot of the flow if necessary, and conducts the run to its end.
+/// Waits for the run of the previous tick and for a slot of the flow if necessary, and conducts the
+/// run to its end.
 async fn conduct(called: CalledRun) -> Result<FinishedRun, Error> {
     let CalledRun {
         run,
