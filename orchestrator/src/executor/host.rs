@@ -10,6 +10,7 @@ use super::admission::Admission;
 use super::attempt::Environment;
 use crate::capture::LogSink;
 use crate::clock::Clock;
+use crate::deployment::DeploymentSpec;
 use crate::event::EventSink;
 use crate::id::IdSource;
 use crate::store::Store;
@@ -34,6 +35,8 @@ pub(crate) struct Host {
     pub(crate) retention: Retention,
     /// Notifies serving loops of requests made in this process.
     pub(crate) control: Arc<latest::Sender<()>>,
+    /// What the program serves, also before it is on record. Only the command line knows it.
+    pub(crate) served: Arc<[DeploymentSpec]>,
 }
 
 /// The services that a run uses from its start to its end.

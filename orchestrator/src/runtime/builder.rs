@@ -318,6 +318,7 @@ impl RuntimeBuilder {
                 cache_bytes: self.cache_bytes,
             },
             control: Arc::default(),
+            served: Arc::default(),
         };
         Runtime {
             host: Arc::new(host),

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::Runtime;
 use crate::clock::kept;
-use crate::deployment::{DeploymentKey, DeploymentRecord};
+use crate::deployment::{DeploymentKey, DeploymentRecord, DeploymentSpec};
 use crate::error::Error;
 use crate::executor::Host;
 use crate::flow::{FlowDef, Request};
@@ -46,16 +46,15 @@ impl Runtime {
     ///
     /// Returns an error if the store fails.
     pub async fn deployments(&self, flow: &str) -> Result<Vec<Deployment>, Error> {
-        let now = self.now();
-        let records = self.host.services.store.list_deployments(Some(flow));
-        let records = records.await?.into_iter();
-        Ok(records
-            .map(|record| Deployment::new(&record, now))
-            .collect())
+        let (served, now) = (&self.host.served, self.now());
+        let records = self.host.deployment_records(Some(flow)).await?;
+        let deployment = |record| Deployment::new(record, served, now);
+        Ok(records.iter().map(deployment).collect())
     }
 
     /// Removes a deployment from the record. Manual runs no longer belong to it, and if it is served
-    /// again, it is new: it has missed nothing. Returns `false` if it is not on record. Its runs are kept.
+    /// again, it is new: it has missed nothing. Its runs are kept. Returns `false` if it was not on
+    /// record.
     ///
     /// A process that serves it creates no more runs of it until it serves it anew.
     ///
@@ -72,12 +71,16 @@ impl Runtime {
 }
 
 impl Deployment {
-    fn new(record: &DeploymentRecord, now: DateTime<Utc>) -> Self {
-        let mut unreadable = record.unreadable.clone();
-        let union = in_force(record).unwrap_or_else(|problem| {
-            unreadable.get_or_insert(problem);
-            None
-        });
+    /// Creates it from a record. Timetables are those of the schedules that the program serves.
+    pub(crate) fn new(
+        record: &DeploymentRecord,
+        served: &[DeploymentSpec],
+        now: DateTime<Utc>,
+    ) -> Self {
+        let (union, unreadable) = match in_force(record, served) {
+            Ok(union) => (Some(union), None),
+            Err(problem) => (None, Some(problem)),
+        };
         let segment = record.in_force();
         Self {
             flow: record.key.flow.to_string(),
@@ -98,17 +101,72 @@ impl Deployment {
     }
 }
 
-/// Returns the schedules that are in force by a record.
-fn in_force(record: &DeploymentRecord) -> Result<Option<ScheduleUnion>, String> {
-    let Some(segment) = record.in_force() else {
-        return Ok(None);
+/// Returns the schedules that are in force by a record. Their timetables are those of the schedules
+/// that the program serves as this deployment.
+///
+/// # Errors
+///
+/// Returns the problem if the record cannot be read, or has a timetable that the program does not
+/// serve.
+pub(crate) fn in_force(
+    record: &DeploymentRecord,
+    served: &[DeploymentSpec],
+) -> Result<ScheduleUnion, String> {
+    let segment = match (&record.unreadable, record.in_force()) {
+        (Some(problem), _) => return Err(problem.clone()),
+        (None, None) => return Err("it has no schedules".to_owned()),
+        (None, Some(segment)) => segment,
     };
+    let known = served.iter().find(|spec| spec.key == record.key);
+    let known = known.map_or(&[][..], |spec| &spec.schedules);
     let schedules: Vec<Schedule> = segment
         .schedules
         .iter()
-        .map(|schedule| schedule.restore(&[]))
+        .map(|schedule| schedule.restore(known))
         .collect::<Result<_, _>>()?;
-    Ok(Some(ScheduleUnion::new(schedules, segment.since)))
+    Ok(ScheduleUnion::new(schedules, segment.since))
+}
+
+/// Adds to the records of a flow's deployments what the program serves and is not on record yet.
+pub(crate) fn with_served(
+    mut records: Vec<DeploymentRecord>,
+    served: &[DeploymentSpec],
+    flow: &str,
+    now: DateTime<Utc>,
+) -> Vec<DeploymentRecord> {
+    for spec in served.iter().filter(|spec| spec.key.flow == flow) {
+        if records.iter().all(|record| record.key != spec.key) {
+            records.push(spec.put_in_force(None, now).0);
+        }
+    }
+    records
+}
+
+/// Why it is not known which deployment of a flow is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UnclearDeployment {
+    /// No deployment has the name.
+    Unknown,
+    /// There are several, no default one, and no name was given.
+    Several,
+}
+
+/// Returns which of the deployments of a flow is meant by a name, or by none: the default one, or
+/// the only one. Returns `None` for the default one if there is no record of it.
+pub(crate) fn choose(
+    flow: &FlowDef,
+    records: &[DeploymentRecord],
+    name: Option<&str>,
+) -> Result<Option<usize>, UnclearDeployment> {
+    let is_meant = |record: &DeploymentRecord| record.key.name.as_deref() == name;
+    match (records.iter().position(is_meant), name, records) {
+        (Some(place), ..) => Ok(Some(place)),
+        (None, Some(_), _) => Err(UnclearDeployment::Unknown),
+        (None, None, []) => Ok(None),
+        (None, None, _) if flow.schedule.is_some() => Ok(None),
+        (None, None, [_]) => Ok(Some(0)),
+        (None, None, _) => Err(UnclearDeployment::Several),
+    }
 }
 
 /// What a run belongs to, and the span of time that it is for.
@@ -191,12 +249,12 @@ impl Host {
         };
         let schedules = match request.interval {
             Some(_) => None,
-            None => in_force(&record).map_err(|problem| Error::Schedule {
+            None => Some(in_force(&record, &self.served).map_err(|problem| Error::Schedule {
                 flow: flow.name.to_owned(),
                 problem: format!(
                     "the interval of a manual run cannot be computed: {problem}; give one with `.interval(…)`"
                 ),
-            })?,
+            })?),
         };
         let place = RunPlace::new(request, now, record.key.name.clone(), schedules.as_ref());
         Ok(RunPlace {
@@ -209,38 +267,40 @@ impl Host {
         })
     }
 
-    /// Returns the deployment on record that is meant by a name, or by none. Returns `None` for the
-    /// default deployment if it is not on record.
+    /// Returns the records of deployments, of one flow or of all, by flow and name.
+    pub(crate) async fn deployment_records(
+        &self,
+        flow: Option<&str>,
+    ) -> Result<Vec<DeploymentRecord>, Error> {
+        Ok(self.services.store.list_deployments(flow).await?)
+    }
+
+    /// Returns the deployment that is meant by a name, or by none. Returns `None` for the default
+    /// deployment if it is not on record.
     pub(crate) async fn deployment_of(
         &self,
         flow: &FlowDef,
         name: Option<&str>,
     ) -> Result<Option<DeploymentRecord>, Error> {
-        let mut records = self
-            .services
-            .store
-            .list_deployments(Some(flow.name))
-            .await?;
-        let wanted = records
-            .iter()
-            .position(|record| record.key.name.as_deref() == name);
-        match (wanted, name) {
-            (Some(wanted), _) => Ok(Some(records.swap_remove(wanted))),
-            (None, None) if flow.schedule.is_some() || records.is_empty() => Ok(None),
-            (None, None) if records.len() == 1 => Ok(records.pop()),
-            (None, None) => Err(Error::Options(format!(
+        let records = self.deployment_records(Some(flow.name)).await?;
+        let now = self.services.clock.now();
+        let mut records = with_served(records, &self.served, flow.name, now);
+        match choose(flow, &records, name) {
+            Ok(place) => Ok(place.map(|place| records.swap_remove(place))),
+            Err(UnclearDeployment::Several) => Err(Error::Options(format!(
                 "flow `{}` has several deployments and no default one: choose one of {} with `.deployment(…)`",
                 flow.name,
                 names(&records)
             ))),
-            (None, Some(name)) => {
+            Err(UnclearDeployment::Unknown) => {
                 let known = match records.is_empty() {
                     true => "none is on record: a deployment is once it has been served".to_owned(),
                     false => format!("on record: {}", names(&records)),
                 };
                 Err(Error::Options(format!(
-                    "flow `{}` has no deployment `{name}` ({known})",
-                    flow.name
+                    "flow `{}` has no deployment `{}` ({known})",
+                    flow.name,
+                    name.unwrap_or_default()
                 )))
             }
         }

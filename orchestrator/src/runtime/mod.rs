@@ -33,6 +33,8 @@ pub use builder::RuntimeBuilder;
 pub(crate) use builder::default_store;
 pub use control::{RunTrigger, Unpause};
 pub use deployments::Deployment;
+#[cfg(feature = "cli")]
+pub(crate) use deployments::{UnclearDeployment, choose, in_force, with_served};
 pub use handle::{Run, RunHandle};
 #[cfg(feature = "cli")]
 pub(crate) use join::{JoinOutcome, wait};
