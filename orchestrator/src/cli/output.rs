@@ -8,7 +8,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
-use anstream::AutoStream;
+use anstream::adapter::strip_str;
+use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use chrono::{DateTime, SecondsFormat, Utc};
 use chrono_tz::Tz;
@@ -72,8 +73,13 @@ pub(super) fn print(text: impl Display) -> Result<(), CommandFailure> {
 
 /// Prints a message to standard error. Write errors are ignored: standard error may be closed.
 pub(super) fn tell(text: impl Display) {
-    let mut out = AutoStream::auto(io::stderr().lock());
-    let _ = writeln!(out, "{text}");
+    let text = format!("{text}\n");
+    let mut out = io::stderr().lock();
+    // in one write: what child processes print would otherwise get into the line
+    let _ = match AutoStream::choice(&out) {
+        ColorChoice::Never => out.write_all(strip_str(&text).to_string().as_bytes()),
+        _ => AutoStream::auto(out).write_all(text.as_bytes()),
+    };
 }
 
 /// Reports how the process stopped at a signal, and terminates it if it would not end by itself.

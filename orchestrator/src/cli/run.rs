@@ -47,17 +47,20 @@ pub(super) async fn run(context: &CommandContext, args: &args::Run) -> CommandRe
     progress::with_logs(LogLevel::Trace);
     let graph = quietly(|| runtime.host.graph(&call, &request));
     let tasks = graph.map_or(0, |graph| graph.nodes().len());
-    let following = RunFollower::new(runtime.events(), tasks);
+    let mut following = None;
     let ended = runtime
-        .until_halt(to_its_end(&runtime, &call, &request))
+        .until_halt(async {
+            // created only now, when signals are handled: a signal before would end the process and
+            // leave the bar behind
+            following = Some(RunFollower::new(runtime.events(), tasks));
+            to_its_end(&runtime, &call, &request).await
+        })
         .await;
     match ended {
         Ok(ended) => {
             let (record, was_here) = ended?;
-            if was_here {
+            if let Some(following) = following.filter(|_| was_here) {
                 following.end().await;
-            } else {
-                drop(following);
             }
             report(&record, runtime.host.services.store.is_durable())
         }
