@@ -49,13 +49,16 @@ pub(super) enum Command {
     Why(Why),
     /// List the next ticks of a flow's schedules
     Next(Next),
+    /// List the deployments on record, or remove one
+    #[command(subcommand)]
+    Deployments(Deployments),
     /// Pause the schedules of a flow, in all serving processes
-    Pause(OneFlow),
+    Pause(Pause),
     /// Resume the schedules of a flow, in all serving processes
     ///
     /// In a program, this is `Runtime::unpause`.
     #[command(visible_alias = "unpause")]
-    Resume(OneFlow),
+    Resume(Resume),
     /// List, explain or remove cached results
     #[command(subcommand)]
     Cache(Cache),
@@ -86,9 +89,29 @@ pub(super) struct Parameters {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct OneFlow {
+pub(super) struct Pause {
     /// Name of the flow
     pub(super) flow: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Resume {
+    /// Name of the flow
+    pub(super) flow: String,
+    /// Which of the ticks that it missed until now get a run; by default, each serving process
+    /// decides by its own policy
+    #[arg(long, value_enum)]
+    pub(super) missed: Option<MissedTicks>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum MissedTicks {
+    /// No tick
+    None,
+    /// The latest tick
+    Latest,
+    /// Each tick, the oldest first
+    All,
 }
 
 #[derive(Debug, Args)]
@@ -104,13 +127,18 @@ pub(super) struct Flows {
 #[derive(Debug, Args)]
 #[command(
     after_help = "JSON: {name, description, tags, crate_name, module, file, line, is_async, parameters: [{name, type, \
-    required, default}], resources, schedules: [{text, cron, timezone, parameters}], paused, \
-    max_active_runs, timeout_seconds, tasks: [{key, mapped, flow, trigger, description, tags}]}; `cron` is null if a schedule has no \
-    expression, `tasks` if they are not known before a run."
+    required, default}], resources, schedules: [{deployment, text, cron, timezone, parameters}], deployments: [{flow, name, \
+    schedules, parameters, since, decided, next, unreadable}], paused, \
+    max_active_runs, timeout_seconds, tasks: [{key, mapped, flow, trigger, description, tags}]}; `deployment` and `name` \
+    are null for the default deployment, `cron` if a schedule has no expression, `tasks` if they are not known before a \
+    run; `deployments` are those on record, as `deployments ls` lists them."
 )]
 pub(super) struct Show {
     /// Name of the flow
     pub(super) flow: String,
+    /// Show only this deployment's schedules, and its parameters
+    #[arg(long, value_name = "NAME")]
+    pub(super) deployment: Option<String>,
     #[command(flatten)]
     pub(super) parameters: Parameters,
     #[command(flatten)]
@@ -149,11 +177,15 @@ pub(super) enum GraphFormat {
 pub(super) struct Run {
     /// Name of the flow
     pub(super) flow: String,
+    /// Deployment that the run belongs to; by default the default one, or the only one. Its
+    /// parameters are the defaults
+    #[arg(long, value_name = "NAME")]
+    pub(super) deployment: Option<String>,
     #[command(flatten)]
     pub(super) parameters: Parameters,
-    /// Logical date of the run: a day (`2026-01-31`: that day's tick of the flow's schedule, or the
-    /// day itself if the flow has no schedule), or an instant (`2026-01-31T05:00`, in the
-    /// schedule's zone, or with an offset)
+    /// Logical date of the run: a day (`2026-01-31`: that day's tick of the deployment's schedules,
+    /// or the day itself if it has no schedules), or an instant (`2026-01-31T05:00`, in the zone of
+    /// the schedules, or with an offset). The interval is that of the tick, or the last complete one
     #[arg(long, value_name = "DATE")]
     pub(super) date: Option<String>,
     /// Key of the run; if the flow already has a run with this key, that run is used
@@ -176,8 +208,10 @@ pub(super) struct Serve {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "JSON: {total, created, resumed, reran, skipped, skipped_because, running, succeeded, failed, \
-    unsuccessful: [tick]}, where `skipped_because` counts the skipped ticks by reason; with `--dry-run` an array of ticks: {logical_date, action, reason, run, state}."
+    after_help = "JSON: {total, created, resumed, reran, skipped, skipped_because, different: [tick], running, succeeded, \
+    failed, unsuccessful: [tick]}, where `skipped_because` counts the skipped ticks by reason, and `different` has those \
+    that have another run; with `--dry-run` an array of ticks: {logical_date, action, reason, difference, run, state, \
+    manual}. `difference` says what differs, and `manual` is a manual run for the same date that succeeded."
 )]
 pub(super) struct Backfill {
     /// Name of the flow
@@ -188,7 +222,10 @@ pub(super) struct Backfill {
     /// Last day, inclusive
     #[arg(long, value_name = "DATE")]
     pub(super) to: NaiveDate,
-    /// Schedule to backfill, instead of the flow's own
+    /// Deployment that the runs belong to; by default the default one, or the only one
+    #[arg(long, value_name = "NAME")]
+    pub(super) deployment: Option<String>,
+    /// Schedule to backfill, instead of those of the deployment
     #[arg(long, value_name = "CRON")]
     pub(super) schedule: Option<String>,
     /// Time zone of `--schedule`
@@ -200,6 +237,13 @@ pub(super) struct Backfill {
     /// Maximum number of active runs; by default the flow's own `max_active_runs`, or 10
     #[arg(long, value_name = "N")]
     pub(super) max_active_runs: Option<u32>,
+    /// What happens to a tick while that many runs are active
+    #[arg(long, value_enum, default_value_t = Overlap::Queue)]
+    pub(super) overlap: Overlap,
+    /// Take a tick as done if a manual run for the same date, with the same interval and
+    /// parameters, succeeded
+    #[arg(long)]
+    pub(super) adopt_manual: bool,
     /// Run the newest ticks first
     #[arg(long)]
     pub(super) newest_first: bool,
@@ -222,10 +266,22 @@ pub(super) enum Reprocess {
     All,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Overlap {
+    /// It waits until a run has ended
+    Queue,
+    /// It gets no run
+    Skip,
+    /// It gets no run, unless it is the last one, which waits
+    Latest,
+    /// The oldest active run is cancelled
+    CancelRunning,
+}
+
 #[derive(Debug, Args)]
 #[command(
-    after_help = "JSON: an array of {id, flow, kind, key, state, logical_date, interval: {start, end}, parameters, created_at, \
-    started_at, finished_at, error, unreadable}. Without `--json`, RUN is the end of the id, which all commands accept in its place, and AGE the time \
+    after_help = "JSON: an array of {id, flow, kind, deployment, key, state, logical_date, interval: {start, end}, parameters, created_at, \
+    started_at, finished_at, error, unreadable}; `deployment` is null for the default one. Without `--json`, RUN is the end of the id, which all commands accept in its place, and AGE the time \
     since the run was accepted, by which the list is sorted."
 )]
 #[command(args_conflicts_with_subcommands = true)]
@@ -241,6 +297,9 @@ pub(super) struct RunsList {
     /// Only runs of this flow
     #[arg(long)]
     pub(super) flow: Option<String>,
+    /// Only runs of the deployment with this name
+    #[arg(long, value_name = "NAME")]
+    pub(super) deployment: Option<String>,
     /// Only runs in this state, or in one of several: `failed,cancelled`
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(super) state: Vec<StateFilter>,
@@ -417,17 +476,52 @@ pub(super) struct Why {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "JSON: an array of {at, local, timezone, schedule, clock_change}; `clock_change` is null if the clocks do \
-    not change."
+    after_help = "JSON: an array of {at, local, timezone, deployment, schedule, clock_change}; `deployment` is null for the \
+    default one, `clock_change` if the clocks do not change."
 )]
 pub(super) struct Next {
     /// Name of the flow
     pub(super) flow: String,
+    /// Only ticks of this deployment
+    #[arg(long, value_name = "NAME")]
+    pub(super) deployment: Option<String>,
     /// Number of ticks, at most 10,000
     #[arg(short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub(super) ticks: u16,
     #[command(flatten)]
     pub(super) format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Deployments {
+    /// List the deployments on record, with what is in force for each
+    Ls(DeploymentsLs),
+    /// Remove a deployment from the record; its runs are kept
+    ///
+    /// Manual runs no longer belong to it. If it is served again, it is new: it has missed nothing.
+    /// A process that serves it creates no more runs of it until it serves it anew.
+    Rm(DeploymentsRm),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "JSON: an array of {flow, name, schedules, parameters, since, decided, next, unreadable}; `name` is null for \
+    the default deployment. `since` tells when the schedules and parameters came into force, `decided` up to when each \
+    tick has its run or will have none, `unreadable` why the record cannot be read, if so."
+)]
+pub(super) struct DeploymentsLs {
+    /// Only deployments of this flow
+    pub(super) flow: Option<String>,
+    #[command(flatten)]
+    pub(super) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DeploymentsRm {
+    /// Name of the flow
+    pub(super) flow: String,
+    /// Name of the deployment; by default the default one
+    pub(super) name: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

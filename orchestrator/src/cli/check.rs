@@ -1,6 +1,7 @@
 //! `check`: checks all flows without running them.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -10,8 +11,9 @@ use super::exit::{CommandResult, FAILED};
 use super::output::{self, GREEN, RED, YELLOW, plural, print, tell};
 use super::parameters::ParameterArguments;
 use crate::error::Error;
-use crate::flow::{Request, registry};
+use crate::flow::{FlowDef, Request, registry};
 use crate::runtime::Runtime;
+use crate::scheduler::{Serve, prepare};
 use crate::task::{TaskDef, TaskEntry};
 
 /// A finding, in the form of `--json`.
@@ -32,13 +34,14 @@ enum Severity {
     Warning,
 }
 
-pub(super) fn check(context: &CommandContext, args: &args::Check) -> CommandResult {
-    let mut found = Vec::new();
+pub(super) fn check(mut context: CommandContext, args: &args::Check) -> CommandResult {
+    let (runtime, mut found) = (context.bare(), Vec::new());
     for flow in context.flows() {
-        of_flow(context, &flow, &mut found);
+        of_flow(&runtime, &flow, &mut found);
     }
+    of_served(&runtime, std::mem::take(&mut context.serve), &mut found);
     for TaskEntry(task) in inventory::iter::<TaskEntry> {
-        of_task(&context.bare(), task, &mut found);
+        of_task(&runtime, task, &mut found);
     }
     found.retain(|found| found.severity == Severity::Error || !args.allow.contains(&found.kind));
     found.sort();
@@ -166,114 +169,115 @@ fn of_task(runtime: &Runtime, task: &TaskDef, found: &mut Vec<FindingJson>) {
     }
 }
 
-fn of_flow(context: &CommandContext, flow: &ProgramFlow<'_>, found: &mut Vec<FindingJson>) {
-    let definition = flow.definition;
-    let place = format!("{}:{}", definition.file, definition.line);
-    let mut found = |severity, kind, task, problem: String| {
-        let (flow, place) = (Some(definition.name), place.clone());
-        found.push(FindingJson {
-            severity,
-            kind,
-            flow,
-            task,
-            problem,
-            place,
-        });
+/// Finds what `serve` would refuse in the deployments given to the command line.
+fn of_served(runtime: &Runtime, served: Vec<Serve>, found: &mut Vec<FindingJson>) {
+    let mut prepared = Vec::new();
+    for serve in served {
+        let definition = serve.call().definition;
+        // also if it is refused, what is left of it is checked below
+        if let Err(error) = prepare(runtime, &mut prepared, serve) {
+            found.push(refused(definition, &error));
+        }
+    }
+    for deployment in prepared {
+        if let Err(error) = deployment.check(&runtime.host) {
+            found.push(refused(deployment.spec.call.definition, &error));
+        }
+    }
+}
+
+/// Returns the finding for a flow that cannot run or be served.
+fn refused(definition: &FlowDef, error: &Error) -> FindingJson {
+    let (kind, task) = match error {
+        Error::Pool { task, .. } => (FindingKind::Pool, Some(task.clone())),
+        _ => (FindingKind::Flow, None),
     };
-    if let Err(error) = registry::check_name(definition) {
-        found(Severity::Error, FindingKind::Flow, None, error.to_string());
-    }
-    let bare = context.bare();
-    let schedules = flow.schedules();
-    for serve in &flow.serve {
-        if let Some(problem) = serve.problem() {
-            found(
-                Severity::Error,
-                FindingKind::Flow,
-                None,
-                problem.to_string(),
-            );
+    let problem = match error {
+        Error::Schedule { problem, .. } => problem.clone(),
+        error => {
+            let text = error.to_string();
+            let of_flow = format!("flow `{}`: ", definition.name);
+            text.strip_prefix(&of_flow)
+                .map(str::to_owned)
+                .unwrap_or(text)
         }
+    };
+    FindingJson {
+        severity: Severity::Error,
+        kind,
+        flow: Some(definition.name),
+        task,
+        problem,
+        place: place(definition),
     }
-    for schedule in schedules
+}
+
+fn place(definition: &FlowDef) -> String {
+    format!("{}:{}", definition.file, definition.line)
+}
+
+fn of_flow(runtime: &Runtime, flow: &ProgramFlow, found: &mut Vec<FindingJson>) {
+    let definition = flow.definition;
+    let error = |problem: String| FindingJson {
+        severity: Severity::Error,
+        kind: FindingKind::Flow,
+        flow: Some(definition.name),
+        task: None,
+        problem,
+        place: place(definition),
+    };
+    let warning = |kind, problem: &str| FindingJson {
+        severity: Severity::Warning,
+        kind,
+        ..error(problem.to_owned())
+    };
+    if let Err(problem) = registry::check_name(definition) {
+        found.push(refused(definition, &problem));
+    }
+    let deployments = flow.deployments();
+    for schedule in deployments
         .iter()
-        .filter(|schedule| schedule.next(bare.now()).is_none())
+        .flat_map(|deployment| &deployment.schedules)
     {
-        found(
-            Severity::Error,
-            FindingKind::Flow,
-            None,
-            format!("its schedule `{schedule}` has no future ticks"),
-        );
-    }
-    let mut calls: Vec<_> = flow
-        .serve
-        .iter()
-        .map(|serve| Ok(serve.call().clone()))
-        .collect();
-    if calls.is_empty() {
-        calls.push(flow.call(&ParameterArguments::default()));
-    }
-    for call in calls {
-        let call = match call {
-            Ok(call) => call,
-            Err(failure) => {
-                // a flow that is not served may have parameters without defaults
-                if !schedules.is_empty() {
-                    let why = failure.why.unwrap_or(failure.what);
-                    found(
-                        Severity::Error,
-                        FindingKind::Flow,
-                        None,
-                        format!("it has a schedule, but a parameter without a default: {why}"),
-                    );
-                }
-                continue;
-            }
-        };
-        for schedule in schedules
-            .iter()
-            .filter(|schedule| !schedule.given_parameters().is_empty())
-        {
-            if let Err(problem) = call.with(schedule.given_parameters()) {
-                found(
-                    Severity::Error,
-                    FindingKind::Flow,
-                    None,
-                    format!("the parameters of its schedule `{schedule}`: {problem}"),
-                );
-            }
+        // a timetable with a fault has no ticks either
+        if schedule.next(runtime.now()).is_none() && schedule.fault().is_none() {
+            found.push(error(format!(
+                "its schedule `{schedule}` has no future ticks"
+            )));
         }
-        let tick = schedules
-            .iter()
-            .filter_map(|schedule| schedule.next(bare.now()))
-            .min();
-        let request = Request {
-            logical_date: tick,
-            ..Request::default()
-        };
-        if let Err(error) = bare.host.check_call(&call, &request) {
-            let (kind, task) = match &error {
-                Error::Pool { task, .. } => (FindingKind::Pool, Some(task.clone())),
-                _ => (FindingKind::Flow, None),
-            };
-            found(Severity::Error, kind, task, error.to_string());
+    }
+    if flow.given.is_empty() {
+        match flow.call(&ParameterArguments::default()) {
+            Ok(call) => {
+                let served = Serve::of(Arc::clone(&call));
+                let is_served = served.is_some();
+                of_served(runtime, served.into_iter().collect(), found);
+                if !is_served
+                    && let Err(problem) = runtime.host.check_call(&call, &Request::default())
+                {
+                    found.push(refused(definition, &problem));
+                }
+            }
+            // a flow that is not served may have parameters without defaults
+            Err(failure) if !deployments.is_empty() => {
+                let why = failure.why.unwrap_or(failure.what);
+                found.push(error(format!(
+                    "it has a schedule, but a parameter without a default: {why}"
+                )));
+            }
+            Err(_) => {}
         }
     }
     if definition.description.trim().is_empty() {
-        found(
-            Severity::Warning,
+        found.push(warning(
             FindingKind::Docs,
-            None,
-            "it has no docs: a comment `///` above it".to_owned(),
-        );
+            "it has no docs: a comment `///` above it",
+        ));
     }
     if definition.tags.is_empty() {
-        found(
-            Severity::Warning,
+        found.push(warning(
             FindingKind::Tags,
-            None,
-            "it has no tags: `#[flow(tags = [\"…\"])]`".to_owned(),
-        );
+            "it has no tags: `#[flow(tags = [\"…\"])]`",
+        ));
     }
 }

@@ -3,9 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::Map;
+
 use super::exit::CommandFailure;
 use super::{names, parameters};
+use crate::deployment::{DeploymentKey, DeploymentSpec};
 use crate::error::StoreError;
+use crate::executor::Host;
 use crate::flow::{FlowCall, FlowDef, registry};
 use crate::runtime::{Runtime, default_store};
 use crate::schedule::Schedule;
@@ -23,23 +27,41 @@ pub(super) struct CommandContext {
     pub(super) program: String,
 }
 
-/// A flow, with the ways in which the program serves it.
+/// A flow, with the deployments that the program serves.
 #[derive(Clone, Debug)]
-pub(super) struct ProgramFlow<'a> {
+pub(super) struct ProgramFlow {
     pub(super) definition: &'static FlowDef,
-    pub(super) serve: Vec<&'a Serve>,
+    /// The deployments given to the command line. Without any, the flow's attribute counts.
+    pub(super) given: Vec<DeploymentSpec>,
+}
+
+/// A deployment that the program serves.
+#[derive(Clone, Debug)]
+pub(super) struct ProgramDeployment {
+    pub(super) key: DeploymentKey,
+    pub(super) schedules: Vec<Schedule>,
+    /// The flow with the deployment's parameters. `None` if the flow's attribute has the schedule
+    /// and a parameter has no value.
+    pub(super) call: Option<Arc<FlowCall>>,
 }
 
 impl CommandContext {
     /// Returns the runtime on its store, which is created if it does not exist.
     pub(super) async fn runtime(&self) -> Result<Runtime, CommandFailure> {
-        match (&self.store, self.given()) {
-            (None, Some(given)) => Ok(given.clone()),
+        let runtime = match (&self.store, self.given()) {
+            (None, Some(given)) => given.clone(),
             // not the shared default runtime: this one's store is closed when the command ends
-            (None, None) => Ok(Runtime::builder().build().await?),
-            (Some(url), None) => Ok(Runtime::builder().store(url).build().await?),
-            (Some(url), Some(given)) => Ok(given.on_store(url).await?),
-        }
+            (None, None) => Runtime::builder().build().await?,
+            (Some(url), None) => Runtime::builder().store(url).build().await?,
+            (Some(url), Some(given)) => given.on_store(url).await?,
+        };
+        let host = Host {
+            served: self.specs().into(),
+            ..(*runtime.host).clone()
+        };
+        Ok(Runtime {
+            host: Arc::new(host),
+        })
     }
 
     /// Returns the runtime if its store exists.
@@ -88,14 +110,13 @@ impl CommandContext {
     }
 
     /// Returns the flow with a name.
-    pub(super) fn flow(&self, name: &str) -> Result<ProgramFlow<'_>, CommandFailure> {
+    pub(super) fn flow(&self, name: &str) -> Result<ProgramFlow, CommandFailure> {
         names::flow(name).map(|definition| self.known(definition))
     }
 
     /// Returns all flows, sorted by name.
-    pub(super) fn flows(&self) -> Vec<ProgramFlow<'_>> {
-        let mut flows: Vec<ProgramFlow<'_>> =
-            registry::flows().map(|flow| self.known(flow)).collect();
+    pub(super) fn flows(&self) -> Vec<ProgramFlow> {
+        let mut flows: Vec<ProgramFlow> = registry::flows().map(|flow| self.known(flow)).collect();
         flows.sort_by_key(|flow| {
             (
                 flow.definition.name,
@@ -106,48 +127,89 @@ impl CommandContext {
         flows
     }
 
-    fn known(&self, definition: &'static FlowDef) -> ProgramFlow<'_> {
-        let serves = |serve: &&Serve| std::ptr::eq(serve.call().definition, definition);
-        ProgramFlow {
-            definition,
-            serve: self.serve.iter().filter(serves).collect(),
+    fn known(&self, definition: &'static FlowDef) -> ProgramFlow {
+        let mut given = self.specs();
+        given.retain(|spec| std::ptr::eq(spec.call.definition, definition));
+        ProgramFlow { definition, given }
+    }
+
+    /// Returns the deployments given to the command line. `check` reports what is wrong with them.
+    fn specs(&self) -> Vec<DeploymentSpec> {
+        let mut specs: Vec<DeploymentSpec> = Vec::new();
+        for serve in &self.serve {
+            let key = DeploymentKey {
+                flow: serve.flow().into(),
+                name: serve.name().map(Arc::from),
+            };
+            if let Some(spec) = specs.iter_mut().find(|spec| spec.key == key) {
+                spec.schedules.extend_from_slice(serve.schedules());
+                continue;
+            }
+            let call = serve.call();
+            let of_schedule = |schedule: &Schedule| call.with(schedule.given_parameters()).ok();
+            let with_parameters = serve.schedules().first().and_then(of_schedule);
+            specs.push(DeploymentSpec {
+                key,
+                schedules: serve.schedules().to_vec(),
+                call: with_parameters.unwrap_or_else(|| Arc::clone(call)),
+            });
         }
+        specs
     }
 }
 
-impl ProgramFlow<'_> {
-    /// Returns the schedules on which the program serves the flow, or else that of its attribute.
-    pub(super) fn schedules(&self) -> Vec<Schedule> {
-        match self.serve.is_empty() {
-            true => Schedule::of_flow(self.definition)
-                .and_then(Result::ok)
-                .into_iter()
-                .collect(),
-            false => self
-                .serve
-                .iter()
-                .flat_map(|serve| serve.schedules().iter().cloned())
-                .collect(),
+impl ProgramFlow {
+    /// Returns the deployments that the program serves: those given to the command line, or else
+    /// the one of the flow's attribute.
+    pub(super) fn deployments(&self) -> Vec<ProgramDeployment> {
+        if !self.given.is_empty() {
+            let given = self.given.iter().map(|spec| ProgramDeployment {
+                key: spec.key.clone(),
+                schedules: spec.schedules.clone(),
+                call: Some(Arc::clone(&spec.call)),
+            });
+            return given.collect();
+        }
+        let of_attribute = self.scheduled().map(|schedule| ProgramDeployment {
+            key: self.key(None),
+            schedules: vec![schedule],
+            call: FlowCall::recall(self.definition, &Map::new()).ok(),
+        });
+        of_attribute.into_iter().collect()
+    }
+
+    /// Returns the schedule of the flow's attribute.
+    pub(super) fn scheduled(&self) -> Option<Schedule> {
+        Schedule::of_flow(self.definition).and_then(Result::ok)
+    }
+
+    /// Returns the identity of a deployment of the flow.
+    pub(super) fn key(&self, name: Option<&str>) -> DeploymentKey {
+        DeploymentKey {
+            flow: self.definition.name.into(),
+            name: name.map(Arc::from),
         }
     }
 
-    /// Returns the flow with the parameters that the program serves it with, overridden by
-    /// `--param`.
+    /// Returns the flow with the parameters of the first deployment given to the command line,
+    /// overridden by `--param`.
     pub(super) fn call(
         &self,
         typed: &parameters::ParameterArguments,
     ) -> Result<Arc<FlowCall>, CommandFailure> {
-        let given = self.serve.first().map(|serve| serve.call());
-        let overrides = typed.of(self.definition)?;
-        let call = match given {
-            Some(given) => given.with(&overrides),
-            None => FlowCall::recall(self.definition, &overrides),
-        };
-        let call = call.map_err(|problem| parameters::refused(self.definition, problem))?;
-        match call.fault() {
-            Some(problem) => Err(parameters::refused(self.definition, problem)),
-            None => Ok(call),
-        }
+        let given = self.given.first().map(|spec| &spec.call);
+        parameters::call(self.definition, given, typed)
+    }
+}
+
+impl ProgramDeployment {
+    /// Returns what is served, if all parameters have values.
+    pub(super) fn spec(&self) -> Option<DeploymentSpec> {
+        Some(DeploymentSpec {
+            key: self.key.clone(),
+            schedules: self.schedules.clone(),
+            call: self.call.clone()?,
+        })
     }
 }
 

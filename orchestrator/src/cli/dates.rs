@@ -7,7 +7,7 @@ use chrono::{
 use chrono_tz::Tz;
 
 use super::exit::CommandFailure;
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, ScheduleUnion};
 use crate::task::Interval;
 
 /// A day, or an instant with or without a time zone.
@@ -28,9 +28,10 @@ pub(super) struct RunDate {
 /// The maximum number of ticks of a day that are considered.
 const TICKS: usize = 10_000;
 
-/// Resolves `--date` by the flow's schedules: for a day, its only tick, or the day itself if the
-/// flow does not have a schedule.
-pub(super) fn of_run(schedules: &[Schedule], typed: &str) -> Result<RunDate, CommandFailure> {
+/// Resolves `--date` by the schedules of a deployment: for a day, its only tick, or the day itself
+/// if there are no schedules.
+pub(super) fn of_run(union: &ScheduleUnion, typed: &str) -> Result<RunDate, CommandFailure> {
+    let schedules = union.schedules();
     let at = match read(typed)? {
         DateArgument::Day(day) if schedules.is_empty() => {
             let (start, end) = (midnight(day), midnight(day + Days::new(1)));
@@ -40,21 +41,12 @@ pub(super) fn of_run(schedules: &[Schedule], typed: &str) -> Result<RunDate, Com
             });
         }
         DateArgument::Day(day) => {
-            let of_schedule = |schedule: &Schedule| {
-                let zone = schedule.zone();
-                schedule
-                    .date_fires(day)
-                    .take(TICKS + 1)
-                    .map(move |fire| (fire, zone))
-            };
-            let mut fires: Vec<(DateTime<Utc>, Tz)> =
-                schedules.iter().flat_map(of_schedule).collect();
-            fires.sort_by_key(|(fire, _)| *fire);
-            fires.dedup_by_key(|(fire, _)| *fire);
-            match fires.as_slice() {
-                [(fire, _)] => *fire,
-                [] => return Err(no_tick(schedules, day)),
-                fires => return Err(several(fires, day, one_zone(schedules))),
+            let ticks: Vec<DateTime<Utc>> =
+                union.fires_between(day..=day).take(TICKS + 1).collect();
+            match ticks.as_slice() {
+                [tick] => *tick,
+                [] => return Err(no_tick(union, day)),
+                ticks => return Err(several(ticks, day, union)),
             }
         }
         DateArgument::Local(local) => match one_zone(schedules) {
@@ -63,23 +55,14 @@ pub(super) fn of_run(schedules: &[Schedule], typed: &str) -> Result<RunDate, Com
         },
         DateArgument::Instant(at) => at,
     };
-    let of = schedules
-        .iter()
-        .find(|schedule| schedule.up_to(at).next() == Some(at));
-    let interval = match of {
-        Some(schedule) => Some(schedule.interval_of(at)),
-        None => schedules
-            .first()
-            .and_then(|schedule| schedule.last_complete_interval(at)),
-    };
     Ok(RunDate {
         logical_date: at,
-        interval,
+        interval: union.last_complete_interval(at),
     })
 }
 
-/// Formats an instant in local time, with its offset. Uses UTC if local time is outside the range
-/// of the calendar.
+/// Formats an instant in local time, with its offset, and with a fraction of a second if it has
+/// one. Uses UTC if local time is outside the range of the calendar.
 pub(super) fn local(at: DateTime<Utc>, zone: Tz) -> String {
     let offset = zone.offset_from_utc_datetime(&at.naive_utc()).fix();
     let offset = at
@@ -87,7 +70,7 @@ pub(super) fn local(at: DateTime<Utc>, zone: Tz) -> String {
         .checked_add_offset(offset)
         .map_or(Utc.fix(), |_| offset);
     at.with_timezone(&offset)
-        .to_rfc3339_opts(SecondsFormat::Secs, false)
+        .to_rfc3339_opts(SecondsFormat::AutoSi, false)
 }
 
 /// Returns the bound of a list: the beginning or the end of a day, in UTC.
@@ -189,23 +172,29 @@ fn in_zone(local: NaiveDateTime, zone: Tz) -> Result<DateTime<Utc>, CommandFailu
     }
 }
 
-fn no_tick(schedules: &[Schedule], day: NaiveDate) -> CommandFailure {
-    let later = day + Days::new(1)..=NaiveDate::MAX;
-    let next = |schedule: &Schedule| {
-        Some((
-            schedule.fires_between(later.clone()).next()?,
-            schedule.zone(),
-        ))
-    };
-    let next = schedules
-        .iter()
-        .filter_map(next)
-        .min_by_key(|(fire, _)| *fire);
+fn no_tick(union: &ScheduleUnion, day: NaiveDate) -> CommandFailure {
+    let schedules = union.schedules();
+    let next = union
+        .fires_between(day + Days::new(1)..=NaiveDate::MAX)
+        .next();
     CommandFailure::usage(format!("the flow has no tick on {day}"))
-        .why(format!("its schedule is {}", written(schedules)))
-        .or_hint(
-            next.map(|(fire, zone)| format!("the next tick after it is {}", local(fire, zone))),
-        )
+        .why(match schedules.len() {
+            1 => format!("its schedule is {}", written(schedules)),
+            _ => format!("its schedules are {}", written(schedules)),
+        })
+        .or_hint(next.map(|tick| {
+            format!(
+                "the next tick after it is {}",
+                local(tick, zone_of(union, tick))
+            )
+        }))
+}
+
+/// Returns the time zone of the first schedule that has a tick.
+pub(super) fn zone_of(union: &ScheduleUnion, tick: DateTime<Utc>) -> Tz {
+    let has = |schedule: &&Schedule| schedule.up_to(tick).next() == Some(tick);
+    let with_tick = union.schedules().iter().find(has);
+    with_tick.map_or_else(|| union.zone(), Schedule::zone)
 }
 
 fn no_zone(schedules: &[Schedule], typed: &str) -> CommandFailure {
@@ -227,43 +216,44 @@ fn written(schedules: &[Schedule]) -> String {
 
 /// Lists ticks in the form that `--date` accepts: in the zone of all schedules, if they share one
 /// and it tells the ticks apart.
-fn several(fires: &[(DateTime<Utc>, Tz)], day: NaiveDate, zone: Option<Tz>) -> CommandFailure {
+fn several(ticks: &[DateTime<Utc>], day: NaiveDate, union: &ScheduleUnion) -> CommandFailure {
     const LISTED: usize = 24;
-    let to_the_minute = fires
+    let zone = one_zone(union.schedules());
+    let to_the_minute = ticks
         .iter()
-        .all(|(fire, _)| fire.timestamp_subsec_nanos() == 0 && fire.timestamp() % 60 == 0);
+        .all(|tick| tick.timestamp_subsec_nanos() == 0 && tick.timestamp() % 60 == 0);
     let format = if to_the_minute {
         "%Y-%m-%dT%H:%M"
     } else {
         "%Y-%m-%dT%H:%M:%S%.f"
     };
-    let typed = |(fire, own): &(DateTime<Utc>, Tz)| {
-        let local = fire.with_timezone(own);
+    let typed = |tick: &DateTime<Utc>| {
+        let local = tick.with_timezone(&zone.unwrap_or_else(|| zone_of(union, *tick)));
         let is_clear = zone
-            .is_some_and(|zone| in_zone(local.naive_local(), zone).is_ok_and(|read| read == *fire));
+            .is_some_and(|zone| in_zone(local.naive_local(), zone).is_ok_and(|read| read == *tick));
         local
             .format(&format!("{format}{}", if is_clear { "" } else { "%:z" }))
             .to_string()
     };
-    let mut list = fires
+    let mut list = ticks
         .iter()
         .take(LISTED)
         .map(typed)
         .collect::<Vec<_>>()
         .join(", ");
-    if fires.len() > LISTED {
-        list.push_str(&format!(" and {} more", fires.len() - LISTED));
+    if ticks.len() > LISTED {
+        list.push_str(&format!(" and {} more", ticks.len() - LISTED));
     }
-    let count = if fires.len() > TICKS {
+    let count = if ticks.len() > TICKS {
         format!("more than {TICKS}")
     } else {
-        fires.len().to_string()
+        ticks.len().to_string()
     };
     CommandFailure::usage(format!("the flow has {count} ticks on {day}"))
         .why(list)
         .hint(format!(
             "choose one: `--date {}`",
-            fires.first().map(typed).unwrap_or_default()
+            ticks.first().map(typed).unwrap_or_default()
         ))
 }
 
@@ -278,6 +268,11 @@ mod tests {
 
     fn zurich(cron: &str) -> Vec<Schedule> {
         vec![Schedule::cron(cron).unwrap().timezone(Tz::Europe__Zurich)]
+    }
+
+    fn of_run(schedules: &[Schedule], typed: &str) -> Result<RunDate, CommandFailure> {
+        let union = ScheduleUnion::new(schedules.to_vec(), DateTime::UNIX_EPOCH);
+        super::of_run(&union, typed)
     }
 
     #[test]
@@ -396,7 +391,8 @@ mod tests {
         let at = of_run(&both, "2026-01-31T06:00-05:00").unwrap();
         assert_eq!(
             (at.logical_date, at.interval.unwrap().start),
-            (utc("2026-01-31T11:00:00Z"), utc("2026-01-30T11:00:00Z"))
+            (utc("2026-01-31T11:00:00Z"), utc("2026-01-31T05:00:00Z")),
+            "the interval begins at the tick before, whichever schedule has it"
         );
     }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::error::{Error, RerunError, StoreError};
 
-/// The run failed, or the check found something.
+/// The run failed, a tick of the backfill has another run, or the check found something.
 pub(super) const FAILED: u8 = 1;
 /// Usage error: a wrong command, name or parameter.
 pub(super) const USAGE: u8 = 2;
@@ -19,7 +19,7 @@ pub(super) const LEFT: u8 = 75;
 pub(super) const HELP: &str = "\
 Exit codes:
   0      success
-  1      the run failed or was cancelled; the check found problems
+  1      the run failed or was cancelled; a tick of the backfill has another run; the check found problems
   2      usage error: a wrong command, name or parameter
   74     the store failed
   75     stopped by a signal, with runs left: they resume when the program serves again

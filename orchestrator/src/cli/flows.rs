@@ -7,8 +7,10 @@ use serde::Serialize;
 
 use super::args;
 use super::context::CommandContext;
+use super::dates::{local, zone_of};
 use super::exit::CommandResult;
-use super::output::{self, Table, TableCell, YELLOW, instant, instant_in, tell};
+use super::output::{self, Table, TableCell, YELLOW, instant, tell};
+use super::selection::{self, UpcomingDeployment};
 use crate::id::RunId;
 use crate::journal::RunFilter;
 use crate::state::RunState;
@@ -20,6 +22,9 @@ struct FlowEntryJson {
     description: &'static str,
     tags: &'static [&'static str],
     schedules: Vec<String>,
+    /// The schedules with the names of their deployments, for the text form.
+    #[serde(skip)]
+    shown: String,
     paused: bool,
     next: Option<DateTime<Utc>>,
     /// The next tick in the schedule's time zone, for the text form.
@@ -44,6 +49,10 @@ pub(super) async fn flows(context: &CommandContext, args: &args::Flows) -> Comma
         Some(runtime) => runtime.paused().await?,
         None => Vec::new(),
     };
+    let records = match &store {
+        Some(runtime) => runtime.host.deployment_records(None).await?,
+        None => Vec::new(),
+    };
     let mut listed = Vec::new();
     for flow in context.flows() {
         let definition = flow.definition;
@@ -54,21 +63,35 @@ pub(super) async fn flows(context: &CommandContext, args: &args::Flows) -> Comma
                 .pop(),
             None => None,
         };
-        let schedules = flow.schedules();
-        let next = schedules
+        let deployments = selection::upcoming(&flow, &records, now);
+        let next = deployments
             .iter()
-            .filter_map(|schedule| Some((schedule.next(now)?, schedule.zone())))
+            .map(UpcomingDeployment::union)
+            .filter_map(|union| Some((union.next(now)?, union)))
             .min_by_key(|next| next.0);
+        let schedules = deployments.iter().flat_map(|deployment| {
+            let schedules = deployment.schedules.iter().flatten();
+            schedules.map(|schedule| (&deployment.key, schedule.to_string()))
+        });
+        let (shown, schedules): (Vec<String>, Vec<String>) = schedules
+            .map(|(key, schedule)| {
+                (
+                    selection::with_name(key.name.as_deref(), &schedule),
+                    schedule,
+                )
+            })
+            .unzip();
         listed.push(FlowEntryJson {
             name: definition.name,
             description: definition.description,
             tags: definition.tags,
             paused: paused.iter().any(|(flow, _)| flow == definition.name),
-            next: next.map(|(at, _)| at),
+            next: next.as_ref().map(|(at, _)| *at),
             local: next
-                .map(|(at, zone)| instant_in(zone, at))
+                .map(|(at, union)| local(at, zone_of(&union, at)))
                 .unwrap_or_default(),
-            schedules: schedules.iter().map(ToString::to_string).collect(),
+            schedules,
+            shown: shown.join("; "),
             last_run: last_run.map(|run| LastRunJson {
                 id: run.id,
                 state: run.state,
@@ -101,7 +124,7 @@ pub(super) async fn flows(context: &CommandContext, args: &args::Flows) -> Comma
         };
         table.row([
             flow.name.into(),
-            flow.schedules.join("; ").into(),
+            flow.shown.into(),
             state,
             flow.local.into(),
             last,

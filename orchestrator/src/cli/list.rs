@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use chrono_tz::Tz;
 
 use super::args::{self, KindFilter, StateFilter};
-use super::context::CommandContext;
+use super::context::{CommandContext, ProgramDeployment};
 use super::exit::CommandResult;
 use super::output::{self, RED, Table, TableCell, instant, tell};
 use super::{dates, names};
@@ -22,6 +22,9 @@ pub(super) async fn list(context: &CommandContext, args: &args::RunsList) -> Com
         names::flow_with_runs(runtime.as_ref(), flow).await?;
         filter = filter.flow(flow);
     }
+    if let Some(deployment) = &args.deployment {
+        filter = filter.deployment(deployment);
+    }
     filter = args
         .state
         .iter()
@@ -33,7 +36,7 @@ pub(super) async fn list(context: &CommandContext, args: &args::RunsList) -> Com
     let bound = |typed: &str, to_the_end: bool| match args
         .flow
         .as_deref()
-        .map(|flow| zone(context, flow))
+        .map(|flow| zone(context, flow, args.deployment.as_deref()))
     {
         Some(zone) => dates::bound_in(zone, typed, to_the_end),
         None => dates::bound(typed, to_the_end),
@@ -62,13 +65,19 @@ pub(super) async fn list(context: &CommandContext, args: &args::RunsList) -> Com
         return Ok(ExitCode::SUCCESS);
     }
     let now = context.bare().now();
-    let mut table = Table::new([
+    let has_names = runs.iter().any(|run| run.deployment.is_some());
+    let mut heads = vec![
         "RUN", "FLOW", "KIND", "STATE", "AGE", "FOR", "TOOK", "ERROR",
-    ]);
+    ];
+    if has_names {
+        heads.insert(2, "DEPLOYMENT");
+    }
+    let mut table = Table::new(heads);
     for (run, id) in runs.iter().zip(output::ends(runs.iter().map(|run| run.id))) {
-        table.row([
-            id.into(),
-            run.flow.as_str().into(),
+        let deployment = run.deployment.as_deref().unwrap_or_default();
+        let deployment = has_names.then(|| deployment.into());
+        let first = [id.into(), run.flow.as_str().into()].into_iter();
+        let rest = [
             run.kind.as_str().into(),
             match run.unreadable {
                 Some(_) => TableCell::styled("unreadable".to_owned(), RED),
@@ -83,7 +92,8 @@ pub(super) async fn list(context: &CommandContext, args: &args::RunsList) -> Com
                 .map(output::first_line)
                 .unwrap_or_default()
                 .into(),
-        ]);
+        ];
+        table.row(first.chain(deployment).chain(rest));
     }
     table.print()?;
     if has_more {
@@ -92,13 +102,19 @@ pub(super) async fn list(context: &CommandContext, args: &args::RunsList) -> Com
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the time zone of a flow's dates, or UTC if the program no longer has the flow.
-fn zone(context: &CommandContext, flow: &str) -> Tz {
-    let schedules = context
+/// Returns the time zone of a flow's dates, those of the named deployment if the program serves it,
+/// or UTC if the program no longer has the flow.
+fn zone(context: &CommandContext, flow: &str, deployment: Option<&str>) -> Tz {
+    let deployments = context
         .flow(flow)
-        .map(|flow| flow.schedules())
+        .map(|flow| flow.deployments())
         .unwrap_or_default();
-    schedules.first().map_or(Tz::UTC, Schedule::zone)
+    let is_meant = |other: &&ProgramDeployment| other.key.name.as_deref() == deployment;
+    let meant = deployments.iter().find(is_meant);
+    let schedules = meant.or(deployments.first()).map(|meant| &meant.schedules);
+    schedules
+        .and_then(|schedules| schedules.first())
+        .map_or(Tz::UTC, Schedule::zone)
 }
 
 fn took(run: &RunSummary) -> String {

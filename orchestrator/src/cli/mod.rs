@@ -13,6 +13,7 @@ mod completions;
 mod context;
 mod dates;
 mod db;
+mod deployments;
 mod exit;
 mod flows;
 mod graph;
@@ -29,6 +30,7 @@ mod rerun;
 mod row;
 mod run;
 mod runs;
+mod selection;
 mod serve;
 mod show;
 mod why;
@@ -65,8 +67,9 @@ use exit::CommandResult;
 /// | `runs show\|logs\|cancel\|rerun ID` | Show, cancel or re-run one run, or print its logs |
 /// | `why ID [TASK]` | Explain why a run or a task waits, failed, was skipped, re-run or cached |
 /// | `next FLOW -n 10` | List the next ticks of a flow's schedules, with clock changes marked |
+/// | `deployments ls\|rm` | List the deployments on record, or remove one |
 /// | `pause FLOW` | Pause the schedules of a flow, in all serving processes: [`Runtime::pause`] |
-/// | `resume FLOW` | Resume the schedules of a flow, in all serving processes: [`Runtime::unpause`] |
+/// | `resume FLOW --missed …` | Resume the schedules of a flow, in all serving processes: [`Runtime::unpause`] |
 /// | `cache ls\|explain\|rm` | List, explain or remove cached results |
 /// | `db check\|prune` | Check or prune the store |
 /// | `check --strict --allow docs,tags` | Check all flows without running them |
@@ -76,6 +79,15 @@ use exit::CommandResult;
 /// of the command describes. All commands work while the program serves in another process.
 /// Commands that only read do not create a store. The end of an id, as `runs` shows it, is enough
 /// to name a run, and so is its beginning.
+///
+/// # Deployments
+///
+/// `run`, `backfill`, `runs`, `next` and `show` take `--deployment NAME`: see
+/// [`Serve::named`](crate::Serve::named). Without it, `run` and `backfill` mean the default
+/// deployment if it is on record, if the flow's attribute has a schedule, or if the program serves
+/// unnamed schedules; otherwise the only one. What is on record comes before what the program
+/// serves, which counts also before it is on record. The parameters are those that the program
+/// serves the deployment with, or else those on record; `--param` overrides them.
 ///
 /// # Output
 ///
@@ -93,7 +105,7 @@ use exit::CommandResult;
 /// | code | meaning |
 /// | --- | --- |
 /// | 0 | success |
-/// | 1 | the run failed or was cancelled; the check found problems |
+/// | 1 | the run failed or was cancelled; a tick of the backfill has another run; the check found problems |
 /// | 2 | usage error: a wrong command, name or parameter |
 /// | 74 | the store failed |
 /// | 75 | stopped by a signal, with runs left: they resume when the program serves again |
@@ -148,9 +160,9 @@ impl Cli {
 
     /// Sets the flows to serve, in addition to those with a schedule in their attribute.
     ///
-    /// The parameters of a flow given here are its defaults in all commands, and its schedules
-    /// replace those of the attribute. If a flow is given more than once, the first one sets the
-    /// parameters.
+    /// The schedules given here replace that of the flow's attribute, also if they are
+    /// [named](Serve::named). The parameters given here are the defaults of the deployment's runs.
+    /// Commands that draw a flow take those of the first deployment given.
     pub fn serve(mut self, flows: impl IntoIterator<Item = Serve>) -> Self {
         self.serve.extend(flows);
         self
@@ -227,11 +239,12 @@ async fn dispatch(context: CommandContext, command: Command) -> CommandResult {
         },
         Command::Why(args) => why::why(&context, &args).await,
         Command::Next(args) => next::next(&context, &args).await,
-        Command::Pause(args) => pause::pause(&context, &args, true).await,
-        Command::Resume(args) => pause::pause(&context, &args, false).await,
+        Command::Deployments(command) => deployments::deployments(&context, &command).await,
+        Command::Pause(args) => pause::pause(&context, &args).await,
+        Command::Resume(args) => pause::resume(&context, &args).await,
         Command::Cache(command) => cache::cache(&context, &command).await,
         Command::Db(command) => db::db(&context, &command).await,
-        Command::Check(args) => check::check(&context, &args),
+        Command::Check(args) => check::check(context, &args),
         Command::Completions(args) => completions::completions(&context, &args),
     }
 }

@@ -9,9 +9,10 @@ use super::args;
 use super::context::CommandContext;
 use super::dates::local;
 use super::exit::{CommandFailure, CommandResult};
-use super::output::{self, Table, TableCell, YELLOW, tell};
+use super::output::{self, DIM, Table, TableCell, YELLOW, tell};
+use super::selection::{self, UpcomingDeployment};
 use super::show::is_paused;
-use crate::schedule::{ClockChange, Schedule};
+use crate::schedule::{ClockChange, Schedule, ScheduleUnion};
 
 /// A tick, in the form of `--json`.
 #[derive(Debug, Serialize)]
@@ -19,61 +20,115 @@ struct TickJson {
     at: DateTime<Utc>,
     local: String,
     timezone: &'static str,
+    deployment: Option<String>,
+    /// The schedules that have it.
     schedule: String,
     clock_change: Option<String>,
 }
 
 pub(super) async fn next(context: &CommandContext, args: &args::Next) -> CommandResult {
     let flow = context.flow(&args.flow)?;
-    let schedules = flow.schedules();
-    if schedules.is_empty() {
+    let now = context.bare().now();
+    let store = context.runtime_if_there().await?;
+    let records = selection::records(store.as_ref(), &args.flow).await?;
+    let mut deployments = selection::upcoming(&flow, &records, now);
+    if let Some(name) = args.deployment.as_deref() {
+        let known = deployments.clone();
+        deployments.retain(|deployment| deployment.key.name.as_deref() == Some(name));
+        if deployments.is_empty() {
+            let keys: Vec<_> = known.into_iter().map(|known| known.key).collect();
+            return Err(selection::unknown(&flow, name, &keys));
+        }
+    }
+    if deployments.is_empty() {
         let hint = "write `#[flow(schedule = \"0 6 * * *\")]`, or `orchestrator::cli().serve([…])`";
         return Err(
             CommandFailure::usage(format!("flow `{}` has no schedule", args.flow)).hint(hint),
         );
     }
-    if is_paused(context, &args.flow).await? {
+    if is_paused(store.as_ref(), &args.flow).await? {
         tell(format_args!(
             "{0} is paused: its schedules create no runs until `resume {0}`",
             args.flow
         ));
     }
-    let ticks = ticks(&schedules, context.bare().now(), args.ticks.into());
+    for UpcomingDeployment { key, schedules, .. } in &deployments {
+        if let Err(problem) = schedules {
+            tell(format_args!(
+                "the ticks of {key} cannot be computed: {problem}"
+            ));
+        }
+    }
+    let is_named = |deployment: &UpcomingDeployment| deployment.key.name.is_some();
+    let has_names = deployments.len() > 1 || deployments.iter().any(is_named);
+    let has_schedules = deployments
+        .iter()
+        .any(|deployment| deployment.members().count() > 1);
+    let ticks = ticks(&deployments, now, args.ticks.into());
     if args.format.json {
         output::json(&ticks)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::bare(0);
     for tick in ticks {
+        let deployment = has_names.then(|| match tick.deployment {
+            Some(name) => name.into(),
+            None => TableCell::styled("(default)", DIM),
+        });
+        let schedule = has_schedules.then(|| tick.schedule.into());
         let change = TableCell::styled(tick.clock_change.unwrap_or_default(), YELLOW);
-        match schedules.len() {
-            1 => table.row([tick.local.into(), change]),
-            _ => table.row([tick.local.into(), tick.schedule.into(), change]),
-        }
+        let cells = [Some(tick.local.into()), deployment, schedule, Some(change)];
+        table.row(cells.into_iter().flatten());
     }
     table.print()?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the next ticks of schedules, the earliest first.
-fn ticks(schedules: &[Schedule], now: DateTime<Utc>, count: usize) -> Vec<TickJson> {
-    let mut ticks = Vec::new();
-    for schedule in schedules {
-        let mut before = schedule.previous(now).unwrap_or(now);
-        for at in schedule.after(now).take(count) {
-            let zone = schedule.zone();
-            ticks.push(TickJson {
-                at,
-                local: local(at, zone),
-                timezone: zone.name(),
-                schedule: schedule.to_string(),
-                clock_change: change(schedule, before, at),
-            });
-            before = at;
-        }
-    }
+/// Returns the next ticks of deployments, the earliest first.
+fn ticks(deployments: &[UpcomingDeployment], now: DateTime<Utc>, count: usize) -> Vec<TickJson> {
+    let mut ticks: Vec<TickJson> = deployments
+        .iter()
+        .flat_map(|deployment| ticks_of(deployment, now, count))
+        .collect();
     ticks.sort_by_key(|tick| tick.at);
     ticks.truncate(count);
+    ticks
+}
+
+/// Returns the next ticks of a deployment: each once, with all schedules that have it, in the time
+/// zone of the first of these.
+fn ticks_of(deployment: &UpcomingDeployment, now: DateTime<Utc>, count: usize) -> Vec<TickJson> {
+    let union = deployment.union();
+    // each schedule with its last tick, from which on clock changes are told
+    let mut members: Vec<(&Schedule, ScheduleUnion, DateTime<Utc>)> = deployment
+        .members()
+        .map(|(schedule, alone)| {
+            let before = alone.previous(now).unwrap_or(now);
+            (schedule, alone, before)
+        })
+        .collect();
+    let mut ticks = Vec::new();
+    for at in union.ticks(now, DateTime::<Utc>::MAX_UTC).take(count) {
+        let mut with_tick = Vec::new();
+        let mut clock_change = None;
+        for (schedule, alone, before) in &mut members {
+            if alone.has(at) {
+                clock_change = clock_change.or_else(|| change(schedule, *before, at));
+                *before = at;
+                with_tick.push(*schedule);
+            }
+        }
+        let zone = with_tick.first().map_or(union.zone(), |first| first.zone());
+        let schedules: Vec<String> = with_tick.iter().map(ToString::to_string).collect();
+        ticks.push(TickJson {
+            at,
+            local: local(at, zone),
+            timezone: zone.name(),
+            deployment: deployment.key.name.as_deref().map(str::to_owned),
+            schedule: schedules.join(" and "),
+            clock_change,
+        });
+    }
     ticks
 }
 
@@ -111,11 +166,25 @@ fn change(schedule: &Schedule, before: DateTime<Utc>, at: DateTime<Utc>) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deployment::DeploymentKey;
     use chrono_tz::Tz;
+
+    fn deployment(schedules: Vec<Schedule>, since: DateTime<Utc>) -> UpcomingDeployment {
+        let key = DeploymentKey {
+            flow: "report".into(),
+            name: None,
+        };
+        UpcomingDeployment {
+            key,
+            schedules: Ok(schedules),
+            since,
+        }
+    }
 
     fn changes(cron: &str, now: &str, count: usize) -> Vec<(String, Option<String>)> {
         let schedule = Schedule::cron(cron).unwrap().timezone(Tz::Europe__Zurich);
-        let ticks = ticks(&[schedule], now.parse().unwrap(), count);
+        let now = now.parse().unwrap();
+        let ticks = ticks_of(&deployment(vec![schedule], now), now, count);
         ticks
             .into_iter()
             .map(|tick| (tick.local, tick.clock_change))
@@ -174,6 +243,7 @@ mod tests {
     fn the_calendar_has_an_end() {
         let end = "9999-12-31T23:59:59Z".parse().unwrap();
         let last = Schedule::once(end).timezone(Tz::Europe__Zurich);
-        assert_eq!(ticks(&[last], DateTime::UNIX_EPOCH, 2).len(), 1);
+        let start = DateTime::UNIX_EPOCH;
+        assert_eq!(ticks_of(&deployment(vec![last], start), start, 2).len(), 1);
     }
 }

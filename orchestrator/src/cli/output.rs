@@ -12,7 +12,6 @@ use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use chrono::{DateTime, SecondsFormat, Utc};
-use chrono_tz::Tz;
 use serde::Serialize;
 
 use super::exit::CommandFailure;
@@ -162,9 +161,10 @@ pub(super) fn of_task(state: TaskState) -> Style {
 }
 
 impl Table {
-    pub(super) fn new<const N: usize>(heads: [&str; N]) -> Self {
+    pub(super) fn new<'a>(heads: impl IntoIterator<Item = &'a str>) -> Self {
+        let heads = heads.into_iter().map(|head| TableCell::styled(head, BOLD));
         Self {
-            rows: vec![heads.map(|head| TableCell::styled(head, BOLD)).into()],
+            rows: vec![heads.collect()],
             indent: 0,
         }
     }
@@ -177,8 +177,8 @@ impl Table {
         }
     }
 
-    pub(super) fn row<const N: usize>(&mut self, cells: [TableCell; N]) {
-        self.rows.push(cells.into());
+    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = TableCell>) {
+        self.rows.push(cells.into_iter().collect());
     }
 
     pub(super) fn print(&self) -> Result<(), CommandFailure> {
@@ -221,10 +221,9 @@ pub(super) fn instant(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// Formats an instant in a time zone, to the second, with its offset.
-pub(super) fn instant_in(zone: Tz, at: DateTime<Utc>) -> String {
-    at.with_timezone(&zone)
-        .to_rfc3339_opts(SecondsFormat::Secs, false)
+/// Formats an instant, with a fraction of a second if it has one.
+pub(super) fn exact(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
 /// Formats the time since an instant, as one number with a unit.

@@ -1,12 +1,14 @@
 //! `--param NAME=VALUE`.
 
+use std::sync::Arc;
+
 use orchestrator_grammar::similar::nearest;
 use serde_json::{Map, Value, json};
 
 use super::args;
 use super::exit::CommandFailure;
-use crate::flow::FlowDef;
-use crate::value::{TypedJson, parse};
+use crate::flow::{FlowCall, FlowDef};
+use crate::value::{TypedJson, json_text, parse};
 
 /// Parameters as given on the command line.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +47,50 @@ impl ParameterArguments {
         }
         Ok(values)
     }
+}
+
+/// Returns a flow with the parameters of a call, or without any, overridden by those given on the
+/// command line.
+pub(super) fn call(
+    flow: &'static FlowDef,
+    base: Option<&Arc<FlowCall>>,
+    typed: &ParameterArguments,
+) -> Result<Arc<FlowCall>, CommandFailure> {
+    let overrides = typed.of(flow)?;
+    let call = match base {
+        Some(base) => base.with(&overrides),
+        None => FlowCall::recall(flow, &overrides),
+    };
+    checked(flow, call)
+}
+
+/// Returns a flow with parameters on record, overridden by those given on the command line.
+pub(super) fn call_on_record(
+    flow: &'static FlowDef,
+    recorded: &Map<String, Value>,
+    typed: &ParameterArguments,
+) -> Result<Arc<FlowCall>, CommandFailure> {
+    let mut all = recorded.clone();
+    all.extend(typed.of(flow)?);
+    checked(flow, FlowCall::recall(flow, &all))
+}
+
+fn checked(
+    flow: &FlowDef,
+    call: Result<Arc<FlowCall>, String>,
+) -> Result<Arc<FlowCall>, CommandFailure> {
+    let call = call.map_err(|problem| refused(flow, problem))?;
+    match call.fault() {
+        Some(problem) => Err(refused(flow, problem)),
+        None => Ok(call),
+    }
+}
+
+/// Writes parameters: `region = "EU", size = 7`.
+pub(super) fn in_words(parameters: &Map<String, Value>) -> String {
+    let parameter = |(name, value)| format!("{name} = {}", json_text(value));
+    let parameters: Vec<String> = parameters.iter().map(parameter).collect();
+    parameters.join(", ")
 }
 
 /// Returns the error for parameters that do not fit. The problem names those at fault.

@@ -11,7 +11,7 @@ use super::exit::{CommandFailure, CommandResult, FAILED};
 use super::output::{self, halt, is_so, of_run, tell};
 use super::parameters::ParameterArguments;
 use super::progress::{self, RunFollower, named};
-use super::{args, dates};
+use super::{args, dates, selection};
 use crate::capture::quietly;
 use crate::error::Error;
 use crate::flow::{FlowCall, Request, registry};
@@ -27,20 +27,29 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(context: &CommandContext, args: &args::Run) -> CommandResult {
     let flow = context.flow(&args.flow)?;
-    let call = flow.call(&ParameterArguments::from(&args.parameters))?;
+    let store = context.runtime_if_there().await?;
+    let records = selection::records(store.as_ref(), &args.flow).await?;
+    let name = args.deployment.as_deref();
+    let deployment = selection::select(&flow, records, name, context.bare().now())?;
+    let call = deployment.call(&ParameterArguments::from(&args.parameters))?;
+    let schedules = deployment.schedules()?;
     let date = args
         .date
         .as_deref()
-        .map(|date| dates::of_run(&flow.schedules(), date))
+        .map(|date| dates::of_run(&schedules, date))
         .transpose()?;
     let request = Request {
+        deployment: name.map(Arc::from),
         logical_date: date.map(|date| date.logical_date),
         interval: date.and_then(|date| date.interval),
         key: args.key.clone(),
         refresh_cache: args.refresh_cache,
         ..Request::default()
     };
-    let runtime = context.runtime().await?;
+    let runtime = match store {
+        Some(runtime) => runtime,
+        None => context.runtime().await?,
+    };
     if args.detach {
         return detach(&runtime, &call, &request).await;
     }

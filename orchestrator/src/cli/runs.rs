@@ -164,6 +164,9 @@ fn head(record: &RunRecord) -> Result<(), CommandFailure> {
     let mut table = Table::bare(0);
     table.row(["run".into(), record.id().to_string().into()]);
     table.row(["flow".into(), record.flow().into()]);
+    if let Some(deployment) = record.deployment() {
+        table.row(["deployment".into(), deployment.into()]);
+    }
     table.row(["state".into(), record.state().into()]);
     table.row(["kind".into(), record.kind().as_str().into()]);
     if let Some(key) = record.key() {

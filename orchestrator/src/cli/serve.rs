@@ -17,7 +17,7 @@ pub(super) async fn serve(mut context: CommandContext, args: &args::Serve) -> Co
     let mut by_attribute = Vec::new();
     for flow in context.flows() {
         let name = flow.definition.name;
-        if !is_meant(name) || !flow.serve.is_empty() {
+        if !is_meant(name) || !flow.given.is_empty() {
             continue;
         }
         if flow.definition.schedule.is_none() {

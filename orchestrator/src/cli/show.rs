@@ -6,11 +6,15 @@ use std::process::ExitCode;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::context::{CommandContext, ProgramFlow};
+use super::context::{CommandContext, ProgramDeployment, ProgramFlow};
 use super::exit::{CommandFailure, CommandResult};
 use super::graph::NodeJson;
-use super::output::{self, BOLD, DIM, Table, print};
-use super::{args, graph, parameters};
+use super::output::{self, BOLD, DIM, Table, instant, print};
+use super::parameters::in_words;
+use super::selection::with_name;
+use super::{args, graph, parameters, selection};
+use crate::deployment::{DeploymentKey, DeploymentRecord};
+use crate::runtime::{Deployment, Runtime};
 use crate::schedule::Schedule;
 use crate::value::json_text;
 
@@ -28,6 +32,8 @@ struct FlowJson {
     parameters: Vec<ParameterJson>,
     resources: Vec<&'static str>,
     schedules: Vec<ScheduleJson>,
+    /// The deployments on record.
+    deployments: Vec<Deployment>,
     paused: bool,
     max_active_runs: Option<u32>,
     timeout_seconds: Option<f64>,
@@ -47,6 +53,7 @@ struct ParameterJson {
 
 #[derive(Serialize)]
 struct ScheduleJson {
+    deployment: Option<String>,
     text: String,
     cron: Option<String>,
     timezone: &'static str,
@@ -54,9 +61,10 @@ struct ScheduleJson {
     parameters: Map<String, Value>,
 }
 
-impl From<&Schedule> for ScheduleJson {
-    fn from(schedule: &Schedule) -> Self {
+impl ScheduleJson {
+    fn new(key: &DeploymentKey, schedule: &Schedule) -> Self {
         Self {
+            deployment: key.name.as_deref().map(str::to_owned),
             text: schedule.to_string(),
             cron: schedule.expression().map(ToString::to_string),
             timezone: schedule.zone().name(),
@@ -67,20 +75,33 @@ impl From<&Schedule> for ScheduleJson {
 
 impl Display for ScheduleJson {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)?;
-        for (place, (name, value)) in self.parameters.iter().enumerate() {
-            let before = if place == 0 { ", with " } else { ", " };
-            write!(f, "{before}{name} = {}", json_text(value))?;
+        f.write_str(&with_name(self.deployment.as_deref(), &self.text))?;
+        if !self.parameters.is_empty() {
+            write!(f, ", with {}", in_words(&self.parameters))?;
         }
         Ok(())
     }
 }
 
+/// Writes what is in force for a deployment on record, and since when.
+fn recorded(deployment: &Deployment) -> String {
+    let mut text = match &deployment.unreadable {
+        Some(problem) => format!("cannot be read: {problem}"),
+        None => deployment.schedules.join(" and "),
+    };
+    if !deployment.parameters.is_empty() {
+        text.push_str(&format!(", with {}", in_words(&deployment.parameters)));
+    }
+    if let Some(since) = deployment.since {
+        text.push_str(&format!(", since {}", instant(since)));
+    }
+    with_name(deployment.name.as_deref(), &text)
+}
+
 /// Returns the parameters of a flow, with their defaults.
-fn parameters_of(flow: &ProgramFlow<'_>) -> Vec<ParameterJson> {
-    let given = flow.serve.first().map(|serve| serve.call());
+fn parameters_of(flow: &ProgramFlow, defaults: Option<&Map<String, Value>>) -> Vec<ParameterJson> {
     let parameter = |(place, parameter): (usize, &'static crate::task::Parameter)| {
-        let default = given.and_then(|call| call.parameters.get(parameter.name).cloned());
+        let default = defaults.and_then(|defaults| defaults.get(parameter.name).cloned());
         let required = default.is_none() && !parameters::is_optional(flow.definition, place);
         ParameterJson {
             name: parameter.name,
@@ -100,7 +121,39 @@ fn parameters_of(flow: &ProgramFlow<'_>) -> Vec<ParameterJson> {
 pub(super) async fn show(context: &CommandContext, args: &args::Show) -> CommandResult {
     let flow = context.flow(&args.flow)?;
     let definition = flow.definition;
-    let call = flow.call(&(&args.parameters).into());
+    let store = context.runtime_if_there().await?;
+    let now = context.bare().now();
+    let name = args.deployment.as_deref();
+    let is_meant = |key: &DeploymentKey| name.is_none() || key.name.as_deref() == name;
+    let records = selection::records(store.as_ref(), definition.name).await?;
+    let typed = (&args.parameters).into();
+    let (call, defaults) = match name {
+        Some(_) => {
+            let selected = selection::select(&flow, records.clone(), name, now)?;
+            (selected.call(&typed), selected.parameters().cloned())
+        }
+        None => {
+            let given = flow.given.first();
+            (
+                flow.call(&typed),
+                given.map(|spec| spec.call.parameters.clone()),
+            )
+        }
+    };
+    let mut served = flow.deployments();
+    served.retain(|deployment| is_meant(&deployment.key));
+    let recorded_now = |record: &DeploymentRecord| Deployment::new(record, &flow.given, now);
+    let is_served = |record: &DeploymentRecord| {
+        let spec = served.iter().find(|served| served.key == record.key);
+        spec.and_then(ProgramDeployment::spec)
+            .is_some_and(|spec| spec.is_in_force(record))
+    };
+    let records = records.iter().filter(|record| is_meant(&record.key));
+    let otherwise: Vec<String> = records
+        .clone()
+        .filter(|record| !is_served(record))
+        .map(|record| recorded(&recorded_now(record)))
+        .collect();
     let (graph, no_graph) = match call {
         Err(failure) if !args.parameters.parameters.is_empty() => return Err(failure),
         _ if definition.is_async => (
@@ -125,14 +178,21 @@ pub(super) async fn show(context: &CommandContext, args: &args::Show) -> Command
         file: definition.file,
         line: definition.line,
         is_async: definition.is_async,
-        parameters: parameters_of(&flow),
+        parameters: parameters_of(&flow, defaults.as_ref()),
         resources: definition
             .resources
             .iter()
             .map(|resource| resource.type_name)
             .collect(),
-        schedules: flow.schedules().iter().map(ScheduleJson::from).collect(),
-        paused: is_paused(context, definition.name).await?,
+        schedules: served
+            .iter()
+            .flat_map(|deployment| {
+                let schedules = deployment.schedules.iter();
+                schedules.map(|schedule| ScheduleJson::new(&deployment.key, schedule))
+            })
+            .collect(),
+        deployments: records.map(recorded_now).collect(),
+        paused: is_paused(store.as_ref(), definition.name).await?,
         max_active_runs: definition.max_active_runs,
         timeout_seconds: definition.timeout.map(|timeout| timeout.as_secs_f64()),
         tasks: graph.as_ref().map(graph::nodes),
@@ -159,6 +219,9 @@ pub(super) async fn show(context: &CommandContext, args: &args::Show) -> Command
     fact("source", format!("{}:{}", shown.file, shown.line));
     for schedule in &shown.schedules {
         fact("schedule", schedule.to_string());
+    }
+    for recorded in otherwise {
+        fact("in force", recorded);
     }
     fact(
         "paused",
@@ -239,17 +302,14 @@ pub(super) async fn show(context: &CommandContext, args: &args::Show) -> Command
 
 /// Returns `true` if the schedules of a flow are paused; `false` if there is no store.
 pub(super) async fn is_paused(
-    context: &CommandContext,
+    runtime: Option<&Runtime>,
     flow: &str,
 ) -> Result<bool, CommandFailure> {
-    let Some(runtime) = context.runtime_if_there().await? else {
+    let Some(runtime) = runtime else {
         return Ok(false);
     };
-    Ok(runtime
-        .paused()
-        .await?
-        .iter()
-        .any(|(paused, _)| paused == flow))
+    let paused = runtime.paused().await?;
+    Ok(paused.iter().any(|(paused, _)| paused == flow))
 }
 
 fn heading(text: &str) -> Result<(), CommandFailure> {
@@ -269,12 +329,22 @@ mod tests {
             ("region".to_owned(), Value::from("EU")),
             ("size".to_owned(), Value::from(7)),
         ]);
-        let shown = ScheduleJson::from(&schedule.parameters(given.clone()));
+        let key = |name: Option<&str>| DeploymentKey {
+            flow: "report".into(),
+            name: name.map(Into::into),
+        };
+        let schedule = schedule.parameters(given.clone());
+        let shown = ScheduleJson::new(&key(None), &schedule);
         assert_eq!(
             shown.to_string(),
             "0 6 * * * in Europe/Zurich, with region = \"EU\", size = 7"
         );
+        assert_eq!(
+            ScheduleJson::new(&key(Some("eu")), &schedule).to_string(),
+            "eu: 0 6 * * * in Europe/Zurich, with region = \"EU\", size = 7"
+        );
         let json = serde_json::json!({
+            "deployment": null,
             "text": "0 6 * * * in Europe/Zurich",
             "cron": "0 6 * * *",
             "timezone": "Europe/Zurich",
@@ -282,6 +352,6 @@ mod tests {
         });
         assert_eq!(serde_json::to_value(shown).unwrap(), json);
         let every = Schedule::every(std::time::Duration::from_secs(60)).unwrap();
-        assert_eq!(ScheduleJson::from(&every).cron, None);
+        assert_eq!(ScheduleJson::new(&key(None), &every).cron, None);
     }
 }

@@ -19,3 +19,5 @@ mod ticker;
 
 pub use backfill::{Backfill, BackfillPlan, BackfillTick, Backfilled, Reprocess, TickAction};
 pub use serve::{Serve, serve};
+#[cfg(feature = "cli")]
+pub(crate) use server::prepare;

@@ -176,12 +176,6 @@ impl Serve {
         });
     }
 
-    /// Returns the first invalid setting.
-    #[cfg(feature = "cli")]
-    pub(crate) fn problem(&self) -> Option<&Error> {
-        self.problem.as_ref()
-    }
-
     /// Returns the flow's name.
     pub fn flow(&self) -> &'static str {
         self.call.definition.name

@@ -57,8 +57,8 @@ pub(super) async fn serve(runtime: &Runtime, flows: Vec<Serve>) -> Result<Halted
 }
 
 /// A deployment that is about to be served.
-struct PreparedDeployment {
-    spec: DeploymentSpec,
+pub(crate) struct PreparedDeployment {
+    pub(crate) spec: DeploymentSpec,
     missed: Missed,
     overlap: Overlap,
 }
@@ -77,7 +77,7 @@ impl PreparedDeployment {
 
     /// Checks whether the flow can run here, so that mistakes are reported now and not at the first
     /// tick.
-    fn check(&self, host: &Arc<Host>) -> Result<(), Error> {
+    pub(crate) fn check(&self, host: &Arc<Host>) -> Result<(), Error> {
         let now = host.services.clock.now();
         let schedules = ScheduleUnion::new(self.spec.schedules.clone(), now);
         let request = schedules.next(now).map(|tick| {
@@ -92,7 +92,7 @@ impl PreparedDeployment {
 }
 
 /// Checks the settings of a served flow, and adds its schedules to those of its deployment.
-fn prepare(
+pub(crate) fn prepare(
     runtime: &Runtime,
     deployments: &mut Vec<PreparedDeployment>,
     serve: Serve,
