@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use orchestrator::prelude::*;
+use orchestrator::{Overlap, Serve, Timetable};
 
 /// Reads the rows of a region.
 #[task(tags = ["source"])]
@@ -260,12 +262,95 @@ fn noisy(file: String) -> Node<usize> {
 #[flow(tags = ["numbers"])]
 fn empty() {}
 
+/// Fires at a quarter past each hour.
+struct QuarterPast;
+
+impl Timetable for QuarterPast {
+    fn identity(&self) -> String {
+        "a quarter past".to_owned()
+    }
+
+    fn after(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let hour = (instant - TimeDelta::minutes(15)).duration_trunc(TimeDelta::hours(1));
+        Some(hour.ok()? + TimeDelta::minutes(75))
+    }
+
+    fn before(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let moment = TimeDelta::nanoseconds(1);
+        let hour = (instant - TimeDelta::minutes(15) - moment).duration_trunc(TimeDelta::hours(1));
+        Some(hour.ok()? + TimeDelta::minutes(15))
+    }
+}
+
+/// Does not get any further.
+struct Stuck;
+
+impl Timetable for Stuck {
+    fn identity(&self) -> String {
+        "stuck".to_owned()
+    }
+
+    fn after(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        Some(instant)
+    }
+
+    fn before(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        Some(instant)
+    }
+}
+
+/// What is given to the command line: the tests choose.
+fn served() -> Vec<Serve> {
+    let greet = |name: &str, schedule: &str| greeting(name.into()).serve(schedule);
+    let parameters = |name: &str| serde_json::Map::from_iter([("name".to_owned(), name.into())]);
+    let noon = |name: &str| {
+        let noon = Schedule::cron("0 12 * * *").map(|noon| noon.parameters(parameters(name)));
+        greeting("nobody".into()).serve(noon)
+    };
+    match std::env::var("PIPELINES_SERVES").as_deref() {
+        Ok("nothing") => vec![],
+        Ok("regions") => vec![
+            greet("Europe", "0 6 * * *").named("eu"),
+            noon("America")
+                .schedule(
+                    Schedule::cron("30 12 * * MON")
+                        .map(|half| half.parameters(parameters("America"))),
+                )
+                .named("us"),
+        ],
+        Ok("region") => vec![greet("Europe", "0 6 * * *").named("eu")],
+        Ok("moved") => vec![greet("Europa", "0 7 * * *").named("eu")],
+        Ok("union") => vec![greet("world", "0 6 * * *"), greet("world", "0 18 * * *")],
+        Ok("etl") => vec![
+            etl(Some("south".into())).serve("0 9 * * *").named("south"),
+            etl(None).serve("0 8 * * *"),
+        ],
+        Ok("quick") => vec![greeting("world".into()).serve(Schedule::every("1500ms"))],
+        Ok("own") => vec![greeting("world".into()).serve(Schedule::custom(QuarterPast))],
+        Ok("faults") => vec![
+            greet("one", "0 6 * * *"),
+            greet("two", "0 7 * * *"),
+            greet("one", "0 6 * * *").named("late"),
+            greet("one", "0 7 * * *").named("late").catchup(true),
+            greet("one", "0 6 * * *")
+                .schedule("0 6 * * *")
+                .named("twice"),
+            greet("one", "0 6 * * *").named(""),
+            greet("one", "0 6 * * *")
+                .named("alone")
+                .overlap(Overlap::Skip),
+            greeting("one".into())
+                .serve(Schedule::custom(Stuck))
+                .named("stuck"),
+        ],
+        _ => vec![greet("world", "*/5 * * * *")],
+    }
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     if std::env::var_os("PIPELINES_POOL").is_none() {
-        return orchestrator::cli()
-            .serve([greeting("world".into()).serve("*/5 * * * *")])
-            .await;
+        return orchestrator::cli().serve(served()).await;
     }
     // a runtime of its own, which what it serves is on
     match Runtime::builder().pool("database", 1).build().await {

@@ -5,10 +5,10 @@ use super::{Program, Started, eventually, path, plain};
 /// A program that serves, once it does.
 fn serving(program: &Program) -> Started {
     let started = program.start("serve");
-    // the record of how far schedules have come is made as serving begins
+    // deployments are on record as serving begins
     eventually("the program serves", || {
         program.file(".orchestrator/state.db").exists()
-            && program.json("db check --json")["counts"]["schedules"] != 0
+            && program.json("db check --json")["counts"]["deployments"] == 3
     });
     started
 }
@@ -57,7 +57,7 @@ fn detached_runs_execute_and_are_cancelled_in_the_serving_process() {
     let said = serving.end();
     assert_eq!(said.code, 0, "{said:?}");
     assert!(
-        said.err.contains("schedule served flow=etl next="),
+        said.err.contains("deployment served flow=etl next="),
         "{said:?}"
     );
     let ended = |run: &str, state: &str| {
@@ -95,6 +95,25 @@ fn serving_process_obeys_pause_and_resume() {
         "etl is resumed: ticks of the meantime count as missed\n"
     );
     assert_eq!(program.text("resume etl"), "etl was not paused\n");
+    for (missed, expected) in [
+        ("none", "the ticks that it missed get no runs"),
+        (
+            "latest",
+            "of the ticks that it missed, the latest gets a run",
+        ),
+        ("all", "each tick that it missed gets a run"),
+    ] {
+        program.text("pause etl");
+        assert_eq!(
+            program.text(&format!("unpause etl --missed {missed}")),
+            format!("etl is resumed: {expected}\n")
+        );
+        assert_eq!(
+            program.text(&format!("resume etl --missed {missed}")),
+            "etl was not paused: `--missed` has no effect\n"
+        );
+    }
+    assert_eq!(program.say("resume etl --missed some").code, 2);
     serving.signal("-INT");
     assert_eq!(serving.end().code, 0);
 }

@@ -31,7 +31,7 @@ fn another_store_is_served_though_a_flow_is_on_the_runtime_of_the_program() {
         let is_made = program.file("other.db").exists();
         serving.is_over()
             || is_made
-                && program.json(&format!("{OTHER} db check --json"))["counts"]["schedules"] != 0
+                && program.json(&format!("{OTHER} db check --json"))["counts"]["deployments"] == 3
     });
     if serving.is_over() {
         panic!("{:?}", serving.end());
@@ -44,7 +44,7 @@ fn another_store_is_served_though_a_flow_is_on_the_runtime_of_the_program() {
     let said = serving.end();
     assert_eq!(said.code, 0, "{said:?}");
     assert!(
-        said.err.contains("schedule served flow=greeting "),
+        said.err.contains("deployment served flow=greeting "),
         "{said:?}"
     );
     assert_eq!(program.json("runs --json"), json!([]));

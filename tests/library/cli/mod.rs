@@ -3,6 +3,7 @@
 
 mod backfills;
 mod beside;
+mod deployments;
 mod errors;
 mod given;
 mod help;
@@ -32,6 +33,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 struct Program {
     folder: PathBuf,
     pool: bool,
+    /// Which deployments are given to its command line; empty for the usual one.
+    serves: &'static str,
 }
 
 /// What a command said.
@@ -47,6 +50,15 @@ impl Program {
         Self {
             folder: new_folder("cli"),
             pool: false,
+            serves: "",
+        }
+    }
+
+    /// With other deployments than the usual one.
+    fn that_serves(serves: &'static str) -> Self {
+        Self {
+            serves,
+            ..Self::new()
         }
     }
 
@@ -73,6 +85,7 @@ impl Program {
         ] {
             command.env_remove(variable);
         }
+        command.env("PIPELINES_SERVES", self.serves);
         if self.pool {
             command
                 .env("PIPELINES_POOL", "1")
@@ -132,6 +145,28 @@ impl Program {
             .spawn()
             .unwrap();
         Started(Some(child))
+    }
+
+    /// Serves until something is so.
+    fn serve_until(&self, what: &str, is_so: impl FnMut() -> bool) {
+        let serving = self.start("serve");
+        eventually(what, is_so);
+        serving.signal("-TERM");
+        let said = serving.end();
+        assert_eq!(said.code, 0, "{said:?}");
+    }
+
+    /// Serves until a deployment of a flow is on record, with these schedules.
+    fn put_on_record(&self, flow: &str, schedules: &[&str]) {
+        self.serve_until("the deployment is on record", || {
+            self.has_store()
+                && self
+                    .json(&format!("deployments ls {flow} --json"))
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .any(|deployment| deployment["schedules"] == serde_json::json!(schedules))
+        });
     }
 
     fn has_store(&self) -> bool {

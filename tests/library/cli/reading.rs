@@ -162,6 +162,35 @@ fn flows_are_checked_without_being_run() {
 }
 
 #[test]
+fn deployments_that_would_not_be_served_are_found() {
+    let program = Program::that_serves("faults");
+    let checked = program.say("check --allow docs,tags,pool");
+    assert_eq!(checked.code, 1, "{checked:?}");
+    for problem in [
+        "its schedules have different parameters, {\"name\":\"one\"} and {\"name\":\"two\"}: give each of them a name of \
+         its own, such as `.named(\"eu\")`",
+        "deployment `late`: its schedules are served with different policies for missed ticks or overlap: ",
+        "deployment `twice`: `0 6 * * *` is given twice",
+        "expected the name of a deployment to be at least one character, got ``",
+        "`overlap` has no effect without `max_active_runs`: ",
+        "deployment `stuck`: ",
+    ] {
+        let line = format!("error: flow `greeting`: {problem}");
+        assert!(checked.out.contains(&line), "{problem}: {checked:?}");
+    }
+    assert!(
+        checked.out.ends_with("15 flows: 7 errors, 0 warnings\n"),
+        "six and the pool that is missing: {checked:?}"
+    );
+    assert!(!program.has_store());
+    for serves in ["regions", "union", "etl", "quick", "own"] {
+        let checked = Program::that_serves(serves).say("check --allow docs,tags,pool");
+        let only_the_pool = checked.out.ends_with("\n15 flows: 1 error, 0 warnings\n");
+        assert!(only_the_pool, "{serves}: {checked:?}");
+    }
+}
+
+#[test]
 fn completion_scripts_are_printed_for_each_shell() {
     let program = Program::new();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
@@ -236,7 +265,8 @@ fn a_graph_is_json_by_either_name() {
 fn schedule_is_json_by_fields() {
     let schedules = &Program::new().json("show etl --json")["schedules"];
     let expected = serde_json::json!([
-        {"text": "0 6 * * * in Europe/Zurich", "cron": "0 6 * * *", "timezone": "Europe/Zurich", "parameters": {}}
+        {"deployment": null, "text": "0 6 * * * in Europe/Zurich", "cron": "0 6 * * *", "timezone": "Europe/Zurich",
+         "parameters": {}}
     ]);
     assert_eq!(*schedules, expected);
 }

@@ -75,6 +75,12 @@ impl Shape {
         self
     }
 
+    /// Where a key may have no values.
+    fn without(mut self, key: &str) -> Self {
+        *self.keys.get_mut(key).unwrap() = None;
+        self
+    }
+
     /// Looks at all values that have this shape; there must be one.
     fn check(&self, typed: &str, values: &[&Value]) {
         let expected: BTreeSet<&str> = self.keys.keys().map(String::as_str).collect();
@@ -145,6 +151,7 @@ fn tell_of_json(program: &Program, command: &str) -> BTreeSet<String> {
 #[test]
 fn json_has_the_shape_that_the_help_describes() {
     let program = Program::new();
+    program.put_on_record("etl", &["0 6 * * * in Europe/Zurich"]);
     for typed in [
         "etl",
         "mapped -p numbers=[2,3]",
@@ -176,6 +183,8 @@ fn json_has_the_shape_that_the_help_describes() {
     others.keys.remove("and what `cache ls` shows");
     explained = explained.of("others", &others);
     let backfill = "backfill broken --schedule @daily --from 2026-01-01 --to 2026-01-02";
+    let different = "backfill etl --from 2026-01-01 --to 2026-01-02 --param region=south";
+    program.say("backfill etl --from 2026-01-01 --to 2026-01-02");
     let commands = [
         ("flows", "flows --json".to_owned(), shape("flows")),
         ("show", "show etl --json".to_owned(), shape("show")),
@@ -187,7 +196,15 @@ fn json_has_the_shape_that_the_help_describes() {
         (
             "backfill",
             format!("{backfill} --json"),
-            filled.of("unsuccessful", &ticks),
+            filled
+                .clone()
+                .of("unsuccessful", &ticks)
+                .without("different"),
+        ),
+        (
+            "backfill",
+            format!("{different} --json"),
+            filled.of("different", &ticks).without("unsuccessful"),
         ),
         ("backfill", format!("{backfill} --dry-run --json"), ticks),
         ("runs", "runs --json".to_owned(), runs),
@@ -212,6 +229,11 @@ fn json_has_the_shape_that_the_help_describes() {
             why.clone().of("causes", &why),
         ),
         ("next", "next etl --json".to_owned(), shape("next")),
+        (
+            "deployments ls",
+            "deployments ls --json".to_owned(),
+            shape("deployments ls"),
+        ),
         ("cache ls", "cache ls --json".to_owned(), entries),
         (
             "cache explain",
