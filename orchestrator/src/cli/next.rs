@@ -112,7 +112,7 @@ fn ticks_of(deployment: &UpcomingDeployment, now: DateTime<Utc>, count: usize) -
         let mut with_tick = Vec::new();
         let mut clock_change = None;
         for (schedule, alone, before) in &mut members {
-            if alone.has(at) {
+            if alone.up_to(at) == Some(at) {
                 clock_change = clock_change.or_else(|| change(schedule, *before, at));
                 *before = at;
                 with_tick.push(*schedule);

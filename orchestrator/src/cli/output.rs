@@ -335,7 +335,7 @@ mod tests {
         table.row(["a".into(), "long".into(), "".into()]);
         table.row(["bcd".into(), "".into(), "é".into()]);
         assert_eq!(
-            anstream::adapter::strip_str(&table.text()).to_string(),
+            strip_str(&table.text()).to_string(),
             "  a    long\n  bcd        é\n"
         );
     }

@@ -25,10 +25,7 @@ use crate::store::suite::{
     Opened, Random, a_long_life, case, created, finish, left, line, new_run, node, row_place,
     started, success, time, told,
 };
-use crate::store::{
-    Accept, AdminStore as _, CacheRequest, CacheStore as _, Lookup, RunStore as _,
-    ScheduleStore as _,
-};
+use crate::store::{Accept, AdminStore as _, CacheRequest, CacheStore as _, Lookup, RunStore as _};
 
 const MIB: usize = 1 << 20;
 
