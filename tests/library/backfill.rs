@@ -901,5 +901,34 @@ async fn dates_beyond_the_limit_go_by_the_overlap_of_the_backfill() -> Result<()
             .collect();
         assert_eq!(of, days, "{overlap:?}: {done:?}");
     }
+async fn backfill_from_the_day_of_the_start_in_its_zone() -> Result<()> {
+    #[flow(name = "backfill_start")]
+    fn start() -> Node<u32> {
+        one()
+    }
+    let runtime = crate::support::builder()
+        .clock(Clock::tokio("2026-03-20T09:30:00Z".parse()?))
+        .build()
+        .await?;
+    let evening = Schedule::cron("0 21 * * *")?.timezone(chrono_tz::America::New_York);
+    let evening = evening.start("2026-03-02T01:00:00Z".parse()?); // 20:00 on 1 March
+    let plan = start()
+        .on(&runtime)
+        .backfill(evening, date("2026-03-01")..=date("2026-03-03"))
+        .dry_run()
+        .await;
+    assert_eq!(
+        plan.map(|plan| plan.ticks().len())
+            .map_err(|error| error.to_string()),
+        Ok(3)
+    );
+    let midnight = Schedule::cron("0 6 * * *")?.timezone(chrono_tz::Europe::Zurich);
+    let midnight = midnight.start("2026-03-01T23:00:00Z".parse()?); // 00:00 on 2 March
+    let plan = start()
+        .on(&runtime)
+        .backfill(midnight, date("2026-03-01")..=date("2026-03-03"))
+        .dry_run()
+        .await;
+    assert!(plan.is_err(), "{plan:?}");
     Ok(())
 }

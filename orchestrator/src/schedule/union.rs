@@ -108,10 +108,14 @@ impl ScheduleUnion {
         merged(each.collect())
     }
 
-    /// Returns the first instant at which one of the schedules may fire, if each of them has one.
-    pub(crate) fn start(&self) -> Option<DateTime<Utc>> {
-        let starts = self.0.timings.iter().map(|timing| timing.start);
-        starts.min().flatten()
+    /// Returns the first day on which one of the schedules may fire, each in its own time zone, and
+    /// the instant at which that one starts, if each of them has a start.
+    pub(crate) fn start(&self) -> Option<(NaiveDate, DateTime<Utc>)> {
+        let start = |timing: &Timing| {
+            let start = timing.start?;
+            Some((start.with_timezone(&timing.zone()).date_naive(), start))
+        };
+        self.0.timings.iter().map(start).min().flatten()
     }
 
     /// Returns the time zone of the schedules, or UTC if they have different ones.

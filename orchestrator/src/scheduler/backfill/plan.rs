@@ -84,7 +84,7 @@ impl Backfill {
                 "expected at most {MOST_TICKS} ticks, got more of `{schedules}` from {from} to {to}"
             )));
         }
-        if let Some(start) = schedules.start().filter(|start| start.date_naive() > *from) {
+        if let Some((_, start)) = schedules.start().filter(|(day, _)| day > from) {
             return Err(refused(format!(
                 "expected dates from the start of the schedule on, which is {}, got {from}",
                 start.to_rfc3339_opts(SecondsFormat::AutoSi, true)
