@@ -932,3 +932,36 @@ async fn backfill_from_the_day_of_the_start_in_its_zone() -> Result<()> {
     assert!(plan.is_err(), "{plan:?}");
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn backfill_of_the_latest_makes_the_last_one_that_is_to_be_made() -> Result<()> {
+    #[task]
+    async fn slow() -> u32 {
+        tokio::time::sleep(HOUR).await;
+        1
+    }
+    #[flow(name = "backfill_last")]
+    fn last() -> Node<u32> {
+        slow()
+    }
+    let runtime = crate::support::builder()
+        .clock(Clock::tokio("2026-03-20T09:30:00Z".parse()?))
+        .build()
+        .await?;
+    let backfill = last()
+        .on(&runtime)
+        .backfill("0 12 * * *", date("2026-03-10")..=date("2026-03-20"));
+    backfill
+        .max_active_runs(2)
+        .overlap(Overlap::Latest)
+        .run()
+        .await?;
+    let filter = RunFilter::new().flow("backfill_last").oldest_first();
+    let runs = runtime.find_runs(&filter).await?;
+    let days: Vec<_> = runs
+        .iter()
+        .map(|run| run.logical_date.format("%d").to_string())
+        .collect();
+    assert_eq!(days, ["10", "11", "19"]);
+    Ok(())
+}

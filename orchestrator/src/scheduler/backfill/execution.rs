@@ -38,6 +38,8 @@ impl Backfill {
             total: ticks.len(),
             ..Backfilled::default()
         };
+        let last = ticks.iter().rposition(|tick| tick.action.is_taken());
+        let last = last.map(|at| ticks[at].logical_date);
         let mut ticks = VecDeque::from(ticks);
         let (mut under_way, mut failed) = (FuturesUnordered::new(), None);
         // the active runs, the oldest first
@@ -49,7 +51,7 @@ impl Backfill {
                 if tick.action.is_taken() && active.len() >= at_once {
                     match self.overlap {
                         Overlap::Queue => break,
-                        Overlap::Latest if ticks.len() == 1 => break,
+                        Overlap::Latest if Some(tick.logical_date) == last => break,
                         Overlap::Skip | Overlap::Latest => {
                             ticks.pop_front();
                             done.skip("others were active");
