@@ -130,6 +130,13 @@ impl Serve {
                 flow.name()
             )));
         }
+        if flow.request.deployment.is_some() {
+            serve.fail(Error::Options(format!(
+                "flow `{}`: `.deployment(…)` chooses the deployment of a run; to serve a deployment with a name, write \
+                 `.serve(…).named(…)`",
+                flow.name()
+            )));
+        }
         serve
     }
 

@@ -844,3 +844,17 @@ async fn a_run_that_would_wait_for_its_own_turn_is_refused() -> Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn deployment_of_a_run_is_no_name_to_serve_under() -> Result<()> {
+    #[flow(name = "serving_named")]
+    fn named() -> Node<u32> {
+        one()
+    }
+    let runtime = runtime_at("03-01T09:30:00").await;
+    let serve = named().on(&runtime).deployment("eu").serve("@hourly");
+    let refused = timeout(HOUR, serve.into_future()).await;
+    let refused = refused.expect("it is refused").unwrap_err().to_string();
+    assert!(refused.contains(".named("), "{refused}");
+    Ok(())
+}
