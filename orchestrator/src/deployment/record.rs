@@ -29,7 +29,8 @@ pub(crate) struct DeploymentRecord {
     pub(crate) decided: DateTime<Utc>,
     /// What was in force, in the order of time; the last segment still is.
     pub(crate) segments: Vec<Segment>,
-    /// Why the segments cannot be read, if so. The list is empty then.
+    /// Why the segments on record cannot be read, if so. The list is empty then, except for those that
+    /// were put in force in their place.
     pub(crate) unreadable: Option<String>,
 }
 
@@ -52,16 +53,11 @@ pub(crate) struct Segment {
     is_partial: bool,
 }
 
-/// The column `segments`.
+/// The column `segments` as earlier versions left it: each schedule that was ever served, as text,
+/// with the microsecond up to which its ticks are decided.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Stored {
-    Segments(Vec<Segment>),
-    /// What earlier versions recorded: each schedule that was ever served, as text, with the
-    /// microsecond up to which its ticks are decided.
-    Texts {
-        texts: Vec<(String, i64)>,
-    },
+struct LegacyTexts {
+    texts: Vec<(String, i64)>,
 }
 
 impl DeploymentSpec {
@@ -143,7 +139,6 @@ impl DeploymentSpec {
                 }
                 record.segments.push(self.segment(now));
                 record.version = record.version.next();
-                record.unreadable = None;
             }
         }
         record.forget();
@@ -203,15 +198,7 @@ impl DeploymentRecord {
         decided: DateTime<Utc>,
         segments: &str,
     ) -> Self {
-        let read = match serde_json::from_str(segments) {
-            Ok(Stored::Segments(segments)) if segments.is_empty() => {
-                Err("it has no schedules".to_owned())
-            }
-            Ok(Stored::Segments(segments)) => Ok(segments),
-            Ok(Stored::Texts { texts }) => legacy(&texts, decided).map(|segment| vec![segment]),
-            Err(error) => Err(error.to_string()),
-        };
-        let (segments, unreadable) = match read {
+        let (segments, unreadable) = match read(segments, decided) {
             Ok(segments) => (segments, None),
             Err(problem) => (Vec::new(), Some(problem)),
         };
@@ -223,6 +210,18 @@ impl DeploymentRecord {
             unreadable,
         }
     }
+}
+
+/// Reads the column `segments`.
+fn read(column: &str, decided: DateTime<Utc>) -> Result<Vec<Segment>, String> {
+    let problem = |error: serde_json::Error| error.to_string();
+    // not as an untagged enum, whose error would not say what is wrong
+    if column.starts_with('{') {
+        let LegacyTexts { texts } = serde_json::from_str(column).map_err(problem)?;
+        return Ok(vec![legacy(&texts, decided)?]);
+    }
+    let segments: Vec<Segment> = serde_json::from_str(column).map_err(problem)?;
+    Ok(segments)
 }
 
 /// Returns what was in force by the records of earlier versions, which had each schedule that was
@@ -418,14 +417,19 @@ mod tests {
     #[test]
     fn a_record_that_cannot_be_read_says_so_and_is_replaced() {
         let daily = spec(&[cron("@daily")], "EU");
-        for text in ["", "[]", "{}", "[{\"schedules\": 1}]"] {
+        for text in ["", "{}", "[{\"schedules\": 1}]"] {
             let version = DeploymentVersion::new(7);
             let record =
                 DeploymentRecord::decode(daily.key.clone(), version, utc("01T00:00"), text);
             assert!(record.unreadable.is_some(), "{text}");
             let (record, _) = daily.put_in_force(Some(record), utc("05T00:00"));
             assert_eq!(record.version, version.next());
-            assert_eq!((record.decided, record.unreadable), (utc("05T00:00"), None));
+            assert_eq!(record.decided, utc("05T00:00"));
+            assert!(
+                record.unreadable.is_some(),
+                "it is said what was lost: {text}"
+            );
+            assert_eq!(reread(&record).unreadable, None);
         }
     }
 }

@@ -31,7 +31,10 @@ impl Timeline {
     /// Creates the timeline of a record for a process that serves what is in force. Also returns
     /// what is not as it was recorded.
     pub(crate) fn new(record: &DeploymentRecord, spec: &DeploymentSpec) -> (Self, Vec<String>) {
-        let mut problems: Vec<String> = record.unreadable.iter().cloned().collect();
+        let lost = |problem| {
+            format!("the missed ticks of the previous schedules are not known: {problem}")
+        };
+        let mut problems: Vec<String> = record.unreadable.iter().map(lost).collect();
         let mut segments = Vec::new();
         if let Some((last, past)) = record.segments.split_last() {
             for segment in past {

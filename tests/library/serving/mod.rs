@@ -1,6 +1,7 @@
 //! Schedules that are served: ticks, missed runs, overlap, pauses, and what other processes ask.
 
 mod bounds;
+mod changes;
 mod clock;
 mod deployments;
 mod past;

@@ -115,7 +115,9 @@ pub(crate) fn choose_missed(
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     let now = now.to_datetime().unwrap_or_default();
-    for mut record in list_deployments(connection, Some(flow))? {
+    let records = list_deployments(connection, Some(flow))?;
+    // a record that cannot be read, such as that of a later version, is left as it is
+    for mut record in records.into_iter().filter(|it| it.unreadable.is_none()) {
         record.choose_missed(missed, now);
         write(connection, &record)?;
     }

@@ -1,0 +1,80 @@
+//! Deployments that are edited, removed, paused or overtaken by the clock while processes serve them.
+
+use super::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+async fn made(runtime: &Runtime, flow: &str) -> Vec<(String, u64)> {
+    let filter = RunFilter::new().flow(flow.to_owned()).oldest_first();
+    let runs = runtime.find_runs(&filter).await.unwrap();
+    let mut rows: Vec<_> = runs
+        .iter()
+        .map(|run| {
+            let date = run.logical_date.format("%d %H:%M").to_string();
+            (date, run.parameters["build"].as_u64().unwrap())
+        })
+        .collect();
+    rows.sort();
+    rows
+}
+
+/// The messages of all events.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<String>>>);
+
+impl<S: Subscriber> Layer<S> for Told {
+    fn on_event(&self, event: &Event<'_>, _: layer::Context<'_, S>) {
+        event.record(&mut |field: &Field, value: &dyn Debug| {
+            if field.name() == "message" {
+                self.0.lock().unwrap().push(format!("{value:?}"));
+            }
+        });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn record_that_cannot_be_read_is_told_and_replaced() -> Result<()> {
+    #[flow(name = "changes_unreadable")]
+    fn unreadable() -> Node<u32> {
+        one()
+    }
+    let path = crate::support::file();
+    let runtime = open(
+        &crate::support::url(&path),
+        &Clock::tokio(utc("03-01T09:30:00")),
+        HOUR,
+    )
+    .await;
+    let serve = || unreadable().on(&runtime).serve("@hourly").catchup(true);
+    serve_for(HOUR, serve()).await;
+    rusqlite::Connection::open(&path).unwrap().execute(
+        "UPDATE deployments SET segments = replace(segments, '\"rule\"', '\"week\":true,\"rule\"')",
+        [],
+    )?;
+    let run = unreadable()
+        .on(&runtime)
+        .run()
+        .await
+        .map(|run| run.interval());
+    let column = || -> String {
+        let file = rusqlite::Connection::open(&path).unwrap();
+        file.query_row("SELECT segments FROM deployments", [], |row| row.get(0))
+            .unwrap()
+    };
+    let before = column();
+    runtime.pause("changes_unreadable").await?;
+    runtime
+        .unpause("changes_unreadable")
+        .missed(Missed::All)
+        .await?;
+    assert_eq!(column(), before, "a later version may read it");
+    let told = Told::default();
+    let here = tracing::subscriber::set_default(tracing_subscriber::registry().with(told.clone()));
+    serve_for(HOUR, serve()).await;
+    drop(here);
+    let told = told.0.lock().unwrap().join("\n");
+    assert!(told.contains("record of the deployment"), "{told}");
+    assert!(told.contains("week"), "{told}");
+    assert!(run.is_err(), "{run:?}");
+    Ok(())
+}
