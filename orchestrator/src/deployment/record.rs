@@ -152,6 +152,18 @@ impl DeploymentRecord {
         self.segments.last()
     }
 
+    /// Removes what is in force. What is left is the version: if the deployment is served again, a
+    /// process that still has the version of before creates no runs.
+    pub(crate) fn remove(&mut self) {
+        self.segments.clear();
+        self.version = self.version.next();
+    }
+
+    /// Returns `true` if it was removed.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.segments.is_empty() && self.unreadable.is_none()
+    }
+
     /// Forgets the segments whose ticks are all decided.
     fn forget(&mut self) {
         let decided = self.decided;

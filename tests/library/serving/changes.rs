@@ -18,6 +18,29 @@ async fn made(runtime: &Runtime, flow: &str) -> Vec<(String, u64)> {
     rows
 }
 
+#[tokio::test(start_paused = true)]
+async fn removed_deployment_that_is_served_anew_is_another_version() -> Result<()> {
+    #[flow(name = "changes_removed")]
+    fn removed(build: u32) -> Node<u32> {
+        let _ = build;
+        one()
+    }
+    let runtime = runtime_at("03-01T00:30:00").await;
+    let serve =
+        |build: u32, schedule: &str| removed(build).on(&runtime).serve(schedule).into_future();
+    let old = tokio::spawn(serve(1, "15 * * * *"));
+    pass(HOUR).await;
+    assert!(runtime.forget_deployment("changes_removed", None).await?);
+    let new = tokio::spawn(serve(2, "*/30 * * * *"));
+    pass(HOUR + MINUTE).await;
+    let rows = made(&runtime, "changes_removed").await;
+    let expected = [("01 01:15", 1), ("01 02:00", 2), ("01 02:30", 2)];
+    assert_eq!(rows, expected.map(|(date, build)| (date.to_owned(), build)));
+    old.abort();
+    new.abort();
+    Ok(())
+}
+
 /// The messages of all events.
 #[derive(Clone, Default)]
 struct Told(Arc<Mutex<Vec<String>>>);

@@ -56,6 +56,7 @@ impl ScheduleStore for MemoryStore {
     ) -> Result<Vec<DeploymentRecord>, StoreError> {
         let schedules = self.schedules.lock();
         let records = schedules.deployments.values();
+        let records = records.filter(|record| !record.is_removed());
         Ok(records
             .filter(|record| flow.is_none_or(|flow| record.key.flow == flow))
             .cloned()
@@ -63,7 +64,10 @@ impl ScheduleStore for MemoryStore {
     }
 
     async fn remove_deployment(&self, key: &DeploymentKey) -> Result<bool, StoreError> {
-        Ok(self.schedules.lock().deployments.remove(key).is_some())
+        let deployments = &mut self.schedules.lock().deployments;
+        let found = deployments.get_mut(key);
+        let found = found.filter(|record| !record.is_removed());
+        Ok(found.map(DeploymentRecord::remove).is_some())
     }
 
     fn record_progress(&self, key: &DeploymentKey, version: DeploymentVersion, up_to: Timestamp) {
@@ -104,7 +108,7 @@ impl ScheduleStore for MemoryStore {
         if let Some(missed) = missed.filter(|_| changed) {
             let now = now.to_datetime().unwrap_or_default();
             for record in schedules.deployments.values_mut() {
-                if record.key.flow == flow {
+                if record.key.flow == flow && !record.is_removed() {
                     record.choose_missed(missed, now);
                 }
             }

@@ -12,19 +12,27 @@ pub(crate) fn put_in_force(
     spec: &DeploymentSpec,
     now: Timestamp,
 ) -> rusqlite::Result<DeploymentRecord> {
-    let mut select = connection.prepare_cached(
-        "SELECT flow, deployment, version, decided, segments FROM deployments \
-         WHERE flow = ?1 AND deployment = ?2",
-    )?;
-    let record = select
-        .query_row(params![spec.key.flow, spec.key.column()], read)
-        .optional()?;
+    let record = find(connection, &spec.key)?;
     let now = now.to_datetime().unwrap_or_default();
     let (record, has_changed) = spec.put_in_force(record, now);
     if has_changed {
         write(connection, &record)?;
     }
     Ok(record)
+}
+
+/// Returns the row of a deployment, also if it was removed.
+fn find(
+    connection: &Connection,
+    key: &DeploymentKey,
+) -> rusqlite::Result<Option<DeploymentRecord>> {
+    let mut select = connection.prepare_cached(
+        "SELECT flow, deployment, version, decided, segments FROM deployments \
+         WHERE flow = ?1 AND deployment = ?2",
+    )?;
+    select
+        .query_row(params![key.flow, key.column()], read)
+        .optional()
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<DeploymentRecord> {
@@ -64,15 +72,22 @@ pub(crate) fn list_deployments(
          WHERE ?1 IS NULL OR flow = ?1 ORDER BY flow, deployment",
     )?;
     let records = select.query_map([flow], read)?;
-    records.collect()
+    records
+        .filter(|record| !record.as_ref().is_ok_and(DeploymentRecord::is_removed))
+        .collect()
 }
 
 pub(crate) fn remove_deployment(
     connection: &Connection,
     key: &DeploymentKey,
 ) -> rusqlite::Result<bool> {
-    let delete = "DELETE FROM deployments WHERE flow = ?1 AND deployment = ?2";
-    Ok(connection.execute(delete, params![key.flow, key.column()])? > 0)
+    let found = find(connection, key)?;
+    let Some(mut record) = found.filter(|record| !record.is_removed()) else {
+        return Ok(false);
+    };
+    record.remove();
+    write(connection, &record)?;
+    Ok(true)
 }
 
 pub(crate) fn record_progress(
