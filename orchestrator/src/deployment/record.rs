@@ -117,7 +117,7 @@ impl DeploymentSpec {
         };
         // the clock ran ahead in an earlier process: without this, ticks from now until then would
         // count as decided
-        let is_set_back = record.decided - now > SET_BACK;
+        let is_set_back = record.latest() - now > SET_BACK;
         if is_set_back {
             record.rewind(now);
         }
@@ -150,6 +150,12 @@ impl DeploymentRecord {
     /// Returns the segment that is in force.
     pub(crate) fn in_force(&self) -> Option<&Segment> {
         self.segments.last()
+    }
+
+    /// Returns the latest instant that it has.
+    fn latest(&self) -> DateTime<Utc> {
+        let since = self.segments.last().map(|last| last.since);
+        since.map_or(self.decided, |since| self.decided.max(since))
     }
 
     /// Removes what is in force. What is left is the version: if the deployment is served again, a

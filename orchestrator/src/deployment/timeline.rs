@@ -58,6 +58,18 @@ impl Timeline {
         (timeline, problems)
     }
 
+    /// Takes back what is known of the time after an instant, to which the clock was set back, like
+    /// [`DeploymentRecord::rewind`].
+    pub(crate) fn rewind(&mut self, to: DateTime<Utc>) {
+        let rewound = |segment: &TimelineSegment| TimelineSegment {
+            until: segment.until.map(|until| until.min(to)),
+            ..segment.clone()
+        };
+        if self.segments.iter().any(|segment| segment.until > Some(to)) {
+            self.segments = self.segments.iter().map(rewound).collect();
+        }
+    }
+
     /// Returns the segment that is in force.
     pub(crate) fn in_force(&self) -> Option<&TimelineSegment> {
         self.segments.last()

@@ -138,6 +138,13 @@ impl ServedDeployment {
         self.held.load(Ordering::Acquire)
     }
 
+    /// Takes back what is known of the time after an instant, to which the clock was set back.
+    pub(super) fn set_back(&self, to: DateTime<Utc>) {
+        let mut in_force = self.in_force.lock();
+        in_force.timeline.rewind(to);
+        in_force.decided = in_force.decided.min(to);
+    }
+
     /// Ends the holding back of ticks, which are about to be handed out again from `record` on. The
     /// queue is cleared first.
     pub(super) fn release(&self, record: &DeploymentRecord) {

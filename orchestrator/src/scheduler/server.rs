@@ -261,6 +261,7 @@ impl Server {
                     .map(|served| (served.spec.key.clone(), served.version()))
                     .collect();
                 host.services.store.rewind_progress(&versions, now.into());
+                served.iter().for_each(|served| served.set_back(now));
             }
             for (place, due) in due {
                 served[place].push(&host, due);

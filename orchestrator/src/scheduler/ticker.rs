@@ -157,13 +157,11 @@ impl Ticker {
     }
 
     fn set_back(&mut self, now: DateTime<Utc>) {
-        for entry in self
-            .entries
-            .iter_mut()
-            .filter(|entry| entry.handed_out > now)
-        {
+        for entry in &mut self.entries {
+            // an edit that came while the clock ran ahead is in force from now on
+            entry.timeline.rewind(now);
             entry.missed = entry.missed.min(now);
-            entry.hand_out(now);
+            entry.hand_out(entry.handed_out.min(now));
         }
         self.heap = self.places().collect();
         (self.looked, self.was_set_back) = (now, true);

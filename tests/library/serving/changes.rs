@@ -41,6 +41,56 @@ async fn removed_deployment_that_is_served_anew_is_another_version() -> Result<(
     Ok(())
 }
 
+#[tokio::test(start_paused = true)]
+async fn edit_while_the_clock_ran_ahead_is_in_force_when_it_is_set_back() -> Result<()> {
+    #[flow(name = "changes_ahead")]
+    fn ahead(build: u32) -> Node<u32> {
+        let _ = build;
+        one()
+    }
+    for is_paused in [false, true] {
+        let _case = crate::support::case(&format!("{is_paused}"));
+        let clock = Clock::settable(utc("03-10T09:31:00"));
+        let runtime = crate::support::builder()
+            .clock(clock.clone())
+            .build()
+            .await?;
+        let serve =
+            |build: u32, schedule: &str| ahead(build).on(&runtime).serve(schedule).into_future();
+        serve_for(HOUR, serve(1, "0 * * * *")).await; // until 10:31
+        if is_paused {
+            runtime.pause("changes_ahead").await?;
+        }
+        clock.shift(TimeDelta::days(1));
+        let mut served = tokio::spawn(serve(2, "*/30 * * * *"));
+        pass(MINUTE).await;
+        if is_paused {
+            served.abort(); // it dies before the clock is set
+        }
+        clock.shift(TimeDelta::days(-1)); // 10:32
+        if is_paused {
+            runtime.unpause("changes_ahead").await?;
+            served = tokio::spawn(serve(2, "*/30 * * * *"));
+        }
+        pass(2 * HOUR).await;
+        let rows = made(&runtime, "changes_ahead").await;
+        let rows: Vec<_> = rows
+            .into_iter()
+            .filter(|(date, _)| date.starts_with("10 "))
+            .collect();
+        let expected = [
+            ("10 10:00", 1),
+            ("10 11:00", 2),
+            ("10 11:30", 2),
+            ("10 12:00", 2),
+            ("10 12:30", 2),
+        ];
+        assert_eq!(rows, expected.map(|(date, build)| (date.to_owned(), build)));
+        served.abort();
+    }
+    Ok(())
+}
+
 /// The messages of all events.
 #[derive(Clone, Default)]
 struct Told(Arc<Mutex<Vec<String>>>);
