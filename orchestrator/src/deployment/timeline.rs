@@ -70,6 +70,21 @@ impl Timeline {
         }
     }
 
+    /// Returns the last tick after an instant whose run is due by now. Without one, returns the
+    /// latest instant after which no tick was looked for. A tick is never due before an earlier one,
+    /// whatever their jitter.
+    pub(crate) fn last_due(&self, after: DateTime<Utc>, now: DateTime<Utc>) -> DateTime<Utc> {
+        let jitter = self.longest_jitter();
+        let certainly = now.checked_sub_signed(jitter).unwrap_or(now).max(after);
+        if jitter.is_zero() {
+            return certainly;
+        }
+        self.ticks(certainly, now)
+            .take_while(|tick| self.due(*tick) <= now)
+            .last()
+            .unwrap_or(certainly)
+    }
+
     /// Returns the segment that is in force.
     pub(crate) fn in_force(&self) -> Option<&TimelineSegment> {
         self.segments.last()

@@ -53,20 +53,10 @@ impl TickerEntry {
         self.next = next.map(|tick| self.timeline.due(tick));
     }
 
-    /// Hands out the ticks that are due. A tick is never due before an earlier one, whatever their
-    /// jitter.
+    /// Hands out the ticks that are due.
     fn due(&mut self, now: DateTime<Utc>) -> DueTicks {
         let jitter = self.timeline.longest_jitter();
-        let certainly = now.checked_sub_signed(jitter).unwrap_or(now);
-        let mut until = certainly.max(self.handed_out);
-        if jitter > TimeDelta::zero() {
-            until = self
-                .timeline
-                .ticks(until, now)
-                .take_while(|tick| self.timeline.due(*tick) <= now)
-                .last()
-                .unwrap_or(until);
-        }
+        let until = self.timeline.last_due(self.handed_out, now);
         let recent = now
             .checked_sub_signed(ON_TIME + jitter)
             .unwrap_or(DateTime::<Utc>::MIN_UTC);
@@ -149,7 +139,8 @@ impl Ticker {
         to: DateTime<Utc>,
         now: DateTime<Utc>,
     ) {
-        let missed = now.checked_sub_signed(HEARD).unwrap_or(now);
+        let heard = now.checked_sub_signed(HEARD).unwrap_or(now);
+        let missed = timeline.last_due(DateTime::<Utc>::MIN_UTC, heard);
         let entry = TickerEntry::new(timeline, to.min(now), missed);
         self.heap
             .extend(entry.next.map(|next| Reverse((next, place))));
@@ -262,6 +253,30 @@ mod tests {
             ticks(&ticker.due(utc("03-01T11:00:00"))),
             [utc("03-01T11:00:00")]
         );
+    }
+
+    #[test]
+    fn rewound_tick_that_was_not_due_yet_was_not_missed() {
+        let hourly = Schedule::cron("@hourly").expect("it is one").jitter("40m");
+        let start = utc("03-01T09:30:00");
+        let timeline = timeline(hourly, start);
+        let is_late = |tick: &DateTime<Utc>| timeline.due(*tick) - *tick > TimeDelta::minutes(20);
+        let tick = timeline
+            .ticks(start, start + TimeDelta::days(9))
+            .find(is_late);
+        let tick = tick.expect("one of them is");
+        let before = tick - TimeDelta::hours(1);
+        let mut ticker = Ticker::new([(timeline.clone(), before)], before);
+        let now = tick + TimeDelta::minutes(10);
+        ticker.rewind(0, timeline.clone(), before - TimeDelta::minutes(1), now);
+        let [(0, due)] = ticker.due(now)[..] else {
+            panic!("the tick before was held back");
+        };
+        assert!(due.until < tick && before < due.on_time);
+        let [(0, due)] = ticker.due(timeline.due(tick))[..] else {
+            panic!("it is due");
+        };
+        assert!(due.until == tick && due.on_time <= tick, "{due:?}");
     }
 
     #[test]
