@@ -187,7 +187,11 @@ impl DeploymentRecord {
     }
 
     /// Sets which of the ticks that were missed until now get a run.
+    ///
+    /// This is another version: a process that is in the middle of these ticks has decided by
+    /// another policy.
     pub(crate) fn choose_missed(&mut self, missed: Missed, now: DateTime<Utc>) {
+        self.version = self.version.next();
         if missed == Missed::None {
             self.decided = self.decided.max(now);
         } else if let Some(last) = self.segments.last() {

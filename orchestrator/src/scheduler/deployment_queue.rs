@@ -36,8 +36,8 @@ pub(super) struct ServedDeployment {
     pub(super) overlap: Overlap,
     in_force: Mutex<InForce>,
     queue: Mutex<TickQueue>,
-    /// Whether ticks got no run because the flow is paused. They count as missed once it is
-    /// unpaused.
+    /// Whether ticks got no run because the flow is paused, or because they are to be handed out
+    /// again by what is on record. They count as missed once it is unpaused.
     held: AtomicBool,
     making_up: Arc<Semaphore>,
 }
@@ -63,7 +63,7 @@ struct TickQueue {
 /// The result for a tick.
 enum TickOutcome {
     Decided,
-    /// The flow is paused.
+    /// The flow is paused, or its ticks are to be handed out again.
     Held,
     /// Another version of the deployment is in force.
     Superseded,
@@ -175,7 +175,7 @@ impl ServedDeployment {
                 // deciding a later tick would record all ticks before it as decided, including
                 // those held back
                 true => TickOutcome::Held,
-                false => self.process(&host, due).await,
+                false => self.process(&host, &due).await,
             };
             match outcome {
                 TickOutcome::Decided | TickOutcome::Superseded => {}
@@ -200,25 +200,21 @@ impl ServedDeployment {
 
     /// Processes due ticks under the version that is in force, if that has the schedules of this
     /// process.
-    async fn process(&self, host: &Arc<Host>, mut due: DueTicks) -> TickOutcome {
-        loop {
-            let known = self.in_force.lock().clone();
-            if known.superseded.is_none() {
-                match self.process_under(host, &due, &known).await {
-                    TickOutcome::Superseded => {}
-                    other => return other,
-                }
+    async fn process(&self, host: &Arc<Host>, due: &DueTicks) -> TickOutcome {
+        let known = self.in_force.lock().clone();
+        if known.superseded.is_none() {
+            match self.process_under(host, due, &known).await {
+                TickOutcome::Superseded => {}
+                other => return other,
             }
-            match self.look(host).await {
-                Ok(true) => {}
-                Ok(false) => return TickOutcome::Superseded,
-                Err(outcome) => return outcome,
-            }
-            // ticks until these schedules came into force again belong to what was in force then
-            due.after = due.after.max(self.in_force.lock().decided);
-            if due.after >= due.until {
-                return TickOutcome::Decided;
-            }
+        }
+        match self.look(host).await {
+            // its schedules are in force under another version. These ticks are not all that are
+            // undecided under it: deciding them would record those before them as decided, too, so
+            // that they were lost if the process dies that is about to make up for them
+            Ok(true) => TickOutcome::Held,
+            Ok(false) => TickOutcome::Superseded,
+            Err(outcome) => outcome,
         }
     }
 

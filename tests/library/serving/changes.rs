@@ -19,6 +19,116 @@ async fn made(runtime: &Runtime, flow: &str) -> Vec<(String, u64)> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn old_process_back_in_force_decides_nothing_that_is_being_made_up_for() -> Result<()> {
+    #[flow(name = "changes_gap", max_active_runs = 1)]
+    fn gap(build: u32) -> Node<u32> {
+        let _ = build;
+        takes(10 * MINUTE)
+    }
+    let runtime = runtime_at("03-01T00:30:00").await;
+    let serve = |build: u32, schedule: &str| {
+        gap(build)
+            .on(&runtime)
+            .serve(schedule)
+            .catchup(true)
+            .into_future()
+    };
+    let old = tokio::spawn(serve(1, "0 * * * *"));
+    pass(2 * HOUR).await; // 02:30
+    let other = tokio::spawn(serve(2, "*/10 * * * *"));
+    pass(15 * MINUTE).await; // 02:45: 02:40 was made
+    other.abort();
+    pass(4 * HOUR).await; // 06:45: 02:50 to 06:40 were missed
+    let back = tokio::spawn(serve(1, "0 * * * *"));
+    pass(17 * MINUTE).await; // 07:02: the old one made its tick of 07:00
+    back.abort();
+    old.abort();
+    pass(MINUTE).await;
+    serve_for(20 * HOUR, serve(1, "0 * * * *")).await;
+    let rows = made(&runtime, "changes_gap").await;
+    let second: Vec<_> = rows
+        .iter()
+        .filter(|(_, build)| *build == 2)
+        .map(|(date, _)| date.clone())
+        .collect();
+    let mut expected: Vec<String> = Vec::new();
+    let mut at = utc("03-01T02:40:00");
+    while at <= utc("03-01T06:40:00") {
+        expected.push(at.format("%d %H:%M").to_string());
+        at += TimeDelta::minutes(10);
+    }
+    assert_eq!(second, expected);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn choice_at_the_end_of_a_pause_holds_for_ticks_that_wait_for_others() -> Result<()> {
+    #[flow(name = "changes_waits", max_active_runs = 1)]
+    fn waits() -> Node<u32> {
+        takes(2 * HOUR)
+    }
+    for (missed, expected) in [
+        (Missed::None, &["10", "14"][..]),
+        (Missed::Latest, &["10", "13", "14"]),
+    ] {
+        let _case = crate::support::case(&format!("{missed:?}"));
+        let runtime = runtime_at("03-01T09:30:00").await;
+        let serve = || waits().on(&runtime).serve("@hourly").catchup(true);
+        serve_for(5 * MINUTE, serve()).await;
+        pass(2 * HOUR - 5 * MINUTE).await; // 11:30, and 10:00 and 11:00 were missed
+        let act = async {
+            pass(10 * MINUTE).await;
+            assert!(runtime.pause("changes_waits").await.unwrap()); // 11:40
+            pass(100 * MINUTE).await; // 13:20: the run of 10:00 goes on until 13:30
+            assert!(
+                runtime
+                    .unpause("changes_waits")
+                    .missed(missed)
+                    .await
+                    .unwrap()
+            );
+            pass(45 * MINUTE).await; // 14:05
+        };
+        while_serving(serve(), act).await;
+        let ticks = ticks(&runtime, "changes_waits").await;
+        let hours: Vec<_> = ticks.iter().map(|tick| &tick[3..5]).collect();
+        assert_eq!(hours, expected);
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn short_pause_with_none_ends_a_catch_up() -> Result<()> {
+    #[flow(name = "changes_ends_catch_up", max_active_runs = 1)]
+    fn ends() -> Node<u32> {
+        takes(30 * MINUTE)
+    }
+    let runtime = runtime_at("03-01T09:30:00").await;
+    let serve = || ends().on(&runtime).serve("0 0-12 * * *").catchup(true);
+    serve_for(5 * MINUTE, serve()).await;
+    pass(4 * HOUR).await; // 10, 11, 12 were missed
+    let act = async {
+        pass(5 * MINUTE).await;
+        assert!(runtime.pause("changes_ends_catch_up").await.unwrap());
+        pass(5 * MINUTE).await;
+        assert!(
+            runtime
+                .unpause("changes_ends_catch_up")
+                .missed(Missed::None)
+                .await
+                .unwrap()
+        );
+        pass(5 * HOUR).await;
+    };
+    while_serving(serve(), act).await;
+    assert_eq!(
+        ticks(&runtime, "changes_ends_catch_up").await,
+        ["01 10:00:00"]
+    );
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn removed_deployment_that_is_served_anew_is_another_version() -> Result<()> {
     #[flow(name = "changes_removed")]
     fn removed(build: u32) -> Node<u32> {
