@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use crate::deployment::{
 use crate::error::{Error, StoreError};
 use crate::executor::Host;
 use crate::flow::{Missed, Overlap, Request};
+use crate::id::RunId;
 use crate::journal::{RunFilter, RunSummary};
 use crate::runtime::{Acceptance, TickAcceptance};
 use crate::state::{RunKind, RunState};
@@ -39,6 +40,8 @@ pub(super) struct ServedDeployment {
     /// Whether ticks got no run because the flow is paused, or because they are to be handed out
     /// again by what is on record. They count as missed once it is unpaused.
     held: AtomicBool,
+    /// The active runs that this process created for ticks on time.
+    on_time: Arc<Mutex<HashSet<RunId>>>,
     making_up: Arc<Semaphore>,
 }
 
@@ -118,6 +121,7 @@ impl ServedDeployment {
             overlap,
             queue: Mutex::default(),
             held: AtomicBool::new(false),
+            on_time: Arc::default(),
             making_up: Arc::new(Semaphore::new(at_once as usize)),
         })
     }
@@ -389,10 +393,15 @@ impl ServedDeployment {
         loop {
             let problem = match self.try_run(host, tick).await {
                 Ok(TickAcceptance::Accepted(Acceptance::Started(started))) => {
+                    let (run, on_time) = (started.id, Arc::clone(&self.on_time));
+                    if !tick.is_past {
+                        on_time.lock().insert(run);
+                    }
                     // the permit is kept until the run has ended, so that catching up does not
                     // have more active runs than the limit
                     tokio::spawn(async move {
                         started.attend().await;
+                        on_time.lock().remove(&run);
                         drop(made_up);
                     });
                     return TickOutcome::Decided;
@@ -536,13 +545,16 @@ impl ServedDeployment {
     }
 
     /// Returns `true` if a later tick may take the place of a run: it waits for its turn, by the
-    /// clock, and not to make up for a missed tick.
+    /// clock, and not to make up for a missed tick. Of the runs of other processes, those that were
+    /// created late are taken to make up for one.
     fn is_replaceable(&self, run: &RunSummary) -> bool {
         let jitter = self.in_force.lock().timeline.longest_jitter();
         run.state == RunState::Pending
             && run.kind == RunKind::Scheduled
             && run.deployment.as_deref() == self.spec.key.name.as_deref()
-            && run.created_at - run.logical_date <= ON_TIME + jitter
+            && (run.created_at - run.logical_date <= ON_TIME + jitter
+                // created late, because it waited for missed ticks before it
+                || self.on_time.lock().contains(&run.id))
     }
 }
 

@@ -129,6 +129,34 @@ async fn short_pause_with_none_ends_a_catch_up() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn at_most_one_waits_after_ticks_were_made_up_for() -> Result<()> {
+    #[flow(name = "changes_pile", max_active_runs = 1)]
+    fn pile() -> Node<u32> {
+        takes(70 * MINUTE)
+    }
+    let runtime = runtime_at("03-01T09:59:00").await;
+    let serve = || {
+        let serve = pile().on(&runtime).serve("* * * * *");
+        serve.overlap(Overlap::Latest).catchup(true)
+    };
+    serve_for(Duration::from_secs(30), serve()).await;
+    pass(5 * MINUTE).await;
+    let mut most = 0;
+    while_serving(serve(), async {
+        for _ in 0..(10 * 60) {
+            pass(MINUTE).await;
+            let waiting = RunFilter::new()
+                .flow("changes_pile")
+                .state(RunState::Pending);
+            most = most.max(runtime.find_runs(&waiting).await.unwrap().len());
+        }
+    })
+    .await;
+    assert!(most <= 2, "{most}");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn removed_deployment_that_is_served_anew_is_another_version() -> Result<()> {
     #[flow(name = "changes_removed")]
     fn removed(build: u32) -> Node<u32> {
