@@ -14,7 +14,7 @@ pub struct ScheduleDef {
 
 /// The handling of ticks that were due while no process served the flow.
 ///
-/// A new schedule has no missed ticks.
+/// A new deployment has no missed ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -60,8 +60,8 @@ impl Schedule {
     ///
     /// The end limits which runs exist, not when they are created: firings up to it that were
     /// missed, because no process served the schedule or the flow was paused, get their runs
-    /// afterwards, according to the policy for [missed runs](crate::Missed). A schedule with a
-    /// changed end is a new one, which has no missed ticks.
+    /// afterwards, according to the policy for [missed runs](crate::Missed). A changed end is in
+    /// force from when the flow is served with it.
     ///
     /// It is an error when the flow is served if the instant is not in the years 1 to 9999.
     #[must_use]
