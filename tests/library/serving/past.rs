@@ -204,10 +204,13 @@ async fn cancelled_run_is_waited_for_like_a_failed_one() -> Result<()> {
             why.contains(&format!("{second}, which was cancelled")),
             "{why}"
         );
-        runtime.rerun(first, Rerun::All).await.unwrap();
+        // a re-run waits as well, and is pending until then
+        let rerun = runtime.start_rerun(second, Rerun::All).await.unwrap();
         pass(2 * MINUTE).await;
+        assert_eq!(state(&runtime, second).await, RunState::Pending);
+        runtime.rerun(first, Rerun::All).await.unwrap();
         assert_eq!(state(&runtime, third).await, RunState::Pending);
-        runtime.rerun(second, Rerun::All).await.unwrap();
+        assert_eq!(rerun.await.unwrap().state(), RunState::Success);
         pass(2 * MINUTE).await;
         assert_eq!(state(&runtime, third).await, RunState::Success);
     };
