@@ -27,9 +27,9 @@ async fn list(context: &CommandContext, args: &args::DeploymentsLs) -> CommandRe
     let flow = args.flow.as_deref();
     let found = match &runtime {
         Some(runtime) => {
-            let (served, now) = (&runtime.host.served, runtime.now());
+            let now = runtime.now();
             let records = runtime.host.deployment_records(flow).await?;
-            let deployment = |record: &DeploymentRecord| Deployment::new(record, served, now);
+            let deployment = |record: &DeploymentRecord| Deployment::new(record, now);
             records.iter().map(deployment).collect()
         }
         None => Vec::new(),

@@ -113,7 +113,7 @@ impl SelectedDeployment<'_> {
             let scheduled = self.flow.scheduled().into_iter().collect();
             return Ok(ScheduleUnion::new(scheduled, DateTime::UNIX_EPOCH));
         };
-        in_force(record, &self.flow.given).map_err(|problem| {
+        in_force(record).map_err(|problem| {
             CommandFailure::usage(format!(
                 "the schedules of {} cannot be computed",
                 record.key
@@ -174,7 +174,7 @@ pub(super) fn upcoming(
     if served.is_empty() {
         let recorded = |record: &DeploymentRecord| UpcomingDeployment {
             key: record.key.clone(),
-            schedules: in_force(record, &[]).map(|union| union.schedules().to_vec()),
+            schedules: in_force(record).map(|union| union.schedules().to_vec()),
             since: since(Some(record)),
         };
         let of_flow = |record: &&DeploymentRecord| record.key.flow == flow.definition.name;

@@ -142,7 +142,7 @@ pub(super) async fn show(context: &CommandContext, args: &args::Show) -> Command
     };
     let mut served = flow.deployments();
     served.retain(|deployment| is_meant(&deployment.key));
-    let recorded_now = |record: &DeploymentRecord| Deployment::new(record, &flow.given, now);
+    let recorded_now = |record: &DeploymentRecord| Deployment::new(record, now);
     let is_served = |record: &DeploymentRecord| {
         let spec = served.iter().find(|served| served.key == record.key);
         spec.and_then(ProgramDeployment::spec)

@@ -290,7 +290,7 @@ mod tests {
     fn segments(record: &DeploymentRecord) -> Vec<(String, Option<DateTime<Utc>>)> {
         let segment = |segment: &Segment| {
             let schedules = segment.schedules.iter();
-            let texts = schedules.map(|one| one.restore(&[]).expect("it is whole").to_string());
+            let texts = schedules.map(|one| one.restore().expect("it is whole").to_string());
             (texts.collect::<Vec<_>>().join(", "), segment.until)
         };
         record.segments.iter().map(segment).collect()

@@ -171,7 +171,7 @@ fn restore(
     let restored: Result<Vec<Schedule>, String> = segment
         .schedules
         .iter()
-        .map(|schedule| schedule.restore(&spec.schedules))
+        .map(|schedule| schedule.restore())
         .collect();
     let schedules = restored.unwrap_or_else(|problem| {
         problems.push(format!(

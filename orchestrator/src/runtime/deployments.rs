@@ -12,7 +12,7 @@ use crate::deployment::{DeploymentKey, DeploymentRecord, DeploymentSpec};
 use crate::error::Error;
 use crate::executor::Host;
 use crate::flow::{FlowDef, Request};
-use crate::schedule::{Schedule, ScheduleUnion};
+use crate::schedule::{Schedule, ScheduleRecord, ScheduleUnion};
 use crate::state::RunKind;
 use crate::task::Interval;
 
@@ -46,9 +46,9 @@ impl Runtime {
     ///
     /// Returns an error if the store fails.
     pub async fn deployments(&self, flow: &str) -> Result<Vec<Deployment>, Error> {
-        let (served, now) = (&self.host.served, self.now());
+        let now = self.now();
         let records = self.host.deployment_records(Some(flow)).await?;
-        let deployment = |record| Deployment::new(record, served, now);
+        let deployment = |record| Deployment::new(record, now);
         Ok(records.iter().map(deployment).collect())
     }
 
@@ -71,13 +71,9 @@ impl Runtime {
 }
 
 impl Deployment {
-    /// Creates it from a record. Timetables are those of the schedules that the program serves.
-    pub(crate) fn new(
-        record: &DeploymentRecord,
-        served: &[DeploymentSpec],
-        now: DateTime<Utc>,
-    ) -> Self {
-        let (union, unreadable) = match in_force(record, served) {
+    /// Creates it from a record.
+    pub(crate) fn new(record: &DeploymentRecord, now: DateTime<Utc>) -> Self {
+        let (union, unreadable) = match in_force(record) {
             Ok(union) => (Some(union), None),
             Err(problem) => (None, Some(problem)),
         };
@@ -101,28 +97,22 @@ impl Deployment {
     }
 }
 
-/// Returns the schedules that are in force by a record. Their timetables are those of the schedules
-/// that the program serves as this deployment.
+/// Returns the schedules that are in force by a record.
 ///
 /// # Errors
 ///
-/// Returns the problem if the record cannot be read, or has a timetable that the program does not
-/// serve.
-pub(crate) fn in_force(
-    record: &DeploymentRecord,
-    served: &[DeploymentSpec],
-) -> Result<ScheduleUnion, String> {
+/// Returns the problem if the record cannot be read, or has a timetable that no schedule of this
+/// process has.
+pub(crate) fn in_force(record: &DeploymentRecord) -> Result<ScheduleUnion, String> {
     let segment = match (&record.unreadable, record.in_force()) {
         (Some(problem), _) => return Err(problem.clone()),
         (None, None) => return Err("it has no schedules".to_owned()),
         (None, Some(segment)) => segment,
     };
-    let known = served.iter().find(|spec| spec.key == record.key);
-    let known = known.map_or(&[][..], |spec| &spec.schedules);
     let schedules: Vec<Schedule> = segment
         .schedules
         .iter()
-        .map(|schedule| schedule.restore(known))
+        .map(ScheduleRecord::restore)
         .collect::<Result<_, _>>()?;
     Ok(ScheduleUnion::new(schedules, segment.since))
 }
@@ -249,7 +239,7 @@ impl Host {
         };
         let schedules = match request.interval {
             Some(_) => None,
-            None => Some(in_force(&record, &self.served).map_err(|problem| Error::Schedule {
+            None => Some(in_force(&record).map_err(|problem| Error::Schedule {
                 flow: flow.name.to_owned(),
                 problem: format!(
                     "the interval of a manual run cannot be computed: {problem}; give one with `.interval(…)`"

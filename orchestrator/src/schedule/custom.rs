@@ -1,7 +1,9 @@
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock, Weak};
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 
 use super::span::{self, EARLIEST, LATEST};
 use crate::panic::{Fragile, catch};
@@ -94,6 +96,10 @@ pub trait Timetable: Send + Sync + 'static {
     fn before(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>>;
 }
 
+/// The timetables of the schedules that this process has, by identity: what is on record of a
+/// schedule has the identity alone.
+static KNOWN: LazyLock<Mutex<HashMap<String, Weak<Guarded>>>> = LazyLock::new(Mutex::default);
+
 /// A timetable of the user, guarded: it is asked until it has a fault.
 #[derive(Clone)]
 pub(super) struct Custom(Arc<Guarded>);
@@ -138,7 +144,16 @@ impl Custom {
         if let Some(fault) = fault {
             custom.fail(&fault, DateTime::<Utc>::MIN_UTC);
         }
+        let mut known = KNOWN.lock();
+        known.retain(|_, timetable| timetable.strong_count() > 0);
+        known.insert(custom.identity().to_owned(), Arc::downgrade(&custom.0));
         custom
+    }
+
+    /// Returns the timetable with an identity that was made last, if a schedule of this process still
+    /// has it.
+    pub(super) fn known(identity: &str) -> Option<Self> {
+        KNOWN.lock().get(identity)?.upgrade().map(Self)
     }
 
     pub(super) fn identity(&self) -> &str {

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Schedule;
 use super::convert::IntoSchedule;
+use super::custom::Custom;
 use super::error::ScheduleError;
 use super::exceptions::{ExceptedSchedule, Exceptions};
 use super::rule::Rule;
-use super::timing::Timing;
 
 /// A schedule on record, without its parameters. Two schedules that are equal have the same record.
 ///
@@ -121,15 +121,14 @@ impl Schedule {
 }
 
 impl ScheduleRecord {
-    /// Returns the schedule. Its timetables are those of the known schedules and of their
-    /// exceptions, by identity.
+    /// Returns the schedule. Its timetables are those of the schedules of this process, by identity.
     ///
     /// # Errors
     ///
     /// Returns the problem if a time zone or a timetable is unknown, or if a value is invalid.
-    pub(crate) fn restore(&self, known: &[Schedule]) -> Result<Schedule, String> {
+    pub(crate) fn restore(&self) -> Result<Schedule, String> {
         let refused = |error: ScheduleError| error.to_string();
-        let rule = self.rule.restore(known)?;
+        let rule = self.rule.restore()?;
         let mut schedule = Schedule::new(rule);
         if let RuleRecord::Once(at) = self.rule {
             schedule = Schedule::once(at);
@@ -156,7 +155,7 @@ impl ScheduleRecord {
                 schedule = schedule.except(*first..=*last);
             }
             for excepted in &except.schedules {
-                schedule = schedule.except(excepted.restore(known)?);
+                schedule = schedule.except(excepted.restore()?);
             }
         }
         if let Some(times) = self.times {
@@ -182,7 +181,7 @@ impl RuleRecord {
         }
     }
 
-    fn restore(&self, known: &[Schedule]) -> Result<Rule, String> {
+    fn restore(&self) -> Result<Rule, String> {
         let of = |schedule: Result<Schedule, ScheduleError>| {
             schedule
                 .map(|schedule| schedule.timing.rule)
@@ -193,25 +192,10 @@ impl RuleRecord {
             Self::Every { period, .. } => of(Schedule::every(period.restore()?)),
             Self::Once(at) => Ok(Rule::Once(*at)),
             Self::Custom(identity) => {
-                let rules = known
-                    .iter()
-                    .find_map(|known| timetable(&known.timing, identity));
-                rules.ok_or_else(|| format!("timetable `{identity}` is not known to this process"))
+                let known = Custom::known(identity).map(Rule::Custom);
+                known.ok_or_else(|| format!("timetable `{identity}` is not known to this process"))
             }
         }
-    }
-}
-
-/// Returns the rule of the timetable with an identity, if the schedule or one of its exceptions has
-/// it.
-fn timetable(timing: &Timing, identity: &str) -> Option<Rule> {
-    match &timing.rule {
-        Rule::Custom(custom) if custom.identity() == identity => Some(timing.rule.clone()),
-        _ => timing
-            .exceptions()?
-            .schedules
-            .iter()
-            .find_map(|excepted| timetable(&excepted.schedule.timing, identity)),
     }
 }
 
@@ -234,11 +218,12 @@ mod tests {
 
     use super::super::random::{self, Shifts, ZONES};
     use super::*;
+    use crate::Timetable;
 
     fn read(json: &str) -> Result<Schedule, String> {
         let record: ScheduleRecord =
             serde_json::from_str(json).map_err(|error| error.to_string())?;
-        record.restore(&[])
+        record.restore()
     }
 
     #[test]
@@ -281,19 +266,33 @@ mod tests {
     }
 
     #[test]
-    fn timetable_is_taken_from_known_schedules() {
-        let custom = Schedule::custom(Shifts).jitter("1m");
-        let outer = Schedule::cron("@hourly").unwrap().except(&custom);
-        for schedule in [&custom, &outer] {
-            for known in [&custom, &outer] {
-                let known = [Schedule::cron("@daily").unwrap(), known.clone()];
-                assert_eq!(schedule.record().restore(&known).as_ref(), Ok(schedule));
+    fn timetable_is_that_of_a_schedule_of_this_process() {
+        struct Own;
+        impl Timetable for Own {
+            fn identity(&self) -> String {
+                "a timetable of one test".to_owned()
             }
-            let error = schedule.record().restore(&[]).unwrap_err();
-            assert_eq!(
-                error,
-                "timetable `shifts of 36 hours` is not known to this process"
-            );
+
+            fn after(&self, _: DateTime<Utc>) -> Option<DateTime<Utc>> {
+                None
+            }
+
+            fn before(&self, _: DateTime<Utc>) -> Option<DateTime<Utc>> {
+                None
+            }
+        }
+        let custom = Schedule::custom(Own).jitter("1m");
+        let outer = Schedule::cron("@hourly").unwrap().except(&custom);
+        let records = [custom.record(), outer.record()];
+        for (record, schedule) in records.iter().zip([&custom, &outer]) {
+            assert_eq!(record.restore().as_ref(), Ok(schedule));
+        }
+        drop(custom);
+        assert!(records[0].restore().is_ok(), "the other one still has it");
+        drop(outer);
+        let unknown = "timetable `a timetable of one test` is not known to this process";
+        for record in records {
+            assert_eq!(record.restore().unwrap_err(), unknown);
         }
     }
 
@@ -341,7 +340,8 @@ mod tests {
             let json = serde_json::to_string(&schedule.record()).unwrap();
             let record: ScheduleRecord = serde_json::from_str(&json).unwrap();
             prop_assert_eq!(&record, &schedule.record());
-            let restored = record.restore(&[Schedule::custom(Shifts)]);
+            let _known = Schedule::custom(Shifts);
+            let restored = record.restore();
             prop_assert_eq!(restored.as_ref().map(Schedule::record), Ok(record));
             prop_assert_eq!(restored.as_ref().map(ToString::to_string), Ok(schedule.to_string()));
             prop_assert_eq!(restored, Ok(schedule));

@@ -11,6 +11,16 @@ fn cron(expression: &str) -> Schedule {
     Schedule::cron(expression).unwrap()
 }
 
+/// A runtime in memory: what is served for days would look at a file once a second.
+async fn in_memory_at(text: &str) -> Runtime {
+    let builder = Runtime::builder().store("memory");
+    builder
+        .clock(Clock::tokio(utc(text)))
+        .build()
+        .await
+        .unwrap()
+}
+
 fn json(text: &str) -> serde_json::Map<String, serde_json::Value> {
     serde_json::from_str(text).expect(text)
 }
@@ -21,7 +31,7 @@ async fn no_tick_is_made_for_a_time_in_which_its_schedule_was_not_in_force() -> 
     fn back_again() -> Node<u32> {
         one()
     }
-    let runtime = runtime_at("03-01T09:30:00").await;
+    let runtime = in_memory_at("03-01T09:30:00").await;
     let serve = |schedule: &str| back_again().on(&runtime).serve(schedule).catchup(true);
     serve_for(2 * HOUR, serve("0 * * * *")).await;
     serve_for(30 * DAY, serve("0 6 * * *")).await;
@@ -55,7 +65,7 @@ async fn an_edit_loses_no_missed_tick() -> Result<()> {
         ("parameters", "US", daily()),
     ] {
         let _case = crate::support::case(name);
-        let runtime = runtime_at("03-01T00:00:00").await;
+        let runtime = in_memory_at("03-01T00:00:00").await;
         let serve = |region: &str, schedule: Schedule| {
             edited(region.to_owned())
                 .on(&runtime)
@@ -137,7 +147,7 @@ async fn unnamed_schedules_are_one_deployment_with_one_line_of_intervals() -> Re
     fn union() -> Node<u32> {
         one()
     }
-    let runtime = runtime_at("03-01T00:00:00").await;
+    let runtime = in_memory_at("03-01T00:00:00").await;
     // of one `Serve` or of several, at the same instants or not
     let serve = || {
         runtime.serve([
@@ -184,7 +194,7 @@ async fn named_deployments_are_known_apart_everywhere() -> Result<()> {
         let _ = region;
         name_of(context.deployment().map(str::to_owned))
     }
-    let runtime = runtime_at("03-01T00:00:00").await;
+    let runtime = in_memory_at("03-01T00:00:00").await;
     let mut events = runtime.events();
     let serve = || {
         runtime.serve([
@@ -474,7 +484,7 @@ async fn missed_ticks_wait_for_their_turn_whatever_overlap_says() -> Result<()> 
     }
     for overlap in [Overlap::Skip, Overlap::Latest, Overlap::CancelRunning] {
         let _case = crate::support::case(&format!("{overlap:?}"));
-        let runtime = runtime_at("03-01T09:59:59").await;
+        let runtime = in_memory_at("03-01T09:59:58").await;
         let serve = || {
             let serve = waits()
                 .on(&runtime)
@@ -483,7 +493,7 @@ async fn missed_ticks_wait_for_their_turn_whatever_overlap_says() -> Result<()> 
         };
         // a run by hand goes on while nothing is served, and then while ticks are made up for
         let by_hand = waits().on(&runtime).start().await?;
-        serve_for(Duration::from_secs(0), serve()).await;
+        serve_for(Duration::from_secs(1), serve()).await;
         pass(210 * MINUTE).await;
         let running = waits().on(&runtime).start().await?;
         serve_for(DAY, serve()).await;
@@ -507,7 +517,7 @@ async fn missed_ticks_wait_for_their_turn_whatever_overlap_says() -> Result<()> 
 async fn at_most_the_newest_tick_waits_where_the_latest_is_asked_for() -> Result<()> {
     #[flow(name = "deployments_newest", max_active_runs = 1)]
     fn newest() -> Node<u32> {
-        takes(70 * MINUTE)
+        takes(70 * MINUTE + Duration::from_secs(10))
     }
     let runtime = runtime_at("03-01T09:59:00").await;
     let serve = newest()
@@ -596,7 +606,7 @@ async fn holidays_numbers_of_ticks_and_jitter_are_served() -> Result<()> {
         one()
     }
     let served = async |schedule: Schedule, days: u32| {
-        let runtime = runtime_at("03-01T00:00:00").await;
+        let runtime = in_memory_at("03-01T00:00:00").await;
         let serve = || options().on(&runtime).serve(schedule.clone()).catchup(true);
         // in two lives: what is counted goes on
         serve_for(days * DAY / 2, serve()).await;
@@ -693,6 +703,59 @@ async fn a_timetable_that_does_not_advance_ends_by_name() -> Result<()> {
         dates,
         ["01 06:00:00", "01 12:00:00", "01 18:00:00", "02 00:00:00"][..3]
     );
+    Ok(())
+}
+
+/// Each hour, by its own rule.
+struct Hours;
+
+impl Timetable for Hours {
+    fn identity(&self) -> String {
+        "hours of deployments".to_owned()
+    }
+
+    fn after(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        cron("@hourly").next(instant)
+    }
+
+    fn before(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        cron("@hourly").previous(instant)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manual_run_has_the_interval_of_a_timetable() -> Result<()> {
+    #[flow(name = "deployments_timetable")]
+    fn timetable() -> Node<u32> {
+        one()
+    }
+    let runtime = runtime_at("03-01T09:30:00").await;
+    let by_hand = || timetable().on(&runtime).run();
+    let serve = timetable()
+        .on(&runtime)
+        .serve(Schedule::custom(Hours))
+        .into_future();
+    let expected = Interval {
+        start: utc("03-01T08:00:00"),
+        end: utc("03-01T09:00:00"),
+    };
+    let act = async {
+        pass(MINUTE).await;
+        assert_eq!(by_hand().await.unwrap().interval(), expected);
+        let on_record = runtime.deployments("deployments_timetable").await.unwrap();
+        assert_eq!(on_record[0].next, Some(utc("03-01T10:00:00")));
+    };
+    while_serving(serve, act).await;
+    // a process without the timetable says what to do
+    let unknown = by_hand().await.unwrap_err().to_string();
+    assert!(
+        unknown.contains("hours of deployments") && unknown.contains(".interval("),
+        "{unknown}"
+    );
+    let given = timetable()
+        .on(&runtime)
+        .interval(expected.start, expected.end);
+    assert_eq!(given.run().await?.interval(), expected);
     Ok(())
 }
 
