@@ -656,9 +656,13 @@ async fn dates_at_the_ends_of_the_calendar_are_dates() -> Result<()> {
         let runtime = support::builder().clock(Clock::tokio(now)).build().await?;
         for run in [
             dated().on(&runtime).run().await?,
-            dated().logical_date(first).on(&runtime).run().await?,
-            dated().logical_date(last).on(&runtime).run().await?,
-            dated().interval(first, last).on(&runtime).run().await?,
+            dated().logical_date(year_1).on(&runtime).run().await?,
+            dated().logical_date(year_9999).on(&runtime).run().await?,
+            dated()
+                .interval(year_1, year_9999)
+                .on(&runtime)
+                .run()
+                .await?,
         ] {
             assert_eq!(run.state(), RunState::Success, "{run:?}");
             let found = runtime.find_run(run.id()).await?.unwrap();
@@ -667,17 +671,32 @@ async fn dates_at_the_ends_of_the_calendar_are_dates() -> Result<()> {
                 (run.logical_date(), run.interval())
             );
         }
+        let beyond = "in the years 1 to 9999";
+        for run in [
+            dated().logical_date(first),
+            dated().logical_date(last),
+            dated().interval(first, year_1),
+            dated().interval(year_9999, last),
+        ] {
+            let refused = run.on(&runtime).run().await.unwrap_err().to_string();
+            assert!(refused.contains(beyond), "{refused}");
+        }
         for schedule in [
             "0 6 * * *".into_schedule()?,
             Schedule::every(Duration::MAX)?,
             Schedule::once(now.clamp(year_1, year_9999)),
         ] {
-            for date in [NaiveDate::MIN, NaiveDate::MAX] {
-                dated()
-                    .on(&runtime)
-                    .backfill(schedule.clone(), date..=date)
-                    .run()
-                    .await?;
+            for (date, expected) in [
+                (NaiveDate::MIN, beyond),
+                (NaiveDate::MAX, beyond),
+                (year_1.date_naive(), "has no tick"),
+                (year_9999.date_naive(), "has no tick"),
+            ] {
+                let backfill = dated().on(&runtime);
+                let backfill = backfill.backfill(schedule.clone(), date..=date);
+                if let Err(error) = backfill.run().await {
+                    assert!(error.to_string().contains(expected), "{error}");
+                }
             }
             // it looks at its ticks, and stops
             let serve = dated().on(&runtime).serve(schedule);
