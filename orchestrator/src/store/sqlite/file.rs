@@ -128,6 +128,20 @@ impl File {
             .unwrap_or_else(|_| Err(self.failed("the process stops".to_owned())))
     }
 
+    /// Runs a read of a few rows that an index finds, on this thread: handing it to another one would
+    /// take longer than the read, and let runs that are requested at once overtake each other.
+    /// Returns `None` if no connection is free, or if the read fails: [`read`](Self::read) says why.
+    pub(super) fn read_at_once<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Option<T> {
+        let _permit = self.reading.try_acquire().ok()?;
+        let connection = self.readers.lock().pop()?;
+        let read = read(&connection);
+        self.readers.lock().push(connection);
+        read.ok()
+    }
+
     /// Runs statements in the writer's next transaction, and returns their result.
     pub(super) async fn call<T: Send + 'static>(
         &self,

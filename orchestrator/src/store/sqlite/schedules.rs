@@ -38,6 +38,10 @@ impl ScheduleStore for SqliteStore {
         &self,
         flow: Option<&str>,
     ) -> Result<Vec<DeploymentRecord>, StoreError> {
+        let at_once = |connection: &Connection| deployments::list_deployments(connection, flow);
+        if let Some(found) = flow.and_then(|_| self.file.read_at_once(at_once)) {
+            return Ok(found);
+        }
         let flow = flow.map(str::to_owned);
         self.file
             .read(move |connection| Ok(deployments::list_deployments(connection, flow.as_deref())?))
