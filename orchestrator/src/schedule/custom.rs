@@ -98,7 +98,7 @@ pub trait Timetable: Send + Sync + 'static {
 
 /// The timetables of the schedules that this process has, by identity: what is on record of a
 /// schedule has the identity alone.
-static KNOWN: LazyLock<Mutex<HashMap<String, Weak<Guarded>>>> = LazyLock::new(Mutex::default);
+static KNOWN: LazyLock<Mutex<HashMap<String, Vec<Weak<Guarded>>>>> = LazyLock::new(Mutex::default);
 
 /// A timetable of the user, guarded: it is asked until it has a fault.
 #[derive(Clone)]
@@ -145,15 +145,21 @@ impl Custom {
             custom.fail(&fault, DateTime::<Utc>::MIN_UTC);
         }
         let mut known = KNOWN.lock();
-        known.retain(|_, timetable| timetable.strong_count() > 0);
-        known.insert(custom.identity().to_owned(), Arc::downgrade(&custom.0));
+        known.retain(|_, timetables| {
+            timetables.retain(|timetable| timetable.strong_count() > 0);
+            !timetables.is_empty()
+        });
+        let same = known.entry(custom.identity().to_owned()).or_default();
+        same.push(Arc::downgrade(&custom.0));
         custom
     }
 
     /// Returns the timetable with an identity that was made last, if a schedule of this process still
     /// has it.
     pub(super) fn known(identity: &str) -> Option<Self> {
-        KNOWN.lock().get(identity)?.upgrade().map(Self)
+        let known = KNOWN.lock();
+        let mut timetables = known.get(identity)?.iter().rev();
+        timetables.find_map(Weak::upgrade).map(Self)
     }
 
     pub(super) fn identity(&self) -> &str {

@@ -287,6 +287,11 @@ mod tests {
         for (record, schedule) in records.iter().zip([&custom, &outer]) {
             assert_eq!(record.restore().as_ref(), Ok(schedule));
         }
+        drop(Schedule::custom(Own));
+        assert!(
+            records[0].restore().is_ok(),
+            "others of the name still have it"
+        );
         drop(custom);
         assert!(records[0].restore().is_ok(), "the other one still has it");
         drop(outer);
