@@ -296,8 +296,8 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 ///   waits until it is re-run.
 /// - A waiting run is pending and holds no slot: other runs of the flow may run meanwhile. It is
 ///   active as far as `overlap` is concerned. While a run waits for a failed one, `"skip"` skips
-///   further ticks. `"cancel_running"` and `"latest"` cancel runs to make room, and the run after a
-///   cancelled one waits until that is re-run.
+///   further ticks. `"cancel_running"` and `"latest"` are refused: they cancel runs to make room, and
+///   the run after a cancelled one would wait until that is re-run.
 /// - A run that has begun goes on, also if it is resumed by another process and the previous one is
 ///   re-run in the meantime.
 /// - A backfill runs in the order of time. It does not end while its runs wait for a failed one.

@@ -49,7 +49,7 @@ fn check_serving(flow: &FlowModel, errors: &mut Errors) {
         timezone,
         missed,
         overlap,
-        depends_on_past: _,
+        depends_on_past,
     } = &flow.serving;
     let keys = [
         timezone.as_ref().map(|zone| &zone.key),
@@ -80,6 +80,14 @@ fn check_serving(flow: &FlowModel, errors: &mut Errors) {
     {
         let message = "`overlap` needs a limit: add `max_active_runs = 1`, or leave it out";
         errors.at(&overlap.key, message);
+    }
+    if let Some(overlap) = overlap
+        && *depends_on_past
+        && matches!(overlap.value, "CancelRunning" | "Latest")
+    {
+        let message = "it cancels runs, and with `depends_on_past` the run after a cancelled one waits until that is \
+                       re-run: write `overlap = \"queue\"` or `\"skip\"`, or leave one of them out";
+        errors.at(&overlap.tokens, message);
     }
 }
 

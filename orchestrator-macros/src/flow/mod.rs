@@ -45,7 +45,8 @@ mod tests {
             schedule = "@daily"
             schedule = "0 0 6 * * MON-FRI", timezone = "Europe/Zurich", missed = "none", overlap = "queue", max_active_runs = 1
             overlap = r"cancel_running", max_active_runs = 1
-            overlap = "latest", max_active_runs = 2, depends_on_past
+            overlap = "skip", max_active_runs = 2, depends_on_past
+            overlap = "latest", max_active_runs = 2
             schedule = "@hourly", missed = "7d", depends_on_past
             missed = "1d12h", schedule = "@hourly"
             schedule = "@hourly", missed = 1
@@ -129,6 +130,8 @@ mod tests {
             overlap = "latest"                                    => `overlap` needs a limit
             max_active_runs = 5m                                  => expected `max_active_runs` to be a whole number, got `5m`
             timeout = 2h                                          => expected `timeout` to be a duration, got `2h`: write it in quotes, `"2h"`
+            depends_on_past, max_active_runs = 1, overlap = "latest" => it cancels runs, and with `depends_on_past`
+            depends_on_past, max_active_runs = 1, overlap = "cancel_running" => it cancels runs, and with `depends_on_past`
             depends_on_past = true                                => `depends_on_past` takes no value: write it alone, or leave it out
             depends_on_past, depends_on_past                      => option `depends_on_past` is given twice
             depend_on_past                                        => did you mean `depends_on_past`?

@@ -119,6 +119,11 @@ pub(crate) fn prepare(
         let text = "`overlap` has no effect without `max_active_runs`: set a limit, or leave `overlap` out";
         return Err(Error::Options(format!("flow `{flow}`: {text}")));
     }
+    if definition.depends_on_past && matches!(overlap, Overlap::CancelRunning | Overlap::Latest) {
+        let text = "this `overlap` cancels runs, and with `depends_on_past` the run after a cancelled one waits until \
+                    that is re-run: use `Overlap::Queue` or `Overlap::Skip`";
+        return Err(Error::Options(format!("flow `{flow}`: {text}")));
+    }
     registry::check_name(definition)?;
     if schedules.is_empty() {
         return Err(Error::Schedule {

@@ -441,3 +441,21 @@ async fn two_processes_run_the_ticks_of_a_flow_in_order() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn overlap_that_cancels_runs_is_refused() -> Result<()> {
+    #[flow(name = "past_overlap", max_active_runs = 1, depends_on_past)]
+    fn overlapping() -> Node<u32> {
+        one()
+    }
+    let runtime = crate::support::runtime();
+    for overlap in [Overlap::CancelRunning, Overlap::Latest] {
+        let serve = overlapping().on(&runtime).serve("@hourly").overlap(overlap);
+        let refused = serve.await.unwrap_err().to_string();
+        assert!(
+            refused.contains("past_overlap") && refused.contains("`depends_on_past`"),
+            "{refused}"
+        );
+    }
+    Ok(())
+}
