@@ -389,6 +389,11 @@ async fn unfinished_runs_in_memory_are_cancelled_by_a_stop() -> Result<()> {
     assert_stopped(run.await, "steps", id);
     let record = runtime.find_run(id).await?.unwrap();
     assert_eq!(record.state(), RunState::Cancelled);
+    let why = record.error().unwrap().to_string();
+    assert!(
+        why.contains("a store in memory keeps no run for later"),
+        "{why}"
+    );
     let states: Vec<TaskState> = record.tasks().iter().map(|task| task.state()).collect();
     assert_eq!(
         states,

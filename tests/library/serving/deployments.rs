@@ -761,6 +761,26 @@ async fn a_manual_run_has_the_interval_of_a_timetable() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_dropped_serve_leaves_in_memory_is_cancelled_and_says_why() -> Result<()> {
+    #[flow(name = "deployments_dropped")]
+    fn dropped() -> Node<u32> {
+        takes(DAY)
+    }
+    let runtime = in_memory_at("03-01T09:59:59").await;
+    serve_for(MINUTE, dropped().on(&runtime).serve("@hourly")).await;
+    pass(HOUR).await;
+    let runs = RunFilter::new().flow("deployments_dropped");
+    let run = &runtime.find_runs(&runs).await?[0];
+    let why = run.error.as_deref().unwrap_or_default();
+    assert_eq!(run.state, RunState::Cancelled);
+    assert!(
+        why.contains("a store in memory keeps no run for later"),
+        "{why}"
+    );
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn catching_up_of_one_deployment_delays_no_other() -> Result<()> {
     #[flow(name = "deployments_apart", max_active_runs = 3)]
     fn apart(minutes: u32) -> Node<u32> {
