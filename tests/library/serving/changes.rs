@@ -71,7 +71,7 @@ async fn choice_at_the_end_of_a_pause_holds_for_ticks_that_wait_for_others() -> 
         (Missed::None, &["10", "14"][..]),
         (Missed::Latest, &["10", "13", "14"]),
     ] {
-        let _case = crate::support::case(&format!("{missed:?}"));
+        let _case = crate::support::case(format!("{missed:?}"));
         let runtime = runtime_at("03-01T09:30:00").await;
         let serve = || waits().on(&runtime).serve("@hourly").catchup(true);
         serve_for(5 * MINUTE, serve()).await;
@@ -187,7 +187,7 @@ async fn edit_while_the_clock_ran_ahead_is_in_force_when_it_is_set_back() -> Res
         one()
     }
     for is_paused in [false, true] {
-        let _case = crate::support::case(&format!("{is_paused}"));
+        let _case = crate::support::case(format!("{is_paused}"));
         let clock = Clock::settable(utc("03-10T09:31:00"));
         let runtime = crate::support::builder()
             .clock(clock.clone())

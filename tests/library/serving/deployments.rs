@@ -130,7 +130,7 @@ async fn the_new_policy_settles_what_was_missed() -> Result<()> {
             &["01 10:00:00", "01 11:00:00", "01 12:00:00"],
         ),
     ] {
-        let _case = crate::support::case(&format!("{missed:?}"));
+        let _case = crate::support::case(format!("{missed:?}"));
         let runtime = runtime_at("03-01T09:30:00").await;
         serve_for(HOUR, settled().on(&runtime).serve("@hourly")).await;
         pass(2 * HOUR).await;
@@ -483,7 +483,7 @@ async fn missed_ticks_wait_for_their_turn_whatever_overlap_says() -> Result<()> 
         takes(150 * MINUTE)
     }
     for overlap in [Overlap::Skip, Overlap::Latest, Overlap::CancelRunning] {
-        let _case = crate::support::case(&format!("{overlap:?}"));
+        let _case = crate::support::case(format!("{overlap:?}"));
         let runtime = in_memory_at("03-01T09:59:58").await;
         let serve = || {
             let serve = waits()
@@ -577,7 +577,7 @@ async fn the_end_of_a_pause_may_choose_what_is_made_up_for() -> Result<()> {
         (Some(Missed::All), &["10", "11", "12", "13", "14"]),
         (Some(Missed::AtMost(2)), &["10", "12", "13", "14"]),
     ] {
-        let _case = crate::support::case(&format!("{choice:?}"));
+        let _case = crate::support::case(format!("{choice:?}"));
         let runtime = runtime_at("03-01T09:30:00").await;
         let act = async {
             pass(HOUR).await;

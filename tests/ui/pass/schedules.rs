@@ -100,7 +100,7 @@ fn schedules_are_written_down() {
         (
             "made_up_within_a_time",
             Some(("@hourly", "UTC")),
-            Missed::Within(Duration::from_secs(36 * 3600)),
+            Missed::Within(Duration::from_hours(36)),
             Overlap::Queue,
         ),
         (
