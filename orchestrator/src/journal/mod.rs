@@ -24,7 +24,7 @@ mod result;
 mod row;
 #[cfg(test)]
 pub(crate) mod samples;
-mod summary;
+pub(crate) mod summary;
 pub(crate) mod tables;
 pub(crate) mod transition;
 
@@ -40,7 +40,6 @@ pub use record::{RunRecord, TaskRun, Tasks};
 pub use reruns::RerunRecord;
 pub(crate) use result::{EncodedResult, ResultValue};
 pub(crate) use row::{CellState, Row};
-pub(crate) use summary::DeploymentFilter;
 pub use summary::{RunFilter, RunSummary};
 pub(crate) use tables::RunTables;
 pub(crate) use transition::{ClearedRows, FrameMeta, NewRun, RunEnd, TaskEnd, Transition};

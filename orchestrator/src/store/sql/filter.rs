@@ -2,7 +2,8 @@
 
 use super::codes::{Code, sql};
 use crate::clock::Timestamp;
-use crate::journal::{DeploymentFilter, RunFilter};
+use crate::journal::RunFilter;
+use crate::journal::summary::DeploymentFilter;
 
 /// A parameter of a statement that is put together.
 #[derive(Debug)]
