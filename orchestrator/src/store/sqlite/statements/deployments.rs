@@ -6,6 +6,16 @@ use crate::clock::Timestamp;
 use crate::deployment::{DeploymentKey, DeploymentRecord, DeploymentSpec, DeploymentVersion};
 use crate::flow::Missed;
 
+/// Selects the columns that [`read`] reads; a condition follows.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT flow, deployment, version, decided, segments FROM deployments ",
+            $rest
+        )
+    };
+}
+
 /// Puts the schedules of a deployment in force, and returns what is on record.
 pub(crate) fn put_in_force(
     connection: &Connection,
@@ -26,10 +36,7 @@ fn find(
     connection: &Connection,
     key: &DeploymentKey,
 ) -> rusqlite::Result<Option<DeploymentRecord>> {
-    let mut select = connection.prepare_cached(
-        "SELECT flow, deployment, version, decided, segments FROM deployments \
-         WHERE flow = ?1 AND deployment = ?2",
-    )?;
+    let mut select = connection.prepare_cached(select!("WHERE flow = ?1 AND deployment = ?2"))?;
     select
         .query_row(params![key.flow, key.column()], read)
         .optional()
@@ -67,11 +74,12 @@ pub(crate) fn list_deployments(
     connection: &Connection,
     flow: Option<&str>,
 ) -> rusqlite::Result<Vec<DeploymentRecord>> {
-    let mut select = connection.prepare_cached(
-        "SELECT flow, deployment, version, decided, segments FROM deployments \
-         WHERE ?1 IS NULL OR flow = ?1 ORDER BY flow, deployment",
-    )?;
-    let records = select.query_map([flow], read)?;
+    // one statement for both would scan all deployments at each manual run of a flow
+    let mut select = connection.prepare_cached(match flow {
+        Some(_) => select!("WHERE flow = ?1 ORDER BY deployment"),
+        None => select!("ORDER BY flow, deployment"),
+    })?;
+    let records = select.query_map(rusqlite::params_from_iter(flow), read)?;
     records
         .filter(|record| !record.as_ref().is_ok_and(DeploymentRecord::is_removed))
         .collect()
@@ -112,9 +120,8 @@ pub(crate) fn rewind_progress(
 ) -> rusqlite::Result<()> {
     let to = to.to_datetime().unwrap_or_default();
     for (key, version) in deployments {
-        let records = list_deployments(connection, Some(&key.flow))?;
-        let records = records.into_iter();
-        for mut record in records.filter(|it| it.key == *key && it.version == *version) {
+        let record = find(connection, key)?;
+        if let Some(mut record) = record.filter(|record| record.version == *version) {
             record.rewind(to);
             write(connection, &record)?;
         }
