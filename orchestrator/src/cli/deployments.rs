@@ -7,7 +7,6 @@ use super::context::CommandContext;
 use super::exit::{CommandFailure, CommandResult};
 use super::output::{self, DIM, RED, Table, TableCell, exact, instant, print, tell};
 use super::parameters::in_words;
-use super::selection::listed;
 use super::{names, selection};
 use crate::deployment::{DeploymentKey, DeploymentRecord};
 use crate::runtime::Deployment;
@@ -129,7 +128,7 @@ fn not_on_record(
         (records, true) => failure
             .why(format!(
                 "there is {}",
-                listed(records.iter().map(|record| &record.key))
+                crate::runtime::names(records.iter().map(|record| &record.key))
             ))
             .hint(match &key.name {
                 Some(_) => format!("`deployments ls {flow}` lists them"),

@@ -11,7 +11,7 @@ use super::exit::CommandFailure;
 use super::parameters::{self, ParameterArguments};
 use crate::deployment::{DeploymentKey, DeploymentRecord, DeploymentSpec};
 use crate::flow::FlowCall;
-use crate::runtime::{Runtime, UnclearDeployment, choose, in_force, with_served};
+use crate::runtime::{Runtime, UnclearDeployment, choose, in_force, names, with_served};
 use crate::schedule::{Schedule, ScheduleUnion};
 
 /// The deployment that a command means.
@@ -61,7 +61,7 @@ pub(super) fn select<'a>(
             Err(CommandFailure::usage(what)
                 .why(format!(
                     "there is {}",
-                    listed(known.iter().map(|record| &record.key))
+                    names(known.iter().map(|record| &record.key))
                 ))
                 .hint(format!(
                     "choose one, such as `--deployment {}`",
@@ -84,21 +84,11 @@ pub(super) fn unknown(flow: &ProgramFlow, typed: &str, known: &[DeploymentKey]) 
     let of_attribute = of_attribute.filter(|_| !has_default);
     let list = match known.is_empty() && of_attribute.is_none() {
         true => "none on record, and the program serves none".to_owned(),
-        false => listed(of_attribute.iter().chain(known)),
+        false => names(of_attribute.iter().chain(known)),
     };
     CommandFailure::usage(format!("no deployment `{typed}` of flow `{name}`"))
         .why(format!("there is {list}"))
         .hint(hint)
-}
-
-/// Lists the names of deployments.
-pub(super) fn listed<'a>(keys: impl IntoIterator<Item = &'a DeploymentKey>) -> String {
-    let name = |key: &DeploymentKey| match &key.name {
-        Some(name) => format!("`{name}`"),
-        None => "the default one".to_owned(),
-    };
-    let names: Vec<String> = keys.into_iter().map(name).collect();
-    names.join(", ")
 }
 
 impl SelectedDeployment<'_> {

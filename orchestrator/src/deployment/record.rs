@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::key::{DeploymentKey, DeploymentVersion};
 use crate::flow::{FlowCall, Missed};
-use crate::schedule::{Schedule, ScheduleRecord, read_legacy};
+use crate::schedule::{Schedule, ScheduleRecord, ScheduleUnion, read_legacy};
 
 /// Regular clock adjustments set a clock back by less than this.
 pub(crate) const SET_BACK: TimeDelta = TimeDelta::seconds(1);
@@ -143,6 +143,20 @@ impl DeploymentSpec {
         }
         record.forget();
         (record, true)
+    }
+}
+
+impl Segment {
+    /// Returns its schedules.
+    ///
+    /// # Errors
+    ///
+    /// Returns the problem if one of them has a timetable that no schedule of this process has, or
+    /// cannot be read.
+    pub(crate) fn restore(&self) -> Result<ScheduleUnion, String> {
+        let schedules = self.schedules.iter().map(ScheduleRecord::restore);
+        let schedules = schedules.collect::<Result<_, _>>()?;
+        Ok(ScheduleUnion::new(schedules, self.since))
     }
 }
 

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::key::DeploymentKey;
 use super::record::{DeploymentRecord, DeploymentSpec, Segment};
 use crate::flow::{FlowCall, Missed};
-use crate::schedule::{Schedule, ScheduleUnion};
+use crate::schedule::ScheduleUnion;
 
 /// The ticks of a deployment, past and future: those of what was in force before, and then of what
 /// is in force. Cheap to clone.
@@ -168,16 +168,11 @@ fn restore(
     spec: &DeploymentSpec,
     problems: &mut Vec<String>,
 ) -> TimelineSegment {
-    let restored: Result<Vec<Schedule>, String> = segment
-        .schedules
-        .iter()
-        .map(|schedule| schedule.restore())
-        .collect();
-    let schedules = restored.unwrap_or_else(|problem| {
+    let schedules = segment.restore().unwrap_or_else(|problem| {
         problems.push(format!(
             "the missed ticks of the previous schedules cannot be computed: {problem}"
         ));
-        Vec::new()
+        ScheduleUnion::new(Vec::new(), segment.since)
     });
     let call = spec.call.with(&segment.parameters).unwrap_or_else(|problem| {
         problems.push(format!(
@@ -186,7 +181,7 @@ fn restore(
         Arc::clone(&spec.call)
     });
     TimelineSegment {
-        schedules: ScheduleUnion::new(schedules, segment.since),
+        schedules,
         call,
         until: segment.until,
         missed: segment.missed,

@@ -12,7 +12,7 @@ use crate::deployment::{DeploymentKey, DeploymentRecord, DeploymentSpec};
 use crate::error::Error;
 use crate::executor::Host;
 use crate::flow::{FlowDef, Request};
-use crate::schedule::{Schedule, ScheduleRecord, ScheduleUnion};
+use crate::schedule::{Schedule, ScheduleUnion};
 use crate::state::RunKind;
 use crate::task::Interval;
 
@@ -104,17 +104,11 @@ impl Deployment {
 /// Returns the problem if the record cannot be read, or has a timetable that no schedule of this
 /// process has.
 pub(crate) fn in_force(record: &DeploymentRecord) -> Result<ScheduleUnion, String> {
-    let segment = match (&record.unreadable, record.in_force()) {
-        (Some(problem), _) => return Err(problem.clone()),
-        (None, None) => return Err("it has no schedules".to_owned()),
-        (None, Some(segment)) => segment,
-    };
-    let schedules: Vec<Schedule> = segment
-        .schedules
-        .iter()
-        .map(ScheduleRecord::restore)
-        .collect::<Result<_, _>>()?;
-    Ok(ScheduleUnion::new(schedules, segment.since))
+    match (&record.unreadable, record.in_force()) {
+        (Some(problem), _) => Err(problem.clone()),
+        (None, None) => Err("it has no schedules".to_owned()),
+        (None, Some(segment)) => segment.restore(),
+    }
 }
 
 /// Adds to the records of a flow's deployments what the program serves and is not on record yet.
@@ -280,12 +274,15 @@ impl Host {
             Err(UnclearDeployment::Several) => Err(Error::Options(format!(
                 "flow `{}` has several deployments and no default one: choose one of {} with `.deployment(…)`",
                 flow.name,
-                names(&records)
+                names(records.iter().map(|record| &record.key))
             ))),
             Err(UnclearDeployment::Unknown) => {
                 let known = match records.is_empty() {
                     true => "none is on record: a deployment is once it has been served".to_owned(),
-                    false => format!("on record: {}", names(&records)),
+                    false => {
+                        let keys = records.iter().map(|record| &record.key);
+                        format!("on record: {}", names(keys))
+                    }
                 };
                 Err(Error::Options(format!(
                     "flow `{}` has no deployment `{}` ({known})",
@@ -297,10 +294,12 @@ impl Host {
     }
 }
 
-fn names(records: &[DeploymentRecord]) -> String {
-    let names = records.iter().map(|record| match &record.key.name {
+/// Lists the names of deployments.
+pub(crate) fn names<'a>(keys: impl IntoIterator<Item = &'a DeploymentKey>) -> String {
+    let name = |key: &DeploymentKey| match &key.name {
         Some(name) => format!("`{name}`"),
         None => "the default one".to_owned(),
-    });
-    names.collect::<Vec<_>>().join(", ")
+    };
+    let names: Vec<String> = keys.into_iter().map(name).collect();
+    names.join(", ")
 }

@@ -34,7 +34,7 @@ pub(crate) use builder::default_store;
 pub use control::{RunTrigger, Unpause};
 pub use deployments::Deployment;
 #[cfg(feature = "cli")]
-pub(crate) use deployments::{UnclearDeployment, choose, in_force, with_served};
+pub(crate) use deployments::{UnclearDeployment, choose, in_force, names, with_served};
 pub use handle::{Run, RunHandle};
 #[cfg(feature = "cli")]
 pub(crate) use join::{JoinOutcome, wait};
