@@ -208,13 +208,13 @@ impl Serve {
     /// async fn count(region: &str) -> u64 { region.len() as u64 }
     ///
     /// #[flow]
-    /// fn report(region: String) -> Node<u64> { count(region) }
+    /// fn regional(region: String) -> Node<u64> { count(region) }
     ///
     /// # #[tokio::main]
     /// # async fn main() -> Result<()> {
     /// orchestrator::serve([
-    ///     report("EU".into()).serve("0 6 * * *").named("eu"),
-    ///     report("US".into()).serve("0 6 * * *").named("us"), // two runs at six o'clock
+    ///     regional("EU".into()).serve("0 6 * * *").named("eu"),
+    ///     regional("US".into()).serve("0 6 * * *").named("us"), // two runs at six o'clock
     /// ])
     /// .await?;
     /// # Ok(())
