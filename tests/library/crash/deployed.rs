@@ -71,7 +71,15 @@ fn look(place: &Place) -> (Vec<(i64, i64)>, Option<DateTime<Utc>>) {
 fn a_rolling_deploy_loses_no_tick_and_doubles_none_whatever_old_processes_run() {
     let place = Place::new("deployed");
     let mut random = Random(17);
-    let start = |build: usize| place.start("deployed", &[(BUILD, &build.to_string())]);
+    // one that is slow to start would otherwise begin to serve after the first of the next build, and
+    // put its own schedule in force again
+    let serving = || place.said().matches("deployment served").count();
+    let start = |build: usize| {
+        let before = serving();
+        let process = place.start("deployed", &[(BUILD, &build.to_string())]);
+        place.wait_until("a process serves", || serving() > before);
+        process
+    };
     let wait_for = |build: i64, ticks: usize| {
         place.wait_until("a build makes ticks", || {
             let made = look(&place).0;
