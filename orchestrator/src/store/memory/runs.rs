@@ -50,16 +50,16 @@ impl RunStore for MemoryStore {
             .has_tick()
             .then(|| (deployment_of(&run), run.logical_date.into()));
         let mut runs = self.runs.lock();
+        let schedules = self.schedules.lock();
+        if in_force.is_some_and(|version| !schedules.is_in_force(&deployment_of(&run), version)) {
+            return Ok(RunCreation::Superseded);
+        }
         let by_key = key.as_ref().and_then(|key| runs.by_key.get(key));
         if let Some(taken) = by_key.or_else(|| runs.by_tick.get(tick.as_ref()?)) {
             return Ok(RunCreation::Taken(taken.snapshot()));
         }
-        let schedules = self.schedules.lock();
         if run.kind == RunKind::Scheduled && schedules.paused.contains_key(&flow) {
             return Ok(RunCreation::Paused);
-        }
-        if in_force.is_some_and(|version| !schedules.is_in_force(&deployment_of(&run), version)) {
-            return Ok(RunCreation::Superseded);
         }
         drop(schedules);
         let log = Arc::new(MemoryRun::new(run, Arc::clone(&self.cache)));

@@ -11,7 +11,7 @@ use super::claim::ClaimGuard;
 use super::run_log::SqliteRunLog;
 use super::statements::ownership::Reopening;
 use super::statements::prune::Slice;
-use super::statements::{history, ownership, prune, runs, serving};
+use super::statements::{deployments, history, ownership, prune, runs, serving};
 use super::writer::OwnedRun;
 use crate::clock::Timestamp;
 use crate::deployment::{DeploymentKey, DeploymentVersion};
@@ -27,9 +27,7 @@ use crate::store::mirror::Mirror;
 use crate::store::sql::history::RecordedRun;
 use crate::store::sql::rows;
 use crate::store::sql::statements::{UNDO_INSERT, UNDO_TAKEOVER};
-use crate::store::{
-    AbandonedRun, PreviousRun, RunCreation, RunLog, RunStore, ScheduleStore as _, Takeover,
-};
+use crate::store::{AbandonedRun, PreviousRun, RunCreation, RunLog, RunStore, Takeover};
 
 #[async_trait]
 impl RunStore for SqliteStore {
@@ -46,17 +44,23 @@ impl RunStore for SqliteStore {
         let created = self.file.call(move |connection| {
             let created = runs::insert_run(connection, &new, Some(owner), in_force)?;
             done.store(created.is_some(), Ordering::Release);
-            Ok(created)
+            let is_superseded = match (created, in_force) {
+                (None, Some(version)) => !deployments::is_in_force(connection, &new, version)?,
+                _ => false,
+            };
+            Ok((created, is_superseded))
         });
-        let created = created.await?;
+        let (created, is_superseded) = created.await?;
         guard.disarm();
         let Some(row) = created else {
-            return Ok(match self.find_conflict(&head).await? {
-                Some(record) => RunCreation::Taken(record),
-                None if in_force.is_none() || self.is_paused(&head.flow).await? => {
-                    RunCreation::Paused
-                }
-                None => RunCreation::Superseded,
+            // superseded first: whichever process now creates the runs of these ticks, this one does
+            // not
+            return Ok(match is_superseded {
+                true => RunCreation::Superseded,
+                false => self
+                    .find_conflict(&head)
+                    .await?
+                    .map_or(RunCreation::Paused, RunCreation::Taken),
             });
         };
         let owned = OwnedRun::new(head.id, row, 0, false);
@@ -290,11 +294,6 @@ impl RunStore for SqliteStore {
 
 impl SqliteStore {
     /// Returns the run that prevented a new one. Returns `None` if its flow is paused.
-    async fn is_paused(&self, flow: &str) -> Result<bool, StoreError> {
-        let paused = self.list_paused().await?;
-        Ok(paused.iter().any(|(paused, _)| paused == flow))
-    }
-
     async fn find_conflict(&self, new: &Arc<NewRun>) -> Result<Option<RunRecord>, StoreError> {
         let (asked, id) = (Arc::clone(new), new.id);
         let why = self.file.read(move |connection| {

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::clock::Timestamp;
 use crate::deployment::{DeploymentKey, DeploymentRecord, DeploymentSpec, DeploymentVersion};
 use crate::flow::Missed;
+use crate::journal::NewRun;
 
 /// Selects the columns that [`read`] reads; a condition follows.
 macro_rules! select {
@@ -96,6 +97,19 @@ pub(crate) fn remove_deployment(
     record.remove();
     write(connection, &record)?;
     Ok(true)
+}
+
+/// Returns `true` if a version is in force for the deployment of a run.
+pub(crate) fn is_in_force(
+    connection: &Connection,
+    run: &NewRun,
+    version: DeploymentVersion,
+) -> rusqlite::Result<bool> {
+    let mut select = connection.prepare_cached(
+        "SELECT 1 FROM deployments WHERE flow = ?1 AND deployment = ?2 AND version = ?3",
+    )?;
+    let deployment = run.deployment.as_deref().unwrap_or_default();
+    select.exists(params![run.flow, deployment, version.get()])
 }
 
 pub(crate) fn record_progress(
