@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use orchestrator::prelude::*;
-use orchestrator::{RunRecord, Runtime};
+use orchestrator::{RunHandle, RunRecord, Runtime};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -47,6 +49,23 @@ pub(crate) fn life<T>(path: &Path, work: impl AsyncFnOnce(Runtime) -> T) -> T {
     tokio.shutdown_background();
     wait_for_owners(path);
     done
+}
+
+/// One life of the runs in a file, on one thread. If `work` is woken in a poll of another future,
+/// it goes on directly after that poll, and if it ends then, nothing else is polled any more.
+fn life_poll_by_poll(path: &Path, work: impl AsyncFnOnce(Runtime)) {
+    let tokio = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .event_interval(1)
+        .build()
+        .unwrap();
+    tokio.block_on(async {
+        tokio::time::timeout(LIMIT, work(open(path).await))
+            .await
+            .expect("it does not come");
+    });
+    tokio.shutdown_background();
+    wait_for_owners(path);
 }
 
 pub(crate) async fn wait_until(condition: impl Fn() -> bool) {
@@ -751,5 +770,44 @@ fn a_run_whose_process_died_is_cancelled_with_what_was_running_in_it() {
     assert_eq!(
         states(&record),
         expected.map(|(key, state)| (key.to_owned(), state.to_owned()))
+    );
+}
+
+#[test]
+fn a_failure_is_retried_if_its_process_dies_before_the_cancel_of_its_run_is_recorded() {
+    static HANDLE: Mutex<Option<RunHandle<u64>>> = Mutex::new(None);
+    static GO: Notify = Notify::const_new();
+    static FAILED: Notify = Notify::const_new();
+    #[task(retries = 1)]
+    async fn fails_once(n: u64, #[context] context: &Context) -> Result<u64> {
+        if n == 2 && context.attempt() == 1 {
+            GO.notified().await;
+            HANDLE.lock().take().unwrap().cancel();
+            FAILED.notify_one();
+            return Err("once".into());
+        }
+        Ok(n)
+    }
+    #[flow(name = "hand_failing_inner")]
+    fn inner() -> Node<u64> {
+        total(expand(vec![1, 2], fails_once))
+    }
+    #[flow(name = "hand_failing")]
+    fn failing() -> Node<u64> {
+        plus(inner(), 1_u64)
+    }
+    let path = file();
+    life_poll_by_poll(&path, async |runtime| {
+        *HANDLE.lock() = Some(failing().on(&runtime).start().await.unwrap());
+        GO.notify_one();
+        FAILED.notified().await;
+    });
+    let run = life(&path, async |runtime| resume(&runtime).await.remove(0));
+    assert_eq!(
+        run.state(),
+        RunState::Success,
+        "{:?} {:?}",
+        run.error(),
+        states(&run)
     );
 }

@@ -1,7 +1,7 @@
 //! Cancelling, time limits, dropping; blocking work that cannot be stopped.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use orchestrator::Clock;
@@ -51,6 +51,45 @@ async fn cancelled_run_drops_its_pending_and_waiting_tasks() -> Result<()> {
     assert_eq!(state("after[2]"), TaskState::Success);
     assert_eq!(state("long[1]"), TaskState::Cancelled);
     assert_eq!(state("after#3"), TaskState::Cancelled);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempt_that_fails_as_its_run_is_cancelled_keeps_its_error_and_is_not_the_last_word()
+-> Result<()> {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    #[task]
+    async fn cancels_and_fails(waits: bool, #[context] context: &Context) -> Result<u32> {
+        if waits {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let runtime = RUNTIME.get().unwrap();
+        assert!(runtime.cancel(context.run_id()).await?);
+        Err("down".into())
+    }
+    #[flow(name = "stopping_failing")]
+    fn failing(waits: bool, retries: u32) -> Node<u32> {
+        cancels_and_fails(waits).retries(retries)
+    }
+    let runtime = RUNTIME.get_or_init(crate::support::runtime);
+    for (waits, retries, expected) in [
+        (false, 5, TaskState::Cancelled),
+        (true, 5, TaskState::Cancelled),
+        (false, 0, TaskState::Failed),
+        (true, 0, TaskState::Failed),
+    ] {
+        let _case = crate::support::case(format_args!("waits {waits}, {retries} retries"));
+        let run = failing(waits, retries).on(runtime).run().await?;
+        assert_eq!(run.state(), RunState::Cancelled);
+        let task = run.task("cancels_and_fails").unwrap();
+        assert_eq!((task.state(), task.attempts()), (expected, 1));
+        let attempts = runtime.attempts(run.id()).await?;
+        let attempts: Vec<_> = attempts
+            .iter()
+            .map(|attempt| (attempt.state, attempt.error.as_ref().unwrap().to_string()))
+            .collect();
+        assert_eq!(attempts, [(TaskState::Failed, "down".to_owned())]);
+    }
     Ok(())
 }
 

@@ -368,9 +368,12 @@ impl Plan {
         self.settle(at, end, false);
     }
 
-    /// Puts off an instance whose attempt failed and will be retried.
+    /// Puts off an instance whose attempt failed and will be retried, or cancels it. It may have
+    /// ended before: a run that is abandoned does not wait for its attempts.
     pub(crate) fn retry_later(&mut self, at: Instance) {
-        self.put_off(at, false);
+        if !self.cell(at).is_ended() {
+            self.put_off(at, false);
+        }
     }
 
     /// Puts off an instance, after a failed attempt or before it was tried (`is_untried`).

@@ -112,10 +112,10 @@ impl<T> RunHandle<T> {
         self.id
     }
 
-    /// Requests the cancellation of the run. Tasks that have not started are cancelled. A body that
-    /// is awaiting is dropped, unless it uses its cancellation token: such a body, like a blocking
-    /// one, has the grace period to return. After that, the tasks that clean up
-    /// ([`run_on_cancel`](macro@crate::task#cleaning-up)) run.
+    /// Requests the cancellation of the run. Tasks that have not started, or would be retried, are
+    /// cancelled. A body that is awaiting is dropped, unless it uses its cancellation token: such a
+    /// body, like a blocking one, has the grace period to return. After that, the tasks that clean
+    /// up ([`run_on_cancel`](macro@crate::task#cleaning-up)) run.
     pub fn cancel(&self) {
         self.cancel.cancel();
     }

@@ -10,7 +10,7 @@
 //! call the body
 //!    │ ───────────► record the start; wait for the end   the body waits, or blocks a thread
 //!    │ ◄───────────────────┘
-//! conclude ───────► record the retry, and commit it; be ready again when it is due
+//! conclude ───────► record the retry, and commit it; be ready again when it is due, or cancelled
 //!    │
 //! record the end
 //!    │ ───────────► wait for the commit                  a durable run; many ends have one commit
@@ -305,15 +305,13 @@ impl TaskJob {
             Err(error) if error.is_skipped() => End::Skipped(error),
             Err(error) => {
                 let (policy, key, tries) = run.live.lock().plan.policy(self.at);
-                let ending = match policy.run_on_cancel {
-                    true => self.token(run),
-                    false => run.cancel.clone(),
-                };
                 match policy.next_delay(&error, tries, run.facts.id, &key) {
-                    Ok(Some(delay)) if !ending.is_cancelled() => {
+                    // also if the run is being cancelled: the plan cancels the retry, and if the
+                    // process dies before the request is recorded, the resumed run makes it
+                    Ok(Some(delay)) => {
                         return self.retry(run, lane, error, key, delay, abandoned).await;
                     }
-                    Ok(_) => End::Failed(error),
+                    Ok(None) => End::Failed(error),
                     Err(panicked) => End::Failed(TaskError::new(
                         Cause::Panicked,
                         format!(
@@ -409,9 +407,9 @@ impl TaskJob {
         }
     }
 
-    /// Records that the task is retried after a delay, and schedules the retry. If its blocking
-    /// body is still running, the retry is scheduled when the body has returned: two attempts must
-    /// not run at once.
+    /// Records that the task is retried after a delay, and schedules the retry, which is cancelled
+    /// at once if the run is. If its blocking body is still running, the retry is scheduled when
+    /// the body has returned: two attempts must not run at once.
     async fn retry(
         self,
         run: &Arc<ActiveRun>,
