@@ -811,3 +811,48 @@ fn a_failure_is_retried_if_its_process_dies_before_the_cancel_of_its_run_is_reco
         states(&run)
     );
 }
+
+#[test]
+fn a_run_is_cancelled_if_its_process_dies_after_only_a_task_is_recorded_as_cancelled() {
+    static HANDLE: Mutex<Option<RunHandle<u64>>> = Mutex::new(None);
+    static GO: Notify = Notify::const_new();
+    static DROPPED: Notify = Notify::const_new();
+    struct Dropped;
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            DROPPED.notify_one();
+        }
+    }
+    #[task]
+    async fn cancels() -> u64 {
+        let _dropped = Dropped;
+        GO.notified().await;
+        HANDLE.lock().take().unwrap().cancel();
+        std::future::pending().await
+    }
+    #[flow(name = "hand_dropped_inner")]
+    fn inner() -> Node<u64> {
+        cancels()
+    }
+    #[flow(name = "hand_dropped")]
+    fn dropped() -> Node<u64> {
+        plus(inner(), 1_u64)
+    }
+    let path = file();
+    life_poll_by_poll(&path, async |runtime| {
+        *HANDLE.lock() = Some(dropped().on(&runtime).start().await.unwrap());
+        GO.notify_one();
+        DROPPED.notified().await;
+    });
+    let run = life(&path, async |runtime| resume(&runtime).await.remove(0));
+    let cancelled = |key: &str| (key.to_owned(), "cancelled".to_owned());
+    assert_eq!(
+        (run.state(), states(&run)),
+        (
+            RunState::Cancelled,
+            ["hand_dropped_inner", "plus", "hand_dropped_inner/cancels"]
+                .map(cancelled)
+                .to_vec()
+        )
+    );
+}

@@ -45,6 +45,8 @@ pub(crate) struct Live {
     held: Vec<&'static str>,
     /// Whether the cache options of tasks apply.
     pub(crate) caches: bool,
+    /// Whether the run ends before its tasks do. If that was requested, the request is recorded.
+    pub(crate) is_ending: bool,
     /// Whether the process is stopping: running bodies may end, and nothing starts.
     pub(crate) draining: bool,
     /// Whether a suspect is being tried, or still runs after its trial. If so, the conductor is
@@ -173,6 +175,7 @@ impl Live {
             planned: Vec::new(),
             held: held.to_vec(),
             caches: true,
+            is_ending: false,
             draining: false,
             on_trial: false,
             hold: None,

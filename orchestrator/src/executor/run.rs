@@ -313,6 +313,17 @@ impl ActiveRun {
         }
     }
 
+    /// Records that the cancellation of the run was requested, unless the run ends early already.
+    ///
+    /// Attempts notice a request when the conductor does, or before it. Their ends are therefore
+    /// recorded after the request, whichever notices it first: otherwise, if the process died in
+    /// between, the run would be resumed as one that was not cancelled, with cancelled tasks.
+    pub(crate) fn record_cancelling(&self, live: &mut Live) {
+        if !std::mem::replace(&mut live.is_ending, true) {
+            self.record(Transition::Cancelling);
+        }
+    }
+
     /// Ends all bodies at their next await, including those of clean-up tasks.
     pub(crate) fn end_bodies(&self) {
         self.cancel.cancel();

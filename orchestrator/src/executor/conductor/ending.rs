@@ -75,6 +75,8 @@ impl Conductor {
         run: &Arc<ActiveRun>,
         panicked: &PanicReport,
     ) -> Result<FinishedRun, Error> {
+        // before the token is cancelled: lanes would take that for a request
+        run.live.lock().is_ending = true;
         run.end_bodies();
         {
             let live = &mut *run.live.lock();

@@ -232,6 +232,11 @@ impl Conductor {
             )
         };
         if is_done {
+            // the request came after the last wait looked for it, or in an earlier execution: the
+            // ends of the last tasks, or of the body, may follow from it
+            if self.early_end.is_none() && run.cancel.is_cancelled() {
+                self.end_early(EarlyEnd::Asked);
+            }
             // the timeout was reached in an earlier execution, whose process died before it could
             // record that
             if let (Some((timeout, at)), None) = (self.deadline, &self.early_end)
@@ -403,12 +408,14 @@ impl Conductor {
 
     /// Ends the run early: cancels what has not started, and signals what is running.
     pub(crate) fn end_early(&mut self, why: EarlyEnd) {
-        if matches!(why, EarlyEnd::Asked) {
-            self.run.record(Transition::Cancelling);
+        let run = Arc::clone(&self.run);
+        match why {
+            EarlyEnd::Asked => run.record_cancelling(&mut run.live.lock()),
+            // before the token is cancelled: lanes would take that for a request
+            EarlyEnd::TimedOut(_) | EarlyEnd::Body(_) => run.live.lock().is_ending = true,
         }
         self.early_end = Some(why);
         self.bodies.clear();
-        let run = Arc::clone(&self.run);
         let live = &mut *run.live.lock();
         live.plan.cancel(None);
         run.cancel.cancel();

@@ -374,6 +374,11 @@ impl TaskJob {
             _ => None,
         };
         let live = &mut *run.live.lock();
+        // a success without a context cannot follow from a request to cancel the run
+        let may_follow = self.attempt.context.is_some() || !matches!(end, End::Success(_));
+        if may_follow && run.cancel.is_cancelled() {
+            run.record_cancelling(live);
+        }
         if !(live.plan.is_changed && matches!(end, End::Cancelled)) {
             run.record(Transition::Task(TaskEnd {
                 result,
