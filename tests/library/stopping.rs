@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use orchestrator::Clock;
 use orchestrator::prelude::*;
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 #[task]
@@ -89,6 +91,47 @@ async fn attempt_that_fails_as_its_run_is_cancelled_keeps_its_error_and_is_not_t
             .map(|attempt| (attempt.state, attempt.error.as_ref().unwrap().to_string()))
             .collect();
         assert_eq!(attempts, [(TaskState::Failed, "down".to_owned())]);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_is_cancelled_if_its_body_ends_after_its_tasks_were_cancelled() -> Result<()> {
+    static GO: Notify = Notify::const_new();
+    static BLOCKS: Notify = Notify::const_new();
+    static RETURNS: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+    #[flow(name = "stopping_returning")]
+    async fn returning(fails: bool) -> Result<u32> {
+        let _long = long();
+        GO.notified().await;
+        BLOCKS.notify_one();
+        let mut returns = RETURNS.0.lock();
+        let limit = Duration::from_secs(10);
+        RETURNS
+            .1
+            .wait_while_for(&mut returns, |returns| !*returns, limit);
+        if fails { Err("down".into()) } else { Ok(1) }
+    }
+    let runtime = crate::support::builder().build().await?;
+    let mut events = runtime.events();
+    for fails in [false, true] {
+        *RETURNS.0.lock() = false;
+        let handle = returning(fails).on(&runtime).start().await?;
+        while !matches!(events.next().await, Some(Event::TaskStarted { .. })) {}
+        GO.notify_one();
+        BLOCKS.notified().await;
+        // the body is being polled: the run cannot notice this before its task does
+        handle.cancel();
+        while !matches!(events.next().await, Some(Event::TaskFinished { .. })) {}
+        *RETURNS.0.lock() = true;
+        RETURNS.1.notify_one();
+        let run = handle.await?;
+        let state = run.task("long").unwrap().state();
+        assert_eq!(
+            (state, run.state()),
+            (TaskState::Cancelled, RunState::Cancelled),
+            "its body fails: {fails}"
+        );
     }
     Ok(())
 }

@@ -86,7 +86,10 @@ impl Conductor {
         }
         match (node, ended) {
             (None, BodyEnd::Returned(output)) => self.output = Some(output),
-            (None, BodyEnd::Failed(_)) if self.catching_up => self.end_early(EarlyEnd::Asked),
+            // it may have failed because of the request, which the conductor has yet to see
+            (None, BodyEnd::Failed(_)) if self.catching_up || run.cancel.is_cancelled() => {
+                self.end_early(EarlyEnd::Asked);
+            }
             (None, BodyEnd::Failed(error)) => self.end_early(EarlyEnd::Body(error)),
             (Some(node), BodyEnd::Returned(output)) => {
                 let arg = {
