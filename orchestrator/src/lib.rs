@@ -81,7 +81,9 @@
 // words
 mod bounds;
 mod clock;
+mod connection;
 mod duration;
+mod entry;
 mod error;
 mod event;
 mod excerpt;
@@ -95,6 +97,7 @@ mod id;
 mod index;
 mod log;
 mod panic;
+mod secret;
 mod state;
 mod value;
 // definitions
@@ -127,7 +130,9 @@ pub use capture::{init_logs, log_layer};
 #[cfg(feature = "cli")]
 pub use cli::{Cli, cli};
 pub use clock::Clock;
+pub use connection::{Connection, ConnectionError};
 pub use duration::{DurationError, IntoDuration};
+pub use entry::EntryKind;
 pub use error::{
     BlobError, BoxError, Error, GraphError, IntoTaskError, RerunError, Result, StoreError,
     TaskError, fatal, retry_after, skip,
@@ -153,10 +158,11 @@ pub use schedule::{
 pub use scheduler::{
     Backfill, BackfillPlan, BackfillTick, Backfilled, Reprocess, Serve, TickAction, serve,
 };
+pub use secret::Secret;
 pub use state::{Rerun, RunKind, RunState, TaskState};
 pub use store::{CacheEntry, CacheFilter, Pruned, StoreCheck};
 pub use task::{
-    Context, Delay, Element, Gathered, Input, Interval, IntoInput, IntoList, List, Mapped, Mapping,
+    Connect, Context, Delay, Element, Gathered, Input, Interval, IntoInput, IntoList, List, Mapped, Mapping,
     Node, Outcome, Parameter, ParseTriggerError, Pool, Resource, TaskOptions, Trigger, Upstream,
     expand, gather,
 };
@@ -183,15 +189,16 @@ pub mod __private {
     };
     pub use crate::task::AnyHandle;
     pub use crate::task::{
-        BlockingBody, BodyFuture, BorrowedInput, CacheDef, Call, Context, Delay, Input, IntoInput,
-        KeyFn, Mapped, Node, NotData, Parameter, Pool, Resource, Results, TaskBody, TaskCode,
-        TaskDef, TaskEntry, TaskOptions, Trigger,
+        BlockingBody, BodyFuture, BorrowedInput, CacheDef, Call, ClientDef, Context, Delay, Input,
+        IntoInput, KeyFn, Mapped, Node, NotData, Parameter, Pool, Requirement, RequirementKind,
+        Resource, Results, TaskBody, TaskCode, TaskDef, TaskEntry, TaskOptions, Trigger,
+        parse_variable,
     };
     pub use crate::value::{
         Comparable, Data, JsonConversion, JsonFn, NoJsonConversion, NotComparable,
         ResultComparison, SameFn, Value,
     };
-    pub use crate::{Flow, IntoTaskError, TaskError};
+    pub use crate::{EntryKind, Flow, IntoTaskError, Secret, TaskError};
 
     /// Creates the schedule of an expression that was parsed at compile time.
     pub const fn cron(parts: [u64; 8], stars: u8) -> crate::Schedule {

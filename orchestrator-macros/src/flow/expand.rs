@@ -68,6 +68,7 @@ fn definition(flow: &FlowModel) -> TokenStream {
             #label,
             parameters: &[#(#parameters),*],
             resources: &[#(#resources),*],
+            requirements: &[],
             is_async: #is_async,
             #serving,
             max_active_runs: #max_active_runs,

@@ -69,6 +69,7 @@ fn definition(task: &TaskModel) -> TokenStream {
             #label,
             parameters: &[#(#parameters),*],
             resources: &[#(#resources),*],
+            requirements: &[],
             options: #options,
             body: #body,
             cooperative: #cooperative,

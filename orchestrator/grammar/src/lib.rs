@@ -9,6 +9,7 @@
 //! | [`bounds`] | the maximum lengths of names and tags |
 //! | [`cron`] | crontab expressions: their grammar, and the times that they match |
 //! | [`duration`] | durations as text: `1h30m` |
+//! | [`names`] | the names of connections, variables and secrets |
 //! | [`options`] | the table of the options of a task: [`task_options!`] |
 //! | [`similar`] | the known word that is nearest to an unknown one |
 //! | [`trigger`] | trigger rules |
@@ -16,6 +17,7 @@
 pub mod bounds;
 pub mod cron;
 pub mod duration;
+pub mod names;
 pub mod options;
 pub mod similar;
 pub mod trigger;

@@ -248,6 +248,7 @@ mod tests {
             tags: &[],
             parameters,
             resources: &[],
+            requirements: &[],
             is_async: false,
             max_active_runs: None,
             schedule: None,

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::Context;
+use super::{Context, SharedClient};
 use crate::error::TaskError;
 use crate::panic::Fragile;
+use crate::secret::Secret;
 use crate::scope::{Conversion, MappingSpec, NodeOutcome, Projection};
 use crate::value::{Data, Value};
 
@@ -112,17 +113,36 @@ impl DerivedInput {
 
 pub(crate) type Args = SmallVec<[Arg; 3]>;
 
-/// One call of a task's body: its inputs, to be taken once each, the resources and the context.
+/// A connection, a variable or a secret, ready for a body.
+pub(crate) enum PreparedRequirement {
+    Client(SharedClient),
+    /// `None` once it was taken.
+    Variable(Option<Fragile<Box<dyn Any + Send>>>),
+    Secret(Secret),
+}
+
+/// The requirements of a task, in the order of [`TaskDef::requirements`](super::TaskDef).
+pub(crate) type PreparedRequirements = Vec<PreparedRequirement>;
+
+/// One call of a task's body: its inputs, to be taken once each, its requirements, the resources and
+/// the context.
 pub struct Call<'a> {
     args: Args,
+    prepared: PreparedRequirements,
     resources: &'a Resources,
     context: Option<Arc<Context>>,
 }
 
 impl<'a> Call<'a> {
-    pub(crate) fn new(args: Args, resources: &'a Resources, context: Option<Arc<Context>>) -> Self {
+    pub(crate) fn new(
+        args: Args,
+        prepared: PreparedRequirements,
+        resources: &'a Resources,
+        context: Option<Arc<Context>>,
+    ) -> Self {
         Self {
             args,
+            prepared,
             resources,
             context,
         }
@@ -174,6 +194,33 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Returns a client, made of a connection before the call.
+    pub fn client<T: Send + Sync + 'static>(&self, index: usize) -> Arc<T> {
+        let client = match self.prepared.get(index) {
+            Some(PreparedRequirement::Client(client)) => Arc::clone(client).downcast().ok(),
+            _ => None,
+        };
+        client.unwrap_or_else(|| unprepared(index))
+    }
+
+    /// Takes the value of a variable.
+    pub fn variable<T: 'static>(&mut self, index: usize) -> T {
+        let value = match self.prepared.get_mut(index) {
+            Some(PreparedRequirement::Variable(value)) => value.take(),
+            _ => None,
+        };
+        let value = value.and_then(|value| value.into_inner().downcast().ok());
+        value.map_or_else(|| unprepared(index), |value| *value)
+    }
+
+    /// Returns a secret.
+    pub fn secret(&self, index: usize) -> Secret {
+        match self.prepared.get(index) {
+            Some(PreparedRequirement::Secret(secret)) => secret.clone(),
+            _ => unprepared(index),
+        }
+    }
+
     /// Returns the context of this attempt.
     pub fn context(&self) -> Arc<Context> {
         match &self.context {
@@ -181,6 +228,10 @@ impl<'a> Call<'a> {
             None => unreachable!("a task that takes the context is cooperative"),
         }
     }
+}
+
+fn unprepared(index: usize) -> ! {
+    unreachable!("requirement {index} was prepared before the call")
 }
 
 impl fmt::Debug for Call<'_> {

@@ -144,6 +144,7 @@ mod tests {
         tags: &[],
         parameters: &[parameter("a", "u8"), parameter("b", "Option<u8>")],
         resources: &[],
+        requirements: &[],
         is_async: false,
         max_active_runs: None,
         schedule: None,

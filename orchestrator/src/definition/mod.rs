@@ -11,11 +11,15 @@ mod flow_call;
 mod function;
 pub(crate) mod options;
 mod parameters;
+mod requirement;
 mod returns;
 mod serving;
 mod task;
 
-pub(crate) use call::{Arg, Args, DerivedInput, Elements, ResolvedSource, Resources};
+pub(crate) use call::{
+    Arg, Args, DerivedInput, Elements, PreparedRequirement, PreparedRequirements, ResolvedSource,
+    Resources,
+};
 pub use call::{BlockingBody, BodyFuture, BorrowedInput, Call};
 pub(crate) use context::{BodyPlace, RunFacts};
 pub use context::{Context, Interval};
@@ -26,6 +30,10 @@ pub use options::{Delay, Pool, TaskOptions};
 #[doc(inline)]
 pub use orchestrator_grammar::trigger::{ParseTriggerError, Trigger};
 pub use parameters::Parameters;
+pub(crate) use requirement::{SharedClient, read_variable};
+pub use requirement::{
+    ClientDef, Connect, ParseVariable, Requirement, RequirementKind, parse_variable,
+};
 pub(crate) use returns::FlowBodyKind;
 pub use returns::{FlowBody, FlowReturn};
 pub use serving::{Missed, Overlap, ScheduleDef};

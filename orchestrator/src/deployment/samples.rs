@@ -24,6 +24,7 @@ static REPORT: FlowDef = FlowDef {
         in_key: true,
     }],
     resources: &[],
+    requirements: &[],
     is_async: false,
     max_active_runs: None,
     schedule: None,

@@ -24,6 +24,7 @@ pub(crate) fn query(
             let keyed = catch(|| {
                 key(&mut Call::new(
                     values.iter().cloned().map(Arg::Value).collect(),
+                    Vec::new(),
                     &nothing,
                     None,
                 ))

@@ -10,12 +10,15 @@ mod node;
 mod outcome;
 
 pub(crate) use crate::definition::{
-    Arg, Args, BodyPlace, DerivedInput, Elements, ResolvedSource, Resources, RunFacts,
+    Arg, Args, BodyPlace, DerivedInput, Elements, PreparedRequirement, PreparedRequirements,
+    ResolvedSource, Resources, RunFacts,
+    SharedClient, read_variable,
 };
 pub use crate::definition::{
-    BlockingBody, BodyFuture, BorrowedInput, CacheDef, Call, Context, Delay, Interval, KeyFn,
-    Parameter, ParseTriggerError, Pool, Resource, TaskBody, TaskCode, TaskDef, TaskEntry,
-    TaskOptions, Trigger,
+    BlockingBody, BodyFuture, BorrowedInput, CacheDef, Call, ClientDef, Connect, Context, Delay,
+    Interval, KeyFn, Parameter, ParseTriggerError, ParseVariable, Pool, Requirement,
+    RequirementKind, Resource, TaskBody, TaskCode, TaskDef, TaskEntry, TaskOptions, Trigger,
+    parse_variable,
 };
 pub use crate::scope::Input;
 pub(crate) use crate::scope::{Conversion, InputSource, NodeOutcome, Projection};

@@ -312,6 +312,7 @@ mod tests {
         tags: &[],
         parameters: &[],
         resources: &[],
+        requirements: &[],
         options: TaskOptions::NONE,
         body: TaskBody::Async(|_| Box::pin(std::future::pending())),
         cooperative: false,
