@@ -33,16 +33,21 @@ impl Excerpt {
     }
 
     /// Returns the excerpt, which tells how much is missing.
-    pub(crate) fn finish(mut self) -> String {
+    pub(crate) fn finish(self) -> String {
+        let (head, missing, tail) = self.into_parts();
+        Self::joined(head, missing, &tail)
+    }
+
+    /// Returns the beginning, the number of missing bytes, and the end.
+    pub(crate) fn into_parts(mut self) -> (String, usize, String) {
         self.shorten_tail(self.most_tail);
-        let Self {
-            mut head,
-            tail,
-            missing,
-            ..
-        } = self;
+        (self.head, self.missing, self.tail)
+    }
+
+    /// Joins the parts of an excerpt, and tells how much is missing.
+    pub(crate) fn joined(mut head: String, missing: usize, tail: &str) -> String {
         match (missing, tail.is_empty()) {
-            (0, _) => head.push_str(&tail),
+            (0, _) => head.push_str(tail),
             (_, true) => head.push_str(&format!("… ({missing} more bytes are cut off)")),
             (_, false) => head.push_str(&format!("… ({missing} bytes are cut out) …{tail}")),
         }

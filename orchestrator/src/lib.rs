@@ -96,6 +96,7 @@ mod failpoint;
 mod id;
 mod index;
 mod log;
+mod mask;
 mod panic;
 mod secret;
 mod state;
@@ -118,6 +119,7 @@ mod schedule;
 mod blob;
 mod capture;
 mod store;
+mod vault;
 // execution
 mod runtime;
 mod scheduler;
@@ -135,7 +137,7 @@ pub use duration::{DurationError, IntoDuration};
 pub use entry::EntryKind;
 pub use error::{
     BlobError, BoxError, Error, GraphError, IntoTaskError, RerunError, Result, StoreError,
-    TaskError, fatal, retry_after, skip,
+    TaskError, fatal, reconnect, retry_after, skip,
 };
 pub use event::{Event, Events};
 pub use flow::registry::flows;
@@ -167,6 +169,7 @@ pub use task::{
     expand, gather,
 };
 pub use value::Data;
+pub use vault::{Vault, VaultEntry};
 pub use why::{Reason, ReasonKind, Why};
 
 /// The imports that a file of tasks and flows needs: `use orchestrator::prelude::*;`.
@@ -174,7 +177,7 @@ pub mod prelude {
     pub use crate::{
         BoxError, Context, Error, Event, Flow, Interval, Mapped, Node, Outcome, Result, Run,
         RunState, Runtime, Schedule, TaskError, TaskState, Trigger, cron, expand, fatal, flow,
-        gather, retry_after, skip, task,
+        gather, reconnect, retry_after, skip, task,
     };
 }
 

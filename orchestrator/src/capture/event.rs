@@ -1,4 +1,4 @@
-//! Events as values: the message and the fields.
+//! Events as values: the message and the fields, with secrets masked.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Number, Value};
 use tracing::field::{Field, Visit};
 
 use crate::bounds::LOG_TEXT;
-use crate::excerpt::Excerpt;
+use crate::mask;
 
 /// The message and the fields of an event.
 #[derive(Debug)]
@@ -30,10 +30,10 @@ impl Said {
 
     fn text(&mut self, field: &Field, text: fmt::Arguments<'_>) {
         if field.name() == "message" {
-            self.message = Excerpt::of(text, LOG_TEXT, 0);
+            self.message = mask::excerpt(text, LOG_TEXT, 0);
             return;
         }
-        let text = Excerpt::of(text, self.left, 0);
+        let text = mask::field(text, self.left);
         self.left = self.left.saturating_sub(text.len());
         self.set(field, Value::String(text));
     }

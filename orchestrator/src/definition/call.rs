@@ -197,7 +197,7 @@ impl<'a> Call<'a> {
     /// Returns a client, made of a connection before the call.
     pub fn client<T: Send + Sync + 'static>(&self, index: usize) -> Arc<T> {
         let client = match self.prepared.get(index) {
-            Some(PreparedRequirement::Client(client)) => Arc::clone(client).downcast().ok(),
+            Some(PreparedRequirement::Client(client)) => client.downcast(),
             _ => None,
         };
         client.unwrap_or_else(|| unprepared(index))

@@ -3,10 +3,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::requirement::{ClientDef, Connect, Lookup, TakenClient, read_variable};
+use crate::entry::EntryKind;
+use crate::error::{Cause, TaskError};
 use crate::id::RunId;
+use crate::secret::Secret;
 
 /// A span of time, `[start, end)`: the start is included, the end is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -78,6 +84,10 @@ pub struct Context {
     place: Option<BodyPlace>,
     cancel: CancellationToken,
     asked: AtomicBool,
+    /// `None` in the body of a flow.
+    lookup: Option<Arc<dyn Lookup>>,
+    /// The clients that the body took by name.
+    taken: Mutex<Vec<TakenClient>>,
 }
 
 impl Context {
@@ -87,15 +97,24 @@ impl Context {
             place: None,
             cancel,
             asked: AtomicBool::new(false),
+            lookup: None,
+            taken: Mutex::default(),
         }
     }
 
-    pub(crate) fn of_task(run: Arc<RunFacts>, place: BodyPlace, cancel: CancellationToken) -> Self {
+    pub(crate) fn of_task(
+        run: Arc<RunFacts>,
+        place: BodyPlace,
+        cancel: CancellationToken,
+        lookup: Arc<dyn Lookup>,
+    ) -> Self {
         Self {
             run,
             place: Some(place),
             cancel,
             asked: AtomicBool::new(false),
+            lookup: Some(lookup),
+            taken: Mutex::default(),
         }
     }
 
@@ -166,6 +185,75 @@ impl Context {
         hasher.update(self.run.id.as_bytes());
         hasher.update(self.key().as_bytes());
         hasher.finalize().to_hex()[..32].to_owned()
+    }
+
+    /// Returns a client for a connection whose id is known only at run time, such as one of a list of
+    /// sources. The client is made when it is first needed, and shared by all tasks
+    /// ([`Connect`](crate::Connect)).
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no such connection, if it is of another kind than the client takes,
+    /// if the client cannot be made, or in the body of a flow: tasks connect. An error that trying again
+    /// cannot mend is fatal.
+    pub async fn connection<T: Connect>(&self, id: &str) -> Result<Arc<T>, TaskError> {
+        let taken = self
+            .lookup(EntryKind::Connection)?
+            .client(id, ClientDef::of::<T>())
+            .await?;
+        let client = taken.client.downcast();
+        self.taken.lock().push(taken);
+        match client {
+            Some(client) => Ok(client),
+            None => unreachable!("a client is found by its type"),
+        }
+    }
+
+    /// Returns the value of a variable whose name is known only at run time. A `String` is the text as
+    /// it is; another type is read as JSON or, if that fails, as a JSON string.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no such variable, if its value is of another type, or in the body
+    /// of a flow.
+    pub async fn variable<T: DeserializeOwned + 'static>(
+        &self,
+        name: &str,
+    ) -> Result<T, TaskError> {
+        let text = self
+            .lookup(EntryKind::Variable)?
+            .text(EntryKind::Variable, name)
+            .await?;
+        read_variable(text.expose()).map_err(|problem| {
+            let expected = std::any::type_name::<T>();
+            let text = format!("variable `{name}`: expected a value of type `{expected}`: {problem}");
+            TaskError::new(Cause::Fatal, text)
+        })
+    }
+
+    /// Returns a secret whose name is known only at run time.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no such secret, or in the body of a flow.
+    pub async fn secret(&self, name: &str) -> Result<Secret, TaskError> {
+        self.lookup(EntryKind::Secret)?
+            .text(EntryKind::Secret, name)
+            .await
+    }
+
+    fn lookup(&self, kind: EntryKind) -> Result<&dyn Lookup, TaskError> {
+        self.lookup.as_deref().ok_or_else(|| {
+            let text = format!(
+                "the body of a flow takes no {kind}s, its tasks do: take it in a task, as a parameter or from its context"
+            );
+            TaskError::new(Cause::Fatal, text)
+        })
+    }
+
+    /// Returns the clients that the body has taken by name.
+    pub(crate) fn taken(&self) -> Vec<TakenClient> {
+        self.taken.lock().clone()
     }
 
     /// Returns `true` if this body should stop: the run was cancelled or timed out, or, for

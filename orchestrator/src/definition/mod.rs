@@ -30,7 +30,7 @@ pub use options::{Delay, Pool, TaskOptions};
 #[doc(inline)]
 pub use orchestrator_grammar::trigger::{ParseTriggerError, Trigger};
 pub use parameters::Parameters;
-pub(crate) use requirement::{SharedClient, read_variable};
+pub(crate) use requirement::{Lookup, SharedClient, TakenClient, read_variable};
 pub use requirement::{
     ClientDef, Connect, ParseVariable, Requirement, RequirementKind, parse_variable,
 };

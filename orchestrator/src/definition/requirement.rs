@@ -10,8 +10,10 @@ use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;
 
 use crate::connection::Connection;
-use crate::error::{BoxError, Result};
+use crate::entry::EntryKind;
+use crate::error::{Result, TaskError};
 use crate::panic::Fragile;
+use crate::secret::Secret;
 
 /// A connection, a variable or a secret that a task takes.
 #[derive(Debug)]
@@ -42,11 +44,36 @@ pub enum RequirementKind {
     Secret,
 }
 
+impl RequirementKind {
+    /// Returns the kind of entry that it is looked up as.
+    pub(crate) fn entry(&self) -> EntryKind {
+        match self {
+            Self::Connection(_) => EntryKind::Connection,
+            Self::Variable { .. } => EntryKind::Variable,
+            Self::Secret => EntryKind::Secret,
+        }
+    }
+}
+
 /// Reads the text of a variable as a value.
 pub type ParseVariable = fn(&str) -> Result<Box<dyn Any + Send>, String>;
 
 /// A client, without its type.
-pub(crate) type SharedClient = Fragile<Arc<dyn Any + Send + Sync>>;
+#[derive(Clone)]
+pub(crate) struct SharedClient(Fragile<Arc<dyn Any + Send + Sync>>);
+
+impl SharedClient {
+    /// Returns the client, if it is a `T`.
+    pub(crate) fn downcast<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        Arc::clone(&self.0).downcast().ok()
+    }
+}
+
+impl fmt::Debug for SharedClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedClient")
+    }
+}
 
 /// What a connection becomes: a client for a service, made of a [`Connection`].
 ///
@@ -132,12 +159,12 @@ impl ClientDef {
             connect: |connection| {
                 Box::pin(async move {
                     let client: Arc<dyn Any + Send + Sync> = Arc::new(T::connect(&connection).await?);
-                    Ok(Fragile::new(client))
+                    Ok(SharedClient(Fragile::new(client)))
                 })
             },
             check: |client| {
                 Box::pin(async move {
-                    match client.downcast_ref::<T>() {
+                    match client.downcast::<T>() {
                         Some(client) => client.check().await,
                         None => Ok(()),
                     }
@@ -158,6 +185,33 @@ impl fmt::Debug for ClientDef {
             .field("kinds", &self.kinds)
             .finish_non_exhaustive()
     }
+}
+
+/// A client that an attempt took.
+#[derive(Clone, Debug)]
+pub(crate) struct TakenClient {
+    pub(crate) client: SharedClient,
+    pub(crate) connection: Arc<str>,
+    pub(crate) def: ClientDef,
+    /// Counts the clients of the runtime: one that was made anew has another number.
+    pub(crate) number: u64,
+}
+
+/// Looks up what a body asks for by name at run time.
+pub(crate) trait Lookup: fmt::Debug + Send + Sync {
+    /// Returns a client, made of a connection if there is none yet.
+    fn client<'a>(
+        &'a self,
+        id: &'a str,
+        def: ClientDef,
+    ) -> BoxFuture<'a, Result<TakenClient, TaskError>>;
+
+    /// Returns the text of a variable or a secret.
+    fn text<'a>(
+        &'a self,
+        kind: EntryKind,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Secret, TaskError>>;
 }
 
 /// Reads the text of a variable: as it is for a `String`; otherwise as JSON or, if that fails, as a

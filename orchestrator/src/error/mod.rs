@@ -16,7 +16,7 @@ pub use rerun::RerunError;
 pub(crate) use secrets::{SecretUrl, without_secrets};
 pub use store::StoreError;
 pub(crate) use task::{Cause, PanicReport};
-pub use task::{IntoTaskError, TaskError, fatal, retry_after, skip};
+pub use task::{IntoTaskError, TaskError, fatal, reconnect, retry_after, skip};
 
 use std::fmt;
 

@@ -79,9 +79,52 @@ fn without_parameters(url: &str) -> String {
     shown
 }
 
+/// Hides the queries of the URLs in a text: clients of HTTP add them to their errors, with whatever
+/// keys they have.
+pub(crate) fn without_queries(text: String) -> String {
+    if !text.contains("://") {
+        return text;
+    }
+    let (mut shown, mut rest) = (String::with_capacity(text.len()), text.as_str());
+    while let Some(at) = rest.find("://") {
+        let is_end =
+            |end: char| end.is_whitespace() || "\"'`<>(){}[]".contains(end) || end.is_control();
+        let end = rest[at..].find(is_end).map_or(rest.len(), |end| at + end);
+        let url = &rest[..end];
+        match url[at..].find('?') {
+            Some(query) if at + query + 1 < end => {
+                shown.push_str(&url[..=at + query]);
+                shown.push_str(HIDDEN);
+            }
+            _ => shown.push_str(url),
+        }
+        rest = &rest[end..];
+    }
+    shown.push_str(rest);
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn queries_of_urls_are_not_shown() {
+        for (text, shown) in [
+            ("no url? none", "no url? none"),
+            (
+                "error sending request for url (https://api.example/v1?key=a&b=c): refused",
+                "error sending request for url (https://api.example/v1?***): refused",
+            ),
+            ("http://a/?x, http://b?y#z", "http://a/?*** http://b?***"),
+            ("`s3://b/p` is it?", "`s3://b/p` is it?"),
+            ("https://a/b? what", "https://a/b? what"),
+            ("https://é?ü", "https://é?***"),
+            ("://?", "://?"),
+        ] {
+            assert_eq!(without_queries(text.to_owned()), shown);
+        }
+    }
 
     #[test]
     fn secrets_in_urls_are_not_shown() {

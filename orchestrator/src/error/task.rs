@@ -6,14 +6,15 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::BoxError;
+use super::secrets::without_queries;
 use crate::bounds;
-use crate::excerpt::Excerpt;
+use crate::mask;
 use crate::panic::Fragile;
 
 /// The reason why a task does not have a result: it failed, timed out, panicked or was skipped, or
 /// one of its inputs is missing.
 ///
-/// In a body, it is created by [`fatal`], [`skip`] and [`retry_after`], and returned by awaiting a
+/// In a body, it is created by [`fatal`], [`skip`], [`retry_after`] and [`reconnect`], and returned by awaiting a
 /// node. It converts with `?` into any error that accepts a `std::error::Error`: the prelude's
 /// `Result`, anyhow, an enum with `#[from] TaskError`.
 ///
@@ -51,6 +52,7 @@ pub(crate) enum Cause {
     Fatal,
     Skipped,
     RetryAfter(Duration),
+    Reconnect,
     TimedOut(Duration),
     Panicked,
     Crashed,
@@ -65,6 +67,7 @@ impl fmt::Display for Signal {
             Cause::Fatal => "the task asked not to be retried",
             Cause::Skipped => "the task asked to be skipped",
             Cause::RetryAfter(_) => "the task asked to be retried later",
+            Cause::Reconnect => "the task asked for new clients",
             Cause::TimedOut(_) => "the task timed out",
             Cause::Panicked => "the task panicked",
             Cause::Crashed => "the task's process died",
@@ -112,12 +115,7 @@ impl fmt::Display for PanicReport {
 
 impl TaskError {
     pub(crate) fn new(cause: Cause, message: impl Into<String>) -> Self {
-        let message = message.into();
-        let message = if message.len() > bounds::ERROR {
-            excerpt(&message)
-        } else {
-            message
-        };
+        let message = excerpt(message.into());
         Self(Arc::new(TaskErrorInner {
             message,
             signal: Signal(cause),
@@ -274,10 +272,10 @@ fn chain_text(error: &(dyn StdError + 'static)) -> String {
 }
 
 /// Truncates the text of an error in the middle: its beginning has the context, and its end often
-/// the cause.
+/// the cause. Secrets are masked, and so are the queries of URLs, which clients add to their errors.
 fn excerpt(error: impl fmt::Display) -> String {
     const TAIL: usize = bounds::ERROR / 4;
-    Excerpt::of(error, bounds::ERROR - TAIL, TAIL)
+    without_queries(mask::excerpt(error, bounds::ERROR - TAIL, TAIL))
 }
 
 fn signal_in(error: &(dyn StdError + 'static)) -> Option<Cause> {
@@ -324,6 +322,28 @@ pub fn skip(reason: impl fmt::Display) -> TaskError {
 /// of `retry_delay`. Use it for servers that tell when to retry.
 pub fn retry_after(delay: Duration, error: impl Into<BoxError>) -> TaskError {
     TaskError::signalled(Cause::RetryAfter(delay), error.into())
+}
+
+/// Creates an error after which the clients that the attempt took are made anew
+/// ([`Connect`](crate::Connect)). The attempt has failed, and is retried as any other. Use it if a client
+/// no longer works, such as after a failover of a database.
+///
+/// # Examples
+///
+/// ```
+/// use orchestrator::prelude::*;
+/// use orchestrator::Connection;
+///
+/// #[task(retries = 3)]
+/// async fn load(#[connection("warehouse")] warehouse: &Connection) -> Result<u64> {
+///     match warehouse.host() {
+///         Some(_) => Ok(7),
+///         None => Err(reconnect("the server is read-only").into()),
+///     }
+/// }
+/// ```
+pub fn reconnect(error: impl Into<BoxError>) -> TaskError {
+    TaskError::signalled(Cause::Reconnect, error.into())
 }
 
 /// An error that a body may return: anything that converts into a boxed error, such as any

@@ -2,21 +2,24 @@
 
 use std::sync::Arc;
 
+use crate::entry::EntryKind;
 use crate::journal::{CacheKey, CacheQuery};
 use crate::panic::catch;
-use crate::task::{Arg, CacheDef, Call, TaskCode, TaskDef};
+use crate::secret::Secret;
+use crate::task::{Arg, CacheDef, Call, RequirementKind, TaskCode, TaskDef};
 use crate::value::{Value, feed};
 
 /// The prefix of cache keys; its number changes with the way keys are made.
 const FORMAT: &str = "orchestrator cache 1";
 
 /// Returns the cache key of a call, or the reason why it has none, which names the parameter that
-/// cannot be hashed. This runs user code.
+/// cannot be hashed. `variables` are the texts of the task's variables. This runs user code.
 pub(crate) fn query(
     definition: &TaskDef,
     cache: &CacheDef,
     task: Arc<str>,
     values: &[Value],
+    variables: &[Secret],
 ) -> Result<CacheQuery, String> {
     let inputs = match cache.key {
         Some(key) => {
@@ -46,6 +49,7 @@ pub(crate) fn query(
             hasher.finalize().into()
         }
     };
+    let inputs = with_variables(definition, inputs, variables);
     let code = match cache.code {
         TaskCode::Tokens(tokens) => ("tokens", tokens),
         TaskCode::Version(version) => ("version", version),
@@ -59,6 +63,29 @@ pub(crate) fn query(
         inputs,
         expiry: cache.expiry,
     })
+}
+
+/// Returns the hash of a call's inputs and of the variables that are a part of its key.
+fn with_variables(definition: &TaskDef, inputs: [u8; 32], variables: &[Secret]) -> [u8; 32] {
+    let requirements = definition.requirements.iter();
+    let requirements =
+        requirements.filter(|requirement| requirement.kind.entry() == EntryKind::Variable);
+    let mut in_key = requirements.zip(variables).filter(|(requirement, _)| {
+        matches!(requirement.kind, RequirementKind::Variable { in_key, .. } if in_key)
+    });
+    let Some(first) = in_key.next() else {
+        // keys of tasks without variables are those of earlier versions
+        return inputs;
+    };
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&inputs);
+    for (requirement, text) in std::iter::once(first).chain(in_key) {
+        for part in [requirement.name, text.expose()] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+    }
+    hasher.finalize().into()
 }
 
 #[cfg(test)]
@@ -109,7 +136,7 @@ mod tests {
             Value::new(client),
         ];
         let cache = task.cache.as_ref().unwrap();
-        let query = query(task, cache, task.path().into(), &inputs).unwrap();
+        let query = query(task, cache, task.path().into(), &inputs, &[]).unwrap();
         assert_eq!(&*query.task, "shop::shop::churn::score");
         blake3::Hash::from_bytes(query.key.0).to_string()
     }

@@ -14,6 +14,7 @@
 //! | [`hold`] | keeps a run with this process until nothing of it is running |
 //! | [`ambient`] | the context in which bodies run |
 //! | [`requirements`] | what tasks and flows require of the runtime |
+//! | [`clients`] | names looked up, and the clients that connections become |
 //! | [`cache_key`] | the keys of cached results |
 //! | [`notice`], [`trace`] | what a run tells: log lines, events, spans |
 //!
@@ -29,6 +30,7 @@ pub(crate) mod alone;
 pub(crate) mod ambient;
 mod attempt;
 mod cache_key;
+pub(crate) mod clients;
 pub(crate) mod conductor;
 mod flight;
 mod hold;

@@ -362,7 +362,13 @@ impl ActiveRun {
             attempt: u32::from(attempt),
         };
         let token = live.token(at.node).child_token();
-        Arc::new(Context::of_task(Arc::clone(&self.facts), place, token))
+        let lookup = Arc::clone(&self.host.environment.clients) as _;
+        Arc::new(Context::of_task(
+            Arc::clone(&self.facts),
+            place,
+            token,
+            lookup,
+        ))
     }
 }
 

@@ -81,7 +81,11 @@ impl Policy {
             | Cause::Crashed => {
                 return Ok(None);
             }
-            Cause::Failed | Cause::TimedOut(_) | Cause::Panicked | Cause::RetryAfter(_) => {}
+            Cause::Failed
+            | Cause::TimedOut(_)
+            | Cause::Panicked
+            | Cause::RetryAfter(_)
+            | Cause::Reconnect => {}
         }
         let worth_it = self
             .retry_if

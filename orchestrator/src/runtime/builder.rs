@@ -4,18 +4,24 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::runtime::Handle as Tokio;
 
 use super::Runtime;
 use crate::bounds;
 use crate::capture::LogSink;
 use crate::clock::{Clock, Timestamp};
+use crate::connection::Connection;
+use crate::entry::EntryKind;
 use crate::error::{Error, SecretUrl, StoreError, without_secrets};
 use crate::executor::active::{ActiveRuns, StopSignal};
+use crate::executor::clients::Clients;
 use crate::executor::{Admission, Environment, Host, Limits, Retention, Services};
 use crate::id::IdSource;
+use crate::secret::Secret;
 use crate::store::{self, Store};
 use crate::task::{Resources, TaskOptions};
+use crate::vault::{AnyVault, Places, Vault};
 
 /// Builds a [`Runtime`] with custom settings. Created by [`Runtime::builder`].
 #[derive(Debug)]
@@ -34,6 +40,10 @@ pub struct RuntimeBuilder {
     grace: Duration,
     defaults: TaskOptions,
     stores_logs: bool,
+    given: HashMap<(EntryKind, String), Secret>,
+    vaults: Vec<Arc<dyn AnyVault>>,
+    /// The first mistake in what was given.
+    fault: Option<String>,
 }
 
 /// The environment variable that names the default store.
@@ -79,6 +89,9 @@ impl RuntimeBuilder {
             grace: Duration::from_secs(30),
             defaults: TaskOptions::NONE,
             stores_logs: true,
+            given: HashMap::new(),
+            vaults: Vec::new(),
+            fault: None,
         }
     }
 
@@ -181,6 +194,59 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Gives a connection, which tasks take as `#[connection("id")] name: &T`: a URI or a JSON object
+    /// ([`Connection::parse`](crate::Connection::parse)). What is given here comes before the
+    /// environment, the store and vaults; [services](crate#connections-variables-and-secrets) lists the
+    /// places.
+    #[must_use]
+    pub fn connection(mut self, id: &str, text: impl Into<Secret>) -> Self {
+        let text = text.into();
+        if let Err(problem) = Connection::parse(id, text.expose()) {
+            self.fail(format!("connection `{id}`: {problem}"));
+        }
+        self.give(EntryKind::Connection, id, text)
+    }
+
+    /// Gives a variable, which tasks take as `#[variable("name")] name: T`. A text is kept as it is;
+    /// another value as its JSON.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl Serialize) -> Self {
+        match serde_json::to_value(&value) {
+            Ok(serde_json::Value::String(text)) => self.give(EntryKind::Variable, name, text.into()),
+            Ok(json) => self.give(EntryKind::Variable, name, json.to_string().into()),
+            Err(problem) => {
+                self.fail(format!("variable `{name}`: expected a value with a JSON form: {problem}"));
+                self
+            }
+        }
+    }
+
+    /// Gives a secret, which tasks take as `#[secret("name")] name: &Secret`.
+    #[must_use]
+    pub fn secret(self, name: &str, text: impl Into<Secret>) -> Self {
+        self.give(EntryKind::Secret, name, text.into())
+    }
+
+    /// Adds a vault, in which names are looked up that are found nowhere else. Several are asked in the
+    /// order in which they were added.
+    #[must_use]
+    pub fn vault(mut self, vault: impl Vault) -> Self {
+        self.vaults.push(Arc::new(vault));
+        self
+    }
+
+    fn give(mut self, kind: EntryKind, name: &str, text: Secret) -> Self {
+        if let Some(problem) = orchestrator_grammar::names::fault(name) {
+            self.fail(format!("{kind} {problem}"));
+        }
+        self.given.insert((kind, name.to_owned()), text);
+        self
+    }
+
+    fn fail(&mut self, problem: String) {
+        self.fault.get_or_insert(problem);
+    }
+
     /// Sets the grace period of cancelled bodies: the time that blocking bodies, and async bodies
     /// that handle cancellation themselves, have to return. Defaults to 30 seconds. Once all other
     /// bodies have ended, the tasks that clean up after a cancelled run
@@ -221,7 +287,8 @@ impl RuntimeBuilder {
     /// # Errors
     ///
     /// Returns an error if the store's URL is invalid, if the store cannot be opened, if a limit is
-    /// zero, if the name of a pool is too long, or if a default option is invalid.
+    /// zero, if the name of a pool is too long, if a connection, a variable or a secret is invalid, or if
+    /// a default option is.
     pub async fn build(self) -> Result<Runtime, Error> {
         let empty = self.pools.iter().find(|(_, slots)| **slots == 0);
         let long = self
@@ -237,6 +304,7 @@ impl RuntimeBuilder {
             (_, _, Some((name, _))) => Some(format!(
                 "expected the pool `{name}` to have at least 1 slot, got 0"
             )),
+            _ if self.fault.is_some() => self.fault.clone(),
             _ => self
                 .defaults
                 .problem()
@@ -290,6 +358,8 @@ impl RuntimeBuilder {
 
     pub(super) fn runtime(self, store: Arc<dyn Store>) -> Runtime {
         let clock = self.clock.unwrap_or_else(Clock::system);
+        let places = Places::new(self.given, Arc::clone(&store), self.vaults);
+        let clients = Arc::new(Clients::new(places, clock.clone()));
         let logs = self.stores_logs.then(|| log_sink(&store));
         let limits = Limits::new(self.running, self.blocking, &self.pools);
         let ids = self
@@ -306,6 +376,7 @@ impl RuntimeBuilder {
             },
             environment: Environment {
                 resources: self.resources,
+                clients,
                 mocks: HashMap::new(),
                 grace: self.grace,
             },
@@ -346,6 +417,8 @@ impl Runtime {
             .await?;
         let logs = logs.as_ref().map(|_| log_sink(&store));
         let limits = self.host.admission.limits.clone();
+        let places = self.host.environment.clients.places.with_store(Arc::clone(&store));
+        let clients = Clients::new(places, clock.clone());
         let host = Host {
             admission: Admission::new(limits, Arc::clone(&store)),
             services: Services {
@@ -358,6 +431,10 @@ impl Runtime {
             active: ActiveRuns::default(),
             stop: StopSignal::default(),
             control: Arc::default(),
+            environment: Environment {
+                clients: Arc::new(clients),
+                ..self.host.environment.clone()
+            },
             ..(*self.host).clone()
         };
         Ok(Self {

@@ -12,7 +12,7 @@ mod outcome;
 pub(crate) use crate::definition::{
     Arg, Args, BodyPlace, DerivedInput, Elements, PreparedRequirement, PreparedRequirements,
     ResolvedSource, Resources, RunFacts,
-    SharedClient, read_variable,
+    SharedClient, TakenClient, Lookup, read_variable,
 };
 pub use crate::definition::{
     BlockingBody, BodyFuture, BorrowedInput, CacheDef, Call, ClientDef, Connect, Context, Delay,

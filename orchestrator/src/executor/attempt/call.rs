@@ -8,7 +8,7 @@ use super::super::slots::Slots;
 use super::{Attempt, AttemptOutcome, RunningAttempt, Site};
 use crate::error::TaskError;
 use crate::panic;
-use crate::task::{Args, BlockingBody, Call, TaskBody};
+use crate::task::{Args, BlockingBody, Call, PreparedRequirements, TaskBody};
 
 /// A body that was called.
 pub(crate) enum Started {
@@ -22,6 +22,7 @@ impl Attempt {
     pub(super) fn call(
         &self,
         args: Args,
+        prepared: PreparedRequirements,
         slots: Option<Slots>,
         site: &Site<'_>,
         cx: &mut Cx<'_>,
@@ -29,7 +30,12 @@ impl Attempt {
         let _entered = self.span.enter();
         let called = panic::catch(|| {
             let environment = site.environment;
-            let mut call = Call::new(args, Vec::new(), &environment.resources, self.context.clone());
+            let mut call = Call::new(
+                args,
+                prepared,
+                &environment.resources,
+                self.context.clone(),
+            );
             let mut body = match (environment.mock_of(self.task), &self.task.body) {
                 (Some(mock), _) => mock.body(&mut call),
                 (None, TaskBody::Async(body)) => body(&mut call),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::clients::Clients;
 use super::super::slots::pulse::Pulse;
 use super::mock::Mock;
 use crate::clock::Clock;
@@ -13,6 +14,8 @@ use crate::task::{BlockingBody, Resources, TaskDef};
 #[derive(Clone, Debug)]
 pub(crate) struct Environment {
     pub(crate) resources: Resources,
+    /// Connections, variables and secrets.
+    pub(crate) clients: Arc<Clients>,
     /// The mocks of tasks, by the addresses of their definitions.
     pub(crate) mocks: HashMap<usize, Mock>,
     /// The time that a body that checks for its cancellation may take to end after it.
@@ -46,5 +49,5 @@ pub(crate) struct Site<'a> {
     pub(crate) pulse: &'a Arc<Pulse>,
     /// Prepares a blocking body for its thread. The thread drops the guard when it has returned the
     /// body's slots.
-    pub(crate) on_thread: &'a dyn Fn(BlockingBody) -> (BlockingBody, ThreadGuard),
+    pub(crate) on_thread: &'a (dyn Fn(BlockingBody) -> (BlockingBody, ThreadGuard) + Sync),
 }

@@ -8,6 +8,7 @@
 //!                                     └──► Started::Running(RunningAttempt)
 //!                                            │              │
 //!                                            └── end ───────┘
+//!                                                makes clients that the body needs, and calls it;
 //!                                                polls the body, or waits for its thread;
 //!                                                watches the timeout and the cancelling
 //! ```
@@ -20,6 +21,7 @@
 mod call;
 mod environment;
 mod mock;
+mod prepare;
 mod watch;
 
 #[cfg(test)]
@@ -40,7 +42,8 @@ pub(crate) use watch::{CancelSignal, RunningAttempt};
 use super::slots::Slots;
 use crate::clock::Timestamp;
 use crate::error::TaskError;
-use crate::task::{Args, Context, TaskDef};
+use crate::secret::Secret;
+use crate::task::{Args, Context, TakenClient, TaskDef};
 use crate::value::Value;
 
 /// One attempt of one task.
@@ -53,6 +56,10 @@ pub(crate) struct Attempt {
     pub(crate) timeout: Option<Duration>,
     /// The context of the body, if it uses it.
     pub(crate) context: Option<Arc<Context>>,
+    /// The texts of the task's variables, if they are known already: those in its cache key.
+    pub(crate) variables: Arc<[Secret]>,
+    /// The clients that the body takes.
+    pub(crate) taken: Vec<TakenClient>,
     /// The span in which the body runs.
     pub(crate) span: Span,
     pub(crate) started: Timestamp,
@@ -81,12 +88,30 @@ impl Attempt {
         site: &Site<'_>,
         cx: &mut Cx<'_>,
     ) -> Started {
-        let started = site.pulse.poll(|| self.call(args, slots, site, cx));
+        let prepared = match self.prepared(site) {
+            Some(Ok(prepared)) => prepared,
+            Some(Err(error)) => {
+                self.finished = site.clock.timestamp();
+                return Started::Ended(AttemptOutcome::failed(error));
+            }
+            None => return Started::Running(self.prepare(args, slots, site)),
+        };
+        let started = site
+            .pulse
+            .poll(|| self.call(args, prepared, slots, site, cx));
         let Started::Ended(outcome) = started else {
             return started;
         };
         self.finished = site.clock.timestamp();
         Started::Ended(self.unless_late(outcome))
+    }
+
+    /// Lets the clients that the body took be made anew for later attempts.
+    pub(crate) fn discard_clients(&self, environment: &Environment) {
+        environment.clients.discard(&self.taken);
+        if let Some(context) = &self.context {
+            environment.clients.discard(&context.taken());
+        }
     }
 
     /// Returns the outcome of a body that returned at its first poll, unless it was too late.

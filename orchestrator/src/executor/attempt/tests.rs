@@ -7,9 +7,11 @@ use std::task::Poll;
 
 use tokio_util::sync::CancellationToken;
 
+use super::super::clients::Clients;
 use super::super::slots::pulse::Pulse;
 use super::*;
 use crate::clock::Clock;
+use crate::vault::Places;
 use crate::task::{Arg, BlockingBody, BodyFuture, Call, Resources, TaskBody};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,6 +51,12 @@ fn on_a_thread(call: &mut Call<'_>) -> BlockingBody {
     })
 }
 
+fn clients(clock: &Clock) -> Arc<Clients> {
+    let store = Arc::new(crate::store::MemoryStore::default());
+    let places = Places::new(HashMap::new(), store, Vec::new());
+    Arc::new(Clients::new(places, clock.clone()))
+}
+
 /// Executes an attempt, and returns its outcome and how long it took, in milliseconds.
 async fn execute(
     task: &'static TaskDef,
@@ -58,6 +66,7 @@ async fn execute(
     let clock = Clock::tokio(chrono::DateTime::UNIX_EPOCH);
     let environment = Environment {
         resources: Resources::default(),
+        clients: clients(&clock),
         mocks: HashMap::new(),
         grace: Duration::ZERO,
     };
@@ -67,6 +76,8 @@ async fn execute(
         number: 1,
         timeout: Some(TIMEOUT),
         context: None,
+        variables: Arc::default(),
+        taken: Vec::new(),
         span: Span::none(),
         started: clock.timestamp(),
         finished: clock.timestamp(),

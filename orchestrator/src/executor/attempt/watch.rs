@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::slots::Slots;
 use super::super::slots::pulse::Pulse;
-use super::{Attempt, AttemptOutcome, ThreadReturn};
+use super::prepare::Preparation;
+use super::{Attempt, AttemptOutcome, Site, Started, ThreadReturn};
 use crate::clock::{Clock, Deadline, in_time, passed};
 use crate::error::TaskError;
 use crate::panic;
@@ -20,6 +21,8 @@ use crate::value::Value;
 
 /// A body that did not end at its first poll.
 pub(crate) enum RunningAttempt {
+    /// A body that is called when what it requires is ready.
+    Preparing(Box<Preparation>),
     /// An async body that waits, and its slots.
     Body(BodyFuture, Option<Slots>),
     /// A blocking body on its thread.
@@ -39,15 +42,31 @@ impl RunningAttempt {
     pub(crate) async fn end(
         self,
         attempt: &mut Attempt,
-        clock: &Clock,
-        pulse: &Arc<Pulse>,
+        site: &Site<'_>,
         cancelling: CancelSignal,
     ) -> AttemptOutcome {
-        let deadline = attempt.deadline(clock);
-        let outcome = match self {
+        let deadline = attempt.deadline(site.clock);
+        let running = match self {
+            Self::Preparing(preparation) => {
+                match attempt
+                    .call_prepared(*preparation, site, deadline, &cancelling)
+                    .await
+                {
+                    Started::Ended(outcome) => {
+                        attempt.finished = site.clock.timestamp();
+                        return attempt.unless_late(outcome);
+                    }
+                    Started::Running(running) => running,
+                }
+            }
+            running => running,
+        };
+        let outcome = match running {
+            // the body is called once
+            Self::Preparing(_) => AttemptOutcome::Cancelled,
             Self::Body(mut body, slots) => {
                 let outcome = attempt
-                    .watch_body(&mut body, pulse, deadline, cancelling)
+                    .watch_body(&mut body, site.pulse, deadline, cancelling)
                     .await;
                 // the slots are released after the body's `Drop`, which may use them, and may panic
                 let dropped = panic::catch(|| drop(body));
@@ -59,7 +78,7 @@ impl RunningAttempt {
             }
             Self::Thread(handle) => attempt.watch_thread(handle, deadline, cancelling).await,
         };
-        attempt.finished = clock.timestamp();
+        attempt.finished = site.clock.timestamp();
         outcome
     }
 }

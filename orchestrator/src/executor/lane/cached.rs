@@ -29,6 +29,7 @@ use super::super::slots::{GateKey, Slots};
 use super::job::{self, Caching, Progress};
 use super::{EndedTask, Lane};
 use crate::clock::{Clock, Timestamp};
+use crate::entry::EntryKind;
 use crate::error::{StoreError, TaskError};
 use crate::failpoint;
 use crate::journal::{
@@ -37,6 +38,7 @@ use crate::journal::{
 };
 use crate::panic::catch;
 use crate::plan::{End, Instance, Job, Work};
+use crate::secret::Secret;
 use crate::state::TaskState;
 use crate::store::{Accept, CacheRequest, Claim, Lookup};
 use crate::task::{Arg, Args, TaskDef};
@@ -54,12 +56,15 @@ const LONG: i64 = 5_000;
 /// A task with its inputs, and its cache key or the reason why it has none.
 struct KeyedJob {
     job: Job,
+    /// The texts of the task's variables.
+    variables: Arc<[Secret]>,
     key: Result<CacheQuery, String>,
 }
 
 /// A task to be looked up. If it has no key, it has no flight.
 struct LookupJob {
     job: Job,
+    variables: Arc<[Secret]>,
     /// Other jobs of the batch with the same key, each with the type of its output.
     same: Vec<(Job, Option<&'static OutputType>)>,
     flight: Option<Flight>,
@@ -120,7 +125,7 @@ pub(super) async fn work(
 /// `cache_key`, `Serialize`.
 async fn keys(run: &Arc<ActiveRun>, lane: &mut Lane, jobs: Vec<Job>) -> Vec<KeyedJob> {
     let mut called = Vec::with_capacity(jobs.len());
-    let mut path: Option<(&'static TaskDef, Arc<str>)> = None;
+    let mut of_task: Option<(&'static TaskDef, Arc<str>, Arc<[Secret]>)> = None;
     for job in jobs {
         let Job {
             at,
@@ -152,22 +157,52 @@ async fn keys(run: &Arc<ActiveRun>, lane: &mut Lane, jobs: Vec<Job>) -> Vec<Keye
                 continue;
             }
         };
-        let task = match &path {
-            Some((of, path)) if std::ptr::eq(*of, definition) => Arc::clone(path),
-            _ => Arc::clone(&path.insert((definition, definition.path().into())).1),
-        };
-        let key = query(definition, cache, task, &values);
-        let args: Args = values.into_iter().map(Arg::Value).collect();
-        called.push(KeyedJob {
-            job: Job {
-                at,
-                work: Work::Task { definition, args },
-                ..job
+        let args: Args = values.iter().cloned().map(Arg::Value).collect();
+        let work = Work::Task { definition, args };
+        let job = Job { at, work, ..job };
+        let (task, variables) = match &of_task {
+            Some((of, path, variables)) if std::ptr::eq(*of, definition) => {
+                (Arc::clone(path), Arc::clone(variables))
+            }
+            _ => match variables(run, definition).await {
+                Ok(variables) => {
+                    let path: Arc<str> = definition.path().into();
+                    of_task = Some((definition, Arc::clone(&path), Arc::clone(&variables)));
+                    (path, variables)
+                }
+                Err(error) => {
+                    job::fail(run, lane, job, error).await;
+                    continue;
+                }
             },
+        };
+        let key = query(definition, cache, task, &values, &variables);
+        called.push(KeyedJob {
+            variables,
+            job,
             key,
         });
     }
     called
+}
+
+/// Looks up the variables of a task, whose values are a part of its cache keys.
+async fn variables(
+    run: &ActiveRun,
+    definition: &'static TaskDef,
+) -> Result<Arc<[Secret]>, TaskError> {
+    let environment = &run.host.environment;
+    if definition.requirements.is_empty() || environment.mock_of(definition).is_some() {
+        return Ok(Arc::default());
+    }
+    let mut texts = Vec::new();
+    for requirement in definition.requirements {
+        if requirement.kind.entry() == EntryKind::Variable {
+            let text = environment.clients.text_of(EntryKind::Variable, requirement.name);
+            texts.push(text.await?);
+        }
+    }
+    Ok(texts.into())
 }
 
 /// Takes the flights of keys. An instance whose flight is taken is parked until the flight ends,
@@ -189,7 +224,12 @@ fn join(run: &Arc<ActiveRun>, called: Vec<KeyedJob>) -> (Vec<LookupJob>, Arc<[Ca
         .plan
         .rerun()
         .map_or(Timestamp::MIN, |rerun| rerun.at.into());
-    for KeyedJob { job, key } in called {
+    for KeyedJob {
+        job,
+        variables,
+        key,
+    } in called
+    {
         let at = job.at;
         let output = live.plan.wiring.nodes[at.node].output;
         let query = match key {
@@ -197,6 +237,7 @@ fn join(run: &Arc<ActiveRun>, called: Vec<KeyedJob>) -> (Vec<LookupJob>, Arc<[Ca
             Err(problem) => {
                 joined.push(LookupJob {
                     job,
+                    variables,
                     same: Vec::new(),
                     flight: None,
                     output,
@@ -226,6 +267,7 @@ fn join(run: &Arc<ActiveRun>, called: Vec<KeyedJob>) -> (Vec<LookupJob>, Arc<[Ca
                 live.computed_elsewhere.remove(&at);
                 joined.push(LookupJob {
                     job,
+                    variables,
                     same: Vec::new(),
                     flight: Some(flight),
                     output,
@@ -299,6 +341,7 @@ async fn look_up(
     let mut waiting = Vec::new();
     for LookupJob {
         job,
+        variables,
         same,
         flight,
         problem,
@@ -353,6 +396,7 @@ async fn look_up(
             query: query.clone(),
             miss,
             flight,
+            variables,
         });
         computed.push(MissingJob {
             job,

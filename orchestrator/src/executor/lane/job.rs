@@ -40,6 +40,7 @@ use crate::journal::{
     TaskEnd, Transition,
 };
 use crate::plan::{End, Instance, Job, Work};
+use crate::secret::Secret;
 use crate::task::Args;
 
 /// A task that a lane took from the plan, with its current attempt.
@@ -57,6 +58,8 @@ pub(super) struct Caching {
     pub(super) query: CacheQuery,
     pub(super) miss: CacheMiss,
     pub(super) flight: Flight,
+    /// The texts of the task's variables, which are a part of the key.
+    pub(super) variables: Arc<[Secret]>,
 }
 
 /// The progress of a task after its first poll.
@@ -144,10 +147,14 @@ impl PendingTask {
             JobStep::Run(running) => {
                 lane.deactivate(run);
                 let cancelling = job.cancelling(run);
-                let (clock, pulse) = (&run.clock, Arc::clone(&lane.pulse));
-                let outcome = running
-                    .end(&mut job.attempt, clock, &pulse, cancelling)
-                    .await;
+                let (at, pulse) = (job.at, Arc::clone(&lane.pulse));
+                let site = Site {
+                    environment: &run.host.environment,
+                    clock: &run.clock,
+                    pulse: &pulse,
+                    on_thread: &|body| run.on_thread(at, body),
+                };
+                let outcome = running.end(&mut job.attempt, &site, cancelling).await;
                 lane.now = job.attempt.finished;
                 outcome
             }
@@ -176,6 +183,10 @@ impl TaskJob {
             number: job.attempt,
             timeout: job.timeout,
             context,
+            variables: caching
+                .as_ref()
+                .map_or_else(Arc::default, |caching| Arc::clone(&caching.variables)),
+            taken: Vec::new(),
             span: tracing::Span::none(),
             started: lane.now,
             finished: lane.now,
@@ -294,6 +305,11 @@ impl TaskJob {
         lane: &mut Lane,
         outcome: AttemptOutcome,
     ) -> Option<Job> {
+        if let AttemptOutcome::Returned(Err(error)) = &outcome
+            && *error.cause() == Cause::Reconnect
+        {
+            self.attempt.discard_clients(&run.host.environment);
+        }
         let (result, abandoned) = match outcome {
             AttemptOutcome::Returned(result) => (result, None),
             AttemptOutcome::Abandoned(error, returned) => (Err(error), Some(returned)),
