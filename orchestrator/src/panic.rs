@@ -1,32 +1,39 @@
 //! Catches panics of user code: of calls with [`catch`], and of drops with [`Fragile`].
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::Once;
 
 use crate::error::PanicReport;
+use crate::mask;
 
 thread_local! {
     static CATCHING: Cell<u32> = const { Cell::new(0) };
-    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+    static PANIC: RefCell<Option<CaughtPanic>> = const { RefCell::new(None) };
 }
 
 static HOOK: Once = Once::new();
 
-/// Runs user code, and returns its panic as a value. The panic hook of the process is called as for
-/// any panic.
+/// Runs user code, and returns its panic as a value. A panic hook that the program has set is called
+/// as for any panic. The default hook is not: it would write the message, which may contain a secret,
+/// as it is; the caller tells the panic, masked.
 pub(crate) fn catch<R>(code: impl FnOnce() -> R) -> Result<R, PanicReport> {
     // a hook cannot be set during unwinding, which may be the reason for this drop
     if !std::thread::panicking() {
-        HOOK.call_once(remember_places);
+        HOOK.call_once(install_hook);
     }
     CATCHING.set(CATCHING.get() + 1);
     let result = catch_unwind(AssertUnwindSafe(code));
     CATCHING.set(CATCHING.get() - 1);
     result.map_err(|payload| {
+        let caught = PANIC.take().unwrap_or_default();
+        if let Some(backtrace) = caught.backtrace {
+            tracing::error!(%backtrace, "panicked");
+        }
         let panicked = PanicReport {
-            place: PLACE.take(),
+            place: caught.place,
             ..PanicReport::from_payload(&*payload)
         };
         // the panic payload is user code, too: its drop may panic
@@ -35,15 +42,55 @@ pub(crate) fn catch<R>(code: impl FnOnce() -> R) -> Result<R, PanicReport> {
     })
 }
 
-/// Installs a hook that records the location of a panic, which only hooks can see.
-fn remember_places() {
+/// What only a hook can see of a panic.
+#[derive(Default)]
+struct CaughtPanic {
+    place: Option<String>,
+    /// Captured if the environment asks for it (`RUST_BACKTRACE`).
+    backtrace: Option<Backtrace>,
+}
+
+/// Installs a hook that records the location of a caught panic.
+fn install_hook() {
     let next = std::panic::take_hook();
+    // after a hook was taken, the default one is installed
+    let default = std::panic::take_hook();
+    let is_default = is_same_hook(&*next, &*default);
     std::panic::set_hook(Box::new(move |info| {
-        if CATCHING.get() > 0 {
-            PLACE.set(info.location().map(ToString::to_string));
+        if CATCHING.get() == 0 {
+            return next(info);
         }
-        next(info);
+        let place = info.location().map(ToString::to_string);
+        let is_nested = PANIC.with_borrow(Option::is_some);
+        // a panic during another one, and any panic of a program that does not unwind, aborts the
+        // process: its message is not returned to anybody
+        if is_default && (is_nested || cfg!(panic = "abort")) {
+            let report = PanicReport {
+                place: place.clone(),
+                ..PanicReport::from_payload(info.payload())
+            };
+            eprintln!("{}", mask::masked(&report.to_string()));
+        }
+        let backtrace = is_default.then(Backtrace::capture);
+        let backtrace =
+            backtrace.filter(|backtrace| backtrace.status() == BacktraceStatus::Captured);
+        PANIC.set(Some(CaughtPanic { place, backtrace }));
+        if !is_default {
+            next(info);
+        }
     }));
+}
+
+type Hook = dyn Fn(&PanicHookInfo<'_>) + Send + Sync;
+
+/// Returns `true` if two hooks are the same function.
+#[expect(
+    ambiguous_wide_pointer_comparisons,
+    reason = "the default hook is boxed at one place of the standard library, so with one vtable; if not, \
+              the default hook is taken for a hook of the program, and is called"
+)]
+fn is_same_hook(one: &Hook, other: &Hook) -> bool {
+    std::ptr::eq(one, other)
 }
 
 /// A wrapper for objects whose `Drop` may be user code: a value, an error, a closure, the future of

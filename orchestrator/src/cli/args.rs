@@ -127,9 +127,9 @@ pub(super) struct Flows {
 #[derive(Debug, Args)]
 #[command(
     after_help = "JSON: {name, description, tags, crate_name, module, file, line, is_async, parameters: [{name, type, \
-    required, default}], resources, schedules: [{deployment, text, cron, timezone, parameters}], deployments: [{flow, name, \
+    required, default}], resources, requirements: [{kind, name, tasks}], schedules: [{deployment, text, cron, timezone, parameters}], deployments: [{flow, name, \
     schedules, parameters, since, decided, next, unreadable}], paused, \
-    max_active_runs, timeout_seconds, tasks: [{key, mapped, flow, trigger, description, tags}]}; `deployment` and `name` \
+    max_active_runs, timeout_seconds, tasks: [{key, mapped, flow, trigger, description, tags, requirements: [{kind, name}]}]}; `deployment` and `name` \
     are null for the default deployment, `cron` if a schedule has no expression, `tasks` if they are not known before a \
     run; `deployments` are those on record, as `deployments ls` lists them."
 )]
@@ -147,7 +147,7 @@ pub(super) struct Show {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "JSON: {flow, nodes: [{key, mapped, flow, trigger, description, tags}], edges: [{from, to, \
+    after_help = "JSON: {flow, nodes: [{key, mapped, flow, trigger, description, tags, requirements: [{kind, name}]}], edges: [{from, to, \
     parameter}]}; `from` and `to` are keys, `parameter` is null if a task only waits."
 )]
 pub(super) struct Graph {
@@ -622,6 +622,10 @@ pub(super) enum FindingKind {
     Flow,
     /// Pools that tasks need and the runtime lacks
     Pool,
+    /// Connections, variables and secrets that tasks need and that are not found
+    Requirement,
+    /// Secrets that are too weak to be masked in logs and errors
+    Secret,
     /// Flows and tasks without docs
     Docs,
     /// Flows without tags

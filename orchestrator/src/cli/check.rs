@@ -1,5 +1,6 @@
 //! `check`: checks all flows without running them.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -10,11 +11,13 @@ use super::context::{CommandContext, ProgramFlow};
 use super::exit::{CommandResult, FAILED};
 use super::output::{self, GREEN, RED, YELLOW, plural, print, tell};
 use super::parameters::ParameterArguments;
+use crate::entry::EntryKind;
 use crate::error::Error;
 use crate::flow::{FlowDef, Request, registry};
 use crate::runtime::Runtime;
 use crate::scheduler::{Serve, prepare};
 use crate::task::{TaskDef, TaskEntry};
+use crate::vault::Family;
 
 /// A finding, in the form of `--json`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -34,15 +37,19 @@ enum Severity {
     Warning,
 }
 
-pub(super) fn check(mut context: CommandContext, args: &args::Check) -> CommandResult {
-    let (runtime, mut found) = (context.bare(), Vec::new());
+pub(super) async fn check(mut context: CommandContext, args: &args::Check) -> CommandResult {
+    // with the store, if there is one: it may have connections and secrets
+    let runtime = context.runtime_if_there().await?;
+    let (runtime, mut found) = (runtime.unwrap_or_else(|| context.bare()), Vec::new());
     for flow in context.flows() {
-        of_flow(&runtime, &flow, &mut found);
+        of_flow(&runtime, &flow, &mut found).await;
     }
-    of_served(&runtime, std::mem::take(&mut context.serve), &mut found);
+    of_served(&runtime, std::mem::take(&mut context.serve), &mut found).await;
     for TaskEntry(task) in inventory::iter::<TaskEntry> {
         of_task(&runtime, task, &mut found);
+        of_requirements(&runtime, task, &mut found).await;
     }
+    found.extend(shared_variables());
     found.retain(|found| found.severity == Severity::Error || !args.allow.contains(&found.kind));
     found.sort();
     found.dedup();
@@ -113,10 +120,8 @@ fn line(alike: &[FindingJson]) -> String {
         (FindingKind::Docs, _, Some(_)) => lacks("task", "docs (comments `///` above them)"),
         (FindingKind::Tags, ..) => lacks("flow", "tags (`#[flow(tags = [\"…\"])]`)"),
         (_, Some(flow), _) => format!("flow `{flow}`: {} ({place})", problem.replace('\n', " ")),
-        (_, None, task) => format!(
-            "task `{}`: {problem} ({place})",
-            task.as_deref().unwrap_or_default()
-        ),
+        (_, None, Some(task)) => format!("task `{task}`: {problem} ({place})"),
+        (_, None, None) => format!("{problem} ({place})"),
     };
     format!("{style}{word}{style:#}: {what}")
 }
@@ -169,25 +174,112 @@ fn of_task(runtime: &Runtime, task: &TaskDef, found: &mut Vec<FindingJson>) {
     }
 }
 
+/// Finds what a task needs from outside and cannot have, and what it has and cannot be masked.
+async fn of_requirements(runtime: &Runtime, task: &TaskDef, found: &mut Vec<FindingJson>) {
+    let clients = &runtime.host.environment.clients;
+    let finding = |kind, problem| FindingJson {
+        severity: Severity::Warning,
+        kind,
+        flow: None,
+        task: Some(task.name.to_owned()),
+        problem,
+        place: format!("{}:{}", task.file, task.line),
+    };
+    for requirement in task.requirements {
+        match clients.check(requirement).await {
+            Ok(()) => {}
+            Err(error) => {
+                // flows whose tasks are known have told it
+                let problem = error.to_string();
+                let is_told = found.iter().any(|found| {
+                    found.kind == FindingKind::Requirement && found.problem.ends_with(&problem)
+                });
+                if !is_told {
+                    found.push(finding(FindingKind::Requirement, problem));
+                }
+                continue;
+            }
+        }
+        let (kind, name) = (requirement.kind.entry(), requirement.name);
+        if let Ok(Some(weakness)) = clients.weakness(kind, name).await {
+            let problem = format!("{kind} `{name}` has a weak secret: {weakness}");
+            found.push(finding(FindingKind::Secret, problem));
+        }
+    }
+}
+
+/// Finds names of one kind that have one environment variable.
+fn shared_variables() -> Vec<FindingJson> {
+    let tasks = inventory::iter::<TaskEntry>.into_iter();
+    let of_tasks = tasks.flat_map(|TaskEntry(task)| {
+        let requirements = task.requirements.iter();
+        let place = format!("{}:{}", task.file, task.line);
+        requirements.map(move |needed| ((needed.kind.entry(), needed.name), place.clone()))
+    });
+    let of_flows = registry::flows().flat_map(|flow| {
+        let requirements = flow.requirements.iter();
+        requirements.map(move |needed| (*needed, place(flow)))
+    });
+    let mut names = BTreeMap::<(EntryKind, String), BTreeMap<&str, String>>::new();
+    for ((kind, name), place) in of_tasks.chain(of_flows) {
+        if let Some(variable) = Family::Own.variable(kind, name) {
+            let names = names.entry((kind, variable)).or_default();
+            names.entry(name).or_insert(place);
+        }
+    }
+    let shared = names.into_iter().filter(|(_, names)| names.len() > 1);
+    shared
+        .map(|((kind, variable), names)| {
+            let place = names.values().next().cloned().unwrap_or_default();
+            let names: Vec<_> = names.keys().map(|name| format!("`{name}`")).collect();
+            FindingJson {
+                severity: Severity::Error,
+                kind: FindingKind::Requirement,
+                flow: None,
+                task: None,
+                problem: format!(
+                    "the {kind}s {} have one environment variable, {variable}: rename all but one",
+                    names.join(" and ")
+                ),
+                place,
+            }
+        })
+        .collect()
+}
+
 /// Finds what `serve` would refuse in the deployments given to the command line.
-fn of_served(runtime: &Runtime, served: Vec<Serve>, found: &mut Vec<FindingJson>) {
+async fn of_served(runtime: &Runtime, served: Vec<Serve>, found: &mut Vec<FindingJson>) {
     let mut prepared = Vec::new();
     for serve in served {
         let definition = serve.call().definition;
         // also if it is refused, what is left of it is checked below
         if let Err(error) = prepare(runtime, &mut prepared, serve) {
-            found.push(refused(definition, &error));
+            found.extend(refused(definition, &error));
         }
     }
     for deployment in prepared {
-        if let Err(error) = deployment.check(&runtime.host) {
-            found.push(refused(deployment.spec.call.definition, &error));
+        if let Err(error) = deployment.check(&runtime.host).await {
+            found.extend(refused(deployment.spec.call.definition, &error));
         }
     }
 }
 
-/// Returns the finding for a flow that cannot run or be served.
-fn refused(definition: &FlowDef, error: &Error) -> FindingJson {
+/// Returns the findings for a flow that cannot run or be served.
+fn refused(definition: &FlowDef, error: &Error) -> Vec<FindingJson> {
+    let finding = |kind, task, problem| FindingJson {
+        severity: Severity::Error,
+        kind,
+        flow: Some(definition.name),
+        task,
+        problem,
+        place: place(definition),
+    };
+    if let Error::Requirements { problems, .. } = error {
+        let problems = problems.iter();
+        return problems
+            .map(|problem| finding(FindingKind::Requirement, None, problem.clone()))
+            .collect();
+    }
     let (kind, task) = match error {
         Error::Pool { task, .. } => (FindingKind::Pool, Some(task.clone())),
         _ => (FindingKind::Flow, None),
@@ -202,21 +294,14 @@ fn refused(definition: &FlowDef, error: &Error) -> FindingJson {
                 .unwrap_or(text)
         }
     };
-    FindingJson {
-        severity: Severity::Error,
-        kind,
-        flow: Some(definition.name),
-        task,
-        problem,
-        place: place(definition),
-    }
+    vec![finding(kind, task, problem)]
 }
 
 fn place(definition: &FlowDef) -> String {
     format!("{}:{}", definition.file, definition.line)
 }
 
-fn of_flow(runtime: &Runtime, flow: &ProgramFlow, found: &mut Vec<FindingJson>) {
+async fn of_flow(runtime: &Runtime, flow: &ProgramFlow, found: &mut Vec<FindingJson>) {
     let definition = flow.definition;
     let error = |problem: String| FindingJson {
         severity: Severity::Error,
@@ -232,7 +317,7 @@ fn of_flow(runtime: &Runtime, flow: &ProgramFlow, found: &mut Vec<FindingJson>) 
         ..error(problem.to_owned())
     };
     if let Err(problem) = registry::check_name(definition) {
-        found.push(refused(definition, &problem));
+        found.extend(refused(definition, &problem));
     }
     let deployments = flow.deployments();
     for schedule in deployments
@@ -251,11 +336,11 @@ fn of_flow(runtime: &Runtime, flow: &ProgramFlow, found: &mut Vec<FindingJson>) 
             Ok(call) => {
                 let served = Serve::of(Arc::clone(&call));
                 let is_served = served.is_some();
-                of_served(runtime, served.into_iter().collect(), found);
+                of_served(runtime, served.into_iter().collect(), found).await;
                 if !is_served
-                    && let Err(problem) = runtime.host.check_call(&call, &Request::default())
+                    && let Err(problem) = runtime.host.check_call(&call, &Request::default()).await
                 {
-                    found.push(refused(definition, &problem));
+                    found.extend(refused(definition, &problem));
                 }
             }
             // a flow that is not served may have parameters without defaults

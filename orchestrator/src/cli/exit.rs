@@ -115,6 +115,7 @@ impl From<Error> for CommandFailure {
             | Error::Body { .. }
             | Error::MissingResource { .. }
             | Error::Pool { .. }
+            | Error::Requirements { .. }
             | Error::DuplicateFlow { .. }
             | Error::DuplicateTask { .. }
             | Error::NoTokio => FAILED,
@@ -145,6 +146,10 @@ impl From<Error> for CommandFailure {
                 (format!("task `{task}` cannot run here"), Some(text))
             }
             Error::Pool { task, .. } => (format!("task `{task}` cannot run here"), Some(text)),
+            Error::Requirements { flow, problems } => (
+                format!("flow `{flow}` needs what is not there"),
+                Some(problems.join("\n")),
+            ),
             Error::Parameters { flow, problem } => (
                 format!("the parameters of flow `{flow}` are invalid"),
                 Some(problem.clone()),
@@ -194,6 +199,9 @@ impl From<Error> for CommandFailure {
             Error::Store(_) => {
                 Some("select another store with `--store URL` or the variable ORCHESTRATOR_STORE")
             }
+            Error::Requirements { .. } => Some(
+                "set it with `conn set`, `var set` or `secret set`, or in the environment",
+            ),
             Error::MissingResource { .. } | Error::Pool { .. } => Some(
                 "add it to the runtime, and pass the runtime to the command line: `orchestrator::cli().runtime(…)`",
             ),

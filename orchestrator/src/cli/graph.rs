@@ -9,6 +9,7 @@ use super::args::{self, GraphFormat};
 use super::context::CommandContext;
 use super::exit::{CommandFailure, CommandResult};
 use super::output;
+use crate::entry::EntryKind;
 use crate::error::{Error, GraphError};
 use crate::flow::{FlowCall, Request};
 use crate::graph::Graph;
@@ -29,6 +30,14 @@ pub(super) struct NodeJson {
     pub(super) trigger: String,
     pub(super) description: String,
     pub(super) tags: Vec<&'static str>,
+    pub(super) requirements: Vec<RequirementJson>,
+}
+
+/// A connection, a variable or a secret that a task takes.
+#[derive(Serialize)]
+pub(super) struct RequirementJson {
+    kind: EntryKind,
+    name: &'static str,
 }
 
 #[derive(Serialize)]
@@ -62,6 +71,10 @@ pub(super) fn nodes(graph: &Graph) -> Vec<NodeJson> {
         trigger: node.trigger().to_string(),
         description: node.description().to_owned(),
         tags: node.tags().to_vec(),
+        requirements: node
+            .requirements()
+            .map(|(kind, name)| RequirementJson { kind, name })
+            .collect(),
     };
     graph.nodes().iter().map(node).collect()
 }

@@ -244,7 +244,7 @@ async fn dispatch(context: CommandContext, command: Command) -> CommandResult {
         Command::Resume(args) => pause::resume(&context, &args).await,
         Command::Cache(command) => cache::cache(&context, &command).await,
         Command::Db(command) => db::db(&context, &command).await,
-        Command::Check(args) => check::check(context, &args),
+        Command::Check(args) => check::check(context, &args).await,
         Command::Completions(args) => completions::completions(&context, &args),
     }
 }

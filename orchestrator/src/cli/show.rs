@@ -1,5 +1,6 @@
 //! `show`: shows a flow.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::process::ExitCode;
 
@@ -14,6 +15,9 @@ use super::parameters::in_words;
 use super::selection::with_name;
 use super::{args, graph, parameters, selection};
 use crate::deployment::{DeploymentKey, DeploymentRecord};
+use crate::entry::EntryKind;
+use crate::flow::FlowDef;
+use crate::graph::Graph;
 use crate::runtime::{Deployment, Runtime};
 use crate::schedule::Schedule;
 use crate::value::json_text;
@@ -31,6 +35,8 @@ struct FlowJson {
     is_async: bool,
     parameters: Vec<ParameterJson>,
     resources: Vec<&'static str>,
+    /// What it declares, and what its tasks take as far as they are known.
+    requirements: Vec<NeededJson>,
     schedules: Vec<ScheduleJson>,
     /// The deployments on record.
     deployments: Vec<Deployment>,
@@ -40,6 +46,36 @@ struct FlowJson {
     /// The tasks. `None` if they are known only after the flow has run, or if a parameter does not
     /// have a value.
     tasks: Option<Vec<NodeJson>>,
+}
+
+/// A connection, a variable or a secret that a flow needs.
+#[derive(Serialize)]
+struct NeededJson {
+    kind: EntryKind,
+    name: &'static str,
+    /// The keys of the tasks that take it.
+    tasks: Vec<String>,
+}
+
+/// Returns what a flow declares, and what the tasks of its graph take.
+fn needed(flow: &FlowDef, graph: Option<&Graph>) -> Vec<NeededJson> {
+    let mut needed = BTreeMap::<(EntryKind, &'static str), Vec<String>>::new();
+    for (kind, name) in flow.requirements {
+        needed.entry((*kind, name)).or_default();
+    }
+    for node in graph.into_iter().flat_map(Graph::nodes) {
+        for requirement in node.requirements() {
+            let tasks = needed.entry(requirement).or_default();
+            tasks.push(node.key().to_owned());
+        }
+    }
+    let needed = needed.into_iter();
+    needed
+        .map(|((kind, name), mut tasks)| {
+            tasks.dedup();
+            NeededJson { kind, name, tasks }
+        })
+        .collect()
 }
 
 #[derive(Serialize)]
@@ -184,6 +220,7 @@ pub(super) async fn show(context: &CommandContext, args: &args::Show) -> Command
             .iter()
             .map(|resource| resource.type_name)
             .collect(),
+        requirements: needed(definition, graph.as_ref()),
         schedules: served
             .iter()
             .flat_map(|deployment| {
@@ -243,6 +280,13 @@ pub(super) async fn show(context: &CommandContext, args: &args::Show) -> Command
         definition.timeout.map(output::duration).unwrap_or_default(),
     );
     fact("resources", shown.resources.join(", "));
+    for NeededJson { kind, name, tasks } in &shown.requirements {
+        let needed_by = match tasks.is_empty() {
+            true => String::new(),
+            false => format!(", for {}", tasks.join(", ")),
+        };
+        fact(&kind.to_string(), format!("{name}{needed_by}"));
+    }
     facts.print()?;
     heading("parameters")?;
     let mut table = Table::bare(2);

@@ -63,6 +63,14 @@ pub enum Error {
         /// The type of the resource, as written in the task.
         type_name: &'static str,
     },
+    /// Connections, variables or secrets that a flow needs are not found, or cannot be used.
+    #[error("flow `{flow}` needs what is not there: {}", in_lines(problems))]
+    Requirements {
+        /// The flow's name.
+        flow: String,
+        /// The problems: for each, the task that has it, the name, and the places that were looked in.
+        problems: Vec<String>,
+    },
     /// A task names a pool that the runtime does not have, or takes more slots than the pool has.
     #[error("task `{task}` takes {slots} slot(s) of the pool `{pool}`, {problem}")]
     Pool {
@@ -186,6 +194,17 @@ pub enum Error {
     /// There is no tokio runtime to run on.
     #[error("a flow runs on tokio: call this inside `#[tokio::main]` or `Runtime::block_on`")]
     NoTokio,
+}
+
+/// Returns one problem as it is, and several each on a line of its own.
+fn in_lines(problems: &[String]) -> String {
+    match problems {
+        [problem] => problem.clone(),
+        problems => problems
+            .iter()
+            .map(|problem| format!("\n- {problem}"))
+            .collect(),
+    }
 }
 
 /// Returns the advice for an unknown flow.

@@ -260,6 +260,22 @@ impl Clients {
         }
     }
 
+    /// Returns why a secret of an entry is not masked, if one is not.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn weakness(
+        &self,
+        kind: EntryKind,
+        name: &str,
+    ) -> Result<Option<mask::Weakness>, EntryError> {
+        let entry = self.entry(kind, name).await?;
+        let weakest = match (kind, &entry.connection) {
+            (EntryKind::Secret, _) => mask::weakness(entry.found.text.expose()),
+            (_, Some(Ok(connection))) => connection.secrets().find_map(mask::weakness),
+            _ => None,
+        };
+        Ok(weakest)
+    }
+
     /// Returns what a task requires without waiting, if all of it was looked up a short while ago.
     pub(crate) fn at_hand(
         &self,

@@ -38,7 +38,7 @@ mod host;
 mod lane;
 pub(crate) mod live;
 mod notice;
-mod requirements;
+pub(crate) mod requirements;
 pub(crate) mod run;
 mod slots;
 pub(crate) mod start;

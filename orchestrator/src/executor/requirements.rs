@@ -1,11 +1,18 @@
-//! What tasks and flows require of the runtime that runs them: resources, pools, and paths in the
-//! cache that no other task has.
+//! What tasks and flows require of the runtime that runs them: resources, pools, paths in the cache
+//! that no other task has, and the connections, variables and secrets that they name.
 
+use std::collections::BTreeSet;
+
+use futures_util::future::join_all;
+
+use super::clients::EntryError;
 use super::host::Host;
+use crate::entry::EntryKind;
 use crate::error::Error;
 use crate::graph::build::{Defaults, Wiring};
 use crate::scope::{NodeKind, NodeSpec};
-use crate::task::TaskDef;
+use crate::flow::FlowDef;
+use crate::task::{Requirement, TaskDef};
 
 impl Host {
     /// Checks that the resources and pools of tasks exist, and that no other task has the same path
@@ -91,6 +98,45 @@ impl Host {
         })
     }
 
+    /// Looks up the connections, variables and secrets that a flow declares, and those of its tasks, and
+    /// checks that they can be used. A place that cannot be asked now is left to the attempts, which
+    /// ask again.
+    pub(crate) async fn check_requirements(
+        &self,
+        flow: &FlowDef,
+        tasks: &TasksInNeed,
+    ) -> Result<(), Error> {
+        let clients = &self.environment.clients;
+        let declared = flow.requirements.iter().map(|(kind, name)| async move {
+            let needed_by = format!("flow `{}`", flow.name);
+            (needed_by, clients.check_declared(*kind, name).await)
+        });
+        let required = tasks.requirements(self).into_iter();
+        let required = required.map(|(task, requirement)| async move {
+            (format!("task `{task}`"), clients.check(requirement).await)
+        });
+        let mut problems = Vec::new();
+        let checked = join_all(declared).await.into_iter();
+        for (needed_by, checked) in checked.chain(join_all(required).await) {
+            match checked {
+                Ok(()) => {}
+                Err(EntryError::Lookup(error)) => {
+                    tracing::debug!(flow = flow.name, "not checked: {error}");
+                }
+                Err(EntryError::Unusable(problem)) => {
+                    problems.push(format!("{needed_by}: {problem}"));
+                }
+            }
+        }
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Requirements {
+            flow: flow.name.to_owned(),
+            problems,
+        })
+    }
+
     /// Checks that the resources of a task exist.
     pub(crate) fn check_resources(
         &self,
@@ -119,5 +165,45 @@ impl Host {
                 type_name: missing.type_name,
             }),
         }
+    }
+}
+
+/// The tasks of a flow that take connections, variables or secrets.
+#[derive(Debug, Default)]
+pub(crate) struct TasksInNeed(Vec<&'static TaskDef>);
+
+impl TasksInNeed {
+    /// Returns those among planned nodes.
+    pub(crate) fn of(wiring: &Wiring) -> Self {
+        let mut tasks = Vec::<&'static TaskDef>::new();
+        for node in &wiring.nodes {
+            if let NodeKind::Task(task) = &node.kind
+                && !task.requirements.is_empty()
+                && !tasks.iter().any(|known| std::ptr::eq(*known, *task))
+            {
+                tasks.push(task);
+            }
+        }
+        Self(tasks)
+    }
+
+    /// Returns the requirements of tasks that have no mock, each with the name of its task. One of
+    /// several tasks is named once for each.
+    fn requirements(&self, host: &Host) -> Vec<(&'static str, &'static Requirement)> {
+        let mut named = BTreeSet::<(&str, EntryKind, &str)>::new();
+        let tasks = self.0.iter();
+        let tasks = tasks.filter(|task| host.environment.mock_of(task).is_none());
+        let of_task = |task: &&'static TaskDef| {
+            let task = *task;
+            task.requirements
+                .iter()
+                .map(move |requirement| (task.name, requirement))
+        };
+        tasks
+            .flat_map(of_task)
+            .filter(|(task, requirement)| {
+                named.insert((task, requirement.kind.entry(), requirement.name))
+            })
+            .collect()
     }
 }

@@ -12,6 +12,7 @@ use super::conductor::body::{self, CallError, CalledFlow};
 use super::conductor::{Conductor, FinishedRun};
 use super::host::Host;
 use super::live::{Live, Refusal};
+use super::requirements::TasksInNeed;
 use super::run::ActiveRun;
 use super::trace::Trace;
 use crate::clock::Timestamp;
@@ -115,21 +116,24 @@ async fn conduct(called: CalledRun) -> Result<FinishedRun, Error> {
 
 impl Host {
     /// Checks whether the tasks of a static flow, and those of the static flows that it calls, can
-    /// run here.
+    /// run here. Returns those that need connections, variables or secrets.
     pub(crate) fn check_flow(
         &self,
         flow: &Arc<FlowCall>,
         facts: &Arc<RunFacts>,
-    ) -> Result<(), Error> {
+    ) -> Result<TasksInNeed, Error> {
         let context = Arc::new(Context::of_flow(
             Arc::clone(facts),
             CancellationToken::new(),
         ));
-        self.check_wiring(&graph::wire(flow, &context)?.0)
+        let wiring = graph::wire(flow, &context)?.0;
+        self.check_wiring(&wiring)?;
+        Ok(TasksInNeed::of(&wiring))
     }
 
     /// Calls a flow's function and checks the nodes that it adds. For a plain `fn` flow, this is
-    /// the whole body, so it is checked before a run is created.
+    /// the whole body, so it is checked before a run is created. Also returns the tasks that need
+    /// connections, variables or secrets, as far as they are known.
     pub(crate) fn call(
         &self,
         live: &mut Live,
@@ -137,7 +141,7 @@ impl Host {
         facts: &Arc<RunFacts>,
         trace: &Trace,
         cancel: &CancellationToken,
-    ) -> Result<CalledFlow, Error> {
+    ) -> Result<(CalledFlow, TasksInNeed), Error> {
         self.check_has(flow.definition.name, flow.definition.resources)?;
         let context = Arc::new(Context::of_flow(Arc::clone(facts), cancel.clone()));
         let called = match body::call(live, self, flow, None, &trace.run, context, cancel.clone()) {
@@ -160,9 +164,9 @@ impl Host {
             .iter()
             .any(|node| is_static(&node.kind))
         {
-            self.check_flow(flow, facts)?;
+            return Ok((called, self.check_flow(flow, facts)?));
         }
-        Ok(called)
+        Ok((called, TasksInNeed::of(&live.plan.wiring)))
     }
 }
 
@@ -176,7 +180,7 @@ pub(crate) struct FlowRecall {
     pub(crate) lacks: Option<Error>,
 }
 
-pub(crate) fn recall(
+pub(crate) async fn recall(
     host: &Arc<Host>,
     definition: &'static FlowDef,
     recorded: &RunRecord,
@@ -189,9 +193,15 @@ pub(crate) fn recall(
         interval: recorded.interval(),
     });
     let call = FlowCall::recall(definition, recorded.parameters());
-    let lacks = match &call {
-        Ok(call) if !definition.is_async => host.check_flow(call, &facts).err(),
-        _ => host.check_has(definition.name, definition.resources).err(),
+    let checked = match &call {
+        Ok(call) if !definition.is_async => host.check_flow(call, &facts),
+        _ => host
+            .check_has(definition.name, definition.resources)
+            .map(|()| TasksInNeed::default()),
+    };
+    let lacks = match checked {
+        Ok(tasks) => host.check_requirements(definition, &tasks).await.err(),
+        Err(error) => Some(error),
     };
     FlowRecall {
         facts,

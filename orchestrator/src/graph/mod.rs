@@ -13,12 +13,13 @@ use std::sync::Arc;
 use build::{Defaults, Wiring};
 pub(crate) use meta::{InstanceKey, NodeKey, NodeMeta, NodeWiring};
 
+use crate::entry::EntryKind;
 use crate::error::GraphError;
 use crate::flow::FlowCall;
 use crate::flow::{FlowBody, FlowBodyKind};
 use crate::index::{IndexVec, NodeId, ScopeId};
 use crate::scope::{Handle, NodeKind, Scope};
-use crate::task::{Context, Input, InputSource, Trigger};
+use crate::task::{Context, Input, InputSource, Requirement, Trigger};
 
 /// The graph of a flow: its tasks and their dependencies.
 ///
@@ -59,6 +60,7 @@ pub struct GraphNode {
     runs_on_cancel: bool,
     description: &'static str,
     tags: &'static [&'static str],
+    requirements: &'static [Requirement],
 }
 
 /// A dependency of one task on another in a [`Graph`].
@@ -136,6 +138,14 @@ impl GraphNode {
     /// Returns the tags of the task.
     pub fn tags(&self) -> &[&'static str] {
         self.tags
+    }
+
+    /// Returns the connections, variables and secrets that the task takes, in the order of its
+    /// parameters.
+    pub fn requirements(&self) -> impl Iterator<Item = (EntryKind, &'static str)> {
+        self.requirements
+            .iter()
+            .map(|requirement| (requirement.kind.entry(), requirement.name))
     }
 }
 
@@ -236,6 +246,10 @@ fn draw(name: &'static str, wiring: &Wiring, outputs: &[(NodeId, Input)]) -> Gra
             NodeKind::Flow(call) => (call.definition.description, call.definition.tags, true),
             NodeKind::Mapping(_) | NodeKind::Gather(_) => ("", &[] as &[_], false),
         };
+        let requirements = match &node.kind {
+            NodeKind::Task(definition) => definition.requirements,
+            _ => &[],
+        };
         nodes.push(GraphNode {
             key: node.key(),
             mapped: node.region.is_some(),
@@ -244,6 +258,7 @@ fn draw(name: &'static str, wiring: &Wiring, outputs: &[(NodeId, Input)]) -> Gra
             runs_on_cancel: node.policy.run_on_cancel,
             description,
             tags,
+            requirements,
         });
     }
     let (mut edges, mut seen) = (Vec::new(), std::collections::HashSet::new());

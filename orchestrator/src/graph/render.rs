@@ -65,7 +65,7 @@ pub(super) fn dot(graph: &Graph) -> String {
 }
 
 /// Returns the label of a node: its key, with marks for a mapped task, a trigger rule other than
-/// the default, and `run_on_cancel`.
+/// the default, and `run_on_cancel`, and with the connections, variables and secrets that it takes.
 fn label(node: &GraphNode, line_break: &str) -> String {
     let mut label = node.key().to_owned();
     if node.is_mapped() {
@@ -76,6 +76,9 @@ fn label(node: &GraphNode, line_break: &str) -> String {
     }
     if node.runs_on_cancel() {
         let _ = write!(label, ", run_on_cancel");
+    }
+    for (kind, name) in node.requirements() {
+        let _ = write!(label, "{line_break}{kind} {name}");
     }
     label
 }

@@ -268,7 +268,7 @@ impl Host {
         let taken = if self.services.store.is_durable() {
             registry::check_name(call.definition)?;
             request.check()?;
-            self.check_call(call, request)?;
+            self.check_call(call, request).await?;
             let created = self.services.clock.now();
             let place = self.place(call.definition, request, created).await?;
             let facts = self.facts(call.definition, &place, created);

@@ -21,6 +21,7 @@ use crate::executor::Host;
 use crate::executor::ambient::{AMBIENT, Ambient, unless_left};
 use crate::executor::conductor::body::CalledFlow;
 use crate::executor::live::Live;
+use crate::executor::requirements::TasksInNeed;
 use crate::executor::run::ActiveRun;
 use crate::executor::start::{CalledRun, StartedRun, turns};
 use crate::executor::trace::Trace;
@@ -62,7 +63,8 @@ impl<T: Data> Flow<T> {
     /// # Errors
     ///
     /// Returns an error if no run was created or its record could not be stored: the graph is
-    /// invalid, a resource or a pool is missing, or the store failed.
+    /// invalid, a resource, a pool, a connection, a variable or a secret is missing, or the store
+    /// failed.
     ///
     /// # Cancellation
     ///
@@ -324,6 +326,13 @@ async fn accept_in_force(
     let mut live = Live::new(&ambient.held, host.services.store.is_durable(), None);
     let trace = Trace::new(&host, &facts);
     let called = match host.call(&mut live, flow, &facts, &trace, &cancel) {
+        Ok((called, tasks)) => host
+            .check_requirements(definition, &tasks)
+            .await
+            .map(|()| called),
+        Err(error) => Err(error),
+    };
+    let called = match called {
         Ok(called) => called,
         Err(error) if request.kind == RunKind::Manual => return Err(error),
         Err(error) => CalledFlow::Failed(TaskError::new(Cause::Fatal, error.to_string())),
@@ -425,7 +434,11 @@ impl Host {
     }
 
     /// Checks whether a flow can run here, as far as that is known beforehand, for a requested run.
-    pub(crate) fn check_call(&self, flow: &Arc<FlowCall>, request: &Request) -> Result<(), Error> {
+    pub(crate) async fn check_call(
+        &self,
+        flow: &Arc<FlowCall>,
+        request: &Request,
+    ) -> Result<(), Error> {
         let definition = flow.definition;
         if let Some(problem) = flow.fault() {
             return Err(Error::Parameters {
@@ -434,13 +447,15 @@ impl Host {
             });
         }
         self.check_has(definition.name, definition.resources)?;
-        if definition.is_async {
-            return Ok(());
-        }
-        let now = self.services.clock.now();
-        let place = RunPlace::by_attribute(definition, request, now);
-        let facts = self.facts(definition, &place, now);
-        quietly(|| self.check_flow(flow, &facts))
+        let tasks = if definition.is_async {
+            TasksInNeed::default()
+        } else {
+            let now = self.services.clock.now();
+            let place = RunPlace::by_attribute(definition, request, now);
+            let facts = self.facts(definition, &place, now);
+            quietly(|| self.check_flow(flow, &facts))?
+        };
+        self.check_requirements(definition, &tasks).await
     }
 
     /// Returns the graph that a run of a static flow would have.

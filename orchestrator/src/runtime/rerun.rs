@@ -162,7 +162,7 @@ async fn reopen(
             }
             .into());
         };
-        let recalled = start::recall(&host, definition, &record);
+        let recalled = start::recall(&host, definition, &record).await;
         if let Err(problem) = recalled.call {
             return Err(RerunError::Parameters { run, flow, problem }.into());
         }

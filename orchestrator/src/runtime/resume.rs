@@ -158,10 +158,15 @@ async fn go_on(
     let Some(recorded) = host.services.store.find_run(id).await? else {
         return Ok(ResumeOutcome::Not);
     };
-    let recalled = start::recall(host, definition, &recorded);
+    let recalled = start::recall(host, definition, &recorded).await;
     // a run must not fail because this runtime lacks something: another may have it
-    if let (Purpose::Run, Some(reason @ (Error::MissingResource { .. } | Error::Pool { .. }))) =
-        (purpose, &recalled.lacks)
+    let lacks = recalled.lacks.as_ref().filter(|lacks| {
+        matches!(
+            lacks,
+            Error::MissingResource { .. } | Error::Pool { .. } | Error::Requirements { .. }
+        )
+    });
+    if let (Purpose::Run, Some(reason)) = (purpose, lacks)
     {
         tracing::warn!(run = %id, flow = definition.name, "run cannot be resumed here: {reason}");
         return Ok(ResumeOutcome::Not);

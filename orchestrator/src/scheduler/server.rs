@@ -42,7 +42,7 @@ pub(super) async fn serve(runtime: &Runtime, flows: Vec<Serve>) -> Result<Halted
         prepare(runtime, &mut deployments, flow)?;
     }
     for deployment in &deployments {
-        deployment.check(&host)?;
+        deployment.check(&host).await?;
     }
     let _stop = host.stop.soft.clone().drop_guard();
     let serving = async {
@@ -77,7 +77,7 @@ impl PreparedDeployment {
 
     /// Checks whether the flow can run here, so that mistakes are reported now and not at the first
     /// tick.
-    pub(crate) fn check(&self, host: &Arc<Host>) -> Result<(), Error> {
+    pub(crate) async fn check(&self, host: &Arc<Host>) -> Result<(), Error> {
         let now = host.services.clock.now();
         let schedules = ScheduleUnion::new(self.spec.schedules.clone(), now);
         let request = schedules.next(now).map(|tick| {
@@ -88,6 +88,7 @@ impl PreparedDeployment {
             return Err(self.refused(&problem));
         }
         host.check_call(&self.spec.call, &request.unwrap_or_default())
+            .await
     }
 }
 

@@ -20,6 +20,8 @@ use std::future::Future;
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 
+#[cfg(feature = "cli")]
+pub(crate) use environment::Family;
 pub(crate) use places::{Found, LookupError, Place, Places};
 
 use crate::entry::EntryKind;

@@ -70,7 +70,7 @@ impl Attempt {
         let span = self.span.clone();
         let (body, guard) = (site.on_thread)(body);
         RunningAttempt::Thread(tokio::task::spawn_blocking(move || {
-            let result = panic::catch(|| span.in_scope(body));
+            let result = span.in_scope(|| panic::catch(body));
             let returned = Instant::now();
             // released by the thread that used them, since the attempt may have ended long ago; the
             // guard last: it may release the run to other processes, outside of users' code

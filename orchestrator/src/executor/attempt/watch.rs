@@ -1,7 +1,6 @@
 //! Watches a body that did not end at its first poll: its end, its timeout and its cancellation.
 
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::task::{Context as Cx, Poll};
 use std::time::Duration;
 

@@ -29,7 +29,8 @@ impl Backfill {
         let first = first.map(|tick| asked.request(tick.logical_date));
         asked
             .host
-            .check_call(&asked.call, &first.unwrap_or_default())?;
+            .check_call(&asked.call, &first.unwrap_or_default())
+            .await?;
         let at_once = self
             .at_once
             .or(asked.call.definition.max_active_runs)
