@@ -28,6 +28,7 @@ mod limits;
 mod logs;
 mod outside;
 mod random;
+mod requirements;
 mod rerun;
 mod serving;
 mod sizes;

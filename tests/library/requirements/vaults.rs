@@ -1,0 +1,91 @@
+//! Vaults of a program's own.
+
+use std::sync::Arc;
+
+use orchestrator::prelude::*;
+use orchestrator::{EntryKind, Secret, Vault, VaultEntry};
+use parking_lot::Mutex;
+
+use super::builder;
+
+/// A vault with one secret, which notes what it is asked for.
+#[derive(Clone)]
+struct Noting {
+    name: &'static str,
+    has: Option<&'static str>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Vault for Noting {
+    fn name(&self) -> String {
+        self.name.to_owned()
+    }
+
+    async fn find(&self, kind: EntryKind, name: &str) -> Result<Option<VaultEntry>> {
+        self.asked.lock().push(format!("{}: {kind} {name}", self.name));
+        Ok(self
+            .has
+            .filter(|_| kind == EntryKind::Secret)
+            .map(|name| VaultEntry::new(format!("{name} of {}", self.name))))
+    }
+}
+
+#[task]
+async fn tells(name: String, #[context] context: &Context) -> Result<String> {
+    Ok(context.secret(&name).await?.expose().to_owned())
+}
+
+#[flow(name = "vaults_telling")]
+fn telling(name: String) -> Node<String> {
+    tells(name)
+}
+
+#[tokio::test]
+async fn vaults_are_asked_in_order_and_last() -> Result<()> {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let vault = |name, has| Noting {
+        name,
+        has,
+        asked: Arc::clone(&asked),
+    };
+    let runtime = builder()
+        .secret("given", "given to the runtime")
+        .vault(vault("first", None))
+        .vault(vault("second", Some("it")))
+        .vault(vault("third", Some("it")))
+        .build()
+        .await?;
+    assert_eq!(telling("given".into()).on(&runtime).await?, "given to the runtime");
+    assert!(asked.lock().is_empty());
+    assert_eq!(telling("other".into()).on(&runtime).await?, "it of second");
+    assert_eq!(*asked.lock(), ["first: secret other", "second: secret other"]);
+    // a name that cannot be one is refused before any place is looked in
+    asked.lock().clear();
+    for name in ["", ".hidden", "a/b", "a b", &"x".repeat(201)] {
+        let error = telling(name.into()).on(&runtime).await.unwrap_err();
+        assert!(error.to_string().contains("secret expected"), "{error}");
+    }
+    assert!(asked.lock().is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_missing_name_lists_the_vaults_that_were_asked() -> Result<()> {
+    #[task]
+    async fn takes(#[secret("nobody_has_it")] key: &Secret) -> usize {
+        key.expose().len()
+    }
+    #[flow(name = "vaults_missing")]
+    fn missing() -> Node<usize> {
+        takes()
+    }
+    let vault = Noting {
+        name: "first",
+        has: None,
+        asked: Arc::default(),
+    };
+    let runtime = builder().vault(vault).build().await?;
+    let error = missing().on(&runtime).run().await.unwrap_err().to_string();
+    assert!(error.contains("vault `first`"), "{error}");
+    Ok(())
+}
