@@ -9,6 +9,8 @@
 //! own answers.
 
 mod json;
+#[cfg(test)]
+mod tests;
 mod uri;
 
 use std::collections::BTreeMap;
@@ -30,6 +32,8 @@ use crate::secret::Secret;
 /// - `{"conn_type": "postgres", "host": "db.example", "login": "loader", "password": "p/w", "port": 5433,
 ///   "schema": "shop", "extra": {"sslmode": "require"}}`
 ///
+/// A part that is empty is a part that is not there.
+///
 /// `Debug` hides the password and the options that are secrets ([`is_secret`](Self::is_secret)).
 #[derive(Clone)]
 pub struct Connection {
@@ -50,7 +54,14 @@ pub struct Connection {
 pub struct ConnectionError(pub(crate) String);
 
 /// Parts of the names of options whose values are secrets.
-const SECRET: [&str; 6] = ["key", "secret", "token", "password", "passphrase", "credential"];
+const SECRET: [&str; 6] = [
+    "key",
+    "secret",
+    "token",
+    "password",
+    "passphrase",
+    "credential",
+];
 
 /// The kinds of connections whose path and options are secrets: their URL is all that it takes to
 /// get in.
@@ -64,7 +75,32 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Returns an error if the text is neither, or if a part of it is invalid.
+    /// Returns an error if the text is neither, or if a part of it is invalid. The error names the
+    /// part; it never contains the text.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use orchestrator::Connection;
+    ///
+    /// let text = "postgres://loader:p%2Fw@db.example:5433/shop?sslmode=require";
+    /// let shop = Connection::parse("shop", text)?;
+    /// assert_eq!(shop.kind(), "postgres");
+    /// assert_eq!(shop.host(), Some("db.example"));
+    /// assert_eq!(shop.port(), Some(5433));
+    /// assert_eq!(shop.login(), Some("loader"));
+    /// assert_eq!(shop.password().map(|password| password.expose()), Some("p/w"));
+    /// assert_eq!(shop.path(), Some("shop"));
+    /// assert_eq!(shop.option("sslmode"), Some("require"));
+    ///
+    /// let text = r#"{"conn_type": "http", "host": "api.example", "extra": {"timeout": 10}}"#;
+    /// let api = Connection::parse("api", text)?;
+    /// assert_eq!(api.option("timeout"), Some("10"));
+    ///
+    /// let error = Connection::parse("shop", "postgres://loader:p/w@db.example").unwrap_err();
+    /// assert!(error.to_string().starts_with("expected the port to be a number"));
+    /// # Ok::<(), orchestrator::ConnectionError>(())
+    /// ```
     pub fn parse(id: &str, text: &str) -> Result<Self, ConnectionError> {
         let text = text.trim();
         match text.starts_with('{') {
@@ -78,13 +114,15 @@ impl Connection {
         &self.id
     }
 
-    /// Returns the kind of the service, such as `postgres`, `s3` or `http`: the scheme of the URI, or
-    /// `conn_type`. As in Airflow, `postgresql` is returned as `postgres`, and `-` as `_`.
+    /// Returns the kind of the service, such as `postgres`, `s3` or `http`: the scheme of the URI in
+    /// lower case, or `conn_type`. As in Airflow, `postgresql` is returned as `postgres`, and `-` as
+    /// `_`. It is empty if the text does not tell the kind: `//host`, or an object without
+    /// `conn_type`.
     pub fn kind(&self) -> &str {
         &self.kind
     }
 
-    /// Returns the host.
+    /// Returns the host: a name, an address without brackets, the path of a socket, or a URL.
     pub fn host(&self) -> Option<&str> {
         self.host.as_deref()
     }
@@ -111,7 +149,7 @@ impl Connection {
     }
 
     /// Returns an option: a parameter of the URI's query, or a field of `extra`. The value of a field
-    /// that is not a text is its JSON.
+    /// that is not a text is its JSON; a field that is `null` is not there.
     pub fn option(&self, name: &str) -> Option<&str> {
         self.options.get(name).map(Secret::expose)
     }
@@ -144,6 +182,13 @@ impl Connection {
         self
     }
 
+    /// Returns `true` if the host is a URL with a secret in it.
+    fn has_secret_host(&self) -> bool {
+        let host = self.host().unwrap_or_default();
+        let address = host.split_once("://").map_or(host, |(_, address)| address);
+        address.contains('@') || self.has_secret_url() && address.contains('/')
+    }
+
     /// Returns `true` if the path and the options are secrets.
     pub(crate) fn has_secret_url(&self) -> bool {
         SECRET_URLS.contains(&self.kind.as_str())
@@ -153,18 +198,22 @@ impl Connection {
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
         let options = self.options.iter();
         let options = options.filter(|(name, _)| self.is_secret(name));
-        let path = self.path.as_deref().filter(|_| self.has_secret_url());
+        let path = self.path().filter(|_| self.has_secret_url());
+        let host = self.host().filter(|_| self.has_secret_host());
         self.password
             .iter()
             .map(Secret::expose)
             .chain(options.map(|(_, value)| value.expose()))
             .chain(path)
+            .chain(host)
+            .filter(|text| !text.is_empty())
     }
 
-    /// Returns the texts that are no secrets, and that a secret must not be confused with.
+    /// Returns the texts that are not secrets, and that a secret must not be confused with.
     pub(crate) fn plain_texts(&self) -> impl Iterator<Item = &str> {
-        let path = self.path.as_deref().filter(|_| !self.has_secret_url());
-        [Some(self.id.as_str()), Some(&self.kind), self.host(), self.login(), path]
+        let path = self.path().filter(|_| !self.has_secret_url());
+        let host = self.host().filter(|_| !self.has_secret_host());
+        [Some(self.id()), Some(self.kind()), host, self.login(), path]
             .into_iter()
             .flatten()
     }
@@ -177,12 +226,47 @@ impl Connection {
         }
     }
 
+    /// Returns the host as it may be shown.
+    pub(crate) fn shown_host(&self) -> Option<&str> {
+        match self.has_secret_host() {
+            true => Some(HIDDEN),
+            false => self.host(),
+        }
+    }
+
     /// Returns the path as it may be shown.
     pub(crate) fn shown_path(&self) -> Option<&str> {
         match self.has_secret_url() {
             true => self.path.as_ref().map(|_| HIDDEN),
             false => self.path(),
         }
+    }
+}
+
+impl ConnectionError {
+    fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// Returns the error of a text that is neither a URI nor an object.
+    fn neither(text: &str) -> Self {
+        let got = if text.is_empty() {
+            "an empty text"
+        } else {
+            "neither"
+        };
+        Self::new(format!(
+            "expected a URI such as `postgres://login:password@host:5432/database`, or a JSON \
+             object, got {got}"
+        ))
+    }
+}
+
+/// Returns a kind by the name that Airflow knows it by.
+fn kind_of(name: &str) -> String {
+    match name {
+        "postgresql" => "postgres".to_owned(),
+        _ => name.replace('-', "_"),
     }
 }
 
@@ -195,7 +279,7 @@ impl fmt::Debug for Connection {
         f.debug_struct("Connection")
             .field("id", &self.id)
             .field("kind", &self.kind)
-            .field("host", &self.host)
+            .field("host", &self.shown_host())
             .field("port", &self.port)
             .field("login", &self.login)
             .field("password", &self.password)
