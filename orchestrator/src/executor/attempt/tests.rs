@@ -100,7 +100,13 @@ async fn execute(
                 token,
                 grace: environment.grace,
             };
-            running.end(&mut attempt, &clock, &pulse, cancelling).await
+            let site = Site {
+                environment: &environment,
+                clock: &clock,
+                pulse: &pulse,
+                on_thread: &|body| (body, Box::new(())),
+            };
+            running.end(&mut attempt, &site, cancelling).await
         }
     };
     (
