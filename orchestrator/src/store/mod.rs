@@ -1,4 +1,4 @@
-//! Stores of runs, logs and cached results.
+//! Stores of runs, logs, cached results and what tasks look up by name.
 //!
 //! The interface consists of transitions, not of tables: a run is created before its body starts,
 //! and from then on its [`RunLog`] records each transition. Work that depends on a transition
@@ -9,11 +9,12 @@
 //! ([`RunTables`](crate::journal::RunTables)), in every store.
 //!
 //! A [`Store`] is a trait for each consumer: [`RunStore`], [`ScheduleStore`], [`CacheStore`],
-//! [`LogStore`] and [`AdminStore`]. A store has a file of the same name for each of them.
+//! [`LogStore`], [`VaultStore`] and [`AdminStore`]. A store has a file of the same name for each of
+//! them.
 //!
 //! | files | what is there |
 //! | --- | --- |
-//! | [`runs`], [`schedules`], [`cache`], [`logs`], [`admin`] | the traits of a store |
+//! | [`runs`], [`schedules`], [`cache`], [`logs`], [`vault`], [`admin`] | the traits of a store |
 //! | [`run_log`] | the trait of the log of one run, and its commits |
 //! | [`entry`] | cached results as lists show them, and filters for them |
 //! | [`mirror`] | the record of a run in memory, which each log keeps |
@@ -42,6 +43,7 @@ mod sqlite;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod suite;
+pub(crate) mod vault;
 
 use std::sync::Arc;
 
@@ -55,15 +57,17 @@ pub(crate) use memory::{MemoryStore, unrecorded};
 pub(crate) use run_log::{Commit, RunLog};
 pub(crate) use runs::{AbandonedRun, PreviousRun, RunCreation, RunStore, Takeover};
 pub(crate) use schedules::{ScheduleStore, ServingState};
+pub(crate) use vault::{EntryContent, NewEntry, StoredEntry, VaultStore};
 
 use crate::clock::Timestamp;
 use crate::error::{StoreError, without_secrets};
 
-/// A store of runs, their logs, cached results, and the state of schedules.
+/// A store of runs, their logs, cached results, the state of schedules, and what tasks look up by
+/// name.
 ///
 /// A consumer that needs a part of it takes the trait of that part.
 pub(crate) trait Store:
-    RunStore + ScheduleStore + CacheStore + LogStore + AdminStore
+    RunStore + ScheduleStore + CacheStore + LogStore + VaultStore + AdminStore
 {
     /// Returns `true` if runs outlive the process.
     fn is_durable(&self) -> bool;

@@ -8,6 +8,7 @@ mod reruns;
 mod runs;
 mod serving;
 mod takeovers;
+mod vault;
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tempfile::TempDir;
 pub(crate) use lives::{Random, a_long_life};
 
 use super::*;
+use crate::entry::EntryKind;
 use crate::error::{Cause, TaskError};
 use crate::graph::NodeMeta;
 use crate::id::RunId;

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::MemoryStore;
 use super::run_log::MemoryRun;
+use super::vault;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::id::RunId;
@@ -56,6 +57,7 @@ impl AdminStore for MemoryStore {
             ("unfinished_runs", unfinished),
             ("cached_results", self.cache.lock().entries.len()),
             ("paused_flows", self.schedules.lock().paused.len()),
+            ("vault_entries", vault::count(&self.vault.lock())),
         ];
         Ok(StoreCheck {
             store: "memory".to_owned(),

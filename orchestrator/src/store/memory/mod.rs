@@ -6,6 +6,7 @@ mod logs;
 mod run_log;
 mod runs;
 mod schedules;
+mod vault;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use cache::MemoryCache;
 use run_log::MemoryRun;
 use runs::RunIndex;
 use schedules::Schedules;
+use vault::MemoryVault;
 
 /// A store in memory, lost with the process. It keeps the outputs of runs and cached results, but
 /// not the results of tasks.
@@ -25,6 +27,7 @@ pub(crate) struct MemoryStore {
     runs: Mutex<RunIndex>,
     cache: Arc<Mutex<MemoryCache>>,
     schedules: Mutex<Schedules>,
+    vault: Mutex<MemoryVault>,
 }
 
 /// Creates the log of a run that no store keeps.

@@ -4,6 +4,7 @@
 //! of migrations. A new state gets its code here; the tests of each store show which conditions it
 //! belongs to.
 
+use crate::entry::EntryKind;
 use crate::log::LogLevel;
 use crate::state::{RunKind, RunState, TaskState};
 
@@ -53,6 +54,7 @@ codes! {
     RunState: Pending 0, Running 1, Success 2, Failed 3, Cancelled 4;
     RunKind: Manual 0, Scheduled 1, Backfill 2;
     Leaving: No 0, Draining 1, WithBodies 2;
+    EntryKind: Connection 0, Variable 1, Secret 2;
     LogLevel: Trace 0, Debug 1, Info 2, Warn 3, Error 4;
 }
 

@@ -206,7 +206,7 @@ pub(crate) const FIND_NEXT_RUN: &str =
     "SELECT run, id FROM runs WHERE run > ?1 ORDER BY run LIMIT 1";
 
 /// The counts of a check, by the names that users know.
-pub(crate) const COUNTS: [(&str, &str); 7] = [
+pub(crate) const COUNTS: [(&str, &str); 8] = [
     ("runs", "SELECT count(*) FROM runs"),
     (
         "unfinished_runs",
@@ -216,5 +216,9 @@ pub(crate) const COUNTS: [(&str, &str); 7] = [
     ("cached_results", "SELECT count(*) FROM cache"),
     ("deployments", "SELECT count(*) FROM deployments"),
     ("paused_flows", "SELECT count(*) FROM pauses"),
+    (
+        "vault_entries",
+        "SELECT count(*) FROM vault WHERE bytes IS NOT NULL",
+    ),
     ("processes", "SELECT count(*) FROM processes"),
 ];

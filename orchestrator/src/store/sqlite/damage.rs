@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::SqliteStore;
 use super::statements::{cache, history};
 use crate::deployment::samples::spec;
+use crate::entry::EntryKind;
 use crate::error::StoreError;
 use crate::id::RunId;
 use crate::journal::{
@@ -25,7 +26,10 @@ use crate::store::suite::{
     Opened, Random, a_long_life, case, created, finish, left, line, new_run, node, row_place,
     started, success, time, told,
 };
-use crate::store::{Accept, AdminStore as _, CacheRequest, CacheStore as _, Lookup, RunStore as _};
+use crate::store::vault::{KeyId, SealedText};
+use crate::store::{
+    Accept, AdminStore as _, CacheRequest, CacheStore as _, Lookup, NewEntry, RunStore as _,
+};
 
 const MIB: usize = 1 << 20;
 
@@ -615,4 +619,70 @@ async fn a_deployment_that_cannot_be_read_is_named_and_served_anew() {
             .problems
             .is_empty()
     );
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_read_is_named_and_harms_no_other() {
+    // as another program may write, which does not know or ignores the conditions of the table
+    let ignoring = "PRAGMA ignore_check_constraints = ON; ";
+    for (change, problem) in [
+        (
+            "SET kind = 9 WHERE kind = 2",
+            "an entry of the unknown kind 9",
+        ),
+        (
+            "SET name = CAST(x'ff' AS TEXT) WHERE kind = 2",
+            "a secret: ",
+        ),
+        (
+            "SET key = NULL WHERE kind = 2",
+            "secret `harmed`: it is not sealed",
+        ),
+        (
+            "SET key = x'00' WHERE kind = 2",
+            "secret `harmed`: expected the id of a key, got 1 bytes",
+        ),
+        (
+            "SET bytes = x'ff' WHERE kind = 1",
+            "variable `harmed`: invalid utf-8",
+        ),
+    ] {
+        let opened = Opened::new("sqlite");
+        let (store, key) = (&*opened.store, KeyId([7; 8]));
+        let sealed = |kind| {
+            let bytes = vec![1, 2, 3];
+            NewEntry::sealed(kind, "harmed", SealedText { key, bytes })
+        };
+        for entry in [
+            sealed(EntryKind::Connection),
+            NewEntry::variable("harmed", "text"),
+            sealed(EntryKind::Secret),
+        ] {
+            store.put_entry(entry, time(1)).await.unwrap();
+        }
+        let connection = Connection::open(opened.folder().join("runs.db")).unwrap();
+        connection
+            .execute_batch(&format!("{ignoring} UPDATE vault {change}"))
+            .unwrap();
+        let listed = store.list_entries(None).await.unwrap_err();
+        let is_named = matches!(&listed, StoreError::Damaged { problem: named, .. } if named.contains(problem));
+        assert!(is_named, "{change}: {listed}");
+        let problems = store.check_store().await.unwrap().problems;
+        assert!(
+            problems.iter().any(|named| named.contains(problem)),
+            "{change}: {problems:?}"
+        );
+        let other = store.find_entry(EntryKind::Connection, "harmed").await;
+        assert!(other.unwrap().is_some(), "{change}");
+        // setting it again is the remedy
+        if !problem.starts_with('a') {
+            for entry in [
+                sealed(EntryKind::Secret),
+                NewEntry::variable("harmed", "text"),
+            ] {
+                store.put_entry(entry, time(2)).await.unwrap();
+            }
+            assert_eq!(store.list_entries(None).await.unwrap().len(), 3, "{change}");
+        }
+    }
 }

@@ -11,7 +11,7 @@
 //!
 //! | files | what is there |
 //! | --- | --- |
-//! | [`runs`], [`schedules`], [`cache`], [`logs`], [`admin`] | the traits of stores |
+//! | [`runs`], [`schedules`], [`cache`], [`logs`], [`vault`], [`admin`] | the traits of stores |
 //! | [`statements`], [`columns`] | statements by subject; what rusqlite makes of columns |
 //! | [`file`](mod@file), [`writer`], [`run_log`], [`claim`] | reads; group commit; what goes into it |
 //! | [`location`], [`connection`], [`creation`], [`schema`] | opening, creating and migrating the file |
@@ -40,6 +40,7 @@ mod runs;
 mod schedules;
 mod schema;
 mod statements;
+mod vault;
 mod writer;
 
 use std::sync::Arc;

@@ -62,6 +62,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "deployments",
         sql: include_str!("migrations/007_deployments.sql"),
     },
+    Migration {
+        number: 8,
+        name: "vault",
+        sql: include_str!("migrations/008_vault.sql"),
+    },
 ];
 
 impl Migration {

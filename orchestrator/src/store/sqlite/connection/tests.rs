@@ -85,7 +85,8 @@ fn a_new_file_gets_the_schema() {
             "SELECT group_concat(name, ' ' ORDER BY name) FROM sqlite_schema WHERE sql > ''"
         ),
         "attempts cache cache_by_hash cache_by_task deployments flights garbage logs migrations pauses plans \
-         processes runs runs_active runs_by_flow runs_by_key runs_by_tick runs_to_prune runs_unfinished sqlite_sequence",
+         processes runs runs_active runs_by_flow runs_by_key runs_by_tick runs_to_prune runs_unfinished sqlite_sequence \
+         vault",
     );
     assert_eq!(ask::<String>(&connection, "PRAGMA integrity_check"), "ok");
 }

@@ -11,3 +11,4 @@ pub(super) mod prune;
 pub(super) mod runs;
 pub(super) mod serving;
 pub(super) mod upkeep;
+pub(super) mod vault;

@@ -10,6 +10,7 @@ use super::super::schema::MIGRATIONS;
 use super::cache::Eviction;
 use super::deployments;
 use super::history;
+use super::vault;
 use crate::clock::Timestamp;
 use crate::id::RunId;
 use crate::store::entry::hex;
@@ -132,6 +133,10 @@ pub(crate) fn check_store(connection: &Connection, path: &Path) -> StoreCheck {
             Some(format!("{} on record: {problem}", record.key))
         })),
         Err(error) => problems.push(format!("deployments: {}", failure::text(&error))),
+    }
+    match vault::check(connection) {
+        Ok(found) => problems.extend(found),
+        Err(failure) => problems.push(format!("vault: {}", failure.text())),
     }
     if let Err(failure) = runs(connection, &mut check.unreadable_runs) {
         problems.push(format!("runs: {}", failure.text()));
