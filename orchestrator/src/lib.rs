@@ -68,6 +68,7 @@
 //! | --- | --- |
 //! | `sqlite` (default) | durable runs, in a file |
 //! | `object-store` | large results in a bucket |
+//! | `vault` | connections and secrets in the store, encrypted |
 //! | `cron` | schedules of the crate `cron` |
 //! | `cli` | a command line for a program with flows: `cli()` |
 //!

@@ -61,6 +61,10 @@ impl NewEntry {
     }
 
     /// Creates an entry of a text that is sealed for this kind and name.
+    #[cfg_attr(
+        not(feature = "vault"),
+        allow(dead_code, reason = "used only where texts can be sealed")
+    )]
     pub(crate) fn sealed(kind: EntryKind, name: &str, text: SealedText) -> Self {
         Self {
             kind,

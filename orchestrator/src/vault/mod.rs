@@ -4,13 +4,23 @@
 //! | --- | --- |
 //! | [`places`] | the places of a runtime in their order, and the look-up |
 //! | [`environment`], [`folder`] | environment variables, Airflow's too; a folder with a file a name |
-//! | `keys`, `no_keys` | the keys of what the store keeps encrypted; without the feature `vault` |
+//! | [`stored`] | what the store keeps: variables as they are, connections and secrets sealed |
+//! | [`keys`] | the keys with which a store's connections and secrets are sealed |
+//! | `cipher.rs` | how one text is sealed |
+//! | `no_keys.rs` | replaces `keys.rs` if the feature `vault` is off |
 //!
 //! What is given to the runtime comes first, then the environment, the folder, the store, and the
 //! vaults that were added to the runtime ([`Vault`]), in their order.
 
+#[cfg(feature = "vault")]
+mod cipher;
 mod environment;
 mod folder;
+#[cfg(feature = "vault")]
+mod keys;
+#[cfg(not(feature = "vault"))]
+#[path = "no_keys.rs"]
+mod keys;
 mod places;
 mod stored;
 
@@ -22,6 +32,7 @@ use futures_util::future::BoxFuture;
 
 #[cfg(feature = "cli")]
 pub(crate) use environment::Family;
+pub(crate) use keys::{KeyError, KeyRing};
 pub(crate) use places::{Found, LookupError, Place, Places};
 
 use crate::entry::EntryKind;
