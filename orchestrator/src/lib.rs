@@ -124,6 +124,9 @@ mod vault;
 // execution
 mod runtime;
 mod scheduler;
+// clients
+#[cfg(feature = "cli")]
+mod services;
 // presentation
 #[cfg(feature = "cli")]
 mod cli;
@@ -165,9 +168,9 @@ pub use secret::Secret;
 pub use state::{Rerun, RunKind, RunState, TaskState};
 pub use store::{CacheEntry, CacheFilter, Pruned, StoreCheck};
 pub use task::{
-    Connect, Context, Delay, Element, Gathered, Input, Interval, IntoInput, IntoList, List, Mapped, Mapping,
-    Node, Outcome, Parameter, ParseTriggerError, Pool, Resource, TaskOptions, Trigger, Upstream,
-    expand, gather,
+    Connect, Context, Delay, Element, Gathered, Input, Interval, IntoInput, IntoList, List, Mapped,
+    Mapping, Node, Outcome, Parameter, ParseTriggerError, Pool, Resource, TaskOptions, Trigger,
+    Upstream, expand, gather,
 };
 pub use value::Data;
 pub use vault::{Vault, VaultEntry};

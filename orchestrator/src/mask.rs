@@ -36,7 +36,11 @@ const LONG: usize = 8;
 const MOST: usize = 4_096;
 
 /// The characters that `encodeURIComponent` and its like leave as they are.
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
 
 /// Why a secret is not masked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +105,11 @@ impl Known {
                 Some(Weakness::Plain) => {}
             }
         }
-        let longest = patterns.iter().map(|pattern| pattern.len()).max().unwrap_or(0);
+        let longest = patterns
+            .iter()
+            .map(|pattern| pattern.len())
+            .max()
+            .unwrap_or(0);
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
             .build(patterns.iter().map(|pattern| pattern.as_bytes()))
@@ -236,7 +244,11 @@ pub(crate) fn excerpt(text: impl fmt::Display, most_head: usize, most_tail: usiz
         return Excerpt::of(text, most_head, most_tail);
     };
     let margin = masker.longest;
-    let wide_tail = if most_tail == 0 { 0 } else { most_tail + margin };
+    let wide_tail = if most_tail == 0 {
+        0
+    } else {
+        most_tail + margin
+    };
     let mut wide = Excerpt::new(most_head + margin, wide_tail);
     // a user's `Display` may fail: its output until then is kept
     let _ = fmt::write(&mut wide, format_args!("{text}"));
@@ -301,8 +313,15 @@ mod tests {
 
     #[test]
     fn short_and_plain_secrets_leave_texts_readable() {
-        let known = masker(&["postgres", "abc", "s3cret-word"], &["postgres", "my-s3cret-word"]);
-        for text in ["connecting to postgres as postgres", "abc", "my-s3cret-word"] {
+        let known = masker(
+            &["postgres", "abc", "s3cret-word"],
+            &["postgres", "my-s3cret-word"],
+        );
+        for text in [
+            "connecting to postgres as postgres",
+            "abc",
+            "my-s3cret-word",
+        ] {
             assert_eq!(masked(&known, text), text);
         }
         assert!(known.short.iter().any(|short| short.as_str() == "abc"));
@@ -311,7 +330,10 @@ mod tests {
         assert_eq!(masked(&known.masker().unwrap(), "in source-db"), "in ***");
         // a plain text that is learned later counts, too
         known.learn(&[], &["the-source-db"]);
-        assert_eq!(masked(&known.masker().unwrap(), "in source-db"), "in source-db");
+        assert_eq!(
+            masked(&known.masker().unwrap(), "in source-db"),
+            "in source-db"
+        );
         assert_eq!(known.weakness("source-db"), Some(Weakness::Plain));
         assert_eq!(known.weakness("short"), Some(Weakness::Short));
         assert_eq!(known.weakness("long enough"), None);

@@ -63,19 +63,29 @@ async fn leak(
     #[connection("service")] service: &Connection,
     #[context] context: &Context,
 ) -> Result<u32> {
-    let (secret, password) = (canary.expose(), service.password().ok_or("expected a password")?.expose());
+    let (secret, password) = (
+        canary.expose(),
+        service.password().ok_or("expected a password")?.expose(),
+    );
     match how.as_str() {
         "logs" => {
             tracing::info!(token = secret, "asking with {secret} as {password}");
             tracing::warn!(request = ?format!("key \"{secret}\""), "{:?}", Some(password));
-            tracing::error!(attempt = context.attempt(), "{}", "x".repeat(16_370) + secret);
+            tracing::error!(
+                attempt = context.attempt(),
+                "{}",
+                "x".repeat(16_370) + secret
+            );
             Ok(1)
         }
         "error" => Err(format!("401 for Bearer {secret}, {password}").into()),
         "fatal" => Err(fatal(format!("401 for Bearer {secret}")).into()),
         "skip" => Err(skip(format!("no rows for {secret}")).into()),
         "panic" => panic!("no rows for {secret} and {password}"),
-        "url" => Err(format!("error sending request for url (http://api.example/rows?key={secret}&page=2)").into()),
+        "url" => Err(format!(
+            "error sending request for url (http://api.example/rows?key={secret}&page=2)"
+        )
+        .into()),
         "service" => {
             // a service that returns what it was sent, percent-encoded
             let encoded: String = secret.bytes().map(|byte| format!("%{byte:02X}")).collect();

@@ -16,7 +16,9 @@ pub fn fault(name: &str) -> Option<String> {
         return Some(long);
     }
     if name.starts_with('.') {
-        return Some(format!("expected a name that does not begin with a dot, got `{name}`"));
+        return Some(format!(
+            "expected a name that does not begin with a dot, got `{name}`"
+        ));
     }
     let wrong = name.chars().find(|character| !is_known(*character))?;
     Some(format!(

@@ -65,6 +65,18 @@ pub(super) enum Command {
     /// Check or prune the store
     #[command(subcommand)]
     Db(Db),
+    /// List, show, set, test or remove connections
+    #[command(subcommand)]
+    Conn(Conn),
+    /// List, print, set or remove variables
+    #[command(subcommand)]
+    Var(Var),
+    /// List, set or remove secrets
+    #[command(subcommand)]
+    Secret(SecretCommand),
+    /// Print a new key, or seal the connections and secrets of the store anew
+    #[command(subcommand)]
+    Key(Key),
     /// Check all flows without running them
     Check(Check),
     /// Print completions for a shell
@@ -611,6 +623,148 @@ pub(super) struct Check {
     pub(super) allow: Vec<FindingKind>,
     #[command(flatten)]
     pub(super) format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Conn {
+    /// List the connections: where each comes from, and what needs it
+    #[command(
+        after_help = "JSON: an array of {id, kind, host, port, login, has_password, path, options, expires_at, places, \
+        needed_by, problem}; secrets are never shown, `places` has the one that counts first."
+    )]
+    Ls(EntryLs),
+    /// Show a connection, without its secrets
+    Show(ConnShow),
+    /// Set a connection in the store
+    ///
+    /// It is read from standard input, or asked for on a terminal: a URI such as
+    /// `postgres://login:password@host:5432/database?option=value`, or a JSON object.
+    Set(ConnSet),
+    /// Connect, and check whether the service answers
+    Test(ConnTest),
+    /// Remove a connection from the store
+    Rm(ConnRm),
+}
+
+/// The options of commands that list names.
+#[derive(Debug, Args)]
+pub(super) struct EntryLs {
+    #[command(flatten)]
+    pub(super) format: Format,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "JSON: {id, kind, host, port, login, has_password, path, options, expires_at, places, needed_by, problem}."
+)]
+pub(super) struct ConnShow {
+    /// Id of the connection
+    pub(super) id: String,
+    #[command(flatten)]
+    pub(super) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConnSet {
+    /// Id of the connection
+    pub(super) id: String,
+    /// Connection without secrets; one with secrets is read from standard input
+    pub(super) url: Option<String>,
+    /// Set it even if the environment of this process has it, which comes first
+    #[arg(long)]
+    pub(super) anyway: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "JSON: {id, works, problem}.")]
+pub(super) struct ConnTest {
+    /// Id of the connection
+    pub(super) id: String,
+    #[command(flatten)]
+    pub(super) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConnRm {
+    /// Id of the connection
+    pub(super) id: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Var {
+    /// List the variables: where each comes from, and what needs it
+    #[command(
+        after_help = "JSON: an array of {name, value, places, needed_by}; `places` has the one that counts first."
+    )]
+    Ls(EntryLs),
+    /// Print the value of a variable
+    Get(VarGet),
+    /// Set a variable in the store
+    Set(VarSet),
+    /// Remove a variable from the store
+    Rm(NamedEntry),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "JSON: {name, value, places, needed_by}.")]
+pub(super) struct VarGet {
+    /// Name of the variable
+    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VarSet {
+    /// Name of the variable
+    pub(super) name: String,
+    /// Value, as text or JSON; read from standard input if it is left out
+    pub(super) value: Option<String>,
+    /// Set it even if the environment of this process has it, which comes first
+    #[arg(long)]
+    pub(super) anyway: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SecretCommand {
+    /// List the secrets: where each comes from, and what needs it
+    #[command(
+        after_help = "JSON: an array of {name, places, needed_by}; `places` has the one that counts first."
+    )]
+    Ls(EntryLs),
+    /// Set a secret in the store
+    ///
+    /// It is read from standard input, or asked for on a terminal; never an argument, which other
+    /// users of the machine could see.
+    Set(SecretSet),
+    /// Remove a secret from the store
+    Rm(NamedEntry),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SecretSet {
+    /// Name of the secret
+    pub(super) name: String,
+    /// Set it even if the environment of this process has it, which comes first
+    #[arg(long)]
+    pub(super) anyway: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NamedEntry {
+    /// Name of the entry
+    pub(super) name: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Key {
+    /// Print a new key, for the variable ORCHESTRATOR_KEY
+    New,
+    /// Seal the connections and secrets of the store anew, with the first of several keys
+    ///
+    /// To change the key: put the new one before the old one in ORCHESTRATOR_KEY, separated by a comma,
+    /// in all processes; run this; then take the old one away.
+    Rotate,
 }
 
 /// The kinds of findings of `check`.

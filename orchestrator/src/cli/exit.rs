@@ -148,7 +148,7 @@ impl From<Error> for CommandFailure {
             Error::Pool { task, .. } => (format!("task `{task}` cannot run here"), Some(text)),
             Error::Requirements { flow, problems } => (
                 format!("flow `{flow}` needs what is not there"),
-                Some(problems.join("\n")),
+                Some(problems.join("; ")),
             ),
             Error::Parameters { flow, problem } => (
                 format!("the parameters of flow `{flow}` are invalid"),
@@ -199,9 +199,9 @@ impl From<Error> for CommandFailure {
             Error::Store(_) => {
                 Some("select another store with `--store URL` or the variable ORCHESTRATOR_STORE")
             }
-            Error::Requirements { .. } => Some(
-                "set it with `conn set`, `var set` or `secret set`, or in the environment",
-            ),
+            Error::Requirements { .. } => {
+                Some("set it with `conn set`, `var set` or `secret set`, or in the environment")
+            }
             Error::MissingResource { .. } | Error::Pool { .. } => Some(
                 "add it to the runtime, and pass the runtime to the command line: `orchestrator::cli().runtime(…)`",
             ),

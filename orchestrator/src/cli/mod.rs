@@ -10,13 +10,16 @@ mod cache;
 mod cancel;
 mod check;
 mod completions;
+mod conn;
 mod context;
 mod dates;
 mod db;
 mod deployments;
+mod entries;
 mod exit;
 mod flows;
 mod graph;
+mod key;
 mod list;
 mod logs;
 mod names;
@@ -30,9 +33,11 @@ mod rerun;
 mod row;
 mod run;
 mod runs;
+mod secret;
 mod selection;
 mod serve;
 mod show;
+mod var;
 mod why;
 
 use std::ffi::OsString;
@@ -72,6 +77,10 @@ use exit::CommandResult;
 /// | `resume FLOW --missed …` | Resume the schedules of a flow, in all serving processes: [`Runtime::unpause`] |
 /// | `cache ls\|explain\|rm` | List, explain or remove cached results |
 /// | `db check\|prune` | Check or prune the store |
+/// | `conn ls\|show\|set\|test\|rm` | List, show, set, test or remove connections |
+/// | `var ls\|get\|set\|rm` | List, print, set or remove variables |
+/// | `secret ls\|set\|rm` | List, set or remove secrets |
+/// | `key new\|rotate` | Print a new key, or seal the connections and secrets of the store anew |
 /// | `check --strict --allow docs,tags` | Check all flows without running them |
 /// | `completions SHELL` | Print completions for a shell: bash, zsh, fish, PowerShell or Elvish |
 ///
@@ -244,6 +253,10 @@ async fn dispatch(context: CommandContext, command: Command) -> CommandResult {
         Command::Resume(args) => pause::resume(&context, &args).await,
         Command::Cache(command) => cache::cache(&context, &command).await,
         Command::Db(command) => db::db(&context, &command).await,
+        Command::Conn(command) => conn::conn(&context, &command).await,
+        Command::Var(command) => var::var(&context, &command).await,
+        Command::Secret(command) => secret::secret(&context, &command).await,
+        Command::Key(command) => key::key(&context, &command).await,
         Command::Check(args) => check::check(context, &args).await,
         Command::Completions(args) => completions::completions(&context, &args),
     }

@@ -11,8 +11,8 @@ use smallvec::SmallVec;
 use super::{Context, SharedClient};
 use crate::error::TaskError;
 use crate::panic::Fragile;
-use crate::secret::Secret;
 use crate::scope::{Conversion, MappingSpec, NodeOutcome, Projection};
+use crate::secret::Secret;
 use crate::value::{Data, Value};
 
 /// The future of an async body.

@@ -226,7 +226,8 @@ impl Context {
             .await?;
         read_variable(text.expose()).map_err(|problem| {
             let expected = std::any::type_name::<T>();
-            let text = format!("variable `{name}`: expected a value of type `{expected}`: {problem}");
+            let text =
+                format!("variable `{name}`: expected a value of type `{expected}`: {problem}");
             TaskError::new(Cause::Fatal, text)
         })
     }

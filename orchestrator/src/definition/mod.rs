@@ -30,10 +30,10 @@ pub use options::{Delay, Pool, TaskOptions};
 #[doc(inline)]
 pub use orchestrator_grammar::trigger::{ParseTriggerError, Trigger};
 pub use parameters::Parameters;
-pub(crate) use requirement::{Lookup, SharedClient, TakenClient, read_variable};
 pub use requirement::{
     ClientDef, Connect, ParseVariable, Requirement, RequirementKind, parse_variable,
 };
+pub(crate) use requirement::{Lookup, SharedClient, TakenClient, read_variable};
 pub(crate) use returns::FlowBodyKind;
 pub use returns::{FlowBody, FlowReturn};
 pub use serving::{Missed, Overlap, ScheduleDef};

@@ -158,7 +158,8 @@ impl ClientDef {
             kinds: T::KINDS,
             connect: |connection| {
                 Box::pin(async move {
-                    let client: Arc<dyn Any + Send + Sync> = Arc::new(T::connect(&connection).await?);
+                    let client: Arc<dyn Any + Send + Sync> =
+                        Arc::new(T::connect(&connection).await?);
                     Ok(SharedClient(Fragile::new(client)))
                 })
             },
@@ -226,12 +227,15 @@ pub fn parse_variable<T: DeserializeOwned + Send + 'static>(
 pub(crate) fn read_variable<T: DeserializeOwned + 'static>(text: &str) -> Result<T, String> {
     if TypeId::of::<T>() == TypeId::of::<String>() {
         // the types are equal: a text is the simplest value to go through
-        return T::deserialize(serde::de::value::StrDeserializer::<serde_json::Error>::new(text))
-            .map_err(|error| error.to_string());
+        return T::deserialize(serde::de::value::StrDeserializer::<serde_json::Error>::new(
+            text,
+        ))
+        .map_err(|error| error.to_string());
     }
     let problem = match serde_json::from_str(text) {
         Ok(value) => return Ok(value),
         Err(problem) => problem,
     };
-    serde_json::from_value(serde_json::Value::String(text.to_owned())).map_err(|_| problem.to_string())
+    serde_json::from_value(serde_json::Value::String(text.to_owned()))
+        .map_err(|_| problem.to_string())
 }

@@ -15,7 +15,7 @@ pub use graph::GraphError;
 pub use rerun::RerunError;
 pub(crate) use secrets::{SecretUrl, without_secrets};
 pub use store::StoreError;
-pub(crate) use task::{Cause, PanicReport};
+pub(crate) use task::{Cause, PanicReport, error_text};
 pub use task::{IntoTaskError, TaskError, fatal, reconnect, retry_after, skip};
 
 use std::fmt;

@@ -134,7 +134,7 @@ impl TaskError {
     }
 
     fn signalled(cause: Cause, error: BoxError) -> Self {
-        let message = chain_text(&*error);
+        let message = error_text(&*error);
         Self(Arc::new(TaskErrorInner {
             message,
             signal: Signal(cause),
@@ -256,7 +256,7 @@ impl<'de> Deserialize<'de> for TaskError {
 /// Returns the text of an error and of its sources, joined by colons. A source is left out if it is
 /// a signal, or if the text before it already ends with it (many errors print their source
 /// themselves).
-fn chain_text(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn error_text(error: &(dyn StdError + 'static)) -> String {
     let mut text = excerpt(error);
     let mut next = error.source();
     while let Some(source) = next {

@@ -8,8 +8,8 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Once};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -25,8 +25,8 @@ use crate::mask;
 use crate::panic::{self, Fragile};
 use crate::secret::Secret;
 use crate::task::{
-    ClientDef, Lookup, ParseVariable, PreparedRequirement, PreparedRequirements, Requirement, RequirementKind,
-    SharedClient, TakenClient, TaskEntry,
+    ClientDef, Lookup, ParseVariable, PreparedRequirement, PreparedRequirements, Requirement,
+    RequirementKind, SharedClient, TakenClient, TaskEntry,
 };
 use crate::vault::{Found, LookupError, Places};
 
@@ -215,9 +215,9 @@ impl Clients {
         let Some(connection) = &entry.connection else {
             unreachable!("connection `{id}` was looked up as a connection");
         };
-        let connection = connection
-            .as_ref()
-            .map_err(|problem| format!("connection `{id}` (from {}): {problem}", entry.found.place))?;
+        let connection = connection.as_ref().map_err(|problem| {
+            format!("connection `{id}` (from {}): {problem}", entry.found.place)
+        })?;
         if let Some(def) = def.filter(|def| !def.takes(connection.kind())) {
             return Err(format!(
                 "connection `{id}` (from {}): expected the kind {}, got `{}`",
@@ -350,7 +350,10 @@ impl Clients {
 
     /// Returns the text of a variable or a secret.
     pub(crate) async fn text_of(&self, kind: EntryKind, name: &str) -> Result<Secret, TaskError> {
-        let entry = self.entry(kind, name).await.map_err(EntryError::into_task_error)?;
+        let entry = self
+            .entry(kind, name)
+            .await
+            .map_err(EntryError::into_task_error)?;
         Ok(entry.found.text.clone())
     }
 
@@ -369,7 +372,9 @@ impl Clients {
             return Ok(taken);
         }
         let current = slot.current.lock().clone();
-        let ends = current.as_ref().is_some_and(|current| self.ends_soon(current));
+        let ends = current
+            .as_ref()
+            .is_some_and(|current| self.ends_soon(current));
         let entry = match ends {
             true => self.look_up(EntryKind::Connection, id).await,
             false => self.entry(EntryKind::Connection, id).await,

@@ -9,9 +9,9 @@ use super::clients::EntryError;
 use super::host::Host;
 use crate::entry::EntryKind;
 use crate::error::Error;
+use crate::flow::FlowDef;
 use crate::graph::build::{Defaults, Wiring};
 use crate::scope::{NodeKind, NodeSpec};
-use crate::flow::FlowDef;
 use crate::task::{Requirement, TaskDef};
 
 impl Host {

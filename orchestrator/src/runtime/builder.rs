@@ -212,10 +212,14 @@ impl RuntimeBuilder {
     #[must_use]
     pub fn variable(mut self, name: &str, value: impl Serialize) -> Self {
         match serde_json::to_value(&value) {
-            Ok(serde_json::Value::String(text)) => self.give(EntryKind::Variable, name, text.into()),
+            Ok(serde_json::Value::String(text)) => {
+                self.give(EntryKind::Variable, name, text.into())
+            }
             Ok(json) => self.give(EntryKind::Variable, name, json.to_string().into()),
             Err(problem) => {
-                self.fail(format!("variable `{name}`: expected a value with a JSON form: {problem}"));
+                self.fail(format!(
+                    "variable `{name}`: expected a value with a JSON form: {problem}"
+                ));
                 self
             }
         }
@@ -417,7 +421,12 @@ impl Runtime {
             .await?;
         let logs = logs.as_ref().map(|_| log_sink(&store));
         let limits = self.host.admission.limits.clone();
-        let places = self.host.environment.clients.places.with_store(Arc::clone(&store));
+        let places = self
+            .host
+            .environment
+            .clients
+            .places
+            .with_store(Arc::clone(&store));
         let clients = Clients::new(places, clock.clone());
         let host = Host {
             admission: Admission::new(limits, Arc::clone(&store)),

@@ -11,6 +11,8 @@ mod awaiting;
 mod builder;
 mod control;
 mod deployments;
+#[cfg(feature = "cli")]
+pub(crate) mod entries;
 mod handle;
 mod join;
 mod launch;

@@ -166,8 +166,7 @@ async fn go_on(
             Error::MissingResource { .. } | Error::Pool { .. } | Error::Requirements { .. }
         )
     });
-    if let (Purpose::Run, Some(reason)) = (purpose, lacks)
-    {
+    if let (Purpose::Run, Some(reason)) = (purpose, lacks) {
         tracing::warn!(run = %id, flow = definition.name, "run cannot be resumed here: {reason}");
         return Ok(ResumeOutcome::Not);
     }

@@ -10,9 +10,9 @@ mod node;
 mod outcome;
 
 pub(crate) use crate::definition::{
-    Arg, Args, BodyPlace, DerivedInput, Elements, PreparedRequirement, PreparedRequirements,
-    ResolvedSource, Resources, RunFacts,
-    SharedClient, TakenClient, Lookup, read_variable,
+    Arg, Args, BodyPlace, DerivedInput, Elements, Lookup, PreparedRequirement,
+    PreparedRequirements, ResolvedSource, Resources, RunFacts, SharedClient, TakenClient,
+    read_variable,
 };
 pub use crate::definition::{
     BlockingBody, BodyFuture, BorrowedInput, CacheDef, Call, ClientDef, Connect, Context, Delay,

@@ -30,7 +30,12 @@ pub(super) fn path() -> Option<PathBuf> {
 pub(super) fn read(file: &Path) -> Result<Option<Secret>, String> {
     let opened = match std::fs::File::open(file) {
         Ok(opened) => opened,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
             return Ok(None);
         }
         Err(error) => return Err(error.to_string()),

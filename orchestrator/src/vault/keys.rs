@@ -46,6 +46,15 @@ impl KeyRing {
         Self::from_values(std::env::var_os(VARIABLE), std::env::var_os(FILE_VARIABLE))
     }
 
+    /// Returns why there are no keys, or `None` if the environment names some.
+    pub(crate) fn lack() -> Option<&'static str> {
+        let is_set = |variable| std::env::var_os(variable).is_some_and(|value| !value.is_empty());
+        match is_set(VARIABLE) || is_set(FILE_VARIABLE) {
+            true => None,
+            false => Some("neither `ORCHESTRATOR_KEY` nor `ORCHESTRATOR_KEY_FILE` is set"),
+        }
+    }
+
     /// Reads the keys that these values of the variables stand for.
     fn from_values(
         keys: Option<OsString>,

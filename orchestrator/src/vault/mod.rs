@@ -32,8 +32,14 @@ use futures_util::future::BoxFuture;
 
 #[cfg(feature = "cli")]
 pub(crate) use environment::Family;
-pub(crate) use keys::{KeyError, KeyRing};
-pub(crate) use places::{Found, LookupError, Place, Places};
+#[cfg(feature = "cli")]
+pub(crate) use keys::KeyError;
+pub(crate) use keys::KeyRing;
+#[cfg(feature = "cli")]
+pub(crate) use places::Place;
+pub(crate) use places::{Found, LookupError, Places};
+#[cfg(feature = "cli")]
+pub(crate) use stored::StoredEntries;
 
 use crate::entry::EntryKind;
 use crate::error::Result;

@@ -9,6 +9,11 @@ use crate::store::{NewEntry, StoredEntry};
 pub(crate) enum KeyRing {}
 
 impl KeyRing {
+    /// Returns why there are no keys.
+    pub(crate) fn lack() -> Option<&'static str> {
+        Some("built without the feature `vault`")
+    }
+
     /// Returns the error that keys need the feature. Call this only when a key is needed.
     pub(crate) fn from_environment() -> Result<Option<Self>, KeyError> {
         Err(KeyError)

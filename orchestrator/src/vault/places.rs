@@ -223,12 +223,15 @@ impl Places {
         let Some(vault) = self.vaults.iter().find(|vault| vault.name() == *place) else {
             return Ok(false);
         };
-        let now = vault.version(kind, name).await.map_err(|error| LookupError {
-            kind,
-            name: name.to_owned(),
-            place: found.place.clone(),
-            problem: error.to_string(),
-        })?;
+        let now = vault
+            .version(kind, name)
+            .await
+            .map_err(|error| LookupError {
+                kind,
+                name: name.to_owned(),
+                place: found.place.clone(),
+                problem: error.to_string(),
+            })?;
         Ok(now.as_ref() == Some(version))
     }
 

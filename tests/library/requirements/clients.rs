@@ -158,7 +158,13 @@ async fn a_changed_connection_has_a_new_client_and_running_attempts_keep_theirs(
     // looked at once a minute
     assert_eq!(
         taken,
-        ["1 one.example", "1 one.example", "1 one.example", "2 two.example", "2 two.example"]
+        [
+            "1 one.example",
+            "1 one.example",
+            "1 one.example",
+            "2 two.example",
+            "2 two.example"
+        ]
     );
     Ok(())
 }
@@ -352,7 +358,10 @@ async fn making_a_client_is_a_part_of_the_attempt() -> Result<()> {
     running.cancel();
     let run = running.await?;
     assert_eq!(run.state(), RunState::Cancelled);
-    assert_eq!(run.task("waits_long").unwrap().state(), TaskState::Cancelled);
+    assert_eq!(
+        run.task("waits_long").unwrap().state(),
+        TaskState::Cancelled
+    );
     Ok(())
 }
 

@@ -34,7 +34,9 @@ fn assert_clean(what: &str, bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     for trace in TRACES {
         // the name of the secret is no secret
-        let text = text.replace("secret `canary`", "").replace("\"canary\"", "");
+        let text = text
+            .replace("secret `canary`", "")
+            .replace("\"canary\"", "");
         assert!(!text.contains(trace), "{what} has `{trace}`: {text}");
     }
 }
@@ -62,7 +64,9 @@ fn a_secret_is_nowhere_in_what_a_program_keeps_and_says() {
         assert_clean(&format!("standard error of {what}"), &output.stderr);
         String::from_utf8(output.stdout).unwrap()
     };
-    for how in ["logs", "error", "fatal", "skip", "panic", "url", "service", "debug"] {
+    for how in [
+        "logs", "error", "fatal", "skip", "panic", "url", "service", "debug",
+    ] {
         say(&["run", "leaking", "--param", &format!("how={how}")]);
     }
     let runs = say(&["runs", "--json"]);
@@ -117,7 +121,10 @@ fn a_secret_is_nowhere_in_what_a_program_keeps_and_says() {
 #[tokio::test]
 async fn logs_stay_readable_whatever_a_password_is() -> Result<()> {
     #[task]
-    async fn tells(#[connection("postgres_default")] db: &Connection, #[secret("pin")] pin: &Secret) -> u32 {
+    async fn tells(
+        #[connection("postgres_default")] db: &Connection,
+        #[secret("pin")] pin: &Secret,
+    ) -> u32 {
         tracing::info!(
             kind = "postgres",
             pin = pin.expose(),
@@ -131,14 +138,23 @@ async fn logs_stay_readable_whatever_a_password_is() -> Result<()> {
         tells()
     }
     let runtime = builder()
-        .connection("postgres_default", "postgres://postgres:postgres@localhost/shop")
+        .connection(
+            "postgres_default",
+            "postgres://postgres:postgres@localhost/shop",
+        )
         .secret("pin", "4711")
         .build()
         .await?;
     let run = telling().on(&runtime).run().await?;
     let lines = runtime.logs(run.id(), None).await?;
-    let line = lines.iter().find(|line| line.message.contains("connecting")).unwrap();
-    assert_eq!(line.message, "connecting to postgres as postgres with 4711 rows");
+    let line = lines
+        .iter()
+        .find(|line| line.message.contains("connecting"))
+        .unwrap();
+    assert_eq!(
+        line.message,
+        "connecting to postgres as postgres with 4711 rows"
+    );
     // a short secret is masked where it is a whole field
     assert_eq!(line.fields["pin"], "***");
     assert_eq!(line.fields["kind"], "postgres");
@@ -162,6 +178,9 @@ async fn events_have_no_secrets() -> Result<()> {
     while let Some(event) = events.try_next() {
         told += &format!("{event:?}");
     }
-    assert!(told.contains("403 for ***") && !told.contains("events-token-1"), "{told}");
+    assert!(
+        told.contains("403 for ***") && !told.contains("events-token-1"),
+        "{told}"
+    );
     Ok(())
 }

@@ -81,7 +81,11 @@ async fn copies(#[connection("lake")] _lake: &OnlyFiles, #[secret("key")] _key: 
 }
 
 #[task]
-async fn cleans(after: u32, #[variable("limits")] _limits: Limits, #[secret("key")] _key: &Secret) -> u32 {
+async fn cleans(
+    after: u32,
+    #[variable("limits")] _limits: Limits,
+    #[secret("key")] _key: &Secret,
+) -> u32 {
     after
 }
 
@@ -96,14 +100,26 @@ async fn all_that_is_missing_is_told_before_there_is_a_run() -> Result<()> {
     let error = lacking().on(&runtime).run().await.unwrap_err().to_string();
     let lines: Vec<_> = error.lines().collect();
     assert_eq!(lines.len(), 5, "{error}");
-    assert_eq!(lines[0], "flow `requirements_lacking` needs what is not there: ");
+    assert_eq!(
+        lines[0],
+        "flow `requirements_lacking` needs what is not there: "
+    );
     for (line, (task, name, variables)) in lines[1..].iter().zip([
-        ("copies", "connection `lake`", "ORCHESTRATOR_CONN_LAKE, AIRFLOW_CONN_LAKE, "),
+        (
+            "copies",
+            "connection `lake`",
+            "ORCHESTRATOR_CONN_LAKE, AIRFLOW_CONN_LAKE, ",
+        ),
         ("copies", "secret `key`", "ORCHESTRATOR_SECRET_KEY, "),
-        ("cleans", "variable `limits`", "ORCHESTRATOR_VAR_LIMITS, AIRFLOW_VAR_LIMITS, "),
+        (
+            "cleans",
+            "variable `limits`",
+            "ORCHESTRATOR_VAR_LIMITS, AIRFLOW_VAR_LIMITS, ",
+        ),
         ("cleans", "secret `key`", "ORCHESTRATOR_SECRET_KEY, "),
     ]) {
-        let begin = format!("- task `{task}`: {name} is not found; looked in the runtime, {variables}");
+        let begin =
+            format!("- task `{task}`: {name} is not found; looked in the runtime, {variables}");
         assert!(line.starts_with(&begin), "{line}");
         assert!(line.contains("the store"), "{line}");
     }
@@ -121,16 +137,21 @@ async fn what_cannot_be_used_is_told_before_there_is_a_run() -> Result<()> {
         .await?;
     let error = lacking().on(&runtime).run().await.unwrap_err().to_string();
     assert!(
-        error.contains("connection `lake` (from the runtime): expected the kind `s3` or `aws`, got `http`"),
+        error.contains(
+            "connection `lake` (from the runtime): expected the kind `s3` or `aws`, got `http`"
+        ),
         "{error}"
     );
     assert!(
-        error.contains("variable `limits`: expected a value of type `Limits`: ") && error.contains("-1"),
+        error.contains("variable `limits`: expected a value of type `Limits`: ")
+            && error.contains("-1"),
         "{error}"
     );
     assert!(runtime.runs("requirements_lacking").await?.is_empty());
     // a run that is due is on record, with the error
-    let ended = lacking().on(&runtime).backfill(runtime.now().date_naive(), runtime.now().date_naive());
+    let ended = lacking()
+        .on(&runtime)
+        .backfill(runtime.now().date_naive(), runtime.now().date_naive());
     let _ = ended;
     Ok(())
 }
@@ -138,8 +159,14 @@ async fn what_cannot_be_used_is_told_before_there_is_a_run() -> Result<()> {
 #[tokio::test]
 async fn what_is_given_wrongly_is_told_when_the_runtime_is_built() {
     for (builder, expected) in [
-        (builder().connection("shop", "no connection"), "connection `shop`"),
-        (builder().secret("a/b", "k"), "secret expected a name of letters"),
+        (
+            builder().connection("shop", "no connection"),
+            "connection `shop`",
+        ),
+        (
+            builder().secret("a/b", "k"),
+            "secret expected a name of letters",
+        ),
         (builder().variable("", 1), "variable expected a name"),
     ] {
         let error = builder.build().await.unwrap_err().to_string();
@@ -155,7 +182,11 @@ async fn named(id: String, #[context] context: &Context) -> Result<String> {
     let connection = context.connection::<Connection>(&id).await?;
     let rows: u32 = context.variable("rows").await?;
     let key = context.secret("key").await?;
-    Ok(format!("{} {rows} {}", connection.kind(), key.expose().len()))
+    Ok(format!(
+        "{} {rows} {}",
+        connection.kind(),
+        key.expose().len()
+    ))
 }
 
 #[flow(name = "requirements_named")]
@@ -176,8 +207,14 @@ async fn names_may_be_data() -> Result<()> {
     let kinds = names(ids(&["crm", "lake"])).on(&runtime).await?;
     assert_eq!(kinds, ["mysql 7 3", "s3 7 3"]);
     for (id, problem) in [
-        ("nowhere", "connection `nowhere` is not found; looked in the runtime, ORCHESTRATOR_CONN_NOWHERE"),
-        ("../key", "connection expected a name that does not begin with a dot"),
+        (
+            "nowhere",
+            "connection `nowhere` is not found; looked in the runtime, ORCHESTRATOR_CONN_NOWHERE",
+        ),
+        (
+            "../key",
+            "connection expected a name that does not begin with a dot",
+        ),
     ] {
         let run = names(ids(&[id])).on(&runtime).run().await?;
         let error = run.task("named[0]").unwrap().error().unwrap().to_string();
@@ -196,7 +233,10 @@ async fn in_a_body(#[context] context: &Context) -> Result<u32> {
 async fn the_body_of_a_flow_takes_nothing() -> Result<()> {
     let runtime = builder().variable("rows", 7).build().await?;
     let error = in_a_body().on(&runtime).await.unwrap_err().to_string();
-    assert!(error.contains("the body of a flow takes no variables, its tasks do"), "{error}");
+    assert!(
+        error.contains("the body of a flow takes no variables, its tasks do"),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -223,8 +263,17 @@ async fn an_async_flow_is_told_when_the_task_is_reached_or_early_if_it_declares(
     let runtime = builder().build().await?;
     let run = dynamic().on(&runtime).run().await?;
     let task = run.task("needs_later").unwrap();
-    assert_eq!(task.attempts(), 1, "what is missing does not come by trying again");
-    assert!(task.error().unwrap().to_string().contains("secret `late` is not found"));
+    assert_eq!(
+        task.attempts(),
+        1,
+        "what is missing does not come by trying again"
+    );
+    assert!(
+        task.error()
+            .unwrap()
+            .to_string()
+            .contains("secret `late` is not found")
+    );
     assert_eq!(TRIED.load(SeqCst), 0);
     let error = declared().on(&runtime).run().await.unwrap_err().to_string();
     assert!(
@@ -297,7 +346,9 @@ async fn a_variable_is_a_part_of_the_cache_key() -> Result<()> {
 #[tokio::test]
 async fn a_mocked_task_needs_nothing() -> Result<()> {
     let runtime = builder().build().await?;
-    let runtime = runtime.mock(copies, || 1).mock(cleans, |after: u32| after + 1);
+    let runtime = runtime
+        .mock(copies, || 1)
+        .mock(cleans, |after: u32| after + 1);
     assert_eq!(lacking().on(&runtime).await?, 2);
     Ok(())
 }
@@ -310,7 +361,11 @@ async fn they_are_listed_in_the_graph() -> Result<()> {
         .map(|(kind, name)| format!("{kind} {name}"))
         .collect();
     assert_eq!(listed, ["variable limits", "secret key"]);
-    assert!(graph.to_mermaid().contains("copies<br/>connection lake<br/>secret key"));
+    assert!(
+        graph
+            .to_mermaid()
+            .contains("copies<br/>connection lake<br/>secret key")
+    );
     assert!(graph.to_dot().contains("connection lake"));
     let _ = RunFilter::new();
     Ok(())

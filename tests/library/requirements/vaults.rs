@@ -22,7 +22,9 @@ impl Vault for Noting {
     }
 
     async fn find(&self, kind: EntryKind, name: &str) -> Result<Option<VaultEntry>> {
-        self.asked.lock().push(format!("{}: {kind} {name}", self.name));
+        self.asked
+            .lock()
+            .push(format!("{}: {kind} {name}", self.name));
         Ok(self
             .has
             .filter(|_| kind == EntryKind::Secret)
@@ -55,10 +57,16 @@ async fn vaults_are_asked_in_order_and_last() -> Result<()> {
         .vault(vault("third", Some("it")))
         .build()
         .await?;
-    assert_eq!(telling("given".into()).on(&runtime).await?, "given to the runtime");
+    assert_eq!(
+        telling("given".into()).on(&runtime).await?,
+        "given to the runtime"
+    );
     assert!(asked.lock().is_empty());
     assert_eq!(telling("other".into()).on(&runtime).await?, "it of second");
-    assert_eq!(*asked.lock(), ["first: secret other", "second: secret other"]);
+    assert_eq!(
+        *asked.lock(),
+        ["first: secret other", "second: secret other"]
+    );
     // a name that cannot be one is refused before any place is looked in
     asked.lock().clear();
     for name in ["", ".hidden", "a/b", "a b", &"x".repeat(201)] {

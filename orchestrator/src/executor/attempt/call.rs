@@ -30,12 +30,7 @@ impl Attempt {
         let _entered = self.span.enter();
         let called = panic::catch(|| {
             let environment = site.environment;
-            let mut call = Call::new(
-                args,
-                prepared,
-                &environment.resources,
-                self.context.clone(),
-            );
+            let mut call = Call::new(args, prepared, &environment.resources, self.context.clone());
             let mut body = match (environment.mock_of(self.task), &self.task.body) {
                 (Some(mock), _) => mock.body(&mut call),
                 (None, TaskBody::Async(body)) => body(&mut call),

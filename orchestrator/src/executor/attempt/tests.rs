@@ -11,8 +11,8 @@ use super::super::clients::Clients;
 use super::super::slots::pulse::Pulse;
 use super::*;
 use crate::clock::Clock;
-use crate::vault::Places;
 use crate::task::{Arg, BlockingBody, BodyFuture, Call, Resources, TaskBody};
+use crate::vault::Places;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -198,7 +198,9 @@ async fn variables(
     let mut texts = Vec::new();
     for requirement in definition.requirements {
         if requirement.kind.entry() == EntryKind::Variable {
-            let text = environment.clients.text_of(EntryKind::Variable, requirement.name);
+            let text = environment
+                .clients
+                .text_of(EntryKind::Variable, requirement.name);
             texts.push(text.await?);
         }
     }
