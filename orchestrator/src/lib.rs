@@ -41,6 +41,7 @@
 //! | interval | the span of time that a run is for: [`Context::interval`] |
 //! | outcome | the final result of a task: [`Outcome`] |
 //! | pool | a named number of slots that tasks share: [`RuntimeBuilder::pool`] |
+//! | connection, variable, secret | what a task takes from outside, by name: [connections, variables and secrets](#connections-variables-and-secrets) |
 //! | resource | a shared object that tasks use but do not pass on, such as a connection pool: [`RuntimeBuilder::resource`] |
 //! | deployment | a flow as it is served: its unnamed schedules together, or those under a name: [`Serve`], [`Deployment`] |
 //! | runtime | store, clock, limits and resources together: [`Runtime`] |
@@ -70,8 +71,10 @@
 //! | `object-store` | large results in a bucket |
 //! | `vault` | connections and secrets in the store, encrypted |
 //! | `cron` | schedules of the crate `cron` |
+//! | `vault` | connections and secrets in the store, encrypted |
 //! | `cli` | a command line for a program with flows: `cli()` |
 //!
+#![doc = include_str!("docs/names.md")]
 #![doc = include_str!("docs/bounds.md")]
 #![cfg_attr(
     not(feature = "sqlite"),

@@ -196,8 +196,8 @@ impl RuntimeBuilder {
 
     /// Gives a connection, which tasks take as `#[connection("id")] name: &T`: a URI or a JSON object
     /// ([`Connection::parse`](crate::Connection::parse)). What is given here comes before the
-    /// environment, the store and vaults; [services](crate#connections-variables-and-secrets) lists the
-    /// places.
+    /// environment, the store and vaults: see [connections, variables and
+    /// secrets](crate#connections-variables-and-secrets).
     #[must_use]
     pub fn connection(mut self, id: &str, text: impl Into<Secret>) -> Self {
         let text = text.into();
