@@ -84,8 +84,9 @@ fn install_hook() {
 type Hook = dyn Fn(&PanicHookInfo<'_>) + Send + Sync;
 
 /// Returns `true` if two hooks are the same function.
-#[expect(
+#[allow(
     ambiguous_wide_pointer_comparisons,
+    clippy::vtable_address_comparisons,
     reason = "the default hook is boxed at one place of the standard library, so with one vtable; if not, \
               the default hook is taken for a hook of the program, and is called"
 )]

@@ -14,6 +14,7 @@ use crate::connection::Connection;
 use crate::entry::EntryKind;
 use crate::runtime::entries::{ConnectionTest, EntryInfo};
 use crate::secret::Secret;
+use crate::services;
 
 /// A connection, in the form of `--json`. It has no secrets.
 #[derive(Serialize)]
@@ -198,7 +199,11 @@ struct TestJson {
 async fn test(context: &CommandContext, args: &args::ConnTest) -> CommandResult {
     let runtime = entries::runtime(context).await?;
     let id = &args.id;
-    let problem = match runtime.host.test_connection(id).await {
+    let problem = match runtime
+        .host
+        .test_connection(id, services::client_of)
+        .await
+    {
         Ok(ConnectionTest::Works) => None,
         Ok(ConnectionTest::NoClient) => Some(
             "no client can be made of it here: no task takes it as one, and the library has none for its kind in this build"

@@ -11,7 +11,6 @@ use crate::executor::Host;
 use crate::executor::clients::Clients;
 use crate::flow::registry;
 use crate::secret::Secret;
-use crate::services;
 use crate::store::{EntryContent, NewEntry};
 use crate::task::{ClientDef, RequirementKind, TaskEntry};
 use crate::vault::{Family, KeyError, KeyRing, Place, Places, StoredEntries};
@@ -193,13 +192,17 @@ impl Host {
     }
 
     /// Makes a client of a connection, and checks it. The client is that of a task that takes the
-    /// connection, or else the library's own for its kind.
-    pub(crate) async fn test_connection(&self, id: &str) -> Result<ConnectionTest, String> {
+    /// connection, or else the library's own for its kind (`of_library`).
+    pub(crate) async fn test_connection(
+        &self,
+        id: &str,
+        of_library: fn(&str) -> Option<ClientDef>,
+    ) -> Result<ConnectionTest, String> {
         let clients = &self.environment.clients;
         let entry = clients.look_up(EntryKind::Connection, id).await;
         let entry = entry.map_err(|error| error.to_string())?;
         let connection = Clients::connection_of(id, &entry, None)?;
-        let Some(def) = client_of(id).or_else(|| services::client_of(connection.kind())) else {
+        let Some(def) = client_of(id).or_else(|| of_library(connection.kind())) else {
             return Ok(ConnectionTest::NoClient);
         };
         let connection = Clients::connection_of(id, &entry, Some(&def))?;

@@ -1,6 +1,7 @@
 //! What tasks need from outside: connections, variables and secrets, by name.
 
 mod clients;
+mod commands;
 mod masks;
 mod names;
 mod vaults;
