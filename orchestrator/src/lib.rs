@@ -202,7 +202,7 @@ pub mod __private {
         BlockingBody, BodyFuture, BorrowedInput, CacheDef, Call, ClientDef, Context, Delay, Input,
         IntoInput, KeyFn, Mapped, Node, NotData, Parameter, Pool, Requirement, RequirementKind,
         Resource, Results, TaskBody, TaskCode, TaskDef, TaskEntry, TaskOptions, Trigger,
-        parse_variable,
+        VariableValue, parse_variable,
     };
     pub use crate::value::{
         Comparable, Data, JsonConversion, JsonFn, NoJsonConversion, NotComparable,

@@ -31,7 +31,7 @@ pub use options::{Delay, Pool, TaskOptions};
 pub use orchestrator_grammar::trigger::{ParseTriggerError, Trigger};
 pub use parameters::Parameters;
 pub use requirement::{
-    ClientDef, Connect, ParseVariable, Requirement, RequirementKind, parse_variable,
+    ClientDef, Connect, ParseVariable, Requirement, RequirementKind, VariableValue, parse_variable,
 };
 pub(crate) use requirement::{Lookup, SharedClient, TakenClient, read_variable};
 pub(crate) use returns::FlowBodyKind;

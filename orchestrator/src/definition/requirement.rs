@@ -215,11 +215,21 @@ pub(crate) trait Lookup: fmt::Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<Secret, TaskError>>;
 }
 
+/// A type of variables. Implemented by all types that are deserializable and owned.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be read from a variable",
+    label = "not `Deserialize + Send + 'static`",
+    note = "derive the missing trait: `#[derive(serde::Deserialize)]`",
+    note = "a text that is never printed is not a variable: take it as `#[secret(\"…\")] key: &Secret`"
+)]
+pub trait VariableValue: DeserializeOwned + Send + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<T: DeserializeOwned + Send + 'static> VariableValue for T {}
+
 /// Reads the text of a variable: as it is for a `String`; otherwise as JSON or, if that fails, as a
 /// JSON string.
-pub fn parse_variable<T: DeserializeOwned + Send + 'static>(
-    text: &str,
-) -> Result<Box<dyn Any + Send>, String> {
+pub fn parse_variable<T: VariableValue>(text: &str) -> Result<Box<dyn Any + Send>, String> {
     read_variable::<T>(text).map(|value| Box::new(value) as _)
 }
 

@@ -18,7 +18,7 @@ pub use crate::definition::{
     BlockingBody, BodyFuture, BorrowedInput, CacheDef, Call, ClientDef, Connect, Context, Delay,
     Interval, KeyFn, Parameter, ParseTriggerError, ParseVariable, Pool, Requirement,
     RequirementKind, Resource, TaskBody, TaskCode, TaskDef, TaskEntry, TaskOptions, Trigger,
-    parse_variable,
+    VariableValue, parse_variable,
 };
 pub use crate::scope::Input;
 pub(crate) use crate::scope::{Conversion, InputSource, NodeOutcome, Projection};

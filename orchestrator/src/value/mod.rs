@@ -63,7 +63,7 @@ pub use shown::{JsonConversion, JsonFn, NoJsonConversion};
     message = "`{Self}` cannot be passed between tasks",
     label = "not `Clone + Serialize + Deserialize + Send + Sync + 'static`",
     note = "derive the missing traits: `#[derive(Clone, serde::Serialize, serde::Deserialize)]`",
-    note = "mark a parameter that is not data: `#[resource]` for a shared object of the runtime, `#[context]` for the context"
+    note = "mark a parameter that is not data: `#[resource]` for a shared object of the runtime, `#[context]` for the context, `#[connection(\"…\")]` for a client, `#[secret(\"…\")]` for a secret"
 )]
 pub trait Data: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {}
 
