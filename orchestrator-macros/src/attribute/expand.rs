@@ -32,10 +32,14 @@ pub(crate) fn described(parameter: &Parameter) -> TokenStream {
 
 /// Returns the fields for a parameter's name and type.
 pub(crate) fn names(parameter: &Parameter) -> TokenStream {
-    let name = parameter
+    let (name, type_name) = (parameter_name(parameter), written(&parameter.ty));
+    quote!(name: #name, type_name: #type_name)
+}
+
+/// Returns the name of a parameter, for its definition.
+pub(crate) fn parameter_name(parameter: &Parameter) -> String {
+    parameter
         .name()
         .map(|name| name.unraw().to_string())
-        .unwrap_or_default();
-    let type_name = written(&parameter.ty);
-    quote!(name: #name, type_name: #type_name)
+        .unwrap_or_default()
 }

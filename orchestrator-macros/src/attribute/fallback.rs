@@ -129,6 +129,10 @@ impl<'a> StandIn<'a> {
             output,
         } = self;
         let attributes = function.outer_attributes();
+        let not_passed = function.parameters.iter().filter_map(|parameter| {
+            let is_passed = parameter.role() == Role::Input;
+            Some(&parameter.ty).filter(|_| !is_passed && is_right(parameter))
+        });
         let (visibility, name, clause) = (
             &function.visibility,
             function.name(),
@@ -138,6 +142,8 @@ impl<'a> StandIn<'a> {
             #(#attributes)*
             #[allow(dead_code, unused_variables, clippy::all, clippy::pedantic)]
             #visibility fn #name #generics(#(#parameters),*) -> #output #clause {
+                // Otherwise, their imports would be unused.
+                #(let _ = ::core::marker::PhantomData::<#not_passed>;)*
                 ::core::unreachable!()
             }
         }

@@ -60,7 +60,7 @@ pub(crate) const CACHE: [KnownOption; 3] = [
 ];
 
 /// The options that only a flow has.
-pub(crate) const OF_FLOWS: [KnownOption; 9] = [
+pub(crate) const OF_FLOWS: [KnownOption; 12] = [
     known("schedule", "schedule = \"0 6 * * *\""),
     known("timezone", "timezone = \"Europe/Zurich\""),
     known("missed", "missed = \"all\""),
@@ -82,4 +82,7 @@ pub(crate) const OF_FLOWS: [KnownOption; 9] = [
         form: OptionForm::Types,
         example: "resources = [Database]",
     },
+    known("connections", "connections = [\"postgres_default\"]"),
+    known("variables", "variables = [\"batch_size\"]"),
+    known("secrets", "secrets = [\"scoring_api_key\"]"),
 ];

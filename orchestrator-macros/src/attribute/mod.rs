@@ -2,6 +2,7 @@
 //! if there are errors. This module uses neither `task` nor `flow`.
 
 pub(crate) mod data;
+pub(crate) mod entry;
 pub(crate) mod expand;
 pub(crate) mod fallback;
 pub(crate) mod known;

@@ -3,10 +3,11 @@
 use super::missed::MissedTicks;
 use super::model::{FlowModel, FlowOutput, ServingModel};
 use crate::attribute::data::{FlowPart, PassedType, TypeFault, arguments_of, is_plain, ungrouped};
+use crate::attribute::entry::EntryKind;
 use crate::attribute::fallback::Errors;
 use crate::attribute::names::written;
 use crate::attribute::signature::{MOST_INPUTS, Parameter, Role, check_context};
-use syn::Type;
+use syn::{LitStr, Type};
 
 pub(super) fn options(flow: &FlowModel, errors: &mut Errors) {
     flow.label.check(errors);
@@ -40,6 +41,26 @@ pub(super) fn options(flow: &FlowModel, errors: &mut Errors) {
         } else if let Some(fault) = TypeFault::of_resource(resource) {
             errors.at(&fault, fault.message());
         }
+    }
+    for (kind, names) in &flow.requirements {
+        check_names(*kind, names, errors);
+    }
+}
+
+fn check_names(kind: EntryKind, names: &[LitStr], errors: &mut Errors) {
+    let mut seen = Vec::new();
+    for literal in names {
+        let name = literal.value();
+        if let Some(fault) = kind.fault(&name) {
+            errors.at(literal, fault);
+        } else if seen.contains(&name) {
+            let noun = kind.noun();
+            errors.at(
+                literal,
+                format!("{noun} `{name}` is given twice: leave one of them out"),
+            );
+        }
+        seen.push(name);
     }
 }
 
@@ -112,6 +133,14 @@ pub(super) fn function(flow: &FlowModel, errors: &mut Errors) {
                 "a flow takes no resources, its tasks do: put `#[resource]` on the parameter of a task",
             ),
             Role::Context => check_context(parameter, errors),
+            Role::Entry(kind) => {
+                let message = format!(
+                    "a flow takes no {}, its tasks do: put `{}` on the parameter of a task",
+                    kind.option(),
+                    kind.mark("…")
+                );
+                errors.at(parameter.marks.first(), message);
+            }
         }
     }
     match FlowOutput::of(&flow.function) {

@@ -47,6 +47,10 @@ fn definition(flow: &FlowModel) -> TokenStream {
         let name = written(ty);
         quote!(#private::Resource { name: #name, type_name: #name, id: ::std::any::TypeId::of::<#ty> })
     });
+    let requirements = flow.requirements.iter().flat_map(|(kind, names)| {
+        let kind = quote!(#private::EntryKind::#kind);
+        names.iter().map(move |name| quote!((#kind, #name)))
+    });
     let is_async = flow.function.is_async();
     let serving = serving(&flow.serving);
     let max_active_runs = option(
@@ -68,7 +72,7 @@ fn definition(flow: &FlowModel) -> TokenStream {
             #label,
             parameters: &[#(#parameters),*],
             resources: &[#(#resources),*],
-            requirements: &[],
+            requirements: &[#(#requirements),*],
             is_async: #is_async,
             #serving,
             max_active_runs: #max_active_runs,

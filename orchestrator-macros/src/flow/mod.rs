@@ -42,6 +42,8 @@ mod tests {
             RIGHT,
             r#"
             max_active_runs = 1, timeout = "1h", resources = [A, b::B<C, D>, Arc<dyn E>]
+            connections = ["a", "b-c.D_"], variables = ["a"], secrets = ["a",]
+            secrets = []
             schedule = "@daily"
             schedule = "0 0 6 * * MON-FRI", timezone = "Europe/Zurich", missed = "none", overlap = "queue", max_active_runs = 1
             overlap = r"cancel_running", max_active_runs = 1
@@ -85,8 +87,33 @@ mod tests {
             timeout = "0s"                     => expected `timeout` to be greater than zero
             resources = Database               => expected `resources = [Database]`
             resources = [&Database]            => write `Database`
+            connection = ["a"]                 => did you mean `connections`?
+            connections                        => `connections` needs a value: write `connections = ["postgres_default"]`
+            connections = "a"                  => expected `connections` to be a list of strings, got `"a"`: write for example `connections = ["postgres_default"]`
+            connections = [Postgres]           => expected `connections` to be a list of strings, got `[Postgres]`
+            variables("a")                     => expected `variables = ["batch_size"]`
+            connections = ["a", "b", "a"]      => connection `a` is given twice: leave one of them out
+            variables = ["a", "a"]             => variable `a` is given twice
+            secrets = ["a", ""]                => expected a name of at least one character
+            secrets = ["a/b", ".b"]            => got '/' in "a/b" ;; does not begin with a dot
+            connections = ["s3://bucket"]      => expected the name of a connection, got a URL
+            secrets = ["a"], secrets = ["b"]   => option `secrets` is given twice
+            defaults(secrets = ["a"])          => unknown option `secrets`
             "#,
         );
+    }
+
+    #[test]
+    fn requirements_are_in_the_order_of_their_kinds() {
+        let parse = |code: &str| code.parse().expect(code);
+        let options = r#"secrets = ["a"], variables = ["c", "b"], connections = ["a"]"#;
+        let expansion = flow(parse(options), parse(RIGHT))
+            .to_string()
+            .replace(' ', "")
+            .replace("::orchestrator::__private::EntryKind::", "");
+        let expected =
+            r#"requirements:&[(Connection,"a"),(Variable,"c"),(Variable,"b"),(Secret,"a")]"#;
+        assert!(expansion.contains(expected), "{expansion}");
     }
 
     #[test]
@@ -155,6 +182,9 @@ mod tests {
             fn a(b: impl Display) {}                 => got `impl Display`
             fn a(#[no_cache] b: u8) {}               => `#[no_cache]` is for the inputs of tasks
             fn a(#[resource] b: &B) {}               => a flow takes no resources
+            fn a(#[connection("b")] b: &B) {}        => a flow takes no connections, its tasks do: put `#[connection("…")]` on the parameter of a task
+            fn a(#[variable("b")] b: u8) {}          => a flow takes no variables, its tasks do
+            fn a(#[secret] b: &Secret) {}            => a flow takes no secrets, its tasks do
             fn a(#[context] b: Context) {}           => expected `#[context] b: &Context`
             #[task] fn a() {}                        => a task or a flow, not both
             struct A;                                => got a struct: a flow is a function

@@ -2,6 +2,7 @@
 
 use super::missed::MissedTicks;
 use crate::attribute::data::{FlowPart, arguments_of, ungrouped};
+use crate::attribute::entry::EntryKind;
 use crate::attribute::label::Label;
 use crate::attribute::options::OptionValue;
 use crate::attribute::settings::Settings;
@@ -9,7 +10,7 @@ use crate::attribute::signature::{Parameter, Role, UserFunction};
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use std::time::Duration;
-use syn::Type;
+use syn::{LitStr, Type};
 
 pub(crate) struct FlowModel {
     pub(crate) function: UserFunction,
@@ -19,6 +20,8 @@ pub(crate) struct FlowModel {
     pub(crate) timeout: Option<OptionValue<Duration>>,
     pub(crate) defaults: Settings,
     pub(crate) resources: Vec<Type>,
+    /// The names of connections, variables and secrets that its tasks need.
+    pub(crate) requirements: [(EntryKind, Vec<LitStr>); 3],
 }
 
 /// When runs of a flow are due, and the handling of those that are missed or overlap.

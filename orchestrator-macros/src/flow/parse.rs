@@ -2,6 +2,7 @@
 
 use super::missed::MissedTicks;
 use super::model::{FlowModel, ServingModel};
+use crate::attribute::entry::EntryKind;
 use crate::attribute::fallback::Errors;
 use crate::attribute::known::{CACHE, KnownOption, KnownOptions, LABEL, OF_FLOWS};
 use crate::attribute::label::Label;
@@ -30,6 +31,7 @@ pub(super) fn flow(options: TokenStream, function: UserFunction, errors: &mut Er
         timeout: None,
         defaults: Settings::default(),
         resources: Vec::new(),
+        requirements: EntryKind::ALL.map(|kind| (kind, Vec::new())),
     };
     let known = KnownOptions {
         attribute: "#[flow]",
@@ -102,7 +104,14 @@ impl FlowModel {
                     }
                 }
             }
-            _ => self.serving.read(argument)?,
+            name => match self
+                .requirements
+                .iter_mut()
+                .find(|(kind, _)| kind.option() == name)
+            {
+                Some((_, names)) => *names = argument.strings()?.value,
+                None => self.serving.read(argument)?,
+            },
         }
         Ok(())
     }

@@ -1,7 +1,9 @@
 //! The rules for tasks.
 
 use super::model::{CacheModel, TaskModel, TaskReturn};
+use super::shared;
 use crate::attribute::data::{FlowPart, PassedType, TypeFault, arguments_of, ungrouped};
+use crate::attribute::entry::EntryKind;
 use crate::attribute::fallback::Errors;
 use crate::attribute::names::written;
 use crate::attribute::settings::check_path;
@@ -44,10 +46,14 @@ fn check_cache(task: &TaskModel, errors: &mut Errors) {
             format!("`{key}` needs a cache: add `cache`, or `cache = \"1h\"`, or leave it out"),
         );
     }
-    for (mark, parameter) in task
-        .inputs()
-        .filter_map(|parameter| Some((parameter.no_cache.first()?, parameter)))
-    {
+    let marked = task.function.parameters.iter().filter_map(|parameter| {
+        let can_be_in_key = matches!(
+            parameter.role(),
+            Role::Input | Role::Entry(EntryKind::Variable)
+        );
+        Some((parameter.no_cache.first()?, parameter)).filter(|_| can_be_in_key)
+    });
+    for (mark, parameter) in marked {
         let name = parameter
             .name()
             .map_or_else(|| "the input".to_owned(), |name| format!("`{name}`"));
@@ -56,7 +62,7 @@ fn check_cache(task: &TaskModel, errors: &mut Errors) {
                 mark,
                 "`#[no_cache]` needs a cache: add `cache`, or `cache = \"1h\"`, or leave it out",
             );
-        } else if key.is_some() {
+        } else if key.is_some() && parameter.role() == Role::Input {
             let message = format!(
                 "`#[no_cache]` cannot be combined with `cache_key`: the function says what is part of the key; leave it \
                  out, and do not use {name} in the function"
@@ -82,8 +88,11 @@ pub(super) fn function(task: &TaskModel, errors: &mut Errors) {
     for parameter in &task.function.parameters {
         match parameter.role() {
             Role::Input => input(parameter, errors),
-            Role::Resource => resource(parameter, errors),
+            Role::Resource => shared::resource(parameter, errors),
             Role::Context => check_context(parameter, errors),
+            Role::Entry(EntryKind::Connection) => shared::client(parameter, errors),
+            Role::Entry(EntryKind::Variable) => variable(parameter, errors),
+            Role::Entry(EntryKind::Secret) => shared::secret(parameter, errors),
         }
     }
     output(task, errors);
@@ -99,8 +108,28 @@ fn input(parameter: &Parameter, errors: &mut Errors) {
             wiring.noun()
         );
         errors.at(ty, message);
-        return;
+    } else {
+        data(parameter, errors);
     }
+}
+
+fn variable(parameter: &Parameter, errors: &mut Errors) {
+    let ty = ungrouped(&parameter.ty);
+    if let Some(wiring) = FlowPart::of_ours(ty) {
+        let message = format!(
+            "expected plain data, got `{}`: a variable is read from a text; write for example `{}`",
+            written(ty),
+            wiring.value_name()
+        );
+        errors.at(ty, message);
+    } else {
+        data(parameter, errors);
+    }
+}
+
+/// Checks that a type is owned data, or a reference to such.
+fn data(parameter: &Parameter, errors: &mut Errors) {
+    let ty = ungrouped(&parameter.ty);
     let Type::Reference(reference) = ty else {
         if let Some(fault) = TypeFault::of(ty) {
             errors.at(&fault, fault.message());
@@ -126,60 +155,6 @@ fn input(parameter: &Parameter, errors: &mut Errors) {
         errors.at(ty, message);
     } else if let Some(fault) = TypeFault::of(&reference.elem) {
         errors.at(&fault, fault.message());
-    }
-}
-
-fn resource(parameter: &Parameter, errors: &mut Errors) {
-    let ty = ungrouped(&parameter.ty);
-    let got = written(ty);
-    let name = parameter
-        .name()
-        .map_or_else(|| "resource".to_owned(), ToString::to_string);
-    let Type::Reference(reference) = ty else {
-        let message = format!(
-            "expected `#[resource] {name}: &{got}`, got `{got}`: tasks share a resource, so they borrow it"
-        );
-        errors.at(ty, message);
-        return;
-    };
-    if let Some(lifetime) = &reference.lifetime {
-        errors.at(
-            lifetime,
-            format!(
-                "expected a reference without a lifetime: write `&{}`",
-                written(&reference.elem)
-            ),
-        );
-    } else if reference.mutability.is_some() {
-        let message = format!(
-            "expected `&{}`, got `{got}`: tasks share a resource; if they change it, let it hold a `Mutex`",
-            written(&reference.elem)
-        );
-        errors.at(ty, message);
-    } else {
-        match PassedType::of(ty) {
-            PassedType::Slice(_) | PassedType::Str => {
-                let owned = PassedType::of(ty).stored_name();
-                let message = format!(
-                    "expected a resource, got `{got}`: a resource is found by its type; wrap the `{owned}` in a struct"
-                );
-                errors.at(ty, message);
-            }
-            PassedType::Owned(_) | PassedType::Borrowed(_) => match ungrouped(&reference.elem) {
-                Type::TraitObject(object) => {
-                    let object = written(object);
-                    let message = format!(
-                        "expected the type of a resource, got `{got}`: write `&Box<{object}>`, and provide such a box"
-                    );
-                    errors.at(ty, message);
-                }
-                elem => {
-                    if let Some(fault) = TypeFault::of_resource(elem) {
-                        errors.at(&fault, fault.message());
-                    }
-                }
-            },
-        }
     }
 }
 

@@ -1,17 +1,19 @@
 //! The code of a task in a cache key: its tokens without layout and documentation.
 
-use crate::attribute::signature::UserFunction;
-use proc_macro2::{Delimiter, Group, Ident, Spacing, TokenStream, TokenTree};
+use crate::attribute::signature::{Parameter, UserFunction};
+use proc_macro2::{Delimiter, Group, Ident, Spacing, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 
 /// Returns the parameters, the return type and the body, with a space between two tokens.
 ///
-/// The text does not contain the name, `async` or attributes. It is independent of white space and
-/// of the trailing comma of a list, which rustfmt changes, but not of other changes by rustfmt.
+/// The text does not contain the name, `async` or attributes, except for the marks of connections,
+/// variables and secrets: their names determine what is computed. It is independent of white space
+/// and of the trailing comma of a list, which rustfmt changes, but not of other changes by rustfmt.
 pub(crate) fn text(function: &UserFunction) -> String {
     let parameters = function.parameters.iter().map(|parameter| {
         let (pattern, ty) = (&parameter.pattern, &parameter.ty);
-        quote!(#pattern: #ty)
+        let mark = mark(parameter);
+        quote!(#mark #pattern: #ty)
     });
     let (output, body) = (&function.signature.output, &function.body);
     let mut text = Text(String::new());
@@ -20,6 +22,14 @@ pub(crate) fn text(function: &UserFunction) -> String {
         TokenContext::Nothing,
     );
     text.0
+}
+
+/// Returns the mark of a connection, a variable or a secret, in a form that is not an attribute and
+/// that is the same for `"a"` and `r"a"`.
+fn mark(parameter: &Parameter) -> Option<TokenStream> {
+    let (kind, name) = parameter.entry()?;
+    let (mark, name) = (Ident::new(kind.noun(), Span::mixed_site()), name.value());
+    Some(quote!(#mark(#name)))
 }
 
 /// The context of tokens.
@@ -174,6 +184,10 @@ mod tests {
                 "( ) { ' b : loop { break ' b '\\'' } }",
             ),
             ("fn a() -> bool { b && !c }", "( ) - > bool { b && ! c }"),
+            (
+                "fn a(#[variable(\"b\")] c: &str, d: u8) {}",
+                "( variable ( \"b\" ) c : & str , d : u8 ) { }",
+            ),
         ] {
             assert_eq!(of(item), expected, "{item}");
         }
@@ -214,6 +228,10 @@ mod tests {
             "fn a() { b(c, d(e,), [f,], G { h, },) }",
         ]);
         same(&["fn a() { x&&-y }", "fn a() { x && -y }"]);
+        same(&[
+            "fn a(#[variable(\"b\")] c: &str) {}",
+            "fn a(#[no_cache] #[variable(r\"b\",)] c: &str) {}",
+        ]);
     }
 
     #[test]
@@ -225,6 +243,10 @@ mod tests {
             "fn a(b: u16) -> u8 { let c = b + 1; c }",
             "fn a(mut b: u8) -> u8 { let c = b + 1; c }",
             "fn a(d: u8) -> u8 { let c = b + 1; c }",
+            "fn a(#[variable(\"d\")] b: u8) -> u8 { let c = b + 1; c }",
+            "fn a(#[variable(\"e\")] b: u8) -> u8 { let c = b + 1; c }",
+            "fn a(#[secret(\"d\")] b: u8) -> u8 { let c = b + 1; c }",
+            "fn a(#[connection(\"d\")] b: u8) -> u8 { let c = b + 1; c }",
             "fn a(b: u8) -> u16 { let c = b + 1; c }",
             "fn a(b: u8) { let c = b + 1; c }",
             "fn a(b: u8) -> u8 { c; let c = b + 1; }",

@@ -3,7 +3,9 @@
 use super::code;
 use super::model::{CacheModel, TaskModel, TaskReturn};
 use crate::attribute::data::{PassedType, is_plain};
-use crate::attribute::expand::{described, names, option, private};
+use crate::attribute::entry::EntryKind;
+use crate::attribute::expand::{described, names, option, parameter_name, private};
+use crate::attribute::names::written;
 use crate::attribute::place::CodeSpan;
 use crate::attribute::signature::{Parameter, Role};
 use crate::attribute::value::OptionKind;
@@ -58,9 +60,10 @@ fn definition(task: &TaskModel) -> TokenStream {
     let parameters = task.inputs().map(described);
     let resources = task.resources().map(|parameter| {
         let described = names(parameter);
-        let ty = resource_type(&parameter.ty);
+        let ty = shared_type(&parameter.ty);
         quote!(#private::Resource { #described, id: ::std::any::TypeId::of::<#ty> })
     });
+    let requirements = task.function.parameters.iter().filter_map(requirement);
     let (options, body, cooperative) = (task.settings.expand(), body(task), task.has_context());
     let (user, cache) = (task.function.inner(), cache(task));
     quote! {{
@@ -69,7 +72,7 @@ fn definition(task: &TaskModel) -> TokenStream {
             #label,
             parameters: &[#(#parameters),*],
             resources: &[#(#resources),*],
-            requirements: &[],
+            requirements: &[#(#requirements),*],
             options: #options,
             body: #body,
             cooperative: #cooperative,
@@ -79,10 +82,39 @@ fn definition(task: &TaskModel) -> TokenStream {
     }}
 }
 
+/// Returns the definition of a parameter that is a connection, a variable or a secret.
+fn requirement(parameter: &Parameter) -> Option<TokenStream> {
+    let (private, place) = (private(), CodeSpan::of(&parameter.ty));
+    let (kind, name) = parameter.entry()?;
+    let detail = match kind {
+        EntryKind::Connection => {
+            let ty = shared_type(&parameter.ty);
+            let client = place.first(quote!(#private::ClientDef::of));
+            quote!((#client::<#ty>()))
+        }
+        EntryKind::Variable => {
+            let stored = PassedType::of(&parameter.ty).stored(place);
+            let parse = place.first(quote!(#private::parse_variable));
+            let in_key = parameter.no_cache.is_empty();
+            quote!({ parse: #parse::<#stored>, in_key: #in_key })
+        }
+        EntryKind::Secret => TokenStream::new(),
+    };
+    let (parameter_name, type_name) = (parameter_name(parameter), written(&parameter.ty));
+    Some(quote! {
+        #private::Requirement {
+            name: #name,
+            parameter: #parameter_name,
+            type_name: #type_name,
+            kind: #private::RequirementKind::#kind #detail,
+        }
+    })
+}
+
 /// Returns the type behind the reference.
-fn resource_type(ty: &Type) -> &Type {
+fn shared_type(ty: &Type) -> &Type {
     match PassedType::of(ty) {
-        PassedType::Borrowed(resource) => resource,
+        PassedType::Borrowed(shared) => shared,
         PassedType::Owned(_) | PassedType::Slice(_) | PassedType::Str => ty,
     }
 }
@@ -234,20 +266,26 @@ fn body(task: &TaskModel) -> TokenStream {
 fn arguments(task: &TaskModel, call: &Ident) -> (Vec<TokenStream>, Vec<TokenStream>) {
     let private = private();
     let (mut takes, mut passes) = (Vec::new(), Vec::new());
-    let mut index = 0_usize;
+    let (mut index, mut required) = (0_usize, 0_usize);
     for (number, parameter) in task.function.parameters.iter().enumerate() {
         let value = Ident::new(&format!("value{number}_"), Span::mixed_site());
         let (data, place) = (PassedType::of(&parameter.ty), CodeSpan::of(&parameter.ty));
-        let is_owned = parameter.role() == Role::Input && data.is_owned();
-        let taken = match parameter.role() {
+        let role = parameter.role();
+        let is_owned =
+            matches!(role, Role::Input | Role::Entry(EntryKind::Variable)) && data.is_owned();
+        let ty = shared_type(&parameter.ty);
+        let taken = match role {
             Role::Context => quote!(#private::Call::context(#call)),
             Role::Resource => {
-                let (open, ty) = (
-                    place.first(quote!(#private::Call::resource)),
-                    resource_type(&parameter.ty),
-                );
+                let open = place.first(quote!(#private::Call::resource));
                 quote!(#open::<#ty>(#call))
             }
+            Role::Entry(EntryKind::Connection) => {
+                let open = place.first(quote!(#private::Call::client));
+                quote!(#open::<#ty>(#call, #required))
+            }
+            Role::Entry(EntryKind::Variable) => take(&quote!(variable), parameter, call, required),
+            Role::Entry(EntryKind::Secret) => quote!(#private::Call::secret(#call, #required)),
             Role::Input => {
                 index += 1;
                 let method = if is_owned {
@@ -258,18 +296,20 @@ fn arguments(task: &TaskModel, call: &Ident) -> (Vec<TokenStream>, Vec<TokenStre
                 take(&method, parameter, call, index - 1)
             }
         };
+        required += usize::from(matches!(role, Role::Entry(_)));
         takes.push(quote!(let #value = #taken;));
-        passes.push(if is_owned {
-            quote!(#value)
-        } else {
-            quote!(&#value)
+        passes.push(match role {
+            _ if is_owned => quote!(#value),
+            // Only the name of the type is checked by the macro: it may be another type.
+            Role::Context | Role::Entry(EntryKind::Secret) => place.all(quote!(&#value)),
+            _ => quote!(&#value),
         });
     }
     (takes, passes)
 }
 
-/// Returns the code that takes an input from the call. Its type follows from the parameter that it
-/// is passed to.
+/// Returns the code that takes an input or a variable from the call. Its type follows from the
+/// parameter that it is passed to.
 fn take(method: &TokenStream, parameter: &Parameter, call: &Ident, index: usize) -> TokenStream {
     let (private, place) = (private(), CodeSpan::of(&parameter.ty));
     let stored = match PassedType::of(&parameter.ty) {

@@ -6,6 +6,7 @@ mod expand;
 mod fallback;
 mod model;
 mod parse;
+mod shared;
 
 use crate::attribute::fallback::Errors;
 use crate::attribute::signature::{Noun, UserFunction};
@@ -59,11 +60,19 @@ mod tests {
             fn a(a: &(A), b: (B), c: Option<[C; 3]>, d: Cow<'static, str>, e: fn(&str) -> u8) {}
             fn a(#[resource] a: &Box<dyn A>, #[resource] b: &(B, Vec<B>)) -> tree::Node<u8> {}
             fn a() { struct A; impl A { fn a() -> Self { Self } } }
+            async fn a(#[connection("a")] a: &A, #[variable("b.B-_0")] b: &str, #[secret("c")] c: &orchestrator::Secret) {}
+            fn a(#[connection("a")] a: &A, #[connection(r"a",)] b: &Box<dyn B>, #[secret("a")] c: &Secret, #[allow(unused)] #[secret("a")] d: &(Secret)) {}
+            fn a(#[variable("a")] mut a: A, #[variable("b")] b: &B, #[variable("c")] c: &[C], #[variable("d")] d: Option<String>) {}
             "#,
         );
         check_cached(
             "",
             "async fn a(#[no_cache] b: u8, #[no_cache] #[allow(unused)] c: &str) {}",
+            &[],
+        );
+        check_cached(
+            "cache_key = d",
+            "async fn a(#[no_cache] #[variable(\"b\")] b: u8, #[variable(\"c\")] #[no_cache] c: &str) {}",
             &[],
         );
     }
@@ -88,6 +97,10 @@ mod tests {
             retry = 3                                                 => unknown option `retry`; did you mean `retry_if` or `retry_delay`?
             max_active_runs = 3                                       => unknown option `max_active_runs`: it is one of `#[flow]`
             schedule = "@daily"                                       => unknown option `schedule`: it is one of `#[flow]`
+            resources = [A]                                           => unknown option `resources`: it is one of `#[flow]`
+            connections = ["a"]                                       => unknown option `connections`: a task takes it as a parameter, marked `#[connection("postgres_default")]`
+            variable = "a"                                            => a task takes it as a parameter, marked `#[variable("batch_size")]`
+            secrets("a")                                              => a task takes it as a parameter, marked `#[secret("scoring_api_key")]`
             retries = 3, pool = "a", retries = 3                      => option `retries` is given twice
             "load"                                                    => expected an option such as `name = "extract"`
             retries: 3                                                => expected `retries = 3`
@@ -205,9 +218,12 @@ mod tests {
             fn a(b: Mapped<u8>, c: &orchestrator::Flow<u8>) {} => takes the value, `Vec<u8>` ;; the flow passes the flow
             fn a(#[cfg(b)] b: u8) {}                           => cannot depend on `cfg`
             fn a(#[doc = "b"] b: u8) {}                        => has no documentation
-            fn a(#[contxt] b: &Context) {}                     => did you mean `#[context]`?
+            fn a(#[contxt] b: &Context) {}                     => did you mean `#[context]`? (for parameters: `#[resource]`, `#[context]`, `#[connection("…")]`, `#[variable("…")]`, `#[secret("…")]` and `#[no_cache]`)
+            fn a(#[conection("b")] b: &B) {}                   => did you mean `#[connection("…")]`?
+            fn a(#[secrets("b")] b: &Secret) {}                => did you mean `#[secret("…")]`?
+            fn a(#[env("b")] b: &str) {}                       => unknown attribute `#[env]` (for
             fn a(#[resource(1)] b: &B) {}                      => expected `#[resource]` alone
-            fn a(#[resource] #[context] b: &B) {}              => expected one of `#[resource]` and `#[context]`
+            fn a(#[resource] #[context] b: &B) {}              => expected one of `#[resource]`, `#[context]`, `#[connection("…")]`, `#[variable("…")]` and `#[secret("…")]`, once
             fn a(#[context] b: &mut Context) {}                => expected `#[context] b: &Context`, got `&mut Context`
             fn a(#[resource] b: &str) {}                       => wrap the `String` in a struct
             fn a(#[resource] b: &'static B) {}                 => write `&B`
@@ -217,10 +233,140 @@ mod tests {
     }
 
     #[test]
+    fn names_in_marks_are_strings_in_parentheses() {
+        check_items(
+            task,
+            r#"
+            fn a(#[connection] b: &B) {}                           => `#[connection]` needs the name of a connection: write `#[connection("postgres_default")]`
+            fn a(#[variable()] b: &str) {}                         => `#[variable]` needs the name of a variable: write `#[variable("batch_size")]`
+            fn a(#[secret[]] b: &Secret) {}                        => `#[secret]` needs the name of a secret: write `#[secret("scoring_api_key")]`
+            fn a(#[connection("")] b: &B) {}                       => expected a name of at least one character
+            fn a(#[variable("a b")] b: &str) {}                    => expected a name of letters, digits, `_`, `-` and `.`, got ' ' in "a b"
+            fn a(#[secret("../b")] b: &Secret) {}                  => does not begin with a dot
+            fn a(#[connection("postgres://a:p@b")] b: &B) {}       => got a URL: write a name such as `"postgres_default"`
+            fn a(#[connection = "b"] b: &B) {}                     => expected the name in parentheses: write `#[connection("b")]`
+            fn a(#[variable = B] b: &str) {}                       => expected the name in parentheses: write `#[variable("batch_size")]`
+            fn a(#[secret["b"]] b: &Secret) {}                     => expected the name in parentheses: write `#[secret("b")]`
+            fn a(#[secret{"b"}] b: &Secret) {}                     => expected the name in parentheses: write `#[secret("b")]`
+            fn a(#[connection(b)] b: &B) {}                        => expected the name in quotes, got `b`: write `#[connection("b")]`
+            fn a(#[connection(id = "b")] b: &B) {}                 => got `id = "b"`: write `#[connection("b")]`
+            fn a(#[connection(B)] b: &B) {}                        => expected the name of a connection in quotes, got `B`: the names are known before anything runs; if this one is data, call `context.connection(…)` in the body
+            fn a(#[variable(a::B)] b: u8) {}                       => got `a::B`
+            fn a(#[variable(concat!("a", "b"))] b: u8) {}          => call `context.variable(…)` in the body
+            fn a(#[secret(format!("b"))] b: &Secret) {}            => call `context.secret(…)` in the body
+            fn a(#[secret(7)] b: &Secret) {}                       => expected the name of a secret in quotes, got `7`
+            fn a(#[secret(b"b")] b: &Secret) {}                    => expected the name of a secret in quotes
+            fn a(#[connection("b", "c")] b: &B) {}                 => expected one name: a parameter takes one connection
+            fn a(#[variable("b", default = 3)] b: u8) {}           => expected the name alone, without options: write `#[variable("b")]`
+            fn a(#[connection("b" "c")] b: &B) {}                  => expected `#[connection("postgres_default")]`
+            fn a(#[connection("b")] #[resource] b: &B) {}          => expected one of `#[resource]`, `#[context]`, `#[connection
+            fn a(#[secret("b")] #[secret("c")] b: &Secret) {}      => and `#[secret("…")]`, once
+            fn a(#[connection("b")] (b, c): &B) {}                 => expected a name, got the pattern
+            fn a(#[variable("b")] _: u8) {}                        => write `_unused: u8`
+            "#,
+        );
+        let long = format!("fn a(#[variable(\"{}\")] b: u8) {{}}", "x".repeat(201));
+        check_items(
+            task,
+            &format!("{long} => expected at most 200 bytes, got 201"),
+        );
+    }
+
+    #[test]
+    fn clients_variables_and_secrets_have_types_that_fit() {
+        check_items(
+            task,
+            r#"
+            fn a(#[connection("b")] c: B) {}                       => expected `#[connection("b")] c: &B`, got `B`: tasks share a client, so they borrow it
+            fn a(#[connection("b")] c: &mut B) {}                  => expected `&B`, got `&mut B`: tasks share a client; if they change it
+            fn a(#[connection("b")] c: &'static B) {}              => expected a reference without a lifetime: write `&B`
+            fn a(#[connection("b")] c: &str) {}                    => expected a client, got `&str`
+            fn a(#[connection("b")] c: &[u8]) {}                   => expected a client, got `&[u8]`
+            fn a(#[connection("b")] c: &dyn B) {}                  => expected the type of a client, got `dyn B`
+            fn a(#[connection("b")] c: &impl B) {}                 => expected the type of a client, got `impl B`
+            fn a(#[connection("b")] c: &B<'_>) {}                  => got the lifetime `'_`
+            fn a(#[connection("b")] c: &B<_>) {}                   => got `_`
+            fn a(#[connection("b")] c: &&B) {}                     => got the reference `&B`: write `B`
+            fn a(#[variable("b")] c: Node<u8>) {}                  => expected plain data, got `Node<u8>`: a variable is read from a text; write for example `u8`
+            fn a(#[variable("b")] c: &'static str) {}              => expected a reference without a lifetime, got `&'static str`
+            fn a(#[variable("b")] c: &mut String) {}               => write `mut c: String`
+            fn a(#[variable("b")] c: Vec<&str>) {}                 => got the reference `&str`: write `String`
+            fn a(#[variable("b")] c: impl B) {}                    => got `impl B`
+            fn a(#[variable("b")] c: &dyn B) {}                    => got `dyn B`
+            fn a(#[variable("b")] c: Cow<'_, str>) {}              => got the lifetime `'_`
+            fn a(#[secret("b")] c: Secret) {}                      => expected `#[secret("b")] c: &Secret`, got `Secret`: tasks share a secret, so they borrow it
+            fn a(#[secret("b")] c: &mut orchestrator::Secret) {}   => expected `#[secret("b")] c: &orchestrator::Secret`, got `&mut
+            fn a(#[secret("b")] c: &'static Secret) {}             => expected `#[secret("b")] c: &Secret`, got `&'static Secret`
+            fn a(#[secret("b")] c: &str) {}                        => expected `#[secret("b")] c: &Secret`, got `&str`: `c.expose()` returns the text
+            fn a(#[secret("b")] c: String) {}                      => expected `#[secret("b")] c: &Secret`, got `String`: `c.expose()` returns the text
+            fn a(#[secret("b")] c: &Secret<u8>) {}                 => expected `#[secret("b")] c: &Secret`, got `&Secret<u8>`
+            "#,
+        );
+    }
+
+    #[test]
+    fn what_is_no_input_does_not_count() {
+        let inputs: Vec<String> = (0..12).map(|number| format!("i{number}: u8")).collect();
+        let named =
+            r#"#[variable("a")] a: u8, #[connection("b")] b: &B, #[secret("c")] c: &Secret"#;
+        check_items(task, &format!("fn a({named}, {}) {{}}", inputs.join(", ")));
+        for (options, item) in [
+            ("", format!("fn a({named}, d: u8) {{}}")),
+            // a stand-in has the same parameters
+            (
+                "retires = 1",
+                format!("fn a({named}, d: u8, #[e] f: u8) {{}}"),
+            ),
+        ] {
+            let parse = |code: &str| code.parse::<TokenStream>().expect(code);
+            let expansion = task(parse(options), parse(&item))
+                .to_string()
+                .replace(' ', "");
+            let parameters = "fna(d:impl::orchestrator::__private::IntoInput<u8>";
+            assert!(expansion.contains(parameters), "{expansion}");
+        }
+    }
+
+    #[test]
+    fn inputs_and_requirements_are_numbered_apart() {
+        let item = r#"fn a(b: u8, #[variable("n")] c: u8, #[resource] d: &D, #[secret("n")] e: &Secret,
+            f: u8, #[no_cache] #[variable("m")] g: &str, #[connection("n")] h: &H) {}"#;
+        let parse = |code: &str| code.parse::<TokenStream>().expect(code);
+        let expansion = task(parse("cache"), parse(item))
+            .to_string()
+            .replace(' ', "");
+        let mut rest = &*expansion;
+        // in the order of the expansion
+        for part in [
+            r#"Requirement{name:"n",parameter:"c",type_name:"u8",kind:"#,
+            "RequirementKind::Variable{parse:::orchestrator::__private::parse_variable::<u8>,in_key:true}",
+            r#"Requirement{name:"n",parameter:"e",type_name:"&Secret",kind:::orchestrator::__private::RequirementKind::Secret"#,
+            "parse_variable::<::std::string::String>,in_key:false}",
+            r#"name:"n",parameter:"h",type_name:"&H",kind:::orchestrator::__private::RequirementKind::Connection("#,
+            "ClientDef::of::<H>()",
+            "Call::owned(call_,0usize)",
+            "Call::variable(call_,0usize)",
+            "Call::resource::<D>(call_)",
+            "Call::secret(call_,1usize)",
+            "Call::owned(call_,1usize)",
+            "Call::variable::<::std::string::String>(call_,2usize)",
+            "Call::client::<H>(call_,3usize)",
+        ] {
+            let at = rest
+                .find(part)
+                .unwrap_or_else(|| panic!("{part} in {rest}"));
+            rest = &rest[at + part.len()..];
+        }
+    }
+
+    #[test]
     fn no_cache_needs_an_input_of_a_cached_task() {
         check_items(
             task,
-            "fn a(#[no_cache] b: u8) {} => `#[no_cache]` needs a cache",
+            r#"
+            fn a(#[no_cache] b: u8) {}                  => `#[no_cache]` needs a cache
+            fn a(#[no_cache] #[variable("b")] b: u8) {} => `#[no_cache]` needs a cache
+            "#,
         );
         for (options, item, expected) in [
             (
@@ -237,6 +383,16 @@ mod tests {
                 "",
                 "fn a(#[context] #[no_cache] b: &Context) {}",
                 "the context is never part of a cache key",
+            ),
+            (
+                "",
+                "fn a(#[no_cache] #[connection(\"b\")] b: &B) {}",
+                "a connection is never part of a cache key: leave `#[no_cache]` out",
+            ),
+            (
+                "",
+                "fn a(#[secret(\"b\")] #[no_cache] b: &Secret) {}",
+                "a secret is never part of a cache key: leave `#[no_cache]` out",
             ),
             (
                 "",

@@ -1,6 +1,7 @@
 //! Parses the options of a task.
 
 use super::model::{CacheModel, TaskModel};
+use crate::attribute::entry::EntryKind;
 use crate::attribute::fallback::Errors;
 use crate::attribute::known::{CACHE, KnownOptions, LABEL, OF_FLOWS};
 use crate::attribute::label::Label;
@@ -33,6 +34,13 @@ pub(super) fn task(options: TokenStream, function: UserFunction, errors: &mut Er
 }
 
 fn of_flows(name: &str) -> Option<String> {
+    let is_entry = |kind: &EntryKind| [kind.noun(), kind.option()].contains(&name);
+    if let Some(kind) = EntryKind::ALL.into_iter().find(is_entry) {
+        return Some(format!(
+            ": a task takes it as a parameter, marked `{}`",
+            kind.example()
+        ));
+    }
     let is_one = OF_FLOWS.iter().any(|known| known.name == name);
     is_one.then(|| ": it is one of `#[flow]`".to_owned())
 }

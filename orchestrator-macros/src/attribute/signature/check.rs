@@ -1,9 +1,11 @@
 //! The rules for functions that apply to both tasks and flows.
 
-use super::{MARKS, NO_CACHE, Noun, Parameter, Role, UserFunction};
+use super::mark::{Mark, Role};
+use super::{Noun, Parameter, UserFunction};
 use crate::attribute::data::ungrouped;
+use crate::attribute::entry::EntryKind;
 use crate::attribute::fallback::Errors;
-use crate::attribute::names::{nearest, written};
+use crate::attribute::names::{list, nearest, written};
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::quote;
 use syn::ext::IdentExt;
@@ -102,19 +104,14 @@ impl UserFunction {
         let mut context = false;
         for parameter in &self.parameters {
             for mark in parameter.marks.iter().chain(&parameter.no_cache) {
-                if !matches!(mark.meta, Meta::Path(_)) {
-                    let name = written(mark.path());
-                    errors.at(
-                        mark,
-                        format!("expected `#[{name}]` alone: it takes no options"),
-                    );
-                }
+                check_mark(noun, mark, errors);
             }
             if let [_, second, ..] = &parameter.marks[..] {
-                errors.at(
-                    second,
-                    "expected one of `#[resource]` and `#[context]`, once",
-                );
+                let is_role = |mark: &Mark| matches!(mark, Mark::Role(_));
+                let marks = Mark::ALL.iter().filter(|mark| is_role(mark));
+                let marks: Vec<String> = marks.map(ToString::to_string).collect();
+                let marks = list(marks.iter().map(String::as_str));
+                errors.at(second, format!("expected one of {marks}, once"));
             }
             if let (Role::Context, Some(mark)) = (parameter.role(), parameter.marks.first()) {
                 if context {
@@ -166,6 +163,22 @@ impl UserFunction {
     }
 }
 
+/// Checks the form of a mark.
+fn check_mark(noun: Noun, mark: &Attribute, errors: &mut Errors) {
+    if let Some(Mark::Role(Role::Entry(kind))) = Mark::of(mark) {
+        // A flow cannot have it, whatever its form.
+        if let (Noun::Task, Err(error)) = (noun, kind.name_in(mark)) {
+            errors.push(error);
+        }
+    } else if !matches!(mark.meta, Meta::Path(_)) {
+        let name = written(mark.path());
+        errors.at(
+            mark,
+            format!("expected `#[{name}]` alone: it takes no options"),
+        );
+    }
+}
+
 fn check_no_cache(noun: Noun, parameter: &Parameter, errors: &mut Errors) {
     if let [_, second, ..] = &parameter.no_cache[..] {
         errors.at(
@@ -180,12 +193,18 @@ fn check_no_cache(noun: Noun, parameter: &Parameter, errors: &mut Errors) {
         (Noun::Flow, _) => {
             "`#[no_cache]` is for the inputs of tasks: a flow is not cached, its tasks are; leave it out"
         }
-        (Noun::Task, Role::Input) => return,
+        (Noun::Task, Role::Input | Role::Entry(EntryKind::Variable)) => return,
         (Noun::Task, Role::Resource) => {
             "a resource is never part of a cache key: leave `#[no_cache]` out"
         }
         (Noun::Task, Role::Context) => {
             "the context is never part of a cache key: leave `#[no_cache]` out"
+        }
+        (Noun::Task, Role::Entry(EntryKind::Connection)) => {
+            "a connection is never part of a cache key: leave `#[no_cache]` out"
+        }
+        (Noun::Task, Role::Entry(EntryKind::Secret)) => {
+            "a secret is never part of a cache key: leave `#[no_cache]` out"
         }
     };
     errors.at(mark, never);
@@ -213,14 +232,16 @@ fn check_attribute(noun: Noun, attribute: &Attribute, errors: &mut Errors) {
             format!("a parameter has no documentation: describe it in that of the {noun}"),
         ),
         _ => {
-            let known = MARKS.iter().map(|(mark, _)| *mark).chain([NO_CACHE]);
+            let near = nearest(&name, Mark::ALL.map(Mark::name));
+            let near = Mark::ALL.into_iter().find(|mark| near == Some(mark.name()));
             let suggestion =
-                nearest(&name, known).map(|mark| format!("; did you mean `#[{mark}]`?"));
-            let suggestion = suggestion.unwrap_or_default();
-            let message = format!(
-                "unknown attribute `#[{name}]`{suggestion} (for parameters: `#[resource]`, `#[context]` and `#[no_cache]`)"
+                near.map_or_else(String::new, |mark| format!("; did you mean `{mark}`?"));
+            let all = Mark::ALL.map(|mark| mark.to_string());
+            let all = list(all.iter().map(String::as_str));
+            errors.at(
+                attribute,
+                format!("unknown attribute `#[{name}]`{suggestion} (for parameters: {all})"),
             );
-            errors.at(attribute, message);
         }
     }
 }

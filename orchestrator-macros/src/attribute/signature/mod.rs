@@ -1,18 +1,22 @@
 //! The function under an attribute, as far as tasks and flows agree.
 
 mod check;
+mod mark;
 
 pub(crate) use check::check_context;
+pub(crate) use mark::Role;
 
 use crate::attribute::data::ungrouped;
+use crate::attribute::entry::EntryKind;
 use crate::attribute::fallback::Errors;
+use mark::{Mark, role_of};
 use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, TokenStreamExt, quote};
 use std::fmt;
 use syn::parse::{Parse, ParseStream};
 use syn::{
-    Attribute, Expr, FnArg, Ident, Item, Lit, Meta, Pat, PatType, ReturnType, Signature, Token,
-    TraitItemFn, Type, Visibility, token,
+    Attribute, Expr, FnArg, Ident, Item, Lit, LitStr, Meta, Pat, PatType, ReturnType, Signature,
+    Token, TraitItemFn, Type, Visibility, token,
 };
 
 /// The maximum number of inputs of a task and of parameters of a flow. Beyond it a struct reads
@@ -49,36 +53,12 @@ pub(crate) struct UserFunction {
 pub(crate) struct Parameter {
     /// The attributes that stay on the parameter of the user's function.
     pub(crate) attributes: Vec<Attribute>,
-    /// The mark of the macro: `#[resource]` or `#[context]`.
+    /// The mark of the macro, such as `#[resource]`.
     pub(crate) marks: Vec<Attribute>,
     /// The mark `#[no_cache]`.
     pub(crate) no_cache: Vec<Attribute>,
     pub(crate) pattern: Pat,
     pub(crate) ty: Type,
-}
-
-/// The role of a parameter.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Role {
-    Input,
-    Resource,
-    Context,
-}
-
-/// The marks, by the names of their attributes.
-const MARKS: [(&str, Role); 2] = [("resource", Role::Resource), ("context", Role::Context)];
-
-/// The mark of an input that is not part of a cache key.
-const NO_CACHE: &str = "no_cache";
-
-fn is_mark(attribute: &Attribute) -> bool {
-    MARKS
-        .iter()
-        .any(|(mark, _)| attribute.path().is_ident(mark))
-}
-
-fn is_no_cache(attribute: &Attribute) -> bool {
-    attribute.path().is_ident(NO_CACHE)
 }
 
 impl Parameter {
@@ -87,8 +67,10 @@ impl Parameter {
             .attrs
             .iter()
             .cloned()
-            .partition::<Vec<_>, _>(is_mark);
-        let (no_cache, attributes) = others.into_iter().partition(is_no_cache);
+            .partition::<Vec<_>, _>(|attribute| role_of(attribute).is_some());
+        let (no_cache, attributes) = others
+            .into_iter()
+            .partition(|attribute| Mark::of(attribute).is_some());
         Self {
             attributes,
             marks,
@@ -99,9 +81,15 @@ impl Parameter {
     }
 
     pub(crate) fn role(&self) -> Role {
-        let mark = self.marks.first();
-        let role = mark.and_then(|mark| MARKS.iter().find(|(name, _)| mark.path().is_ident(name)));
-        role.map_or(Role::Input, |(_, role)| *role)
+        self.marks.first().and_then(role_of).unwrap_or(Role::Input)
+    }
+
+    /// Returns the kind and the name of the connection, the variable or the secret that it is.
+    pub(crate) fn entry(&self) -> Option<(EntryKind, LitStr)> {
+        let Role::Entry(kind) = self.role() else {
+            return None;
+        };
+        Some((kind, kind.name_in(self.marks.first()?).ok()?))
     }
 
     /// Returns the name, if the pattern is a name.
@@ -275,7 +263,7 @@ fn without_marks(mut method: TraitItemFn) -> TraitItemFn {
         if let FnArg::Typed(parameter) = argument {
             parameter
                 .attrs
-                .retain(|attribute| !is_mark(attribute) && !is_no_cache(attribute));
+                .retain(|attribute| Mark::of(attribute).is_none());
         }
     }
     method
