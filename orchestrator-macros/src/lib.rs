@@ -55,9 +55,10 @@ use proc_macro::TokenStream;
 /// the upstream node, whatever it is.
 ///
 /// `#[resource] name: &T` takes the resource of that type from the runtime, and
-/// `#[context] name: &Context` the properties of the run and the attempt. Neither is an input: the
-/// caller does not pass them. `#[no_cache]` excludes an input from the [key of a cached
-/// result](#caching).
+/// `#[context] name: &Context` the properties of the run and the attempt. `#[connection("…")]`,
+/// `#[variable("…")]` and `#[secret("…")]` take what is [looked up by
+/// name](#connections-variables-and-secrets). None of them is an input: the caller does not pass
+/// them. `#[no_cache]` excludes an input or a variable from the [key of a cached result](#caching).
 ///
 /// # Output
 ///
@@ -139,30 +140,82 @@ use proc_macro::TokenStream;
 /// # let _ = training();
 /// ```
 ///
+/// # Connections, variables and secrets
+///
+/// The parameters of a task name what it needs from outside. It is therefore known before anything
+/// runs: one that is missing, or that cannot be read, is an error before the run starts.
+///
+/// | parameter | what it takes |
+/// | --- | --- |
+/// | `#[connection("…")] name: &T` | the client of a service, `T: Connect`, made of the connection with this id when it is first needed, and shared by all tasks; a `&Connection` is the connection itself |
+/// | `#[variable("…")] name: T` | the value of a variable: for `String` and `&str` the text as it is; for any other `T: Deserialize`, also as `&T` or `&[T]`, the text as JSON or, if that fails, as a JSON string |
+/// | `#[secret("…")] name: &Secret` | a text that is never printed or recorded, such as the key of an API |
+///
+/// The name is a string literal of 1 to 200 letters, digits, `_`, `-` and `.`, and does not begin
+/// with a dot. If the name is data, `connection`, `variable` and `secret` of the context look it up
+/// in the body.
+///
+/// The first of these places that has the name is used: what was given to the runtime
+/// (`.variable("batch_size", 500)`), the environment (`ORCHESTRATOR_CONN_…`, `ORCHESTRATOR_VAR_…`
+/// and `ORCHESTRATOR_SECRET_…`, with the name in upper case), a folder of files, the store, and
+/// vaults.
+///
+/// ```
+/// use orchestrator::prelude::*;
+/// use orchestrator::{Connect, Connection, Secret};
+///
+/// struct Shop { url: String }
+///
+/// impl Connect for Shop {
+///     async fn connect(connection: &Connection) -> Result<Self> {
+///         let host = connection.host().ok_or("expected a host")?;
+///         Ok(Self { url: format!("https://{host}") })
+///     }
+/// }
+///
+/// #[task(retries = 3, retry_delay = "60s")]
+/// async fn load(
+///     day: u32,
+///     #[connection("shop_default")] shop: &Shop,
+///     #[variable("batch_size")] batch: u32,
+///     #[secret("shop_api_key")] key: &Secret,
+/// ) -> Result<u64> {
+///     fetch(&shop.url, key.expose(), day, batch).await
+/// }
+/// # async fn fetch(_: &str, _: &str, _: u32, batch: u32) -> Result<u64> { Ok(batch.into()) }
+///
+/// #[flow]
+/// fn pipeline(day: u32) -> Node<u64> {
+///     load(day)
+/// }
+/// # let _ = pipeline(1);
+/// ```
+///
 /// # Caching
 ///
 /// The key does *not* cover functions and constants that the body uses: if only they change, the
 /// old results stay in use. Change `version = "…"` to invalidate them.
 ///
-/// The result of a cached task is stored under a key: the task, its code, and its inputs. A call
-/// with an equal key, in any run, gets that result, and the body does not run. Failures are not
-/// cached.
+/// The result of a cached task is stored under a key: the task, its code, its inputs and the values
+/// of its variables. A call with an equal key, in any run, gets that result, and the body does not
+/// run. Failures are not cached.
 ///
 /// - The task is its path: the crate, the modules and functions that enclose it, and its name. Two
 ///   tasks with the same path, which a macro can create in two blocks of a function, are refused if
 ///   their code is also the same: each would get the results of the other, whatever constants it
 ///   uses.
 /// - The code is that of the function: parameters, return type and body, without layout, comments
-///   and attributes. `version` replaces it: the results then stay in use, however the code changes,
+///   and attributes, but with the names of connections, variables and secrets. `version` replaces it: the results then stay in use, however the code changes,
 ///   until `version` changes.
-/// - Options are never part of the key, nor are resources and the context. Neither is an input
-///   marked `#[no_cache]`, such as a switch for logging, on which the result does not depend.
+/// - Options are never part of the key, nor are resources, connections, secrets and the context.
+///   Neither is an input or a variable marked `#[no_cache]`, such as a switch for logging, on which
+///   the result does not depend.
 /// - Maps are sorted for the key, and so are the elements of a parameter that is written as a
 ///   `HashSet<…>`. A `HashSet` *inside* another type is hashed in its arbitrary order of iteration:
 ///   use a `BTreeSet` there, or `cache_key`.
-/// - `cache_key` names a function that takes every input, without resources and the context, by
-///   reference (`&T`, or `&str` and `&[T]`) and returns anything that is `Serialize`. Equal results
-///   give equal keys.
+/// - `cache_key` names a function that takes every input, and no other parameter, by reference
+///   (`&T`, or `&str` and `&[T]`) and returns anything that is `Serialize`. Equal results give equal
+///   keys. The values of variables are part of the key beside the result.
 /// - A task with an input that cannot be hashed, because its `Serialize` fails or panics, runs
 ///   uncached, with a warning that names the parameter. The same holds for a `cache_key` that
 ///   panics.
@@ -330,12 +383,16 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 /// | `timeout = "2h"` | maximum duration of a run; unfinished tasks are then cancelled, and the run fails | no limit |
 /// | `defaults(…)` | options of [`task`](macro@task) for the tasks of the flow that neither the call nor the task sets; all except `name`, `description` and `tags` | none |
 /// | `resources = [Type, …]` | resources that its tasks need, checked before a run starts; meant for an `async fn`, since the tasks of a plain `fn` are known | none |
+/// | `connections = ["…", …]` | ids of connections that its tasks need, looked up before a run starts; meant for an `async fn`, like the two below | none |
+/// | `variables = ["…", …]` | names of variables that its tasks need | none |
+/// | `secrets = ["…", …]` | names of secrets that its tasks need | none |
 ///
 /// Durations are written as for [`task`](macro@task).
 ///
 /// # Limits
 ///
-/// The same as for [`task`](macro@task). A flow does not take resources: its tasks do.
+/// The same as for [`task`](macro@task). A flow does not take resources, connections,
+/// variables or secrets: its tasks do.
 #[proc_macro_attribute]
 pub fn flow(options: TokenStream, item: TokenStream) -> TokenStream {
     flow::flow(options.into(), item.into()).into()
