@@ -25,6 +25,7 @@ mod definitions;
 mod flows;
 mod in_macros;
 mod places;
+mod requirements;
 mod schedules;
 mod shadowed;
 mod tasks;

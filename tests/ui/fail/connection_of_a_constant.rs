@@ -1,0 +1,19 @@
+use orchestrator::prelude::*;
+use orchestrator::{Connect, Connection};
+
+const SHOP: &str = "shop";
+
+struct Shop;
+
+impl Connect for Shop {
+    async fn connect(_: &Connection) -> Result<Self> {
+        Ok(Self)
+    }
+}
+
+#[task]
+async fn load(rows: u32, #[connection(SHOP)] _shop: &Shop) -> u32 {
+    rows
+}
+
+fn main() {}

@@ -1,0 +1,13 @@
+use orchestrator::prelude::*;
+
+#[task]
+async fn load() -> u32 {
+    1
+}
+
+#[flow(connections = "shop")]
+fn pipeline() -> Node<u32> {
+    load()
+}
+
+fn main() {}

@@ -1,0 +1,9 @@
+use orchestrator::Secret;
+
+#[derive(serde::Serialize)]
+struct Account {
+    name: String,
+    key: Secret,
+}
+
+fn main() {}
