@@ -88,9 +88,15 @@ async fn leak(
         .into()),
         "service" => {
             // a service that returns what it was sent, percent-encoded
-            let encoded: String = secret.bytes().map(|byte| format!("%{byte:02X}")).collect();
-            let partly = secret.replace('/', "%2F").replace(' ', "+");
-            Err(format!("unknown key {partly}; {}", encoded.len()).into())
+            let encode = |byte: u8| match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                    char::from(byte).to_string()
+                }
+                _ => format!("%{byte:02X}"),
+            };
+            let encoded: String = secret.bytes().map(encode).collect();
+            let as_form = encoded.replace("%20", "+");
+            Err(format!("unknown key {encoded} and {as_form}").into())
         }
         other => Err(format!("{other} is unknown; {service:?} {canary:?}").into()),
     }

@@ -1,7 +1,7 @@
 //! What is looked up by name: connections, variables and secrets.
 
+use super::literal::{literal, string};
 use super::names::written;
-use super::options::{literal, string};
 use orchestrator_grammar::names;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote};

@@ -7,6 +7,7 @@ pub(crate) mod expand;
 pub(crate) mod fallback;
 pub(crate) mod known;
 pub(crate) mod label;
+pub(crate) mod literal;
 pub(crate) mod names;
 pub(crate) mod options;
 pub(crate) mod place;

@@ -2,6 +2,7 @@
 
 use super::fallback::Errors;
 use super::known::{KnownOptions, OptionForm};
+use super::literal::{literal, string, ungrouped};
 use super::names::{did_you_mean_one_of, list, nearest, written};
 use orchestrator_grammar::duration;
 use proc_macro2::TokenStream;
@@ -382,28 +383,6 @@ impl Argument {
         self.expression()
             .map(ToTokens::to_token_stream)
             .unwrap_or_default()
-    }
-}
-
-/// Removes the invisible groups that `macro_rules!` adds.
-fn ungrouped(expression: &Expr) -> &Expr {
-    match expression {
-        Expr::Group(group) => ungrouped(&group.expr),
-        other => other,
-    }
-}
-
-pub(crate) fn literal(expression: &Expr) -> Option<&Lit> {
-    match ungrouped(expression) {
-        Expr::Lit(literal) => Some(&literal.lit),
-        _ => None,
-    }
-}
-
-pub(crate) fn string(literal: &Lit) -> Option<&LitStr> {
-    match literal {
-        Lit::Str(string) => Some(string),
-        _ => None,
     }
 }
 

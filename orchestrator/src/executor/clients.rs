@@ -392,10 +392,15 @@ impl Clients {
                         ..current
                     }));
                 }
-                Err(error) => tracing::warn!(
-                    connection = id,
-                    "the client is made anew, since its check failed: {error}"
-                ),
+                Err(error) => {
+                    tracing::warn!(
+                        connection = id,
+                        "the client is made anew, since its check failed: {error}"
+                    );
+                    // also if the new one cannot be made
+                    let dropped = slot.current.lock().take();
+                    drop(dropped);
+                }
             }
         }
         let made = (def.connect)(Arc::clone(connection)).await;

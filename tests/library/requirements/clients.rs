@@ -95,7 +95,7 @@ async fn a_client_is_made_once_for_all_tasks() -> Result<()> {
     }
     #[flow(name = "clients_shared")]
     fn shared() -> Mapped<u32> {
-        (0..50).collect::<Vec<u32>>().expand(takes)
+        expand((0..50).collect::<Vec<u32>>(), takes)
     }
     let runtime = builder().connection("shop", URL).build().await?;
     let taken = shared().on(&runtime).await?;
@@ -128,7 +128,7 @@ async fn a_client_that_cannot_be_made_is_a_failed_attempt() -> Result<()> {
     let again = failing().on(&runtime).start().await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
     WORKS.store(true, SeqCst);
-    assert_eq!(again.await?.into_result()?, 1);
+    assert_eq!(*again.await?.output().unwrap(), 1);
     Ok(())
 }
 
@@ -154,10 +154,10 @@ async fn a_changed_connection_has_a_new_client_and_running_attempts_keep_theirs(
     let running = changed(vec![50, 1, 60, 1, 1]).on(&runtime).start().await?;
     tokio::time::sleep(Duration::from_secs(10)).await;
     vault.set(VaultEntry::new("db://two.example"));
-    let taken = running.await?.into_result()?;
+    let run = running.await?;
     // looked at once a minute
     assert_eq!(
-        taken,
+        *run.output().unwrap(),
         [
             "1 one.example",
             "1 one.example",
@@ -193,7 +193,7 @@ async fn a_version_saves_look_ups_and_a_vault_that_fails_takes_nothing_away() ->
     let running = versioned(5).on(&runtime).start().await?;
     tokio::time::sleep(Duration::from_secs(10)).await;
     vault.fails.store(true, SeqCst);
-    assert_eq!(running.await?.into_result()?, 1);
+    assert_eq!(*running.await?.output().unwrap(), 1);
     Ok(())
 }
 
@@ -218,7 +218,7 @@ async fn a_vault_that_fails_is_a_failed_attempt() -> Result<()> {
     let run = running.await?;
     let attempts = runtime.attempts(run.id()).await?;
     assert_eq!(run.task("takes").unwrap().attempts(), 3);
-    let error = attempts[0].error().unwrap().to_string();
+    let error = attempts[0].error.as_ref().unwrap().to_string();
     assert_eq!(
         error,
         "connection `shop` cannot be looked up in vault `changing`: it is sealed"
@@ -254,7 +254,7 @@ async fn a_client_is_made_anew_before_its_credentials_end() -> Result<()> {
     let running = ending().on(&runtime).start().await?;
     tokio::time::sleep(Duration::from_secs(10)).await;
     vault.set(entry("password-2", 3600));
-    assert_eq!(running.await?.into_result()?, [1, 1, 1, 2, 2, 2]);
+    assert_eq!(*running.await?.output().unwrap(), [1, 1, 1, 2, 2, 2]);
     Ok(())
 }
 
@@ -276,7 +276,7 @@ async fn a_client_whose_check_fails_is_made_anew() -> Result<()> {
     WORKS.store(false, SeqCst);
     tokio::time::sleep(Duration::from_secs(33)).await;
     WORKS.store(true, SeqCst);
-    assert_eq!(running.await?.into_result()?, [1, 1, 2]);
+    assert_eq!(*running.await?.output().unwrap(), [1, 1, 2]);
     Ok(())
 }
 

@@ -102,9 +102,16 @@ impl Program {
 #[test]
 fn what_is_set_in_the_store_is_used_by_runs() {
     let program = Program::with_key();
-    let warehouse = "postgres://loader:p%2Fw%20d-long@db.example:5433/dwh?sslmode=require&api_key=k-2";
-    let said = program.ok_with(&["conn", "set", "warehouse_default"], &format!("{warehouse}\n"));
-    assert!(said.starts_with("connection `warehouse_default` is set in "), "{said}");
+    let warehouse =
+        "postgres://loader:p%2Fw%20d-long@db.example:5433/dwh?sslmode=require&api_key=k-2";
+    let said = program.ok_with(
+        &["conn", "set", "warehouse_default"],
+        &format!("{warehouse}\n"),
+    );
+    assert!(
+        said.starts_with("connection `warehouse_default` is set in "),
+        "{said}"
+    );
     program.ok(&["var", "set", "scoring_api_url", "http://localhost:1"]);
     program.ok_with(&["var", "set", "batch_size"], "500\n");
     program.ok_with(&["secret", "set", "scoring-api-key"], "k-123456\n");
@@ -113,8 +120,14 @@ fn what_is_set_in_the_store_is_used_by_runs() {
     assert_eq!(printed.trim(), format!("\"{expected}\""));
     // shown without secrets
     let shown = program.ok(&["conn", "show", "warehouse_default"]);
-    assert!(shown.contains("loader") && shown.contains("***") && shown.contains("require"), "{shown}");
-    assert!(!shown.contains("p/w") && !shown.contains("p%2Fw") && !shown.contains("k-2"), "{shown}");
+    assert!(
+        shown.contains("loader") && shown.contains("***") && shown.contains("require"),
+        "{shown}"
+    );
+    assert!(
+        !shown.contains("p/w") && !shown.contains("p%2Fw") && !shown.contains("k-2"),
+        "{shown}"
+    );
     assert_eq!(
         program.json(&["conn", "show", "warehouse_default", "--json"]),
         json!({
@@ -132,16 +145,25 @@ fn what_is_set_in_the_store_is_used_by_runs() {
         ])
     );
     let listed = program.ok(&["conn", "ls"]);
-    assert!(listed.contains("warehouse_default") && listed.contains("service"), "{listed}");
+    assert!(
+        listed.contains("warehouse_default") && listed.contains("service"),
+        "{listed}"
+    );
     assert!(listed.contains("not found"), "{listed}");
     // nothing of it is readable in the store
     let mut kept = std::fs::read(program.folder.join(".orchestrator/state.db")).unwrap();
-    kept.extend(std::fs::read(program.folder.join(".orchestrator/state.db-wal")).unwrap_or_default());
+    kept.extend(
+        std::fs::read(program.folder.join(".orchestrator/state.db-wal")).unwrap_or_default(),
+    );
     let kept = String::from_utf8_lossy(&kept);
     for secret in ["k-123456", "p%2Fw", "p/w d-long", "db.example:5433"] {
         assert!(!kept.contains(secret), "{secret} is in the store");
     }
-    for typed in [["conn", "rm", "warehouse_default"], ["var", "rm", "batch_size"], ["secret", "rm", "scoring-api-key"]] {
+    for typed in [
+        ["conn", "rm", "warehouse_default"],
+        ["var", "rm", "batch_size"],
+        ["secret", "rm", "scoring-api-key"],
+    ] {
         program.ok(&typed);
         let refused = program.refused(&typed, "");
         assert!(refused.contains(&format!("`{}`", typed[2])), "{refused}");
@@ -162,10 +184,22 @@ fn what_is_needed_and_not_there_is_told() {
         assert!(said.err.contains(expected), "{expected}: {said:?}");
     }
     let checked = program.say(&["check", "--json"], "");
-    assert_eq!(checked.code, 0, "flows with parameters are not checked whole: {checked:?}");
+    assert_eq!(
+        checked.code, 0,
+        "flows with parameters are not checked whole: {checked:?}"
+    );
     let found: Value = serde_json::from_str(&checked.out).unwrap();
-    let kinds: Vec<_> = found.as_array().unwrap().iter().map(|found| &found["kind"]).collect();
-    assert_eq!(kinds.iter().filter(|kind| **kind == "requirement").count(), 6, "{found}");
+    let kinds: Vec<_> = found
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|found| &found["kind"])
+        .collect();
+    assert_eq!(
+        kinds.iter().filter(|kind| **kind == "requirement").count(),
+        6,
+        "{found}"
+    );
     let shown = program.json(&["show", "scoring", "--param", "rows=1", "--json"]);
     assert_eq!(
         shown["requirements"],
@@ -195,8 +229,16 @@ fn weak_secrets_are_found_by_check() {
         .map(|found| found["problem"].as_str().unwrap())
         .collect();
     assert_eq!(weak.len(), 2, "{found}");
-    assert!(weak.iter().any(|problem| problem.contains("fewer than 8 bytes")), "{weak:?}");
-    assert!(weak.iter().any(|problem| problem.contains("is a part of, a login")), "{weak:?}");
+    assert!(
+        weak.iter()
+            .any(|problem| problem.contains("fewer than 8 bytes")),
+        "{weak:?}"
+    );
+    assert!(
+        weak.iter()
+            .any(|problem| problem.contains("is a part of, a login")),
+        "{weak:?}"
+    );
 }
 
 #[test]
@@ -220,7 +262,12 @@ fn places_come_in_their_order() {
         from(&program),
         (
             json!("4"),
-            json!(["ORCHESTRATOR_VAR_BATCH_SIZE", "AIRFLOW_VAR_BATCH_SIZE", file, "the store"])
+            json!([
+                "ORCHESTRATOR_VAR_BATCH_SIZE",
+                "AIRFLOW_VAR_BATCH_SIZE",
+                file,
+                "the store"
+            ])
         )
     );
     let listed = program.ok(&["var", "ls"]);
@@ -231,7 +278,8 @@ fn places_come_in_their_order() {
     // what would not be seen is not set by mistake
     let refused = program.refused(&["var", "set", "batch_size", "5"], "");
     assert!(
-        refused.contains("ORCHESTRATOR_VAR_BATCH_SIZE has it, and comes before the store") && refused.contains("--anyway"),
+        refused.contains("ORCHESTRATOR_VAR_BATCH_SIZE has it, and comes before the store")
+            && refused.contains("--anyway"),
         "{refused}"
     );
     program.ok(&["var", "set", "batch_size", "5", "--anyway"]);
@@ -244,18 +292,29 @@ fn secrets_are_never_arguments() {
     assert!(refused.contains("unexpected argument"), "{refused}");
     let url = "postgres://me:pass-word@db.example/dwh";
     let refused = program.refused(&["conn", "set", "service", url], "");
-    assert!(refused.contains("expected a URL without secrets as an argument"), "{refused}");
+    assert!(
+        refused.contains("expected a URL without secrets as an argument"),
+        "{refused}"
+    );
     assert!(!refused.contains("pass-word"), "{refused}");
     program.ok(&["conn", "set", "service", "http://api.example/v1"]);
     for (typed, input, problem) in [
-        (&["secret", "set", "canary"][..], "", "expected secret `canary` on standard input, got nothing"),
+        (
+            &["secret", "set", "canary"][..],
+            "",
+            "expected secret `canary` on standard input, got nothing",
+        ),
         (&["secret", "set", "a b"], "k-1", "letters, digits"),
         (&["conn", "set", "service"], "no-connection", "is not set"),
     ] {
         let refused = program.refused(typed, input);
         assert!(refused.contains(problem), "{refused}");
     }
-    assert!(!program.refused(&["conn", "set", "service"], "no-connection").contains("no-connection"));
+    assert!(
+        !program
+            .refused(&["conn", "set", "service"], "no-connection")
+            .contains("no-connection")
+    );
 }
 
 #[test]
@@ -263,12 +322,16 @@ fn without_a_key_nothing_is_sealed() {
     let mut program = Program::new();
     let refused = program.refused(&["secret", "set", "canary"], "k-123456");
     assert!(
-        refused.contains("the store keeps no secrets: neither `ORCHESTRATOR_KEY`") && refused.contains("key new"),
+        refused.contains("the store keeps no secrets: neither `ORCHESTRATOR_KEY`")
+            && refused.contains("key new"),
         "{refused}"
     );
     program.set("ORCHESTRATOR_KEY", "not a key");
     let refused = program.refused(&["secret", "set", "canary"], "k-123456");
-    assert!(refused.contains("32 bytes in base64") && !refused.contains("not a key"), "{refused}");
+    assert!(
+        refused.contains("32 bytes in base64") && !refused.contains("not a key"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -276,33 +339,54 @@ fn a_key_is_rotated() {
     let mut program = Program::with_key();
     let old = program.environment[0].1.clone();
     program.ok_with(&["secret", "set", "scoring-api-key"], "k-123456");
-    program.ok_with(&["conn", "set", "service"], "http://me:long-password@api.example");
+    program.ok_with(
+        &["conn", "set", "service"],
+        "http://me:long-password@api.example",
+    );
     program.ok(&["var", "set", "batch_size", "1"]);
     let new = program.key();
     assert_ne!(old, new);
     program.set("ORCHESTRATOR_KEY", &new);
     let said = program.say(&["conn", "test", "service"], "");
-    assert!(said.out.contains("`ORCHESTRATOR_KEY` does not have"), "{said:?}");
+    assert!(
+        said.out.contains("`ORCHESTRATOR_KEY` does not have"),
+        "{said:?}"
+    );
     let refused = program.refused(&["key", "rotate"], "");
     assert!(refused.contains("nothing was sealed anew"), "{refused}");
     program.set("ORCHESTRATOR_KEY", &format!("{new},{old}"));
-    assert_eq!(program.ok(&["key", "rotate"]), "2 of 2 sealed entries sealed anew with the first key\n");
+    assert_eq!(
+        program.ok(&["key", "rotate"]),
+        "2 of 2 sealed entries sealed anew with the first key\n"
+    );
     program.set("ORCHESTRATOR_KEY", &new);
     let shown = program.json(&["conn", "show", "service", "--json"]);
     assert_eq!(shown["host"], "api.example");
-    assert_eq!(program.ok(&["key", "rotate"]), "0 of 2 sealed entries sealed anew with the first key\n");
+    assert_eq!(
+        program.ok(&["key", "rotate"]),
+        "0 of 2 sealed entries sealed anew with the first key\n"
+    );
 }
 
 #[test]
 fn a_connection_is_tested_with_the_client_of_its_task() {
     let mut program = Program::new();
-    program.set("ORCHESTRATOR_CONN_WAREHOUSE_DEFAULT", "postgres://db.example/dwh");
+    program.set(
+        "ORCHESTRATOR_CONN_WAREHOUSE_DEFAULT",
+        "postgres://db.example/dwh",
+    );
     let said = program.ok(&["conn", "test", "warehouse_default"]);
     assert_eq!(said, "connection `warehouse_default` works\n");
     for (url, problem) in [
-        ("postgres://down.example/dwh", "down.example/dwh does not answer"),
+        (
+            "postgres://down.example/dwh",
+            "down.example/dwh does not answer",
+        ),
         ("postgres://db.example", "expected a database"),
-        ("mysql://db.example/dwh", "expected the kind `postgres`, got `mysql`"),
+        (
+            "mysql://db.example/dwh",
+            "expected the kind `postgres`, got `mysql`",
+        ),
         ("nothing", "expected a URI"),
     ] {
         program.set("ORCHESTRATOR_CONN_WAREHOUSE_DEFAULT", url);
@@ -310,6 +394,9 @@ fn a_connection_is_tested_with_the_client_of_its_task() {
         assert_eq!(said.code, 1, "{said:?}");
         let told: Value = serde_json::from_str(&said.out).unwrap();
         assert_eq!(told["works"], false);
-        assert!(told["problem"].as_str().unwrap().contains(problem), "{told}");
+        assert!(
+            told["problem"].as_str().unwrap().contains(problem),
+            "{told}"
+        );
     }
 }

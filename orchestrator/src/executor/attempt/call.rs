@@ -5,16 +5,10 @@ use std::task::{Context as Cx, Poll};
 use tokio::time::Instant;
 
 use super::super::slots::Slots;
-use super::{Attempt, AttemptOutcome, RunningAttempt, Site};
+use super::{Attempt, AttemptOutcome, RunningAttempt, Site, Started};
 use crate::error::TaskError;
 use crate::panic;
 use crate::task::{Args, BlockingBody, Call, PreparedRequirements, TaskBody};
-
-/// A body that was called.
-pub(crate) enum Started {
-    Ended(AttemptOutcome),
-    Running(RunningAttempt),
-}
 
 impl Attempt {
     /// Calls the body, or its mock, and polls it once. This runs user code beyond the body:

@@ -31,13 +31,12 @@ use std::sync::Arc;
 use std::task::Context as Cx;
 use std::time::Duration;
 
-pub(crate) use call::Started;
 pub(crate) use environment::{Environment, Site, ThreadGuard};
 pub(crate) use mock::Mock;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::Span;
-pub(crate) use watch::{CancelSignal, RunningAttempt};
+pub(crate) use watch::{CancelSignal, RunningAttempt, Started};
 
 use super::slots::Slots;
 use crate::clock::Timestamp;
@@ -94,7 +93,10 @@ impl Attempt {
                 self.finished = site.clock.timestamp();
                 return Started::Ended(AttemptOutcome::failed(error));
             }
-            None => return Started::Running(self.prepare(args, slots, site)),
+            None => {
+                let preparation = Box::new(self.prepare(args, slots, site));
+                return Started::Running(RunningAttempt::Preparing(preparation));
+            }
         };
         let started = site
             .pulse

@@ -11,12 +11,18 @@ use tokio_util::sync::CancellationToken;
 use super::super::slots::Slots;
 use super::super::slots::pulse::Pulse;
 use super::prepare::Preparation;
-use super::{Attempt, AttemptOutcome, Site, Started, ThreadReturn};
+use super::{Attempt, AttemptOutcome, Site, ThreadReturn};
 use crate::clock::{Clock, Deadline, in_time, passed};
 use crate::error::TaskError;
 use crate::panic;
 use crate::task::BodyFuture;
 use crate::value::Value;
+
+/// A body that was called.
+pub(crate) enum Started {
+    Ended(AttemptOutcome),
+    Running(RunningAttempt),
+}
 
 /// A body that did not end at its first poll.
 pub(crate) enum RunningAttempt {
@@ -83,6 +89,51 @@ impl RunningAttempt {
 }
 
 impl Attempt {
+    /// Waits until the requirements are ready, the timeout or the cancellation, whichever comes first,
+    /// and calls the body.
+    async fn call_prepared(
+        &mut self,
+        preparation: Preparation,
+        site: &Site<'_>,
+        deadline: Deadline,
+        cancelling: &CancelSignal,
+    ) -> Started {
+        let Preparation {
+            mut future,
+            args,
+            slots,
+        } = preparation;
+        let prepared = tokio::select! {
+            biased;
+            prepared = poll_fn(|cx| site.pulse.poll(|| {
+                let _entered = self.span.enter();
+                match panic::catch(|| future.as_mut().poll(cx)) {
+                    Ok(poll) => poll,
+                    Err(panicked) => Poll::Ready(Err(TaskError::panicked(&panicked))),
+                }
+            })) => prepared,
+            () = cancelling.token.cancelled() => return Started::Ended(AttemptOutcome::Cancelled),
+            timeout = passed(deadline) => Err(TaskError::timed_out(timeout)),
+        };
+        drop(future);
+        match prepared {
+            Ok((prepared, taken)) => {
+                self.taken = taken;
+                let mut given = Some((args, prepared, slots));
+                poll_fn(|cx| {
+                    let given = given.take();
+                    let called = given.map(|(args, prepared, slots)| {
+                        site.pulse
+                            .poll(|| self.call(args, prepared, slots, site, cx))
+                    });
+                    Poll::Ready(called.unwrap_or(Started::Ended(AttemptOutcome::Cancelled)))
+                })
+                .await
+            }
+            Err(error) => Started::Ended(AttemptOutcome::failed(error)),
+        }
+    }
+
     /// Waits for an async body. On cancellation, a body that has checked for it gets the grace
     /// period to end by itself; any other body is dropped at once.
     async fn watch_body(
