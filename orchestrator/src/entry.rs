@@ -18,6 +18,7 @@ pub enum EntryKind {
 
 impl EntryKind {
     /// All kinds.
+    #[cfg(test)]
     pub(crate) const ALL: [Self; 3] = [Self::Connection, Self::Variable, Self::Secret];
 }
 

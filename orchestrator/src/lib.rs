@@ -200,9 +200,9 @@ pub mod __private {
     pub use crate::task::AnyHandle;
     pub use crate::task::{
         BlockingBody, BodyFuture, BorrowedInput, CacheDef, Call, ClientDef, Context, Delay, Input,
-        IntoInput, KeyFn, Mapped, Node, NotData, Parameter, Pool, Requirement, RequirementKind,
-        Resource, Results, TaskBody, TaskCode, TaskDef, TaskEntry, TaskOptions, Trigger,
-        VariableValue, parse_variable,
+        IntoInput, KeyFn, Mapped, Node, NotData, Parameter, ParseVariable, Pool, Requirement,
+        RequirementKind, Resource, Results, TaskBody, TaskCode, TaskDef, TaskEntry, TaskOptions,
+        Trigger, VariableValue, parse_variable,
     };
     pub use crate::value::{
         Comparable, Data, JsonConversion, JsonFn, NoJsonConversion, NotComparable,

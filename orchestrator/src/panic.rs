@@ -63,7 +63,7 @@ fn install_hook() {
         let place = info.location().map(ToString::to_string);
         let is_nested = PANIC.with_borrow(Option::is_some);
         // a panic during another one, and any panic of a program that does not unwind, aborts the
-        // process: its message is not returned to anybody
+        // process: its message is not returned
         if is_default && (is_nested || cfg!(panic = "abort")) {
             let report = PanicReport {
                 place: place.clone(),
@@ -86,7 +86,6 @@ type Hook = dyn Fn(&PanicHookInfo<'_>) + Send + Sync;
 /// Returns `true` if two hooks are the same function.
 #[allow(
     ambiguous_wide_pointer_comparisons,
-    clippy::vtable_address_comparisons,
     reason = "the default hook is boxed at one place of the standard library, so with one vtable; if not, \
               the default hook is taken for a hook of the program, and is called"
 )]

@@ -3,8 +3,8 @@
 pub(crate) mod zone;
 
 use crate::attribute::expand::private;
-use crate::attribute::names::written;
 use crate::attribute::literal::{literal, string};
+use crate::attribute::names::written;
 use orchestrator_grammar::cron::Cron;
 use proc_macro2::{Span, TokenStream};
 use quote::quote;

@@ -33,7 +33,7 @@ pub use parameters::Parameters;
 pub use requirement::{
     ClientDef, Connect, ParseVariable, Requirement, RequirementKind, VariableValue, parse_variable,
 };
-pub(crate) use requirement::{Lookup, SharedClient, TakenClient, read_variable};
+pub(crate) use requirement::{Lookup, SharedClient, TakenClient};
 pub(crate) use returns::FlowBodyKind;
 pub use returns::{FlowBody, FlowReturn};
 pub use serving::{Missed, Overlap, ScheduleDef};

@@ -200,7 +200,7 @@ pub(crate) struct TakenClient {
 
 /// Looks up what a body asks for by name at run time.
 pub(crate) trait Lookup: fmt::Debug + Send + Sync {
-    /// Returns a client, made of a connection if there is none yet.
+    /// Returns a client, made of a connection if it does not exist yet.
     fn client<'a>(
         &'a self,
         id: &'a str,

@@ -41,9 +41,12 @@ pub(crate) struct Clients {
     pub(crate) places: Places,
     clock: Clock,
     entries: Mutex<HashMap<(EntryKind, Arc<str>), Recent>>,
-    clients: Mutex<HashMap<TypeId, HashMap<Arc<str>, Arc<ClientSlot>>>>,
+    clients: Mutex<HashMap<TypeId, ClientSlots>>,
     made: AtomicU64,
 }
+
+/// The clients of a type, by their connections.
+type ClientSlots = HashMap<Arc<str>, Arc<ClientSlot>>;
 
 /// What was found under a name, and when.
 #[derive(Clone, Debug)]
@@ -114,7 +117,7 @@ impl Entry {
                 let plain: Vec<_> = connection.plain_texts().collect();
                 mask::learn(&secrets, &plain);
             }
-            // whatever is secret of a text that is no connection
+            // what is secret of a text that cannot be read is unknown
             (EntryKind::Connection, _) => mask::learn(&[text], &[name]),
             (EntryKind::Variable, _) => mask::learn(&[], &[name]),
         }

@@ -138,8 +138,8 @@ impl Host {
         if let Some(lack) = StoredEntries::lack(kind) {
             return Err(SetEntryError::Off(kind, lack.to_owned()));
         }
-        let shadow = self.entry(kind, name).await.places.into_iter();
-        let shadow = shadow.filter(Place::shadows_the_store).next();
+        let mut places = self.entry(kind, name).await.places.into_iter();
+        let shadow = places.find(Place::shadows_the_store);
         if let Some(place) = shadow.filter(|_| !anyway) {
             return Err(SetEntryError::Shadowed(place));
         }
@@ -218,7 +218,7 @@ impl Host {
     }
 }
 
-/// Returns the names of a kind that this binary needs, each with who needs it.
+/// Returns the names of a kind that this binary needs, each with the tasks and flows that need it.
 fn needed(kind: EntryKind) -> BTreeMap<&'static str, Vec<String>> {
     let mut needed = BTreeMap::<&'static str, Vec<String>>::new();
     for TaskEntry(task) in inventory::iter::<TaskEntry> {

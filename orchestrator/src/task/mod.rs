@@ -12,7 +12,6 @@ mod outcome;
 pub(crate) use crate::definition::{
     Arg, Args, BodyPlace, DerivedInput, Elements, Lookup, PreparedRequirement,
     PreparedRequirements, ResolvedSource, Resources, RunFacts, SharedClient, TakenClient,
-    read_variable,
 };
 pub use crate::definition::{
     BlockingBody, BodyFuture, BorrowedInput, CacheDef, Call, ClientDef, Connect, Context, Delay,

@@ -60,25 +60,6 @@ pub(super) fn read(file: &Path) -> Result<Option<Secret>, String> {
     Ok(Some(text.into()))
 }
 
-/// Returns the names of the files in a folder.
-///
-/// # Errors
-///
-/// Returns an error if the folder cannot be read.
-pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else {
-            continue;
-        };
-        if orchestrator_grammar::names::fault(&name).is_none() && entry.path().is_file() {
-            names.push(name);
-        }
-    }
-    Ok(names)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,7 +84,6 @@ mod tests {
         assert!(read(b"\xff").unwrap_err().contains("UTF-8"));
         let large = vec![b'x'; MOST as usize + 1];
         assert!(read(&large).unwrap_err().contains("1048576"));
-        assert_eq!(names(folder.path()).unwrap(), ["key"]);
         let missing = super::read(&folder.path().join("other"));
         assert!(missing.unwrap().is_none());
         assert!(super::read(folder.path()).is_err());

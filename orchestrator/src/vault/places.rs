@@ -260,7 +260,7 @@ impl Places {
                     Ok(given.map(|(_, name)| name.clone()).collect())
                 }
                 Source::Environment(family) => Ok(family.names(kind)),
-                // a file may be of any kind: it is known by who asks for it
+                // a file may be of any kind: only the task that takes it knows
                 Source::Folder => Ok(Vec::new()),
                 Source::Store => self.stored.names(kind).await,
                 Source::Vault(vault) => vault
@@ -276,13 +276,6 @@ impl Places {
         names.sort();
         names.dedup();
         (names, problems)
-    }
-
-    /// Returns the names of the files in the folder, whose kinds are unknown.
-    pub(crate) fn files() -> Vec<String> {
-        folder::path()
-            .and_then(|folder| folder::names(&folder).ok())
-            .unwrap_or_default()
     }
 }
 

@@ -16,6 +16,7 @@ macro_rules! client {
         static MADE: AtomicU32 = AtomicU32::new(0);
         static WORKS: AtomicBool = AtomicBool::new(true);
 
+        #[allow(dead_code, reason = "some tests look at the number alone")]
         struct $client {
             number: u32,
             host: String,

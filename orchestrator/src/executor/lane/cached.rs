@@ -61,6 +61,9 @@ struct KeyedJob {
     key: Result<CacheQuery, String>,
 }
 
+/// A task with its path and the texts of its variables, which its calls in a batch share.
+type KeyedTask = (&'static TaskDef, Arc<str>, Arc<[Secret]>);
+
 /// A task to be looked up. If it has no key, it has no flight.
 struct LookupJob {
     job: Job,
@@ -125,7 +128,7 @@ pub(super) async fn work(
 /// `cache_key`, `Serialize`.
 async fn keys(run: &Arc<ActiveRun>, lane: &mut Lane, jobs: Vec<Job>) -> Vec<KeyedJob> {
     let mut called = Vec::with_capacity(jobs.len());
-    let mut of_task: Option<(&'static TaskDef, Arc<str>, Arc<[Secret]>)> = None;
+    let mut of_task: Option<KeyedTask> = None;
     for job in jobs {
         let Job {
             at,
