@@ -69,7 +69,9 @@
 //! | --- | --- |
 //! | `sqlite` (default) | durable runs, in a file |
 //! | `object-store` | large results in a bucket |
-//! | `vault` | connections and secrets in the store, encrypted |
+//! | `postgres` | the client [`Postgres`], a pool of connections |
+//! | `s3` | the client [`S3`], for buckets |
+//! | `http` | the client [`Http`] |
 //! | `cron` | schedules of the crate `cron` |
 //! | `vault` | connections and secrets in the store, encrypted |
 //! | `cli` | a command line for a program with flows: `cli()` |
@@ -128,7 +130,6 @@ mod vault;
 mod runtime;
 mod scheduler;
 // clients
-#[cfg(feature = "cli")]
 mod services;
 // presentation
 #[cfg(feature = "cli")]
@@ -168,6 +169,12 @@ pub use scheduler::{
     Backfill, BackfillPlan, BackfillTick, Backfilled, Reprocess, Serve, TickAction, serve,
 };
 pub use secret::Secret;
+#[cfg(feature = "postgres")]
+pub use services::Postgres;
+#[cfg(feature = "s3")]
+pub use services::S3;
+#[cfg(feature = "http")]
+pub use services::{Http, StatusError, error_for_status};
 pub use state::{Rerun, RunKind, RunState, TaskState};
 pub use store::{CacheEntry, CacheFilter, Pruned, StoreCheck};
 pub use task::{
@@ -178,6 +185,17 @@ pub use task::{
 pub use value::Data;
 pub use vault::{Vault, VaultEntry};
 pub use why::{Reason, ReasonKind, Why};
+
+/// The crate that [`Postgres`] is made of. `deadpool_postgres::tokio_postgres` has rows and types.
+#[cfg(feature = "postgres")]
+pub use deadpool_postgres;
+/// The crate that [`S3`] is made of.
+#[cfg(feature = "s3")]
+pub use object_store;
+/// The crate that [`Http`] is made of. TLS of its own clients, such as `reqwest::get`, needs one of its
+/// features, or a default provider of rustls: [`Http::client`] has both.
+#[cfg(feature = "http")]
+pub use reqwest;
 
 /// The imports that a file of tasks and flows needs: `use orchestrator::prelude::*;`.
 pub mod prelude {
