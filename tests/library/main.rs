@@ -10,6 +10,7 @@ mod bodies;
 mod caching;
 mod clean_up;
 mod cli;
+mod clients;
 mod crash;
 mod doors;
 mod durations;

@@ -2,6 +2,7 @@
 //! and the names of their cases.
 
 use std::fmt::{Debug, Display};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, Once, mpsc};
@@ -242,4 +243,31 @@ fn all_of_it_holds_on_sqlite() {
         "{}",
         String::from_utf8_lossy(&again.stdout)
     );
+}
+
+/// The address of a server that tests are run beside: `.ci/servers` names it in the environment. Without
+/// it, the tests that need it are left out, which one line tells.
+pub(crate) fn server(variable: &'static str) -> Option<String> {
+    static LEFT_OUT: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+    let address = std::env::var(variable).ok();
+    let mut left_out = LEFT_OUT.lock().unwrap();
+    if address.is_none() && !is_durable() && !left_out.contains(&variable) {
+        left_out.push(variable);
+        // not by a macro, whose output is shown of tests that fail alone
+        let line = format!("left out: tests that need {variable} (bash .ci/servers cargo test)\n");
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
+    }
+    address
+}
+
+/// Keeps paused time from moving until it is dropped. Tokio moves it when a runtime has nothing to do
+/// but wait, and an answer that is under way is nothing to it.
+pub(crate) struct RealTime(#[expect(dead_code, reason = "it is dropped")] mpsc::Sender<()>);
+
+/// See [`RealTime`].
+pub(crate) fn real_time() -> RealTime {
+    let (sender, dropped) = mpsc::channel();
+    // time does not move while a blocking task runs
+    tokio::task::spawn_blocking(move || dropped.recv());
+    RealTime(sender)
 }
