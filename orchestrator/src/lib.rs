@@ -158,8 +158,8 @@ pub use journal::{
 pub use log::{LogLevel, LogLine};
 pub use orchestrator_macros::{cron, flow, task};
 pub use runtime::{
-    Deployment, MockFn, MockReturn, RerunHandle, Run, RunHandle, RunTrigger, Runtime,
-    RuntimeBuilder, Stopped, TaskFn, Unpause,
+    Deployment, EntryInfo, MockFn, MockReturn, RerunHandle, Resealed, Run, RunHandle, RunTrigger,
+    Runtime, RuntimeBuilder, Stopped, TaskFn, Unpause,
 };
 pub use schedule::{
     Cron, CronError, CronField, Exceptions, Fires, IntoExceptions, IntoSchedule, PastFires,

@@ -201,7 +201,7 @@ async fn of_requirements(runtime: &Runtime, task: &TaskDef, found: &mut Vec<Find
             }
         }
         let (kind, name) = (requirement.kind.entry(), requirement.name);
-        if let Ok(Some(weakness)) = clients.weakness(kind, name).await {
+        if let Some(weakness) = runtime.host.entry(kind, name).await.weakness {
             let problem = format!("{kind} `{name}` has a weak secret: {weakness}");
             found.push(finding(FindingKind::Secret, problem));
         }

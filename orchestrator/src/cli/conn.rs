@@ -12,9 +12,9 @@ use super::output::{self, GREEN, RED, Table, TableCell, print, tell};
 use super::{args, entries};
 use crate::connection::Connection;
 use crate::entry::EntryKind;
-use crate::runtime::entries::{ConnectionTest, EntryInfo};
+use crate::error::Error;
+use crate::runtime::EntryInfo;
 use crate::secret::Secret;
-use crate::services;
 
 /// A connection, in the form of `--json`. It has no secrets.
 #[derive(Serialize)]
@@ -36,15 +36,7 @@ struct ConnectionJson {
 
 impl ConnectionJson {
     fn new(info: &EntryInfo) -> Self {
-        let connection = info
-            .connection
-            .as_ref()
-            .and_then(|parsed| parsed.as_ref().ok());
-        let problem = match &info.connection {
-            Some(Err(problem)) => Some(problem.clone()),
-            None => info.problems.first().cloned(),
-            Some(Ok(_)) => None,
-        };
+        let connection = info.connection();
         let text = |part: Option<&str>| part.map(str::to_owned);
         Self {
             id: info.name.clone(),
@@ -56,9 +48,9 @@ impl ConnectionJson {
             path: text(connection.and_then(Connection::shown_path)),
             options: connection.map(options).unwrap_or_default(),
             expires_at: connection.and_then(Connection::expires_at),
-            places: entries::places(info),
+            places: info.places.clone(),
             needed_by: info.needed_by.clone(),
-            problem,
+            problem: info.problem.clone(),
         }
     }
 }
@@ -126,7 +118,7 @@ async fn list(context: &CommandContext, args: &args::EntryLs) -> CommandResult {
 async fn show(context: &CommandContext, args: &args::ConnShow) -> CommandResult {
     let runtime = entries::runtime(context).await?;
     let info = runtime.host.entry(EntryKind::Connection, &args.id).await;
-    if info.places.is_empty() && info.problems.is_empty() {
+    if info.places.is_empty() && info.problem.is_none() {
         return Err(
             CommandFailure::usage(format!("no connection `{}`", args.id))
                 .hint("`conn ls` lists the connections"),
@@ -199,17 +191,10 @@ struct TestJson {
 async fn test(context: &CommandContext, args: &args::ConnTest) -> CommandResult {
     let runtime = entries::runtime(context).await?;
     let id = &args.id;
-    let problem = match runtime
-        .host
-        .test_connection(id, services::client_of)
-        .await
-    {
-        Ok(ConnectionTest::Works) => None,
-        Ok(ConnectionTest::NoClient) => Some(
-            "no client can be made of it here: no task takes it as one, and the library has none for its kind in this build"
-                .to_owned(),
-        ),
-        Err(problem) => Some(problem),
+    let problem = match runtime.check_connection(id).await {
+        Ok(()) => None,
+        Err(Error::Connection { problem, .. }) => Some(problem),
+        Err(error) => return Err(error.into()),
     };
     let works = problem.is_none();
     if args.format.json {

@@ -8,8 +8,8 @@ use super::names;
 use super::output::{DIM, RED, TableCell, print, tell};
 use crate::entry::EntryKind;
 use crate::mask;
-use crate::runtime::Runtime;
-use crate::runtime::entries::{EntryInfo, SetEntryError};
+use crate::runtime::entries::SetEntryError;
+use crate::runtime::{EntryInfo, Runtime};
 use crate::secret::Secret;
 
 /// The maximum length of a value, in bytes.
@@ -21,21 +21,13 @@ pub(super) async fn runtime(context: &CommandContext) -> Result<Runtime, Command
     Ok(runtime.unwrap_or_else(|| context.bare()))
 }
 
-/// Returns where an entry comes from, the winner first.
-pub(super) fn places(info: &EntryInfo) -> Vec<String> {
-    info.places.iter().map(ToString::to_string).collect()
-}
-
 /// Returns the cell of the places.
 pub(super) fn places_cell(info: &EntryInfo) -> TableCell {
-    match (&info.places[..], &info.problems[..]) {
-        ([], []) => TableCell::styled("not found", RED),
-        ([], [problem, ..]) => TableCell::styled(problem.clone(), RED),
-        ([winner], _) => winner.to_string().into(),
-        ([winner, others @ ..], _) => {
-            let others: Vec<_> = others.iter().map(ToString::to_string).collect();
-            format!("{winner}; also {}", others.join(", ")).into()
-        }
+    match (&info.places[..], &info.problem) {
+        ([], None) => TableCell::styled("not found", RED),
+        ([], Some(problem)) => TableCell::styled(problem.clone(), RED),
+        ([winner], _) => winner.clone().into(),
+        ([winner, others @ ..], _) => format!("{winner}; also {}", others.join(", ")).into(),
     }
 }
 
@@ -136,7 +128,7 @@ pub(super) async fn remove(
 ) -> Result<(), CommandFailure> {
     let runtime = context.runtime_if_there().await?;
     let is_removed = match &runtime {
-        Some(runtime) => runtime.host.remove_entry(kind, name).await?,
+        Some(runtime) => runtime.remove_entry(kind, name).await?,
         None => false,
     };
     if is_removed {

@@ -116,6 +116,7 @@ impl From<Error> for CommandFailure {
             | Error::MissingResource { .. }
             | Error::Pool { .. }
             | Error::Requirements { .. }
+            | Error::Connection { .. }
             | Error::DuplicateFlow { .. }
             | Error::DuplicateTask { .. }
             | Error::NoTokio => FAILED,

@@ -6,7 +6,7 @@ use super::context::CommandContext;
 use super::exit::{CommandFailure, CommandResult};
 use super::output::{plural, print};
 use super::{args, entries, names};
-use crate::runtime::entries::Resealed;
+use crate::runtime::Resealed;
 use crate::vault::KeyRing;
 
 pub(super) async fn key(context: &CommandContext, command: &args::Key) -> CommandResult {

@@ -44,7 +44,7 @@ async fn list(context: &CommandContext, args: &args::EntryLs) -> CommandResult {
     if args.format.json {
         let secrets = infos.iter().map(|info| SecretJson {
             name: info.name.clone(),
-            places: entries::places(info),
+            places: info.places.clone(),
             needed_by: info.needed_by.clone(),
         });
         output::json(&secrets.collect::<Vec<_>>())?;

@@ -9,7 +9,7 @@ use super::exit::{CommandFailure, CommandResult};
 use super::output::{self, Table, print, tell};
 use super::{args, entries};
 use crate::entry::EntryKind;
-use crate::runtime::entries::EntryInfo;
+use crate::runtime::EntryInfo;
 use crate::secret::Secret;
 
 /// A variable, in the form of `--json`.
@@ -26,8 +26,8 @@ impl VariableJson {
     fn new(info: &EntryInfo) -> Self {
         Self {
             name: info.name.clone(),
-            value: info.text.as_ref().map(|text| text.expose().to_owned()),
-            places: entries::places(info),
+            value: info.value().map(str::to_owned),
+            places: info.places.clone(),
             needed_by: info.needed_by.clone(),
         }
     }

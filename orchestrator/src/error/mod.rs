@@ -71,6 +71,14 @@ pub enum Error {
         /// The problems: for each, the task that has it, the name, and the places that were looked in.
         problems: Vec<String>,
     },
+    /// A connection does not work.
+    #[error("connection `{id}` does not work: {problem}")]
+    Connection {
+        /// The id of the connection.
+        id: String,
+        /// The problem.
+        problem: String,
+    },
     /// A task names a pool that the runtime does not have, or takes more slots than the pool has.
     #[error("task `{task}` takes {slots} slot(s) of the pool `{pool}`, {problem}")]
     Pool {

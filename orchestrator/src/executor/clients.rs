@@ -58,9 +58,9 @@ struct Recent {
 /// What was found under a name.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    found: Found,
+    pub(crate) found: Found,
     /// The connection, or what is wrong with its text. `None` for other kinds.
-    connection: Option<Result<Arc<Connection>, String>>,
+    pub(crate) connection: Option<Result<Arc<Connection>, String>>,
 }
 
 /// A client for one connection and type.
@@ -95,7 +95,8 @@ pub(crate) enum EntryError {
 }
 
 impl Entry {
-    fn new(kind: EntryKind, name: &str, found: Found) -> Self {
+    /// Reads what was found under a name. Its secrets are masked from now on.
+    pub(crate) fn read(kind: EntryKind, name: &str, found: Found) -> Self {
         let connection = (kind == EntryKind::Connection).then(|| {
             let parsed = Connection::parse(name, found.text.expose());
             let parsed = parsed.map(|connection| match found.expires_at {
@@ -104,10 +105,21 @@ impl Entry {
             });
             parsed.map(Arc::new).map_err(|error| error.to_string())
         });
-        Self { found, connection }
+        let entry = Self { found, connection };
+        learn_names();
+        entry.teach_masks(kind, name);
+        entry
     }
 
-    /// Masks the secrets of the entry from now on.
+    /// Returns why a secret of the entry is not masked, if one is not.
+    pub(crate) fn weakness(&self, kind: EntryKind) -> Option<mask::Weakness> {
+        match (kind, &self.connection) {
+            (EntryKind::Secret, _) => mask::weakness(self.found.text.expose()),
+            (_, Some(Ok(connection))) => connection.secrets().find_map(mask::weakness),
+            _ => None,
+        }
+    }
+
     fn teach_masks(&self, kind: EntryKind, name: &str) {
         let text = self.found.text.expose();
         match (kind, &self.connection) {
@@ -152,9 +164,7 @@ impl Clients {
                 self.places.in_words(kind, name).join(", ")
             )));
         };
-        let entry = Arc::new(Entry::new(kind, name, found));
-        learn_names();
-        entry.teach_masks(kind, name);
+        let entry = Arc::new(Entry::read(kind, name, found));
         self.remember(kind, name, &entry);
         Ok(entry)
     }
@@ -261,22 +271,6 @@ impl Clients {
             },
             EntryKind::Variable | EntryKind::Secret => Ok(()),
         }
-    }
-
-    /// Returns why a secret of an entry is not masked, if one is not.
-    #[cfg(feature = "cli")]
-    pub(crate) async fn weakness(
-        &self,
-        kind: EntryKind,
-        name: &str,
-    ) -> Result<Option<mask::Weakness>, EntryError> {
-        let entry = self.entry(kind, name).await?;
-        let weakest = match (kind, &entry.connection) {
-            (EntryKind::Secret, _) => mask::weakness(entry.found.text.expose()),
-            (_, Some(Ok(connection))) => connection.secrets().find_map(mask::weakness),
-            _ => None,
-        };
-        Ok(weakest)
     }
 
     /// Returns what a task requires without waiting, if all of it was looked up a short while ago.

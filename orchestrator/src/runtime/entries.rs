@@ -1,37 +1,61 @@
-//! Connections, variables and secrets as the command line lists, sets and removes them.
+//! Connections, variables and secrets as lists show them, and as they are set in the store.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
+use super::Runtime;
 use crate::connection::Connection;
 use crate::entry::EntryKind;
 use crate::error::{Error, StoreError};
 use crate::executor::Host;
-use crate::executor::clients::Clients;
+use crate::executor::clients::Entry;
 use crate::flow::registry;
 use crate::secret::Secret;
 use crate::store::{EntryContent, NewEntry};
-use crate::task::{ClientDef, RequirementKind, TaskEntry};
+use crate::task::TaskEntry;
 use crate::vault::{Family, KeyError, KeyRing, Place, Places, StoredEntries};
 
-/// How long a connection may take to be tested.
-const TEST_TIME: Duration = Duration::from_secs(30);
-
-/// What is known of a name.
+/// What is known of a connection, a variable or a secret: where it comes from, and what needs it.
+/// Returned by [`Runtime::entries`].
 #[derive(Debug)]
-pub(crate) struct EntryInfo {
-    pub(crate) name: String,
-    /// The places that have it, the winner first.
-    pub(crate) places: Vec<Place>,
-    /// Places that could not be asked.
-    pub(crate) problems: Vec<String>,
-    /// The text in the first place.
-    pub(crate) text: Option<Secret>,
-    /// The connection in the first place, or what is wrong with its text.
-    pub(crate) connection: Option<Result<Connection, String>>,
+#[non_exhaustive]
+pub struct EntryInfo {
+    /// The kind.
+    pub kind: EntryKind,
+    /// The name. One that is known from an environment variable alone is in lower case.
+    pub name: String,
+    /// The places that have it, in words. The first one counts; none if it is missing.
+    pub places: Vec<String>,
     /// The tasks that take it, and the flows that declare it.
-    pub(crate) needed_by: Vec<String>,
+    pub needed_by: Vec<String>,
+    /// Why it cannot be used: its text is invalid, or a place cannot be asked.
+    pub problem: Option<String>,
+    /// Why a secret of it is not masked in logs and errors, if one is not.
+    pub weakness: Option<String>,
+    /// What the first place has.
+    pub(crate) entry: Option<Entry>,
+}
+
+impl EntryInfo {
+    /// Returns the connection, without its secrets in `Debug`. `None` if it is missing, invalid, or of
+    /// another kind.
+    pub fn connection(&self) -> Option<&Connection> {
+        let parsed = self.entry.as_ref()?.connection.as_ref()?;
+        parsed.as_deref().ok()
+    }
+
+    /// Returns the value of a variable. `None` if it is missing, or of another kind.
+    pub fn value(&self) -> Option<&str> {
+        let entry = self
+            .entry
+            .as_ref()
+            .filter(|_| self.kind == EntryKind::Variable)?;
+        Some(entry.found.text.expose())
+    }
+
+    /// Returns the place that counts.
+    fn place(&self) -> Option<&Place> {
+        self.entry.as_ref().map(|entry| &entry.found.place)
+    }
 }
 
 /// The reason why an entry was not set.
@@ -49,19 +73,66 @@ pub(crate) enum SetEntryError {
     Store(#[from] StoreError),
 }
 
-/// The numbers of entries that a change of keys has sealed anew, and of all that are sealed.
+/// The result of [`Runtime::reseal_entries`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Resealed {
-    pub(crate) anew: usize,
-    pub(crate) sealed: usize,
+#[non_exhaustive]
+pub struct Resealed {
+    /// The number of connections and secrets that were encrypted anew.
+    pub anew: usize,
+    /// The number of all that are encrypted.
+    pub sealed: usize,
 }
 
-/// The result of a test of a connection.
-#[derive(Debug)]
-pub(crate) enum ConnectionTest {
-    Works,
-    /// No client is known that could be made of it.
-    NoClient,
+impl Runtime {
+    /// Returns the connections, variables or secrets: those that this binary needs, and those whose names
+    /// the places tell. They are sorted by name.
+    pub async fn entries(&self, kind: EntryKind) -> Vec<EntryInfo> {
+        self.host.entries(kind).await.0
+    }
+
+    /// Sets a connection, a variable or a secret in the store, for all processes that use it. A process
+    /// that has the name in an earlier place, such as its environment, does not see it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the name or the text is invalid, if it is not a variable and there is no key
+    /// (see [connections, variables and secrets](crate#connections-variables-and-secrets)), or if the
+    /// store fails.
+    pub async fn set_entry(
+        &self,
+        kind: EntryKind,
+        name: &str,
+        text: impl Into<Secret>,
+    ) -> Result<(), Error> {
+        let set = self.host.set_entry(kind, name, &text.into(), true).await;
+        set.map_err(|error| match error {
+            SetEntryError::Store(error) => error.into(),
+            error => Error::Options(format!("{kind} `{name}` is not set: {error}")),
+        })
+    }
+
+    /// Removes a connection, a variable or a secret from the store. Returns `false` if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the store fails.
+    pub async fn remove_entry(&self, kind: EntryKind, name: &str) -> Result<bool, Error> {
+        Ok(self.host.services.store.remove_entry(kind, name).await?)
+    }
+
+    /// Encrypts the connections and secrets of the store anew, with the first key of `ORCHESTRATOR_KEY`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error, and changes nothing, if there is no key, if one of them cannot be decrypted with
+    /// any key, or if the store fails.
+    pub async fn reseal_entries(&self) -> Result<Resealed, Error> {
+        let resealed = self.host.reseal_entries().await;
+        resealed.map_err(|error| match error {
+            SetEntryError::Store(error) => error.into(),
+            error => Error::Options(format!("nothing is encrypted anew: {error}")),
+        })
+    }
 }
 
 impl Host {
@@ -81,7 +152,7 @@ impl Host {
         names.retain(|name| !needed.contains_key(name.as_str()));
         for name in names {
             let info = self.entry(kind, &name).await;
-            let is_variable = matches!(info.places.first(), Some(Place::Variable(_)));
+            let is_variable = matches!(info.place(), Some(Place::Variable(_)));
             if !(is_variable && of_needed.contains(&variable(&name))) {
                 infos.push(info);
             }
@@ -95,27 +166,29 @@ impl Host {
 
     /// Returns what is known of a name.
     pub(crate) async fn entry(&self, kind: EntryKind, name: &str) -> EntryInfo {
-        let (mut places, mut problems, mut text) = (Vec::new(), Vec::new(), None);
+        let (mut places, mut problem, mut entry) = (Vec::new(), None, None);
         for found in self.places().find_all(kind, name).await {
             match found {
                 Ok(found) => {
-                    text.get_or_insert(found.text);
-                    places.push(found.place);
+                    places.push(found.place.to_string());
+                    entry.get_or_insert_with(|| Entry::read(kind, name, found));
                 }
-                Err(error) => problems.push(error.to_string()),
+                Err(error) => drop(problem.get_or_insert(error.to_string())),
             }
         }
-        let connection = text.as_ref().filter(|_| kind == EntryKind::Connection);
-        let connection = connection
-            .map(|text| Connection::parse(name, text.expose()).map_err(|error| error.to_string()));
-        let needed = needed(kind).remove(name);
+        let connection = entry.as_ref().and_then(|entry| entry.connection.as_ref());
+        if let Some(Err(invalid)) = connection {
+            problem = Some(invalid.clone());
+        }
+        let weakness = entry.as_ref().and_then(|entry| entry.weakness(kind));
         EntryInfo {
+            kind,
             name: name.to_owned(),
             places,
-            problems,
-            text,
-            connection,
-            needed_by: needed.unwrap_or_default(),
+            needed_by: needed(kind).remove(name).unwrap_or_default(),
+            problem,
+            weakness: weakness.map(|weakness| weakness.to_string()),
+            entry,
         }
     }
 
@@ -138,10 +211,10 @@ impl Host {
         if let Some(lack) = StoredEntries::lack(kind) {
             return Err(SetEntryError::Off(kind, lack.to_owned()));
         }
-        let mut places = self.entry(kind, name).await.places.into_iter();
-        let shadow = places.find(Place::shadows_the_store);
+        let info = self.entry(kind, name).await;
+        let shadow = info.place().filter(|place| place.shadows_the_store());
         if let Some(place) = shadow.filter(|_| !anyway) {
-            return Err(SetEntryError::Shadowed(place));
+            return Err(SetEntryError::Shadowed(place.clone()));
         }
         let entry = match kind {
             EntryKind::Variable => NewEntry::variable(name, text.expose()),
@@ -160,11 +233,6 @@ impl Host {
             .put_entry(entry, services.clock.timestamp())
             .await?;
         Ok(())
-    }
-
-    /// Removes an entry from the store. Returns `false` if it is not there.
-    pub(crate) async fn remove_entry(&self, kind: EntryKind, name: &str) -> Result<bool, Error> {
-        Ok(self.services.store.remove_entry(kind, name).await?)
     }
 
     /// Seals all entries of the store with the first key.
@@ -189,32 +257,6 @@ impl Host {
         }
         let anew = self.services.store.reseal_entries(anew).await?;
         Ok(Resealed { anew, sealed })
-    }
-
-    /// Makes a client of a connection, and checks it. The client is that of a task that takes the
-    /// connection, or else the library's own for its kind (`of_library`).
-    pub(crate) async fn test_connection(
-        &self,
-        id: &str,
-        of_library: fn(&str) -> Option<ClientDef>,
-    ) -> Result<ConnectionTest, String> {
-        let clients = &self.environment.clients;
-        let entry = clients.look_up(EntryKind::Connection, id).await;
-        let entry = entry.map_err(|error| error.to_string())?;
-        let connection = Clients::connection_of(id, &entry, None)?;
-        let Some(def) = client_of(id).or_else(|| of_library(connection.kind())) else {
-            return Ok(ConnectionTest::NoClient);
-        };
-        let connection = Clients::connection_of(id, &entry, Some(&def))?;
-        let test = async {
-            let client = (def.connect)(Arc::clone(connection)).await?;
-            (def.check)(client).await
-        };
-        match tokio::time::timeout(TEST_TIME, test).await {
-            Ok(Ok(())) => Ok(ConnectionTest::Works),
-            Ok(Err(error)) => Err(crate::error::error_text(&*error)),
-            Err(_) => Err(format!("no answer within {} seconds", TEST_TIME.as_secs())),
-        }
     }
 }
 
@@ -242,19 +284,4 @@ fn needed(kind: EntryKind) -> BTreeMap<&'static str, Vec<String>> {
         by.dedup();
     }
     needed
-}
-
-/// Returns the client that a task of this binary makes of a connection, if it is not the connection
-/// itself.
-fn client_of(id: &str) -> Option<ClientDef> {
-    let itself = (ClientDef::of::<Connection>().id)();
-    let tasks = inventory::iter::<TaskEntry>.into_iter();
-    tasks
-        .flat_map(|TaskEntry(task)| task.requirements)
-        .find_map(|requirement| match requirement.kind {
-            RequirementKind::Connection(def) if requirement.name == id && (def.id)() != itself => {
-                Some(def)
-            }
-            _ => None,
-        })
 }

@@ -11,7 +11,6 @@ mod awaiting;
 mod builder;
 mod control;
 mod deployments;
-#[cfg(feature = "cli")]
 pub(crate) mod entries;
 mod handle;
 mod join;
@@ -37,6 +36,7 @@ pub use control::{RunTrigger, Unpause};
 pub use deployments::Deployment;
 #[cfg(feature = "cli")]
 pub(crate) use deployments::{UnclearDeployment, choose, in_force, names, with_served};
+pub use entries::{EntryInfo, Resealed};
 pub use handle::{Run, RunHandle};
 #[cfg(feature = "cli")]
 pub(crate) use join::{JoinOutcome, wait};

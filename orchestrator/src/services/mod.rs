@@ -7,12 +7,14 @@
 //! | `s3` | [`S3`](crate::S3): the buckets of S3 and of services that speak its protocol |
 //! | `http/` | [`Http`](crate::Http): requests below a base URL; errors of statuses |
 //! | `options` | the options of a connection, read and refused |
+//! | `check` | whether services answer |
 //! | `tls` | TLS, in one way for all: rustls with `ring` |
 //!
 //! The protocols are those of the ecosystem's crates. A client refuses an option that it does not know:
 //! one that is spelled wrong would otherwise be one that is not there. It never puts a password into an
 //! error.
 
+mod check;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(any(feature = "http", feature = "postgres", feature = "s3"))]
@@ -31,11 +33,9 @@ pub use postgres::Postgres;
 #[cfg(feature = "s3")]
 pub use s3::S3;
 
-#[cfg(feature = "cli")]
 use crate::task::ClientDef;
 
 /// The clients of this build.
-#[cfg(feature = "cli")]
 const CLIENTS: &[ClientDef] = &[
     #[cfg(feature = "http")]
     ClientDef::of::<Http>(),
@@ -46,7 +46,6 @@ const CLIENTS: &[ClientDef] = &[
 ];
 
 /// Returns the library's own client for connections of a kind, if this build has one.
-#[cfg(feature = "cli")]
-pub(crate) fn client_of(kind: &str) -> Option<ClientDef> {
+fn client_of(kind: &str) -> Option<ClientDef> {
     CLIENTS.iter().find(|client| client.takes(kind)).copied()
 }

@@ -30,15 +30,9 @@ use std::future::Future;
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 
-#[cfg(feature = "cli")]
 pub(crate) use environment::Family;
-#[cfg(feature = "cli")]
-pub(crate) use keys::KeyError;
-pub(crate) use keys::KeyRing;
-#[cfg(feature = "cli")]
-pub(crate) use places::Place;
-pub(crate) use places::{Found, LookupError, Places};
-#[cfg(feature = "cli")]
+pub(crate) use keys::{KeyError, KeyRing};
+pub(crate) use places::{Found, LookupError, Place, Places};
 pub(crate) use stored::StoredEntries;
 
 use crate::entry::EntryKind;
