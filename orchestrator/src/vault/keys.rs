@@ -94,6 +94,10 @@ impl KeyRing {
     /// # Errors
     ///
     /// Returns an error if the system does not provide randomness.
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "keys are made on the command line")
+    )]
     pub(crate) fn new_key() -> Result<Secret, KeyError> {
         let mut key: Key = Zeroizing::new([0; 32]);
         fill(&mut *key)?;

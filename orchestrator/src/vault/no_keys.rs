@@ -20,6 +20,10 @@ impl KeyRing {
     }
 
     /// Returns the error that keys need the feature.
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "keys are made on the command line")
+    )]
     pub(crate) fn new_key() -> Result<Secret, KeyError> {
         Err(KeyError)
     }
