@@ -63,6 +63,8 @@ impl ScoringClient {
     /// # Errors
     /// If the key has characters that no HTTP header can carry.
     pub(crate) fn new(url: &str, api_key: &str) -> Result<Self, ScoringError> {
+        // TLS of this program, if it has none yet: clients that may need it are not built without one
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut key = HeaderValue::from_str(api_key)?;
         key.set_sensitive(true); // keeps it out of debug output
         let headers = HeaderMap::from_iter([(HeaderName::from_static(API_KEY_HEADER), key)]);
