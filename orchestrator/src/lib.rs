@@ -192,8 +192,12 @@ pub use deadpool_postgres;
 /// The crate that [`S3`] is made of.
 #[cfg(feature = "s3")]
 pub use object_store;
-/// The crate that [`Http`] is made of. TLS of its own clients, such as `reqwest::get`, needs one of its
-/// features, or a default provider of rustls: [`Http::client`] has both.
+/// The crate that [`Http`] is made of.
+///
+/// The features `http` and `s3` enable its TLS without choosing a cryptography for the program. A client that
+/// is built otherwise, as by `reqwest::Client::new()`, panics unless the program has one: by a feature of
+/// its own dependency on reqwest (`rustls`, which is a default), or by
+/// `rustls::crypto::ring::default_provider().install_default()`. [`Http::client`] needs neither.
 #[cfg(feature = "http")]
 pub use reqwest;
 
