@@ -54,13 +54,16 @@ pub struct Connection {
 pub struct ConnectionError(pub(crate) String);
 
 /// Parts of the names of options whose values are secrets.
-const SECRET: [&str; 6] = [
+const SECRET: [&str; 8] = [
     "key",
     "secret",
     "token",
     "password",
     "passphrase",
     "credential",
+    // headers, which options of `http` connections are
+    "authorization",
+    "cookie",
 ];
 
 /// The kinds of connections whose path and options are secrets: their URL is all that it takes to
@@ -160,8 +163,8 @@ impl Connection {
     }
 
     /// Returns `true` if the value of an option is a secret: if its name contains `key`, `secret`,
-    /// `token`, `password`, `passphrase` or `credential`, unless it ends with `_id`. All options of
-    /// `slack` and `heartbeat` connections are secrets.
+    /// `token`, `password`, `passphrase`, `credential`, `authorization` or `cookie`, unless it ends with
+    /// `_id`. All options of `slack` and `heartbeat` connections are secrets.
     pub fn is_secret(&self, option: &str) -> bool {
         let name = option.to_ascii_lowercase();
         let is_named = SECRET.iter().any(|part| name.contains(part)) && !name.ends_with("_id");

@@ -46,7 +46,7 @@ use crate::secret::Secret;
 ///
 /// ```
 /// use orchestrator::prelude::*;
-/// use orchestrator::{EntryKind, Vault, VaultEntry};
+/// use orchestrator::{EntryKind, Secret, Vault, VaultEntry};
 ///
 /// struct Fixed;
 ///
@@ -63,9 +63,16 @@ use crate::secret::Secret;
 ///     }
 /// }
 ///
+/// #[task]
+/// async fn digits(#[secret("scoring_api_key")] key: &Secret) -> usize { key.expose().len() }
+///
+/// #[flow]
+/// fn key_digits() -> Node<usize> { digits() }
+///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<()> {
 /// let runtime = Runtime::builder().store("memory").vault(Fixed).build().await?;
+/// assert_eq!(key_digits().on(&runtime).await?, 8);
 /// # Ok(())
 /// # }
 /// ```
