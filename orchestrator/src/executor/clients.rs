@@ -40,7 +40,7 @@ const BEFORE_EXPIRY: Duration = Duration::from_secs(60);
 pub(crate) struct Clients {
     pub(crate) places: Places,
     clock: Clock,
-    entries: Mutex<HashMap<(EntryKind, Arc<str>), Recent>>,
+    entries: Mutex<HashMap<EntryKind, HashMap<Arc<str>, Recent>>>,
     clients: Mutex<HashMap<TypeId, ClientSlots>>,
     made: AtomicU64,
 }
@@ -158,7 +158,7 @@ impl Clients {
         }
         let found = self.places.find(kind, name).await?;
         let Some(found) = found else {
-            self.entries.lock().remove(&(kind, name.into()));
+            self.forget(kind, name);
             return Err(EntryError::Unusable(format!(
                 "{kind} `{name}` is not found; looked in {}",
                 self.places.in_words(kind, name).join(", ")
@@ -174,13 +174,19 @@ impl Clients {
             entry: Arc::clone(entry),
             looked_at: self.clock.timestamp(),
         };
-        self.entries.lock().insert((kind, name.into()), recent);
+        let mut entries = self.entries.lock();
+        entries.entry(kind).or_default().insert(name.into(), recent);
+    }
+
+    fn forget(&self, kind: EntryKind, name: &str) {
+        let mut entries = self.entries.lock();
+        entries.entry(kind).or_default().remove(name);
     }
 
     /// Returns what is under a name, if it was looked up a short while ago.
     fn recent(&self, kind: EntryKind, name: &str) -> Option<Arc<Entry>> {
         let entries = self.entries.lock();
-        let recent = entries.get(&(kind, name.into()))?;
+        let recent = entries.get(&kind)?.get(name)?;
         self.is_fresh(recent.looked_at)
             .then(|| Arc::clone(&recent.entry))
     }
@@ -196,7 +202,13 @@ impl Clients {
         if let Some(entry) = self.recent(kind, name) {
             return Ok(entry);
         }
-        let before = self.entries.lock().get(&(kind, name.into())).cloned();
+        let before = {
+            let entries = self.entries.lock();
+            entries
+                .get(&kind)
+                .and_then(|of_kind| of_kind.get(name))
+                .cloned()
+        };
         let Some(Recent { entry, .. }) = before else {
             return self.look_up(kind, name).await;
         };
