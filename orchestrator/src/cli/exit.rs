@@ -28,12 +28,15 @@ Exit codes:
 /// The result of a command: its exit code.
 pub(super) type CommandResult = Result<ExitCode, CommandFailure>;
 
-/// A failed command: one line with what failed, one with the reason, one with a hint.
+/// A failed command: one line with what failed, one with the reason or with each of several, one with
+/// a hint.
 #[derive(Debug)]
 pub(super) struct CommandFailure {
     pub(super) code: u8,
     pub(super) what: String,
     pub(super) why: Option<String>,
+    /// Further reasons.
+    pub(super) also: Vec<String>,
     pub(super) hint: Option<String>,
     /// Whether the reader of the output has closed the pipe, which is not an error.
     pub(super) unread: bool,
@@ -45,6 +48,7 @@ impl CommandFailure {
             code,
             what: what.into(),
             why: None,
+            also: Vec::new(),
             hint: None,
             unread: false,
         }
@@ -86,7 +90,7 @@ impl CommandFailure {
     ) -> String {
         let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         let mut text = format!("{error}error:{reset} {}\n", one_line(&self.what));
-        if let Some(why) = &self.why {
+        for why in self.why.iter().chain(&self.also) {
             text.push_str(&format!("  {}\n", one_line(why)));
         }
         if let Some(advice) = &self.hint {
@@ -149,7 +153,7 @@ impl From<Error> for CommandFailure {
             Error::Pool { task, .. } => (format!("task `{task}` cannot run here"), Some(text)),
             Error::Requirements { flow, problems } => (
                 format!("flow `{flow}` needs what is not there"),
-                Some(problems.join("; ")),
+                problems.first().cloned(),
             ),
             Error::Parameters { flow, problem } => (
                 format!("the parameters of flow `{flow}` are invalid"),
@@ -215,10 +219,15 @@ impl From<Error> for CommandFailure {
             }
             _ => None,
         };
+        let also = match &error {
+            Error::Requirements { problems, .. } => problems.iter().skip(1).cloned().collect(),
+            _ => Vec::new(),
+        };
         Self {
             code,
             what,
             why,
+            also,
             hint: hint.map(str::to_owned),
             unread: false,
         }
