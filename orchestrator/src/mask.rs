@@ -66,31 +66,50 @@ impl fmt::Display for Weakness {
 #[derive(Default)]
 struct Known {
     /// In the order in which they were read.
-    secrets: VecDeque<Zeroizing<String>>,
+    secrets: VecDeque<KnownSecret>,
     plain: HashSet<String>,
+}
+
+/// A secret, without spaces and newlines around it: what uses it may trim it.
+struct KnownSecret {
+    text: Zeroizing<String>,
+    /// Whether it is contained in a plain text.
+    is_plain: bool,
 }
 
 impl Known {
     fn weakness(&self, secret: &str) -> Option<Weakness> {
+        let secret = secret.trim();
         if self.plain.iter().any(|plain| plain.contains(secret)) {
             return Some(Weakness::Plain);
         }
         (secret.len() < LONG).then_some(Weakness::Short)
     }
 
+    /// Adds secrets and plain texts. Returns `true` if other texts are masked from now on.
     fn learn(&mut self, secrets: &[&str], plain: &[&str]) -> bool {
         let mut is_new = false;
         for text in plain.iter().filter(|text| !text.is_empty()) {
-            is_new |= self.plain.insert((*text).to_owned());
+            if !self.plain.insert((*text).to_owned()) {
+                continue;
+            }
+            // the rest of what is known is not gone through again: a program may have thousands of names
+            for secret in self.secrets.iter_mut().filter(|secret| !secret.is_plain) {
+                secret.is_plain = text.contains(secret.text.as_str());
+                is_new |= secret.is_plain;
+            }
         }
-        for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
-            if self.secrets.iter().any(|known| known.as_str() == *secret) {
+        let secrets = secrets.iter().map(|secret| secret.trim());
+        for secret in secrets.filter(|secret| !secret.is_empty()) {
+            if self.secrets.iter().any(|known| *known.text == *secret) {
                 continue;
             }
             if self.secrets.len() == MOST {
                 self.secrets.pop_front();
             }
-            self.secrets.push_back(Zeroizing::new((*secret).to_owned()));
+            let is_plain = self.weakness(secret) == Some(Weakness::Plain);
+            let text = Zeroizing::new(secret.to_owned());
+            self.secrets.push_back(KnownSecret { text, is_plain });
             is_new = true;
         }
         is_new
@@ -98,11 +117,10 @@ impl Known {
 
     fn masker(&self) -> Option<Masker> {
         let (mut patterns, mut short) = (Vec::new(), Vec::new());
-        for secret in &self.secrets {
-            match self.weakness(secret) {
-                None => patterns.extend(spellings(secret)),
-                Some(Weakness::Short) => short.push(secret.clone()),
-                Some(Weakness::Plain) => {}
+        for KnownSecret { text, .. } in self.secrets.iter().filter(|secret| !secret.is_plain) {
+            match text.len() < LONG {
+                true => short.push(text.clone()),
+                false => patterns.extend(spellings(text)),
             }
         }
         let longest = patterns
@@ -340,13 +358,33 @@ mod tests {
     }
 
     #[test]
+    fn spaces_around_secrets_are_no_part_of_them() {
+        let masker = masker(&["k-123456789\n", " pin "], &[]);
+        assert_eq!(masked(&masker, "Bearer k-123456789!"), "Bearer ***!");
+        assert_eq!(masker.short[0].as_str(), "pin");
+        let mut known = Known::default();
+        known.learn(&[" \n"], &[]);
+        assert!(known.secrets.is_empty());
+        assert_eq!(known.weakness("1234567\n"), Some(Weakness::Short));
+    }
+
+    #[test]
+    fn plain_texts_that_contain_no_secret_change_nothing() {
+        let mut known = Known::default();
+        assert!(known.learn(&["k-123456789"], &["shop"]));
+        assert!(!known.learn(&["k-123456789"], &["shop", "other"]));
+        assert!(known.learn(&[], &["my-k-123456789"]));
+        assert!(!known.learn(&[], &["another-k-123456789"]));
+    }
+
+    #[test]
     fn the_latest_secrets_are_kept() {
         let mut known = Known::default();
         for number in 0..MOST + 10 {
             known.learn(&[&format!("secret-{number:06}")], &[]);
         }
         assert_eq!(known.secrets.len(), MOST);
-        assert_eq!(known.secrets[0].as_str(), "secret-000010");
+        assert_eq!(known.secrets[0].text.as_str(), "secret-000010");
     }
 
     #[test]
