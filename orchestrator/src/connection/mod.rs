@@ -197,7 +197,7 @@ impl Connection {
         SECRET_URLS.contains(&self.kind.as_str())
     }
 
-    /// Returns all texts that are secrets.
+    /// Returns all texts that are secrets. An option such as `no_host_key_check=true` has none.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
         let options = self.options.iter();
         let options = options.filter(|(name, _)| self.is_secret(name));
@@ -209,7 +209,7 @@ impl Connection {
             .chain(options.map(|(_, value)| value.expose()))
             .chain(path)
             .chain(host)
-            .filter(|text| !text.is_empty())
+            .filter(|text| !text.is_empty() && !is_switch(text))
     }
 
     /// Returns the texts that are not secrets, and that a secret must not be confused with.
@@ -263,6 +263,13 @@ impl ConnectionError {
              object, got {got}"
         ))
     }
+}
+
+/// Returns `true` for a text that is not worth hiding, and whose masking would make logs unreadable.
+fn is_switch(text: &str) -> bool {
+    ["true", "false"]
+        .iter()
+        .any(|switch| text.eq_ignore_ascii_case(switch))
 }
 
 /// Returns a kind by the name that Airflow knows it by.

@@ -493,6 +493,13 @@ fn host_with_a_password_is_a_secret() {
     assert!(connection.secrets().any(|secret| secret.contains("s3cret")));
 }
 
+#[test]
+fn switches_are_not_masked() {
+    let text = r#"{"conn_type": "ssh", "extra": {"no_host_key_check": true, "key_file": "/k/id"}}"#;
+    let connection = Connection::parse("ssh", text).unwrap();
+    assert_eq!(connection.secrets().collect::<Vec<_>>(), ["/k/id"]);
+}
+
 /// A password that is in no text of the table, in the forms in which it may be in a text.
 const PASSWORD: &str = "Zq7/Wx9:Kv";
 const ENCODED: [&str; 2] = ["Zq7%2FWx9%3AKv", "Zq7%2fWx9%3aKv"];
