@@ -45,7 +45,8 @@ impl Runtime {
     }
 }
 
-/// The delay before a run is tried again that could not be resumed because of the store.
+/// The delay before a run is tried again that could not be resumed because of the store, or because of
+/// a name that was not found.
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// Resumes runs that no process executes.
@@ -84,6 +85,9 @@ impl Recovery {
                         // not remembered: the process that has the run may leave it again
                         Ok(ResumeOutcome::Elsewhere) => {}
                         Ok(ResumeOutcome::Not) => drop(self.tried.insert(id, None)),
+                        Ok(ResumeOutcome::NotYet) => {
+                            self.tried.insert(id, Some(now + AGAIN));
+                        }
                         Err(error @ Error::Closed) => return Err(error),
                         Err(error) => {
                             tracing::error!(run = %id, flow, "run cannot be resumed now: {error}");
@@ -125,7 +129,7 @@ impl Host {
         let tokio = Tokio::try_current().map_err(|_| Error::NoTokio)?;
         Ok(match go_on(self, &tokio, definition, run, purpose).await? {
             ResumeOutcome::Here(run) => Some(run),
-            ResumeOutcome::Elsewhere | ResumeOutcome::Not => None,
+            ResumeOutcome::Elsewhere | ResumeOutcome::Not | ResumeOutcome::NotYet => None,
         })
     }
 }
@@ -137,6 +141,8 @@ enum ResumeOutcome {
     Elsewhere,
     /// It cannot run here.
     Not,
+    /// It cannot run here until a connection, a variable or a secret is set.
+    NotYet,
 }
 
 /// The purpose of resuming a run.
@@ -168,7 +174,10 @@ async fn go_on(
     });
     if let (Purpose::Run, Some(reason)) = (purpose, lacks) {
         tracing::warn!(run = %id, flow = definition.name, "run cannot be resumed here: {reason}");
-        return Ok(ResumeOutcome::Not);
+        return Ok(match reason {
+            Error::Requirements { .. } => ResumeOutcome::NotYet,
+            _ => ResumeOutcome::Not,
+        });
     }
     let _taking = host.active.taking();
     if host.stop.soft.is_cancelled() {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::Duration;
 
 use orchestrator::prelude::*;
-use orchestrator::{Connect, Connection, EntryKind, Secret, Vault, VaultEntry};
+use orchestrator::{Clock, Connect, Connection, EntryKind, RunState, Secret, Vault, VaultEntry};
 use parking_lot::Mutex;
 use serde::Deserialize;
 
@@ -363,5 +364,44 @@ async fn they_are_listed_in_the_graph() -> Result<()> {
             .contains("copies<br/>connection lake<br/>secret key")
     );
     assert!(graph.to_dot().contains("connection lake"));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_lacks_a_name_goes_on_when_it_is_set() -> Result<()> {
+    #[task]
+    async fn takes(#[variable("set_later")] number: u32) -> u32 {
+        number
+    }
+    #[task]
+    async fn idles() -> u32 {
+        1
+    }
+    #[flow(name = "names_set_later")]
+    fn later() -> Node<u32> {
+        takes()
+    }
+    #[flow(name = "names_idle")]
+    fn idle() -> Node<u32> {
+        idles()
+    }
+    let (store, clock) = (crate::support::file(), Clock::tokio_from_now());
+    let store = crate::support::url(&store);
+    let builder = || Runtime::builder().store(&store).clock(clock.clone());
+    let full = builder().variable("set_later", 1).build().await?;
+    let id = later().on(&full).trigger().await?;
+    let bare = builder().build().await?;
+    let act = async {
+        tokio::time::sleep(Duration::from_secs(200)).await;
+        let run = bare.find_run(id).await.unwrap().unwrap();
+        assert!(!run.state().is_final(), "{run:?}");
+        let kind = EntryKind::Variable;
+        bare.set_entry(kind, "set_later", "7").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(200)).await;
+        let run = bare.find_run(id).await.unwrap().unwrap();
+        assert_eq!(run.state(), RunState::Success);
+    };
+    let yearly = idle().on(&bare).serve("0 0 1 1 *");
+    crate::support::while_serving(yearly, act).await;
     Ok(())
 }
