@@ -202,7 +202,11 @@ impl Context {
             .client(id, ClientDef::of::<T>())
             .await?;
         let client = taken.client.downcast();
-        self.taken.lock().push(taken);
+        let mut known = self.taken.lock();
+        if !known.iter().any(|known| known.number == taken.number) {
+            known.push(taken);
+        }
+        drop(known);
         match client {
             Some(client) => Ok(client),
             None => unreachable!("a client is found by its type"),
