@@ -183,6 +183,8 @@ fn what_is_needed_and_not_there_is_told() {
     ] {
         assert!(said.err.contains(expected), "{expected}: {said:?}");
     }
+    let lines = said.err.lines().filter(|line| line.starts_with("  task"));
+    assert_eq!(lines.count(), 4, "one line each: {said:?}");
     let checked = program.say(&["check", "--json"], "");
     assert_eq!(
         checked.code, 0,
