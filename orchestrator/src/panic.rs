@@ -2,11 +2,14 @@
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::Once;
+use std::task::Poll;
+use std::time::Duration;
 
-use crate::error::PanicReport;
+use crate::error::{BoxError, PanicReport, TaskError};
 use crate::mask;
 
 thread_local! {
@@ -40,6 +43,31 @@ pub(crate) fn catch<R>(code: impl FnOnce() -> R) -> Result<R, PanicReport> {
         drop(Fragile::new(payload));
         panicked
     })
+}
+
+/// Waits for user code that the library needs an answer from. A panic is an error, and so is no answer
+/// in time: the caller may hold something that others wait for.
+pub(crate) async fn answer<T>(
+    within: Duration,
+    code: impl Future<Output = Result<T, BoxError>> + Send,
+) -> Result<T, BoxError> {
+    match tokio::time::timeout(within, contained(code)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(format!("no answer within {} seconds", within.as_secs()).into()),
+    }
+}
+
+/// Waits for user code. A panic is an error.
+pub(crate) async fn contained<T>(
+    code: impl Future<Output = Result<T, BoxError>> + Send,
+) -> Result<T, BoxError> {
+    // its drop is user code, too
+    let mut code = Fragile::new(Box::pin(code));
+    poll_fn(|cx| match catch(|| code.as_mut().poll(cx)) {
+        Ok(poll) => poll,
+        Err(panicked) => Poll::Ready(Err(TaskError::panicked(&panicked).into())),
+    })
+    .await
 }
 
 /// What only a hook can see of a panic.

@@ -5,6 +5,7 @@ use std::any::{Any, TypeId};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;
@@ -12,8 +13,11 @@ use serde::de::DeserializeOwned;
 use crate::connection::Connection;
 use crate::entry::EntryKind;
 use crate::error::{Result, TaskError};
-use crate::panic::Fragile;
+use crate::panic::{self, Fragile};
 use crate::secret::Secret;
+
+/// How long a check of a client may take. The attempts that need the client wait for it.
+const CHECK: Duration = Duration::from_secs(30);
 
 /// A connection, a variable or a secret that a task takes.
 #[derive(Debug)]
@@ -125,7 +129,7 @@ pub trait Connect: Sized + Send + Sync + 'static {
     fn connect(connection: &Connection) -> impl Future<Output = Result<Self>> + Send;
 
     /// Checks whether the service answers. Once a minute, a client is checked before it is given to
-    /// the next attempt, and made anew if the check fails.
+    /// the next attempt, and made anew if the check fails, or takes more than 30 seconds.
     ///
     /// # Errors
     ///
@@ -158,15 +162,15 @@ impl ClientDef {
             kinds: T::KINDS,
             connect: |connection| {
                 Box::pin(async move {
-                    let client: Arc<dyn Any + Send + Sync> =
-                        Arc::new(T::connect(&connection).await?);
+                    let made = panic::contained(T::connect(&connection)).await?;
+                    let client: Arc<dyn Any + Send + Sync> = Arc::new(made);
                     Ok(SharedClient(Fragile::new(client)))
                 })
             },
             check: |client| {
                 Box::pin(async move {
                     match client.downcast::<T>() {
-                        Some(client) => client.check().await,
+                        Some(client) => panic::answer(CHECK, client.check()).await,
                         None => Ok(()),
                     }
                 })

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use crate::clock::{Clock, Timestamp};
 use crate::connection::Connection;
 use crate::entry::EntryKind;
-use crate::error::{BoxError, Cause, IntoTaskError as _, TaskError};
+use crate::error::{BoxError, Cause, IntoTaskError as _, TaskError, error_text};
 use crate::flow::registry;
 use crate::mask;
 use crate::panic::{self, Fragile};
@@ -404,7 +404,8 @@ impl Clients {
                 Err(error) => {
                     tracing::warn!(
                         connection = id,
-                        "the client is made anew, since its check failed: {error}"
+                        "the client is made anew, since its check failed: {}",
+                        error_text(&*error)
                     );
                     // also if the new one cannot be made
                     let dropped = slot.current.lock().take();

@@ -26,6 +26,7 @@ mod stored;
 
 use std::fmt;
 use std::future::Future;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
@@ -37,6 +38,7 @@ pub(crate) use stored::StoredEntries;
 
 use crate::entry::EntryKind;
 use crate::error::Result;
+use crate::panic;
 use crate::secret::Secret;
 
 /// A place where connections, variables and secrets are looked up, such as a server of secrets. Added
@@ -85,7 +87,8 @@ pub trait Vault: Send + Sync + 'static {
     /// # Errors
     ///
     /// Returns an error if the vault cannot be asked. The attempt that needs the entry fails with it,
-    /// and is retried as any other; clients that are made already stay in use.
+    /// and is retried as any other; clients that are made already stay in use. A vault that does not
+    /// answer within 30 seconds cannot be asked.
     fn find(
         &self,
         kind: EntryKind,
@@ -153,7 +156,11 @@ impl VaultEntry {
     }
 }
 
-/// A [`Vault`] without its type.
+/// How long a vault may take to answer. Runs that start or are resumed wait for it, and no timeout of
+/// theirs counts yet.
+const TIME: Duration = Duration::from_secs(30);
+
+/// A [`Vault`] without its type. No answer in time and a panic are errors.
 pub(crate) trait AnyVault: Send + Sync {
     fn name(&self) -> String;
 
@@ -182,7 +189,7 @@ impl<V: Vault> AnyVault for V {
         kind: EntryKind,
         name: &'a str,
     ) -> BoxFuture<'a, Result<Option<VaultEntry>>> {
-        Box::pin(Vault::find(self, kind, name))
+        Box::pin(panic::answer(TIME, Vault::find(self, kind, name)))
     }
 
     fn version<'a>(
@@ -190,11 +197,11 @@ impl<V: Vault> AnyVault for V {
         kind: EntryKind,
         name: &'a str,
     ) -> BoxFuture<'a, Result<Option<String>>> {
-        Box::pin(Vault::version(self, kind, name))
+        Box::pin(panic::answer(TIME, Vault::version(self, kind, name)))
     }
 
     fn names(&self, kind: EntryKind) -> BoxFuture<'_, Result<Vec<String>>> {
-        Box::pin(Vault::names(self, kind))
+        Box::pin(panic::answer(TIME, Vault::names(self, kind)))
     }
 }
 

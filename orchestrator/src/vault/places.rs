@@ -11,6 +11,7 @@ use super::environment::{self, Family};
 use super::stored::StoredEntries;
 use super::{AnyVault, VaultEntry, folder};
 use crate::entry::EntryKind;
+use crate::error::error_text;
 use crate::secret::Secret;
 use crate::store::Store;
 
@@ -200,7 +201,7 @@ impl Places {
                 let place = Place::Vault(vault.name());
                 let entry = vault.find(kind, name).await;
                 entry
-                    .map_err(|error| failed(place.clone())(error.to_string()))?
+                    .map_err(|error| failed(place.clone())(error_text(&*error)))?
                     .map(|entry| found(place, entry))
             }
         })
@@ -230,7 +231,7 @@ impl Places {
                 kind,
                 name: name.to_owned(),
                 place: found.place.clone(),
-                problem: error.to_string(),
+                problem: error_text(&*error),
             })?;
         Ok(now.as_ref() == Some(version))
     }
@@ -266,7 +267,7 @@ impl Places {
                 Source::Vault(vault) => vault
                     .names(kind)
                     .await
-                    .map_err(|error| format!("vault `{}`: {error}", vault.name())),
+                    .map_err(|error| format!("vault `{}`: {}", vault.name(), error_text(&*error))),
             };
             match found {
                 Ok(found) => names.extend(found),

@@ -413,3 +413,40 @@ async fn a_blocking_body_has_clients_too() -> Result<()> {
     assert_eq!(blocking().on(&runtime).await?, 107);
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_whose_check_panics_or_hangs_is_made_anew() -> Result<()> {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    struct Odd(u32);
+    impl Connect for Odd {
+        async fn connect(_: &Connection) -> Result<Self> {
+            Ok(Self(MADE.fetch_add(1, SeqCst) + 1))
+        }
+
+        async fn check(&self) -> Result<()> {
+            match self.0 {
+                1 => panic!("no check"),
+                2 => std::future::pending().await,
+                _ => Ok(()),
+            }
+        }
+    }
+    #[task]
+    async fn takes(#[connection("shop")] shop: &Odd) -> u32 {
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        shop.0
+    }
+    #[flow(name = "clients_odd")]
+    async fn odd() -> Result<Vec<u32>> {
+        Ok(vec![
+            takes().await?,
+            takes().await?,
+            takes().await?,
+            takes().await?,
+        ])
+    }
+    let runtime = builder().connection("shop", URL).build().await?;
+    let taken = tokio::time::timeout(Duration::from_secs(3600), odd().on(&runtime).run()).await;
+    assert_eq!(*taken.unwrap()?.output().unwrap(), [1, 2, 3, 3]);
+    Ok(())
+}

@@ -1,6 +1,7 @@
 //! Vaults of a program's own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use orchestrator::prelude::*;
 use orchestrator::{EntryKind, Secret, Vault, VaultEntry};
@@ -95,5 +96,65 @@ async fn a_missing_name_lists_the_vaults_that_were_asked() -> Result<()> {
     let runtime = builder().vault(vault).build().await?;
     let error = missing().on(&runtime).run().await.unwrap_err().to_string();
     assert!(error.contains("vault `first`"), "{error}");
+    Ok(())
+}
+
+/// How a vault answers.
+#[derive(Clone, Copy)]
+enum Mood {
+    Answers,
+    Panics,
+    Hangs,
+}
+
+/// A vault that has one entry under all names.
+#[derive(Clone)]
+struct Moody(Mood, Arc<Mutex<VaultEntry>>);
+
+impl Vault for Moody {
+    fn name(&self) -> String {
+        "moody".to_owned()
+    }
+
+    async fn find(&self, _: EntryKind, _: &str) -> Result<Option<VaultEntry>> {
+        match self.0 {
+            Mood::Answers => Ok(Some(self.1.lock().clone())),
+            Mood::Panics => panic!("no vault today"),
+            Mood::Hangs => std::future::pending().await,
+        }
+    }
+}
+
+#[task]
+async fn adds(rows: u32, #[variable("moody")] more: u32) -> u32 {
+    rows + more
+}
+
+#[task(cache)]
+async fn sums(rows: u32, #[variable("moody")] more: u32) -> u32 {
+    rows + more
+}
+
+#[flow(name = "vaults_summing")]
+fn summing(rows: u32) -> (Node<u32>, Node<u32>) {
+    (adds(rows), sums(rows))
+}
+
+/// It is asked before the run, by an attempt, and for a cache key.
+#[tokio::test(start_paused = true)]
+async fn a_vault_that_panics_or_hangs_is_a_failed_attempt() -> Result<()> {
+    for (mood, problem) in [
+        (Mood::Panics, "no vault today"),
+        (Mood::Hangs, "no answer within 30 seconds"),
+    ] {
+        let vault = Moody(mood, Arc::new(Mutex::new(VaultEntry::new("1"))));
+        let runtime = builder().vault(vault).build().await?;
+        let running = summing(1).on(&runtime).run();
+        let run = tokio::time::timeout(Duration::from_secs(3600), running).await??;
+        for task in ["adds", "sums"] {
+            let error = run.task(task).unwrap().error().unwrap().to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
     Ok(())
 }
