@@ -207,11 +207,12 @@ impl Places {
         })
     }
 
-    /// Returns `true` if a vault still has the version of an entry that was found in it.
+    /// Returns `true` if a vault still has the version of an entry that was found in it, and no earlier
+    /// place has the name by now.
     ///
     /// # Errors
     ///
-    /// Returns an error if the vault cannot be asked.
+    /// Returns an error if one of them cannot be asked.
     pub(crate) async fn is_unchanged(
         &self,
         kind: EntryKind,
@@ -221,7 +222,21 @@ impl Places {
         let (Place::Vault(place), Some(version)) = (&found.place, &found.version) else {
             return Ok(false);
         };
-        let Some(vault) = self.vaults.iter().find(|vault| vault.name() == *place) else {
+        let mut its = None;
+        for source in self.sources() {
+            match source {
+                Source::Vault(vault) if vault.name() == *place => {
+                    its = Some(vault);
+                    break;
+                }
+                earlier => {
+                    if self.find_in(&earlier, kind, name).await?.is_some() {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        let Some(vault) = its else {
             return Ok(false);
         };
         let now = vault

@@ -158,3 +158,38 @@ async fn a_vault_that_panics_or_hangs_is_a_failed_attempt() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_earlier_place_counts_though_the_version_of_a_later_one_is_unchanged() -> Result<()> {
+    struct Versioned;
+    impl Vault for Versioned {
+        fn name(&self) -> String {
+            "versioned".to_owned()
+        }
+        async fn find(&self, _: EntryKind, _: &str) -> Result<Option<VaultEntry>> {
+            Ok(Some(VaultEntry::new("of the vault").with_version("1")))
+        }
+        async fn version(&self, _: EntryKind, _: &str) -> Result<Option<String>> {
+            Ok(Some("1".to_owned()))
+        }
+    }
+    #[task]
+    async fn takes(#[variable("moved")] text: &str) -> String {
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        text.to_owned()
+    }
+    #[flow(name = "vaults_moved")]
+    async fn moved() -> Result<Vec<String>> {
+        Ok(vec![takes().await?, takes().await?])
+    }
+    let runtime = builder().vault(Versioned).build().await?;
+    let running = moved().on(&runtime).start().await?;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let kind = EntryKind::Variable;
+    runtime.set_entry(kind, "moved", "of the store").await?;
+    assert_eq!(
+        *running.await?.output().unwrap(),
+        ["of the vault", "of the store"]
+    );
+    Ok(())
+}
