@@ -187,8 +187,23 @@ impl Clients {
     fn recent(&self, kind: EntryKind, name: &str) -> Option<Arc<Entry>> {
         let entries = self.entries.lock();
         let recent = entries.get(&kind)?.get(name)?;
-        self.is_fresh(recent.looked_at)
-            .then(|| Arc::clone(&recent.entry))
+        let is_usable = self.is_fresh(recent.looked_at) && !self.is_over(recent);
+        is_usable.then(|| Arc::clone(&recent.entry))
+    }
+
+    /// Returns `true` if what was found ends soon.
+    fn is_over(&self, recent: &Recent) -> bool {
+        self.ends_soon(expiry(&recent.entry.found))
+    }
+
+    /// Lets a connection be looked up anew before a client is made of it. If its place cannot be asked
+    /// then, what was found before stays in use.
+    fn doubt(&self, id: &str) {
+        let mut entries = self.entries.lock();
+        let connections = entries.entry(EntryKind::Connection).or_default();
+        if let Some(recent) = connections.get_mut(id) {
+            recent.looked_at = Timestamp::MIN;
+        }
     }
 
     fn is_fresh(&self, looked_at: Timestamp) -> bool {
@@ -209,26 +224,35 @@ impl Clients {
                 .and_then(|of_kind| of_kind.get(name))
                 .cloned()
         };
-        let Some(Recent { entry, .. }) = before else {
+        let Some(before) = before else {
             return self.look_up(kind, name).await;
         };
-        let looked = match self.places.is_unchanged(kind, name, &entry.found).await {
-            Ok(true) => Ok(Arc::clone(&entry)),
-            Ok(false) => self.look_up(kind, name).await,
-            Err(error) => Err(error.into()),
+        let looked = match self.is_over(&before) {
+            true => self.look_up(kind, name).await,
+            false => self.look_again(kind, name, &before.entry).await,
         };
         match looked {
             Err(EntryError::Lookup(error)) => {
                 tracing::warn!("{error}; what was found before stays in use");
-                self.remember(kind, name, &entry);
-                Ok(entry)
+                self.remember(kind, name, &before.entry);
+                Ok(before.entry)
             }
-            Ok(entry) => {
-                self.remember(kind, name, &entry);
-                Ok(entry)
-            }
-            missing => missing,
+            looked => looked,
         }
+    }
+
+    /// Looks a name up again, if what was found under it has changed.
+    async fn look_again(
+        &self,
+        kind: EntryKind,
+        name: &str,
+        before: &Arc<Entry>,
+    ) -> Result<Arc<Entry>, EntryError> {
+        if !self.places.is_unchanged(kind, name, &before.found).await? {
+            return self.look_up(kind, name).await;
+        }
+        self.remember(kind, name, before);
+        Ok(Arc::clone(before))
     }
 
     /// Returns the connection of an entry, if a client can be made of it.
@@ -381,13 +405,7 @@ impl Clients {
             return Ok(taken);
         }
         let current = slot.current.lock().clone();
-        let ends = current
-            .as_ref()
-            .is_some_and(|current| self.ends_soon(current));
-        let entry = match ends {
-            true => self.look_up(EntryKind::Connection, id).await,
-            false => self.entry(EntryKind::Connection, id).await,
-        };
+        let entry = self.entry(EntryKind::Connection, id).await;
         let entry = entry.map_err(EntryError::into_task_error)?;
         let connection = Self::connection_of(id, &entry, Some(&def))
             .map_err(|problem| TaskError::new(Cause::Fatal, problem))?;
@@ -395,11 +413,11 @@ impl Clients {
         if let Some(current) = current.filter(|current| current.text.expose() == text.expose()) {
             match (def.check)(current.client.clone()).await {
                 Ok(()) => {
-                    return Ok(slot.keep(MadeClient {
-                        expires_at,
-                        looked_at: self.clock.timestamp(),
-                        ..current
-                    }));
+                    let now = self.clock.timestamp();
+                    if let Some(taken) = slot.confirm(current.number, expires_at, now) {
+                        return Ok(taken);
+                    }
+                    // an attempt asked for a new one meanwhile
                 }
                 Err(error) => {
                     tracing::warn!(
@@ -414,7 +432,11 @@ impl Clients {
             }
         }
         let made = (def.connect)(Arc::clone(connection)).await;
-        let client = made.map_err(|error| connect_error(connection, error))?;
+        let client = made.map_err(|error| {
+            // a password may just have been changed
+            self.doubt(id);
+            connect_error(connection, error)
+        })?;
         Ok(slot.keep(MadeClient {
             client,
             number: self.made.fetch_add(1, Ordering::Relaxed),
@@ -441,9 +463,8 @@ impl Clients {
         slot
     }
 
-    fn ends_soon(&self, client: &MadeClient) -> bool {
-        let soon = self.clock.timestamp().after(BEFORE_EXPIRY);
-        client.expires_at.is_some_and(|end| end <= soon)
+    fn ends_soon(&self, expires_at: Option<Timestamp>) -> bool {
+        expires_at.is_some_and(|end| end <= self.clock.timestamp().after(BEFORE_EXPIRY))
     }
 
     /// Lets clients be made anew for later attempts, unless that has happened already.
@@ -454,6 +475,9 @@ impl Clients {
             let dropped = current.take_if(|current| current.number == taken.number);
             // outside of the lock: dropping a client is user code
             drop(current);
+            if dropped.is_some() {
+                self.doubt(&taken.connection);
+            }
             drop(dropped);
         }
     }
@@ -464,8 +488,23 @@ impl ClientSlot {
     fn usable(&self, clients: &Clients) -> Option<TakenClient> {
         let current = self.current.lock();
         let current = current.as_ref()?;
-        let is_usable = clients.is_fresh(current.looked_at) && !clients.ends_soon(current);
+        let is_usable =
+            clients.is_fresh(current.looked_at) && !clients.ends_soon(current.expires_at);
         is_usable.then(|| self.taken(current))
+    }
+
+    /// Keeps the client in use, if it is still there.
+    fn confirm(
+        &self,
+        number: u64,
+        expires_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<TakenClient> {
+        let mut current = self.current.lock();
+        let current = current.as_mut().filter(|made| made.number == number)?;
+        current.expires_at = expires_at;
+        current.looked_at = now;
+        Some(self.taken(current))
     }
 
     /// Keeps a client for later attempts.

@@ -450,3 +450,88 @@ async fn a_client_whose_check_panics_or_hangs_is_made_anew() -> Result<()> {
     assert_eq!(*taken.unwrap()?.output().unwrap(), [1, 2, 3, 3]);
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_could_not_be_made_is_made_of_the_connection_as_it_is_now() -> Result<()> {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    struct Rotated;
+    impl Connect for Rotated {
+        async fn connect(connection: &Connection) -> Result<Self> {
+            MADE.fetch_add(1, SeqCst);
+            match connection.host() {
+                Some("two.example") => Ok(Self),
+                _ => Err("wrong password".into()),
+            }
+        }
+    }
+    #[task(retries = 1, retry_delay = "1s")]
+    async fn takes(#[connection("shop")] _shop: &Rotated) -> u32 {
+        1
+    }
+    #[task(retries = 1, retry_delay = "1s")]
+    async fn asks(#[connection("shop")] shop: &Connection) -> Result<u32> {
+        match shop.host() {
+            Some("three.example") => Ok(2),
+            _ => Err(reconnect("wrong password").into()),
+        }
+    }
+    #[flow(name = "clients_rotated")]
+    fn rotated() -> Node<u32> {
+        takes()
+    }
+    #[flow(name = "clients_asking")]
+    fn asking() -> Node<u32> {
+        asks()
+    }
+    let vault = Changing::default();
+    vault.set(VaultEntry::new(URL));
+    let runtime = builder().vault(vault.clone()).build().await?;
+    let running = rotated().on(&runtime).start().await?;
+    while MADE.load(SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    vault.set(VaultEntry::new("db://two.example"));
+    assert_eq!(*running.await?.output().unwrap(), 1);
+    let running = asking().on(&runtime).start().await?;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    vault.set(VaultEntry::new("db://three.example"));
+    assert_eq!(*running.await?.output().unwrap(), 2);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_discarded_while_it_is_checked_is_made_anew() -> Result<()> {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    struct Slow(u32);
+    impl Connect for Slow {
+        async fn connect(_: &Connection) -> Result<Self> {
+            Ok(Self(MADE.fetch_add(1, SeqCst) + 1))
+        }
+
+        async fn check(&self) -> Result<()> {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            Ok(())
+        }
+    }
+    #[task]
+    async fn asks(#[connection("shop")] _shop: &Slow) -> Result<u32> {
+        tokio::time::sleep(Duration::from_secs(65)).await;
+        Err(reconnect("it has moved").into())
+    }
+    #[task]
+    async fn takes(#[connection("shop")] shop: &Slow) -> u32 {
+        shop.0
+    }
+    #[flow(name = "clients_discarded")]
+    async fn discarded() -> Result<Vec<u32>> {
+        let asking = asks();
+        let first = takes().await?;
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        let second = takes().await?;
+        let _ = asking.await;
+        Ok(vec![first, second])
+    }
+    let runtime = builder().connection("shop", URL).build().await?;
+    assert_eq!(discarded().on(&runtime).await?, [1, 2]);
+    Ok(())
+}

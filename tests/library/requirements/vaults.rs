@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orchestrator::prelude::*;
-use orchestrator::{EntryKind, Secret, Vault, VaultEntry};
+use orchestrator::{Connection, EntryKind, Secret, Vault, VaultEntry};
 use parking_lot::Mutex;
 
 use super::builder;
@@ -160,6 +160,36 @@ async fn a_vault_that_panics_or_hangs_is_a_failed_attempt() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_secret_that_ends_is_looked_up_before() -> Result<()> {
+    #[task]
+    async fn takes(#[secret("ends")] key: &Secret) -> String {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        key.expose().to_owned()
+    }
+    #[flow(name = "vaults_ending")]
+    async fn ending() -> Result<Vec<String>> {
+        Ok(vec![takes().await?, takes().await?, takes().await?])
+    }
+    let vault = Moody(
+        Mood::Answers,
+        Arc::new(Mutex::new(VaultEntry::new("unset"))),
+    );
+    let runtime = builder().vault(vault.clone()).build().await?;
+    let entry = |text: &str, seconds| {
+        VaultEntry::new(text.to_owned()).with_expiry(super::in_seconds(&runtime, seconds))
+    };
+    *vault.1.lock() = entry("first", 70);
+    let running = ending().on(&runtime).start().await?;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    *vault.1.lock() = entry("second", 3600);
+    assert_eq!(
+        *running.await?.output().unwrap(),
+        ["first", "second", "second"]
+    );
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_earlier_place_counts_though_the_version_of_a_later_one_is_unchanged() -> Result<()> {
     struct Versioned;
     impl Vault for Versioned {
@@ -191,5 +221,42 @@ async fn an_earlier_place_counts_though_the_version_of_a_later_one_is_unchanged(
         *running.await?.output().unwrap(),
         ["of the vault", "of the store"]
     );
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_stays_in_use_while_its_credentials_hold_and_the_vault_does_not_answer()
+-> Result<()> {
+    #[derive(Clone)]
+    struct Sealing(Arc<Mutex<Option<VaultEntry>>>);
+    impl Vault for Sealing {
+        fn name(&self) -> String {
+            "sealing".to_owned()
+        }
+        async fn find(&self, _: EntryKind, _: &str) -> Result<Option<VaultEntry>> {
+            match self.0.lock().clone() {
+                Some(entry) => Ok(Some(entry)),
+                None => Err("it is sealed".into()),
+            }
+        }
+    }
+    #[task]
+    async fn takes(#[connection("sealed")] shop: &Connection) -> Option<String> {
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        shop.host().map(str::to_owned)
+    }
+    #[flow(name = "vaults_sealed")]
+    async fn sealed() -> Result<Vec<Option<String>>> {
+        Ok(vec![takes().await?, takes().await?])
+    }
+    let vault = Sealing(Arc::default());
+    let runtime = builder().vault(vault.clone()).build().await?;
+    let entry = VaultEntry::new("db://me:long-password@one.example");
+    *vault.0.lock() = Some(entry.with_expiry(super::in_seconds(&runtime, 90)));
+    let running = sealed().on(&runtime).start().await?;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    *vault.0.lock() = None;
+    let host = Some("one.example".to_owned());
+    assert_eq!(*running.await?.output().unwrap(), [host.clone(), host]);
     Ok(())
 }
