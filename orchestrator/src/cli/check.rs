@@ -44,7 +44,8 @@ pub(super) async fn check(mut context: CommandContext, args: &args::Check) -> Co
     for flow in context.flows() {
         of_flow(&runtime, &flow, &mut found).await;
     }
-    of_served(&runtime, std::mem::take(&mut context.serve), &mut found).await;
+    let served = context.served_on(&runtime);
+    of_served(&runtime, served, &mut found).await;
     for TaskEntry(task) in inventory::iter::<TaskEntry> {
         of_task(&runtime, task, &mut found);
         of_requirements(&runtime, task, &mut found).await;

@@ -93,14 +93,21 @@ impl CommandContext {
 
     /// Returns the runtime, and the program's served flows on it.
     pub(super) async fn served(&mut self) -> Result<(Runtime, Vec<Serve>), CommandFailure> {
-        let (runtime, given) = (self.runtime().await?, self.given().cloned());
+        let runtime = self.runtime().await?;
+        let serves = self.served_on(&runtime);
+        Ok((runtime, serves))
+    }
+
+    /// Returns the program's served flows on a runtime.
+    pub(super) fn served_on(&mut self, runtime: &Runtime) -> Vec<Serve> {
+        let given = self.given().cloned();
         let mut serves = std::mem::take(&mut self.serve);
         if let Some(given) = given {
             serves
                 .iter_mut()
-                .for_each(|serve| serve.move_to(&given, &runtime));
+                .for_each(|serve| serve.move_to(&given, runtime));
         }
-        Ok((runtime, serves))
+        serves
     }
 
     fn given(&self) -> Option<&Runtime> {

@@ -91,6 +91,13 @@ async fn get(context: &CommandContext, args: &args::VarGet) -> CommandResult {
             print(format_args!("{value}\n"))?;
             Ok(ExitCode::SUCCESS)
         }
+        None if !shown.places.is_empty() => {
+            let why = format!(
+                "it is the file {}, which may be a secret: no task here takes it as a variable",
+                shown.places[0]
+            );
+            Err(CommandFailure::usage(format!("`{}` is not printed", args.name)).why(why))
+        }
         None => Err(
             CommandFailure::usage(format!("no variable `{}`", args.name))
                 .hint("`var ls` lists the variables"),

@@ -43,12 +43,17 @@ impl EntryInfo {
         parsed.as_deref().ok()
     }
 
-    /// Returns the value of a variable. `None` if it is missing, or of another kind.
+    /// Returns the value of a variable. `None` if it is missing, of another kind, or in a file that
+    /// nothing in this binary takes as a variable: it may be a secret.
     pub fn value(&self) -> Option<&str> {
         let entry = self
             .entry
             .as_ref()
             .filter(|_| self.kind == EntryKind::Variable)?;
+        let is_file = matches!(entry.found.place, Place::File(_));
+        if is_file && self.needed_by.is_empty() {
+            return None;
+        }
         Some(entry.found.text.expose())
     }
 

@@ -85,7 +85,11 @@ impl Program {
         ] {
             command.env_remove(variable);
         }
-        command.env("PIPELINES_SERVES", self.serves);
+        command
+            .env("PIPELINES_SERVES", self.serves)
+            .env("ORCHESTRATOR_CONN_SHOP", "http://127.0.0.1:1")
+            .env("ORCHESTRATOR_VAR_SHOP_ROWS", "7")
+            .env("ORCHESTRATOR_SECRET_SHOP_KEY", "k-123456789");
         if self.pool {
             command
                 .env("PIPELINES_POOL", "1")

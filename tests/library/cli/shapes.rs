@@ -81,6 +81,13 @@ impl Shape {
         self
     }
 
+    /// With another shape of the values of a key.
+    fn within(mut self, key: &str, change: impl FnOnce(Self) -> Self) -> Self {
+        let inner = self.keys.get_mut(key).unwrap();
+        *inner = inner.take().map(change);
+        self
+    }
+
     /// Looks at all values that have this shape; there must be one.
     fn check(&self, typed: &str, values: &[&Value]) {
         let expected: BTreeSet<&str> = self.keys.keys().map(String::as_str).collect();
@@ -187,11 +194,17 @@ fn json_has_the_shape_that_the_help_describes() {
     program.say("backfill etl --from 2026-01-01 --to 2026-01-02");
     let commands = [
         ("flows", "flows --json".to_owned(), shape("flows")),
-        ("show", "show etl --json".to_owned(), shape("show")),
+        (
+            "show",
+            "show etl --json".to_owned(),
+            shape("show")
+                .without("requirements")
+                .within("tasks", |tasks| tasks.without("requirements")),
+        ),
         (
             "graph",
             "graph etl --format json".to_owned(),
-            shape("graph"),
+            shape("graph").within("nodes", |nodes| nodes.without("requirements")),
         ),
         (
             "backfill",
@@ -242,6 +255,28 @@ fn json_has_the_shape_that_the_help_describes() {
         ),
         ("db check", "db check --json".to_owned(), shape("db check")),
         ("check", "check --json".to_owned(), shape("check")),
+        ("conn ls", "conn ls --json".to_owned(), shape("conn ls")),
+        (
+            "conn show",
+            "conn show shop --json".to_owned(),
+            shape("conn show"),
+        ),
+        (
+            "conn test",
+            "conn test shop --json".to_owned(),
+            shape("conn test"),
+        ),
+        ("var ls", "var ls --json".to_owned(), shape("var ls")),
+        (
+            "var get",
+            "var get shop_rows --json".to_owned(),
+            shape("var get"),
+        ),
+        (
+            "secret ls",
+            "secret ls --json".to_owned(),
+            shape("secret ls"),
+        ),
     ];
     for (command, typed, shape) in &commands {
         if *command == "runs logs" {

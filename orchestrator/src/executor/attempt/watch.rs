@@ -112,7 +112,7 @@ impl Attempt {
                     Err(panicked) => Poll::Ready(Err(TaskError::panicked(&panicked))),
                 }
             })) => prepared,
-            () = cancelling.token.cancelled() => return Started::Ended(AttemptOutcome::Cancelled),
+            () = cancelling.token.cancelled() => Err(TaskError::cancelled()),
             timeout = passed(deadline) => Err(TaskError::timed_out(timeout)),
         };
         drop(future);
@@ -129,6 +129,9 @@ impl Attempt {
                     Poll::Ready(called.unwrap_or(Started::Ended(AttemptOutcome::Cancelled)))
                 })
                 .await
+            }
+            Err(error) if error.is_cancelled() && cancelling.token.is_cancelled() => {
+                Started::Ended(AttemptOutcome::Cancelled)
             }
             Err(error) => Started::Ended(AttemptOutcome::failed(error)),
         }
