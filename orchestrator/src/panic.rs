@@ -45,8 +45,8 @@ pub(crate) fn catch<R>(code: impl FnOnce() -> R) -> Result<R, PanicReport> {
     })
 }
 
-/// Waits for user code that the library needs an answer from. A panic is an error, and so is no answer
-/// in time: the caller may hold something that others wait for.
+/// Waits for user code that the library needs an answer from. A panic is an error, and so is an answer
+/// that does not come in time: the caller may hold something that others wait for.
 pub(crate) async fn answer<T>(
     within: Duration,
     code: impl Future<Output = Result<T, BoxError>> + Send,
