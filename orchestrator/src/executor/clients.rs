@@ -88,7 +88,7 @@ struct MadeClient {
 pub(crate) enum EntryError {
     /// A place could not be asked. Trying again may help.
     #[error(transparent)]
-    Lookup(#[from] LookupError),
+    Lookup(LookupError),
     /// It is not there, or of no use.
     #[error("{0}")]
     Unusable(String),
@@ -541,6 +541,16 @@ impl Lookup for Clients {
         name: &'a str,
     ) -> BoxFuture<'a, Result<Secret, TaskError>> {
         Box::pin(self.text_of(kind, name))
+    }
+}
+
+impl From<LookupError> for EntryError {
+    fn from(error: LookupError) -> Self {
+        // the environment and its files do not change by trying again
+        match error.place.is_of_the_environment() {
+            true => Self::Unusable(error.to_string()),
+            false => Self::Lookup(error),
+        }
     }
 }
 

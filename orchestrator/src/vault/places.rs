@@ -35,9 +35,14 @@ pub(crate) enum Place {
 }
 
 impl Place {
+    /// Returns `true` for variables and files.
+    pub(crate) fn is_of_the_environment(&self) -> bool {
+        matches!(self, Self::Variable(_) | Self::File(_))
+    }
+
     /// Returns `true` for the environment of this process, which comes before the store.
     pub(crate) fn shadows_the_store(&self) -> bool {
-        matches!(self, Self::Given | Self::Variable(_) | Self::File(_))
+        matches!(self, Self::Given) || self.is_of_the_environment()
     }
 }
 
@@ -68,7 +73,7 @@ pub(crate) struct Found {
 pub(crate) struct LookupError {
     kind: EntryKind,
     name: String,
-    place: Place,
+    pub(crate) place: Place,
     problem: String,
 }
 

@@ -402,3 +402,23 @@ fn a_connection_is_tested_with_the_client_of_its_task() {
         );
     }
 }
+
+#[test]
+fn what_cannot_be_read_is_told_before_a_run() {
+    let mut program = Program::new();
+    let folder = program.folder.join("secrets");
+    std::fs::create_dir_all(folder.join("canary")).unwrap();
+    program.set("ORCHESTRATOR_SECRETS", folder.to_str().unwrap());
+    program.set(
+        "ORCHESTRATOR_CONN_SERVICE",
+        "http://me:long-password@api.example",
+    );
+    let said = program.say(&["run", "leaking", "--param", "how=error"], "");
+    assert_eq!(said.code, 1, "{said:?}");
+    let expected = format!(
+        "task `leak`: secret `canary` cannot be looked up in {}: ",
+        folder.join("canary").display()
+    );
+    assert!(said.err.contains(&expected), "{said:?}");
+    assert_eq!(program.json(&["runs", "--json"]), json!([]));
+}
