@@ -60,6 +60,11 @@ async fn cancelled_run_drops_its_pending_and_waiting_tasks() -> Result<()> {
 async fn attempt_that_fails_as_its_run_is_cancelled_keeps_its_error_and_is_not_the_last_word()
 -> Result<()> {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    // the request waits for a store in a file, so the body is dropped there and does not fail; that case is
+    // `a_failure_is_retried_if_its_process_dies_before_the_cancel_of_its_run_is_recorded`
+    if crate::support::is_durable() {
+        return Ok(());
+    }
     #[task]
     async fn cancels_and_fails(waits: bool, #[context] context: &Context) -> Result<u32> {
         if waits {
