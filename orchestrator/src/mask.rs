@@ -23,9 +23,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
 use crate::excerpt::Excerpt;
-
-/// The replacement for a secret.
-const HIDDEN: &str = "***";
+use crate::secret::HIDDEN;
 
 /// The minimum length of a secret that is looked for anywhere in a text, in bytes. A shorter one would
 /// be found in ordinary words.

@@ -5,6 +5,19 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+/// The replacement for a secret in what is shown.
+pub(crate) const HIDDEN: &str = "***";
+
+/// Drops one newline at the end of a text: editors and `echo` add it to what is kept in a file or piped.
+pub(crate) fn drop_newline(text: &mut String) {
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+}
+
 /// A text that is never printed or recorded, such as a password or the key of an API. A task takes it
 /// as `#[secret("name")] key: &Secret`.
 ///

@@ -10,7 +10,7 @@ use crate::entry::EntryKind;
 use crate::mask;
 use crate::runtime::entries::SetEntryError;
 use crate::runtime::{EntryInfo, Runtime};
-use crate::secret::Secret;
+use crate::secret::{Secret, drop_newline};
 
 /// The maximum length of a value, in bytes.
 const MOST: u64 = 1 << 20;
@@ -64,12 +64,7 @@ pub(super) fn read_value(what: &str) -> Result<Secret, CommandFailure> {
             "expected {what} of at most {MOST} bytes"
         )));
     }
-    if text.ends_with('\n') {
-        text.pop();
-        if text.ends_with('\r') {
-            text.pop();
-        }
-    }
+    drop_newline(&mut text);
     if text.is_empty() {
         return Err(CommandFailure::usage(format!(
             "expected {what} on standard input, got nothing"

@@ -18,7 +18,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 
-use crate::secret::Secret;
+use crate::secret::{HIDDEN, Secret};
 
 /// Where a service is and how to get in: its kind, host, port, login, password, path and options.
 ///
@@ -69,9 +69,6 @@ const SECRET: [&str; 8] = [
 /// The kinds of connections whose path and options are secrets: their URL is all that it takes to
 /// get in.
 const SECRET_URLS: [&str; 2] = ["slack", "heartbeat"];
-
-/// The replacement for a secret.
-const HIDDEN: &str = "***";
 
 impl Connection {
     /// Reads a connection from a text: a URI, or a JSON object.

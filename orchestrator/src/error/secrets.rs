@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-/// The replacement for a secret.
-const HIDDEN: &str = "***";
+use crate::secret::HIDDEN;
 
 /// Parts of the names of parameters whose values are secrets.
 const SECRET: [&str; 8] = [

@@ -148,7 +148,7 @@ impl Host {
     /// Returns all names of a kind: those in the places, and those that this binary needs. Also returns
     /// which places could not be asked.
     pub(crate) async fn entries(&self, kind: EntryKind) -> (Vec<EntryInfo>, Vec<String>) {
-        let needed = needed(kind);
+        let mut needed = needed(kind);
         let (mut names, problems) = self.places().names(kind).await;
         // a variable of the environment does not tell how the name is written
         let variable = |name: &str| Family::Own.variable(kind, name);
@@ -156,14 +156,14 @@ impl Host {
         let mut infos = Vec::new();
         names.retain(|name| !needed.contains_key(name.as_str()));
         for name in names {
-            let info = self.entry(kind, &name).await;
+            let info = self.info(kind, &name, Vec::new()).await;
             let is_variable = matches!(info.place(), Some(Place::Variable(_)));
             if !(is_variable && of_needed.contains(&variable(&name))) {
                 infos.push(info);
             }
         }
-        for name in needed.keys() {
-            infos.push(self.entry(kind, name).await);
+        while let Some((name, needed_by)) = needed.pop_first() {
+            infos.push(self.info(kind, name, needed_by).await);
         }
         infos.sort_by(|one, other| one.name.cmp(&other.name));
         (infos, problems)
@@ -171,6 +171,11 @@ impl Host {
 
     /// Returns what is known of a name.
     pub(crate) async fn entry(&self, kind: EntryKind, name: &str) -> EntryInfo {
+        let needed_by = needed(kind).remove(name).unwrap_or_default();
+        self.info(kind, name, needed_by).await
+    }
+
+    async fn info(&self, kind: EntryKind, name: &str, needed_by: Vec<String>) -> EntryInfo {
         let (mut places, mut problem, mut entry) = (Vec::new(), None, None);
         for found in self.places().find_all(kind, name).await {
             match found {
@@ -190,7 +195,7 @@ impl Host {
             kind,
             name: name.to_owned(),
             places,
-            needed_by: needed(kind).remove(name).unwrap_or_default(),
+            needed_by,
             problem,
             weakness: weakness.map(|weakness| weakness.to_string()),
             entry,

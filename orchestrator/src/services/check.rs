@@ -8,6 +8,7 @@ use crate::connection::Connection;
 use crate::entry::EntryKind;
 use crate::error::{Error, error_text};
 use crate::executor::clients::Clients;
+use crate::panic;
 use crate::runtime::Runtime;
 use crate::task::{ClientDef, RequirementKind, TaskEntry};
 
@@ -45,14 +46,8 @@ impl Runtime {
             let client = (def.connect)(Arc::clone(connection)).await?;
             (def.check)(client).await
         };
-        match tokio::time::timeout(TIME, check).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(problem(error_text(&*error))),
-            Err(_) => Err(problem(format!(
-                "no answer within {} seconds",
-                TIME.as_secs()
-            ))),
-        }
+        let checked = panic::answer(TIME, check).await;
+        checked.map_err(|error| problem(error_text(&*error)))
     }
 }
 

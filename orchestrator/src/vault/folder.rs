@@ -3,7 +3,7 @@
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use crate::secret::Secret;
+use crate::secret::{Secret, drop_newline};
 
 /// The environment variable that names the folder.
 const VARIABLE: &str = "ORCHESTRATOR_SECRETS";
@@ -51,12 +51,7 @@ pub(super) fn read(file: &Path) -> Result<Option<Secret>, String> {
     let Ok(mut text) = String::from_utf8(bytes) else {
         return Err("expected it to be text, got bytes that are not UTF-8".to_owned());
     };
-    if text.ends_with('\n') {
-        text.pop();
-        if text.ends_with('\r') {
-            text.pop();
-        }
-    }
+    drop_newline(&mut text);
     Ok(Some(text.into()))
 }
 
